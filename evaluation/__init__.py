@@ -1,0 +1,1 @@
+"""Evaluation of AD-Copilot and other models on industrial anomaly detection benchmarks."""
