@@ -1,0 +1,67 @@
+"""Settings and fixtures that every test shares. Heavy imports stay inside the fixtures: many tests need no torch."""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+# Before anything imports torch, transformers or tokenizers. Tests never reach for a hub; one thread a process, because
+# the suite itself runs in several; and no telemetry from gradio.
+for _name, _value in {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seeds():
+    """The same random numbers in each test, whatever ran before it in the same process."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The top of the checkout."""
+    return ROOT
+
+
+def _shared(relative: str) -> Path:
+    """A path in the folder of shared reference data, which lies beside the checkout or where ADCOPILOT_SHARED says.
+
+    The data is not part of this repository, so a test that needs it is skipped elsewhere, with the reason.
+    """
+    folder = Path(os.environ.get("ADCOPILOT_SHARED") or ROOT.parent / "shared")
+    path = folder / relative
+    if not path.exists():
+        pytest.skip(f"needs {relative} in {folder}; set ADCOPILOT_SHARED to the folder that holds it")
+    return path
+
+
+@pytest.fixture(scope="session")
+def deeppcb_root() -> Path:
+    """The public DeepPCB dataset in its own layout (`PCBData/…` or `groupNNNNN/…`)."""
+    return _shared("data/deeppcb")
+
+
+@pytest.fixture(scope="session")
+def mmad_root() -> Path:
+    """MMAD's questions and published answer files."""
+    return _shared("mmad")
+
+
+@pytest.fixture(scope="session")
+def qwen_tokenizer_dir() -> Path:
+    """The real Qwen2.5 tokenizer, for tests that need true token ids."""
+    return _shared("qwen2.5-tokenizer")
