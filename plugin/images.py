@@ -1,0 +1,258 @@
+"""Open an image file as 8-bit RGB, upright, or say in one line why it cannot be used.
+
+Everything in the package opens images here (LlamaFactory's plugin, the converters, `inspect`), because boxes are
+pixels of the upright image: a place that ignored the EXIF orientation would put them elsewhere.
+
+What is done to each kind of file:
+
+- EXIF (or XMP, or TIFF) orientation is applied. A PNG's orientation is read only if it stands before the pixels.
+- 16-bit grey: scaled by the full range of the file's bit depth (65535 → 255), never clipped and never stretched per
+  image, so that a template and its query stay comparable. TIFF's 12 bits are scaled by 4095.
+- 32-bit integers within 0..65535 are read as 16-bit, floats within 0..1 are scaled by 255; others are refused.
+- Alpha (RGBA, LA, palette or PNG transparency) is composited on white. CMYK, YCbCr, LAB, palettes are converted by
+  Pillow; colour profiles are not applied.
+- Animated and multi-page files: the first frame, with one warning a file.
+- Sides below `MIN_SIDE` and areas above `MAX_PIXELS` are refused.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from .errors import UserError
+
+__all__ = [
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "ImageSource",
+    "image_size",
+    "normalise_image",
+    "open_image",
+    "resize_for_training",
+]
+
+# Below 8 pixels a side there is nothing to inspect, only interpolation: LlamaFactory enlarges such an image to 28
+# pixels, and a 1×1 file is nearly always a placeholder left by a failed download.
+MIN_SIDE = 8
+
+# 2× Pillow's own threshold, where Pillow too refuses. The largest published industrial images are about 118 million.
+MAX_PIXELS = 178_956_970
+
+ImageSource = str | os.PathLike | bytes | BinaryIO | dict | Image.Image
+
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
+    """Decode an image completely and return it upright, in mode RGB, 8 bits a channel.
+
+    Args:
+        source: path, encoded bytes, binary file, an already opened PIL image, or the `{"bytes", "path"}` dictionary
+            of the `datasets` library.
+        name: what to call the image in messages; the path by default.
+
+    Returns:
+        A PIL image of mode "RGB" whose `size` equals `image_size(source)`.
+
+    Raises:
+        UserError: missing, empty, truncated, not an image, too small, too large, or of unusable pixel values.
+    """
+    image, name = _open(source, name)
+    try:
+        return normalise_image(image, name=name)
+    finally:
+        if not isinstance(source, Image.Image):
+            image.close()
+
+
+def image_size(source: ImageSource, *, name: str | None = None) -> tuple[int, int]:
+    """Width and height in pixels after orientation, from the file's header only (a truncated file passes).
+
+    Raises:
+        UserError: missing, empty, not an image, too small or too large.
+    """
+    image, name = _open(source, name)
+    try:
+        _check_size(image.size, name)
+        width, height = image.size
+        # Pillow already gives a TIFF's size after orientation, and applies it when it decodes.
+        turned = image.format != "TIFF" and _orientation(image) >= 5
+        return (height, width) if turned else (width, height)
+    finally:
+        if not isinstance(source, Image.Image):
+            image.close()
+
+
+def normalise_image(image: Image.Image, *, name: str = "image") -> Image.Image:
+    """`open_image` for an image that PIL has already opened (not necessarily decoded).
+
+    Raises:
+        UserError: as `open_image`.
+    """
+    _check_size(image.size, name)
+    try:
+        # A phone's MPO is a JPEG with a second view appended: not an animation to warn about.
+        frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+        if frames > 1:
+            warnings.warn(f"{name}: {frames} frames or pages; only the first is used", UserWarning, stacklevel=3)
+            image.seek(0)
+        orientation = _orientation(image) if image.format != "TIFF" else 1
+        image.load()
+        rgb = _to_rgb(image, name)
+        if orientation in _TRANSPOSE:
+            rgb = rgb.transpose(_TRANSPOSE[orientation])
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError…
+        raise UserError(
+            f"{name}: the image is truncated or corrupt ({_one_line(error)}); copy or export the file again"
+        ) from error
+    # A decoder leaves EXIF and transparency in `info`; what is returned is upright and opaque, and must say so.
+    rgb.info = {}
+    return rgb
+
+
+def resize_for_training(image: Image.Image, *, image_max_pixels: int, image_min_pixels: int) -> Image.Image:
+    """The resize that LlamaFactory 0.9.5 does before Qwen2.5-VL's processor, pixel for pixel.
+
+    Inference must feed the processor the same image as training did, so this repeats LlamaFactory's arithmetic:
+    shrink to at most `image_max_pixels`, then grow to at least `image_min_pixels` (areas, aspect ratio kept, sides
+    rounded down), then sides of at least 28 pixels and aspect ratios of at most 200.
+    """
+    for too_far, bound in ((int.__gt__, image_max_pixels), (int.__lt__, image_min_pixels)):
+        area = image.width * image.height
+        if too_far(area, bound):
+            factor = math.sqrt(bound / area)
+            image = image.resize((int(image.width * factor), int(image.height * factor)))
+    if min(image.size) < 28:
+        image = image.resize((max(image.width, 28), max(image.height, 28)))
+    if image.width / image.height > 200:
+        image = image.resize((image.height * 180, image.height))
+    if image.height / image.width > 200:
+        image = image.resize((image.width, image.width * 180))
+    return image
+
+
+def _open(source: Any, name: str | None) -> tuple[Image.Image, str]:
+    """Read the header. Returns the lazy PIL image and the name for messages."""
+    if isinstance(source, dict):
+        name = name or source.get("path")
+        source = source["bytes"] if source.get("bytes") is not None else source.get("path")
+    if isinstance(source, Image.Image):
+        return source, name or getattr(source, "filename", "") or "image"
+    if isinstance(source, (str, os.PathLike)):
+        name = name or os.fspath(source)
+        path = Path(source)
+        try:
+            if path.is_dir():
+                raise UserError(f"{name}: is a folder, expected an image file")
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise UserError(f"{name}: no such image file; check the path (and media_dir if it is relative)") from None
+        except UserError:
+            raise
+        except (OSError, ValueError) as error:  # ValueError: a null character in the path
+            raise UserError(f"{name}: cannot be read ({_one_line(error)})") from None
+        if size == 0:
+            raise UserError(f"{name}: the image file is empty (0 bytes); copy or export it again")
+    elif isinstance(source, (bytes, bytearray)):
+        name = name or "image"
+        if not source:
+            raise UserError(f"{name}: the image is empty (0 bytes)")
+        source = io.BytesIO(source)
+    elif hasattr(source, "read"):
+        name = name or str(getattr(source, "name", "image"))
+    else:
+        kind = type(source).__name__
+        raise UserError(f"{name or 'image'}: expected a path, bytes, a binary file or a PIL image, got {kind}")
+    try:
+        return Image.open(source), name
+    except UnidentifiedImageError:
+        raise UserError(
+            f"{name}: not an image in a format that Pillow reads; expected PNG, JPEG, BMP, TIFF or WebP"
+        ) from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{name}: more than {MAX_PIXELS:,} pixels; crop or shrink the image first") from None
+    except PermissionError as error:
+        raise UserError(f"{name}: cannot be read ({_one_line(error)})") from None
+    except Exception as error:  # a damaged header raises whatever its parser stumbles on
+        raise UserError(
+            f"{name}: the image is truncated or corrupt ({_one_line(error)}); copy or export the file again"
+        ) from error
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    width, height = size
+    if min(width, height) < MIN_SIDE:
+        raise UserError(f"{name}: {width}×{height} pixels is too small; expected at least {MIN_SIDE} a side")
+    if width * height > MAX_PIXELS:
+        raise UserError(f"{name}: {width}×{height} is more than {MAX_PIXELS:,} pixels; crop or shrink the image first")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1–8 without decoding the pixels; 1 when absent or nonsense."""
+    try:
+        # The base class's getexif: PNG's own decodes the whole image to look for a trailing chunk.
+        value = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
+    except Exception:  # a damaged EXIF block is no reason to refuse a picture that decodes
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    mode = image.mode
+    if mode == "RGB" and "transparency" not in image.info:
+        return image.copy()
+    if mode == "F" or mode == "I" or mode.startswith("I;16"):
+        return _wide_grey_to_l(image, name).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    if mode == "LAB":
+        from PIL import ImageCms  # Image.convert cannot; the white point is Pillow's D50 default
+
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
+    return image.convert("RGB")
+
+
+def _wide_grey_to_l(image: Image.Image, name: str) -> Image.Image:
+    """16-bit, 32-bit or float grey → 8 bits, by the full range of the type."""
+    import numpy as np
+
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    if image.mode == "F":
+        if not (np.isfinite(low) and np.isfinite(high) and low >= 0 and high <= 1):
+            raise UserError(f"{name}: float pixels from {low:g} to {high:g}, expected 0 to 1; save it as 8 or 16 bit")
+        return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    if low < 0 or high > 65535:
+        raise UserError(f"{name}: 32-bit pixels from {low} to {high}, expected 0 to 65535; save it as 8 or 16 bit")
+    full = 65535
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(258, (16,))[0]  # BitsPerSample: Pillow unpacks 12 bits without scaling them
+        if bits in (10, 12, 14):
+            full = (1 << bits) - 1
+    scaled = (np.minimum(values.astype(np.int64), full) * 255 + full // 2) // full
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
