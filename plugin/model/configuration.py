@@ -1,0 +1,72 @@
+"""Configuration of AD-Copilot: Qwen2.5-VL's, plus the Comparison Encoder's."""
+
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
+
+COMPARISON_TOKEN = "<|compare_pad|>"
+
+POSITION_ENCODINGS = ("none", "rope2d")
+POSITION_IDS = ("scaled", "fixed")
+
+
+class AdCopilotConfig(Qwen2_5_VLConfig):
+    """Qwen2.5-VL's configuration with the fields of the Comparison Encoder (paper, section IV-B).
+
+    The encoder's width, feed-forward width and norm follow `vision_config`; its output width is the language model's.
+
+    Args:
+        num_comparison_tokens: L, the learnable queries and so the comparison tokens of each image. The paper's 100 is
+            the diagonal of its default 100 x 100 grid.
+        comparison_num_heads: heads of the three cross-attentions. The paper does not say; by default the vision
+            tower's. 20 heads make them 64 wide at 7B, which more flash kernels accept than 16 heads of 80.
+        comparison_position_encoding: `none`, the paper: content alone is matched. `rope2d`: rotary positions on the
+            cross-attentions' queries and keys, in coordinates relative to each image's extent.
+        comparison_position_ids: mRoPE ids of the comparison tokens. `scaled` spreads them over the image's own
+            diagonal, `fixed` steps by one along the diagonal from the image's first corner (paper, Figure 3, right).
+        comparison_token_id: id of `<|compare_pad|>`. 151665 is the first free row of Qwen2.5-VL's vocabulary.
+        kwargs: everything of `Qwen2_5_VLConfig`.
+
+    Raises:
+        ValueError: a value that is not one of the above, or heads that do not divide the vision tower's width.
+    """
+
+    model_type = "adcopilot"
+
+    def __init__(
+        self,
+        *,
+        num_comparison_tokens: int = 100,
+        comparison_num_heads: int | None = None,
+        comparison_position_encoding: str = "none",
+        comparison_position_ids: str = "scaled",
+        comparison_token_id: int = 151665,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        vision = self.vision_config
+        self.num_comparison_tokens = num_comparison_tokens
+        self.comparison_num_heads = comparison_num_heads or vision.num_heads
+        self.comparison_position_encoding = comparison_position_encoding
+        self.comparison_position_ids = comparison_position_ids
+        self.comparison_token_id = comparison_token_id
+
+        if num_comparison_tokens < 1:
+            raise ValueError(f"num_comparison_tokens is {num_comparison_tokens}, expected 1 or more")
+        if comparison_position_encoding not in POSITION_ENCODINGS:
+            raise ValueError(
+                f"comparison_position_encoding is {comparison_position_encoding!r}, expected one of {POSITION_ENCODINGS}"
+            )
+        if comparison_position_ids not in POSITION_IDS:
+            raise ValueError(f"comparison_position_ids is {comparison_position_ids!r}, expected one of {POSITION_IDS}")
+        if vision.hidden_size % self.comparison_num_heads:
+            raise ValueError(
+                f"comparison_num_heads is {self.comparison_num_heads}, which does not divide the vision tower's width "
+                f"{vision.hidden_size}"
+            )
+        if comparison_position_encoding == "rope2d" and (vision.hidden_size // self.comparison_num_heads) % 4:
+            raise ValueError(
+                f"rope2d needs a head width divisible by 4, found {vision.hidden_size // self.comparison_num_heads}: "
+                "change comparison_num_heads"
+            )
+
+
+__all__ = ["COMPARISON_TOKEN", "AdCopilotConfig"]

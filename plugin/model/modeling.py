@@ -1,0 +1,246 @@
+"""AD-Copilot's model: Qwen2.5-VL with a Comparison Encoder beside its vision tower (paper, section IV, Figure 3).
+
+Everything of Qwen2.5-VL is inherited (transformers/models/qwen2_5_vl/modeling_qwen2_5_vl.py); this file adds the place
+where comparison tokens enter the sequence. Without comparison tokens in the input the logits are Qwen2.5-VL's, bit for
+bit, and an image's own tokens are the same with and without.
+"""
+
+import threading
+
+import torch
+import transformers
+from packaging.version import Version
+from torch import nn
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLModel,
+    Qwen2_5_VLPreTrainedModel,
+)
+
+from .comparison_encoder import ComparisonEncoder
+from .configuration import AdCopilotConfig
+from .pairing import images_of_tokens, previous_images
+from .positions import diagonal_positions
+
+# transformers 5 wraps the image features in an output object and counts rope deltas from the unpadded length.
+TRANSFORMERS_5 = Version(transformers.__version__) >= Version("5.0.0")
+
+
+class AdCopilotModel(Qwen2_5_VLModel):
+    """`Qwen2_5_VLModel` whose sequence may hold comparison tokens after each image's own tokens."""
+
+    config: AdCopilotConfig
+    config_class = AdCopilotConfig
+    _checkpoint_conversion_mapping = {}  # weights are stored under the names of this class; see conversion.py
+    _no_split_modules = ["Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock", "ComparisonBlock"]
+
+    def __init__(self, config: AdCopilotConfig):
+        super().__init__(config)
+        self.comparison_encoder = ComparisonEncoder(config=config)
+        self.post_init()
+
+    @property
+    def _merge_size(self) -> int:
+        return self.config.vision_config.spatial_merge_size
+
+    def _token_mask(self, input_ids, inputs_embeds, token_id: int) -> torch.Tensor:
+        """(rows, length) true where the token is `token_id`; by embedding, as upstream does, when ids are not given."""
+        if input_ids is not None:
+            return input_ids == token_id
+        embedding = self.get_input_embeddings()(torch.tensor(token_id, device=inputs_embeds.device))
+        return (inputs_embeds == embedding).all(-1)
+
+    def _comparison_tokens_of_images(self, comparison_mask: torch.Tensor, num_images: int) -> torch.Tensor | None:
+        """Flat indices (N, L) of each image's comparison tokens, or None if the text has none.
+
+        Raises:
+            ValueError: some images have comparison tokens and others not, or they are cut short.
+        """
+        tokens = comparison_mask.flatten().nonzero()[:, 0]
+        if len(tokens) == 0:
+            return None
+        expected = num_images * self.config.num_comparison_tokens
+        if len(tokens) != expected:
+            raise ValueError(
+                f"{num_images} images need {expected} comparison tokens ({self.config.num_comparison_tokens} each) but "
+                f"the text has {len(tokens)}: was the text cut (raise `cutoff_len`), or was it written by a processor "
+                "with another `num_comparison_tokens`?"
+            )
+        return tokens.view(num_images, -1)
+
+    def get_rope_index(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        image_grid_thw: torch.LongTensor | None = None,
+        video_grid_thw: torch.LongTensor | None = None,
+        second_per_grid_ts: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        mm_token_type_ids: torch.Tensor | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions as Qwen2.5-VL gives them to the sequence without comparison tokens, and their images' diagonals to
+        the comparison tokens. Text after an image starts where it would have started without them.
+
+        `mm_token_type_ids`, which transformers 5 wants, is derived from `input_ids`, so callers of either version may
+        leave it out.
+
+        Returns:
+            (3, rows, length) ids and (rows, 1) deltas, as `Qwen2_5_VLModel.get_rope_index`.
+        """
+        if TRANSFORMERS_5 and input_ids is not None:
+            mm_token_type_ids = torch.zeros_like(input_ids, dtype=torch.int)
+            mm_token_type_ids[input_ids == self.config.image_token_id] = 1
+            mm_token_type_ids[input_ids == self.config.video_token_id] = 2
+        version_args = {"mm_token_type_ids": mm_token_type_ids} if TRANSFORMERS_5 else {}
+
+        comparison_mask = None
+        if input_ids is not None and image_grid_thw is not None and len(image_grid_thw):
+            comparison_mask = input_ids == self.config.comparison_token_id
+        if comparison_mask is None or not comparison_mask.any():
+            return super().get_rope_index(
+                input_ids,
+                image_grid_thw=image_grid_thw,
+                video_grid_thw=video_grid_thw,
+                second_per_grid_ts=second_per_grid_ts,
+                attention_mask=attention_mask,
+                **version_args,
+            )
+
+        attended = torch.ones_like(comparison_mask) if attention_mask is None else attention_mask.bool()
+        position_ids, rope_deltas = super().get_rope_index(
+            input_ids,
+            image_grid_thw=image_grid_thw,
+            video_grid_thw=video_grid_thw,
+            second_per_grid_ts=second_per_grid_ts,
+            attention_mask=(attended & ~comparison_mask).to(input_ids.dtype),
+            **version_args,
+        )
+        if TRANSFORMERS_5:  # 4.57 already counts from the whole length of the row
+            rope_deltas = rope_deltas - (comparison_mask & attended).sum(-1, keepdim=True)
+
+        image_mask = input_ids == self.config.image_token_id
+        first = images_of_tokens(image_mask, image_grid_thw, merge_size=self._merge_size)
+        last = first + image_grid_thw.to(first.device).prod(-1) // self._merge_size**2 - 1
+        places = self._comparison_tokens_of_images(comparison_mask, len(first))
+        flat = position_ids.flatten(1)
+        flat[:, places.flatten()] = diagonal_positions(
+            flat[:, first],
+            flat[:, last],
+            num_tokens=self.config.num_comparison_tokens,
+            scaled=self.config.comparison_position_ids == "scaled",
+        ).flatten(1)
+        return flat.view_as(position_ids), rope_deltas
+
+    def encode_images(
+        self, pixel_values: torch.Tensor, image_grid_thw: torch.LongTensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the vision tower once for an image's own tokens and for the features they are merged from.
+
+        Args:
+            pixel_values: (P, patch dimension) as the image processor makes them.
+            image_grid_thw: (N, 3) patch grids.
+
+        Returns:
+            (tokens, T) the images' own tokens, exactly Qwen2.5-VL's, and (P, D) the features before the patch merger,
+            in the image processor's order (the tower works in window order inside).
+        """
+        captured, thread = [], threading.get_ident()
+
+        def keep_input(_, inputs):
+            if threading.get_ident() == thread:  # a server may run this model from several threads
+                captured.append(inputs[0])
+
+        handle = self.visual.merger.register_forward_pre_hook(keep_input)
+        try:
+            embeds = self.get_image_features(pixel_values, image_grid_thw)
+        finally:
+            handle.remove()
+        if TRANSFORMERS_5:
+            embeds = embeds.pooler_output
+        window_index, _ = self.visual.get_window_index(image_grid_thw)
+        features = captured[0].unflatten(0, (-1, self._merge_size**2))[torch.argsort(window_index)].flatten(0, 1)
+        return torch.cat(tuple(embeds)), features
+
+    def _embed_images(
+        self, input_ids, inputs_embeds, pixel_values, image_grid_thw, position_ids, previous_image
+    ) -> torch.Tensor:
+        """Put the images' own tokens and their comparison tokens in their places of `inputs_embeds`."""
+        image_mask = self._token_mask(input_ids, inputs_embeds, self.config.image_token_id)
+        comparison_mask = self._token_mask(input_ids, inputs_embeds, self.config.comparison_token_id)
+        # both raise on a mismatch, so they come before any work
+        pairs = previous_images(image_mask, image_grid_thw, position_ids, merge_size=self._merge_size)
+        places = self._comparison_tokens_of_images(comparison_mask, len(image_grid_thw))
+
+        image_embeds, features = self.encode_images(pixel_values, image_grid_thw)
+        inputs_embeds = inputs_embeds.masked_scatter(image_mask[..., None], image_embeds.to(inputs_embeds.dtype))
+        if places is not None:
+            tokens = self.comparison_encoder(features, image_grid_thw, previous_image or pairs)
+            inputs_embeds = inputs_embeds.masked_scatter(comparison_mask[..., None], tokens.to(inputs_embeds.dtype))
+        return inputs_embeds
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values=None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_grid_thw: torch.LongTensor | None = None,
+        previous_image: list[int] | None = None,
+        **kwargs,
+    ):
+        """As `Qwen2_5_VLModel.forward`.
+
+        Args:
+            previous_image: for each image the index of the image it is compared with; left out, each row of `input_ids`
+                (and each sequence of a packed row, seen from `position_ids`) is one conversation.
+
+        Raises:
+            ValueError: image or comparison tokens that do not match the images; or images given together with a filled
+                KV cache, where the predecessor of the first is no longer known.
+        """
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        if pixel_values is not None:
+            if past_key_values is not None and past_key_values.get_seq_length() and previous_image is None:
+                raise ValueError(
+                    "images were given with a filled KV cache: the image before them is not in this call, so they "
+                    "cannot be compared with it; pass the whole conversation, or `previous_image`"
+                )
+            inputs_embeds = self._embed_images(
+                input_ids, inputs_embeds, pixel_values, image_grid_thw, position_ids, previous_image
+            )
+        return super().forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            image_grid_thw=image_grid_thw,
+            **kwargs,
+        )
+
+
+class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
+    """`Qwen2_5_VLForConditionalGeneration` over `AdCopilotModel`; generation, beams and loss are inherited."""
+
+    config: AdCopilotConfig
+    config_class = AdCopilotConfig
+    _checkpoint_conversion_mapping = {}
+    _no_split_modules = AdCopilotModel._no_split_modules
+
+    def __init__(self, config: AdCopilotConfig):
+        # not the direct parent's: it would first build a whole Qwen2.5-VL to throw away
+        Qwen2_5_VLPreTrainedModel.__init__(self, config)
+        self.model = AdCopilotModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    @property
+    def comparison_encoder(self) -> ComparisonEncoder:
+        """The Comparison Encoder, beside upstream's `visual` and `language_model`."""
+        return self.model.comparison_encoder
+
+
+__all__ = ["AdCopilotForConditionalGeneration", "AdCopilotModel"]

@@ -1,0 +1,63 @@
+"""Which image is compared with which: each with the one just before it in its own conversation (paper, Figure 3).
+
+A batch reaches the model as one flat list of images. Where a conversation begins is read off the token sequence, the
+one thing that every caller (LlamaFactory's collator, TRL, `generate`, a plain forward) hands over: each row is a
+conversation, and in a packed row each place where the positions start over begins one.
+"""
+
+import torch
+
+
+def images_of_tokens(image_mask: torch.Tensor, grid_thw: torch.Tensor, *, merge_size: int) -> torch.Tensor:
+    """Flat index of the first token of each image.
+
+    Args:
+        image_mask: (rows, length) true at image pad tokens, N images one after the other in row-major order.
+        grid_thw: (N, 3) patch grids.
+        merge_size: side of the squares of patches that become one token.
+
+    Returns:
+        (N,) indices into the flattened (rows * length) sequence.
+
+    Raises:
+        ValueError: the tokens are not those of the images.
+    """
+    tokens = image_mask.flatten().nonzero()[:, 0]
+    counts = grid_thw.prod(-1) // merge_size**2
+    if len(tokens) != counts.sum():
+        raise ValueError(
+            f"{len(grid_thw)} images have {int(counts.sum())} tokens but the text has {len(tokens)} image pad tokens: "
+            "was the text cut inside an image (raise `cutoff_len` or lower the pixel budget), or do the <image> places "
+            "and the images differ in number?"
+        )
+    starts = counts.cumsum(0) - counts
+    return tokens[starts]
+
+
+def previous_images(
+    image_mask: torch.Tensor, grid_thw: torch.Tensor, position_ids: torch.Tensor | None, *, merge_size: int
+) -> list[int]:
+    """For each image the index of the image it is compared with: its predecessor, or itself if it is the first.
+
+    Args:
+        image_mask: (rows, length) true at image pad tokens.
+        grid_thw: (N, 3) patch grids.
+        position_ids: (…, rows, length) with time or text positions first, or (rows, length); None if unpacked.
+            In a packed row they fall where a conversation begins, and nowhere else: mRoPE's time never falls inside one.
+        merge_size: side of the squares of patches that become one token.
+
+    Raises:
+        ValueError: the tokens are not those of the images.
+    """
+    first_tokens = images_of_tokens(image_mask, grid_thw, merge_size=merge_size)
+    rows, length = image_mask.shape
+    begins = torch.zeros_like(image_mask)
+    begins[:, 0] = True
+    if position_ids is not None:
+        time = position_ids.reshape(-1, rows, length)[0]
+        begins[:, 1:] |= time[:, 1:] < time[:, :-1]
+    conversation = begins.flatten().cumsum(0)[first_tokens].tolist()
+    return [
+        index - 1 if index and conversation[index] == conversation[index - 1] else index
+        for index in range(len(conversation))
+    ]

@@ -1,0 +1,57 @@
+"""AD-Copilot's processor: Qwen2.5-VL's, with L comparison pads after each image's own pads."""
+
+from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
+
+from .configuration import COMPARISON_TOKEN
+
+
+class AdCopilotProcessor(Qwen2_5_VLProcessor):
+    """Calls and chat templates are Qwen2.5-VL's; the text of an image becomes
+
+    `<|vision_start|>` image pads, L x `<|compare_pad|>`, `<|vision_end|>`.
+
+    Args:
+        image_processor, tokenizer, video_processor, chat_template: as upstream; the tokenizer knows `<|compare_pad|>`.
+        num_comparison_tokens: L, the model's.
+
+    Raises:
+        ValueError: the tokenizer lacks `<|compare_pad|>`.
+    """
+
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        video_processor=None,
+        chat_template=None,
+        num_comparison_tokens: int = 100,
+        **kwargs,
+    ):
+        super().__init__(image_processor, tokenizer, video_processor, chat_template=chat_template, **kwargs)
+        self.num_comparison_tokens = num_comparison_tokens
+        self.comparison_token = COMPARISON_TOKEN
+        self.comparison_token_id = tokenizer.convert_tokens_to_ids(COMPARISON_TOKEN)
+        if self.comparison_token_id is None or self.comparison_token_id == tokenizer.unk_token_id:
+            raise ValueError(
+                f"the tokenizer has no {COMPARISON_TOKEN}: this is not an AD-Copilot folder; make one with "
+                "`adcopilot init --base <this folder> --output <new folder>`"
+            )
+
+    def __call__(self, images=None, text=None, videos=None, **kwargs):
+        """As upstream's `__call__`. Texts in which an image's pads are already written out, without images, are left
+        alone."""
+        if images is not None and text is not None:
+            image = self.image_token + self.comparison_token * self.num_comparison_tokens
+            texts = [text] if isinstance(text, str) else text
+            text = [one.replace(self.image_token, image) for one in texts]
+        return super().__call__(images=images, text=text, videos=videos, **kwargs)
+
+    def _get_num_multimodal_tokens(self, image_sizes=None, video_sizes=None, **kwargs):
+        """As upstream's, comparison tokens counted in."""
+        tokens = super()._get_num_multimodal_tokens(image_sizes=image_sizes, video_sizes=video_sizes, **kwargs)
+        if image_sizes is not None:
+            tokens.num_image_tokens = [number + self.num_comparison_tokens for number in tokens.num_image_tokens]
+        return tokens
+
+
+__all__ = ["AdCopilotProcessor"]
