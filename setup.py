@@ -1,8 +1,90 @@
-from setuptools import setup
+"""The one distribution `adcopilot`.
+
+`plugin/` is `import adcopilot`, `evaluation/` is `import adcopilot.evaluation`. The ranges below say what the code
+supports; `constraints/*.txt` pin exactly what was tried. Tools' settings are in pyproject.toml.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+ROOTS = {"adcopilot": "plugin", "adcopilot.evaluation": "evaluation"}
+
+# What each root holds besides Python files: weights and configuration of the bundled base, prompts, templates, pages.
+DATA = ["**/*.json", "**/*.jsonl", "**/*.safetensors", "**/*.txt", "**/*.jinja", "**/*.md", "**/*.html", "**/*.pth"]
+
+packages = [
+    package
+    for root, folder in ROOTS.items()
+    for package in [root, *(f"{root}.{name}" for name in find_packages(str(HERE / folder)))]
+]
+
+version = re.search(r'^__version__ = "(.+)"$', (HERE / "plugin/__init__.py").read_text("utf-8"), re.MULTILINE).group(1)
+
+# `adcopilot init`, `adcopilot inspect`, the model and the processor: nothing else.
+base = [
+    "torch>=2.8,!=2.9.*",  # 2.9's Conv3d, which Qwen2.5-VL begins with, is broken and LlamaFactory refuses it
+    "torchvision>=0.23",  # Qwen2.5-VL's processor needs its video processor, which needs torchvision
+    "transformers>=4.57.1,<=5.6.0",  # the two ends are tested
+    "tokenizers",
+    "safetensors>=0.4.3",
+    "huggingface_hub",
+    "numpy",
+    "pillow>=10.0",
+    "tqdm",
+]
+
+# LlamaFactory's import needs torchaudio built for the same torch, and its own ranges decide about most of the rest.
+train = [
+    "llamafactory>=0.9.5,<0.9.6",
+    "torchaudio>=2.8",
+    "peft>=0.18.0,<=0.18.1",
+    "trl>=0.24.0,<=0.24.0",
+    "datasets",
+    "accelerate",
+]
+
+extras = {
+    "train": train,
+    "deepspeed": ["deepspeed>=0.18.1,<=0.18.4"],
+    "serve": ["vllm>=0.20,<0.21"],  # its own environment: it pins another torch than training does
+    "flash-attn": ["flash-attn>=2.6"],  # CUDA only; without it, torch's own attention kernels
+    "eval": ["scipy", "pandas", "httpx"],
+    "demo": train,  # the demo trains through the stock llamafactory-cli
+    "dev": ["pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "selenium"],
+}
 
 setup(
     name="adcopilot",
-    version="0.1.0",
-    package_dir={"adcopilot": "plugin", "adcopilot.evaluation": "evaluation"},
-    packages=["adcopilot", "adcopilot.model", "adcopilot.llamafactory", "adcopilot.sample", "adcopilot.inspect", "adcopilot.chat_ad", "adcopilot.evaluation"],
+    version=version,
+    description="A LlamaFactory plugin that teaches Qwen2.5-VL to compare an image with a template of a good part",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["industrial anomaly detection", "vision-language model", "Qwen2.5-VL", "LlamaFactory", "transformers"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Intended Audience :: Manufacturing",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+    python_requires=">=3.11",
+    package_dir=ROOTS,
+    packages=packages,
+    package_data=dict.fromkeys(ROOTS, DATA),
+    install_requires=base,
+    extras_require=extras,
+    entry_points={
+        "console_scripts": ["adcopilot = adcopilot.cli:main"],
+        # LlamaFactory's hook (groups `torch.backends` and `llamafactory.plugins`) is declared here.
+    },
+    zip_safe=False,
 )

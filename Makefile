@@ -1,0 +1,78 @@
+# `make demo` and `make test` do all the set-up on a machine that has Python 3.11 or newer with venv and pip.
+#
+#   make PYTHON=/path/to/python3.12 test      which Python the environments are made from
+#   make PYTEST_ARGS="-k boxes -x" test       what else pytest is told
+#   make PIP_ARGS="--index-url …" setup       where pip looks (for a CPU build of torch, or a mirror)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+VENV ?= .venv
+VENV_FORWARD ?= .venv-forward
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+# The first that is new enough; the last one is there for the error message.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; exit; }; done; echo python3)
+# Tests share two cores with whatever they start, so each process keeps to one thread.
+WORKERS ?= 2
+
+TRAIN := train,deepspeed,demo,dev
+FORWARD := train,dev
+
+.PHONY: help setup setup-forward demo test test-forward bench lint format clean distclean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+# An environment is current when it was made from the same setup.py and constraints: the stamp holds their checksum, so
+# neither a fresh clone's file times nor a touched file reinstalls anything.
+# $(call install,environment,constraints,extras)
+define install
+	@stamp="$(1)/adcopilot.stamp"; \
+	want="$$(cat setup.py $(2) | sha256sum | cut -d' ' -f1) $(3) $(CURDIR)"; \
+	if [ -x "$(1)/bin/python" ] && [ "$$(cat "$$stamp" 2>/dev/null)" = "$$want" ]; then exit 0; fi; \
+	"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"error: Python 3.11 or newer is needed, $(PYTHON) is {sys.version.split()[0]}; name another with make PYTHON=/path/to/python")' || \
+		{ echo "error: no usable Python ($(PYTHON)); name one with make PYTHON=/path/to/python" >&2; exit 2; }; \
+	echo "Setting up $(1) from $(2) (once; several GiB are downloaded)"; \
+	[ -x "$(1)/bin/python" ] || "$(PYTHON)" -m venv "$(1)" || \
+		{ echo "error: $(PYTHON) cannot make a virtual environment; install its venv and pip (Debian: apt-get install python3-venv)" >&2; exit 2; }; \
+	"$(1)/bin/python" -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -e ".[$(3)]" -c "$(2)"; \
+	"$(1)/bin/python" -m pip check --disable-pip-version-check; \
+	echo "$$want" > "$$stamp"
+endef
+
+setup: ## the environment for training, tests and the demo, in .venv
+	$(call install,$(VENV),constraints/train.txt,$(TRAIN))
+
+setup-forward: ## the environment with newer torch and transformers, in .venv-forward
+	$(call install,$(VENV_FORWARD),constraints/forward.txt,$(FORWARD))
+
+demo: setup ## train the tiny model through all stages, then inspect images it has never seen
+	@$(VENV)/bin/python -m adcopilot.sample.demo
+
+test: setup ## the test suite
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+test-forward: setup-forward ## the tests of model, processor and training, with newer torch and transformers
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_FORWARD)/bin/python -m pytest -n $(WORKERS) -m forward $(PYTEST_ARGS)
+
+bench: setup ## step time and tokens a second, against stock Qwen2.5-VL of the same size
+	@$(VENV)/bin/python benchmarks/run.py
+
+lint: setup ## ruff, linter and formatter
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+format: setup ## let ruff mend what it can
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+clean: ## what builds, tests and runs left behind
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis outputs saves
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
+
+distclean: clean ## and the environments
+	rm -rf $(VENV) $(VENV_FORWARD)

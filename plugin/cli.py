@@ -1,0 +1,168 @@
+"""`adcopilot <command>`: one entry point for every tool of this package.
+
+A command is a line in `COMMANDS`: its words, the module that implements it, one line of help. The module is imported
+only when its command is used, so `adcopilot --help` needs neither torch nor transformers. It provides
+
+    add_arguments(parser)      adds its options to an argparse parser
+    run(args) -> int | None    does the work; the exit code, None meaning 0
+"""
+
+import argparse
+import difflib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+from . import __version__
+from .errors import UserError
+
+
+class Command(NamedTuple):
+    """Where a command lives (`module`, absolute) and what it does (`help`, one line)."""
+
+    module: str
+    help: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "init": Command("adcopilot.model.init_command", "make a checkpoint: tiny from nothing, or from a Qwen2.5-VL base"),
+    "inspect": Command("adcopilot.inspect.command", "compare query images with templates: verdict, boxes, pictures"),
+    "data sample": Command("adcopilot.sample.command", "write the sample set that this package draws itself"),
+    "data convert deeppcb": Command("adcopilot.chat_ad.deeppcb", "turn the public DeepPCB dataset into training data"),
+    "preflight": Command("adcopilot.llamafactory.preflight", "name the samples that a training YAML cannot fit"),
+}
+
+GROUPS: Mapping[str, str] = {
+    "data": "make and convert training data",
+    "data convert": "turn public datasets into training data",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors as the one line `error: …` that all of this package's errors are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with code 2 and one line that says what is wrong and where help is."""
+        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+
+
+def _children(prefix: str) -> dict[str, str]:
+    """The words that may follow `prefix` ("" at the top, "data", …) with their help, in the table's order."""
+    depth = len(prefix.split())
+    found: dict[str, str] = {}
+    for name, command in COMMANDS.items():
+        words = name.split()
+        if words[:depth] == prefix.split() and len(words) > depth:
+            path = " ".join(words[: depth + 1])
+            found[words[depth]] = command.help if path in COMMANDS else GROUPS[path]
+    return found
+
+
+def _help(prefix: str) -> str:
+    """What `adcopilot` or one of its groups prints when it is asked for help."""
+    children = _children(prefix)
+    width = max(map(len, children))
+    lines = [f"usage: {' '.join(['adcopilot', *prefix.split()])} <command> …", ""]
+    if prefix:
+        lines += [GROUPS[prefix], ""]
+    else:
+        lines += ["AD-Copilot: compare an image with a template of a good part, beside LlamaFactory.", ""]
+    lines += ["commands:", *(f"  {word:<{width}}  {text}" for word, text in children.items()), ""]
+    if not prefix:
+        lines += ["training, export, chat and serving go through `llamafactory-cli`, see examples/README.md", ""]
+        lines += ["options:", "  -h, --help  this text, or a command's own: `adcopilot <command> --help`"]
+        lines += ["  --version   the version", ""]
+    return "\n".join(lines)
+
+
+def _unknown(word: str, prefix: str) -> str:
+    """The error for a word that no command begins with, naming what was probably meant."""
+    children = _children(prefix)
+    where = " ".join(["adcopilot", *prefix.split()])
+    # Somebody may also have left out the group, as in `adcopilot deeppcb`.
+    full = {name.split()[-1]: name for name in COMMANDS}
+    close = difflib.get_close_matches(word, [*children, *full], n=1, cutoff=0.5)
+    if close:
+        best = f"{where} {close[0]}" if close[0] in children else f"adcopilot {full[close[0]]}"
+        return f"{where}: no command {word!r}; did you mean `{best}`?"
+    return f"{where}: no command {word!r}; there are: {', '.join(children)}"
+
+
+def _find(argv: Sequence[str]) -> tuple[str, list[str]] | str:
+    """Split a command line into its command and that command's own arguments.
+
+    Returns `(name, rest)`, or the text to print when help or the version is asked for.
+
+    Raises:
+        UserError: there is no such command.
+    """
+    prefix = ""
+    for position, word in enumerate(argv):
+        if word in ("-h", "--help"):
+            return _help(prefix)
+        if word == "--version" and not prefix:
+            return f"adcopilot {__version__}\n"
+        path = f"{prefix} {word}".strip()
+        if path in COMMANDS:
+            return path, list(argv[position + 1 :])
+        if path not in GROUPS:
+            raise UserError(_unknown(word, prefix))
+        prefix = path
+    return _help(prefix)
+
+
+def _dispatch(argv: Sequence[str]) -> int:
+    """Run the command that `argv` names, as `main` does, without catching anything but missing packages."""
+    found = _find(argv)
+    if isinstance(found, str):
+        sys.stdout.write(found)
+        return 0
+    name, rest = found
+    command = COMMANDS[name]
+    try:
+        module = importlib.import_module(command.module)
+        parser = Parser(prog=f"adcopilot {name}", description=command.help)
+        module.add_arguments(parser)
+        return module.run(parser.parse_args(rest)) or 0
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if not package or importlib.util.find_spec(package):
+            raise  # the package is there but broken, or is this one: that deserves its traceback
+        raise UserError(
+            f"adcopilot {name}: needs the package {package!r}, which is not installed; "
+            "`pip install 'adcopilot[train]'` brings all that training and inspection use"
+        ) from missing
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: the words after `adcopilot`; those of the process when None.
+
+    Returns:
+        0 on success, 2 after a mistake of the user's (one line on stderr), 130 after Ctrl-C, 141 when the reader of
+        the output went away (`adcopilot … | head`), or what the command itself returned.
+    """
+    try:
+        code = _dispatch(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()  # here, so that a closed pipe is noticed here
+        return code
+    except UserError as error:
+        # One line, whatever a message quotes from elsewhere.
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Python flushes stdout once more as it exits; let that go nowhere instead of failing again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())
