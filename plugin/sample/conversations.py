@@ -1,0 +1,78 @@
+"""Conversations about the pictures, in Chat-AD's ShareGPT form."""
+
+import json
+
+import numpy as np
+
+from adcopilot.sample import wording
+from adcopilot.sample.defects import KINDS
+from adcopilot.sample.pairs import Pair
+
+#: Tasks about a pair, and how often each is drawn.
+TASKS = {"inspect": 0.45, "question": 0.15, "dialogue": 0.15, "locate": 0.1, "choice": 0.1, "caption": 0.05}
+
+
+def pick(rng: np.random.Generator, pool: tuple[str, ...]) -> str:
+    return pool[int(rng.integers(0, len(pool)))]
+
+
+def pick_task(rng: np.random.Generator, tasks: dict[str, float]) -> str:
+    names = list(tasks)
+    return names[int(rng.choice(len(names), p=np.array(list(tasks.values())) / sum(tasks.values())))]
+
+
+def pair_messages(rng: np.random.Generator, pair: Pair, task: str) -> list[dict[str, str]]:
+    """The conversation of `task` about a pair: messages with `role` and `content`, the first holding both `<image>`."""
+    defective = pair.kind is not None
+    found = wording.boxes_text(pair.boxes, pair.kind) if defective else "[]"
+    if task == "inspect":
+        turns = [(pick(rng, wording.ASK_INSPECT), f"{wording.YES}. {found}" if defective else f"{wording.NO}.")]
+    elif task == "question":
+        if rng.random() < 0.25:
+            turns = [(pick(rng, wording.ASK_SAME), "It is not." if defective else "It is.")]
+        else:
+            turns = [(pick(rng, wording.ASK_DEFECT), f"{wording.YES}." if defective else f"{wording.NO}.")]
+    elif task == "dialogue":
+        turns = [(pick(rng, wording.ASK_DEFECT), f"{wording.YES}." if defective else f"{wording.NO}.")]
+        turns.append((pick(rng, wording.ASK_WHERE), found if defective else wording.NOTHING))
+        what = wording.defect_sentence(pair.kind, pair.part) if defective else wording.NOTHING
+        turns.append((pick(rng, wording.ASK_WHAT), what))
+    elif task == "locate":
+        turns = [(pick(rng, wording.ASK_LOCATE), found)]
+    elif task == "choice":
+        options, answer = choice_options(rng, pair.kind)
+        lines = "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", options))
+        turns = [(wording.ASK_CHOICE + lines, answer)]
+    elif task == "caption":
+        turns = [(pick(rng, wording.ASK_CAPTION), caption(pair))]
+    else:
+        raise ValueError(f"task is {task!r}, expected one of {list(TASKS)}")
+    return as_messages(turns, images=2)
+
+
+def choice_options(rng: np.random.Generator, kind: str | None) -> tuple[list[str], str]:
+    """Four options, "none" among them, and the letter of the true one."""
+    truth = kind or "none"
+    others = [k for k in KINDS if k != truth]
+    options = [others[int(k)] for k in rng.choice(len(others), size=3 if truth == "none" else 2, replace=False)]
+    options = [*options, "none"] if truth == "none" else [*options, truth, "none"]
+    options = [options[int(k)] for k in rng.permutation(4)]
+    return options, "ABCD"[options.index(truth)]
+
+
+def caption(pair: Pair) -> str:
+    """The contrastive caption of the paper's Figure 1, as JSON."""
+    name = pair.category.replace("_", " ")
+    details = [{"bbox_2d": box, "label": pair.kind} for box in pair.boxes]
+    said = wording.defect_sentence(pair.kind, pair.part) if pair.kind else wording.NOTHING
+    return json.dumps(
+        {"description": f"Two images of {wording.article(name)}.", "defect_details": details, "defect_description": said}
+    )
+
+
+def as_messages(turns: list[tuple[str, str]], *, images: int) -> list[dict[str, str]]:
+    messages = []
+    for k, (question, answer) in enumerate(turns):
+        messages.append({"role": "user", "content": ("<image>" * images if k == 0 else "") + question})
+        messages.append({"role": "assistant", "content": answer})
+    return messages
