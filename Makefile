@@ -18,6 +18,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; exit; }; done; echo python3)
 # Tests share two cores with whatever they start, so each process keeps to one thread.
 WORKERS ?= 2
+# A file's tests share what they build, so they stay in one process.
+XDIST := -n $(WORKERS) --dist loadfile
 
 TRAIN := train,deepspeed,demo,dev
 FORWARD := train,dev
@@ -28,20 +30,21 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 # An environment is current when it was made from the same setup.py and constraints: the stamp holds their checksum, so
-# neither a fresh clone's file times nor a touched file reinstalls anything.
+# neither a fresh clone's file times nor a touched file reinstalls anything. An interrupted set-up leaves no stamp.
 # $(call install,environment,constraints,extras)
 define install
-	@stamp="$(1)/adcopilot.stamp"; \
-	want="$$(cat setup.py $(2) | sha256sum | cut -d' ' -f1) $(3) $(CURDIR)"; \
-	if [ -x "$(1)/bin/python" ] && [ "$$(cat "$$stamp" 2>/dev/null)" = "$$want" ]; then exit 0; fi; \
-	"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"error: Python 3.11 or newer is needed, $(PYTHON) is {sys.version.split()[0]}; name another with make PYTHON=/path/to/python")' || \
-		{ echo "error: no usable Python ($(PYTHON)); name one with make PYTHON=/path/to/python" >&2; exit 2; }; \
-	echo "Setting up $(1) from $(2) (once; several GiB are downloaded)"; \
-	[ -x "$(1)/bin/python" ] || "$(PYTHON)" -m venv "$(1)" || \
-		{ echo "error: $(PYTHON) cannot make a virtual environment; install its venv and pip (Debian: apt-get install python3-venv)" >&2; exit 2; }; \
-	"$(1)/bin/python" -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -e ".[$(3)]" -c "$(2)"; \
-	"$(1)/bin/python" -m pip check --disable-pip-version-check; \
-	echo "$$want" > "$$stamp"
+@stamp="$(1)/adcopilot.stamp"; \
+want="$$(cat setup.py "$(2)" | sha256sum | cut -d' ' -f1) $(3)"; \
+if [ -x "$(1)/bin/python" ] && [ "$$(cat "$$stamp" 2>/dev/null)" = "$$want" ]; then exit 0; fi; \
+fail() { echo "error: $$1; name another with make PYTHON=/path/to/python" >&2; exit 2; }; \
+found="$$("$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)" || fail "no Python named $(PYTHON)"; \
+"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "$(PYTHON) is Python $$found, 3.11 or newer is needed"; \
+"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || fail "$(PYTHON) has no venv or pip (Debian: apt-get install python3-venv)"; \
+echo "Setting up $(1) with Python $$found and $(2): minutes and several GiB, once" >&2; \
+[ -x "$(1)/bin/python" ] || "$(PYTHON)" -m venv "$(1)"; \
+"$(1)/bin/python" -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -e ".[$(3)]" -c "$(2)"; \
+"$(1)/bin/python" -m pip --disable-pip-version-check check; \
+echo "$$want" > "$$stamp"
 endef
 
 setup: ## the environment for training, tests and the demo, in .venv
@@ -54,10 +57,10 @@ demo: setup ## train the tiny model through all stages, then inspect images it h
 	@$(VENV)/bin/python -m adcopilot.sample.demo
 
 test: setup ## the test suite
-	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(XDIST) $(PYTEST_ARGS)
 
 test-forward: setup-forward ## the tests of model, processor and training, with newer torch and transformers
-	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_FORWARD)/bin/python -m pytest -n $(WORKERS) -m forward $(PYTEST_ARGS)
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_FORWARD)/bin/python -m pytest $(XDIST) -m forward $(PYTEST_ARGS)
 
 bench: setup ## step time and tokens a second, against stock Qwen2.5-VL of the same size
 	@$(VENV)/bin/python benchmarks/run.py
