@@ -1,0 +1,166 @@
+"""The `adcopilot` command: its table, its errors and exit codes, and that asking for help loads nothing heavy."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import adcopilot
+from adcopilot import cli
+from adcopilot.errors import UserError
+
+
+def run_process(*argv: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "adcopilot.cli", *argv], capture_output=True, text=True, timeout=60, **options
+    )
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Replaces the table by one command, `probe`, whose `run` is the function given; returns a way to call it."""
+
+    def install(run):
+        def add_arguments(parser):
+            parser.add_argument("--number", type=int, default=7)
+
+        monkeypatch.setitem(sys.modules, "probe_module", SimpleNamespace(add_arguments=add_arguments, run=run))
+        monkeypatch.setattr(cli, "COMMANDS", {"probe": cli.Command("probe_module", "a probe")})
+
+    return install
+
+
+def test_import_and_help_load_neither_torch_nor_transformers():
+    code = """
+import sys, adcopilot, adcopilot.cli
+assert adcopilot.cli.main(["--help"]) == 0
+assert adcopilot.cli.main(["data", "--help"]) == 0
+heavy = {"torch", "transformers", "llamafactory", "numpy", "PIL", "datasets", "gradio"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_version():
+    done = run_process("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"adcopilot {adcopilot.__version__}\n", "")
+
+
+def test_help_lists_every_command_and_group(capsys):
+    assert cli.main([]) == 0
+    assert cli.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert out[: len(out) // 2] == out[len(out) // 2 :], "alone, `adcopilot` prints its help"
+    for name in cli.COMMANDS:
+        assert f"\n  {name.split()[0]} " in out
+    assert cli.main(["data", "convert"]) == 0
+    assert "deeppcb" in capsys.readouterr().out
+
+
+def test_each_group_of_the_table_has_a_help_line():
+    prefixes = {" ".join(name.split()[:depth]) for name in cli.COMMANDS for depth in range(1, len(name.split()))}
+    assert prefixes == set(cli.GROUPS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_each_command_of_the_table_shows_its_help(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*name.split(), "--help"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: adcopilot {name}")
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["inpsect"], "error: adcopilot: no command 'inpsect'; did you mean `adcopilot inspect`?\n"),
+        (["data", "cnvert"], "error: adcopilot data: no command 'cnvert'; did you mean `adcopilot data convert`?\n"),
+        (["deeppcb"], "error: adcopilot: no command 'deeppcb'; did you mean `adcopilot data convert deeppcb`?\n"),
+        (["data", "zzz"], "error: adcopilot data: no command 'zzz'; there are: sample, convert\n"),
+    ],
+)
+def test_an_unknown_command_names_the_closest_one(argv, expected, capsys):
+    assert cli.main(argv) == 2
+    assert capsys.readouterr().err == expected
+
+
+def test_a_command_gets_its_arguments_and_its_exit_code_is_kept(command):
+    seen = []
+    command(lambda args: seen.append(args.number))
+    assert cli.main(["probe"]) == 0
+    assert cli.main(["probe", "--number", "3"]) == 0
+    assert seen == [7, 3]
+    command(lambda args: 5)
+    assert cli.main(["probe"]) == 5
+
+
+def test_a_wrong_option_is_one_line_and_code_2(command, capsys):
+    command(lambda args: 0)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["probe", "--number", "three"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: argument --number: invalid int value: 'three'; see `adcopilot probe --help`\n"
+    )
+
+
+def test_a_user_error_is_one_line_and_code_2(command, capsys):
+    def run(args):
+        raise UserError("a.png: truncated\n  after 12 bytes; write it again")
+
+    command(run)
+    assert cli.main(["probe"]) == 2
+    assert capsys.readouterr().err == "error: a.png: truncated after 12 bytes; write it again\n"
+
+
+def test_other_errors_keep_their_traceback(command):
+    def run(args):
+        raise ValueError("a fault of ours")
+
+    command(run)
+    with pytest.raises(ValueError, match="a fault of ours"):
+        cli.main(["probe"])
+
+
+def test_ctrl_c_is_code_130(command, capsys):
+    def run(args):
+        raise KeyboardInterrupt
+
+    command(run)
+    assert cli.main(["probe"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_package_that_is_missing_is_named(command, capsys):
+    def run(args):
+        import a_package_that_nobody_has  # noqa: F401
+
+    command(run)
+    assert cli.main(["probe"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.startswith(
+        "error: adcopilot probe: needs the package 'a_package_that_nobody_has', which is not installed;"
+    )
+
+
+def test_a_broken_package_that_is_there_keeps_its_traceback(command):
+    def run(args):
+        import adcopilot.no_such_module  # noqa: F401
+
+    command(run)
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["probe"])
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "adcopilot.cli", "--help"], stdout=write, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
