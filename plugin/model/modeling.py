@@ -68,6 +68,14 @@ class AdCopilotModel(Qwen2_5_VLModel):
             )
         return tokens.view(num_images, -1)
 
+    def token_types(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        """What transformers 5 calls `mm_token_type_ids`, from the ids alone: text 0 (comparison tokens too), image 1,
+        video 2."""
+        types = torch.zeros_like(input_ids, dtype=torch.int)
+        types[input_ids == self.config.image_token_id] = 1
+        types[input_ids == self.config.video_token_id] = 2
+        return types
+
     def get_rope_index(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -87,11 +95,9 @@ class AdCopilotModel(Qwen2_5_VLModel):
         Returns:
             (3, rows, length) ids and (rows, 1) deltas, as `Qwen2_5_VLModel.get_rope_index`.
         """
-        if TRANSFORMERS_5 and input_ids is not None:
-            mm_token_type_ids = torch.zeros_like(input_ids, dtype=torch.int)
-            mm_token_type_ids[input_ids == self.config.image_token_id] = 1
-            mm_token_type_ids[input_ids == self.config.video_token_id] = 2
-        version_args = {"mm_token_type_ids": mm_token_type_ids} if TRANSFORMERS_5 else {}
+        version_args = {}
+        if TRANSFORMERS_5:
+            version_args["mm_token_type_ids"] = mm_token_type_ids if input_ids is None else self.token_types(input_ids)
 
         comparison_mask = None
         if input_ids is not None and image_grid_thw is not None and len(image_grid_thw):
@@ -211,6 +217,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
             inputs_embeds = self._embed_images(
                 input_ids, inputs_embeds, pixel_values, image_grid_thw, position_ids, previous_image
             )
+        if TRANSFORMERS_5 and input_ids is not None:  # without them upstream would fall back to text positions
+            kwargs["mm_token_type_ids"] = self.token_types(input_ids)
         return super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -236,6 +244,13 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         self.model = AdCopilotModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs):
+        """Only transformers 5 calls this. `mm_token_type_ids` are filled in for callers that do not pass them."""
+        ids = model_kwargs.get("input_ids", inputs_tensor)
+        if not torch.is_floating_point(ids):
+            model_kwargs = {**model_kwargs, "mm_token_type_ids": self.model.token_types(ids)}
+        return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
 
     @property
     def comparison_encoder(self) -> ComparisonEncoder:

@@ -1,0 +1,214 @@
+"""Turn a Qwen2.5-VL checkpoint into an AD-Copilot checkpoint: the same weights, plus a Gaussian Comparison Encoder.
+
+Shards are copied one at a time, so memory holds at most one, and the result appears under its name only when it is
+whole. An interrupted conversion goes on with the shards it lacks.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from tqdm import tqdm
+from transformers import AutoTokenizer, GenerationConfig
+from transformers.dynamic_module_utils import custom_object_save
+from transformers.models.qwen2_5_vl import Qwen2_5_VLConfig, Qwen2_5_VLProcessor
+
+from ..errors import UserError
+from .comparison_encoder import ComparisonEncoder
+from .configuration import COMPARISON_TOKEN, AdCopilotConfig
+from .modeling import AdCopilotForConditionalGeneration
+from .processing import AdCopilotProcessor
+from .registration import register_auto_classes
+
+ENCODER_PREFIX = "model.comparison_encoder."
+INDEX_FILE = "model.safetensors.index.json"
+
+
+def convert(*, base: Path, output: Path, seed: int = 0, **comparison_options) -> None:
+    """Write an AD-Copilot folder made from a Qwen2.5-VL folder.
+
+    Args:
+        base: folder of a Qwen2.5-VL checkpoint in safetensors.
+        output: folder to write; must not exist or be empty.
+        seed: of the encoder's Gaussian weights (standard deviation: the language model's `initializer_range`).
+        comparison_options: fields of `AdCopilotConfig` that begin with `comparison_`, and `num_comparison_tokens`.
+
+    Raises:
+        UserError: the base is not Qwen2.5-VL, lacks weights, or has no free row in its vocabulary; the output exists.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} exists and is not empty: choose a new --output, or remove it first")
+    base_config = read_base_config(base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    comparison_token_id = add_comparison_token(tokenizer, base, rows=base_config.text_config.vocab_size)
+    fields = base_config.to_dict()
+    for field in ("model_type", "transformers_version", "auto_map"):
+        fields.pop(field, None)
+    fields["architectures"] = [AdCopilotForConditionalGeneration.__name__]
+    config = AdCopilotConfig.from_dict({**fields, **comparison_options, "comparison_token_id": comparison_token_id})
+    shards = list_shards(base)
+    with torch.device("meta"):
+        model = AdCopilotForConditionalGeneration(config)
+    check_weights(base, shards, model)
+
+    register_auto_classes()
+    partial = output.with_name(output.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    dtype = config.dtype if isinstance(config.dtype, torch.dtype) else getattr(torch, config.dtype or "float32")
+    write_weights(base, shards, gaussian_encoder(config, seed=seed, dtype=dtype), partial)
+    custom_object_save(model, partial, config=config)
+    config.save_pretrained(partial)
+    processor = Qwen2_5_VLProcessor.from_pretrained(base)
+    AdCopilotProcessor(
+        image_processor=processor.image_processor,
+        tokenizer=tokenizer,
+        video_processor=processor.video_processor,
+        chat_template=processor.chat_template or tokenizer.chat_template,
+        num_comparison_tokens=config.num_comparison_tokens,
+    ).save_pretrained(partial)
+    generation_config_without_pads(base, config).save_pretrained(partial)
+    if output.exists():
+        output.rmdir()
+    os.rename(partial, output)
+
+
+def read_base_config(base: Path) -> Qwen2_5_VLConfig:
+    """The base's configuration; UserError if it is missing, unreadable or of another model."""
+    file = base / "config.json"
+    if not file.is_file():
+        raise UserError(f"{file} not found: --base must be the folder (or hub id) of a Qwen2.5-VL checkpoint")
+    try:
+        model_type = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise UserError(f"{file} is not a JSON object ({error}): download the base checkpoint again") from None
+    if model_type == AdCopilotConfig.model_type:
+        raise UserError(f"{file}: model_type is 'adcopilot', so {base} is an AD-Copilot model already: use it as it is")
+    if model_type != Qwen2_5_VLConfig.model_type:
+        raise UserError(
+            f"{file}: model_type is {model_type!r}, expected 'qwen2_5_vl': give a Qwen2.5-VL checkpoint as --base"
+        )
+    return Qwen2_5_VLConfig.from_pretrained(base)
+
+
+def add_comparison_token(tokenizer, base: Path, *, rows: int) -> int:
+    """Add `<|compare_pad|>` to the tokenizer and return its id; UserError if the vocabulary has no row for it."""
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": [COMPARISON_TOKEN]}, replace_additional_special_tokens=False
+    )
+    token_id = tokenizer.convert_tokens_to_ids(COMPARISON_TOKEN)
+    if token_id >= rows:
+        raise UserError(
+            f"{base}: {COMPARISON_TOKEN} would be token {token_id} but the vocabulary has {rows} rows: "
+            "resize the base's embeddings by at least one row first"
+        )
+    return token_id
+
+
+def list_shards(base: Path) -> list[str]:
+    """File names of the base's safetensors shards; UserError if there are none or one is missing."""
+    index = base / INDEX_FILE
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    else:
+        shards = ["model.safetensors"]
+    for shard in shards:
+        if Path(shard).name != shard:
+            raise UserError(f"{index}: shard {shard!r} is not a plain file name: download the base checkpoint again")
+        if not (base / shard).is_file():
+            raise UserError(
+                f"{base / shard} not found: the base needs its weights in safetensors; "
+                "download it again, or save it with transformers' save_pretrained"
+            )
+    return shards
+
+
+def current_name(key: str) -> str:
+    """Name of a weight in today's class, from either naming that Qwen2.5-VL files use (transformers moved
+    `visual` and `model` under `model` in 4.52)."""
+    if key.startswith("visual."):
+        return f"model.{key}"
+    if key.startswith("model.") and not key.startswith(("model.visual.", "model.language_model.")):
+        return f"model.language_model.{key.removeprefix('model.')}"
+    return key
+
+
+def check_weights(base: Path, shards: list[str], model: AdCopilotForConditionalGeneration) -> None:
+    """UserError unless the base holds exactly the weights, by name and shape, that the model wants beside the encoder.
+
+    Only the files' headers are read.
+    """
+    expected = {name: list(weight.shape) for name, weight in model.state_dict().items()}
+    expected = {name: shape for name, shape in expected.items() if not name.startswith(ENCODER_PREFIX)}
+    if model.config.tie_word_embeddings:
+        expected.pop("lm_head.weight", None)
+    found = {}
+    for shard in shards:
+        try:
+            with safe_open(base / shard, framework="pt") as file:
+                found |= {current_name(key): file.get_slice(key).get_shape() for key in file.keys()}
+        except Exception as error:  # safetensors has its own, untyped errors
+            raise UserError(f"{base / shard} is not a readable safetensors file ({error}): download it again") from None
+    if model.config.tie_word_embeddings:
+        found.pop("lm_head.weight", None)
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise UserError(
+                f"{base}: weight {name} has shape {found.get(name, 'missing')}, config.json wants "
+                f"{expected.get(name, 'no such weight')}: weights and config.json are of different models"
+            )
+
+
+def gaussian_encoder(config: AdCopilotConfig, *, seed: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Weights of a fresh Comparison Encoder under their names in the model: Gaussian matrices and queries, zero biases,
+    norms of one."""
+    std = config.text_config.initializer_range
+    generator = torch.Generator().manual_seed(seed)
+    encoder = ComparisonEncoder(config=config)
+    for module in encoder.modules():
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=std, generator=generator)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+    return {ENCODER_PREFIX + name: weight.to(dtype) for name, weight in encoder.state_dict().items()}
+
+
+def write_weights(base: Path, shards: list[str], encoder: dict[str, torch.Tensor], folder: Path) -> None:
+    """Copy the base's shards under today's names, add the encoder's as the last shard, and write the index."""
+    names = [f"model-{number:05d}-of-{len(shards) + 1:05d}.safetensors" for number in range(1, len(shards) + 2)]
+    weight_map, total_size = {}, 0
+    for name, shard in zip(tqdm(names, desc="shards", disable=len(shards) == 1), [*shards, None], strict=True):
+        if shard is None:
+            tensors = encoder
+        else:
+            with safe_open(base / shard, framework="pt") as file:
+                keys = list(file.keys())
+                done = folder / name
+                tensors = None if done.is_file() else {current_name(key): file.get_tensor(key) for key in keys}
+                if tensors is None:  # an earlier, interrupted conversion wrote it
+                    with safe_open(done, framework="pt") as written:
+                        tensors = {key: written.get_tensor(key) for key in written.keys()}
+        for key, tensor in tensors.items():
+            weight_map[key] = name
+            total_size += tensor.numel() * tensor.element_size()
+        if shard is None or not (folder / name).is_file():
+            temporary = folder / (name + ".tmp")
+            save_file(tensors, temporary, metadata={"format": "pt"})
+            os.replace(temporary, folder / name)
+    index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
+    (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def generation_config_without_pads(base: Path, config: AdCopilotConfig) -> GenerationConfig:
+    """The base's generation settings, with the pads of images, videos and comparisons banned: a sampled pad would be
+    taken for an image that is not there."""
+    if (base / "generation_config.json").is_file():
+        generation = GenerationConfig.from_pretrained(base)
+    else:
+        generation = GenerationConfig.from_model_config(config)
+    pads = {config.image_token_id, config.video_token_id, config.comparison_token_id}
+    generation.suppress_tokens = sorted(pads.union(generation.suppress_tokens or []))
+    return generation
