@@ -5,6 +5,8 @@ import random
 import sys
 from pathlib import Path
 
+import pytest
+
 # Before anything imports torch, transformers or tokenizers. Tests never reach for a hub; one thread a process, because
 # the suite itself runs in several; and no telemetry from gradio.
 for _name, _value in {
@@ -15,8 +17,6 @@ for _name, _value in {
     "GRADIO_ANALYTICS_ENABLED": "False",
 }.items():
     os.environ.setdefault(_name, _value)
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,3 +65,23 @@ def mmad_root() -> Path:
 def qwen_tokenizer_dir() -> Path:
     """The real Qwen2.5 tokenizer, for tests that need true token ids."""
     return _shared("qwen2.5-tokenizer")
+
+
+@pytest.fixture(scope="session")
+def qwen_base_dir(tmp_path_factory) -> Path:
+    """A small random Qwen2.5-VL checkpoint with tokenizer and processor, in transformers' own format."""
+    from adcopilot.sample.tiny_base import build_untrained
+
+    folder = tmp_path_factory.mktemp("qwen_base")
+    build_untrained(folder, texts=20)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adcopilot_dir(qwen_base_dir, tmp_path_factory) -> Path:
+    """The same as an AD-Copilot checkpoint with 5 comparison tokens and rotary positions in the encoder."""
+    from adcopilot.model.conversion import convert
+
+    folder = tmp_path_factory.mktemp("adcopilot") / "model"
+    convert(base=qwen_base_dir, output=folder, num_comparison_tokens=5, comparison_position_encoding="rope2d")
+    return folder

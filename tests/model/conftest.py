@@ -1,0 +1,83 @@
+"""A small model and conversations of random images, shared by the model's tests."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+PROMPTS = ("Is there a defect?", "What is different in the second part, and where is it?", "Hi.", "Compare.")
+
+
+@pytest.fixture(scope="session")
+def processor(adcopilot_dir):
+    from adcopilot.model import AdCopilotProcessor
+
+    return AdCopilotProcessor.from_pretrained(adcopilot_dir)
+
+
+@pytest.fixture(scope="session")
+def model(adcopilot_dir):
+    """In float32, with weights large enough that a wrong pairing or position shows in the logits."""
+    from adcopilot.model import AdCopilotForConditionalGeneration
+
+    model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, dtype=torch.float32).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1 and "embed" not in name and "patch_embed" not in name:
+                weight.normal_(std=0.15, generator=generator)
+        model.comparison_encoder.comparison_queries.weight.normal_(std=1.0, generator=generator)
+    return model
+
+
+@pytest.fixture(scope="session")
+def base_model(model, qwen_base_dir):
+    """Stock Qwen2.5-VL with the same weights."""
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    base = Qwen2_5_VLForConditionalGeneration.from_pretrained(qwen_base_dir, dtype=torch.float32).eval()
+    weights = {name: weight for name, weight in model.state_dict().items() if "comparison" not in name}
+    base.load_state_dict(weights)
+    return base
+
+
+def random_image(seed: int, width: int = 84, height: int = 56) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def chat(processor, *turns) -> str:
+    """A prompt from turns of (number of images, text); all but the last are answered with "No."."""
+    messages = []
+    for number, text in turns:
+        images = [{"type": "image"}] * number
+        messages += [{"role": "user", "content": [*images, {"type": "text", "text": text}]}]
+        messages += [{"role": "assistant", "content": [{"type": "text", "text": "No."}]}]
+    return processor.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
+
+
+@pytest.fixture(scope="session")
+def conversations(processor):
+    """Four conversations of 2, 1, 0 and 3 images of several sizes: (text, images)."""
+    images = [
+        [random_image(0), random_image(1)],
+        [random_image(2, 56, 112)],
+        [],
+        [random_image(3, 140, 84), random_image(4, 84, 84), random_image(5, 112, 84)],
+    ]
+    return [
+        (chat(processor, (len(images), prompt)), images) for images, prompt in zip(images, PROMPTS, strict=True)
+    ]
+
+
+def encode(processor, conversations, **kwargs):
+    """Processor output for some of the conversations, left padded."""
+    images = [image for _, images in conversations for image in images]
+    return processor(
+        text=[text for text, _ in conversations],
+        images=images or None,
+        padding=True,
+        padding_side="left",
+        return_tensors="pt",
+        **kwargs,
+    )
