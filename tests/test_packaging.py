@@ -135,8 +135,8 @@ def test_an_editable_install_imports_without_torch(source, environment, tmp_path
     backend = tmp_path / "backend"
     backend.mkdir()
     installed = Path(setuptools.__file__).parents[1]
-    for name in ("setuptools", "_distutils_hack"):
-        (backend / name).symlink_to(installed / name)
+    for path in (installed / "_distutils_hack", *installed.glob("setuptools*")):
+        (backend / path.name).symlink_to(path)
     pip(
         *("--python", environment, "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"),
         *("--editable", source),
