@@ -76,7 +76,7 @@ def _table(rng: np.random.Generator, *, named: bool = False, low: int = 2, high:
 
 
 def _parts(rng: np.random.Generator, size: tuple[int, int], task: str) -> Scene | None:
-    design = _table(rng, named=True, high=6 if task == "list" else 8)
+    design = _table(rng, named=True, high=4 if task == "list" else 8)
     view = draw_view(rng, size)
     seen = []
     for k, part in enumerate(design.parts):

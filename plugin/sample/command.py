@@ -1,0 +1,30 @@
+"""`adcopilot data sample`: make the sample set."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from adcopilot.sample.generate import Split, standard_splits, write_sample
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", required=True, type=Path, help="folder to write; a run that was killed goes on there")
+    parser.add_argument("--count", type=int, default=60_000, help="training pairs over the three stages (60000)")
+    parser.add_argument("--test-count", type=int, default=400, help="pairs of each of the two test sets (400)")
+    parser.add_argument("--scenes", type=int, default=0, help="single images for the tiny base's pretraining (0)")
+    parser.add_argument("--size", type=int, default=56, help="side of a pair's images in pixels (56)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes (1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    splits = standard_splits(args.count, test_count=args.test_count) if args.count else []
+    if args.scenes:
+        splits.insert(0, Split(name="base", count=args.scenes, number=1, single=True))
+
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    write_sample(args.output, splits, seed=args.seed, size=args.size, workers=args.workers, progress=progress)
+    print(args.output / "manifest.json")
+    return 0

@@ -1,0 +1,187 @@
+"""Writes sample sets to disk: images, masks, JSONL, LlamaFactory's registration and a manifest.
+
+A set is made in shards of `SHARD` records. A shard's JSONL appears, by an atomic rename, only after its images, and a
+shard that is there is not made again: a killed run goes on where it stopped, and several processes share the work.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from adcopilot.errors import UserError
+from adcopilot.sample.categories import HELD_OUT, TRAINED
+from adcopilot.sample.conversations import TASKS, pair_messages, pick_task
+from adcopilot.sample.pairs import draw_pair, stream
+from adcopilot.sample.scenes import draw_scene
+
+SHARD = 500
+#: Raised when the same seed no longer gives the same pictures and texts.
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A set of records.
+
+    Attributes:
+        name: of the JSONL file and of the folder of images.
+        count: records.
+        number: keeps the random streams of splits apart; never reused.
+        held_out: pairs of the categories that no training split has.
+        inspect_only: every record asks the one question of `adcopilot inspect`, as test data do.
+        single: single-image scenes for the stand-in pretraining.
+    """
+
+    name: str
+    count: int
+    number: int
+    held_out: bool = False
+    inspect_only: bool = False
+    single: bool = False
+
+
+def standard_splits(count: int, *, test_count: int) -> list[Split]:
+    """Stages 0, 1 and 2 with a fifth, two fifths and two fifths of `count`, and the two test sets."""
+    first = count // 5
+    second = (count - first) // 2
+    return [
+        Split(name="stage0", count=first, number=10),
+        Split(name="stage1", count=second, number=11),
+        Split(name="stage2", count=count - first - second, number=12),
+        Split(name="test_trained", count=test_count, number=20, inspect_only=True),
+        Split(name="test_held_out", count=test_count, number=21, inspect_only=True, held_out=True),
+    ]
+
+
+def write_sample(
+    output: Path,
+    splits: Iterable[Split],
+    *,
+    seed: int = 0,
+    size: int = 56,
+    workers: int = 1,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Makes `splits` under `output` and returns the manifest.
+
+    Args:
+        output: folder for `images/`, `masks/`, one JSONL a split, `dataset_info.json` and `manifest.json`.
+        splits: what to make.
+        seed: of all random choices.
+        size: side of a pair's images in pixels.
+        workers: processes.
+        progress: called with a line after each split.
+
+    Raises:
+        UserError: the folder holds a set made with another seed, size or version, or `size` is below 28.
+    """
+    splits = list(splits)
+    if size < 28:
+        raise UserError(f"--size is {size}, expected 28 or more: one merged patch of Qwen2.5-VL is 28 pixels wide")
+    output.mkdir(parents=True, exist_ok=True)
+    recipe = {"version": VERSION, "seed": seed, "size": size}
+    manifest_path = output / "manifest.json"
+    manifest = {**recipe, "splits": {}}
+    if manifest_path.exists():
+        manifest = json.loads(manifest_path.read_text())
+        found = {key: manifest.get(key) for key in recipe}
+        if found != recipe:
+            raise UserError(f"{manifest_path}: holds {found}, expected {recipe}: choose another --output or remove it")
+    else:
+        _write_atomic(manifest_path, json.dumps(manifest, indent=1) + "\n")
+    for split in splits:
+        starts = range(0, split.count, SHARD)
+        make = partial(_write_shard, output, split, seed, size)
+        if workers > 1:
+            with ProcessPoolExecutor(workers) as pool:
+                shards = list(pool.map(make, starts))
+        else:
+            shards = [make(start) for start in starts]
+        lines = "".join(path.read_text() for path in shards)
+        _write_atomic(output / f"{split.name}.jsonl", lines)
+        manifest["splits"][split.name] = {**asdict(split), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+        _write_atomic(manifest_path, json.dumps(manifest, indent=1) + "\n")
+        progress(f"{split.name}: {split.count} records")
+    names = manifest["splits"]
+    _write_atomic(output / "dataset_info.json", json.dumps({n: registration(f"{n}.jsonl") for n in names}, indent=2))
+    return manifest
+
+
+def registration(file_name: str) -> dict:
+    """The entry of LlamaFactory's `dataset_info.json` for a file of these records."""
+    return {
+        "file_name": file_name,
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages", "images": "images"},
+        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
+    }
+
+
+def _write_shard(output: Path, split: Split, seed: int, size: int, start: int) -> Path:
+    stop = min(start + SHARD, split.count)
+    path = output / "shards" / f"{split.name}-{start:07d}-{stop:07d}.jsonl"
+    if path.exists():
+        return path
+    make = _single_record if split.single else _pair_record
+    records = [make(output, split, seed, size, index) for index in range(start, stop)]
+    path.parent.mkdir(exist_ok=True)
+    _write_atomic(path, "".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -> dict:
+    rng = stream(seed, split.number, index)
+    names = list(HELD_OUT if split.held_out else TRAINED)
+    # Half of the pairs are normal. In training `assembly`, the most varied category, has a share of its own.
+    if split.inspect_only:
+        category, anomalous = names[(index // 2) % len(names)], index % 2 == 1
+    else:
+        weights = np.array([3.0 if name == "assembly" else 1.0 for name in names])
+        category = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+        anomalous = bool(rng.random() < 0.5)
+    pair = draw_pair(rng, category=category, size=size, anomalous=anomalous)
+    task = "inspect" if split.inspect_only else pick_task(rng, TASKS)
+    stem = f"{split.name}/{index // SHARD:03d}/{index:06d}"
+    images = [f"images/{stem}_template.png", f"images/{stem}_query.png"]
+    _save_png(output / images[0], pair.template)
+    _save_png(output / images[1], pair.query)
+    record = {
+        "messages": pair_messages(rng, pair, task),
+        "images": images,
+        "task": task,
+        "category": category,
+        "anomalous": anomalous,
+        "defect": pair.kind,
+        "boxes": pair.boxes,
+        "mask": None,
+    }
+    if anomalous:
+        record["mask"] = f"masks/{stem}.png"
+        _save_png(output / record["mask"], Image.fromarray(pair.mask))
+    return record
+
+
+def _single_record(output: Path, split: Split, seed: int, size: int, index: int) -> dict:
+    scene = draw_scene(stream(seed, split.number, index))
+    image = f"images/{split.name}/{index // SHARD:03d}/{index:06d}.png"
+    _save_png(output / image, scene.image)
+    return {"messages": scene.messages, "images": [image], "task": scene.task}
+
+
+def _save_png(path: Path, image: Image.Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, compress_level=1)
+
+
+def _write_atomic(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text)
+    part.replace(path)
