@@ -13,9 +13,11 @@ VENV ?= .venv
 VENV_FORWARD ?= .venv-forward
 PIP_ARGS ?=
 PYTEST_ARGS ?=
-# The first that is new enough; the last one is there for the error message.
-PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+# The first that is new enough; python3 otherwise, for the error message.
+ifndef PYTHON
+PYTHON := $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; exit; }; done; echo python3)
+endif
 # Tests share two cores with whatever they start, so each process keeps to one thread.
 WORKERS ?= 2
 # A file's tests share what they build, so they stay in one process.
