@@ -12,6 +12,8 @@ from PIL import Image
 from adcopilot.boxes import image_tokens, map_text_boxes, model_image_size, parse_boxes, scale_box, text_boxes
 from adcopilot.errors import UserError
 
+pytestmark = pytest.mark.forward
+
 DEFAULTS = {"image_max_pixels": 768 * 768, "image_min_pixels": 32 * 32}
 
 

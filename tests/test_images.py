@@ -13,6 +13,8 @@ from PIL import Image
 from adcopilot.errors import UserError
 from adcopilot.images import MAX_PIXELS, MIN_SIDE, image_size, open_image, resize_for_training
 
+pytestmark = pytest.mark.forward
+
 
 def picture(width=40, height=24):
     """Asymmetric in both axes, so that every wrong orientation shows."""

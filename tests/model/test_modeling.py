@@ -5,6 +5,8 @@ import torch
 
 from .conftest import chat, encode, random_image
 
+pytestmark = pytest.mark.forward
+
 CLOSE = {"rtol": 0, "atol": 2e-5}
 
 
