@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 ROOTS = {"adcopilot": "plugin", "adcopilot.evaluation": "evaluation"}
 
 # What each root holds besides Python files: weights and configuration of the bundled base, prompts, templates, pages.
-DATA = ["**/*.json", "**/*.jsonl", "**/*.safetensors", "**/*.txt", "**/*.jinja", "**/*.md", "**/*.html", "**/*.pth"]
+DATA = ["**/*.json", "**/*.jsonl", "**/*.safetensors", "**/*.txt", "**/*.jinja", "**/*.md", "**/*.html"]
 
 packages = [
     package
@@ -72,7 +72,6 @@ setup(
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.11",
-        "Programming Language :: Python :: 3.12",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
