@@ -10,6 +10,9 @@ from adcopilot.sample.pairs import Pair
 
 #: Tasks about a pair, and how often each is drawn.
 TASKS = {"inspect": 0.45, "question": 0.15, "dialogue": 0.15, "locate": 0.1, "choice": 0.1, "caption": 0.05}
+#: Lessons for the tiny model: what is seen first, how it is said later.
+SHORT_TASKS = {"question": 1.0}
+MIDDLE_TASKS = {"question": 0.5, "inspect": 0.5}
 
 
 def pick(rng: np.random.Generator, pool: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from PIL import Image
 
 from adcopilot.errors import UserError
 from adcopilot.sample.categories import HELD_OUT, TRAINED
-from adcopilot.sample.conversations import TASKS, pair_messages, pick_task
+from adcopilot.sample.conversations import MIDDLE_TASKS, SHORT_TASKS, TASKS, pair_messages, pick_task
 from adcopilot.sample.pairs import draw_pair, stream
 from adcopilot.sample.scenes import draw_scene
 
@@ -38,6 +38,8 @@ class Split:
         held_out: pairs of the categories that no training split has.
         inspect_only: every record asks the one question of `adcopilot inspect`, as test data do.
         single: single-image scenes for the stand-in pretraining.
+        short: single-image scenes with answers of a few words only.
+        tasks: how often each task about a pair is drawn.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Split:
     held_out: bool = False
     inspect_only: bool = False
     single: bool = False
+    short: bool = False
+    tasks: dict[str, float] = field(default_factory=lambda: dict(TASKS))
 
 
 def standard_splits(count: int, *, test_count: int) -> list[Split]:
@@ -53,8 +57,8 @@ def standard_splits(count: int, *, test_count: int) -> list[Split]:
     first = count // 5
     second = (count - first) // 2
     return [
-        Split(name="stage0", count=first, number=10),
-        Split(name="stage1", count=second, number=11),
+        Split(name="stage0", count=first, number=10, tasks=SHORT_TASKS),
+        Split(name="stage1", count=second, number=11, tasks=MIDDLE_TASKS),
         Split(name="stage2", count=count - first - second, number=12),
         Split(name="test_trained", count=test_count, number=20, inspect_only=True),
         Split(name="test_held_out", count=test_count, number=21, inspect_only=True, held_out=True),
@@ -148,7 +152,7 @@ def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -
         category = names[int(rng.choice(len(names), p=weights / weights.sum()))]
         anomalous = bool(rng.random() < 0.5)
     pair = draw_pair(rng, category=category, size=size, anomalous=anomalous)
-    task = "inspect" if split.inspect_only else pick_task(rng, TASKS)
+    task = "inspect" if split.inspect_only else pick_task(rng, split.tasks)
     stem = f"{split.name}/{index // SHARD:03d}/{index:06d}"
     images = [f"images/{stem}_template.png", f"images/{stem}_query.png"]
     _save_png(output / images[0], pair.template)
@@ -170,7 +174,7 @@ def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -
 
 
 def _single_record(output: Path, split: Split, seed: int, size: int, index: int) -> dict:
-    scene = draw_scene(stream(seed, split.number, index))
+    scene = draw_scene(stream(seed, split.number, index), short=split.short)
     image = f"images/{split.name}/{index // SHARD:03d}/{index:06d}.png"
     _save_png(output / image, scene.image)
     return {"messages": scene.messages, "images": [image], "task": scene.task}

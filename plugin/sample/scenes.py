@@ -18,7 +18,12 @@ from adcopilot.sample.defects import COVERED, component_boxes, draw_defect
 #: Image sizes (width, height) and how often each is drawn.
 SIZES = {(56, 56): 0.7, (84, 56): 0.08, (56, 84): 0.07, (84, 84): 0.15}
 #: Tasks about one image.
-TASKS = {"odd": 0.45, "mark": 0.2, "find": 0.12, "list": 0.1, "point": 0.08, "count": 0.05}
+TASKS = {
+    "odd": 0.32, "mark": 0.16, "find": 0.1, "list": 0.08, "tiles": 0.12, "items": 0.12, "name": 0.04, "aim": 0.04,
+    "count": 0.02,
+}  # fmt: skip
+#: The same for a lesson of short answers only, where what is seen weighs more than how it is said.
+SHORT_TASKS = {"tiles": 0.2, "items": 0.2, "odd": 0.28, "mark": 0.14, "name": 0.06, "aim": 0.06, "count": 0.03, "table": 0.03}
 
 _COLOURS = {
     "red": (205, 45, 45),
@@ -45,38 +50,51 @@ class Scene:
     task: str
 
 
-def draw_scene(rng: np.random.Generator) -> Scene:
+def draw_scene(rng: np.random.Generator, *, short: bool = False) -> Scene:
+    """Draws a picture and a conversation; with `short`, one whose answer is a few words and no JSON."""
     sizes = list(SIZES)
     size = sizes[int(rng.choice(len(sizes), p=np.array(list(SIZES.values()))))]
-    task = pick_task(rng, TASKS)
+    task = pick_task(rng, SHORT_TASKS if short else TASKS)
     while True:
-        scene = _odd(rng, size) if task == "odd" else _mark(rng, size) if task == "mark" else _parts(rng, size, task)
+        if task in ("odd", "mark"):
+            scene = (_odd if task == "odd" else _mark)(rng, size, short)
+        elif task in ("tiles", "items"):
+            scene = _grid(rng, size, task)
+        else:
+            scene = _parts(rng, size, task)
         if scene is not None:
             return scene
 
 
 def colour_name(colour: tuple[int, int, int]) -> str:
-    return min(_COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(_COLOURS[name], colour)))
+    return min(_COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(_COLOURS[name], colour, strict=True)))
 
 
-def _table(rng: np.random.Generator, *, named: bool = False, low: int = 2, high: int = 7) -> Design:
-    """Parts at random on a plain table; `named` ones have colours that a word fits."""
-    background = pick_colour(rng)
+def _named_colour(rng: np.random.Generator) -> tuple[int, int, int]:
+    """A colour close to one that has a name."""
+    base = list(_COLOURS.values())[int(rng.integers(0, len(_COLOURS)))]
+    return tuple(int(np.clip(v + rng.integers(-18, 19), 0, 255)) for v in base)
+
+
+def _table(rng: np.random.Generator, *, named: bool = False, low: int = 1, high: int = 7) -> Design:
+    """Parts at random on a plain table; in `named` scenes every colour is one that a word fits."""
+    background = _named_colour(rng) if named else pick_colour(rng)
     parts = []
-    for x, y in scatter(rng, int(rng.integers(low, high)), gap=0.5, reach=0.75):
+    count = int(rng.integers(low, high))
+    largest = 0.5 if count == 1 else 0.4 if count == 2 else 0.28
+    for x, y in scatter(rng, count, gap=2 * largest - 0.06, reach=0.75):
         if named:
             colour = background
-            while max(abs(a - b) for a, b in zip(colour, background)) < 55:
-                base = list(_COLOURS.values())[int(rng.integers(0, len(_COLOURS)))]
-                colour = tuple(int(np.clip(v + rng.integers(-18, 19), 0, 255)) for v in base)
+            while max(abs(a - b) for a, b in zip(colour, background, strict=True)) < 55:
+                colour = _named_colour(rng)
         else:
             colour = pick_colour(rng, background)
-        parts.append(random_part(rng, None, x, y, float(rng.uniform(0.15, 0.28)), colour))
+        parts.append(random_part(rng, None, x, y, float(rng.uniform(0.16, largest)), colour))
     return Design(category="table", background=background, parts=tuple(parts))
 
 
 def _parts(rng: np.random.Generator, size: tuple[int, int], task: str) -> Scene | None:
-    design = _table(rng, named=True, high=4 if task == "list" else 8)
+    design = _table(rng, named=True, high=3 if task == "list" else 4 if task in ("name", "aim") else 6)
     view = draw_view(rng, size)
     seen = []
     for k, part in enumerate(design.parts):
@@ -85,41 +103,72 @@ def _parts(rng: np.random.Generator, size: tuple[int, int], task: str) -> Scene 
         if mask.sum() < 6:
             return None
         seen.append((_outer_box(mask), f"{colour_name(part.colour)} {part.name}", mask))
-    if task == "list":
+    if task == "table":
+        question, answer = pick(rng, wording.ASK_TABLE), f"{colour_name(design.background)}."
+    elif task == "list":
         answer = wording.boxes_list([(b, name) for b, name, _ in sorted(seen, key=lambda s: (s[0][1], s[0][0]))])
         question = pick(rng, wording.ASK_LIST)
-    elif task == "find":
+    elif task in ("find", "aim"):
         chosen, name, _ = seen[int(rng.integers(0, len(seen)))]
-        if sum(other == name for _, other, _ in seen) > 1:
+        if sum(other.split()[1] == name.split()[1] for _, other, _ in seen) > 1:
             return None
-        question = pick(rng, wording.ASK_FIND).format(name=name)
-        answer = wording.boxes_text([chosen], name)
-    elif task == "point":
+        question = pick(rng, wording.ASK_FIND if task == "find" else wording.ASK_AIM).format(name=name.split()[1])
+        x1, y1, x2, y2 = chosen
+        answer = wording.boxes_text([chosen], name) if task == "find" else f"[{(x1 + x2) // 2}, {(y1 + y2) // 2}]"
+    elif task == "name":
         _, name, mask = seen[int(rng.integers(0, len(seen)))]
         rows, columns = np.nonzero(mask)
         k = int(rng.integers(0, len(rows)))
-        question = pick(rng, wording.ASK_POINT).format(x=int(columns[k]), y=int(rows[k]))
-        answer = f"A {name}."
+        question = pick(rng, wording.ASK_NAME).format(x=int(columns[k]), y=int(rows[k]))
+        answer = f"{name}."
     else:
         question, answer = pick(rng, wording.ASK_COUNT), f"{len(seen)}."
     return _scene(design, view, task, question, answer)
 
 
-def _mark(rng: np.random.Generator, size: tuple[int, int]) -> Scene | None:
+def _grid(rng: np.random.Generator, size: tuple[int, int], task: str) -> Scene:
+    """A mosaic of coloured tiles, or rows of different items, to be read row by row."""
+    wide, high = size
+    most = 4 if task == "tiles" else 3
+    columns, rows = int(rng.integers(2, most + 1)), int(rng.integers(2, most + 1))
+    reach_x, reach_y = max(1.0, wide / high), max(1.0, high / wide)
+    pitch_x, pitch_y = 2 * reach_x / columns, 2 * reach_y / rows
+    background = _named_colour(rng)
+    parts, lines = [], []
+    for row in range(rows):
+        words = []
+        for column in range(columns):
+            cx, cy = (column + 0.5) * pitch_x - reach_x, (row + 0.5) * pitch_y - reach_y
+            colour = _named_colour(rng)
+            if task == "tiles":
+                parts.append(Part(name="tile", points=box(cx, cy, pitch_x, pitch_y), colour=colour))
+                words.append(colour_name(colour))
+                continue
+            while max(abs(a - b) for a, b in zip(colour, background, strict=True)) < 55:
+                colour = _named_colour(rng)
+            part = random_part(rng, None, cx, cy, 0.45 * min(pitch_x, pitch_y) * float(rng.uniform(0.7, 1.0)), colour)
+            parts.append(part)
+            words.append(f"{colour_name(colour)} {part.name}")
+        lines.append((" " if task == "tiles" else ", ").join(words))
+    design = Design(category="grid", background=background, parts=tuple(parts))
+    return _scene(design, draw_view(rng, size), task, pick(rng, wording.ASK_READ), "\n".join(lines))
+
+
+def _mark(rng: np.random.Generator, size: tuple[int, int], short: bool) -> Scene | None:
     """Parts on a table, with a scratch or a crack or without."""
     design, view = _table(rng), draw_view(rng, size)
-    question = pick(rng, wording.ASK_MARK)
+    question = pick(rng, wording.ASK_MARK_SHORT if short else wording.ASK_MARK)
     if rng.random() < 0.5:
         return _scene(design, view, "mark", question, f"{wording.NO}.")
     damaged = draw_defect(rng, design, view, kinds=("scratch", "crack"))
     if damaged is None:
         return None
     pixels, defect = damaged
-    answer = _yes(component_boxes(defect.mask), defect.kind, question)
+    answer = _yes(component_boxes(defect.mask), defect.kind, short)
     return Scene(image=expose(pixels, view), messages=as_messages([(question, answer)], images=1), task="mark")
 
 
-def _odd(rng: np.random.Generator, size: tuple[int, int]) -> Scene | None:
+def _odd(rng: np.random.Generator, size: tuple[int, int], short: bool) -> Scene | None:
     """Rows of equal items, one of which may be odd."""
     wide, high = size
     columns = int(rng.integers(2, 4 if wide == 56 else 5))
@@ -147,13 +196,13 @@ def _odd(rng: np.random.Generator, size: tuple[int, int]) -> Scene | None:
         parts.extend(here)
     design = Design(category="rows", background=background, parts=tuple(parts))
     view = draw_view(rng, size)
-    question = pick(rng, wording.ASK_ODD)
+    question = pick(rng, wording.ASK_ODD_SHORT if short else wording.ASK_ODD)
     if odd < 0:
         return _scene(design, view, "odd", question, f"{wording.NO}.")
     mask = draw_cover(shown, view) >= COVERED
     if mask.sum() < 8:
         return None
-    answer = _yes([_outer_box(mask)], kind, question)
+    answer = _yes([_outer_box(mask)], kind, short)
     return _scene(design, view, "odd", question, answer)
 
 
@@ -203,8 +252,8 @@ def _scene(design: Design, view: View, task: str, question: str, answer: str) ->
     return Scene(image=image, messages=as_messages([(question, answer)], images=1), task=task)
 
 
-def _yes(boxes: list[list[int]], kind: str, question: str) -> str:
-    return f"{wording.YES}. {wording.boxes_text(boxes, kind)}" if "boxes" in question else f"{wording.YES}."
+def _yes(boxes: list[list[int]], kind: str, short: bool) -> str:
+    return f"{wording.YES}." if short else f"{wording.YES}. {wording.boxes_text(boxes, kind)}"
 
 
 def _outer_box(mask: np.ndarray) -> list[int]:

@@ -21,13 +21,17 @@ ASK_SAME = ("Is the second image normal?",)
 NOTHING = "No defect."
 
 #: One image.
-ASK_MARK = ("Is there a defect in the image? If yes, list the boxes.", "Is there a defect?")
+ASK_MARK = ("Is there a defect in the image? If yes, list the boxes.",)
+ASK_MARK_SHORT = ("Is there a defect in the image?", "Is there a defect?")
 ASK_ODD = ("Is one of the items odd? If yes, list the boxes.", "Is there a defect in the image? If yes, list the boxes.")
+ASK_ODD_SHORT = ("Is one of the items odd?", "Is there a defect in the image?")
 ASK_LIST = ("List the parts.", "List the boxes of the parts.")
 ASK_FIND = ("Where is the {name}?", "Find the {name}.")
-ASK_POINT = ("What is at [{x}, {y}]?",)
+ASK_AIM = ("Point at the {name}.",)
+ASK_NAME = ("What is at [{x}, {y}]?",)
+ASK_READ = ("Read the image row by row.",)
+ASK_TABLE = ("What colour is the table?",)
 ASK_COUNT = ("How many parts are there?",)
-ASK_CATEGORY = ("What is in the image?",)
 
 
 def article(noun: str) -> str:
