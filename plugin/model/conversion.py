@@ -96,9 +96,7 @@ def read_base_config(base: Path) -> Qwen2_5_VLConfig:
 
 def add_comparison_token(tokenizer, base: Path, *, rows: int) -> int:
     """Add `<|compare_pad|>` to the tokenizer and return its id; UserError if the vocabulary has no row for it."""
-    tokenizer.add_special_tokens(
-        {"additional_special_tokens": [COMPARISON_TOKEN]}, replace_additional_special_tokens=False
-    )
+    tokenizer.add_tokens([COMPARISON_TOKEN], special_tokens=True)
     token_id = tokenizer.convert_tokens_to_ids(COMPARISON_TOKEN)
     if token_id >= rows:
         raise UserError(
