@@ -1,0 +1,20 @@
+"""AD-Copilot inside the stock LlamaFactory: nothing here is imported before LlamaFactory itself is.
+
+How it gets there: `hook.py`. What it registers: `template.py` (template, mm plugin, model group), `mm_plugin.py`,
+`composite.py` (what the freeze flags mean), `loading.py` (auto classes, liger, export), `data_checks.py` and
+`preflight.py` (bad samples are named before training starts).
+"""
+
+
+def register() -> None:
+    """Register everything now; calling it again does nothing.
+
+    For programs that drive LlamaFactory from Python, and for forks that load the entry-point group
+    `llamafactory.plugins` (see `patches/`). The stock LlamaFactory needs no call: the hook does this.
+
+    Raises:
+        UserError: LlamaFactory is of a version that this package does not know.
+    """
+    from . import hook
+
+    hook.register_now()

@@ -1,0 +1,151 @@
+"""Cut the same window out of a template, its query and the boxes, so that no defect is cut out of its own query.
+
+Boxes and windows are `(x1, y1, x2, y2)` in pixels, corner to corner.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["EdgeMap", "Seen", "clean_window", "defect_window", "repair", "scale_seen", "seen_boxes"]
+
+Box = tuple[int, int, int, int]
+
+TRIES = 64  # random positions before a window is given up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A defect as a window shows it.
+
+    Attributes:
+        index: of the defect in its image's list.
+        box: in pixels of the window.
+        clipped: the window's edge cuts the original box.
+    """
+
+    index: int
+    box: Box
+    clipped: bool
+
+
+def seen_boxes(boxes: Sequence[Box], window: Box, *, min_visible: float) -> list[Seen] | None:
+    """What of `boxes` a window shows, or None when it shows so little of one that neither answer would be true.
+
+    A box counts when its centre and at least `min_visible` of its area lie inside; it is clipped to the window. A
+    window that touches a box without showing that much is ambiguous and must not be used.
+    """
+    seen = []
+    for index, (x1, y1, x2, y2) in enumerate(boxes):
+        cx1, cy1, cx2, cy2 = max(x1, window[0]), max(y1, window[1]), min(x2, window[2]), min(y2, window[3])
+        if cx1 >= cx2 or cy1 >= cy2:
+            continue
+        visible = (cx2 - cx1) * (cy2 - cy1) / ((x2 - x1) * (y2 - y1))
+        centred = cx1 <= (x1 + x2) / 2 <= cx2 and cy1 <= (y1 + y2) / 2 <= cy2
+        if visible < min_visible or not centred:
+            return None
+        box = (cx1 - window[0], cy1 - window[1], cx2 - window[0], cy2 - window[1])
+        seen.append(Seen(index=index, box=box, clipped=(cx1, cy1, cx2, cy2) != (x1, y1, x2, y2)))
+    return seen
+
+
+def defect_window(
+    rng: random.Random, boxes: Sequence[Box], target: int, *, image: tuple[int, int], crop: int, min_visible: float
+) -> tuple[Box, list[Seen]] | None:
+    """A random window of `crop` pixels that shows the whole of box `target` (or is filled by it, if that is larger).
+
+    Returns:
+        The window and all that it shows, or None when no position found in `TRIES` leaves every other box either out
+        of sight or sufficiently visible.
+    """
+    for _ in range(TRIES):
+        corner = []
+        for low, high, length in zip(boxes[target][:2], boxes[target][2:], image, strict=True):
+            first, last = sorted((high - crop, low))
+            corner.append(rng.randint(max(first, 0), max(min(last, length - crop), max(first, 0))))
+        window = (corner[0], corner[1], corner[0] + crop, corner[1] + crop)
+        seen = seen_boxes(boxes, window, min_visible=min_visible)
+        if seen and any(one.index == target for one in seen):
+            return window, seen
+    return None
+
+
+class EdgeMap:
+    """How much structure each window of a picture holds, in constant time a window."""
+
+    def __init__(self, *, grey: np.ndarray) -> None:
+        dark = (grey < 128).astype(np.int64)
+        edges = np.zeros_like(dark)
+        edges[:, 1:] += np.abs(np.diff(dark, axis=1))
+        edges[1:] += np.abs(np.diff(dark, axis=0))
+        self._sums = np.pad(edges.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+
+    def count(self, window: Box) -> int:
+        """Number of dark-to-light steps inside a window."""
+        x1, y1, x2, y2 = window
+        sums = self._sums
+        return int(sums[y2, x2] - sums[y1, x2] - sums[y2, x1] + sums[y1, x1])
+
+
+def clean_window(
+    rng: random.Random, boxes: Sequence[Box], *, image: tuple[int, int], crop: int, margin: int, edges: EdgeMap, like: Box
+) -> Box | None:
+    """A window that keeps `margin` pixels from every box; among random ones, the nearest to `like` in structure.
+
+    Without that choice normal windows would be the empty ones, and emptiness would betray the answer.
+    """
+    best, distance = None, None
+    wanted = edges.count(like)
+    for _ in range(TRIES):
+        x, y = rng.randint(0, image[0] - crop), rng.randint(0, image[1] - crop)
+        window = (x, y, x + crop, y + crop)
+        near = (
+            b[0] - margin < window[2] and window[0] < b[2] + margin and b[1] - margin < window[3] and window[1] < b[3] + margin
+            for b in boxes
+        )
+        if any(near):
+            continue
+        difference = abs(edges.count(window) - wanted)
+        if distance is None or difference < distance:
+            best, distance = window, difference
+    return best
+
+
+def repair(query: np.ndarray, template: np.ndarray, boxes: Sequence[Box], *, reach: int = 5, ring: int = 6) -> np.ndarray:
+    """The query with the template's pixels in each box: a normal picture with the query's own noise elsewhere.
+
+    The two are aligned to a few pixels only, so each patch is taken at the offset (up to `reach`) at which template and
+    query agree best in a ring around the box. Arrays are (height, width[, channels]) of equal shape.
+    """
+    height, width = query.shape[:2]
+    result = query.copy()
+    defective = np.zeros((height, width), bool)
+    for x1, y1, x2, y2 in boxes:
+        defective[y1:y2, x1:x2] = True
+    for x1, y1, x2, y2 in boxes:
+        ox1, oy1, ox2, oy2 = max(x1 - ring, 0), max(y1 - ring, 0), min(x2 + ring, width), min(y2 + ring, height)
+        compare = ~defective[oy1:oy2, ox1:ox2]
+        around = query[oy1:oy2, ox1:ox2].astype(np.int32)
+        best = None
+        for dy in range(-reach, reach + 1):
+            for dx in range(-reach, reach + 1):
+                if oy1 + dy < 0 or ox1 + dx < 0 or oy2 + dy > height or ox2 + dx > width:
+                    continue
+                patch = template[oy1 + dy : oy2 + dy, ox1 + dx : ox2 + dx].astype(np.int32)
+                cost = (int(np.abs(patch - around)[compare].sum()), abs(dx) + abs(dy), dx, dy)
+                best = cost if best is None else min(best, cost)
+        _, _, dx, dy = best
+        result[y1:y2, x1:x2] = template[y1 + dy : y2 + dy, x1 + dx : x2 + dx]
+    return result
+
+
+def scale_seen(box: Box, from_size: tuple[int, int], to_size: tuple[int, int]) -> list[int]:
+    """A box after its window was resized: rounded outwards, so that a small defect never loses its box."""
+    scaled = []
+    for low, high, source, target in zip(box[:2], box[2:], from_size, to_size, strict=True):
+        scaled.append((low * target // source, min(target, -(-high * target // source))))
+    return [scaled[0][0], scaled[1][0], scaled[0][1], scaled[1][1]]

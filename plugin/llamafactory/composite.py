@@ -1,0 +1,26 @@
+"""What LlamaFactory's freeze flags and LoRA targets mean for AD-Copilot."""
+
+from ..errors import UserError
+
+MODEL_TYPE = "adcopilot"
+
+
+def register(visual) -> None:
+    """Register the parts of the model with `llamafactory.model.model_utils.visual`.
+
+    They are Qwen2.5-VL's own: `freeze_vision_tower` (patch embedding, blocks), `freeze_multi_modal_projector` (merger),
+    `freeze_language_model`. The comparison encoder belongs to none of them, so no flag freezes it: full training with
+    the three flags on trains exactly the comparison encoder (stage 0), and LoRA on all linear layers always reaches it.
+    """
+    if MODEL_TYPE in visual.COMPOSITE_MODELS:
+        return
+    qwen = visual.COMPOSITE_MODELS.get("qwen2_5_vl")
+    if qwen is None:
+        raise UserError("this LlamaFactory has no composite model qwen2_5_vl, which AD-Copilot's is made from")
+    visual._register_composite_model(
+        model_type=MODEL_TYPE,
+        projector_keys=list(qwen.projector_keys),
+        vision_model_keys=list(qwen.vision_model_keys),
+        language_model_keys=list(qwen.language_model_keys),
+        lora_conflict_keys=list(qwen.lora_conflict_keys),
+    )

@@ -1,0 +1,89 @@
+"""What has to happen where LlamaFactory loads a model: auto classes, liger, and a careful export."""
+
+import functools
+from pathlib import Path
+from types import SimpleNamespace
+
+from ..errors import UserError
+from .composite import MODEL_TYPE
+
+
+def register(loader) -> None:
+    """Register the auto classes and wrap three functions of `llamafactory.model.loader`, for AD-Copilot's models only.
+
+    LlamaFactory picks the model's class from transformers' registries, in each process anew.
+    """
+    from ..model.registration import register_auto_classes
+
+    register_auto_classes()
+    for name, wrap in (
+        ("_get_init_kwargs", _prefer_installed_code),
+        ("apply_liger_kernel", _liger_as_qwen),
+        ("patch_config", _refuse_to_overwrite),
+    ):
+        original = getattr(loader, name)
+        if not hasattr(original, "adcopilot"):
+            wrapped = functools.wraps(original)(wrap(original))
+            wrapped.adcopilot = True
+            setattr(loader, name, wrapped)
+
+
+def _prefer_installed_code(get_init_kwargs):
+    # With `trust_remote_code: true`, which LlamaBoard always sets, transformers 4.57 takes the configuration from the
+    # copy beside the weights. LlamaFactory does not find that class in the registries and loads a text model.
+    def wrapped(model_args):
+        kwargs = get_init_kwargs(model_args)
+        if kwargs["trust_remote_code"] and _model_type(model_args.model_name_or_path, kwargs) == MODEL_TYPE:
+            kwargs["trust_remote_code"] = False
+        return kwargs
+
+    return wrapped
+
+
+def _model_type(name_or_path: str, kwargs: dict) -> str | None:
+    from transformers import PretrainedConfig
+
+    try:
+        wanted = {key: kwargs[key] for key in ("cache_dir", "revision", "token")}
+        return PretrainedConfig.get_config_dict(name_or_path, **wanted)[0].get("model_type")
+    except (OSError, ValueError):  # LlamaFactory's own loading is about to say what is wrong
+        return None
+
+
+def _liger_as_qwen(apply_liger_kernel):
+    # Liger replaces classes and functions in Qwen2.5-VL's module, and the forward of the class that ours inherits it
+    # from. LlamaFactory chooses by model_type alone.
+    def wrapped(config, model_args, is_trainable, require_logits):
+        if config.model_type != MODEL_TYPE or not model_args.enable_liger_kernel:
+            return apply_liger_kernel(config, model_args, is_trainable, require_logits)
+        from transformers import Qwen2_5_VLForConditionalGeneration
+
+        from ..model import AdCopilotForConditionalGeneration
+
+        apply_liger_kernel(SimpleNamespace(model_type="qwen2_5_vl"), model_args, is_trainable, require_logits)
+        if AdCopilotForConditionalGeneration.forward is not Qwen2_5_VLForConditionalGeneration.forward:
+            raise UserError(
+                "enable_liger_kernel: the forward of AD-Copilot's model is not Qwen2.5-VL's, so liger's would not be "
+                "used; set enable_liger_kernel: false"
+            )
+        return None
+
+    return wrapped
+
+
+def _refuse_to_overwrite(patch_config):
+    # The first place of an export that knows both the model and the folder, before any weight is loaded. LlamaFactory
+    # would write over what is there and leave shards of two models side by side.
+    def wrapped(config, tokenizer, model_args, init_kwargs, is_trainable):
+        folder = model_args.export_dir
+        if config.model_type == MODEL_TYPE and folder is not None and not is_trainable:
+            path = Path(folder)
+            held = next(iter(sorted(path.glob("*"))), None) if path.is_dir() else path if path.exists() else None
+            if held is not None:
+                raise UserError(
+                    f"export_dir {folder} already exists and holds {held.name}; nothing was written: "
+                    "name another folder, or delete this one"
+                )
+        return patch_config(config, tokenizer, model_args, init_kwargs, is_trainable)
+
+    return wrapped

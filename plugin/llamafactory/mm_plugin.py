@@ -1,0 +1,137 @@
+"""LlamaFactory's multimodal plugin for AD-Copilot: Qwen2-VL's, with comparison pads, upright images and mapped boxes."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from llamafactory.data.mm_plugin import Qwen2VLPlugin
+from llamafactory.extras.constants import IMAGE_PLACEHOLDER
+
+from .. import __version__
+from ..boxes import map_text_boxes, model_image_size, text_boxes
+from ..errors import UserError
+from ..images import image_size, open_image
+
+# The tokens that stand for image content. Whoever writes one in a text means the word, not an image.
+_VISION_TOKENS = re.compile(r"<\|(?=(?:vision_start|vision_end|vision_pad|image_pad|video_pad|compare_pad)\|>)")
+_ZERO_WIDTH_SPACE = "\u200b"
+
+
+def escape_vision_tokens(text: str) -> str:
+    """Put a zero-width space into literal vision tokens: they read the same and the tokenizer sees plain text."""
+    return _VISION_TOKENS.sub("<|" + _ZERO_WIDTH_SPACE, text)
+
+
+def size_for_model(size: tuple[int, int], processor) -> tuple[int, int]:
+    """`boxes.model_image_size` of an upright image's (width, height), by a processor that LlamaFactory has loaded.
+
+    `processor` carries LlamaFactory's `image_max_pixels` and `image_min_pixels` next to its own image processor.
+    """
+    image_processor = processor.image_processor
+    return model_image_size(
+        *size,
+        image_max_pixels=processor.image_max_pixels,
+        image_min_pixels=processor.image_min_pixels,
+        patch_size=image_processor.patch_size,
+        merge_size=image_processor.merge_size,
+        processor_min_pixels=image_processor.size["shortest_edge"],
+        processor_max_pixels=image_processor.size["longest_edge"],
+    )
+
+
+def is_training_sample(messages: list[dict[str, str]]) -> bool:
+    """Whether messages come from a data set (they end with the answer) or from a chat (they end with the question).
+
+    Data files hold boxes in pixels of the original image. In a chat the model's earlier answers are already in its own
+    space, and whoever talks to a server maps boxes on their side, so there nothing is mapped.
+    """
+    return bool(messages) and messages[-1]["role"] == "assistant"
+
+
+@dataclass
+class AdCopilotPlugin(Qwen2VLPlugin):
+    """Expands `<image>` to `<|vision_start|>`, image pads, L x `<|compare_pad|>`, `<|vision_end|>`.
+
+    Which image is compared with which the model reads off the tokens, so the collator needs no help. Videos are
+    Qwen2.5-VL's: without comparison tokens.
+    """
+
+    # Part of what `datasets` hashes: a new version of this package does not reuse samples that an older one tokenised.
+    version: str = __version__
+
+    def process_messages(self, messages, images, videos, audios, processor):
+        """As upstream's, for a conversation of `images`: paths, bytes, PIL images or dictionaries of `datasets`.
+
+        Raises:
+            UserError: the processor is not AD-Copilot's; `<image>` count and images differ; an image cannot be used; a
+                box stands before any image.
+        """
+        self._validate_input(processor, images, videos, audios)
+        self._validate_messages(messages, images, videos, audios)
+        messages = [{**message, "content": escape_vision_tokens(message["content"])} for message in messages]
+        if is_training_sample(messages):
+            messages = self._map_boxes(messages, images, processor)
+        messages = super().process_messages(messages, images, videos, audios, processor)
+        if self.expand_mm_tokens:  # otherwise a server's own processor expands the single pad
+            end = self.image_token + self.vision_eos_token
+            pads = self.image_token + processor.comparison_token * processor.num_comparison_tokens
+            for message in messages:
+                message["content"] = message["content"].replace(end, pads + self.vision_eos_token)
+        return messages
+
+    def _map_boxes(self, messages, images, processor) -> list[dict[str, str]]:
+        """Every `"bbox_2d"` of a sample from original pixels to the model's, by the last image before it."""
+        used, size = 0, None
+        mapped = []
+        for message in messages:
+            pieces = message["content"].split(IMAGE_PLACEHOLDER)
+            for index, piece in enumerate(pieces):
+                if index:
+                    size, used = image_size(images[used]), used + 1
+                if size is not None:
+                    pieces[index] = map_text_boxes(piece, size, size_for_model(size, processor))
+                elif images and text_boxes(piece):
+                    raise UserError(
+                        f"sample with images {_names(images)}: a box stands before any {IMAGE_PLACEHOLDER}, so it refers "
+                        "to no image; move it behind its image"
+                    )
+            mapped.append({**message, "content": IMAGE_PLACEHOLDER.join(pieces)})
+        return mapped
+
+    def _get_mm_token_metadata(self, images, videos, audios, processor) -> dict[str, Any] | None:
+        # Upstream runs the whole image processor to learn how many pads to write. The size tells; the image is still
+        # decoded, so that a damaged file is found now and not in the middle of training.
+        metadata = super()._get_mm_token_metadata([], videos, audios, processor)
+        if images and metadata is not None:
+            patch = processor.image_processor.patch_size
+            sizes = [size_for_model(open_image(image).size, processor) for image in images]
+            metadata["image_grid_thw"] = torch.tensor([[1, height // patch, width // patch] for width, height in sizes])
+        return metadata
+
+    def _regularize_images(self, images, **kwargs):
+        return super()._regularize_images([open_image(image) for image in images], **kwargs)
+
+    def _validate_input(self, processor, images, videos, audios) -> None:
+        super()._validate_input(processor, images, videos, audios)
+        if not hasattr(processor, "num_comparison_tokens"):
+            folder = getattr(processor.tokenizer, "name_or_path", "the model's folder")
+            raise UserError(
+                f"{folder}: template adcopilot needs AD-Copilot's processor, found {type(processor).__name__}; make a "
+                f"checkpoint with `adcopilot init --base {folder} --output …`, or use template qwen2_vl"
+            )
+
+    def _validate_messages(self, messages, images, videos, audios) -> None:
+        marks = sum(message["content"].count(IMAGE_PLACEHOLDER) for message in messages)
+        if marks != len(images):
+            raise UserError(
+                f"sample with images {_names(images)}: {len(images)} images but {marks} {IMAGE_PLACEHOLDER} in its "
+                f"messages; write one {IMAGE_PLACEHOLDER} for each image"
+            )
+        super()._validate_messages(messages, images, videos, audios)
+
+
+def _names(images: list[Any]) -> str:
+    """A sample's images as a message can show them."""
+    names = [image if isinstance(image, str) else f"<{type(image).__name__}>" for image in images]
+    return ", ".join(names[:4] + ["…"] * (len(names) > 4)) or "(none)"

@@ -1,0 +1,44 @@
+"""Template, mm plugin and model group `adcopilot`."""
+
+import copy
+import dataclasses
+
+from .composite import MODEL_TYPE
+
+TEMPLATE = "adcopilot"
+
+#: The authors' released checkpoints, as LlamaBoard and `model_name_or_path` name them.
+CHECKPOINTS = {
+    "AD-Copilot": "jiang-cc/AD-Copilot",
+    "AD-Copilot-Thinking": "jiang-cc/AD-Copilot-Thinking",
+}
+
+
+def register(template) -> None:
+    """Register with `llamafactory.data.template`, `…data.mm_plugin` and `…extras.constants`.
+
+    The text is Qwen2-VL's template's to the letter, taken from LlamaFactory itself; only what an `<image>` becomes
+    differs, which is the mm plugin's business.
+    """
+    from llamafactory.data import mm_plugin
+    from llamafactory.extras import constants
+
+    from .mm_plugin import AdCopilotPlugin
+
+    if TEMPLATE not in mm_plugin.PLUGINS:
+        mm_plugin.register_mm_plugin(TEMPLATE, AdCopilotPlugin)
+
+    if TEMPLATE not in template.TEMPLATES:
+        stock = template.TEMPLATES["qwen2_vl"]
+        ours = mm_plugin.get_mm_plugin(
+            TEMPLATE, image_token=stock.mm_plugin.image_token, video_token=stock.mm_plugin.video_token
+        )
+        # A copy of its own: LlamaFactory changes a template in place (default_system, tool_format).
+        template.TEMPLATES[TEMPLATE] = dataclasses.replace(copy.deepcopy(stock), mm_plugin=ours)
+
+    constants.MROPE_MODELS.add(MODEL_TYPE)
+    constants.register_model_group(
+        models={name: {constants.DownloadSource.DEFAULT: path} for name, path in CHECKPOINTS.items()},
+        template=TEMPLATE,
+        multimodal=True,
+    )
