@@ -52,7 +52,7 @@ class Part:
     @property
     def extent(self) -> tuple[float, float]:
         """Width and height of the part's box in product units."""
-        xs, ys = zip(*self.points)
+        xs, ys = zip(*self.points, strict=True)
         return max(xs) - min(xs), max(ys) - min(ys)
 
 
@@ -150,7 +150,9 @@ def draw_design(design: Design, view: View) -> np.ndarray:
     return np.asarray(image.reduce(SUPERSAMPLE), dtype=np.float32)
 
 
-def draw_cover(points_on: list[tuple[Point, ...]], view: View, *, points_off: list[tuple[Point, ...]] = ()) -> np.ndarray:
+def draw_cover(
+    points_on: list[tuple[Point, ...]], view: View, *, points_off: list[tuple[Point, ...]] = ()
+) -> np.ndarray:
     """How much of each pixel `points_on` cover where no later `points_off` hide them, `(height, width)`, 0 to 1."""
     width, height = view.size
     image = Image.new("L", (width * SUPERSAMPLE, height * SUPERSAMPLE), 0)
@@ -167,7 +169,7 @@ _noise_sheet: np.ndarray | None = None
 
 
 def noise_sheet() -> np.ndarray:
-    """A fixed sheet of unit noise, `(512, 512)`: the sum of twelve bytes, so no library's normal deviates are needed."""
+    """A fixed sheet of unit noise, `(512, 512)`: sums of twelve bytes, which no library rounds in its own way."""
     global _noise_sheet
     if _noise_sheet is None:
         source = np.random.Generator(np.random.PCG64(20260801))
@@ -189,19 +191,19 @@ def expose(pixels: np.ndarray, view: View) -> Image.Image:
         rows = (row + np.arange(height)) % _NOISE_SIDE
         columns = (column + np.arange(width)) % _NOISE_SIDE
         lit = lit + np.float32(view.noise) * sheet[rows[:, None], columns[None, :]][..., None]
-    return Image.fromarray(np.clip(lit + 0.5, 0, 255).astype(np.uint8), "RGB")
+    return Image.fromarray(np.clip(lit + 0.5, 0, 255).astype(np.uint8))
 
 
-def draw_view(rng: np.random.Generator, size: tuple[int, int], *, shift: float = 0.04, degrees: float = 3.0) -> View:
+def draw_view(rng: np.random.Generator, size: tuple[int, int], *, shift: float = 0.02, degrees: float = 1.2) -> View:
     """A random view; `shift` (product units) and `degrees` bound how the product lies."""
-    base = rng.uniform(0.9, 1.1)
+    base = rng.uniform(0.93, 1.07)
     return View(
         size=size,
         shift=(rng.uniform(-shift, shift), rng.uniform(-shift, shift)),
         degrees=rng.uniform(-degrees, degrees),
-        scale=rng.uniform(0.98, 1.02),
+        scale=rng.uniform(0.99, 1.01),
         gain=tuple(base * rng.uniform(0.98, 1.02) for _ in range(3)),
-        slope=(rng.uniform(-0.12, 0.12), rng.uniform(-0.12, 0.12)),
-        noise=rng.uniform(1.0, 4.0),
+        slope=(rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1)),
+        noise=rng.uniform(1.0, 3.0),
         grain=(int(rng.integers(0, _NOISE_SIDE)), int(rng.integers(0, _NOISE_SIDE))),
     )

@@ -4,6 +4,7 @@ pair share it, so what is normal can be known from the template only.
 `TRAINED` categories appear in training and test data, `HELD_OUT` ones in test data only.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -20,7 +21,7 @@ def pick_colour(rng: np.random.Generator, *unlike: Colour, low: int = 20, high: 
     best, best_gap = None, -1
     for _ in range(16):
         colour = tuple(int(v) for v in rng.integers(low, high, size=3))
-        gap = min((max(abs(a - b) for a, b in zip(colour, other)) for other in unlike), default=255)
+        gap = min((max(abs(a - b) for a, b in zip(colour, other, strict=True)) for other in unlike), default=255)
         if gap >= CONTRAST:
             return colour
         if gap > best_gap:
@@ -40,7 +41,7 @@ SHAPES = ("disc", "plate", "nut", "star", "oval", "bar")
 def random_part(
     rng: np.random.Generator, name: str | None, cx: float, cy: float, radius: float, colour: Colour
 ) -> Part:
-    """A loose part of random shape inside the circle of `radius` about `(cx, cy)`; without a `name` its shape names it."""
+    """A loose part of random shape in the circle of `radius` about `(cx, cy)`; without a `name` its shape names it."""
     shape = SHAPES[int(rng.integers(0, len(SHAPES)))]
     angle = float(rng.uniform(0, 360))
     if shape == "disc":
@@ -126,9 +127,7 @@ def screw(rng: np.random.Generator) -> Design:
     for k in range(count):
         x = -0.35 + 0.95 * k / (count - 1)
         raw.append(Part(name="thread", points=box(x, 0, 0.11, width + 0.24), colour=shade, loose=True))
-    parts = tuple(
-        Part(name=p.name, points=turn(p.points, angle), colour=p.colour, loose=p.loose) for p in raw
-    )
+    parts = tuple(Part(name=p.name, points=turn(p.points, angle), colour=p.colour, loose=p.loose) for p in raw)
     return Design(category="screw", background=background, parts=parts)
 
 
@@ -139,7 +138,7 @@ def pcb(rng: np.random.Generator) -> Design:
     chip = pick_colour(rng, board, copper)
     parts = [Part(name="board", points=box(0, 0, 1.9, 1.9), colour=board)]
     places = scatter(rng, int(rng.integers(4, 9)), gap=0.45, reach=0.7)
-    for (ax, ay), (bx, by) in zip(places, places[1:]):
+    for (ax, ay), (bx, by) in itertools.pairwise(places):
         if rng.random() < 0.7:
             parts.append(Part(name="trace", points=stroke([(ax, ay), (ax, by), (bx, by)], 0.09), colour=copper))
     for x, y in places:

@@ -8,7 +8,9 @@ from adcopilot.sample.generate import Split, standard_splits, write_sample
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", required=True, type=Path, help="folder to write; a run that was killed goes on there")
+    parser.add_argument(
+        "--output", required=True, type=Path, help="folder to write; a run that was killed goes on there"
+    )
     parser.add_argument("--count", type=int, default=60_000, help="training pairs over the three stages (60000)")
     parser.add_argument("--test-count", type=int, default=400, help="pairs of each of the two test sets (400)")
     parser.add_argument("--scenes", type=int, default=0, help="single images for the tiny base's pretraining (0)")

@@ -25,7 +25,7 @@ def pick_task(rng: np.random.Generator, tasks: dict[str, float]) -> str:
 
 
 def pair_messages(rng: np.random.Generator, pair: Pair, task: str) -> list[dict[str, str]]:
-    """The conversation of `task` about a pair: messages with `role` and `content`, the first holding both `<image>`."""
+    """The conversation of `task` about a pair: messages with `role` and `content`, both `<image>` in the first."""
     defective = pair.kind is not None
     found = wording.boxes_text(pair.boxes, pair.kind) if defective else "[]"
     if task == "inspect":
@@ -44,7 +44,7 @@ def pair_messages(rng: np.random.Generator, pair: Pair, task: str) -> list[dict[
         turns = [(pick(rng, wording.ASK_LOCATE), found)]
     elif task == "choice":
         options, answer = choice_options(rng, pair.kind)
-        lines = "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", options))
+        lines = "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
         turns = [(wording.ASK_CHOICE + lines, answer)]
     elif task == "caption":
         turns = [(pick(rng, wording.ASK_CAPTION), caption(pair))]
@@ -69,7 +69,11 @@ def caption(pair: Pair) -> str:
     details = [{"bbox_2d": box, "label": pair.kind} for box in pair.boxes]
     said = wording.defect_sentence(pair.kind, pair.part) if pair.kind else wording.NOTHING
     return json.dumps(
-        {"description": f"Two images of {wording.article(name)}.", "defect_details": details, "defect_description": said}
+        {
+            "description": f"Two images of {wording.article(name)}.",
+            "defect_details": details,
+            "defect_description": said,
+        }
     )
 
 

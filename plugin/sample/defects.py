@@ -20,8 +20,8 @@ KINDS = STRUCTURAL + SURFACE
 #: A pixel belongs to the mask when the defect covers at least this fraction of it.
 COVERED = 0.4
 #: Least mean change (largest channel, grey levels) over the mask, and least area in pixels, of a defect worth showing.
-VISIBLE_CHANGE = 40.0
-VISIBLE_PIXELS = 8
+VISIBLE_CHANGE = 55.0
+VISIBLE_PIXELS = 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,9 @@ def draw_defect(
     clean = draw_design(design, view)
     for _ in range(12):
         kind = str(rng.choice(list(kinds)))
-        drawn = _structural(rng, design, view, kind) if kind in STRUCTURAL else _surface(rng, design, view, kind, clean)
+        drawn = (
+            _structural(rng, design, view, kind) if kind in STRUCTURAL else _surface(rng, design, view, kind, clean)
+        )
         if drawn is None:
             continue
         pixels, mask, part = drawn
@@ -75,21 +77,21 @@ def _structural(rng, design: Design, view: View, kind: str):
         x, y = _place(rng, design)
         under = _under(design, x, y)
         part = random_part(rng, "part", x, y, float(rng.uniform(0.15, 0.24)), pick_colour(rng, under))
-        parts, shown, hidden = design.parts + (part,), [part.points], []
+        parts, shown, hidden = (*design.parts, part), [part.points], []
     elif kind == "misplaced part":
         width, height = part.extent
         reach = max(0.26, 0.8 * min(width, height))
         angle = float(rng.uniform(0, 2 * math.pi))
         moved = part.moved(reach * math.cos(angle), reach * math.sin(angle))
-        parts, shown = before + (moved,) + above, [part.points, moved.points]
+        parts, shown = (*before, moved, *above), [part.points, moved.points]
     elif kind == "bent part":
         width, height = part.extent
         if max(width, height) < 1.5 * min(width, height):
             return None  # a round or square part looks the same turned
         bent = part.turned(float(rng.choice([-1, 1]) * rng.uniform(40, 90)))
-        parts, shown = before + (bent,) + above, [part.points, bent.points]
+        parts, shown = (*before, bent, *above), [part.points, bent.points]
     else:
-        parts = before + (replace(part, colour=pick_colour(rng, part.colour, design.background)),) + above
+        parts = (*before, replace(part, colour=pick_colour(rng, part.colour, design.background)), *above)
     pixels = draw_design(replace(design, parts=parts), view)
     mask = draw_cover(shown, view, points_off=hidden) >= COVERED
     return pixels, mask, part.name
@@ -142,7 +144,7 @@ def _place(rng, design: Design) -> Point:
 def _under(design: Design, x: float, y: float):
     """The colour at a point, near enough: that of the topmost part whose box holds it."""
     for part in reversed(design.parts):
-        xs, ys = zip(*part.points)
+        xs, ys = zip(*part.points, strict=True)
         if min(xs) <= x <= max(xs) and min(ys) <= y <= max(ys):
             return part.colour
     return design.background
@@ -173,7 +175,7 @@ def component_boxes(mask: np.ndarray) -> list[list[int]]:
     boxes: list[list[int]] = []
     sizes: list[int] = []
     height, width = mask.shape
-    for row, column in zip(*np.nonzero(mask)):
+    for row, column in zip(*np.nonzero(mask), strict=True):
         if labels[row, column]:
             continue
         tag = len(boxes) + 1

@@ -107,7 +107,9 @@ def run_step(step: Step, log: Path) -> None:
         "CUDA_VISIBLE_DEVICES": "",
     }
     with open(log, "w") as file:
-        status = subprocess.run(step.command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=ROOT).returncode
+        status = subprocess.run(
+            step.command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
+        ).returncode
     if status:
         last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
         raise UserError(f"{step.name} ended with status {status}: {' '.join(last)[:300]}; the whole log is {log}")
@@ -223,7 +225,8 @@ def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: 
 def draw_example(output: Path, data: Path) -> Path:
     """Draws one found defect of a new category with `adcopilot inspect`."""
     records = read_split(data, "test_held_out")
-    answers = [json.loads(line) for line in open(output / "with_encoder" / "test_held_out.answers.jsonl")]
+    lines = (output / "with_encoder" / "test_held_out.answers.jsonl").read_text().splitlines()
+    answers = [json.loads(line) for line in lines]
     found = [r for r, a in zip(records, answers, strict=True) if r["anomalous"] and a["boxes"]]
     template, query = (found or records)[0]["images"]
     picture = output / "example.png"

@@ -37,8 +37,7 @@ class Split:
         number: keeps the random streams of splits apart; never reused.
         held_out: pairs of the categories that no training split has.
         inspect_only: every record asks the one question of `adcopilot inspect`, as test data do.
-        single: single-image scenes for the stand-in pretraining.
-        short: single-image scenes with answers of a few words only.
+        single: single-image scenes for the stand-in pretraining, lesson after lesson.
         tasks: how often each task about a pair is drawn.
     """
 
@@ -48,7 +47,6 @@ class Split:
     held_out: bool = False
     inspect_only: bool = False
     single: bool = False
-    short: bool = False
     tasks: dict[str, float] = field(default_factory=lambda: dict(TASKS))
 
 
@@ -174,7 +172,7 @@ def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -
 
 
 def _single_record(output: Path, split: Split, seed: int, size: int, index: int) -> dict:
-    scene = draw_scene(stream(seed, split.number, index), short=split.short)
+    scene = draw_scene(stream(seed, split.number, index), place=index / split.count)
     image = f"images/{split.name}/{index // SHARD:03d}/{index:06d}.png"
     _save_png(output / image, scene.image)
     return {"messages": scene.messages, "images": [image], "task": scene.task}

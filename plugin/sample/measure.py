@@ -34,7 +34,9 @@ def read_split(data: Path, split: str, *, limit: int | None = None) -> list[dict
     return [json.loads(line) for line in lines[:limit]]
 
 
-def measure(model_folder: Path, data: Path, records: list[dict], *, batch_size: int = 100) -> tuple[Scores, list[dict]]:
+def measure(
+    model_folder: Path, data: Path, records: list[dict], *, batch_size: int = 100
+) -> tuple[Scores, list[dict]]:
     """Generates answers, `batch_size` pairs at a time.
 
     Args:

@@ -1,4 +1,4 @@
-"""Single pictures for the stand-in pretraining of the tiny base: loose parts on a table, marks, and rows of equal items.
+"""Single pictures for the stand-in pretraining of the tiny base: tiles, loose parts, marks, rows of equal items.
 
 None of them shows a product category, and none is a pair: a base trained on them can see, name, count and point, knows
 what a scratch looks like and which item of a row is odd, and has never compared two images.
@@ -17,13 +17,64 @@ from adcopilot.sample.defects import COVERED, component_boxes, draw_defect
 
 #: Image sizes (width, height) and how often each is drawn.
 SIZES = {(56, 56): 0.7, (84, 56): 0.08, (56, 84): 0.07, (84, 84): 0.15}
-#: Tasks about one image.
-TASKS = {
-    "odd": 0.32, "mark": 0.16, "find": 0.1, "list": 0.08, "tiles": 0.12, "items": 0.12, "name": 0.04, "aim": 0.04,
-    "count": 0.02,
-}  # fmt: skip
-#: The same for a lesson of short answers only, where what is seen weighs more than how it is said.
-SHORT_TASKS = {"tiles": 0.2, "items": 0.2, "odd": 0.28, "mark": 0.14, "name": 0.06, "aim": 0.06, "count": 0.03, "table": 0.03}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """A stretch of the stand-in pretraining.
+
+    Attributes:
+        name: of the lesson.
+        share: of all scenes.
+        tasks: how often each task is drawn.
+        boxes: whether found defects are answered with their boxes, or with "Yes." only.
+    """
+
+    name: str
+    share: float
+    tasks: dict[str, float]
+    boxes: bool = False
+
+
+#: The lessons in order. A model this small learns to write without looking when it starts with sentences and boxes, so
+#: it starts with answers of which every word has to be seen.
+LESSONS = (
+    Lesson(name="tiles", share=0.1, tasks={"tiles": 0.9, "table": 0.1}),
+    Lesson(
+        name="reading",
+        share=0.22,
+        tasks={"tiles": 0.3, "items": 0.4, "name": 0.1, "aim": 0.1, "count": 0.05, "table": 0.05},
+    ),
+    Lesson(
+        name="odd",
+        share=0.36,
+        tasks={
+            "odd": 0.45,
+            "mark": 0.2,
+            "items": 0.12,
+            "tiles": 0.05,
+            "name": 0.06,
+            "aim": 0.06,
+            "count": 0.03,
+            "table": 0.03,
+        },
+    ),
+    Lesson(
+        name="boxes",
+        share=0.32,
+        tasks={
+            "odd": 0.4,
+            "mark": 0.2,
+            "find": 0.1,
+            "list": 0.08,
+            "items": 0.1,
+            "tiles": 0.04,
+            "name": 0.04,
+            "aim": 0.04,
+        },
+        boxes=True,
+    ),
+)
 
 _COLOURS = {
     "red": (205, 45, 45),
@@ -50,14 +101,24 @@ class Scene:
     task: str
 
 
-def draw_scene(rng: np.random.Generator, *, short: bool = False) -> Scene:
-    """Draws a picture and a conversation; with `short`, one whose answer is a few words and no JSON."""
+def lesson_at(place: float) -> Lesson:
+    """The lesson at `place` (0 to 1) of the whole course."""
+    for lesson in LESSONS:
+        place -= lesson.share
+        if place < 0:
+            return lesson
+    return LESSONS[-1]
+
+
+def draw_scene(rng: np.random.Generator, *, place: float = 1.0) -> Scene:
+    """Draws a picture and a conversation of the lesson at `place` (0 to 1) of the course."""
+    lesson = lesson_at(place)
     sizes = list(SIZES)
     size = sizes[int(rng.choice(len(sizes), p=np.array(list(SIZES.values()))))]
-    task = pick_task(rng, SHORT_TASKS if short else TASKS)
+    task = pick_task(rng, lesson.tasks)
     while True:
         if task in ("odd", "mark"):
-            scene = (_odd if task == "odd" else _mark)(rng, size, short)
+            scene = (_odd if task == "odd" else _mark)(rng, size, not lesson.boxes)
         elif task in ("tiles", "items"):
             scene = _grid(rng, size, task)
         else:
@@ -227,7 +288,9 @@ def _make_odd(rng: np.random.Generator, here: list[Part], radius: float, surface
     if kind == "extra part":
         angle_x, angle_y = float(rng.uniform(-0.5, 0.5)) * radius, float(rng.uniform(-0.5, 0.5)) * radius
         cx, cy = body.centre
-        extra = random_part(rng, "part", cx + angle_x, cy + angle_y, 0.5 * radius, pick_colour(rng, body.colour, surface))
+        extra = random_part(
+            rng, "part", cx + angle_x, cy + angle_y, 0.5 * radius, pick_colour(rng, body.colour, surface)
+        )
         return kind, [*here, extra], [extra.points]
     if kind == "misplaced part":
         dx, dy = (float(rng.choice([-1, 1]) * rng.uniform(0.35, 0.6)) * radius for _ in range(2))
@@ -243,7 +306,9 @@ def _make_odd(rng: np.random.Generator, here: list[Part], radius: float, surface
     if kind == "wrong colour":
         return kind, [replace(body, colour=colour), *here[1:]], [body.points]
     cx, cy = body.centre
-    spot = Part(name="stain", points=disc(cx + 0.3 * radius * float(rng.uniform(-1, 1)), cy, 0.45 * radius), colour=colour)
+    spot = Part(
+        name="stain", points=disc(cx + 0.3 * radius * float(rng.uniform(-1, 1)), cy, 0.45 * radius), colour=colour
+    )
     return kind, [*here, spot], [spot.points]
 
 

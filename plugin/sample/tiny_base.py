@@ -26,7 +26,9 @@ SPECIAL_TOKENS = (
 )
 
 # How Qwen2's tokenizer cuts text into words before byte-pair merging (transformers' Qwen2Converter).
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 # The turns Qwen2.5-VL was trained with: a default system turn, images between vision_start and vision_end.
 CHAT_TEMPLATE = (
@@ -59,7 +61,7 @@ def sentences(seed: int, count: int) -> Iterator[str]:
     yield from ["system\nYou are a helpful assistant.", "user\n", "assistant\n"] * count
     names = ("assembly", "washer", "screw", "pcb", "label", "connector", "keypad", "bracket", "gasket")
     for k in range(count):
-        for message in draw_scene(stream(seed, 100, k)).messages:
+        for message in draw_scene(stream(seed, 100, k), place=k / count).messages:
             yield message["content"].replace("<image>", "")
         rng = stream(seed, 101, k)
         pair = draw_pair(rng, category=names[k % len(names)], size=56, anomalous=k % 4 != 0)
@@ -68,7 +70,7 @@ def sentences(seed: int, count: int) -> Iterator[str]:
 
 
 def train_tokenizer(texts: Iterable[str]):
-    """A byte-level BPE tokenizer of Qwen2's class: it encodes any text, and its few merges are the sample set's words."""
+    """A byte-level BPE tokenizer of Qwen2's class: encodes any text, and its few merges are the sample set's words."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import Qwen2TokenizerFast
 
@@ -146,7 +148,7 @@ def tiny_config(tokenizer):
 
 
 def spread_weights(model) -> None:
-    """Random weights for so narrow a model: each layer keeps the size of its input, and words differ as much as images.
+    """Random weights for so narrow a model: layers keep the size of their input, and words differ as much as images.
 
     With transformers' 0.02 for all of them the language model learned to write without looking: after 128,000 samples
     the vision tower's output was nearly the same for all images.

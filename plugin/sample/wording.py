@@ -23,7 +23,10 @@ NOTHING = "No defect."
 #: One image.
 ASK_MARK = ("Is there a defect in the image? If yes, list the boxes.",)
 ASK_MARK_SHORT = ("Is there a defect in the image?", "Is there a defect?")
-ASK_ODD = ("Is one of the items odd? If yes, list the boxes.", "Is there a defect in the image? If yes, list the boxes.")
+ASK_ODD = (
+    "Is one of the items odd? If yes, list the boxes.",
+    "Is there a defect in the image? If yes, list the boxes.",
+)
 ASK_ODD_SHORT = ("Is one of the items odd?", "Is there a defect in the image?")
 ASK_LIST = ("List the parts.", "List the boxes of the parts.")
 ASK_FIND = ("Where is the {name}?", "Find the {name}.")

@@ -1,0 +1,175 @@
+"""The sample set: same seed, same bytes; masks, boxes and sentences agree; held-out categories stay untrained."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adcopilot.boxes import parse_boxes
+from adcopilot.errors import UserError
+from adcopilot.prompts import ANSWER_WORDS, INSPECT_QUESTION
+from adcopilot.sample.categories import HELD_OUT, TRAINED
+from adcopilot.sample.defects import KINDS, component_boxes
+from adcopilot.sample.generate import SHARD, Split, standard_splits, write_sample
+from adcopilot.sample.pairs import CATEGORIES, draw_pair, stream
+from adcopilot.sample.scenes import LESSONS, draw_scene
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sample")
+    manifest = write_sample(folder, standard_splits(60, test_count=24), seed=3)
+    return folder, manifest
+
+
+def read(folder, split):
+    return [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
+
+
+def test_same_seed_same_files(sample, tmp_path):
+    folder, manifest = sample
+    assert write_sample(tmp_path, standard_splits(60, test_count=24), seed=3, workers=2) == manifest
+    files = sorted(p.relative_to(folder) for p in folder.rglob("*.png"))
+    assert len(files) == len(sorted(tmp_path.rglob("*.png"))) > 200
+    for file in files:
+        assert (folder / file).read_bytes() == (tmp_path / file).read_bytes(), file
+
+
+def test_other_seed_other_pictures(sample, tmp_path):
+    folder, _ = sample
+    write_sample(tmp_path, [Split(name="stage0", count=2, number=10)], seed=4)
+    record = read(tmp_path, "stage0")[0]["images"][0]
+    assert (tmp_path / record).read_bytes() != (folder / record).read_bytes()
+
+
+def test_pixels_are_the_ones_recorded():
+    """Pixels, not PNG bytes: those depend on the compression library."""
+    digest = hashlib.sha256()
+    for k, name in enumerate(CATEGORIES):
+        pair = draw_pair(stream(0, 1, k), category=name, size=56, anomalous=k % 2 == 1)
+        digest.update(pair.template.tobytes() + pair.query.tobytes() + pair.mask.tobytes())
+    assert digest.hexdigest() == "RECORDED"
+
+
+def test_killed_run_goes_on(tmp_path, monkeypatch):
+    import adcopilot.sample.generate as generate
+
+    splits = [Split(name="stage0", count=SHARD + 5, number=10)]
+    monkeypatch.setattr(generate, "_pair_record", lambda *args: {"made": args[-1]})
+    write_sample(tmp_path, splits)
+    monkeypatch.setattr(generate, "_pair_record", lambda *args: pytest.fail("made a record again"))
+    write_sample(tmp_path, splits)
+    (tmp_path / "shards" / f"stage0-{SHARD:07d}-{SHARD + 5:07d}.jsonl").unlink()
+    made = []
+    monkeypatch.setattr(generate, "_pair_record", lambda *args: made.append(args[-1]) or {"made": args[-1]})
+    write_sample(tmp_path, splits)
+    assert made == list(range(SHARD, SHARD + 5))
+    assert [record["made"] for record in read(tmp_path, "stage0")] == list(range(SHARD + 5))
+
+
+def test_folder_of_another_seed_is_refused(sample):
+    folder, _ = sample
+    with pytest.raises(UserError, match=r"manifest.json: holds .*'seed': 3.* expected .*'seed': 5"):
+        write_sample(folder, [], seed=5)
+
+
+def test_size_below_one_merged_patch_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--size is 27, expected 28"):
+        write_sample(tmp_path, [], size=27)
+
+
+@pytest.mark.parametrize("split", ["stage0", "stage1", "stage2", "test_trained", "test_held_out"])
+def test_records(sample, split):
+    folder, _ = sample
+    records = read(folder, split)
+    for record in records:
+        roles = [message["role"] for message in record["messages"]]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        text = "".join(message["content"] for message in record["messages"])
+        assert text.count("<image>") == len(record["images"]) == 2
+        assert record["messages"][0]["content"].startswith("<image><image>")
+        for path in record["images"]:
+            with Image.open(folder / path) as image:
+                assert (image.size, image.mode) == ((56, 56), "RGB")
+        for found in parse_boxes(text):
+            x1, y1, x2, y2 = found["bbox_2d"]
+            assert 0 <= x1 < x2 <= 56
+            assert 0 <= y1 < y2 <= 56
+            assert found["bbox_2d"] in record["boxes"]
+            assert found["label"] == record["defect"]
+        assert record["anomalous"] == (record["defect"] in KINDS) == bool(record["boxes"])
+        if record["anomalous"]:
+            with Image.open(folder / record["mask"]) as mask:
+                assert component_boxes(np.asarray(mask.convert("L")) > 0) == record["boxes"]
+        else:
+            assert record["mask"] is None
+        if record["task"] == "inspect":
+            question, answer = (message["content"] for message in record["messages"])
+            assert question == f"<image><image>{INSPECT_QUESTION}"
+            assert answer.startswith(ANSWER_WORDS[0] if record["anomalous"] else ANSWER_WORDS[1])
+
+
+def test_held_out_categories_are_in_no_training_split(sample):
+    folder, _ = sample
+    for split in ("stage0", "stage1", "stage2", "test_trained"):
+        assert {record["category"] for record in read(folder, split)} <= set(TRAINED)
+    assert {record["category"] for record in read(folder, "test_held_out")} == set(HELD_OUT)
+    assert not set(TRAINED) & set(HELD_OUT)
+
+
+def test_half_of_the_test_pairs_are_normal(sample):
+    folder, _ = sample
+    for split in ("test_trained", "test_held_out"):
+        assert sum(record["anomalous"] for record in read(folder, split)) == 12
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_the_change_lies_in_the_mask(category):
+    """Query and the same view of the undamaged product differ nowhere but under the mask and its anti-aliased rim."""
+    from adcopilot.sample.canvas import draw_design, draw_view
+    from adcopilot.sample.defects import draw_defect
+
+    for k in range(12):
+        rng = stream(7, k)
+        design, view = CATEGORIES[category](rng), draw_view(rng, (56, 56))
+        damaged = draw_defect(rng, design, view)
+        if damaged is None:
+            continue
+        pixels, defect = damaged
+        change = np.abs(pixels - draw_design(design, view)).max(axis=2)
+        rim = np.pad(defect.mask, 1)
+        grown = np.zeros_like(defect.mask)
+        for dy in range(3):
+            for dx in range(3):
+                grown |= rim[dy : dy + 56, dx : dx + 56]
+        assert change[~grown].max(initial=0) == 0, (defect.kind, k)
+        assert change[defect.mask].mean() >= 40
+
+
+def test_component_boxes():
+    mask = np.zeros((10, 12), dtype=bool)
+    mask[1:4, 2:5] = True
+    mask[4, 5] = True  # touches by its corner: the same component
+    mask[7:9, 8:12] = True
+    assert component_boxes(mask) == [[2, 1, 6, 5], [8, 7, 12, 9]]
+    mask[9, 0] = True  # one pixel: belongs to the nearest component
+    assert component_boxes(mask) == [[0, 1, 6, 10], [8, 7, 12, 9]]
+    assert component_boxes(np.zeros((4, 4), dtype=bool)) == []
+
+
+def test_scenes_show_one_image_and_true_boxes():
+    seen = set()
+    for k in range(300):
+        scene = draw_scene(stream(1, k), place=k / 300)
+        seen.add(scene.task)
+        question, answer = (message["content"] for message in scene.messages)
+        assert question.count("<image>") == 1
+        width, height = scene.image.size
+        for found in parse_boxes(answer):
+            x1, y1, x2, y2 = found["bbox_2d"]
+            assert 0 <= x1 < x2 <= width
+            assert 0 <= y1 < y2 <= height
+    assert seen == {task for lesson in LESSONS for task in lesson.tasks}
+    assert sum(lesson.share for lesson in LESSONS) == pytest.approx(1)
