@@ -83,7 +83,9 @@ setup(
     extras_require=extras,
     entry_points={
         "console_scripts": ["adcopilot = adcopilot.cli:main"],
-        # LlamaFactory's hook (groups `torch.backends` and `llamafactory.plugins`) is declared here.
+        # How the stock LlamaFactory finds us (plugin/llamafactory/hook.py), and how a patched fork does (patches/).
+        "torch.backends": ["adcopilot = adcopilot.llamafactory.hook:install"],
+        "llamafactory.plugins": ["adcopilot = adcopilot.llamafactory:register"],
     },
     zip_safe=False,
 )
