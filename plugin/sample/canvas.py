@@ -194,16 +194,20 @@ def expose(pixels: np.ndarray, view: View) -> Image.Image:
     return Image.fromarray(np.clip(lit + 0.5, 0, 255).astype(np.uint8))
 
 
-def draw_view(rng: np.random.Generator, size: tuple[int, int], *, shift: float = 0.02, degrees: float = 1.2) -> View:
-    """A random view; `shift` (product units) and `degrees` bound how the product lies."""
-    base = rng.uniform(0.93, 1.07)
+def draw_view(rng: np.random.Generator, size: tuple[int, int], *, variation: float = 1.0) -> View:
+    """A random view; `variation` scales how far pose, light and noise may go (1: 3 degrees, 0.1 of brightness)."""
+
+    def around(centre: float, reach: float) -> float:
+        return centre + variation * rng.uniform(-reach, reach)
+
+    base = around(1.0, 0.1)
     return View(
         size=size,
-        shift=(rng.uniform(-shift, shift), rng.uniform(-shift, shift)),
-        degrees=rng.uniform(-degrees, degrees),
-        scale=rng.uniform(0.99, 1.01),
-        gain=tuple(base * rng.uniform(0.98, 1.02) for _ in range(3)),
-        slope=(rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1)),
-        noise=rng.uniform(1.0, 3.0),
+        shift=(around(0.0, 0.04), around(0.0, 0.04)),
+        degrees=around(0.0, 3.0),
+        scale=around(1.0, 0.02),
+        gain=tuple(base * around(1.0, 0.02) for _ in range(3)),
+        slope=(around(0.0, 0.12), around(0.0, 0.12)),
+        noise=around(2.5, 1.5),
         grain=(int(rng.integers(0, _NOISE_SIDE)), int(rng.integers(0, _NOISE_SIDE))),
     )

@@ -20,8 +20,8 @@ KINDS = STRUCTURAL + SURFACE
 #: A pixel belongs to the mask when the defect covers at least this fraction of it.
 COVERED = 0.4
 #: Least mean change (largest channel, grey levels) over the mask, and least area in pixels, of a defect worth showing.
-VISIBLE_CHANGE = 55.0
-VISIBLE_PIXELS = 14
+VISIBLE_CHANGE = 40.0
+VISIBLE_PIXELS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,13 @@ class Defect:
 
 
 def draw_defect(
-    rng: np.random.Generator, design: Design, view: View, *, kinds: tuple[str, ...] = KINDS
+    rng: np.random.Generator, design: Design, view: View, *, kinds: tuple[str, ...] = KINDS, largest: float = 1.0
 ) -> tuple[np.ndarray, Defect] | None:
     """Damages the product once.
+
+    Args:
+        kinds: what may be drawn.
+        largest: surface defects and extra parts are up to this many times their usual size.
 
     Returns:
         The picture before light and noise, `(height, width, 3)` float32, and the defect; None where twelve tries gave
@@ -51,9 +55,11 @@ def draw_defect(
     clean = draw_design(design, view)
     for _ in range(12):
         kind = str(rng.choice(list(kinds)))
-        drawn = (
-            _structural(rng, design, view, kind) if kind in STRUCTURAL else _surface(rng, design, view, kind, clean)
-        )
+        grow = float(rng.uniform(1.0, largest)) if largest > 1 else 1.0
+        if kind in STRUCTURAL:
+            drawn = _structural(rng, design, view, kind, grow)
+        else:
+            drawn = _surface(rng, design, view, kind, clean, grow)
         if drawn is None:
             continue
         pixels, mask, part = drawn
@@ -63,7 +69,7 @@ def draw_defect(
     return None
 
 
-def _structural(rng, design: Design, view: View, kind: str):
+def _structural(rng, design: Design, view: View, kind: str, grow: float):
     loose = [k for k, part in enumerate(design.parts) if part.loose]
     if not loose:
         return None
@@ -76,11 +82,11 @@ def _structural(rng, design: Design, view: View, kind: str):
     elif kind == "extra part":
         x, y = _place(rng, design)
         under = _under(design, x, y)
-        part = random_part(rng, "part", x, y, float(rng.uniform(0.15, 0.24)), pick_colour(rng, under))
+        part = random_part(rng, "part", x, y, grow * float(rng.uniform(0.15, 0.24)), pick_colour(rng, under))
         parts, shown, hidden = (*design.parts, part), [part.points], []
     elif kind == "misplaced part":
         width, height = part.extent
-        reach = max(0.26, 0.8 * min(width, height))
+        reach = grow * max(0.26, 0.8 * min(width, height))
         angle = float(rng.uniform(0, 2 * math.pi))
         moved = part.moved(reach * math.cos(angle), reach * math.sin(angle))
         parts, shown = (*before, moved, *above), [part.points, moved.points]
@@ -97,21 +103,21 @@ def _structural(rng, design: Design, view: View, kind: str):
     return pixels, mask, part.name
 
 
-def _surface(rng, design: Design, view: View, kind: str, clean: np.ndarray):
+def _surface(rng, design: Design, view: View, kind: str, clean: np.ndarray, grow: float):
     x, y = _place(rng, design)
     opacity = 1.0
     if kind in ("scratch", "crack"):
-        points = _jagged(rng, x, y, crack=kind == "crack")
+        points = _jagged(rng, x, y, grow, crack=kind == "crack")
     elif kind == "stain":
         corners = disc(x, y, 1.0, corners=int(rng.integers(7, 11)))
-        radius = float(rng.uniform(0.13, 0.26))
+        radius = grow * float(rng.uniform(0.13, 0.26))
         points = tuple(
             (x + (u - x) * radius * rng.uniform(0.7, 1.3), y + (v - y) * radius * rng.uniform(0.7, 1.3))
             for u, v in corners
         )
         opacity = float(rng.uniform(0.65, 0.95))
     else:
-        points = disc(x, y, float(rng.uniform(0.11, 0.17)))
+        points = disc(x, y, grow * float(rng.uniform(0.11, 0.17)))
     cover = draw_cover([points], view)
     mask = cover >= COVERED
     if not mask.any():
@@ -150,7 +156,7 @@ def _under(design: Design, x: float, y: float):
     return design.background
 
 
-def _jagged(rng, x: float, y: float, *, crack: bool) -> tuple[Point, ...]:
+def _jagged(rng, x: float, y: float, grow: float, *, crack: bool) -> tuple[Point, ...]:
     """A scratch (nearly straight) or a crack (zigzag) through `(x, y)`."""
     angle = float(rng.uniform(0, 2 * math.pi))
     length = float(rng.uniform(0.5, 1.0))
@@ -162,7 +168,7 @@ def _jagged(rng, x: float, y: float, *, crack: bool) -> tuple[Point, ...]:
         px = x + s * math.cos(angle) - off * math.sin(angle)
         py = y + s * math.sin(angle) + off * math.cos(angle)
         path.append((min(max(px, -1.0), 1.0), min(max(py, -1.0), 1.0)))
-    return stroke(path, float(rng.uniform(0.08, 0.13)))
+    return stroke(path, grow * float(rng.uniform(0.08, 0.13)))
 
 
 def component_boxes(mask: np.ndarray) -> list[list[int]]:

@@ -9,6 +9,10 @@ from adcopilot.sample.canvas import View, draw_design, draw_view, expose
 from adcopilot.sample.categories import HELD_OUT, TRAINED
 from adcopilot.sample.defects import component_boxes, draw_defect
 
+#: How far two photographs of one product may differ (see `draw_view`), and how large a defect may be.
+VARIATION = 0.4
+LARGEST = 2.2
+
 CATEGORIES = {**TRAINED, **HELD_OUT}
 
 
@@ -45,13 +49,15 @@ def draw_pair(rng: np.random.Generator, *, category: str, size: int, anomalous: 
     side = (size, size)
     while True:
         design = CATEGORIES[category](rng)
-        template = expose(draw_design(design, draw_view(rng, side)), draw_view(rng, side))
-        view: View = draw_view(rng, side)
+        template = expose(
+            draw_design(design, draw_view(rng, side, variation=VARIATION)), draw_view(rng, side, variation=VARIATION)
+        )
+        view: View = draw_view(rng, side, variation=VARIATION)
         if not anomalous:
             query = expose(draw_design(design, view), view)
             mask = np.zeros((size, size), dtype=bool)
             return Pair(category=category, template=template, query=query, kind=None, part=None, mask=mask, boxes=[])
-        damaged = draw_defect(rng, design, view)
+        damaged = draw_defect(rng, design, view, largest=LARGEST)
         if damaged is not None:
             pixels, defect = damaged
             return Pair(
