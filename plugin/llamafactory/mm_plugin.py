@@ -59,6 +59,8 @@ class AdCopilotPlugin(Qwen2VLPlugin):
 
     # Part of what `datasets` hashes: a new version of this package does not reuse samples that an older one tokenised.
     version: str = __version__
+    # False while samples are only checked: then headers have to do.
+    decode_images: bool = True
 
     def process_messages(self, messages, images, videos, audios, processor):
         """As upstream's, for a conversation of `images`: paths, bytes, PIL images or dictionaries of `datasets`.
@@ -105,8 +107,11 @@ class AdCopilotPlugin(Qwen2VLPlugin):
         metadata = super()._get_mm_token_metadata([], videos, audios, processor)
         if images and metadata is not None:
             patch = processor.image_processor.patch_size
-            sizes = [size_for_model(open_image(image).size, processor) for image in images]
-            metadata["image_grid_thw"] = torch.tensor([[1, height // patch, width // patch] for width, height in sizes])
+            sizes = [open_image(image).size if self.decode_images else image_size(image) for image in images]
+            sizes = [size_for_model(size, processor) for size in sizes]
+            metadata["image_grid_thw"] = torch.tensor(
+                [[1, height // patch, width // patch] for width, height in sizes]
+            )
         return metadata
 
     def _regularize_images(self, images, **kwargs):
@@ -135,3 +140,7 @@ def _names(images: list[Any]) -> str:
     """A sample's images as a message can show them."""
     names = [image if isinstance(image, str) else f"<{type(image).__name__}>" for image in images]
     return ", ".join(names[:4] + ["…"] * (len(names) > 4)) or "(none)"
+
+
+if "_register_when_defined" in globals():  # see template.register
+    _register_when_defined()  # noqa: F821

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 
 from .composite import MODEL_TYPE
 
@@ -23,18 +24,24 @@ def register(template) -> None:
     from llamafactory.data import mm_plugin
     from llamafactory.extras import constants
 
-    from .mm_plugin import AdCopilotPlugin
+    from . import mm_plugin as ours
+
+    if not hasattr(ours, "AdCopilotPlugin"):
+        # A spawned worker unpickles the plugin before anything else: importing our module imports LlamaFactory, which
+        # brought us here, and the class is not defined yet. The module calls back at its end.
+        ours._register_when_defined = functools.partial(register, template)
+        return
 
     if TEMPLATE not in mm_plugin.PLUGINS:
-        mm_plugin.register_mm_plugin(TEMPLATE, AdCopilotPlugin)
+        mm_plugin.register_mm_plugin(TEMPLATE, ours.AdCopilotPlugin)
 
     if TEMPLATE not in template.TEMPLATES:
         stock = template.TEMPLATES["qwen2_vl"]
-        ours = mm_plugin.get_mm_plugin(
+        plugin = mm_plugin.get_mm_plugin(
             TEMPLATE, image_token=stock.mm_plugin.image_token, video_token=stock.mm_plugin.video_token
         )
         # A copy of its own: LlamaFactory changes a template in place (default_system, tool_format).
-        template.TEMPLATES[TEMPLATE] = dataclasses.replace(copy.deepcopy(stock), mm_plugin=ours)
+        template.TEMPLATES[TEMPLATE] = dataclasses.replace(copy.deepcopy(stock), mm_plugin=plugin)
 
     constants.MROPE_MODELS.add(MODEL_TYPE)
     constants.register_model_group(
