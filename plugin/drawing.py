@@ -1,0 +1,159 @@
+"""Draw what was found: the template, the query with its boxes and labels beside it, the verdict above."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .errors import UserError
+from .jsonl import atomic_write
+
+__all__ = ["PANEL_MAX", "PANEL_MIN", "draw_boxes", "draw_result", "panel_scale", "save_picture"]
+
+#: A panel's longer side in pixels: smaller images are enlarged, larger ones shrunk.
+PANEL_MIN, PANEL_MAX = 448, 1200
+
+MARGIN = 16
+ANOMALOUS = (200, 30, 45)
+NORMAL = (25, 125, 70)
+INK = (30, 34, 40)
+FAINT = (105, 112, 122)
+PAPER = (255, 255, 255)
+FRAME = (205, 210, 216)
+#: One colour for each label, told apart by people with colour-blindness too (Okabe and Ito's, the brighter ones).
+BOX_COLOURS = ((230, 30, 60), (0, 114, 178), (230, 120, 0), (0, 158, 115), (204, 60, 167), (140, 90, 20))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
+
+
+def panel_scale(size: tuple[int, int]) -> float:
+    """By how much an image of (width, height) is enlarged (more than 1) or shrunk to be looked at."""
+    longer = max(size)
+    return min(max(longer, PANEL_MIN), PANEL_MAX) / longer
+
+
+def _panel(image: Image.Image) -> Image.Image:
+    scale = panel_scale(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    # Few large pixels stay visible as such: smoothing them would hide what the model saw.
+    method = Image.Resampling.NEAREST if scale >= 3 else Image.Resampling.LANCZOS
+    return image.convert("RGB").resize(size, method) if size != image.size else image.convert("RGB")
+
+
+def draw_boxes(image: Image.Image, boxes: Sequence[dict]) -> Image.Image:
+    """The image at its panel's size with boxes and labels.
+
+    Args:
+        image: upright, RGB.
+        boxes: `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}` in pixels of `image`.
+
+    Returns:
+        A new picture of `image.size` times `panel_scale(image.size)`.
+    """
+    panel = _panel(image)
+    scale = panel.width / image.width, panel.height / image.height
+    draw = ImageDraw.Draw(panel)
+    line = max(2, round(max(panel.size) / 220))
+    font = _font(max(13, round(max(panel.size) / 34)))
+    labels = list(dict.fromkeys(box["label"] for box in boxes))
+    taken: list[tuple[float, float, float, float]] = []
+    outlines = []
+    for box in boxes:
+        colour = BOX_COLOURS[labels.index(box["label"]) % len(BOX_COLOURS)]
+        x1, y1, x2, y2 = (value * scale[index % 2] for index, value in enumerate(box["bbox_2d"]))
+        x1, y1, x2, y2 = round(x1), round(y1), max(round(x2) - 1, round(x1)), max(round(y2) - 1, round(y1))
+        # A white edge keeps the line visible on a ground of its own colour; it lies outside the box.
+        draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=PAPER, width=1)
+        draw.rectangle((x1, y1, x2, y2), outline=colour, width=line)
+        outlines.append(((x1, y1, x2, y2), colour, box["label"]))
+    for (x1, y1, x2, y2), colour, label in outlines:  # after all boxes: no line runs through a label
+        if not label:
+            continue
+        text = _shorten(label, draw, font, panel.width - 2 * line)
+        place = _label_place(draw.textbbox((0, 0), text, font=font), (x1, y1, x2, y2), panel.size, taken)
+        taken.append(place)
+        draw.rectangle(place, fill=colour)
+        draw.text((place[0] + 4, place[1] + 2), text, fill=PAPER, font=font)
+    return panel
+
+
+def _label_place(extent, box, size, taken) -> tuple[float, float, float, float]:
+    """Above the box, else below, else inside at its top; within the picture, and if it can be not over another label."""
+    width, height = extent[2] + 8, extent[3] + 5
+    x = min(max(box[0], 0), max(size[0] - width, 0))
+    tried = [box[1] - height - 1, box[3] + 2, box[1] + 1]
+    tried = [y for y in tried if 0 <= y <= size[1] - height] or [min(max(box[1], 0), max(size[1] - height, 0))]
+    places = [(x, y, x + width, y + height) for y in tried]
+    free = [place for place in places if not any(_overlap(place, other) for other in taken)]
+    return (free or places)[0]
+
+
+def _overlap(a, b) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _shorten(text: str, draw: ImageDraw.ImageDraw, font, width: float) -> str:
+    text = " ".join(text.split())
+    if draw.textlength(text, font=font) <= width:
+        return text
+    while text and draw.textlength(text + "…", font=font) > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def draw_result(
+    *,
+    template: Image.Image,
+    query: Image.Image,
+    boxes: Sequence[dict],
+    anomalous: bool,
+    score: float,
+    template_name: str = "",
+    query_name: str = "",
+) -> Image.Image:
+    """Template on the left, query with its boxes on the right, the verdict and the score above, names below.
+
+    Args:
+        template, query: upright RGB images of any size.
+        boxes: in pixels of `query`, as `adcopilot.inspect.Result.boxes`.
+        anomalous, score: the verdict.
+        template_name, query_name: written below the panels, shortened where they do not fit.
+    """
+    panels = [_panel(template), draw_boxes(query, boxes)]
+    height = max(panel.height for panel in panels)
+    title, small = _font(26), _font(16)
+    top, bottom = 56, 40
+    canvas = Image.new("RGB", (sum(panel.width for panel in panels) + 3 * MARGIN, top + height + bottom), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    verdict = "ANOMALOUS" if anomalous else "NORMAL"
+    colour = ANOMALOUS if anomalous else NORMAL
+    chip = draw.textlength(verdict, font=title)
+    draw.rounded_rectangle((MARGIN, 10, MARGIN + chip + 24, 46), radius=6, fill=colour)
+    draw.text((MARGIN + 12, 28), verdict, fill=PAPER, font=title, anchor="lm")
+    count = f"{len(boxes)} box{'es' * (len(boxes) != 1)}" if boxes else "no boxes"
+    draw.text((MARGIN + chip + 40, 28), f"score {score:.3f}   {count}", fill=INK, font=title, anchor="lm")
+    x = MARGIN
+    for panel, role, name in zip(panels, ("template", "query"), (template_name, query_name), strict=True):
+        canvas.paste(panel, (x, top))
+        draw.rectangle((x - 1, top - 1, x + panel.width, top + panel.height), outline=FRAME)
+        caption = _shorten(f"{role}  {name}" if name else role, draw, small, panel.width)
+        draw.text((x, top + panel.height + 8), caption, fill=FAINT, font=small)
+        x += panel.width + MARGIN
+    return canvas
+
+
+def save_picture(picture: Image.Image, path: str | Path) -> None:
+    """Write a picture atomically, in the format of the suffix.
+
+    Raises:
+        UserError: the suffix is none of a picture format, or the file cannot be written.
+    """
+    path = Path(path)
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind is None:
+        raise UserError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; expected .png or .jpg")
+    atomic_write(path, lambda file: picture.save(file, format=kind))

@@ -1,0 +1,322 @@
+"""Ask a model about pairs of a template and a query: verdict, score, boxes, text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from ..boxes import model_image_size, parse_boxes, scale_box
+from ..errors import UserError
+from ..images import ImageSource, open_image, resize_for_training
+from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
+from ..vision_tokens import escape_vision_tokens
+from .loading import load_model, pick_device, pick_dtype
+
+__all__ = ["IMAGE_MAX_PIXELS", "IMAGE_MIN_PIXELS", "Inspector", "Result"]
+
+#: LlamaFactory's defaults, in pixels of area.
+IMAGE_MAX_PIXELS = 768 * 768
+IMAGE_MIN_PIXELS = 32 * 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What was found in one query.
+
+    Attributes:
+        query, template: names of the images.
+        anomalous: whether `score` reaches the threshold; None after an error.
+        score: 0 to 1, the probability that the answer begins with "Yes" rather than "No"; None after an error.
+        boxes: `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}`, in pixels of the upright query image, inside it.
+        text: the answer as the model gave it (its boxes are in the model's pixels).
+        yes_no_mass: probability of "Yes" and "No" together among all first words. Near 0 the model answered something
+            else and `score` means little.
+        size: width and height of the upright query in pixels.
+        error: one line that says why this pair could not be inspected; None otherwise.
+    """
+
+    query: str
+    template: str
+    anomalous: bool | None = None
+    score: float | None = None
+    boxes: list[dict[str, Any]] = field(default_factory=list)
+    text: str = ""
+    yes_no_mass: float | None = None
+    size: tuple[int, int] | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of a JSON line; `error` is there only if there was one."""
+        line = {
+            "query": self.query,
+            "template": self.template,
+            "anomalous": self.anomalous,
+            "score": self.score,
+            "boxes": self.boxes,
+            "text": self.text,
+            "yes_no_mass": self.yes_no_mass,
+            "size": None if self.size is None else list(self.size),
+        }
+        return line if self.error is None else {**line, "error": self.error}
+
+
+class FirstLogits(LogitsProcessor):
+    """Keeps the logits of the first new token and changes nothing; those of later ones would fill the memory."""
+
+    def __init__(self) -> None:
+        self.logits: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self.logits is None:
+            self.logits = scores.float()
+        return scores
+
+
+@dataclass(kw_only=True)
+class _Prepared:
+    """A pair ready for the model: the two images resized as in training, and the sizes that map boxes back."""
+
+    query: str
+    template: str
+    images: list = field(default_factory=list)
+    size: tuple[int, int] | None = None
+    model_size: tuple[int, int] | None = None
+    error: str | None = None
+
+
+class Inspector:
+    """A model on its device, ready to compare images.
+
+    Images go through the same two resizes as in LlamaFactory's training, and the prompt is the one of training. Answers
+    are greedy, so they do not change from run to run; the batch size changes them only as far as floating-point sums
+    in another order do (last digits in float32).
+
+    Args:
+        model: folder of an AD-Copilot model, or of a Qwen2.5-VL model as a baseline.
+        device: `auto`, or a torch device: `cpu`, `cuda`, `cuda:1`.
+        dtype: `auto` (bfloat16 on a GPU, float32 on a CPU), `float32`, `bfloat16` or `float16`.
+        attention: transformers' `attn_implementation`: `sdpa`, `eager`, `flash_attention_2`.
+        image_max_pixels, image_min_pixels: the areas images are brought between; give what training used. By default
+            what the model folder's processor says, or LlamaFactory's own defaults (589824 and 1024).
+        question: what is asked about the pair; to be answered by yes (there is an anomaly) or no.
+        threshold: `anomalous` is `score >= threshold`.
+        max_new_tokens: longest answer.
+        batch_size: pairs that are answered together.
+
+    Raises:
+        UserError: the folder cannot be used, or a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | Path,
+        device: str = "auto",
+        dtype: str = "auto",
+        attention: str = "sdpa",
+        image_max_pixels: int | None = None,
+        image_min_pixels: int | None = None,
+        question: str = INSPECT_QUESTION,
+        threshold: float = 0.5,
+        max_new_tokens: int = 512,
+        batch_size: int = 4,
+    ) -> None:
+        if not 0 <= threshold <= 1:
+            raise UserError(f"--threshold is {threshold}, expected 0 to 1")
+        if min(batch_size, max_new_tokens) < 1:
+            raise UserError(f"--batch-size {batch_size}, --max-new-tokens {max_new_tokens}: expected 1 or more")
+        if not question.strip():
+            raise UserError("--question is empty; leave it out for the question of training")
+        self.folder = Path(model)
+        self.device = pick_device(device)
+        self.dtype = pick_dtype(dtype, self.device)
+        self.question, self.threshold = question, threshold
+        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self.model, self.processor = load_model(self.folder, device=self.device, dtype=self.dtype, attention=attention)
+        self.image_max_pixels = image_max_pixels or getattr(self.processor, "image_max_pixels", None)
+        self.image_min_pixels = image_min_pixels or getattr(self.processor, "image_min_pixels", None)
+        self.image_max_pixels = self.image_max_pixels or IMAGE_MAX_PIXELS
+        self.image_min_pixels = self.image_min_pixels or IMAGE_MIN_PIXELS
+        if not 0 < self.image_min_pixels <= self.image_max_pixels:
+            raise UserError(
+                f"--image-min-pixels {self.image_min_pixels} and --image-max-pixels {self.image_max_pixels}: "
+                "expected 0 < min <= max"
+            )
+        self._yes, self._no = answer_tokens(self.processor.tokenizer)
+
+    def settings(self) -> dict[str, Any]:
+        """All that the answers depend on besides the model and the images."""
+        return {
+            "question": self.question,
+            "threshold": self.threshold,
+            "image_max_pixels": self.image_max_pixels,
+            "image_min_pixels": self.image_min_pixels,
+            "max_new_tokens": self.max_new_tokens,
+            "dtype": self.dtype,
+        }
+
+    def inspect(self, pairs: Iterable[tuple[ImageSource, ImageSource]]) -> Iterator[Result]:
+        """Answer pairs one after the other, `batch_size` at a time.
+
+        Args:
+            pairs: (template, query): paths, encoded bytes, binary files or PIL images. Read lazily.
+
+        Yields:
+            A `Result` for each pair, in order. An image that cannot be used gives a result with `error`.
+
+        Raises:
+            UserError: the device's memory does not hold a batch.
+        """
+        pairs = iter(pairs)
+        while batch := list(islice(pairs, self.batch_size)):
+            yield from self._answer([self._prepare(template, query) for template, query in batch])
+
+    def _prepare(self, template: ImageSource, query: ImageSource) -> _Prepared:
+        prepared = _Prepared(query=_name(query, "query"), template=_name(template, "template"))
+        try:
+            for source, name in ((template, prepared.template), (query, prepared.query)):
+                image = open_image(source, name=name)
+                prepared.size = image.size
+                prepared.model_size = self.model_size(image.size)
+                prepared.images.append(
+                    resize_for_training(
+                        image, image_max_pixels=self.image_max_pixels, image_min_pixels=self.image_min_pixels
+                    )
+                )
+        except UserError as error:
+            prepared.error = str(error)
+        return prepared
+
+    def model_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) that an upright image of `size` has for the model: the space of the boxes in its answers."""
+        processor = self.processor.image_processor
+        return model_image_size(
+            *size,
+            image_max_pixels=self.image_max_pixels,
+            image_min_pixels=self.image_min_pixels,
+            patch_size=processor.patch_size,
+            merge_size=processor.merge_size,
+            processor_min_pixels=processor.size["shortest_edge"],
+            processor_max_pixels=processor.size["longest_edge"],
+        )
+
+    def prompt(self) -> str:
+        """The prompt of a pair before its image tokens are expanded."""
+        content = [{"type": "image"}, {"type": "image"}]
+        content.append({"type": "text", "text": escape_vision_tokens(self.question)})
+        return self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+
+    def encode(self, batch: list[_Prepared]) -> Any:
+        """The model's inputs for prepared pairs, padded on the left."""
+        return self.processor(
+            text=[self.prompt()] * len(batch),
+            images=[image for pair in batch for image in pair.images],
+            padding=True,
+            return_tensors="pt",
+        )
+
+    def _answer(self, batch: list[_Prepared]) -> list[Result]:
+        good = [pair for pair in batch if pair.error is None]
+        answers = iter(self._generate(good) if good else [])
+        return [
+            Result(query=pair.query, template=pair.template, error=pair.error) if pair.error else next(answers)
+            for pair in batch
+        ]
+
+    @torch.inference_mode()
+    def _generate(self, batch: list[_Prepared]) -> list[Result]:
+        inputs = self.encode(batch).to(self.device)
+        first = FirstLogits()
+        config = self.model.config
+        pads = {config.image_token_id, config.video_token_id, getattr(config, "comparison_token_id", None)} - {None}
+        try:
+            tokens = self.model.generate(
+                **inputs,
+                logits_processor=LogitsProcessorList([first]),
+                max_new_tokens=self.max_new_tokens,
+                # Greedy, whatever the folder's generation_config.json says. A repetition penalty, which Qwen2.5-VL's
+                # has, would count against the digits of boxes.
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                repetition_penalty=1.0,
+                suppress_tokens=sorted(pads),  # a generated pad would stand for an image that is not there
+                use_cache=True,
+            )
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"{self.device}: out of memory with {len(batch)} pairs at once; use a smaller --batch-size"
+                " or --image-max-pixels"
+            ) from error
+        texts = self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        probabilities = first.logits.softmax(-1)
+        yes, no = (probabilities[:, ids].sum(-1) for ids in (self._yes, self._no))
+        # From the logits, not from the probabilities: both may be too small for float32.
+        margins = first.logits[:, self._yes].logsumexp(-1) - first.logits[:, self._no].logsumexp(-1)
+        scores = torch.sigmoid(margins.double())
+        return [
+            self._result(pair, text.strip(), score, mass)
+            for pair, text, score, mass in zip(batch, texts, scores.tolist(), (yes + no).tolist(), strict=True)
+        ]
+
+    def _result(self, pair: _Prepared, text: str, score: float, mass: float) -> Result:
+        return Result(
+            query=pair.query,
+            template=pair.template,
+            anomalous=score >= self.threshold,
+            score=round(score, 6),
+            boxes=boxes_in_image(text, pair.model_size, pair.size),
+            text=text,
+            yes_no_mass=round(min(mass, 1.0), 6),
+            size=pair.size,
+        )
+
+
+def answer_tokens(tokenizer) -> tuple[list[int], list[int]]:
+    """Ids of the first tokens of "Yes" and of "No", in every case and with a space before, as far as they tell the two
+    apart.
+
+    A variant counts if the vocabulary has it whole; the word of training counts by its first piece at least.
+    """
+    found = []
+    for word in ANSWER_WORDS:
+        pieces = [tokenizer.encode(word, add_special_tokens=False)[:1]]
+        for variant in (word, word.lower(), word.upper()):
+            for text in (variant, " " + variant):
+                ids = tokenizer.encode(text, add_special_tokens=False)
+                pieces += [ids] if len(ids) == 1 else []
+        found.append({piece[0] for piece in pieces})
+    yes, no = found
+    if not yes - no or not no - yes:
+        raise UserError(f"{tokenizer.name_or_path}: {' and '.join(ANSWER_WORDS)} begin with the same token")
+    return sorted(yes - no), sorted(no - yes)
+
+
+def boxes_in_image(text: str, model_size: tuple[int, int], size: tuple[int, int]) -> list[dict[str, Any]]:
+    """The boxes of an answer in pixels of the original image, clipped to it.
+
+    A box with its corners in the wrong order is put right; one without any part inside the image is left out.
+    """
+    boxes = []
+    for found in parse_boxes(text):
+        x1, y1, x2, y2 = found["bbox_2d"]
+        box = [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
+        clipped = [max(box[0], 0), max(box[1], 0), min(box[2], model_size[0]), min(box[3], model_size[1])]
+        if clipped[0] < clipped[2] and clipped[1] < clipped[3]:
+            boxes.append({"bbox_2d": scale_box(clipped, model_size, size), "label": found["label"]})
+    return boxes
+
+
+def _name(source: ImageSource, role: str) -> str:
+    if isinstance(source, (str, Path)):
+        return str(source)
+    return str(getattr(source, "filename", "") or getattr(source, "name", "") or role)

@@ -1,0 +1,170 @@
+"""Open a model folder for inference, or say in one line what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..errors import UserError
+from ..jsonl import content_key, file_digest
+
+__all__ = ["check_folder", "load_model", "model_digest", "pick_device", "pick_dtype"]
+
+MODEL_TYPES = ("adcopilot", "qwen2_5_vl")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+_INDEX = "model.safetensors.index.json"
+
+
+def check_folder(folder: Path) -> tuple[str, list[Path]]:
+    """The `model_type` and the weight files of a model folder, without loading anything.
+
+    Raises:
+        UserError: no folder, not AD-Copilot or Qwen2.5-VL, no safetensors weights, or one of them is absent.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such model folder; give a folder that `adcopilot init` or `llamafactory-cli export` wrote "
+            "(a hub model: `hf download OWNER/NAME --local-dir DIR` first)"
+        )
+    config = folder / "config.json"
+    if not config.is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise UserError(
+                f"{folder}: holds a LoRA adapter, expected a whole model; merge it first with "
+                f"`llamafactory-cli export` (adapter_name_or_path: {folder})"
+            )
+        raise UserError(f"{config}: not found, expected the folder of an AD-Copilot or Qwen2.5-VL model")
+    model_type = _read_json(config).get("model_type")
+    if model_type not in MODEL_TYPES:
+        raise UserError(
+            f"{config}: model_type is {model_type!r}, expected 'adcopilot' or 'qwen2_5_vl'; give another --model"
+        )
+    return model_type, _weight_files(folder)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / _INDEX
+    if index.is_file():
+        names = _read_json(index).get("weight_map")
+        if not isinstance(names, dict) or not names:
+            raise UserError(f"{index}: has no 'weight_map'; copy or export the model again")
+        files = [folder / Path(str(name)).name for name in sorted(set(names.values()))]
+    else:
+        files = [folder / "model.safetensors"]
+        if not files[0].is_file():
+            raise UserError(
+                f"{folder}: no weights, expected model.safetensors or {_INDEX}; export the model again "
+                "(only safetensors are read)"
+            )
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: not found, but {_INDEX} names it; copy or export the model again")
+    return files
+
+
+def _read_json(file: Path) -> dict:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read as JSON ({error}); copy or export the model again") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: expected a JSON object; copy or export the model again")
+    return value
+
+
+def model_digest(folder: Path) -> str:
+    """A digest of all that decides about a model's answers: weights, configuration, tokenizer, processor.
+
+    Whole files are hashed (several at a time), so a model trained further in place is another model, and the same
+    model copied elsewhere is the same.
+    """
+    files = [
+        *check_folder(folder)[1],
+        *sorted(file for pattern in ("*.json", "*.jinja", "*.txt") for file in folder.glob(pattern)),
+    ]
+    files = [file for file in files if "trainer" not in file.name and not file.name.endswith("_results.json")]
+    with ThreadPoolExecutor(4) as pool:
+        digests = list(pool.map(file_digest, files))
+    return content_key([[file.name, digest] for file, digest in zip(files, digests, strict=True)])
+
+
+def pick_device(name: str) -> str:
+    """`auto` is the first GPU if there is one, the CPU otherwise.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except Exception as error:  # torch raises RuntimeError, AssertionError or its own, by build and device
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"--device {name}: cannot be used ({reason}); try cpu, cuda or cuda:1") from None
+    return name
+
+
+def pick_dtype(name: str, device: str) -> str:
+    """`auto` is bfloat16 on a GPU and float32 on a CPU.
+
+    Raises:
+        UserError: another name.
+    """
+    if name not in DTYPES:
+        raise UserError(f"--dtype is {name!r}, expected one of {', '.join(DTYPES)}")
+    if name == "auto":
+        return "float32" if device.startswith("cpu") else "bfloat16"
+    return name
+
+
+def load_model(folder: Path, *, device: str, dtype: str, attention: str):
+    """Model in evaluation mode on its device, and its processor (padding on the left, as generation wants).
+
+    Raises:
+        UserError: as `check_folder`; or the files are damaged, or weights and configuration do not belong together.
+    """
+    model_type, _ = check_folder(folder)  # before the slow imports
+    import torch
+
+    if model_type == "adcopilot":
+        from ..model import AdCopilotForConditionalGeneration as Model
+        from ..model import AdCopilotProcessor as Processor
+    else:
+        from transformers import Qwen2_5_VLForConditionalGeneration as Model
+        from transformers import Qwen2_5_VLProcessor as Processor
+
+    try:
+        # The fast image processor, as in LlamaFactory's training: the slow one resizes a little differently.
+        processor = Processor.from_pretrained(folder, use_fast=True, local_files_only=True)
+    except Exception as error:  # transformers raises whatever its readers stumble on
+        raise UserError(
+            f"{folder}: its processor or tokenizer cannot be loaded ({_reason(error)}); export the model again"
+        ) from error
+    try:
+        model, info = Model.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise UserError(f"{folder}: the model cannot be loaded ({_reason(error)})") from error
+    absent = sorted(info["missing_keys"])
+    if absent:  # transformers would fill them with random numbers and go on
+        raise UserError(
+            f"{folder}: {len(absent)} weights are missing, {absent[0]} for one; "
+            "weights and config.json are of different models: export the model again"
+        )
+    if not processor.chat_template and not processor.tokenizer.chat_template:
+        raise UserError(f"{folder}: has no chat template (chat_template.jinja); copy it from the base model")
+    processor.tokenizer.padding_side = "left"
+    return model.to(device).eval(), processor
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
