@@ -1,0 +1,1 @@
+"""Measurements whose results stand in `docs/results/`. Not part of the installed package."""

@@ -1,0 +1,51 @@
+"""What a result has to say about where it was measured."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("adcopilot", "torch", "transformers", "llamafactory", "peft", "accelerate")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a number may depend on, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, object]:
+    """Processor, cores that this process may use, memory, load when asked, and the accelerator if there is one."""
+    import torch
+
+    cpu_info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    fields = [line.split(":", 1) for line in cpu_info.splitlines() if ":" in line]
+    facts = {name.strip(): value.strip() for name, value in reversed(fields)}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {
+        "cpu": facts.get("model name") or platform.processor() or platform.machine(),
+        "cores": cores,
+        "amx_bf16": "amx_bf16" in facts.get("flags", ""),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+        found["gpu_memory_gib"] = round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)
+    return found
+
+
+def now() -> str:
+    """The date and time of a result, UTC."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def as_lines(facts: dict) -> str:
+    """`name value` pairs in one line of text."""
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
