@@ -1,0 +1,119 @@
+"""Training runs of the project's own YAMLs at toy size: a random model, a handful of samples of random images."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+STAGES = (0, 1, 2)
+SIZES = ("tiny", "7b")
+
+#: What every test changes of a YAML: it runs on a CPU, in float32 so that numbers can be compared, and in a few steps.
+ON_A_CPU = {
+    "use_cpu": True,
+    "bf16": False,
+    "flash_attn": "disabled",
+    "image_max_pixels": 65536,
+    "preprocessing_num_workers": 1,
+    "dataloader_num_workers": 0,
+    "logging_steps": 1,
+    "disable_tqdm": True,
+}
+
+
+def read_yaml(size: str, stage: int) -> dict:
+    return yaml.safe_load((EXAMPLES / "train" / size / f"stage{stage}.yaml").read_text("utf-8"))
+
+
+def write_samples(folder: Path, images_of_samples: tuple[int, ...]) -> dict:
+    """A data set in which sample i has images_of_samples[i] images of random pixels; returns what names it in a YAML."""
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(7)
+    lines = []
+    for index, number in enumerate(images_of_samples):
+        names = []
+        for image in range(number):
+            names.append(f"{index}-{image}.png")
+            height, width = pixels.integers(2, 4, 2) * 28
+            Image.fromarray(pixels.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / names[-1])
+        question = "<image>" * number + "Is there a defect?"
+        answer = f"No. {index}" if index % 2 else f"Yes, at the left edge: {index}"
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        lines.append(json.dumps({"messages": messages, "images": names}))
+    (folder / "samples.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    columns = {"messages": "messages", "images": "images"}
+    info = {"samples": {"file_name": "samples.jsonl", "formatting": "sharegpt", "columns": columns, "tags": tags}}
+    (folder / "dataset_info.json").write_text(json.dumps(info), "utf-8")
+    return {"dataset": "samples", "dataset_dir": str(folder), "media_dir": str(folder)}
+
+
+@pytest.fixture(scope="session")
+def mixed_samples(tmp_path_factory) -> dict:
+    """Sixteen samples by turns of text alone and of two images, with single images in between."""
+    return write_samples(tmp_path_factory.mktemp("training") / "data", (0, 2, 0, 2, 1, 2, 0, 1) * 2)
+
+
+def train(size: str, stage: int, **changes) -> list[dict]:
+    """One stage in this process, without DeepSpeed; returns the trainer's log, one entry a step."""
+    from llamafactory.train.tuner import run_exp
+
+    args = {**read_yaml(size, stage), **ON_A_CPU, **changes}
+    args.pop("deepspeed", None)
+    run_exp(args)
+    return steps_of(args["output_dir"])
+
+
+def export(**args) -> None:
+    from llamafactory.train.tuner import export_model
+
+    export_model({**yaml.safe_load((EXAMPLES / "export/tiny.yaml").read_text("utf-8")), **args})
+
+
+def command_line(*words, processes: int | None = None, **changes) -> subprocess.CompletedProcess:
+    """`llamafactory-cli …` as a user calls it; with `processes`, under torchrun."""
+    binaries = Path(sys.executable).parent
+    env = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    if processes:
+        env |= {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(processes), "DS_ACCELERATOR": "cpu"}
+    options = [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in changes.items()]
+    return subprocess.run(
+        [shutil.which("llamafactory-cli", path=env["PATH"]), *map(str, words), *options],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        cwd=EXAMPLES.parent,
+    )
+
+
+def steps_of(output_dir) -> list[dict]:
+    history = json.loads((Path(output_dir) / "trainer_state.json").read_text("utf-8"))["log_history"]
+    return [entry for entry in history if "loss" in entry]
+
+
+def logits_of(model, folder, samples: dict) -> list:
+    """The model's logits at every token of each sample's question, through the processor saved in `folder`."""
+    import torch
+
+    from adcopilot.model import AdCopilotProcessor
+
+    processor = AdCopilotProcessor.from_pretrained(folder)
+    model.eval()
+    found = []
+    for line in Path(samples["dataset_dir"], "samples.jsonl").read_text("utf-8").splitlines():
+        sample = json.loads(line)
+        images = [Image.open(Path(samples["media_dir"], name)) for name in sample["images"]]
+        content = [*[{"type": "image"}] * len(images), {"type": "text", "text": "Is there a defect?"}]
+        text = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+        with torch.no_grad():
+            found.append(model(**processor(text=[text], images=images or None, return_tensors="pt")).logits)
+    return found
