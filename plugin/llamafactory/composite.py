@@ -8,9 +8,10 @@ MODEL_TYPE = "adcopilot"
 def register(visual) -> None:
     """Register the parts of the model with `llamafactory.model.model_utils.visual`.
 
-    They are Qwen2.5-VL's own: `freeze_vision_tower` (patch embedding, blocks), `freeze_multi_modal_projector` (merger),
-    `freeze_language_model`. The comparison encoder belongs to none of them, so no flag freezes it: full training with
-    the three flags on trains exactly the comparison encoder (stage 0), and LoRA on all linear layers always reaches it.
+    They are Qwen2.5-VL's own: `freeze_vision_tower` (patch embedding, blocks), `freeze_multi_modal_projector`
+    (merger), `freeze_language_model`. The comparison encoder belongs to none of them, so no flag freezes it: full
+    training with the three flags on trains exactly the comparison encoder (stage 0), and LoRA on all linear layers
+    always reaches it.
     """
     if MODEL_TYPE in visual.COMPOSITE_MODELS:
         return

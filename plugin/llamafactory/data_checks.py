@@ -9,7 +9,7 @@ import copy
 import functools
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +65,19 @@ def check_dataset_names(data_args) -> None:
         raise UserError(f"{path}: cannot be read ({error}); expected a JSON object of data sets") from None
     for name in names:
         if name not in registered:
-            raise UserError(
-                f"dataset {name}: not registered in {path}; there are: {', '.join(registered) or '(none)'}"
-            )
+            known = ", ".join(registered) or "(none)"
+            raise UserError(f"dataset {name}: not registered in {path}; there are: {known}")
         file = registered[name].get("file_name")
-        if file is not None and not any(key.endswith("_url") for key in registered[name]):
-            if not Path(folder, file).exists():
-                raise UserError(f"dataset {name}: {Path(folder, file)} does not exist; {path} names it")
+        local = file is not None and not any(key.endswith("_url") for key in registered[name])
+        if local and not Path(folder, file).exists():
+            raise UserError(f"dataset {name}: {Path(folder, file)} does not exist; {path} names it")
 
 
 class SampleCheck:
     """Finds what is wrong with samples as LlamaFactory's converters leave them (`_prompt`, `_response`, `_images` …).
 
     Args:
-        encoder: LlamaFactory's `SupervisedDatasetProcessor`, which knows template, tokenizer, processor and cutoff_len.
+        encoder: LlamaFactory's `SupervisedDatasetProcessor`; it has template, tokenizer, processor and `cutoff_len`.
     """
 
     def __init__(self, *, encoder):
@@ -115,9 +114,8 @@ class SampleCheck:
         for values in zip(*samples.values(), strict=True):
             sample = dict(zip(samples, values, strict=True))
             length, problem = 0, ""
-            if (
-                len(sample["_prompt"]) % 2 == 1 and len(sample["_response"]) == 1
-            ):  # others LlamaFactory drops, and says so
+            # Others LlamaFactory drops, and says so.
+            if len(sample["_prompt"]) % 2 == 1 and len(sample["_response"]) == 1:
                 try:
                     length = self.length(sample)
                 except UserError as error:
@@ -153,15 +151,13 @@ def check_samples(dataset, *, encoder, num_proc: int | None = None) -> list[int]
         keep_in_memory=True,
         desc="Checking samples",
     )
-    refuse_problems(
-        ((row, text) for row, text in zip(found["row"], found["problem"], strict=True) if text), len(found)
-    )
+    rows = zip(found["row"], found["problem"], strict=True)
+    refuse_problems([(row, problem) for row, problem in rows if problem], len(found))
     return list(found["length"])
 
 
-def refuse_problems(problems: Iterable[tuple[int, str]], total: int) -> None:
+def refuse_problems(problems: Sequence[tuple[int, str]], total: int) -> None:
     """Raise one `UserError` for all of `(row, problem)`, or return if there are none."""
-    problems = list(problems)
     if not problems:
         return
     named = "; ".join(f"[{row}] {problem}" for row, problem in problems[:MAX_NAMED])

@@ -1,16 +1,18 @@
 """How the stock LlamaFactory comes to know AD-Copilot without a line of it changed.
 
 LlamaFactory 0.9.5 has no plugin mechanism, and `llamafactory-cli train` starts fresh interpreters (torchrun workers,
-Ray actors, LlamaBoard's subprocess), so the registration has to happen in each process by itself. Importing torch loads
-the entry points of the group `torch.backends`; this package declares one, `install`, which puts a finder in front of
-`sys.meta_path`. When one of the LlamaFactory modules in `STEPS` has just been imported, its step registers our part.
+Ray actors, LlamaBoard's subprocess), so the registration has to happen in each process by itself. Importing torch
+loads the entry points of the group `torch.backends`; this package declares one, `install`, which puts a finder in
+front of `sys.meta_path`. When one of the LlamaFactory modules in `STEPS` has just been imported, its step registers
+our part.
 
-Why not a `.pth` file, the other way in: it runs in every Python process, torch or not; it is skipped where packages are
-found through PYTHONPATH or `pip install --target`; neither wheels nor editable installs have a proper place for it; and
-errors in it are printed and ignored. An entry point is plain package metadata: pip installs and removes it, and both
-kinds of install carry it. Its one danger is that torch stops with an error when an entry point fails, so `install` does
-nothing that can: it neither imports anything nor looks at LlamaFactory. (An editable install whose folder was deleted
-does fail, and torch names `adcopilot` and the remedy.) LlamaFactory imports torch before any module in `STEPS`.
+Why not a `.pth` file, the other way in: it runs in every Python process, torch or not; it is skipped where packages
+are found through PYTHONPATH or `pip install --target`; neither wheels nor editable installs have a proper place for
+it; and errors in it are printed and ignored. An entry point is plain package metadata: pip installs and removes it,
+and both kinds of install carry it. Its one danger is that torch stops with an error when an entry point fails, so
+`install` does nothing that can: it neither imports anything nor looks at LlamaFactory. (An editable install whose
+folder was deleted does fail, and torch names `adcopilot` and the remedy.) LlamaFactory imports torch before any module
+in `STEPS`.
 
     ADCOPILOT_PLUGIN=0                  leaves LlamaFactory as it is
     TORCH_DEVICE_BACKEND_AUTOLOAD=0     torch loads no entry points: call `adcopilot.llamafactory.register()` then
@@ -65,8 +67,8 @@ class _Finder:
 
 
 def _run_steps_after(loader) -> None:
-    # The loader stays the one that it is (tracebacks, inspect and pickle ask it things); only this instance is changed,
-    # which serves this one module.
+    # The loader stays the one that it is (tracebacks, inspect and pickle ask it things); only this instance is
+    # changed, which serves this one module.
     execute = loader.exec_module
 
     def exec_module(module):

@@ -1,4 +1,4 @@
-"""LlamaFactory's multimodal plugin for AD-Copilot: Qwen2-VL's, with comparison pads, upright images and mapped boxes."""
+"""LlamaFactory's multimodal plugin for AD-Copilot: Qwen2-VL's with comparison pads, upright images, mapped boxes."""
 
 import re
 from dataclasses import dataclass
@@ -95,8 +95,8 @@ class AdCopilotPlugin(Qwen2VLPlugin):
                     pieces[index] = map_text_boxes(piece, size, size_for_model(size, processor))
                 elif images and text_boxes(piece):
                     raise UserError(
-                        f"sample with images {_names(images)}: a box stands before any {IMAGE_PLACEHOLDER}, so it refers "
-                        "to no image; move it behind its image"
+                        f"sample with images {_names(images)}: a box stands before any {IMAGE_PLACEHOLDER}, so it "
+                        "refers to no image; move it behind its image"
                     )
             mapped.append({**message, "content": IMAGE_PLACEHOLDER.join(pieces)})
         return mapped
@@ -109,9 +109,8 @@ class AdCopilotPlugin(Qwen2VLPlugin):
             patch = processor.image_processor.patch_size
             sizes = [open_image(image).size if self.decode_images else image_size(image) for image in images]
             sizes = [size_for_model(size, processor) for size in sizes]
-            metadata["image_grid_thw"] = torch.tensor(
-                [[1, height // patch, width // patch] for width, height in sizes]
-            )
+            grids = [[1, height // patch, width // patch] for width, height in sizes]
+            metadata["image_grid_thw"] = torch.tensor(grids)
         return metadata
 
     def _regularize_images(self, images, **kwargs):

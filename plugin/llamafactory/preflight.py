@@ -1,0 +1,147 @@
+"""`adcopilot preflight stage1.yaml`: what a training run would refuse, found without starting one.
+
+The YAML is read by LlamaFactory itself, its data sets are loaded and every sample is checked as before training
+(`data_checks.py`), with images known by their headers. No model is loaded, no GPU needed, and nothing written but the
+cache of the `datasets` library.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import UserError
+
+#: Settings that say where and how a run computes, not on what; they may ask for hardware that this machine lacks.
+_NOT_NEEDED = (
+    "deepspeed",
+    "fsdp",
+    "fsdp_config",
+    "bf16",
+    "fp16",
+    "pure_bf16",
+    "fp8",
+    "flash_attn",
+    "enable_liger_kernel",
+    "quantization_bit",
+    "resume_from_checkpoint",
+    "overwrite_output_dir",
+    "tokenized_path",
+    "run_name",
+    "use_swanlab",
+)
+
+
+def add_arguments(parser) -> None:
+    """Add the options of `adcopilot preflight`."""
+    parser.add_argument("yaml", help="a YAML for `llamafactory-cli train`, with template: adcopilot")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings to change, as `llamafactory-cli train` takes them"
+    )
+
+
+def run(args) -> int:
+    """Check a training YAML and print one line for each data set: samples, longest sample, room in `cutoff_len`.
+
+    Raises:
+        UserError: the first data set with bad samples, or a setting that names something absent.
+    """
+    settings = read_settings(args.yaml, args.overrides)
+    for name, lengths, cutoff_len in check(settings):
+        longest, cut = max(lengths, default=0), sum(length > cutoff_len for length in lengths)
+        note = f"; {cut} lose text at their end, no images" if cut else ""
+        print(
+            f"{name}: {len(lengths)} samples can be trained on, the longest has {longest} of {cutoff_len} tokens{note}"
+        )
+    return 0
+
+
+def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
+    """The YAML's settings with `key=value` overrides, less those that only concern hardware and output.
+
+    Raises:
+        UserError: the file is missing or not a YAML of settings, or an override is not `key=value`.
+    """
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    for override in overrides:
+        if "=" not in override:
+            raise UserError(f"{override}: expected key=value, as in cutoff_len=20480")
+    try:
+        settings = OmegaConf.load(path)
+        settings = OmegaConf.to_container(OmegaConf.merge(settings, OmegaConf.from_cli(overrides)))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected a YAML for `llamafactory-cli train`") from None
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(settings, dict) or not settings:
+        raise UserError(f"{path}: holds no settings; expected a YAML for `llamafactory-cli train`")
+    for key in ("model_name_or_path", "dataset", "template"):
+        if key not in settings:
+            raise UserError(f"{path}: has no {key}; preflight checks YAMLs for `llamafactory-cli train`")
+    if settings.get("stage", "sft") != "sft":
+        raise UserError(f"{path}: stage {settings['stage']}; preflight checks stage sft only")
+    if settings.get("streaming"):
+        raise UserError(f"{path}: streaming data cannot be checked beforehand; preflight with streaming=false")
+    return {key: value for key, value in settings.items() if key not in _NOT_NEEDED}
+
+
+def check(settings: dict[str, Any]) -> Iterator[tuple[str, list[int], int]]:
+    """Check every data set that the settings name, for training and for evaluation.
+
+    Yields:
+        (name, tokens of each sample, cutoff_len) of each data set.
+
+    Raises:
+        UserError: what is wrong, in one line.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    from . import register
+
+    register()
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.data.loader import _get_merged_dataset
+    from llamafactory.data.processor import SupervisedDatasetProcessor
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_tokenizer
+
+    from .data_checks import check_dataset_names, check_samples, is_ours
+
+    with tempfile.TemporaryDirectory() as nowhere:
+        settings = {**settings, "output_dir": nowhere, "report_to": "none", "use_cpu": True}
+        try:
+            model_args, data_args, training_args, _, _ = get_train_args(settings)
+        except UserError:
+            raise
+        except ValueError as error:  # LlamaFactory's own messages name the setting
+            raise UserError(" ".join(str(error).split())) from error
+        check_dataset_names(data_args)
+        tokenizer_module = _load(load_tokenizer, model_args)
+        template = get_template_and_fix_tokenizer(tokenizer_module["tokenizer"], data_args)
+        if not is_ours(template):
+            raise UserError(f"template {data_args.template}: preflight checks template adcopilot only")
+        encoder = SupervisedDatasetProcessor(template=template, data_args=data_args, **tokenizer_module)
+        for name in dict.fromkeys([*(data_args.dataset or []), *(data_args.eval_dataset or [])]):
+            dataset = _get_merged_dataset([name], model_args, data_args, training_args, "sft")
+            try:
+                lengths = check_samples(dataset, encoder=encoder, num_proc=data_args.preprocessing_num_workers)
+            except UserError as error:
+                raise UserError(f"dataset {name}: {error}") from error
+            yield name, lengths, data_args.cutoff_len
+
+
+def _load(load_tokenizer, model_args) -> dict[str, Any]:
+    folder = model_args.model_name_or_path
+    try:
+        return load_tokenizer(model_args)
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: huggingface_hub takes a missing folder for a malformed name
+        cause = " ".join(str(error.__cause__ or error).split())[:200]
+        raise UserError(
+            f"model_name_or_path {folder}: no tokenizer could be loaded ({cause}); "
+            "make a checkpoint with `adcopilot init`, or train the stage before"
+        ) from error
