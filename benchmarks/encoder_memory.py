@@ -3,9 +3,9 @@
     python benchmarks/encoder_memory.py                 one pair at 2800 x 2800, full width, float32 and bfloat16
     python benchmarks/encoder_memory.py --side 560      smaller, for a look
 
-Each dtype is measured in a process of its own: weights and patch features are made first, then the encoder runs without
-gradients, and what the process needed on top at its peak is the result. A dispatch mode records every tensor that the
-run made, so that a score matrix of patches x patches would be found by its shape even where it fitted into memory.
+Each dtype is measured in a process of its own: weights and patch features are made first, then the encoder runs
+without gradients, and what the process needed on top at its peak is the result. A dispatch mode records every tensor
+that the run made, so that a score matrix of patches x patches would be found even where it fitted into memory.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import platform
 import subprocess
 import sys
 import time
-from math import prod
 from pathlib import Path
 
 import torch
@@ -132,9 +131,10 @@ def table(results: list[dict]) -> str:
     ]
     for r in results:
         shape = " × ".join(f"{n:,}" for n in r["largest_shape"])
+        extra, share = r["extra_bytes"] / 2**30, r["largest_elements"] / r["scores_elements"]
         lines.append(
-            f"| {r['dtype']} | {r['position_encoding']} | 2 × {r['patches'] // 2:,} | {r['extra_bytes'] / 2**30:.2f} GiB "
-            f"| {shape} | {r['largest_elements'] / r['scores_elements']:.3f} | {r['seconds']:.0f} |"
+            f"| {r['dtype']} | {r['position_encoding']} | 2 × {r['patches'] // 2:,} | {extra:.2f} GiB | {shape} "
+            f"| {share:.3f} | {r['seconds']:.0f} |"
         )
     return "\n".join(lines)
 
@@ -145,21 +145,22 @@ def report(results: list[dict], command: str) -> str:
     from benchmarks.machine import as_lines, hardware, now, versions
 
     side = results[0]["side"]
+    kernels = ", ".join(f"`{name}`" for name in sorted({name for r in results for name in r["attention"]}))
     return f"""# Memory of the comparison encoder at {side} × {side}
 
 One pair of images of {side} × {side} pixels through a comparison encoder of the 7B model's width
 ({VISION["hidden_size"]} wide, feed-forward {VISION["intermediate_size"]}, {VISION["num_heads"]} heads, 100 tokens of
-{LANGUAGE_WIDTH}), on a CPU, without gradients, random weights and features. Both images are encoded: the first against
-itself, the second against the first. Weights and features are there before the measurement; "extra" is what the process
-took on top of them at its peak (`VmHWM` after a reset, less `VmRSS` before). The limit that the project set itself is
-{LIMIT_GIB:.0f} GiB.
+{LANGUAGE_WIDTH}), on a CPU, without gradients, random weights and features. Both images are encoded: the first
+against itself, the second against the first. Weights and features are there before the measurement; "extra" is what
+the process took on top of them at its peak (`VmHWM` after a reset, less `VmRSS` before). The limit that the project
+set itself is {LIMIT_GIB:.0f} GiB.
 
 {table(results)}
 
 "Share of patches²" is the largest tensor's size against one head's matrix of scores: below 1, no such matrix was ever
-made. It is the hidden layer of the feed-forward network, or the pair of images itself. The attention ran in
-{", ".join(f"`{name}`" for name in sorted({n for r in results for n in r["attention"]}))}, whose blocks of scores live in
-the kernel's own buffers; these are part of the extra memory.
+made. It is the hidden layer of the feed-forward network. The attention ran in
+{kernels}, whose blocks of scores live in the kernel's own buffers;
+these are part of the extra memory.
 
 - command: `{command}`
 - date: {now()}
@@ -196,15 +197,15 @@ def main() -> int:
             print(table(results[-1:]).splitlines()[-1], flush=True)
 
     threads = os.environ.get("OMP_NUM_THREADS")
-    shown = f"OMP_NUM_THREADS={threads} " * bool(threads) + " ".join(
-        ["python benchmarks/encoder_memory.py", *sys.argv[1:]]
-    )
+    shown = " ".join(["python benchmarks/encoder_memory.py", *sys.argv[1:]])
+    if threads:
+        shown = f"OMP_NUM_THREADS={threads} {shown}"
     output = args.output or (RESULT if args.side == 2800 else None)
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(report(results, shown), encoding="utf-8")
         print(output)
-    worst = max(prod(r["largest_shape"]) / r["scores_elements"] for r in results)
+    worst = max(r["largest_elements"] / r["scores_elements"] for r in results)
     extra = max(r["extra_bytes"] for r in results) / 2**30
     if args.side == 2800 and (extra >= LIMIT_GIB or worst >= 1):
         print(

@@ -1,4 +1,4 @@
-"""Nothing of size patches x patches is ever allocated by the comparison encoder; full size: benchmarks/encoder_memory.py."""
+"""The comparison encoder never allocates patches x patches; at full size: benchmarks/encoder_memory.py."""
 
 import pytest
 import torch
