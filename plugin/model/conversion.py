@@ -48,7 +48,8 @@ def convert(*, base: Path, output: Path, seed: int = 0, **comparison_options) ->
     fields = base_config.to_dict()
     for field in ("model_type", "transformers_version", "auto_map"):
         fields.pop(field, None)
-    fields["architectures"] = [AdCopilotForConditionalGeneration.__name__]
+    # the nested copy too: in transformers 4.57 it is the one that `config.architectures` reads
+    fields["architectures"] = fields["text_config"]["architectures"] = [AdCopilotForConditionalGeneration.__name__]
     config = AdCopilotConfig.from_dict({**fields, **comparison_options, "comparison_token_id": comparison_token_id})
     shards = list_shards(base)
     with torch.device("meta"):
@@ -86,7 +87,9 @@ def read_base_config(base: Path) -> Qwen2_5_VLConfig:
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise UserError(f"{file} is not a JSON object ({error}): download the base checkpoint again") from None
     if model_type == AdCopilotConfig.model_type:
-        raise UserError(f"{file}: model_type is 'adcopilot', so {base} is an AD-Copilot model already: use it as it is")
+        raise UserError(
+            f"{file}: model_type is 'adcopilot', so {base} is an AD-Copilot model already: use it as it is"
+        )
     if model_type != Qwen2_5_VLConfig.model_type:
         raise UserError(
             f"{file}: model_type is {model_type!r}, expected 'qwen2_5_vl': give a Qwen2.5-VL checkpoint as --base"
@@ -149,7 +152,9 @@ def check_weights(base: Path, shards: list[str], model: AdCopilotForConditionalG
             with safe_open(base / shard, framework="pt") as file:
                 found |= {current_name(key): file.get_slice(key).get_shape() for key in file.keys()}
         except Exception as error:  # safetensors has its own, untyped errors
-            raise UserError(f"{base / shard} is not a readable safetensors file ({error}): download it again") from None
+            raise UserError(
+                f"{base / shard} is not a readable safetensors file ({error}): download it again"
+            ) from None
     if model.config.tie_word_embeddings:
         found.pop("lm_head.weight", None)
     for name in sorted(expected.keys() | found.keys()):

@@ -65,9 +65,7 @@ def conversations(processor):
         [],
         [random_image(3, 140, 84), random_image(4, 84, 84), random_image(5, 112, 84)],
     ]
-    return [
-        (chat(processor, (len(images), prompt)), images) for images, prompt in zip(images, PROMPTS, strict=True)
-    ]
+    return [(chat(processor, (len(images), prompt)), images) for images, prompt in zip(images, PROMPTS, strict=True)]
 
 
 def encode(processor, conversations, **kwargs):

@@ -79,7 +79,9 @@ def test_batch_order_does_not_matter(model, processor, conversations):
 def test_packed_row_equals_singles(model, processor, conversations):
     singles = [encode(processor, [conversation]) for conversation in conversations]
     positions = [
-        model.model.get_rope_index(one["input_ids"], one.get("image_grid_thw"), attention_mask=one["attention_mask"])[0]
+        model.model.get_rope_index(one["input_ids"], one.get("image_grid_thw"), attention_mask=one["attention_mask"])[
+            0
+        ]
         for one in singles
     ]
     lengths = [one["input_ids"].shape[1] for one in singles]

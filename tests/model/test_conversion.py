@@ -1,0 +1,329 @@
+"""`adcopilot init`: the base's weights unchanged, a Gaussian encoder added, one-line errors, resumable, and a folder that
+loads elsewhere without this package."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from adcopilot.errors import UserError
+from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration, AdCopilotProcessor, conversion
+
+pytestmark = pytest.mark.forward
+
+
+def weights_of(folder) -> dict[str, torch.Tensor]:
+    return {key: value for file in sorted(folder.glob("*.safetensors")) for key, value in load_file(file).items()}
+
+
+def edit_config(folder, **fields) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config.update(fields)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.fixture
+def base(qwen_base_dir, tmp_path):
+    """A copy of the base that a test may spoil."""
+    return shutil.copytree(qwen_base_dir, tmp_path / "base")
+
+
+def test_weights_of_the_base_are_unchanged(qwen_base_dir, adcopilot_dir):
+    before = {conversion.current_name(key): value for key, value in weights_of(qwen_base_dir).items()}
+    after = weights_of(adcopilot_dir)
+    assert {key for key in after if not key.startswith(conversion.ENCODER_PREFIX)} == before.keys()
+    for key, value in before.items():
+        assert torch.equal(after[key], value), key
+
+
+def test_loads_without_missing_or_unexpected_weights(adcopilot_dir):
+    model, info = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    stored = weights_of(adcopilot_dir)
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, stored[name]), name
+
+
+def test_encoder_is_gaussian_and_seeded(qwen_base_dir, tmp_path):
+    config = AdCopilotConfig.from_dict(json.loads((qwen_base_dir / "config.json").read_text()) | {"model_type": "x"})
+    std = config.text_config.initializer_range
+    first = conversion.gaussian_encoder(config, seed=0, dtype=torch.float32)
+    again = conversion.gaussian_encoder(config, seed=0, dtype=torch.float32)
+    other = conversion.gaussian_encoder(config, seed=1, dtype=torch.float32)
+    for name, weight in first.items():
+        assert torch.equal(weight, again[name])
+        if name.endswith("bias"):
+            assert not weight.any()
+        elif "norm" in name:
+            assert torch.equal(weight, torch.ones_like(weight))
+        else:
+            assert not torch.equal(weight, other[name])
+            assert weight.mean().abs() < 0.15 * std
+            assert abs(weight.std() - std) < 0.1 * std
+    matrices = torch.cat([weight.flatten() for weight in first.values() if weight.dim() > 1]) / std
+    assert abs(matrices.pow(4).mean() - 3) < 0.1, "a Gaussian's fourth moment is 3"
+
+
+def test_names_of_older_files_are_understood(base, tmp_path):
+    """The hub's Qwen2.5-VL files say `visual.` and `model.layers.`; newer transformers say `model.language_model.`."""
+    weights = weights_of(base)
+    old_names = {
+        key.replace("model.visual.", "visual.").replace("model.language_model.", "model."): value
+        for key, value in weights.items()
+    }
+    new_names = {conversion.current_name(key): value for key, value in old_names.items()}
+    for index, names in enumerate((old_names, new_names)):
+        save_file(names, base / "model.safetensors", metadata={"format": "pt"})
+        conversion.convert(base=base, output=tmp_path / f"out{index}")
+    first, second = weights_of(tmp_path / "out0"), weights_of(tmp_path / "out1")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def shard(base) -> None:
+    """Split the base's file in three."""
+    weights = load_file(base / "model.safetensors")
+    keys, weight_map = sorted(weights), {}
+    for number in range(3):
+        name = f"model-{number + 1:05d}-of-00003.safetensors"
+        save_file({key: weights[key] for key in keys[number::3]}, base / name, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(keys[number::3], name)
+    (base / "model.safetensors").unlink()
+    (base / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def test_sharded_base_and_interruption(base, tmp_path, monkeypatch):
+    conversion.convert(base=base, output=tmp_path / "whole")
+    shard(base)
+    saved, save = [], conversion.save_file
+
+    def dying(tensors, path, **kwargs):
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        saved.append(path)
+        save(tensors, path, **kwargs)
+
+    monkeypatch.setattr(conversion, "save_file", dying)
+    with pytest.raises(KeyboardInterrupt):
+        conversion.convert(base=base, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists(), "half a model must not look like one"
+    written = [path.name.removesuffix(".tmp") for path in saved]
+
+    monkeypatch.setattr(
+        conversion, "save_file", lambda tensors, path, **kw: (saved.append(path), save(tensors, path, **kw))
+    )
+    saved.clear()
+    conversion.convert(base=base, output=tmp_path / "out")
+    assert not {path.name.removesuffix(".tmp") for path in saved} & set(written), "finished shards were written again"
+    whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "out")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    AdCopilotForConditionalGeneration.from_pretrained(tmp_path / "out")
+
+
+def test_save_and_load_again(adcopilot_dir, tmp_path):
+    """In shards, with tied embeddings (as 3B's), under the names and with the code that it was loaded with."""
+    model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir)
+    assert model.config.tie_word_embeddings
+    assert model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
+    model.save_pretrained(tmp_path, max_shard_size="1MB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    assert (tmp_path / "comparison_encoder.py").is_file()
+    again = AdCopilotForConditionalGeneration.from_pretrained(tmp_path)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight), name
+    assert again.config.to_dict() == model.config.to_dict() | {"_name_or_path": again.config._name_or_path}
+
+
+def test_config_survives_a_round_trip(adcopilot_dir):
+    config = AdCopilotConfig.from_pretrained(adcopilot_dir)
+    assert config.architectures == ["AdCopilotForConditionalGeneration"]
+    assert (config.num_comparison_tokens, config.comparison_position_encoding) == (5, "rope2d")
+    assert json.loads((adcopilot_dir / "config.json").read_text())["architectures"] == config.architectures
+
+
+def test_token_has_the_first_free_id_of_qwen(qwen_tokenizer_dir):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(qwen_tokenizer_dir)
+    for rows, model in ((152_064, "7B"), (151_936, "3B")):
+        assert (
+            conversion.add_comparison_token(tokenizer, model, rows=rows)
+            == 151_665
+            == AdCopilotConfig().comparison_token_id
+        )
+    assert tokenizer("a<|compare_pad|>b").input_ids[1] == 151_665
+    assert tokenizer.decode([151_665], skip_special_tokens=True) == ""
+
+
+def test_no_free_row(base, tmp_path):
+    weights = load_file(base / "model.safetensors")
+    from transformers import AutoTokenizer
+
+    rows = len(AutoTokenizer.from_pretrained(base))
+    config = json.loads((base / "config.json").read_text())
+    config["text_config"]["vocab_size"] = rows
+    if "vocab_size" in config:
+        config["vocab_size"] = rows
+    (base / "config.json").write_text(json.dumps(config))
+    for key in weights:
+        if "embed_tokens" in key:
+            weights[key] = weights[key][:rows].clone()
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"would be token {rows} but the vocabulary has {rows} rows"):
+        conversion.convert(base=base, output=tmp_path / "out")
+
+
+def spoil(base, how):
+    """Break the base in one way; returns what the error must say."""
+    weights = base / "model.safetensors"
+    if how == "other model":
+        edit_config(base, model_type="llava")
+        return "model_type is 'llava', expected 'qwen2_5_vl'"
+    if how == "adcopilot already":
+        edit_config(base, model_type="adcopilot")
+        return "is an AD-Copilot model already"
+    if how == "no config":
+        (base / "config.json").unlink()
+        return r"config\.json not found"
+    if how == "config not json":
+        (base / "config.json").write_text("{")
+        return "is not a JSON object"
+    if how == "no weights":
+        weights.unlink()
+        return r"model\.safetensors not found"
+    if how == "truncated weights":
+        weights.write_bytes(weights.read_bytes()[:5000])
+        return "not a readable safetensors file"
+    if how == "weight missing":
+        kept = load_file(weights)
+        del kept[next(key for key in kept if key.endswith("norm.weight"))]
+        save_file(kept, weights)
+        return "has shape missing"
+    assert how == "shard outside"
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "../model.safetensors"}}))
+    return "is not a plain file name"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "other model",
+        "adcopilot already",
+        "no config",
+        "config not json",
+        "no weights",
+        "truncated weights",
+        "weight missing",
+        "shard outside",
+    ],
+)
+def test_bad_bases_are_named_in_one_line(base, tmp_path, how):
+    expected = spoil(base, how)
+    with pytest.raises(UserError, match=expected) as error:
+        conversion.convert(base=base, output=tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert str(base) in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_existing_output_is_left_alone(qwen_base_dir, tmp_path):
+    (tmp_path / "keep.txt").write_text("mine")
+    with pytest.raises(UserError, match="exists and is not empty"):
+        conversion.convert(base=qwen_base_dir, output=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["keep.txt"]
+
+
+def test_command(qwen_base_dir, tmp_path):
+    from adcopilot.cli import main
+
+    output = tmp_path / "out"
+    assert main(["init", "--base", str(qwen_base_dir), "--output", str(output), "--num-comparison-tokens", "7"]) == 0
+    assert AdCopilotConfig.from_pretrained(output).num_comparison_tokens == 7
+    assert AdCopilotProcessor.from_pretrained(output).num_comparison_tokens == 7
+
+
+def test_base_that_is_neither_folder_nor_hub_id(tmp_path, capsys):
+    from adcopilot.cli import main
+
+    assert main(["init", "--base", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "nowhere is not a folder" in error
+    assert error.count("\n") == 1
+
+
+STANDALONE = """
+    import sys
+
+    class NoPackage:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] in ("adcopilot", "llamafactory"):
+                raise ModuleNotFoundError(f"{name} is not installed here")
+
+    sys.meta_path.insert(0, NoPackage())
+    import torch
+    from PIL import Image
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+    folder, expected = sys.argv[1:]
+    model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True).eval()
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    images = [Image.new("RGB", (84, 56), colour) for colour in ("red", "green")]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Compare."}]}],
+        add_generation_prompt=True,
+    )
+    inputs = processor(text=[text], images=images, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits
+    assert not any(name.partition(".")[0] == "adcopilot" for name in sys.modules)
+    assert torch.equal(logits, torch.load(expected, weights_only=True)), "the standalone model computes something else"
+    print("standalone", type(model).__module__)
+"""
+
+
+def test_loads_without_this_package(adcopilot_dir, tmp_path):
+    """What `save_pretrained` writes runs by `trust_remote_code` where neither this package nor LlamaFactory is."""
+    from PIL import Image
+
+    model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir).eval()
+    processor = AdCopilotProcessor.from_pretrained(adcopilot_dir)
+    folder = tmp_path / "saved"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Compare."}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    images = [Image.new("RGB", (84, 56), colour) for colour in ("red", "green")]
+    with torch.no_grad():
+        logits = model(**processor(text=[text], images=images, return_tensors="pt")).logits
+    torch.save(logits, tmp_path / "logits.pt")
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(STANDALONE), str(folder), str(tmp_path / "logits.pt")],
+        env={
+            **os.environ,
+            "ADCOPILOT_PLUGIN": "0",
+            "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
+            "HF_MODULES_CACHE": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "standalone transformers_modules" in done.stdout
+
+
+def test_files_are_safetensors_only(adcopilot_dir):
+    assert not [path.name for path in adcopilot_dir.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
+    for file in adcopilot_dir.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as opened:
+            assert list(opened.keys())

@@ -1,0 +1,86 @@
+"""The processor: Qwen2.5-VL's output with comparison pads after each image's own pads, and nothing else changed."""
+
+import pytest
+import torch
+from transformers import Qwen2_5_VLProcessor
+
+from .conftest import chat, encode, random_image
+
+pytestmark = pytest.mark.forward
+
+
+def test_pads_stand_behind_each_images_own_pads(processor, conversations):
+    text, images = conversations[3]
+    ids = processor(text=[text], images=images, return_tensors="pt")["input_ids"][0]
+    start, image, compare, end = processor.tokenizer.convert_tokens_to_ids(
+        ["<|vision_start|>", "<|image_pad|>", "<|compare_pad|>", "<|vision_end|>"]
+    )
+    grids = processor.image_processor(images, return_tensors="pt")["image_grid_thw"]
+    expected = [[start, *[image] * (int(grid.prod()) // 4), *[compare] * 5, end] for grid in grids]
+    found, inside = [], False
+    for token in ids.tolist():
+        if token == start:
+            found.append([])
+            inside = True
+        if inside:
+            found[-1].append(token)
+        if token == end:
+            inside = False
+    assert found == expected
+
+
+def test_equals_qwens_processor_but_for_the_pads(processor, qwen_base_dir, conversations):
+    stock = Qwen2_5_VLProcessor.from_pretrained(qwen_base_dir)
+    stock.tokenizer.padding_side = "left"
+    ours, theirs = encode(processor, conversations), encode(stock, conversations)
+    assert torch.equal(ours["pixel_values"], theirs["pixel_values"])
+    assert torch.equal(ours["image_grid_thw"], theirs["image_grid_thw"])
+    for row, mask, expected, expected_mask in zip(
+        ours["input_ids"], ours["attention_mask"], theirs["input_ids"], theirs["attention_mask"], strict=True
+    ):
+        kept = row[mask.bool() & (row != processor.comparison_token_id)]
+        assert torch.equal(kept, expected[expected_mask.bool()])
+
+
+def test_chat_template_can_do_everything_at_once(processor):
+    messages = [
+        {
+            "role": "user",
+            "content": [
+                {"type": "image", "image": random_image(0)},
+                {"type": "image", "image": random_image(1)},
+                {"type": "text", "text": "Compare."},
+            ],
+        }
+    ]
+    ready = processor.apply_chat_template(
+        messages, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    )
+    images = [part["image"] for part in messages[0]["content"][:2]]
+    expected = processor(text=[chat(processor, (2, "Compare."))], images=images, return_tensors="pt")
+    assert torch.equal(ready["input_ids"], expected["input_ids"])
+    assert (ready["input_ids"] == processor.comparison_token_id).sum() == 10
+
+
+def test_text_without_images(processor):
+    assert processor(text="Hello.", return_tensors="pt")["input_ids"].shape[0] == 1
+
+
+def test_a_single_string_is_a_batch_of_one(processor):
+    text = chat(processor, (1, "Hi."))
+    one = processor(text=text, images=[random_image(0)], return_tensors="pt")
+    assert torch.equal(
+        one["input_ids"], processor(text=[text], images=[random_image(0)], return_tensors="pt")["input_ids"]
+    )
+
+
+def test_folder_without_the_token_is_refused(qwen_base_dir):
+    from adcopilot.model import AdCopilotProcessor
+
+    with pytest.raises(ValueError, match=r"no <\|compare_pad\|>.*adcopilot init"):
+        AdCopilotProcessor.from_pretrained(qwen_base_dir)
+
+
+def test_tokens_are_counted_with_the_comparison(processor):
+    counted = processor._get_num_multimodal_tokens(image_sizes=[(56, 84)])
+    assert counted.num_image_tokens == [2 * 3 + 5]
