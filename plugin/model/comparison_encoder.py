@@ -24,8 +24,8 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLMLP, ro
 
 from .configuration import AdCopilotConfig
 
-# A 2800 x 2800 image, the paper's largest, has 40,000 patches. Images are encoded in groups of at most so many, so that
-# memory grows with the largest image and not with the number of images.
+# A 2800 x 2800 image, the paper's largest, has 40,000 patches. Images are encoded in groups of at most so many, so
+# that memory grows with the largest image and not with the number of images.
 MAX_PATCHES_AT_ONCE = 40_000
 
 # Wavelengths of rope2d run from 2*pi to 2*pi*100 steps of the comparison diagonal, that is, from about a sixteenth of
@@ -34,7 +34,7 @@ ROPE_THETA = 100.0
 
 
 def patch_coordinates(grid_thw: torch.Tensor, *, merge_size: int) -> torch.Tensor:
-    """Centres of the patches of some images, relative to each image's extent, in the order of the vision tower's input.
+    """Centres of the patches of some images, relative to each image's extent, in the order of the tower's input.
 
     Args:
         grid_thw: (N, 3) time, height, width of each image's patch grid.

@@ -53,7 +53,8 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
             raise ValueError(f"num_comparison_tokens is {num_comparison_tokens}, expected 1 or more")
         if comparison_position_encoding not in POSITION_ENCODINGS:
             raise ValueError(
-                f"comparison_position_encoding is {comparison_position_encoding!r}, expected one of {POSITION_ENCODINGS}"
+                f"comparison_position_encoding is {comparison_position_encoding!r}, "
+                f"expected one of {POSITION_ENCODINGS}"
             )
         if comparison_position_ids not in POSITION_IDS:
             raise ValueError(f"comparison_position_ids is {comparison_position_ids!r}, expected one of {POSITION_IDS}")

@@ -166,8 +166,8 @@ def check_weights(base: Path, shards: list[str], model: AdCopilotForConditionalG
 
 
 def gaussian_encoder(config: AdCopilotConfig, *, seed: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Weights of a fresh Comparison Encoder under their names in the model: Gaussian matrices and queries, zero biases,
-    norms of one."""
+    """Weights of a fresh Comparison Encoder under their names in the model: Gaussian matrices and queries, zero
+    biases, norms of one."""
     std = config.text_config.initializer_range
     generator = torch.Generator().manual_seed(seed)
     encoder = ComparisonEncoder(config=config)

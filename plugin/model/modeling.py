@@ -44,7 +44,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
         return self.config.vision_config.spatial_merge_size
 
     def _token_mask(self, input_ids, inputs_embeds, token_id: int) -> torch.Tensor:
-        """(rows, length) true where the token is `token_id`; by embedding, as upstream does, when ids are not given."""
+        """(rows, length) true where the token is `token_id`; by embedding, as upstream, when ids are not given."""
         if input_ids is not None:
             return input_ids == token_id
         embedding = self.get_input_embeddings()(torch.tensor(token_id, device=inputs_embeds.device))
@@ -62,8 +62,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
         expected = num_images * self.config.num_comparison_tokens
         if len(tokens) != expected:
             raise ValueError(
-                f"{num_images} images need {expected} comparison tokens ({self.config.num_comparison_tokens} each) but "
-                f"the text has {len(tokens)}: was the text cut (raise `cutoff_len`), or was it written by a processor "
+                f"{num_images} images need {expected} comparison tokens ({self.config.num_comparison_tokens} each) "
+                f"but the text has {len(tokens)}: was the text cut (raise `cutoff_len`), or was it written by a processor "
                 "with another `num_comparison_tokens`?"
             )
         return tokens.view(num_images, -1)
@@ -199,8 +199,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
         """As `Qwen2_5_VLModel.forward`.
 
         Args:
-            previous_image: for each image the index of the image it is compared with; left out, each row of `input_ids`
-                (and each sequence of a packed row, seen from `position_ids`) is one conversation.
+            previous_image: for each image the index of the image it is compared with; left out, each row of
+                `input_ids` (and each sequence of a packed row, seen from `position_ids`) is one conversation.
 
         Raises:
             ValueError: image or comparison tokens that do not match the images; or images given together with a filled

@@ -27,8 +27,8 @@ def images_of_tokens(image_mask: torch.Tensor, grid_thw: torch.Tensor, *, merge_
     if len(tokens) != counts.sum():
         raise ValueError(
             f"{len(grid_thw)} images have {int(counts.sum())} tokens but the text has {len(tokens)} image pad tokens: "
-            "was the text cut inside an image (raise `cutoff_len` or lower the pixel budget), or do the <image> places "
-            "and the images differ in number?"
+            "was the text cut inside an image (raise `cutoff_len` or lower the pixel budget), or do the <image> "
+            "places and the images differ in number?"
         )
     starts = counts.cumsum(0) - counts
     return tokens[starts]
@@ -43,7 +43,7 @@ def previous_images(
         image_mask: (rows, length) true at image pad tokens.
         grid_thw: (N, 3) patch grids.
         position_ids: (…, rows, length) with time or text positions first, or (rows, length); None if unpacked.
-            In a packed row they fall where a conversation begins, and nowhere else: mRoPE's time never falls inside one.
+            In a packed row they fall where a conversation begins and nowhere else: mRoPE's time never falls in one.
         merge_size: side of the squares of patches that become one token.
 
     Raises:

@@ -1,5 +1,5 @@
-"""`adcopilot init`: the base's weights unchanged, a Gaussian encoder added, one-line errors, resumable, and a folder that
-loads elsewhere without this package."""
+"""`adcopilot init`: the base's weights unchanged, a Gaussian encoder added, one-line errors, resumable, and a folder
+that loads elsewhere without this package."""
 
 import json
 import os
