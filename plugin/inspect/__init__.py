@@ -2,7 +2,7 @@
 
 import importlib
 
-_HOME = {"Inspector": "inspector", "Result": "inspector", "find_pairs": "pairs", "Pair": "pairs"}
+_HOME = {"Inspector": "inspector", "Result": "result", "find_pairs": "pairs", "Pair": "pairs"}
 
 __all__ = list(_HOME)
 

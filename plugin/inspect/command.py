@@ -5,16 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
-from itertools import islice
+import warnings
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..drawing import draw_result, save_picture
 from ..errors import UserError
 from ..images import open_image
 from ..jsonl import JsonlLog, content_key, file_digest
+from .loading import check_folder, model_digest
 from .pairs import IMAGE_SUFFIXES, Pair, TemplatePool, find_images, find_pairs, mvtec_queries
+from .result import Result
+
+if TYPE_CHECKING:  # it needs torch, which takes seconds: only once the command line is known to be right
+    from .inspector import Inspector
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--mvtec", type=Path, metavar="DIR", help="tree with <category>/train/good and <category>/test")
     out = parser.add_argument_group("what to write")
     out.add_argument("--json", action="store_true", help="print one JSON object a line instead of words")
-    out.add_argument(
-        "--output", type=Path, metavar="FILE", help="JSON lines file; goes on where an earlier run stopped"
-    )
+    out.add_argument("--output", type=Path, metavar="FILE", help="JSON lines file; continues an earlier run")
     out.add_argument("--draw", metavar="FILE|DIR", help="picture of the pair with its boxes; a folder for several")
     how = parser.add_argument_group("how")
     how.add_argument("--question", help="ask this instead of training's question (to be answered by yes or no)")
@@ -47,48 +52,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     single = check_sources(args)
-    from .loading import check_folder
-
     check_folder(args.model)
     if single:  # a bad file is the whole run's error here
         open_image(args.template)
         open_image(args.query)
-    pictures = Pictures(args.draw, single=single) if args.draw else None
-
-    from tqdm import tqdm
-
+    pictures = Pictures(args, single=single) if args.draw else None
     work, pools, total = plan(args)
-    from .inspector import Inspector
-    from .loading import model_digest
 
     options = ("device", "dtype", "attention", "image_max_pixels", "image_min_pixels", "threshold", "max_new_tokens")
     options = {name: getattr(args, name) for name in (*options, "batch_size")}
     if args.question is not None:
         options["question"] = args.question
-    inspector = Inspector(model=args.model, **options)
+    from tqdm import tqdm
 
-    errors = 0
-    with JsonlLog(path=args.output) if args.output else nullcontext() as log:
-        stored = {record["key"]: record for record in log.records()} if args.output else {}
+    from .inspector import Inspector
+
+    with JsonlLog(path=args.output) if args.output else nullcontext() as log, one_line_warnings():
+        inspector = Inspector(model=args.model, **options)
         digest = model_digest(args.model) if args.output else ""
-        bar = tqdm(total=total, unit="pair", disable=single, file=sys.stderr)
-        for batch in batches(work, args.batch_size):
-            for pair, line in inspect_batch(inspector, batch, stored=stored, model=digest, log=log):
+        counts = Counter()
+        with tqdm(total=total, unit="pair", disable=single, file=sys.stderr) as bar:
+            for pair, line in inspect_all(inspector, work, model=digest, log=log):
                 bar.update()
-                errors += "error" in line
+                counts["error" if "error" in line else "anomalous" if line["anomalous"] else "normal"] += 1
                 if pictures and "error" not in line:
                     pictures.draw(pair, line)
-                shown = {key: value for key, value in line.items() if key not in ("key", "settings")}
-                with bar.external_write_mode(file=sys.stdout):
-                    print(json.dumps(shown, ensure_ascii=False) if args.json else in_words(shown), flush=True)
-        bar.close()
+                if args.json or not args.output:
+                    with bar.external_write_mode(file=sys.stdout):
+                        print(as_json(line) if args.json else in_words(line), flush=True)
     unusable = [message for pool in pools for message in pool.unusable]
     for message in unusable:
         print(f"left out as a template: {message}", file=sys.stderr)
-    if errors or unusable:
-        print(f"{errors} of {total} queries and {len(unusable)} templates could not be used", file=sys.stderr)
-        return 1
-    return 0
+    if not single:
+        print(
+            f"{total} queries: {counts['anomalous']} anomalous, {counts['normal']} normal, "
+            f"{counts['error']} could not be inspected, {len(unusable)} templates could not be used",
+            file=sys.stderr,
+        )
+    return 1 if counts["error"] or unusable else 0
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Show the package's own warnings (an animation, of which only the first frame counts) as one line."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        yield
 
 
 def check_sources(args: argparse.Namespace) -> bool:
@@ -131,38 +140,49 @@ def plan(args: argparse.Namespace) -> tuple[Iterator[Pair], list[TemplatePool], 
             open_image(args.template)  # one bad template for everything: say so before the model loads
         return (Pair(query=query, template=args.template, name=name) for query, name in queries), [], len(queries)
     pool = TemplatePool(folder=args.template_dir, by_name=True)
-    return iter(find_pairs(queries, pool)), [pool], len(queries)
+    return find_pairs(queries, pool), [pool], len(queries)
 
 
-def batches(work: Iterator[Pair], size: int) -> Iterator[list[Pair]]:
-    """Lists of `size` pairs."""
-    while batch := list(islice(work, size)):
-        yield batch
-
-
-def inspect_batch(
-    inspector, batch: list[Pair], *, stored: dict[str, dict], model: str, log: JsonlLog | None
+def inspect_all(
+    inspector: Inspector, work: Iterable[Pair], *, model: str, log: JsonlLog | None
 ) -> Iterator[tuple[Pair, dict[str, Any]]]:
-    """The line of each pair, in order: from the file of results if it is there, otherwise computed and written."""
+    """The line of each pair, in order: the stored one if the log has it, otherwise computed and appended."""
     settings = inspector.settings()
-    keys = [pair_key(pair, model, settings) if log is not None else "" for pair in batch]
-    new = [pair for pair, key in zip(batch, keys, strict=True) if key not in stored]
-    results = inspector.inspect((pair.template, pair.query) for pair in new if pair.error is None)
-    for pair, key in zip(batch, keys, strict=True):
-        if key in stored:
-            yield pair, stored[key]
-            continue
-        if pair.error is not None:
-            from .inspector import Result
+    stored = {record["key"]: record for record in log.records()} if log is not None else {}
+    waiting: deque[tuple[Pair, str]] = deque()  # read ahead by the inspector, not given out yet
 
-            result = Result(query=str(pair.query), template=str(pair.template or ""), error=pair.error)
-        else:
-            result = next(results)
+    def is_new(pair: Pair, key: str) -> bool:
+        return pair.error is None and key not in stored
+
+    def new_pairs() -> Iterator[tuple[Path, Path]]:
+        for pair in work:
+            key = pair_key(pair, model, settings) if log is not None else ""
+            waiting.append((pair, key))
+            if is_new(pair, key):
+                yield pair.template, pair.query
+
+    def old_line(pair: Pair, key: str) -> dict[str, Any]:
+        names = {"query": str(pair.query), "template": str(pair.template) if pair.template else None}
+        if key in stored:  # the same images under another path are still the same result
+            return {**stored[key], **names}
+        return write(pair, key, Result(**names, error=pair.error))
+
+    def write(pair: Pair, key: str, result: Result) -> dict[str, Any]:
         line = {**result.as_dict(), **pair.extra}
         if log is not None:
             line = {"key": key, **line, "settings": {"model": str(inspector.folder), **settings}}
             log.append(line)
-        yield pair, line
+        return line
+
+    for result in inspector.inspect(new_pairs()):
+        while not is_new(*waiting[0]):
+            pair, key = waiting.popleft()
+            yield pair, old_line(pair, key)
+        pair, key = waiting.popleft()
+        yield pair, write(pair, key, result)
+    while waiting:
+        pair, key = waiting.popleft()
+        yield pair, old_line(pair, key)
 
 
 def pair_key(pair: Pair, model: str, settings: dict[str, Any]) -> str:
@@ -177,36 +197,50 @@ def pair_key(pair: Pair, model: str, settings: dict[str, Any]) -> str:
     return content_key(model, settings, pair.name, digest(pair.query), digest(pair.template))
 
 
+def as_json(line: dict[str, Any]) -> str:
+    """A result for programs; what only resuming needs stays in the file of results."""
+    line = {name: value for name, value in line.items() if name not in ("key", "settings")}
+    text = json.dumps(line, ensure_ascii=False)
+    # A file name that is not UTF-8 can be printed only escaped.
+    return text if text.isprintable() else json.dumps(line)
+
+
 def in_words(line: dict[str, Any]) -> str:
-    """A result for people: a verdict line, then what was said."""
+    """A result for people, in one line: verdict, score, file, what was said."""
     if "error" in line:
-        return f"ERROR      {line['error']}"
+        return f"ERROR      -----  {line['error']}"
     verdict = "ANOMALOUS" if line["anomalous"] else "normal"
-    labels = ", ".join(f"{box['label'] or 'box'} {box['bbox_2d']}" for box in line["boxes"])
     text = " ".join(line["text"].split())
-    return f"{verdict:<9}  {line['score']:.3f}  {line['query']}  {labels or text[:160]}".rstrip()
+    words = f"{verdict:<9}  {line['score']:.3f}  {line['query']}  {text if len(text) <= 400 else text[:399] + '…'}"
+    return words.encode(errors="backslashreplace").decode().rstrip()
 
 
 class Pictures:
     """Where pictures go: a file for one pair, a folder (with the queries' own folders in it) for several.
 
     Raises:
-        UserError: a file is given for several pairs, or its suffix is not one that can be written.
+        UserError: a file is given for several pairs, its suffix is not one that can be written, or the folder lies
+            among the images to inspect.
     """
 
-    def __init__(self, target: str, *, single: bool) -> None:
-        self.path = Path(target)
+    def __init__(self, args: argparse.Namespace, *, single: bool) -> None:
+        self.path = Path(args.draw)
         suffix = self.path.suffix.lower()
-        self.is_folder = self.path.is_dir() or target.endswith("/") or not suffix
+        self.is_folder = self.path.is_dir() or args.draw.endswith("/") or not suffix
         if not single and not self.is_folder:
-            raise UserError(f"--draw {target}: several pairs need a folder, not a file")
+            raise UserError(f"--draw {args.draw}: several pairs need a folder, not a file")
         if not self.is_folder and suffix not in IMAGE_SUFFIXES:
-            raise UserError(f"--draw {target}: cannot write {suffix}; expected .png or .jpg, or a folder")
+            raise UserError(f"--draw {args.draw}: cannot write {suffix}; expected .png or .jpg, or a folder")
+        for option in ("query_dir", "template_dir", "mvtec"):
+            folder = getattr(args, option)
+            if folder and self.path.resolve().is_relative_to(folder.resolve()):
+                raise UserError(
+                    f"--draw {args.draw}: lies inside --{option.replace('_', '-')} {folder}, so the next run would "
+                    "inspect its pictures; choose a folder elsewhere"
+                )
 
     def draw(self, pair: Pair, line: dict[str, Any]) -> None:
-        """Draw a result; in a folder, a picture that an earlier run made is kept."""
-        from ..drawing import draw_result, save_picture
-
+        """Draw a result."""
         path = self.path
         if self.is_folder:
             path = path / (pair.name if pair.name.lower().endswith(".png") else f"{pair.name}.png")

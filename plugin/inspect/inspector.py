@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -11,59 +12,19 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from ..boxes import model_image_size, parse_boxes, scale_box
+from ..boxes import map_text_boxes, model_image_size, parse_boxes, scale_box
 from ..errors import UserError
 from ..images import ImageSource, open_image, resize_for_training
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
 from ..vision_tokens import escape_vision_tokens
 from .loading import load_model, pick_device, pick_dtype
+from .result import Result
 
-__all__ = ["IMAGE_MAX_PIXELS", "IMAGE_MIN_PIXELS", "Inspector", "Result"]
+__all__ = ["IMAGE_MAX_PIXELS", "IMAGE_MIN_PIXELS", "Inspector"]
 
 #: LlamaFactory's defaults, in pixels of area.
 IMAGE_MAX_PIXELS = 768 * 768
 IMAGE_MIN_PIXELS = 32 * 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What was found in one query.
-
-    Attributes:
-        query, template: names of the images.
-        anomalous: whether `score` reaches the threshold; None after an error.
-        score: 0 to 1, the probability that the answer begins with "Yes" rather than "No"; None after an error.
-        boxes: `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}`, in pixels of the upright query image, inside it.
-        text: the answer as the model gave it (its boxes are in the model's pixels).
-        yes_no_mass: probability of "Yes" and "No" together among all first words. Near 0 the model answered something
-            else and `score` means little.
-        size: width and height of the upright query in pixels.
-        error: one line that says why this pair could not be inspected; None otherwise.
-    """
-
-    query: str
-    template: str
-    anomalous: bool | None = None
-    score: float | None = None
-    boxes: list[dict[str, Any]] = field(default_factory=list)
-    text: str = ""
-    yes_no_mass: float | None = None
-    size: tuple[int, int] | None = None
-    error: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields of a JSON line; `error` is there only if there was one."""
-        line = {
-            "query": self.query,
-            "template": self.template,
-            "anomalous": self.anomalous,
-            "score": self.score,
-            "boxes": self.boxes,
-            "text": self.text,
-            "yes_no_mass": self.yes_no_mass,
-            "size": None if self.size is None else list(self.size),
-        }
-        return line if self.error is None else {**line, "error": self.error}
 
 
 class FirstLogits(LogitsProcessor):
@@ -93,9 +54,9 @@ class _Prepared:
 class Inspector:
     """A model on its device, ready to compare images.
 
-    Images go through the same two resizes as in LlamaFactory's training, and the prompt is the one of training. Answers
-    are greedy, so they do not change from run to run; the batch size changes them only as far as floating-point sums
-    in another order do (last digits in float32).
+    Images go through the same two resizes as in LlamaFactory's training, and the prompt is training's. Answers are
+    greedy, so they do not change from run to run; the batch size changes them only as far as floating-point sums in
+    another order do (last digits in float32).
 
     Args:
         model: folder of an AD-Copilot model, or of a Qwen2.5-VL model as a baseline.
@@ -174,16 +135,24 @@ class Inspector:
             UserError: the device's memory does not hold a batch.
         """
         pairs = iter(pairs)
-        while batch := list(islice(pairs, self.batch_size)):
-            yield from self._answer([self._prepare(template, query) for template, query in batch])
+
+        def prepare() -> list[_Prepared]:
+            return [self._prepare(template, query) for template, query in islice(pairs, self.batch_size)]
+
+        # The next images are decoded while the model answers the ones before.
+        with ThreadPoolExecutor(1) as reader:
+            batch = reader.submit(prepare).result()
+            while batch:
+                following = reader.submit(prepare)
+                yield from self._answer(batch)
+                batch = following.result()
 
     def _prepare(self, template: ImageSource, query: ImageSource) -> _Prepared:
         prepared = _Prepared(query=_name(query, "query"), template=_name(template, "template"))
         try:
             for source, name in ((template, prepared.template), (query, prepared.query)):
                 image = open_image(source, name=name)
-                prepared.size = image.size
-                prepared.model_size = self.model_size(image.size)
+                prepared.size, prepared.model_size = image.size, self.model_size(image.size)  # the query's at last
                 prepared.images.append(
                     resize_for_training(
                         image, image_max_pixels=self.image_max_pixels, image_min_pixels=self.image_min_pixels
@@ -275,7 +244,7 @@ class Inspector:
             anomalous=score >= self.threshold,
             score=round(score, 6),
             boxes=boxes_in_image(text, pair.model_size, pair.size),
-            text=text,
+            text=map_text_boxes(text, pair.model_size, pair.size),
             yes_no_mass=round(min(mass, 1.0), 6),
             size=pair.size,
         )

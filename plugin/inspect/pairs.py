@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from ..errors import UserError
 from ..images import open_image
@@ -91,14 +92,13 @@ class TemplatePool:
     Args:
         folder: with the templates; folders in it are searched too.
         by_name: whether a template with the query's own name is preferred.
-        progress: wraps the list of files while they are read, as `tqdm` does.
 
     Raises:
-        UserError: no template in the folder can be used.
+        UserError: no such folder, or no images in it.
     """
 
-    def __init__(self, *, folder: Path, by_name: bool, progress: Callable[[Sequence], Iterable] = iter) -> None:
-        self.folder, self.by_name, self._progress = folder, by_name, progress
+    def __init__(self, *, folder: Path, by_name: bool) -> None:
+        self.folder, self.by_name = folder, by_name
         self.files = find_images(folder)
         self.unusable: list[str] = []
         self._by_path = {str(file.relative_to(folder)): file for file in self.files}
@@ -106,6 +106,7 @@ class TemplatePool:
         for file in self.files:
             self._by_name.setdefault(file.name, []).append(file)
         self._descriptors: np.ndarray | None = None
+        self._failure: str | None = None
 
     def choose(self, query: Path, *, name: str) -> Path:
         """The template for a query.
@@ -125,8 +126,10 @@ class TemplatePool:
         if len(self.files) == 1:
             return self.files[0]
         wanted = descriptor(open_image(query))
-        if self._descriptors is None:
+        if self._descriptors is None and self._failure is None:
             self._read()
+        if self._failure is not None:
+            raise UserError(self._failure)
         return self.files[int(((self._descriptors - wanted) ** 2).sum(1).argmin())]
 
     def _read(self) -> None:
@@ -138,16 +141,19 @@ class TemplatePool:
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of animations: said when the template is used
-            read_files = list(self._progress(list(pool.map(read, self.files))))
-        self.unusable = [str(value) for value in read_files if isinstance(value, UserError)]
-        good = [(f, v) for f, v in zip(self.files, read_files, strict=True) if not isinstance(v, UserError)]
+            found = list(
+                tqdm(pool.map(read, self.files), total=len(self.files), desc="templates", unit="image", leave=False)
+            )
+        self.unusable = [str(value) for value in found if isinstance(value, UserError)]
+        good = [(f, v) for f, v in zip(self.files, found, strict=True) if not isinstance(v, UserError)]
         if not good:
-            raise UserError(f"{self.folder}: none of its {len(self.files)} images can be used; {self.unusable[0]}")
+            self._failure = f"{self.folder}: none of its {len(self.files)} images can be used; {self.unusable[0]}"
+            return
         self.files = [file for file, _ in good]
         self._descriptors = np.stack([value for _, value in good])
 
 
-def find_pairs(queries: Iterable[tuple[Path, str]], pool: TemplatePool, **extra: str) -> Iterable[Pair]:
+def find_pairs(queries: Iterable[tuple[Path, str]], pool: TemplatePool, **extra: str) -> Iterator[Pair]:
     """Pair each (query, name) with its template, one at a time; a query that cannot be opened gives a pair with `error`."""
     for query, name in queries:
         try:

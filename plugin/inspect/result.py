@@ -1,0 +1,49 @@
+"""What `adcopilot inspect` says about a query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What was found in one query.
+
+    Attributes:
+        query, template: names of the images; no template if none could be chosen.
+        anomalous: whether `score` reaches the threshold; None after an error.
+        score: 0 to 1, the probability that the answer begins with "Yes" rather than "No"; None after an error.
+        boxes: `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}`, in pixels of the upright query image, inside it.
+        text: the model's answer, with its boxes mapped to original pixels.
+        yes_no_mass: probability of "Yes" and "No" together among all first words. Near 0 the model answered something
+            else and `score` means little.
+        size: width and height of the upright query in pixels.
+        error: one line that says why this pair could not be inspected; None otherwise.
+    """
+
+    query: str
+    template: str | None
+    anomalous: bool | None = None
+    score: float | None = None
+    boxes: list[dict[str, Any]] = field(default_factory=list)
+    text: str = ""
+    yes_no_mass: float | None = None
+    size: tuple[int, int] | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of a JSON line; `error` is there only if there was one."""
+        line = {
+            "query": self.query,
+            "template": self.template,
+            "anomalous": self.anomalous,
+            "score": self.score,
+            "boxes": self.boxes,
+            "text": self.text,
+            "yes_no_mass": self.yes_no_mass,
+            "size": None if self.size is None else list(self.size),
+        }
+        return line if self.error is None else {**line, "error": self.error}
