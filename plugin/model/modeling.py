@@ -63,8 +63,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
         if len(tokens) != expected:
             raise ValueError(
                 f"{num_images} images need {expected} comparison tokens ({self.config.num_comparison_tokens} each) "
-                f"but the text has {len(tokens)}: was the text cut (raise `cutoff_len`), or was it written by a processor "
-                "with another `num_comparison_tokens`?"
+                f"but the text has {len(tokens)}: was the text cut (raise `cutoff_len`), or was it written by a "
+                "processor with another `num_comparison_tokens`?"
             )
         return tokens.view(num_images, -1)
 
