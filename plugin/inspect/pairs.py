@@ -154,7 +154,7 @@ class TemplatePool:
 
 
 def find_pairs(queries: Iterable[tuple[Path, str]], pool: TemplatePool, **extra: str) -> Iterator[Pair]:
-    """Pair each (query, name) with its template, one at a time; a query that cannot be opened gives a pair with `error`."""
+    """Pair each (query, name) with its template, lazily; where one cannot be opened, the pair has an `error`."""
     for query, name in queries:
         try:
             yield Pair(query=query, template=pool.choose(query, name=name), name=name, extra=extra)
