@@ -128,6 +128,7 @@ def load_model(folder: Path, *, device: str, dtype: str, attention: str):
     """
     model_type, _ = check_folder(folder)  # before the slow imports
     import torch
+    import transformers
 
     if model_type == "adcopilot":
         from ..model import AdCopilotForConditionalGeneration as Model
@@ -137,8 +138,10 @@ def load_model(folder: Path, *, device: str, dtype: str, attention: str):
         from transformers import Qwen2_5_VLProcessor as Processor
 
     try:
-        # The fast image processor, as in LlamaFactory's training: the slow one resizes a little differently.
-        processor = Processor.from_pretrained(folder, use_fast=True, local_files_only=True)
+        # The fast image processor, as in LlamaFactory's training: the slow one resizes a little differently. In
+        # transformers 5 it is the default, and asking for it a warning.
+        fast = {"use_fast": True} if transformers.__version__.startswith("4.") else {}
+        processor = Processor.from_pretrained(folder, local_files_only=True, **fast)
     except Exception as error:  # transformers raises whatever its readers stumble on
         raise UserError(
             f"{folder}: its processor or tokenizer cannot be loaded ({_reason(error)}); export the model again"
