@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenes", type=int, default=0, help="single images for the tiny base's pretraining (0)")
     parser.add_argument("--size", type=int, default=56, help="side of a pair's images in pixels (56)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--prefix", default="", help="put before the records' image paths, for a media_dir further up")
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")
 
 
@@ -27,6 +28,14 @@ def run(args: argparse.Namespace) -> int:
     def progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    write_sample(args.output, splits, seed=args.seed, size=args.size, workers=args.workers, progress=progress)
+    write_sample(
+        args.output,
+        splits,
+        seed=args.seed,
+        size=args.size,
+        prefix=args.prefix,
+        workers=args.workers,
+        progress=progress,
+    )
     print(args.output / "manifest.json")
     return 0

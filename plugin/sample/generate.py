@@ -69,6 +69,7 @@ def write_sample(
     *,
     seed: int = 0,
     size: int = 56,
+    prefix: str = "",
     workers: int = 1,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict:
@@ -79,6 +80,7 @@ def write_sample(
         splits: what to make.
         seed: of all random choices.
         size: side of a pair's images in pixels.
+        prefix: put before the paths in the records, for a `media_dir` above `output` ("sample/").
         workers: processes.
         progress: called with a line after each split.
 
@@ -101,7 +103,7 @@ def write_sample(
         _write_atomic(manifest_path, json.dumps(manifest, indent=1) + "\n")
     for split in splits:
         starts = range(0, split.count, SHARD)
-        make = partial(_write_shard, output, split, seed, size)
+        make = partial(_write_shard, output, prefix, split, seed, size)
         if workers > 1:
             with ProcessPoolExecutor(workers) as pool:
                 shards = list(pool.map(make, starts))
@@ -127,16 +129,23 @@ def registration(file_name: str) -> dict:
     }
 
 
-def _write_shard(output: Path, split: Split, seed: int, size: int, start: int) -> Path:
+def _write_shard(output: Path, prefix: str, split: Split, seed: int, size: int, start: int) -> Path:
     stop = min(start + SHARD, split.count)
     path = output / "shards" / f"{split.name}-{start:07d}-{stop:07d}.jsonl"
     if path.exists():
         return path
     make = _single_record if split.single else _pair_record
-    records = [make(output, split, seed, size, index) for index in range(start, stop)]
+    records = [_prefixed(make(output, split, seed, size, index), prefix) for index in range(start, stop)]
     path.parent.mkdir(exist_ok=True)
     _write_atomic(path, "".join(json.dumps(record) + "\n" for record in records))
     return path
+
+
+def _prefixed(record: dict, prefix: str) -> dict:
+    record["images"] = [prefix + path for path in record["images"]]
+    if record.get("mask"):
+        record["mask"] = prefix + record["mask"]
+    return record
 
 
 def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -> dict:

@@ -121,7 +121,8 @@ def tiny_config(tokenizer):
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 4096,
-            "rope_theta": 10.0,  # 2 to 3 tokens a side: the usual 1e6 turns columns by 1e-3 rad, too little to tell apart
+            # images are 2 to 3 tokens a side: with the usual 1e6 a column is 0.001 rad and nothing tells two apart
+            "rope_theta": 10.0,
             "rope_scaling": {"type": "mrope", "mrope_section": [2, 7, 7]},
             "tie_word_embeddings": True,
             "bos_token_id": token("<|endoftext|>"),

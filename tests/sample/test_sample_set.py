@@ -50,20 +50,22 @@ def test_pixels_are_the_ones_recorded():
     for k, name in enumerate(CATEGORIES):
         pair = draw_pair(stream(0, 1, k), category=name, size=56, anomalous=k % 2 == 1)
         digest.update(pair.template.tobytes() + pair.query.tobytes() + pair.mask.tobytes())
-    assert digest.hexdigest() == "RECORDED"
+    assert digest.hexdigest() == "73c23bdff7c3130042ca56c185341f381c4ce2512ba81785ef4d56acd51d812f"
 
 
 def test_killed_run_goes_on(tmp_path, monkeypatch):
     import adcopilot.sample.generate as generate
 
     splits = [Split(name="stage0", count=SHARD + 5, number=10)]
-    monkeypatch.setattr(generate, "_pair_record", lambda *args: {"made": args[-1]})
+    monkeypatch.setattr(generate, "_pair_record", lambda *args: {"made": args[-1], "images": []})
     write_sample(tmp_path, splits)
     monkeypatch.setattr(generate, "_pair_record", lambda *args: pytest.fail("made a record again"))
     write_sample(tmp_path, splits)
     (tmp_path / "shards" / f"stage0-{SHARD:07d}-{SHARD + 5:07d}.jsonl").unlink()
     made = []
-    monkeypatch.setattr(generate, "_pair_record", lambda *args: made.append(args[-1]) or {"made": args[-1]})
+    monkeypatch.setattr(
+        generate, "_pair_record", lambda *args: made.append(args[-1]) or {"made": args[-1], "images": []}
+    )
     write_sample(tmp_path, splits)
     assert made == list(range(SHARD, SHARD + 5))
     assert [record["made"] for record in read(tmp_path, "stage0")] == list(range(SHARD + 5))
