@@ -1,0 +1,77 @@
+"""LlamaBoard's page as its user sees it: fields by their labels, buttons by their texts."""
+
+import time
+
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+
+class Page:
+    """What a user does on the page. Every step waits for what it needs, and fails with what it waited for."""
+
+    def __init__(self, *, driver, url: str):
+        self.driver = driver
+        driver.get(url)
+
+    def wait(self, what: str, condition, *, seconds: float = 30):
+        """The first true value of `condition()`; gradio replaces elements while it updates, so stale ones are retried.
+
+        Raises:
+            AssertionError: it stayed false.
+        """
+        give_up = time.monotonic() + seconds
+        while True:
+            try:
+                if found := condition():
+                    return found
+            except StaleElementReferenceException:
+                pass
+            if time.monotonic() > give_up:
+                raise AssertionError(f"waited {seconds:.0f} s for {what}; the page says:\n{self.text()[-2000:]}")
+            time.sleep(0.2)
+
+    def text(self) -> str:
+        """All visible text."""
+        return self.driver.find_element(By.TAG_NAME, "body").text
+
+    def _visible(self, by: str, selector: str):
+        return next((e for e in self.driver.find_elements(by, selector) if e.is_displayed()), None)
+
+    def field(self, label: str):
+        """The input whose label is `label`, on the tab that is open."""
+        block = (
+            f"//*[@data-testid='block-info' and normalize-space()='{label}']"
+            "/ancestor::div[contains(concat(' ', @class, ' '), ' block ')][1]//*[self::input or self::textarea]"
+        )
+        return self.wait(f"the field {label!r}", lambda: self._visible(By.XPATH, block))
+
+    def write(self, label: str, text: str) -> None:
+        """Replace the text of a text field."""
+        field = self.field(label)
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(text, Keys.TAB)
+        self.wait(f"{label} to be {text!r}", lambda: self.field(label).get_attribute("value") == text)
+
+    def choose(self, label: str, option: str) -> None:
+        """Open a drop-down list, type until `option` is offered, and click it."""
+        self.field(label).click()
+        self.field(label).send_keys(Keys.CONTROL, "a")
+        self.field(label).send_keys(option)
+        self.option(option).click()
+
+    def option(self, name: str):
+        """An entry of the drop-down list that is open."""
+        selector = f"//li[@role='option' and @aria-label='{name}']"
+        return self.wait(f"the option {name!r}", lambda: self._visible(By.XPATH, selector))
+
+    def value(self, label: str) -> str:
+        """What a field shows."""
+        return self.field(label).get_attribute("value")
+
+    def press(self, text: str) -> None:
+        """Click the button, or open the section, of this text."""
+        selector = f"//button[normalize-space()='{text}' or ./span[normalize-space()='{text}']]"
+        button = self.wait(f"the button {text!r}", lambda: self._visible(By.XPATH, selector))
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()

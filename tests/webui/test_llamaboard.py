@@ -1,0 +1,76 @@
+"""LlamaBoard, stock, in a real browser: AD-Copilot is offered, its command previewed, a tiny run trains and finishes."""
+
+import json
+import os
+
+import pytest
+import yaml
+
+pytest.importorskip("llamafactory", reason="needs LlamaFactory: pip install adcopilot[train]")
+pytest.importorskip("gradio", reason="needs gradio, which LlamaFactory installs")
+pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+
+# LlamaBoard is made for GPUs: on a CPU its bf16 needs `use_cpu`, and 16 preprocessing processes are too many for 6 pairs.
+EXTRA = {"use_cpu": True, "max_steps": 3, "logging_steps": 1, "preprocessing_num_workers": 1}
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A data folder of 6 pairs of images, as LlamaBoard's user has one."""
+    from adcopilot.sample.generate import Split, write_sample
+
+    folder = tmp_path / "data"
+    write_sample(folder, [Split(name="pairs", count=6, number=1)])
+    for line in (records := (folder / "pairs.jsonl").read_text().splitlines()):
+        assert len(json.loads(line)["images"]) == 2
+    assert len(records) == 6
+    return folder
+
+
+def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
+    from .page import Page
+
+    page = Page(driver=chromium, url=llamaboard.url)
+    # AD-Copilot is offered, and choosing it brings its template and the authors' checkpoint
+    page.choose("Model name", "AD-Copilot")
+    page.wait("the template", lambda: page.value("Chat template") == "adcopilot")
+    assert page.value("Model path") == "jiang-cc/AD-Copilot"
+    page.field("Chat template").click()
+    page.choose("Chat template", "adcopilot")
+
+    page.write("Model path", str(adcopilot_dir))
+    page.write("Data dir", str(pairs))
+    page.field("Dataset").click()
+    page.option("pairs").click()
+    page.press("Extra configurations")
+    page.write("Extra arguments", json.dumps({**EXTRA, "media_dir": str(pairs)}))
+    page.press("Extra configurations")
+    page.write("Output dir", "first")
+
+    page.press("Preview command")
+    page.wait("the previewed command", lambda: "--template adcopilot" in page.text())
+    command = page.text()[page.text().index("llamafactory-cli train") :]
+    for argument in (f"--model_name_or_path {adcopilot_dir}", "--dataset pairs", "--trust_remote_code True"):
+        assert argument in command
+
+    page.press("Start")
+    page.wait("the end of training", lambda: any(w in page.text() for w in ("Finished.", "Failed.")), seconds=150)
+    assert "Failed." not in page.text(), page.text()
+    if picture := os.environ.get("ADCOPILOT_SCREENSHOT"):
+        chromium.save_screenshot(picture)
+
+    output = llamaboard.folder / "saves" / "AD-Copilot" / "lora" / "first"
+    ran = yaml.safe_load((output / "training_args.yaml").read_text())
+    assert ran["template"] == "adcopilot"
+    assert ran["model_name_or_path"] == str(adcopilot_dir)
+    from safetensors.torch import load_file
+
+    adapter = load_file(output / "adapter_model.safetensors")
+    assert any("comparison_encoder" in name for name in adapter)
+    assert any("language_model" in name for name in adapter)
+    log = [json.loads(line) for line in (output / "trainer_log.jsonl").read_text().splitlines()]
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert len(losses) == EXTRA["max_steps"]
+    assert all(0 < loss < 20 for loss in losses)
