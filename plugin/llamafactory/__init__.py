@@ -10,11 +10,13 @@ def register() -> None:
     """Register everything now; calling it again does nothing.
 
     For programs that drive LlamaFactory from Python, and for forks that load the entry-point group
-    `llamafactory.plugins` (see `patches/`). The stock LlamaFactory needs no call: the hook does this.
+    `llamafactory.plugins` (see `patches/`). The stock LlamaFactory needs no call: the hook does this. With
+    `ADCOPILOT_PLUGIN=0` in the environment nothing is registered.
 
     Raises:
         UserError: LlamaFactory is of a version that this package does not know.
     """
     from . import hook
 
-    hook.register_now()
+    if hook.is_switched_on():
+        hook.register_now()

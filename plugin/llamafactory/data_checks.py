@@ -16,7 +16,6 @@ from typing import Any
 from ..errors import UserError
 from ..images import image_size
 from ..records import check_box, record_boxes
-from .mm_plugin import AdCopilotPlugin
 
 #: So many bad samples are named; of the others only the number is.
 MAX_NAMED = 20
@@ -38,6 +37,8 @@ def register(loader) -> None:
 
 def is_ours(template) -> bool:
     """Whether a LlamaFactory template is `adcopilot`'s, under whatever name."""
+    from .mm_plugin import AdCopilotPlugin  # here, because that module may be the one that is importing LlamaFactory
+
     return isinstance(template.mm_plugin, AdCopilotPlugin)
 
 
@@ -71,6 +72,26 @@ def check_dataset_names(data_args) -> None:
         local = file is not None and not any(key.endswith("_url") for key in registered[name])
         if local and not Path(folder, file).exists():
             raise UserError(f"dataset {name}: {Path(folder, file)} does not exist; {path} names it")
+
+
+def check_packing(data_args) -> None:
+    """Refuse packing that would mix conversations, and a `cutoff_len` that LlamaFactory 0.9.5 cannot pack images into.
+
+    Plain `packing` makes one conversation of all in a row: an image would be compared with another conversation's.
+    `neat_packing` packs into rows of `cutoff_len + 1` tokens, pads them to a multiple of 8, and then misses positions
+    for the pads (any Qwen-VL model: "Merged position_ids shape mismatch").
+
+    Raises:
+        UserError: naming the setting that works.
+    """
+    length = data_args.cutoff_len
+    if data_args.packing and not data_args.neat_packing:
+        raise UserError("packing: true lets conversations see each other's images; set neat_packing: true instead")
+    if data_args.neat_packing and (length + 1) % 8:
+        raise UserError(
+            f"neat_packing with cutoff_len {length}: LlamaFactory packs images only into rows whose cutoff_len is one "
+            f"less than a multiple of 8; set cutoff_len to {(length + 1) // 8 * 8 + 7}"
+        )
 
 
 class SampleCheck:
@@ -203,6 +224,7 @@ def _check_names_first(get_dataset):
     def wrapped(template, model_args, data_args, *args, **kwargs):
         if is_ours(template):
             check_dataset_names(data_args)
+            check_packing(data_args)
         return get_dataset(template, model_args, data_args, *args, **kwargs)
 
     return wrapped

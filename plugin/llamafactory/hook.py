@@ -37,10 +37,13 @@ STEPS = {
 
 def install() -> None:
     """Entry point of the group `torch.backends`: wait for LlamaFactory. Takes microseconds, cannot fail."""
-    if os.environ.get(OFF_SWITCH, "1").strip().lower() in ("0", "false", "off", "no"):
-        return
-    if not any(type(finder) is _Finder for finder in sys.meta_path):
+    if is_switched_on() and not any(type(finder) is _Finder for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+def is_switched_on() -> bool:
+    """Whether the environment leaves this package on."""
+    return os.environ.get(OFF_SWITCH, "1").strip().lower() not in ("0", "false", "off", "no")
 
 
 def register_now() -> None:

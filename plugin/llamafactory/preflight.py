@@ -99,16 +99,16 @@ def check(settings: dict[str, Any]) -> Iterator[tuple[str, list[int], int]]:
     """
     if "torch" not in sys.modules:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-    from . import register
+    from . import hook
 
-    register()
+    hook.register_now()
     from llamafactory.data import get_template_and_fix_tokenizer
     from llamafactory.data.loader import _get_merged_dataset
     from llamafactory.data.processor import SupervisedDatasetProcessor
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
 
-    from .data_checks import check_dataset_names, check_samples, is_ours
+    from .data_checks import check_dataset_names, check_packing, check_samples, is_ours
 
     with tempfile.TemporaryDirectory() as nowhere:
         settings = {**settings, "output_dir": nowhere, "report_to": "none", "use_cpu": True}
@@ -119,6 +119,7 @@ def check(settings: dict[str, Any]) -> Iterator[tuple[str, list[int], int]]:
         except ValueError as error:  # LlamaFactory's own messages name the setting
             raise UserError(" ".join(str(error).split())) from error
         check_dataset_names(data_args)
+        check_packing(data_args)
         tokenizer_module = _load(load_tokenizer, model_args)
         template = get_template_and_fix_tokenizer(tokenizer_module["tokenizer"], data_args)
         if not is_ours(template):

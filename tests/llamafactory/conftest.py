@@ -1,0 +1,113 @@
+"""LlamaFactory in this process, with AD-Copilot's and stock Qwen2-VL's template on the same small checkpoint."""
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+L = 5  # comparison tokens of the shared checkpoint
+
+
+@pytest.fixture(scope="session")
+def llamafactory():
+    """Registered as the hook does it; a second registration in the same process must not hurt."""
+    pytest.importorskip("llamafactory")
+    from adcopilot.llamafactory import register
+
+    register()
+    register()
+    import llamafactory
+
+    return llamafactory
+
+
+@pytest.fixture(scope="session")
+def lf(llamafactory, adcopilot_dir):
+    """What LlamaFactory loads for the small checkpoint: tokenizer, processor, and a template by name."""
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.hparams import DataArguments, ModelArguments
+    from llamafactory.model import load_tokenizer
+
+    loaded = load_tokenizer(ModelArguments(model_name_or_path=str(adcopilot_dir)))
+
+    def encoder(template="adcopilot", **settings):
+        from llamafactory.data.processor import PackedSupervisedDatasetProcessor, SupervisedDatasetProcessor
+
+        data_args = DataArguments(template=template, **{"cutoff_len": 2048, **settings})
+        kind = PackedSupervisedDatasetProcessor if settings.get("packing") else SupervisedDatasetProcessor
+        tokenizer = loaded["tokenizer"]
+        return kind(
+            template=get_template_and_fix_tokenizer(tokenizer, data_args),
+            tokenizer=tokenizer,
+            processor=loaded["processor"],
+            data_args=data_args,
+        )
+
+    return SimpleNamespace(encoder=encoder, **loaded)
+
+
+@pytest.fixture(scope="session")
+def model(adcopilot_dir, llamafactory):
+    """In float32, with weights large enough that a wrong pairing or position shows in the logits."""
+    import torch
+
+    from adcopilot.model import AdCopilotForConditionalGeneration
+
+    model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, dtype=torch.float32).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1 and "embed" not in name and "patch_embed" not in name:
+                weight.normal_(std=0.15, generator=generator)
+        model.comparison_encoder.comparison_queries.weight.normal_(std=1.0, generator=generator)
+    return model
+
+
+def random_image(seed: int, width: int = 84, height: int = 56) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture(scope="session")
+def image_files(tmp_path_factory) -> list[str]:
+    """Six PNG files of different contents and sizes."""
+    folder = tmp_path_factory.mktemp("images")
+    sizes = [(84, 56), (84, 56), (56, 112), (140, 84), (84, 84), (112, 84)]
+    paths = [folder / f"{index}.png" for index in range(len(sizes))]
+    for index, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+        random_image(index, *size).save(path)
+    return [str(path) for path in paths]
+
+
+def sample(*texts: str, images=(), system: str = "") -> dict:
+    """A sample as LlamaFactory's converters leave it; `texts` are question, answer, question, answer …"""
+    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+    return {
+        "_prompt": messages[:-1],
+        "_response": messages[-1:],
+        "_system": system,
+        "_tools": "",
+        "_images": list(images) or None,
+        "_videos": None,
+        "_audios": None,
+    }
+
+
+def encode(encoder, *samples) -> dict[str, list]:
+    """LlamaFactory's tokenised form of samples."""
+    batch = {key: [copy.deepcopy(one[key]) for one in samples] for key in samples[0]}
+    return encoder.preprocess_dataset(batch)
+
+
+@pytest.fixture(scope="session")
+def samples(image_files):
+    """Two images and a box; one image; none; three images over two turns."""
+    a, b, c, d, e, f = image_files
+    return [
+        sample("<image><image>Is there a defect?", "Yes.", images=[a, b]),
+        sample("<image>What is this?", "A part.", images=[c]),
+        sample("Hi.", "Hello."),
+        sample("<image><image>Compare.", "The same.", "And <image>?", "Different.", images=[d, e, f]),
+    ]

@@ -1,0 +1,121 @@
+"""`llamafactory-cli chat` and `api` answer what `processor` and `generate` answer."""
+
+import base64
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+pytestmark = pytest.mark.forward
+
+QUESTION = "Is there a defect in the second part?"
+
+
+@pytest.fixture(scope="module")
+def chat_model(model, lf, tmp_path_factory):
+    """LlamaFactory's chat engine on a checkpoint with weights that make answers depend on the images."""
+    from llamafactory.chat import ChatModel
+
+    folder = tmp_path_factory.mktemp("chat")
+    model.save_pretrained(folder)
+    lf.processor.save_pretrained(folder)
+    settings = {
+        "model_name_or_path": str(folder),
+        "template": "adcopilot",
+        "infer_backend": "huggingface",
+        "infer_dtype": "float32",
+        "trust_remote_code": True,
+        "do_sample": False,
+        "max_new_tokens": 12,
+        "skip_special_tokens": False,
+    }
+    chat_model = ChatModel(settings)
+    chat_model.engine.model.to("cpu")
+    return chat_model
+
+
+def generated(model, processor, turns, images) -> str:
+    """The answer by transformers alone; `turns` are (number of images, text) and the answers between them."""
+    messages = []
+    for index, (number, text) in enumerate(turns):
+        content = [{"type": "image"}] * number + [{"type": "text", "text": text}]
+        messages.append({"role": ("user", "assistant")[index % 2], "content": content})
+    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    images = [Image.open(path) for path in images]
+    inputs = processor(text=[text], images=images or None, return_tensors="pt")
+    with torch.no_grad():
+        output = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    return processor.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :])
+
+
+def chat(chat_model, *texts, images=()) -> str:
+    messages = [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
+    return chat_model.chat(messages, images=list(images) or None)[0].response_text
+
+
+def test_two_images(chat_model, model, lf, image_files):
+    expected = generated(model, lf.processor, [(2, QUESTION)], image_files[:2])
+    assert chat(chat_model, QUESTION, images=image_files[:2]) == expected
+    swapped = generated(model, lf.processor, [(2, QUESTION)], image_files[1::-1])
+    assert swapped != expected, "the weights make the order of the images not matter"
+    assert chat(chat_model, QUESTION, images=image_files[1::-1]) == swapped
+
+
+def test_images_of_several_turns(chat_model, model, lf, image_files):
+    turns = [(1, "Look."), (0, "Yes."), (1, QUESTION)]
+    expected = generated(model, lf.processor, turns, image_files[:2])
+    found = chat(chat_model, "<image>Look.", "Yes.", f"<image>{QUESTION}", images=image_files[:2])
+    assert found == expected
+
+
+def test_text_alone(chat_model, model, lf):
+    assert chat(chat_model, "Hi.") == generated(model, lf.processor, [(0, "Hi.")], [])
+
+
+def test_streaming(chat_model, image_files):
+    messages = [{"role": "user", "content": QUESTION}]
+    pieces = "".join(chat_model.stream_chat(messages, images=image_files[:2]))
+    assert pieces == chat(chat_model, QUESTION, images=image_files[:2])
+
+
+def test_pads_are_never_generated(chat_model, image_files):
+    """LlamaFactory builds its own generation settings; the checkpoint's ban on image and comparison pads survives."""
+    engine = chat_model.engine
+    config = engine.model.config
+    banned = [config.image_token_id, config.video_token_id, config.comparison_token_id]
+    words = [engine.tokenizer.convert_ids_to_tokens(token) for token in banned]
+
+    def favour(_, __, logits):
+        logits[..., banned] += 1e4
+        return logits
+
+    handle = engine.model.lm_head.register_forward_hook(favour)
+    try:
+        answer = chat(chat_model, QUESTION, images=image_files[:2])
+    finally:
+        handle.remove()
+    assert answer
+    assert not any(word in answer for word in words)
+
+
+def test_api_with_two_images(chat_model, image_files, monkeypatch):
+    """An OpenAI-style request as `llamafactory-cli api` takes it."""
+    pytest.importorskip("fastapi")
+    from fastapi.testclient import TestClient
+    from llamafactory.api.app import create_app
+
+    monkeypatch.setenv("API_VERBOSE", "0")
+
+    def url(path):
+        buffer = io.BytesIO()
+        Image.open(path).save(buffer, "PNG")
+        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+    content = [{"type": "image_url", "image_url": {"url": url(path)}} for path in image_files[:2]]
+    content.append({"type": "text", "text": QUESTION})
+    request = {"model": "adcopilot", "messages": [{"role": "user", "content": content}]}
+    response = TestClient(create_app(chat_model)).post("/v1/chat/completions", json=request)
+    assert response.status_code == 200, response.text
+    answer = response.json()["choices"][0]["message"]["content"]
+    assert answer == chat(chat_model, QUESTION, images=image_files[:2])

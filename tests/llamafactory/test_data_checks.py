@@ -1,0 +1,247 @@
+"""What cannot be trained on is named before training, in one line, by the check that `adcopilot preflight` runs."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from adcopilot.errors import UserError
+
+from .conftest import encode, random_image, sample
+
+pytestmark = pytest.mark.forward
+
+
+@pytest.fixture
+def dataset_dir(tmp_path, image_files):
+    """A folder of one data set `parts` of three good records; returns the folder and a function that rewrites it."""
+
+    def write(*records):
+        lines = [json.dumps(record) for record in records]
+        (tmp_path / "parts.jsonl").write_text("\n".join(lines), "utf-8")
+
+    info = {
+        "file_name": "parts.jsonl",
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages", "images": "images"},
+        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
+    }
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"parts": info}), "utf-8")
+    write(*(record(image_files[:2]) for _ in range(3)))
+    return tmp_path, write
+
+
+def record(images, question="<image><image>Is there a defect?", answer="No.") -> dict:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"messages": messages, "images": list(images)}
+
+
+def yaml_file(folder, adcopilot_dir, **changes):
+    settings = {
+        "model_name_or_path": str(adcopilot_dir),
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "full",
+        "dataset_dir": str(folder),
+        "media_dir": str(folder),
+        "dataset": "parts",
+        "template": "adcopilot",
+        "cutoff_len": 512,
+        "output_dir": str(folder / "out"),
+        "bf16": True,
+        "deepspeed": "ds_z2.json",
+        **changes,
+    }
+    path = folder / "train.yaml"
+    path.write_text(json.dumps(settings), "utf-8")  # JSON is YAML
+    return path
+
+
+def preflight(path, *overrides) -> int:
+    """`adcopilot preflight` without leaving the process."""
+    import argparse
+
+    from adcopilot.llamafactory import preflight as command
+
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args([str(path), *overrides])) or 0
+
+
+def refused(path, *overrides) -> str:
+    with pytest.raises(UserError) as error:
+        preflight(path, *overrides)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_good_data_passes(llamafactory, dataset_dir, adcopilot_dir, image_files, lf, capsys):
+    folder, _ = dataset_dir
+    assert preflight(yaml_file(folder, adcopilot_dir)) == 0
+    one = sample("<image><image>Is there a defect?", "No.", images=image_files[:2])
+    tokens = len(encode(lf.encoder(), one)["input_ids"][0])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"parts: 3 samples can be trained on, the longest has {tokens} of 512 tokens"
+    assert not (folder / "out").exists()
+
+
+def test_every_bad_sample_is_named(llamafactory, dataset_dir, adcopilot_dir, image_files, tmp_path):
+    folder, write = dataset_dir
+    a, b = image_files[:2]
+    empty, text, tiny = tmp_path / "empty.png", tmp_path / "text.png", tmp_path / "tiny.png"
+    empty.touch()
+    text.write_text("not an image", "utf-8")
+    random_image(0, 1, 1).save(tiny)
+
+    def box(*numbers):
+        return json.dumps([{"bbox_2d": numbers, "label": "scratch"}])
+
+    write(
+        record([a, b]),
+        record([a, "missing.png"]),
+        record([a, str(empty)]),
+        record([str(text), b]),
+        record([a, str(tiny)]),
+        record([a]),
+        record([a, b], answer=box(1, 2, 4000, 30)),
+        record([a, b], answer=box(30, 2, 20, 30)),
+        record([a, b], answer=box(1, 2, 30)),
+        record([a, b], question=f"{box(1, 2, 3, 4)}<image><image>"),
+    )
+    message = refused(yaml_file(folder, adcopilot_dir))
+    assert message.startswith("dataset parts: 9 of 10 samples cannot be trained on: [1] ")
+    for row, expected in enumerate(
+        [
+            "missing.png: no such image file",
+            "empty.png: the image file is empty (0 bytes)",
+            "text.png: not an image",
+            "tiny.png: 1×1 pixels is too small",
+            "1 images but 2 <image>",
+            "box [1, 2, 4000, 30] is outside " + b + " (84×56 pixels)",
+            "box [30, 2, 20, 30] is inverted",
+            "box [1, 2, 30] is not four numbers",
+            "a box stands before any <image>",
+        ],
+        start=1,
+    ):
+        part = message.split(f"[{row}] sample with images ")[1].split(f"; [{row + 1}] ")[0]
+        assert expected in part
+
+
+def test_only_the_first_are_named(llamafactory, dataset_dir, adcopilot_dir, image_files):
+    folder, write = dataset_dir
+    write(*(record([image_files[0], f"missing{index}.png"]) for index in range(25)))
+    message = refused(yaml_file(folder, adcopilot_dir))
+    assert message.startswith("dataset parts: 25 of 25 samples cannot")
+    assert message.endswith("; and 5 more")
+    assert "missing19.png" in message
+    assert "missing20.png" not in message
+
+
+def test_cutoff_len(llamafactory, dataset_dir, adcopilot_dir, image_files, lf, capsys):
+    """Images must fit; text alone may be cut, as everywhere in LlamaFactory, and is counted."""
+    folder, write = dataset_dir
+    long = record(image_files[:2], answer="No. " * 300)
+    many = record([image_files[5]] * 40, question="<image>" * 40)
+    write(record(image_files[:2]), long)
+    path = yaml_file(folder, adcopilot_dir, cutoff_len=200)
+    assert preflight(path) == 0
+    assert "1 lose text at their end, no images" in capsys.readouterr().out
+    write(record(image_files[:2]), many)
+    message = refused(path)
+    assert message.startswith("dataset parts: 1 of 2 samples cannot be trained on: [1] ")
+    assert "does not fit cutoff_len 200: tokens of its 40 images would be cut; raise cutoff_len" in message
+    assert preflight(path, "cutoff_len=2000") == 0
+
+
+@pytest.mark.parametrize("cutoff_len", [30, 45, 60, 80])
+@pytest.mark.parametrize("mask_history", [False, True])
+def test_check_and_training_agree(lf, image_files, cutoff_len, mask_history):
+    """Whatever length is cut at: what passes the check has whole images when LlamaFactory has cut it, and what does
+    not is refused by the guard too."""
+    from adcopilot.llamafactory.data_checks import SampleCheck
+
+    encoder = lf.encoder(cutoff_len=cutoff_len, mask_history=mask_history)
+    one = sample("<image>Look.", "Yes.", "And <image> this?", "No, not at all.", images=image_files[:2])
+    try:
+        SampleCheck(encoder=encoder).length(one)
+    except UserError:
+        with pytest.raises(UserError, match="does not fit cutoff_len"):
+            encode(encoder, one)
+    else:
+        ids = encode(encoder, one)["input_ids"][0]
+        assert ids.count(lf.processor.comparison_token_id) == 2 * lf.processor.num_comparison_tokens
+        image_pad = lf.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        assert ids.count(image_pad) == 2 * 6  # 84×56 pixels are 3×2 tokens
+
+
+def test_a_truncated_image_is_found_while_tokenising(lf, image_files, tmp_path):
+    """Its header is fine, so the check passes it; decoding it stops the run before it trains."""
+    damaged = tmp_path / "damaged.png"
+    data = Path(image_files[3]).read_bytes()
+    damaged.write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match=r"damaged\.png: the image is truncated or corrupt"):
+        encode(lf.encoder(), sample("<image>Look.", "Yes.", images=[str(damaged)]))
+
+
+def test_stock_template_is_not_checked(lf, image_files):
+    """Qwen's template cuts images as it always did."""
+    one = sample("<image><image>Look.", "Yes.", images=image_files[:2])
+    assert len(encode(lf.encoder("qwen2_vl", cutoff_len=20), one)["input_ids"][0]) == 20
+
+
+def test_training_runs_the_check(llamafactory, dataset_dir, lf, image_files):
+    """The function that `llamafactory-cli train` loads its data with."""
+    from llamafactory.data import get_dataset
+    from llamafactory.hparams import ModelArguments
+    from llamafactory.hparams.training_args import TrainingArguments
+
+    folder, write = dataset_dir
+    write(record(image_files[:2]), record([image_files[0], "missing.png"]))
+    encoder = lf.encoder(dataset="parts", dataset_dir=str(folder), media_dir=str(folder), overwrite_cache=True)
+    arguments = (
+        encoder.template,
+        ModelArguments(model_name_or_path="unused"),
+        encoder.data_args,
+        TrainingArguments(output_dir=str(folder / "out"), use_cpu=True, report_to="none"),
+        "sft",
+        lf.tokenizer,
+        lf.processor,
+    )
+    with pytest.raises(UserError, match=r"^1 of 2 samples cannot be trained on: \[1\] .*missing.png: no such image"):
+        get_dataset(*arguments)
+    write(record(image_files[:2]))
+    assert len(get_dataset(*arguments)["train_dataset"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"dataset_dir": "nowhere"}, r"dataset_dir nowhere: no dataset_info\.json there .*; set dataset_dir to"),
+        ({"dataset": "pats"}, r"dataset pats: not registered in .*dataset_info\.json; there are: parts"),
+        ({"template": "qwen2_vl"}, "template qwen2_vl: preflight checks template adcopilot only"),
+        ({"stage": "dpo"}, "stage dpo; preflight checks stage sft only"),
+        ({"streaming": True}, "streaming data cannot be checked beforehand"),
+        ({"model_name_or_path": "/nowhere"}, "model_name_or_path /nowhere: no tokenizer could be loaded"),
+        ({"no_such_setting": 1}, "no_such_setting"),
+        ({"packing": True}, "packing: true lets conversations see each other's images; set neat_packing: true"),
+        ({"neat_packing": True}, "neat_packing with cutoff_len 512: .*; set cutoff_len to 519"),
+    ],
+)
+def test_wrong_settings(llamafactory, dataset_dir, adcopilot_dir, changes, expected):
+    folder, _ = dataset_dir
+    assert re.search(expected, refused(yaml_file(folder, adcopilot_dir, **changes)))
+
+
+def test_wrong_files(llamafactory, dataset_dir, adcopilot_dir, tmp_path):
+    folder, _ = dataset_dir
+    (folder / "parts.jsonl").unlink()
+    assert "parts.jsonl does not exist" in refused(yaml_file(folder, adcopilot_dir))
+    (folder / "dataset_info.json").write_text("{", "utf-8")
+    assert "dataset_info.json: cannot be read" in refused(yaml_file(folder, adcopilot_dir))
+    assert "no such file; expected a YAML" in refused(tmp_path / "absent.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [", "utf-8")
+    assert "bad.yaml: cannot be read as YAML" in refused(tmp_path / "bad.yaml")
+    assert "expected key=value" in refused(yaml_file(folder, adcopilot_dir), "cutoff_len")

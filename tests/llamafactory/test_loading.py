@@ -1,0 +1,115 @@
+"""Loading through LlamaFactory: which class, liger's kernels, and a careful export."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from adcopilot.errors import UserError
+
+pytestmark = pytest.mark.forward
+
+
+@pytest.mark.parametrize("trust_remote_code", [False, True])
+def test_model_is_the_installed_class(llamafactory, adcopilot_dir, trust_remote_code):
+    """Not the copy of its code beside the weights: LlamaFactory would not know that class as an image-text model."""
+    from llamafactory.hparams import FinetuningArguments, ModelArguments
+    from llamafactory.model import load_model, load_tokenizer
+
+    from adcopilot.model import AdCopilotForConditionalGeneration
+
+    arguments = ModelArguments(model_name_or_path=str(adcopilot_dir), trust_remote_code=trust_remote_code)
+    arguments.device_map = {"": "cpu"}
+    tokenizer = load_tokenizer(arguments)["tokenizer"]
+    model = load_model(tokenizer, arguments, FinetuningArguments())
+    assert type(model) is AdCopilotForConditionalGeneration
+
+
+@pytest.mark.parametrize("trust_remote_code", [False, True])
+def test_processor_is_ours(llamafactory, adcopilot_dir, trust_remote_code):
+    from llamafactory.hparams import ModelArguments
+    from llamafactory.model import load_tokenizer
+
+    arguments = ModelArguments(model_name_or_path=str(adcopilot_dir), trust_remote_code=trust_remote_code)
+    processor = load_tokenizer(arguments)["processor"]
+    assert type(processor).__name__ == "AdCopilotProcessor"
+    assert processor.num_comparison_tokens == 5
+
+
+def export(adcopilot_dir, folder) -> None:
+    from llamafactory.train.tuner import export_model
+
+    export_model(
+        {
+            "model_name_or_path": str(adcopilot_dir),
+            "template": "adcopilot",
+            "export_dir": str(folder),
+            "export_device": "cpu",
+            "infer_dtype": "float32",
+        }
+    )
+
+
+def test_export_refuses_a_folder_that_holds_something(llamafactory, adcopilot_dir, tmp_path):
+    folder = tmp_path / "export"
+    folder.mkdir()
+    (folder / "precious.txt").write_text("keep", "utf-8")
+    with pytest.raises(
+        UserError, match=r"export_dir .*export already exists and holds precious\.txt; nothing was written"
+    ):
+        export(adcopilot_dir, folder)
+    assert [path.name for path in folder.iterdir()] == ["precious.txt"]
+
+
+def test_export_into_a_new_or_an_empty_folder(llamafactory, adcopilot_dir, tmp_path):
+    """With the model's own code beside the weights, so that it loads without this package."""
+    import torch
+
+    from adcopilot.model import AdCopilotForConditionalGeneration
+
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        export(adcopilot_dir, tmp_path / name)
+        found = {path.name for path in (tmp_path / name).iterdir()}
+        assert {"config.json", "modeling.py", "processing.py", "configuration.py", "tokenizer_config.json"} <= found
+    before, after = (
+        AdCopilotForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).state_dict()
+        for folder in (adcopilot_dir, tmp_path / "new")
+    )
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_liger_is_applied_as_for_qwen(llamafactory, monkeypatch):
+    """LlamaFactory chooses liger's kernels by model type; ours takes Qwen2.5-VL's, once, with the same settings."""
+    from llamafactory.model import loader
+
+    calls = []
+    stand_in = ModuleType("liger_kernel.transformers")
+    stand_in.apply_liger_kernel_to_qwen2_5_vl = lambda **settings: calls.append(settings)
+    monkeypatch.setitem(sys.modules, "liger_kernel", ModuleType("liger_kernel"))
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers", stand_in)
+
+    def apply(model_type, *, enabled=True, require_logits=False):
+        model_args = SimpleNamespace(enable_liger_kernel=enabled)
+        config = SimpleNamespace(model_type=model_type)
+        loader.apply_liger_kernel(config, model_args, is_trainable=True, require_logits=require_logits)
+
+    apply("qwen2_5_vl")
+    apply("adcopilot")
+    assert len(calls) == 2
+    assert calls[0] == calls[1]
+    apply("adcopilot", enabled=False)
+    assert len(calls) == 2
+    apply("adcopilot", require_logits=True)
+    apply("qwen2_5_vl", require_logits=True)
+    assert calls[2] == calls[3]
+
+
+def test_our_forward_is_the_one_that_liger_replaces():
+    """Else `enable_liger_kernel` would be refused: liger's fused loss sits in Qwen2.5-VL's forward."""
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    from adcopilot.model import AdCopilotForConditionalGeneration
+
+    assert AdCopilotForConditionalGeneration.forward is Qwen2_5_VLForConditionalGeneration.forward
