@@ -185,7 +185,7 @@ def _open(source: Any, name: str | None) -> tuple[Image.Image, str]:
         return Image.open(source), name
     except UnidentifiedImageError:
         raise UserError(
-            f"{name}: not an image in a format that Pillow reads; expected PNG, JPEG, BMP, TIFF or WebP"
+            f"{name}: damaged at its start, or not an image; expected PNG, JPEG, BMP, TIFF or WebP"
         ) from None
     except Image.DecompressionBombError:
         raise UserError(f"{name}: more than {MAX_PIXELS:,} pixels; crop or shrink the image first") from None

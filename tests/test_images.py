@@ -199,7 +199,7 @@ def test_missing_empty_folder_text_and_null(tmp_path):
     cases = {
         tmp_path / "none.png": "no such image file",
         tmp_path / "empty.png": "0 bytes",
-        tmp_path / "text.png": "not an image in a format",
+        tmp_path / "text.png": "damaged at its start, or not an image",
         tmp_path: "is a folder",
         "a\0b.png": "cannot be read",
     }
