@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -26,8 +27,22 @@ FRAME = (205, 210, 216)
 BOX_COLOURS = ((230, 30, 60), (0, 114, 178), (230, 120, 0), (0, 158, 115), (204, 60, 167), (140, 90, 20))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+#: Fonts for what Pillow's own font (Latin letters) cannot write, by the names systems have them under.
+OTHER_FONTS = ("NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc", "msyh.ttc", "PingFang.ttc", "DejaVuSans.ttf", "arial.ttf")
+
+
+@cache
+def _font(size: int, *, latin: bool = True) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    for name in () if latin else OTHER_FONTS:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:  # not on this machine
+            continue
     return ImageFont.load_default(size=size)
+
+
+def _is_latin(*texts: str) -> bool:
+    return all(ord(letter) < 0x250 or letter == "…" for text in texts for letter in text)
 
 
 def panel_scale(size: tuple[int, int]) -> float:
@@ -58,8 +73,8 @@ def draw_boxes(image: Image.Image, boxes: Sequence[dict]) -> Image.Image:
     scale = panel.width / image.width, panel.height / image.height
     draw = ImageDraw.Draw(panel)
     line = max(2, round(max(panel.size) / 220))
-    font = _font(max(13, round(max(panel.size) / 34)))
     labels = list(dict.fromkeys(box["label"] for box in boxes))
+    font = _font(min(max(13, round((panel.width * panel.height) ** 0.5 / 34)), 30), latin=_is_latin(*labels))
     taken: list[tuple[float, float, float, float]] = []
     outlines = []
     for box in boxes:
@@ -82,7 +97,7 @@ def draw_boxes(image: Image.Image, boxes: Sequence[dict]) -> Image.Image:
 
 
 def _label_place(extent, box, size, taken) -> tuple[float, float, float, float]:
-    """Above the box, else below, else inside at its top; within the picture, and if it can be not over another label."""
+    """Above the box, else below, else inside at its top: within the picture, and not over another label if it can."""
     width, height = extent[2] + 8, extent[3] + 5
     x = min(max(box[0], 0), max(size[0] - width, 0))
     tried = [box[1] - height - 1, box[3] + 2, box[1] + 1]
@@ -125,7 +140,7 @@ def draw_result(
     """
     panels = [_panel(template), draw_boxes(query, boxes)]
     height = max(panel.height for panel in panels)
-    title, small = _font(26), _font(16)
+    title, small = _font(26), _font(16, latin=_is_latin(template_name, query_name))
     top, bottom = 56, 40
     canvas = Image.new("RGB", (sum(panel.width for panel in panels) + 3 * MARGIN, top + height + bottom), PAPER)
     draw = ImageDraw.Draw(canvas)
@@ -140,7 +155,7 @@ def draw_result(
     for panel, role, name in zip(panels, ("template", "query"), (template_name, query_name), strict=True):
         canvas.paste(panel, (x, top))
         draw.rectangle((x - 1, top - 1, x + panel.width, top + panel.height), outline=FRAME)
-        caption = _shorten(f"{role}  {name}" if name else role, draw, small, panel.width)
+        caption = _shorten(f"{role}: {name}" if name else role, draw, small, panel.width)
         draw.text((x, top + panel.height + 8), caption, fill=FAINT, font=small)
         x += panel.width + MARGIN
     return canvas

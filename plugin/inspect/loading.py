@@ -147,8 +147,14 @@ def load_model(folder: Path, *, device: str, dtype: str, attention: str):
             f"{folder}: its processor or tokenizer cannot be loaded ({_reason(error)}); export the model again"
         ) from error
     try:
+        config = Model.config_class.from_pretrained(folder, local_files_only=True)
+        # Folders that transformers 4 wrote say only in text_config that lm_head is tied; transformers 5 looks above.
+        raw = _read_json(folder / "config.json")
+        if (raw.get("text_config") or {}).get("tie_word_embeddings") and raw.get("tie_word_embeddings", True):
+            config.tie_word_embeddings = True
         model, info = Model.from_pretrained(
             folder,
+            config=config,
             dtype=getattr(torch, dtype),
             attn_implementation=attention,
             use_safetensors=True,

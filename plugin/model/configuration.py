@@ -41,6 +41,11 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
         comparison_token_id: int = 151665,
         **kwargs,
     ):
+        # transformers 4 leaves a top-level `tie_word_embeddings: true` out of config.json (its default) and ties by
+        # text_config's; transformers 5 reads the top level alone and would make up a new, random lm_head.
+        text = kwargs.get("text_config")
+        if isinstance(text, dict) and text.get("tie_word_embeddings"):
+            kwargs.setdefault("tie_word_embeddings", True)
         super().__init__(**kwargs)
         vision = self.vision_config
         self.num_comparison_tokens = num_comparison_tokens
