@@ -92,7 +92,14 @@ class EdgeMap:
 
 
 def clean_window(
-    rng: random.Random, boxes: Sequence[Box], *, image: tuple[int, int], crop: int, margin: int, edges: EdgeMap, like: Box
+    rng: random.Random,
+    boxes: Sequence[Box],
+    *,
+    image: tuple[int, int],
+    crop: int,
+    margin: int,
+    edges: EdgeMap,
+    like: Box,
 ) -> Box | None:
     """A window that keeps `margin` pixels from every box; among random ones, the nearest to `like` in structure.
 
@@ -104,7 +111,10 @@ def clean_window(
         x, y = rng.randint(0, image[0] - crop), rng.randint(0, image[1] - crop)
         window = (x, y, x + crop, y + crop)
         near = (
-            b[0] - margin < window[2] and window[0] < b[2] + margin and b[1] - margin < window[3] and window[1] < b[3] + margin
+            b[0] - margin < window[2]
+            and window[0] < b[2] + margin
+            and b[1] - margin < window[3]
+            and window[1] < b[3] + margin
             for b in boxes
         )
         if any(near):
@@ -115,11 +125,13 @@ def clean_window(
     return best
 
 
-def repair(query: np.ndarray, template: np.ndarray, boxes: Sequence[Box], *, reach: int = 5, ring: int = 6) -> np.ndarray:
+def repair(
+    query: np.ndarray, template: np.ndarray, boxes: Sequence[Box], *, reach: int = 5, ring: int = 6
+) -> np.ndarray:
     """The query with the template's pixels in each box: a normal picture with the query's own noise elsewhere.
 
-    The two are aligned to a few pixels only, so each patch is taken at the offset (up to `reach`) at which template and
-    query agree best in a ring around the box. Arrays are (height, width[, channels]) of equal shape.
+    The two are aligned to a few pixels only, so each patch is taken at the offset (up to `reach`) at which template
+    and query agree best in a ring around the box. Arrays are (height, width[, channels]) of equal shape.
     """
     height, width = query.shape[:2]
     result = query.copy()
