@@ -243,6 +243,20 @@ def gasket(rng: np.random.Generator) -> Design:
     return Design(category="gasket", background=background, parts=tuple(parts))
 
 
+def mosaic(rng: np.random.Generator) -> Design:
+    """A panel of coloured tiles: its defects are the largest, so comparison is learned here first."""
+    background = pick_colour(rng)
+    columns, rows = int(rng.integers(2, 5)), int(rng.integers(2, 5))
+    parts = []
+    for row in range(rows):
+        for column in range(columns):
+            cx, cy = (2 * column + 1) / columns - 1, (2 * row + 1) / rows - 1
+            parts.append(
+                Part(name="tile", points=box(cx, cy, 2 / columns, 2 / rows), colour=pick_colour(rng), loose=True)
+            )
+    return Design(category="mosaic", background=background, parts=tuple(parts))
+
+
 def gear(rng: np.random.Generator) -> Design:
     background = pick_colour(rng)
     metal = pick_colour(rng, background)
@@ -326,6 +340,7 @@ TRAINED: dict[str, Callable[[np.random.Generator], Design]] = {
     "keypad": keypad,
     "bracket": bracket,
     "gasket": gasket,
+    "mosaic": mosaic,
 }
 HELD_OUT: dict[str, Callable[[np.random.Generator], Design]] = {
     "gear": gear,

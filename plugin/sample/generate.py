@@ -39,6 +39,7 @@ class Split:
         inspect_only: every record asks the one question of `adcopilot inspect`, as test data do.
         single: single-image scenes for the stand-in pretraining, lesson after lesson.
         tasks: how often each task about a pair is drawn.
+        favour: category -> weight of categories drawn more often than others (1).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Split:
     inspect_only: bool = False
     single: bool = False
     tasks: dict[str, float] = field(default_factory=lambda: dict(TASKS))
+    favour: dict[str, float] = field(default_factory=lambda: {"assembly": 3.0})
 
 
 def standard_splits(count: int, *, test_count: int) -> list[Split]:
@@ -55,8 +57,8 @@ def standard_splits(count: int, *, test_count: int) -> list[Split]:
     first = count // 5
     second = (count - first) // 2
     return [
-        Split(name="stage0", count=first, number=10, tasks=SHORT_TASKS),
-        Split(name="stage1", count=second, number=11, tasks=MIDDLE_TASKS),
+        Split(name="stage0", count=first, number=10, tasks=SHORT_TASKS, favour={"mosaic": 12.0, "assembly": 4.0}),
+        Split(name="stage1", count=second, number=11, tasks=MIDDLE_TASKS, favour={"mosaic": 3.0, "assembly": 4.0}),
         Split(name="stage2", count=count - first - second, number=12),
         Split(name="test_trained", count=test_count, number=20, inspect_only=True),
         Split(name="test_held_out", count=test_count, number=21, inspect_only=True, held_out=True),
@@ -151,11 +153,11 @@ def _prefixed(record: dict, prefix: str) -> dict:
 def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -> dict:
     rng = stream(seed, split.number, index)
     names = list(HELD_OUT if split.held_out else TRAINED)
-    # Half of the pairs are normal. In training `assembly`, the most varied category, has a share of its own.
+    # Half of the pairs are normal.
     if split.inspect_only:
         category, anomalous = names[(index // 2) % len(names)], index % 2 == 1
     else:
-        weights = np.array([3.0 if name == "assembly" else 1.0 for name in names])
+        weights = np.array([split.favour.get(name, 1.0) for name in names])
         category = names[int(rng.choice(len(names), p=weights / weights.sum()))]
         anomalous = bool(rng.random() < 0.5)
     pair = draw_pair(rng, category=category, size=size, anomalous=anomalous)
