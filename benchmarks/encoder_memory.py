@@ -148,9 +148,8 @@ def report(results: list[dict], command: str) -> str:
     kernels = ", ".join(f"`{name}`" for name in sorted({name for r in results for name in r["attention"]}))
     return f"""# Memory of the comparison encoder at {side} × {side}
 
-One pair of images of {side} × {side} pixels through a comparison encoder of the 7B model's width
-({VISION["hidden_size"]} wide, feed-forward {VISION["intermediate_size"]}, {VISION["num_heads"]} heads, 100 tokens of
-{LANGUAGE_WIDTH}), on a CPU, without gradients, random weights and features. Both images are encoded: the first
+One pair of images of {side} × {side} pixels through a comparison encoder of the 7B model's width (1280 wide,
+feed-forward 3420, 16 heads, 100 tokens of 3584), on a CPU, without gradients, random weights and features. Both images are encoded: the first
 against itself, the second against the first. Weights and features are there before the measurement; "extra" is what
 the process took on top of them at its peak (`VmHWM` after a reset, less `VmRSS` before). The limit that the project
 set itself is {LIMIT_GIB:.0f} GiB.
@@ -164,8 +163,8 @@ these are part of the extra memory.
 
 - command: `{command}`
 - date: {now()}
-- hardware: {as_lines(hardware())}; {results[0]["threads"]} threads; other work ran on the machine at the same time,
-  which changes the seconds and not the memory
+- hardware: {as_lines(hardware())}; {results[0]["threads"]} threads; where
+  `load_average` is not near 0 the machine was shared, which changes the seconds and not the memory
 - versions: {as_lines(versions())}
 """
 

@@ -77,7 +77,7 @@ def llamaboard(tmp_path):
     try:
         url = f"http://127.0.0.1:{port}/"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        give_up = time.monotonic() + 120
+        give_up = time.monotonic() + 240
         while True:
             try:
                 opener.open(url, timeout=5).read()

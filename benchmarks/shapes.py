@@ -1,0 +1,185 @@
+"""Prefill, decoding, training step and peak memory of a model on one pair of images, on any device.
+
+No tokenizer and no image files are needed: the prompt is made of token ids and random patches, laid out as the
+processor does it, so that a model of any size can be measured with random weights.
+"""
+
+import time
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+QWEN_7B_TEXT = {
+    "vocab_size": 152064,
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 128000,
+    "rope_theta": 1e6,
+    "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+}
+QWEN_7B_VISION = {
+    "depth": 32,
+    "hidden_size": 1280,
+    "intermediate_size": 3420,
+    "num_heads": 16,
+    "out_hidden_size": 3584,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "window_size": 112,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+}
+IDS_7B = {
+    "image_token_id": 151655,
+    "video_token_id": 151656,
+    "vision_start_token_id": 151652,
+    "vision_end_token_id": 151653,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A prompt: two images of `side` x `side` pixels, `text` tokens around them, and `new` tokens to generate."""
+
+    side: int
+    text: int = 64
+    new: int = 32
+
+
+def random_7b(name: str, *, device: torch.device, dtype: torch.dtype):
+    """A model of the 7B's shapes with random weights: `Qwen2.5-VL` or `AD-Copilot`."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration
+
+    config_class, model_class = {
+        "Qwen2.5-VL": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
+        "AD-Copilot": (AdCopilotConfig, AdCopilotForConditionalGeneration),
+    }[name]
+    config = config_class(text_config=QWEN_7B_TEXT, vision_config=QWEN_7B_VISION, **IDS_7B)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            return model_class(config).eval()
+    finally:
+        torch.set_default_dtype(default)
+
+
+def prompt(config, shape: Shape, *, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The model's inputs for one pair; with comparison tokens where the configuration has them."""
+    vision = config.vision_config
+    rows = shape.side // vision.patch_size
+    num_tokens = getattr(config, "num_comparison_tokens", 0)
+    image = [config.vision_start_token_id]
+    image += [config.image_token_id] * (rows // vision.spatial_merge_size) ** 2
+    image += [getattr(config, "comparison_token_id", 0)] * num_tokens
+    image += [config.vision_end_token_id]
+    generator = torch.Generator().manual_seed(0)
+    text = torch.randint(0, 256, (shape.text,), generator=generator).tolist()  # ids of single bytes: never special
+    ids = torch.tensor([text[: shape.text // 2] + image * 2 + text[shape.text // 2 :]], device=device)
+    values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "pixel_values": torch.randn(2 * rows * rows, values, generator=generator).to(device, dtype),
+        "image_grid_thw": torch.tensor([[1, rows, rows]] * 2, device=device),
+    }
+
+
+def _clock(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+@torch.no_grad()
+def generate_once(model, inputs: dict[str, torch.Tensor], *, new: int) -> dict[str, float]:
+    """Seconds of the prefill, and of each token decoded after it.
+
+    Raises:
+        SystemExit: generation ended early, so the time for a token would be wrong.
+    """
+    device = model.device
+    start = _clock(device)
+    model(**inputs, use_cache=True, logits_to_keep=1)
+    middle = _clock(device)
+    output = model.generate(**inputs, do_sample=False, min_new_tokens=new, max_new_tokens=new, pad_token_id=0)
+    end = _clock(device)
+    if output.shape[1] != inputs["input_ids"].shape[1] + new:
+        raise SystemExit(f"error: {output.shape[1] - inputs['input_ids'].shape[1]} tokens were generated, not {new}")
+    prefill = middle - start
+    return {"prefill_seconds": prefill, "decode_seconds": max(end - middle - prefill, 0.0) / (new - 1)}
+
+
+def compare_generation(models: dict, shape: Shape, *, repeats: int) -> list[dict]:
+    """The models in turns; the first round is not counted.
+
+    Returns:
+        For each model: medians of `generate_once`, the length of the prompt, and tokens a second.
+    """
+    inputs = {name: prompt(m.config, shape, device=m.device, dtype=m.dtype) for name, m in models.items()}
+    rounds = {name: [] for name in models}
+    for _ in range(repeats + 1):
+        for name, model in models.items():
+            rounds[name].append(generate_once(model, inputs[name], new=shape.new))
+    results = []
+    for name, measured in rounds.items():
+        medians = {key: median(one[key] for one in measured[1:]) for key in measured[0]}
+        length = inputs[name]["input_ids"].shape[1]
+        results.append(
+            {
+                "model": name,
+                "side": shape.side,
+                "prompt_tokens": length,
+                **medians,
+                "prefill_tokens_per_second": length / medians["prefill_seconds"],
+                "decode_tokens_per_second": 1 / medians["decode_seconds"],
+            }
+        )
+    return results
+
+
+def train_steps(model, shape: Shape, *, repeats: int, rank: int = 64) -> dict[str, float]:
+    """Median seconds of a LoRA step (as stage 1: language model and comparison encoder, checkpointed), batch 1."""
+    from peft import LoraConfig, get_peft_model
+
+    linear = r"q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj|projector"
+    target = rf".*(language_model|comparison_encoder)\..*({linear})"
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    trained = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=target)).train()
+    optimizer = torch.optim.AdamW((p for p in trained.parameters() if p.requires_grad), lr=5e-5)
+    inputs = prompt(model.config, shape, device=model.device, dtype=model.dtype)
+    labels = torch.full_like(inputs["input_ids"], -100)
+    labels[:, -shape.text // 2 :] = inputs["input_ids"][:, -shape.text // 2 :]
+    seconds = []
+    for _ in range(repeats + 1):
+        start = _clock(model.device)
+        trained(**inputs, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(_clock(model.device) - start)
+    return {"train_step_seconds": median(seconds[1:])}
+
+
+def measure_7b(shapes: list[Shape], train_shape: Shape, *, device: torch.device, repeats: int) -> list[dict]:
+    """Both models of the 7B's shapes on a GPU, bfloat16, one after the other, with peak memory."""
+    results = []
+    for name in ("Qwen2.5-VL", "AD-Copilot"):
+        model = random_7b(name, device=device, dtype=torch.bfloat16)
+        for shape in shapes:
+            torch.cuda.reset_peak_memory_stats()
+            row = compare_generation({name: model}, shape, repeats=repeats)[0]
+            results.append({**row, "peak_gib": torch.cuda.max_memory_allocated() / 2**30})
+        torch.cuda.reset_peak_memory_stats()
+        step = train_steps(model, train_shape, repeats=repeats)
+        results.append(
+            {"model": name, "side": train_shape.side, **step, "peak_gib": torch.cuda.max_memory_allocated() / 2**30}
+        )
+        del model
+        torch.cuda.empty_cache()
+    return results
