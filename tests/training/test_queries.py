@@ -1,0 +1,125 @@
+"""What becomes of the learnable comparison queries: they train beside LoRA, and survive save, resume, merge and export."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from .conftest import export, logits_of, steps_of, train
+
+QUERIES = "model.comparison_encoder.comparison_queries.weight"
+STEPS = 4
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    found = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        found |= load_file(file)
+    return found
+
+
+def queries_of_adapter(folder) -> torch.Tensor:
+    return load_file(folder / "adapter_model.safetensors")[f"base_model.model.{QUERIES}"]
+
+
+@pytest.fixture(scope="module")
+def chain(adcopilot_dir, mixed_samples, tmp_path_factory):
+    """Stages 0, 1, 2 and the export, from the tiny YAMLs, four steps each with a checkpoint after the second."""
+    folder = tmp_path_factory.mktemp("chain")
+    common = {
+        **mixed_samples,
+        "per_device_train_batch_size": 2,
+        "max_steps": STEPS,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "learning_rate": 5e-3,
+    }
+    stage0, stage1, stage2 = (str(folder / f"stage{stage}") for stage in range(3))
+    train("tiny", 0, model_name_or_path=str(adcopilot_dir), output_dir=stage0, **common)
+    train("tiny", 1, model_name_or_path=stage0, output_dir=stage1, **common)
+    train("tiny", 2, model_name_or_path=stage0, adapter_name_or_path=stage1, output_dir=stage2, **common)
+    export(
+        model_name_or_path=stage0, adapter_name_or_path=f"{stage1},{stage2}", export_dir=str(folder / "merged")
+    )
+    return folder, common
+
+
+def test_stage0_leaves_every_other_weight_as_it_was(chain, adcopilot_dir):
+    folder, _ = chain
+    before, after = weights(adcopilot_dir), weights(folder / "stage0")
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    # A key's bias adds the same to all scores of a query, so softmax gives it no gradient but rounding noise.
+    expected = {name for name in before if name.startswith("model.comparison_encoder.") and "k_proj.bias" not in name}
+    assert expected <= changed
+    assert all(name.startswith("model.comparison_encoder.") for name in changed)
+
+
+def test_queries_train_in_each_stage(chain, adcopilot_dir):
+    folder, _ = chain
+    values = [
+        weights(adcopilot_dir)[QUERIES],
+        weights(folder / "stage0")[QUERIES],
+        queries_of_adapter(folder / "stage1"),
+        queries_of_adapter(folder / "stage2"),
+    ]
+    for earlier, later in zip(values, values[1:], strict=False):
+        step = (later - earlier).abs()
+        assert 1e-4 < step.max() <= STEPS * 5e-3 * 1.5  # where the stage before ended, plus its own steps
+
+
+def test_adapter_holds_lora_and_queries_alone(chain):
+    folder, _ = chain
+    for stage in ("stage1", "stage2", "stage1/checkpoint-2"):
+        with safe_open(folder / stage / "adapter_model.safetensors", "pt") as file:
+            others = [name for name in file.keys() if ".lora_A." not in name and ".lora_B." not in name]
+        assert others == [f"base_model.model.{QUERIES}"]
+        config = json.loads((folder / stage / "adapter_config.json").read_text("utf-8"))
+        assert config["modules_to_save"] == ["comparison_queries"]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_resumed_run_equals_the_uninterrupted_one(stage, chain, adcopilot_dir, tmp_path):
+    """As after a kill: the output folder holds checkpoint-2 and the same command is given again."""
+    folder, common = chain
+    output = tmp_path / "run"
+    shutil.copytree(folder / f"stage{stage}/checkpoint-2", output / "checkpoint-2")
+    changes = {**common, "model_name_or_path": str(folder / "stage0"), "output_dir": str(output)}
+    if stage == 0:
+        changes["model_name_or_path"] = str(adcopilot_dir)
+    if stage == 2:
+        changes["adapter_name_or_path"] = str(folder / "stage1")
+    steps = train("tiny", stage, **changes)
+    uninterrupted = steps_of(folder / f"stage{stage}")
+    assert [step["step"] for step in steps] == list(range(1, STEPS + 1))
+    assert [step["loss"] for step in steps] == [step["loss"] for step in uninterrupted]
+    before, after = weights(folder / f"stage{stage}"), weights(output)
+    assert before.keys() == after.keys()
+    for name, expected in before.items():
+        torch.testing.assert_close(after[name], expected, atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_export_holds_the_queries_of_the_last_adapter(chain):
+    folder, _ = chain
+    assert torch.equal(weights(folder / "merged")[QUERIES], queries_of_adapter(folder / "stage2"))
+
+
+def test_exported_logits_equal_those_of_the_adapters(chain, mixed_samples):
+    from peft import PeftModel
+
+    from adcopilot.model import AdCopilotForConditionalGeneration
+
+    folder, _ = chain
+    merged = AdCopilotForConditionalGeneration.from_pretrained(folder / "merged")
+    model = AdCopilotForConditionalGeneration.from_pretrained(folder / "stage0")
+    base = logits_of(model, folder / "stage0", mixed_samples)
+    model = PeftModel.from_pretrained(model, folder / "stage1").merge_and_unload()
+    model = PeftModel.from_pretrained(model, folder / "stage2")
+    expected = logits_of(model, folder / "stage0", mixed_samples)
+    found = logits_of(merged, folder / "merged", mixed_samples)
+    for left, right, untrained in zip(found, expected, base, strict=True):
+        torch.testing.assert_close(left, right, atol=1e-4, rtol=1e-3)  # merging rounds
+        assert (right - untrained).abs().max() > 1e-2
