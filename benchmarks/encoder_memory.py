@@ -149,10 +149,10 @@ def report(results: list[dict], command: str) -> str:
     return f"""# Memory of the comparison encoder at {side} × {side}
 
 One pair of images of {side} × {side} pixels through a comparison encoder of the 7B model's width (1280 wide,
-feed-forward 3420, 16 heads, 100 tokens of 3584), on a CPU, without gradients, random weights and features. Both images are encoded: the first
-against itself, the second against the first. Weights and features are there before the measurement; "extra" is what
-the process took on top of them at its peak (`VmHWM` after a reset, less `VmRSS` before). The limit that the project
-set itself is {LIMIT_GIB:.0f} GiB.
+feed-forward 3420, 16 heads, 100 tokens of 3584), on a CPU, without gradients, random weights and features. Both images
+are encoded: the first against itself, the second against the first. Weights and features are there before the
+measurement; "extra" is what the process took on top of them at its peak (`VmHWM` after a reset, less `VmRSS` before).
+The limit that the project set itself is {LIMIT_GIB:.0f} GiB.
 
 {table(results)}
 

@@ -116,9 +116,9 @@ def page(result: dict) -> str:
         runs = len(tiny["training"][0]["runs"])
         how = (
             "Training: stock `llamafactory-cli train examples/train/tiny/stage1.yaml` (LoRA), "
-            f"{tiny['steps']} steps of {tiny['batch']} pairs of 56-pixel images, the same for both, {runs} runs each in "
-            "turns; medians over steps. Tokens do not count padding; AD-Copilot's samples are longer by its comparison "
-            "tokens."
+            f"{tiny['steps']} steps of {tiny['batch']} pairs of 56-pixel images, the same for both, {runs} runs each "
+            "in turns; medians over steps. Tokens do not count padding; AD-Copilot's samples are longer by its "
+            "comparison tokens."
         )
         parts += [
             f"Tiny models, random weights, on a CPU: {sizes}.",
