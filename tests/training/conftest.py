@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def read_yaml(size: str, stage: int) -> dict:
 
 
 def write_samples(folder: Path, images_of_samples: tuple[int, ...]) -> dict:
-    """A data set in which sample i has images_of_samples[i] images of random pixels; returns what names it in a YAML."""
+    """A data set in which sample i has images_of_samples[i] images of random pixels; returns a YAML's keys for it."""
     folder.mkdir(parents=True)
     pixels = np.random.default_rng(7)
     lines = []
@@ -78,21 +79,23 @@ def export(**args) -> None:
     export_model({**yaml.safe_load((EXAMPLES / "export/tiny.yaml").read_text("utf-8")), **args})
 
 
-def command_line(*words, processes: int | None = None, **changes) -> subprocess.CompletedProcess:
-    """`llamafactory-cli …` as a user calls it; with `processes`, under torchrun."""
+def command_line(*words, processes: int | None = None, env: dict | None = None, **changes):
+    """`llamafactory-cli …` as a user calls it; with `processes`, under torchrun. Returns subprocess's result."""
     binaries = Path(sys.executable).parent
-    env = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1", **(env or {})}
     if processes:
         env |= {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(processes), "DS_ACCELERATOR": "cpu"}
     options = [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in changes.items()]
-    return subprocess.run(
-        [shutil.which("llamafactory-cli", path=env["PATH"]), *map(str, words), *options],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        cwd=EXAMPLES.parent,
-    )
+    command = [shutil.which("llamafactory-cli", path=env["PATH"]), *map(str, words), *options]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    # A session of its own, so that a run which hangs can be ended as a whole; torchrun passes SIGTERM on to its ranks.
+    with subprocess.Popen(command, env=env, cwd=EXAMPLES.parent, start_new_session=True, **pipes) as process:
+        try:
+            output, _ = process.communicate(timeout=900)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output)
 
 
 def steps_of(output_dir) -> list[dict]:

@@ -1,5 +1,6 @@
-"""What becomes of the learnable comparison queries: they train beside LoRA, and survive save, resume, merge and export."""
+"""What becomes of the comparison queries: they train beside LoRA and survive save, resume, merge and export."""
 
+import itertools
 import json
 import shutil
 
@@ -41,9 +42,7 @@ def chain(adcopilot_dir, mixed_samples, tmp_path_factory):
     train("tiny", 0, model_name_or_path=str(adcopilot_dir), output_dir=stage0, **common)
     train("tiny", 1, model_name_or_path=stage0, output_dir=stage1, **common)
     train("tiny", 2, model_name_or_path=stage0, adapter_name_or_path=stage1, output_dir=stage2, **common)
-    export(
-        model_name_or_path=stage0, adapter_name_or_path=f"{stage1},{stage2}", export_dir=str(folder / "merged")
-    )
+    export(model_name_or_path=stage0, adapter_name_or_path=f"{stage1},{stage2}", export_dir=str(folder / "merged"))
     return folder, common
 
 
@@ -66,7 +65,7 @@ def test_queries_train_in_each_stage(chain, adcopilot_dir):
         queries_of_adapter(folder / "stage1"),
         queries_of_adapter(folder / "stage2"),
     ]
-    for earlier, later in zip(values, values[1:], strict=False):
+    for earlier, later in itertools.pairwise(values):
         step = (later - earlier).abs()
         assert 1e-4 < step.max() <= STEPS * 5e-3 * 1.5  # where the stage before ended, plus its own steps
 
