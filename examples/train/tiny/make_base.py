@@ -6,6 +6,7 @@ Writes `saves/tiny_base/`, then copies the trained base to `plugin/model/tiny_ba
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -49,6 +50,9 @@ def main() -> None:
         source = WORK / "trained" / name
         if source.exists():
             shutil.copyfile(source, PACKAGED / name)
+    config = json.loads((PACKAGED / "config.json").read_text())
+    config["text_config"]["use_cache"] = True  # LlamaFactory switches the key-value cache off for training
+    (PACKAGED / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 if __name__ == "__main__":
