@@ -1,8 +1,10 @@
 """Samples that cannot be trained on are named before anything is tokenised, all of them in one message.
 
 Every sample is encoded by LlamaFactory's own code, with images known by their files' headers only, so what is found
-here is exactly what training would have stumbled over. Only supervised fine-tuning with template `adcopilot` is looked
-at; a streamed data set, which cannot be looked at beforehand, is guarded sample by sample while it is tokenised.
+here is exactly what training would have stumbled over. An image's pads are counted, not tokenised, unless the sample
+is too long: two images of 2800 × 2800 are 20,000 pads, hundreds of times the work of the text around them. Only
+supervised fine-tuning with template `adcopilot` is looked at; a streamed data set, which cannot be looked at
+beforehand, is guarded sample by sample while it is tokenised.
 """
 
 import copy
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..boxes import image_tokens
 from ..errors import UserError
 from ..images import image_size
 from ..records import check_box, record_boxes
@@ -75,22 +78,22 @@ def check_dataset_names(data_args) -> None:
 
 
 def check_packing(data_args) -> None:
-    """Refuse packing that would mix conversations, and a `cutoff_len` that LlamaFactory 0.9.5 cannot pack images into.
+    """Refuse packing that would mix conversations, and lengths that LlamaFactory 0.9.5 cannot pack images into.
 
     Plain `packing` makes one conversation of all in a row: an image would be compared with another conversation's.
-    `neat_packing` packs into rows of `cutoff_len + 1` tokens, pads them to a multiple of 8, and then misses positions
-    for the pads (any Qwen-VL model: "Merged position_ids shape mismatch").
+    `neat_packing` keeps them apart, but when a row is padded to a multiple of 8, LlamaFactory misses positions for the
+    pads (any Qwen-VL model: "Merged position_ids shape mismatch").
 
     Raises:
         UserError: naming the setting that works.
     """
-    length = data_args.cutoff_len
     if data_args.packing and not data_args.neat_packing:
         raise UserError("packing: true lets conversations see each other's images; set neat_packing: true instead")
-    if data_args.neat_packing and (length + 1) % 8:
+    row = data_args.cutoff_len + 1  # LlamaFactory took one off when it read the settings, and adds it again
+    if data_args.neat_packing and row % 8:
         raise UserError(
-            f"neat_packing with cutoff_len {length}: LlamaFactory packs images only into rows whose cutoff_len is one "
-            f"less than a multiple of 8; set cutoff_len to {(length + 1) // 8 * 8 + 7}"
+            f"neat_packing with cutoff_len {row}: LlamaFactory packs images only into rows of a multiple of 8 tokens; "
+            f"set cutoff_len to {row // 8 * 8 + 8}"
         )
 
 
@@ -110,6 +113,11 @@ class SampleCheck:
         self.uncut = copy.copy(self.encoder)
         self.uncut.data_args = copy.copy(encoder.data_args)
         self.uncut.data_args.cutoff_len = sys.maxsize
+        # Uncut, and with one pad for each image.
+        self.short = copy.copy(self.uncut)
+        self.short.template = copy.copy(self.uncut.template)
+        self.short.template.mm_plugin = copy.copy(self.uncut.template.mm_plugin)
+        self.short.template.mm_plugin.expand_mm_tokens = False
 
     def length(self, sample: dict[str, Any]) -> int:
         """Tokens of a sample, uncut.
@@ -124,10 +132,25 @@ class SampleCheck:
         for index, box in record_boxes({"messages": messages}, name=name):
             if 0 <= index < len(sizes):  # otherwise encoding says what is wrong
                 check_box(box, name=name, size=sizes[index], image=_image_name(images[index]))
-        length = len(_encode(self.uncut, sample)[0])
+        if sample["_videos"]:
+            length = len(_encode(self.uncut, sample)[0])
+        else:
+            pads = [_named(self._pads, size, name=name) for size in sizes]
+            length = len(_encode(self.short, sample)[0]) - len(pads) + sum(pads)
+            if sum(pads) > self.cutoff_len:
+                raise _cut_images(sample, self.encoder)
         if length > self.cutoff_len:
             _encode(self.encoder, sample)
         return length
+
+    def _pads(self, size: tuple[int, int]) -> int:
+        """Image and comparison pads of an image of this (width, height)."""
+        from .mm_plugin import size_for_model
+
+        processor, units = self.encoder.processor, self.encoder.processor.image_processor
+        size = size_for_model(size, processor)
+        own = image_tokens(size, patch_size=units.patch_size, merge_size=units.merge_size)
+        return own + processor.num_comparison_tokens
 
     def __call__(self, samples: dict[str, list[Any]], rows: list[int]) -> dict[str, list[Any]]:
         """For `datasets.map` with batches and indices: (row, length, problem) of each sample, problem "" if none."""
@@ -208,6 +231,14 @@ def _named(function, *args, name: str):
         raise UserError(f"{name}: {error}") from error
 
 
+def _cut_images(sample: dict[str, Any], encoder) -> UserError:
+    return UserError(
+        f"{sample_name(sample)}: does not fit cutoff_len {encoder.data_args.cutoff_len}: tokens of its "
+        f"{len(sample['_images'])} images would be cut; raise cutoff_len or lower image_max_pixels "
+        f"({encoder.processor.image_max_pixels})"
+    )
+
+
 def _encode(encoder, sample: dict[str, Any]) -> tuple[list[int], list[int]]:
     return encoder._encode_data_example(
         prompt=sample["_prompt"],
@@ -252,18 +283,13 @@ def _refuse_cut_images(encode):
     # Cut images would be a shape error four layers down, in the middle of training.
     def wrapped(self, prompt, response, system, tools, images, videos, audios):
         encoded = encode(self, prompt, response, system, tools, images, videos, audios)
-        if images and is_ours(self.template):
+        if images and is_ours(self.template) and self.template.mm_plugin.expand_mm_tokens:
             # An image's comparison tokens come after its own, and text is cut at its end: whoever has all of the
             # former has all of the latter.
             expected = len(images) * self.processor.num_comparison_tokens
             found = encoded[0].count(self.processor.comparison_token_id)
             if found != expected:
-                sample = {"_images": images, "_prompt": prompt}
-                raise UserError(
-                    f"{sample_name(sample)}: does not fit cutoff_len {self.data_args.cutoff_len}: tokens of its "
-                    f"{len(images)} images would be cut; raise cutoff_len or lower image_max_pixels "
-                    f"({self.processor.image_max_pixels})"
-                )
+                raise _cut_images({"_images": images, "_prompt": prompt}, self)
         return encoded
 
     return wrapped

@@ -116,7 +116,7 @@ def test_every_bad_sample_is_named(llamafactory, dataset_dir, adcopilot_dir, ima
         [
             "missing.png: no such image file",
             "empty.png: the image file is empty (0 bytes)",
-            "text.png: not an image",
+            "text.png: damaged at its start, or not an image",
             "tiny.png: 1×1 pixels is too small",
             "1 images but 2 <image>",
             "box [1, 2, 4000, 30] is outside " + b + " (84×56 pixels)",
@@ -177,6 +177,15 @@ def test_check_and_training_agree(lf, image_files, cutoff_len, mask_history):
         assert ids.count(image_pad) == 2 * 6  # 84×56 pixels are 3×2 tokens
 
 
+def test_counted_length_is_the_tokenised_one(lf, samples):
+    """The check counts an image's pads instead of tokenising them."""
+    from adcopilot.llamafactory.data_checks import SampleCheck
+
+    check = SampleCheck(encoder=lf.encoder())
+    lengths = [len(ids) for ids in encode(lf.encoder(), *samples)["input_ids"]]
+    assert [check.length(one) for one in samples] == lengths
+
+
 def test_a_truncated_image_is_found_while_tokenising(lf, image_files, tmp_path):
     """Its header is fine, so the check passes it; decoding it stops the run before it trains."""
     damaged = tmp_path / "damaged.png"
@@ -227,7 +236,7 @@ def test_training_runs_the_check(llamafactory, dataset_dir, lf, image_files):
         ({"model_name_or_path": "/nowhere"}, "model_name_or_path /nowhere: no tokenizer could be loaded"),
         ({"no_such_setting": 1}, "no_such_setting"),
         ({"packing": True}, "packing: true lets conversations see each other's images; set neat_packing: true"),
-        ({"neat_packing": True}, "neat_packing with cutoff_len 512: .*; set cutoff_len to 519"),
+        ({"neat_packing": True, "cutoff_len": 513}, "neat_packing with cutoff_len 513: .*; set cutoff_len to 520"),
     ],
 )
 def test_wrong_settings(llamafactory, dataset_dir, adcopilot_dir, changes, expected):
