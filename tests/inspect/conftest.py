@@ -1,0 +1,59 @@
+"""Small images of parts, and an inspector whose model says something."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+NEW_TOKENS = 12
+
+
+def part(seed: int = 0, *, size=(84, 56), defect: bool = False) -> Image.Image:
+    """A noisy plate with a disc; `defect` adds a scratch."""
+    noise = np.random.default_rng(seed).integers(0, 60, (size[1], size[0], 3), dtype=np.uint8)
+    image = Image.fromarray(noise + 120)
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((10, 10, size[0] // 2, size[1] - 10), fill=(40, 60 + 30 * (seed % 5), 160))
+    if defect:
+        draw.line((15, 15, size[0] - 20, size[1] - 15), fill="black", width=2)
+    return image
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three templates and six queries (one in a subfolder), of sizes that need padding in one batch."""
+    sizes = [(84, 56), (120, 90), (56, 56)]
+    for index, size in enumerate(sizes):
+        (tmp_path / "good").mkdir(exist_ok=True)
+        part(index, size=size).save(tmp_path / "good" / f"{index}.png")
+    for index in range(6):
+        folder = tmp_path / "test" / ("deep" if index == 5 else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        part(index, size=sizes[index % 3], defect=index % 2 == 1).save(folder / f"{index}.png")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def speaking_dir(adcopilot_dir, tmp_path_factory):
+    """The small checkpoint with weights large enough that other images mean other answers."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("speaking") / "model"
+    shutil.copytree(adcopilot_dir, folder)
+    generator = torch.Generator().manual_seed(3)
+    for file in sorted(folder.glob("*.safetensors")):
+        weights = load_file(file)
+        for name, weight in sorted(weights.items()):
+            if weight.dim() > 1 and "embed" not in name:
+                weight.normal_(std=0.15, generator=generator)
+        save_file(weights, file, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def inspector(speaking_dir):
+    from adcopilot.inspect import Inspector
+
+    return Inspector(model=speaking_dir, device="cpu", max_new_tokens=NEW_TOKENS)
