@@ -1,6 +1,7 @@
 """Stock LlamaBoard in a real browser: AD-Copilot is offered, its command is previewed, a tiny run trains and ends."""
 
 import json
+import math
 import os
 
 import pytest
@@ -64,6 +65,8 @@ def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
     page.wait("the end of training", lambda: any(w in page.text() for w in ("Finished.", "Failed.")), seconds=300)
     assert "Failed." not in page.text(), page.text()
     if picture := os.environ.get("ADCOPILOT_SCREENSHOT"):
+        chromium.set_window_size(1250, 1900)
+        chromium.execute_script("window.scrollTo(0, 0)")
         chromium.save_screenshot(picture)
 
     output = llamaboard.folder / "saves" / "AD-Copilot" / "lora" / "first"
@@ -78,4 +81,4 @@ def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
     log = [json.loads(line) for line in (output / "trainer_log.jsonl").read_text().splitlines()]
     losses = [entry["loss"] for entry in log if "loss" in entry]
     assert len(losses) == EXTRA["max_steps"]
-    assert all(0 < loss < 20 for loss in losses)
+    assert all(math.isfinite(loss) and loss > 0 for loss in losses), losses  # 0.0 is how NaN is logged
