@@ -64,7 +64,16 @@ print([hasattr(loader.get_dataset, "adcopilot"), imported])
     found = said(code, ADCOPILOT_PLUGIN="0")
     # torch's loading of entry points imports the hook itself, which then does nothing
     assert found == str([False, ["adcopilot.llamafactory", "adcopilot.llamafactory.hook"]])
-    assert said(KNOWS, ADCOPILOT_PLUGIN="off") == "False"
+
+
+@pytest.mark.parametrize(("value", "on"), [("0", False), ("off", False), ("False", False), ("1", True), (None, True)])
+def test_off_switch_values(monkeypatch, value, on):
+    from adcopilot.llamafactory import hook
+
+    monkeypatch.delenv("ADCOPILOT_PLUGIN", raising=False)
+    if value is not None:
+        monkeypatch.setenv("ADCOPILOT_PLUGIN", value)
+    assert hook.is_switched_on() is on
 
 
 def test_registering_by_hand_where_torch_loads_no_entry_points():
@@ -208,4 +217,3 @@ def test_an_untried_llamafactory_is_refused():
     last = result.stderr.rstrip().splitlines()[-1]
     assert last.startswith("error: adcopilot ")
     assert "works with LlamaFactory 0.9.5, found 0.9.6.dev0" in last
-    assert said(code, ADCOPILOT_PLUGIN="0") == "False"
