@@ -1,0 +1,94 @@
+"""Pictures: sizes, and colour exactly where the boxes are."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adcopilot.drawing import (
+    ANOMALOUS,
+    BOX_COLOURS,
+    MARGIN,
+    NORMAL,
+    PANEL_MAX,
+    PANEL_MIN,
+    draw_boxes,
+    draw_result,
+    save_picture,
+)
+from adcopilot.errors import UserError
+
+GREY = (128, 128, 128)
+
+
+def grey(width, height):
+    return Image.new("RGB", (width, height), GREY)
+
+
+@pytest.mark.parametrize(
+    ("size", "panel"), [((56, 28), (448, 224)), ((640, 480), (640, 480)), ((2400, 1200), (1200, 600))]
+)
+def test_box_edges_are_coloured(size, panel):
+    width, height = size
+    box = [width // 4, height // 4, width // 2, height * 3 // 4]
+    drawn = draw_boxes(grey(*size), [{"bbox_2d": box, "label": ""}])
+    assert drawn.size == panel
+    factor = panel[0] / width
+    x1, y1, x2, y2 = (round(value * factor) for value in box)
+    middle = ((x1 + x2) // 2, (y1 + y2) // 2)
+    for point in ((x1, middle[1]), (x2 - 1, middle[1]), (middle[0], y1), (middle[0], y2 - 1)):
+        assert drawn.getpixel(point) == BOX_COLOURS[0], point
+    assert drawn.getpixel(middle) == GREY
+    changed = np.argwhere((np.asarray(drawn) != GREY).any(-1))
+    # the white edge lies one pixel outside
+    assert changed.min(0).tolist() == [y1 - 1, x1 - 1]
+    assert changed.max(0).tolist() == [y2, x2]
+
+
+def test_each_label_has_its_colour_and_its_words():
+    boxes = [
+        {"bbox_2d": [100, 100, 200, 200], "label": "scratch"},
+        {"bbox_2d": [300, 100, 400, 200], "label": "dent"},
+        {"bbox_2d": [100, 300, 200, 400], "label": "scratch"},
+    ]
+    drawn = draw_boxes(grey(500, 500), boxes)
+    assert [drawn.getpixel(point) for point in ((100, 150), (300, 150), (100, 350))] == [
+        BOX_COLOURS[0],
+        BOX_COLOURS[1],
+        BOX_COLOURS[0],
+    ]
+    above = np.asarray(drawn.crop((100, 75, 200, 98)))
+    assert (above == BOX_COLOURS[0]).all(-1).any()
+    assert (above == (255, 255, 255)).all(-1).any()
+
+
+def test_labels_at_the_edges_and_of_any_length_stay_in_the_picture():
+    boxes = [
+        {"bbox_2d": [0, 0, 56, 56], "label": "everything " * 30},
+        {"bbox_2d": [55, 55, 56, 56], "label": "corner"},
+        {"bbox_2d": [0, 0, 1, 1], "label": "划痕"},
+    ]
+    assert draw_boxes(grey(56, 56), boxes).size == (PANEL_MIN, PANEL_MIN)
+
+
+@pytest.mark.parametrize(("anomalous", "colour"), [(True, ANOMALOUS), (False, NORMAL)])
+def test_result_has_both_images_and_the_verdict(anomalous, colour):
+    template = Image.new("RGB", (100, 50), (10, 200, 10))
+    picture = draw_result(template=template, query=grey(3000, 3000), boxes=[], anomalous=anomalous, score=0.25)
+    assert picture.size == (PANEL_MIN + PANEL_MAX + 3 * MARGIN, 56 + PANEL_MAX + 40)
+    assert picture.getpixel((MARGIN + 20, 56 + 100)) == (10, 200, 10)
+    assert picture.getpixel((2 * MARGIN + PANEL_MIN + 500, 56 + 600)) == GREY
+    assert picture.getpixel((MARGIN + 8, 12)) == colour
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_saved_whole_in_a_new_folder(tmp_path, suffix):
+    path = tmp_path / "new" / f"a.{suffix}"
+    save_picture(grey(40, 30), path)
+    with Image.open(path) as image:
+        assert image.size == (40, 30)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_unknown_suffix(tmp_path):
+    with pytest.raises(UserError, match="cannot write"):
+        save_picture(grey(40, 30), tmp_path / "a.xyz")
