@@ -10,7 +10,8 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.forward, pytest.mark.timeout(900)]
 
-STEPS = 30
+# Pairs of boards; at this number two passes are about three dozen steps.
+SOURCES = 10
 QUERIES = "comparison_queries"
 
 # What a machine without this package does: nothing of it can be imported, and the entry points that torch would load
@@ -66,7 +67,7 @@ def chain(tmp_path_factory, deeppcb_root, project_root):
     """The folder with `data`, `base`, `stage0`, `stage1`, `stage2` and `merged`."""
     folder = tmp_path_factory.mktemp("chain")
     data = folder / "data"
-    cut = ["--crop", 112, "--size", 56, "--limit", 12]
+    cut = ["--crop", 112, "--size", 56, "--limit", SOURCES]
     call("adcopilot", "data", "convert", "deeppcb", "--root", deeppcb_root, "--output", data, *cut)
     call("adcopilot", "init", "--preset", "tiny", "--output", folder / "base")
     sources = {
@@ -77,7 +78,7 @@ def chain(tmp_path_factory, deeppcb_root, project_root):
     environment = {"HF_DATASETS_CACHE": str(folder / "cache")}
     for stage, model in sources.items():
         overrides = [*model, f"output_dir={folder / f'stage{stage}'}", f"dataset_dir={data}", f"media_dir={data}"]
-        overrides += [f"dataset=deeppcb_stage{stage}", f"max_steps={STEPS}", "per_device_train_batch_size=8"]
+        overrides += [f"dataset=deeppcb_stage{stage}", "num_train_epochs=2", "per_device_train_batch_size=8"]
         overrides += ["logging_steps=1", "preprocessing_num_workers=null"]
         call(
             "llamafactory-cli",
@@ -108,10 +109,12 @@ def first_test_pair(data):
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_loss_falls(chain, stage):
     lines = [json.loads(line) for line in (chain / f"stage{stage}" / "trainer_log.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines if "loss" in line]
-    assert len(losses) == STEPS
-    third = STEPS // 3
-    assert sum(losses[-third:]) < sum(losses[:third]), losses
+    lines = [line for line in lines if "loss" in line]
+    # The two passes see the same samples, so their means compare like with like; batches differ more than training helps.
+    first = [line["loss"] for line in lines if line["epoch"] <= 1]
+    second = [line["loss"] for line in lines if line["epoch"] > 1]
+    assert len(first) == len(second) >= 12
+    assert sum(second) < sum(first), (first, second)
 
 
 def test_stage_0_changed_the_comparison_encoder_and_nothing_else(chain):
