@@ -1,4 +1,4 @@
-"""Literal vision tokens in a text that somebody typed: words, never images."""
+"""Literal vision tokens in a text, in a data file or typed by a user: words, never images."""
 
 import re
 

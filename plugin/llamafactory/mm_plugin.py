@@ -1,6 +1,5 @@
 """LlamaFactory's multimodal plugin for AD-Copilot: Qwen2-VL's with comparison pads, upright images, mapped boxes."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +11,7 @@ from .. import __version__
 from ..boxes import map_text_boxes, model_image_size, text_boxes
 from ..errors import UserError
 from ..images import image_size, open_image
-
-# The tokens that stand for image content. Whoever writes one in a text means the word, not an image.
-_VISION_TOKENS = re.compile(r"<\|(?=(?:vision_start|vision_end|vision_pad|image_pad|video_pad|compare_pad)\|>)")
-_ZERO_WIDTH_SPACE = "\u200b"
-
-
-def escape_vision_tokens(text: str) -> str:
-    """Put a zero-width space into literal vision tokens: they read the same and the tokenizer sees plain text."""
-    return _VISION_TOKENS.sub("<|" + _ZERO_WIDTH_SPACE, text)
+from ..vision_tokens import escape_vision_tokens
 
 
 def size_for_model(size: tuple[int, int], processor) -> tuple[int, int]:
