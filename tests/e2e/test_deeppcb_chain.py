@@ -93,11 +93,11 @@ def chain(tmp_path_factory, deeppcb_root, project_root):
     return folder
 
 
-def weights(folder, name="model.safetensors"):
-    """All tensors of a folder."""
+def weights(folder, name="model*.safetensors"):
+    """All tensors of a folder's shards."""
     from safetensors.torch import load_file
 
-    return load_file(folder / name)
+    return {key: value for path in sorted(folder.glob(name)) for key, value in load_file(path).items()}
 
 
 def first_test_pair(data):
