@@ -32,7 +32,7 @@ base = [
     "safetensors>=0.4.3",
     "huggingface_hub",
     "numpy",
-    "pillow>=10.0",
+    "pillow>=10.1",
     "tqdm",
 ]
 
