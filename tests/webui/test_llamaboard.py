@@ -11,7 +11,7 @@ pytest.importorskip("llamafactory", reason="needs LlamaFactory: pip install adco
 pytest.importorskip("gradio", reason="needs gradio, which LlamaFactory installs")
 pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
 # LlamaBoard is made for GPUs: on a CPU its bf16 needs `use_cpu`, and it starts 16 processes to prepare 6 pairs.
 EXTRA = {
