@@ -223,12 +223,9 @@ def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: 
 
 
 def draw_example(output: Path, data: Path) -> Path:
-    """Draws one found defect of a new category with `adcopilot inspect`."""
+    """Draws the first defective pair of the new categories with `adcopilot inspect`, whatever the answer is."""
     records = read_split(data, "test_held_out")
-    lines = (output / "with_encoder" / "test_held_out.answers.jsonl").read_text().splitlines()
-    answers = [json.loads(line) for line in lines]
-    found = [r for r, a in zip(records, answers, strict=True) if r["anomalous"] and a["boxes"]]
-    template, query = (found or records)[0]["images"]
+    template, query = next(record["images"] for record in records if record["anomalous"])
     picture = output / "example.png"
     command = [tool("adcopilot"), "inspect", "--model", str(output / "with_encoder" / "merged")]
     command += ["--template", str(data / template), "--query", str(data / query), "--draw", str(picture), "--json"]
