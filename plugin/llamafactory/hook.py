@@ -84,8 +84,8 @@ def _run_steps_after(loader) -> None:
 def _run_steps(module) -> None:
     from .version import check_version
 
-    check_version()
     _show_user_errors_as_one_line()
+    check_version()
     for step in STEPS[module.__name__]:
         importlib.import_module(f".{step}", __package__).register(module)
 
