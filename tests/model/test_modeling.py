@@ -7,7 +7,8 @@ from .conftest import chat, encode, random_image
 
 pytestmark = pytest.mark.forward
 
-CLOSE = {"rtol": 0, "atol": 2e-5}
+# Sums in another order differ in the last digits of float32; a wrong pair or position shows above 1e-2.
+CLOSE = {"rtol": 0, "atol": 2e-4}
 
 
 def logits_of(model, processor, conversation):
