@@ -50,6 +50,8 @@ def convert(*, base: Path, output: Path, seed: int = 0, **comparison_options) ->
         fields.pop(field, None)
     # the nested copy too: in transformers 4.57 it is the one that `config.architectures` reads
     fields["architectures"] = fields["text_config"]["architectures"] = [AdCopilotForConditionalGeneration.__name__]
+    # transformers 4 writes a tied base's `tie_word_embeddings` into text_config alone, where transformers 5 misses it
+    fields["tie_word_embeddings"] = base_config.text_config.tie_word_embeddings or base_config.tie_word_embeddings
     config = AdCopilotConfig.from_dict({**fields, **comparison_options, "comparison_token_id": comparison_token_id})
     shards = list_shards(base)
     with torch.device("meta"):
