@@ -61,6 +61,19 @@ def model_image_size(
     )
 
 
+def size_for_processor(size: Size, image_processor, *, image_max_pixels: int, image_min_pixels: int) -> Size:
+    """`model_image_size` of an upright image's (width, height), by a Qwen2-VL image processor's own settings."""
+    return model_image_size(
+        *size,
+        image_max_pixels=image_max_pixels,
+        image_min_pixels=image_min_pixels,
+        patch_size=image_processor.patch_size,
+        merge_size=image_processor.merge_size,
+        processor_min_pixels=image_processor.size["shortest_edge"],
+        processor_max_pixels=image_processor.size["longest_edge"],
+    )
+
+
 def _llamafactory_size(width: int, height: int, max_pixels: int | None, min_pixels: int | None) -> Size:
     """What `Qwen2VLPlugin._preprocess_image` of LlamaFactory 0.9.5 makes of an image.
 

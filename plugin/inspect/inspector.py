@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from ..boxes import map_text_boxes, model_image_size, parse_boxes, scale_box
+from ..boxes import map_text_boxes, parse_boxes, scale_box, size_for_processor
 from ..errors import UserError
 from ..images import ImageSource, open_image, resize_for_training
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
@@ -164,15 +164,11 @@ class Inspector:
 
     def model_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) that an upright image of `size` has for the model: the space of the boxes in its answers."""
-        processor = self.processor.image_processor
-        return model_image_size(
-            *size,
+        return size_for_processor(
+            size,
+            self.processor.image_processor,
             image_max_pixels=self.image_max_pixels,
             image_min_pixels=self.image_min_pixels,
-            patch_size=processor.patch_size,
-            merge_size=processor.merge_size,
-            processor_min_pixels=processor.size["shortest_edge"],
-            processor_max_pixels=processor.size["longest_edge"],
         )
 
     def prompt(self) -> str:

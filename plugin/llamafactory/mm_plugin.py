@@ -8,7 +8,7 @@ from llamafactory.data.mm_plugin import Qwen2VLPlugin
 from llamafactory.extras.constants import IMAGE_PLACEHOLDER
 
 from .. import __version__
-from ..boxes import map_text_boxes, model_image_size, text_boxes
+from ..boxes import map_text_boxes, size_for_processor, text_boxes
 from ..errors import UserError
 from ..images import image_size, open_image
 from ..vision_tokens import escape_vision_tokens
@@ -19,15 +19,11 @@ def size_for_model(size: tuple[int, int], processor) -> tuple[int, int]:
 
     `processor` carries LlamaFactory's `image_max_pixels` and `image_min_pixels` next to its own image processor.
     """
-    image_processor = processor.image_processor
-    return model_image_size(
-        *size,
+    return size_for_processor(
+        size,
+        processor.image_processor,
         image_max_pixels=processor.image_max_pixels,
         image_min_pixels=processor.image_min_pixels,
-        patch_size=image_processor.patch_size,
-        merge_size=image_processor.merge_size,
-        processor_min_pixels=image_processor.size["shortest_edge"],
-        processor_max_pixels=image_processor.size["longest_edge"],
     )
 
 
