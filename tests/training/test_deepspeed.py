@@ -6,6 +6,7 @@ their own for it and clear the lock.
 """
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,10 +16,6 @@ from .conftest import ON_A_CPU, command_line, export, logits_of, steps_of, train
 
 QUERIES = "base_model.model.model.comparison_encoder.comparison_queries.weight"
 STEPS = 3
-
-# Found on a CPU and not yet explained: weights load and PEFT copies the queries correctly, but the first loss is off
-# and NaN follows, with and without `additional_target`; stock Qwen2.5-VL gave finite, falling losses.
-ZERO3 = pytest.mark.skip(reason="ZeRO-3 gives wrong losses with the comparison encoder (examples/README.md)")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -56,17 +53,17 @@ def one_process(settings, tmp_path_factory):
     return train("7b", 1, **settings, gradient_accumulation_steps=4, output_dir=str(folder)), folder
 
 
-@pytest.fixture(scope="module", params=["zero2", pytest.param("zero3", marks=ZERO3)])
+@pytest.fixture(scope="module", params=["zero2", "zero3"])
 def two_processes(request, extensions, settings, tmp_path_factory):
     """(output folder) of the same training in two ranks."""
     folder = tmp_path_factory.mktemp(request.param) / "run"
     changes = {**ON_A_CPU, **settings, "gradient_accumulation_steps": 2, "output_dir": folder}
     changes["deepspeed"] = f"examples/deepspeed/{request.param}.json"
+    environment = {"TORCH_EXTENSIONS_DIR": str(extensions)}
     if request.param == "zero3":
         changes["use_cpu"] = False  # with it, zero.Init sees a world of one process
-    result = command_line(
-        "train", "examples/train/7b/stage1.yaml", processes=2, env={"TORCH_EXTENSIONS_DIR": str(extensions)}, **changes
-    )
+        environment["PYTHONPATH"] = str(Path(__file__).parent / "gloo_waits")  # a fault of DeepSpeed's, told there
+    result = command_line("train", "examples/train/7b/stage1.yaml", processes=2, env=environment, **changes)
     assert result.returncode == 0, result.stdout[-4000:]
     return folder
 
