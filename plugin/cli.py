@@ -32,6 +32,13 @@ COMMANDS: Mapping[str, Command] = {
     "inspect": Command("adcopilot.inspect.command", "compare query images with templates: verdict, boxes, pictures"),
     "data sample": Command("adcopilot.sample.command", "write the sample set that this package draws itself"),
     "data convert deeppcb": Command("adcopilot.chat_ad.deeppcb", "turn the public DeepPCB dataset into training data"),
+    "data convert clevr-change": Command("adcopilot.chat_ad.general.clevr_change", "CLEVR-Change: scenes that change"),
+    "data convert magicbrush": Command("adcopilot.chat_ad.general.magicbrush", "MagicBrush: edited photographs"),
+    "data convert spot-the-diff": Command("adcopilot.chat_ad.general.spot_the_diff", "Spot-the-diff: camera frames"),
+    "data convert pixmo-cap": Command("adcopilot.chat_ad.general.pixmo_cap", "PixMo-cap: detailed descriptions"),
+    "data convert m4-instruct": Command("adcopilot.chat_ad.general.m4_instruct", "M4-Instruct: several images"),
+    "data convert llava-mix": Command("adcopilot.chat_ad.general.llava_mix", "LLaVA-1.5's instruction mixture"),
+    "data convert olmo-sft": Command("adcopilot.chat_ad.general.olmo_sft", "OLMo 2's instruction mixture, text only"),
     "preflight": Command("adcopilot.llamafactory.preflight", "name the samples that a training YAML cannot fit"),
 }
 

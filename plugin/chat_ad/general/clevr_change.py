@@ -1,0 +1,201 @@
+"""`adcopilot data convert clevr-change`: pairs of rendered scenes with one change, or only another camera and light.
+
+    ROOT/data/images/CLEVR_default_000000.png            before
+    ROOT/data/sc_images/CLEVR_semantic_000000.png        after, something changed
+    ROOT/data/nsc_images/CLEVR_nonsemantic_000000.png    after, nothing changed but the view
+    ROOT/data/{change_captions,no_change_captions,splits,type_mapping}.json
+    ROOT/data/change_captions_with_bbox.json             optional: {"0": {"bbox_before": [x, y, w, h] or null, …}}
+
+Each scene gives up to two items. Boxes are of the second image; what vanished has none there. Nothing is copied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from ...sample.wording import boxes_list
+from .command import add_common_arguments, existing_file, run_source
+from .json_stream import json_object
+from .media import ImageFolder, checked_size
+from .questions import ASK_BOX, ASK_DIFFERENCE
+from .source import Item, Rejected
+from .texts import checked_record, checked_text, sentence
+
+#: The change's name in type_mapping.json → the label of its box.
+LABELS = {"color": "changed colour", "material": "changed material", "add": "added object", "move": "moved object"}
+
+_IMAGES = {"default": "images", "semantic": "sc_images", "nonsemantic": "nsc_images"}
+
+
+class ClevrChange:
+    """CLEVR-Change as a `source.Source`.
+
+    Args:
+        root: the folder that holds `data`, or `data` itself.
+        media_dir: the YAML's.
+        splits: of `splits.json`.
+        box_share: of the items with a box, how many are asked for it.
+
+    Raises:
+        UserError: files are missing or broken.
+    """
+
+    name = "CLEVR-Change"
+    version = 1
+    licence = "CLEVR-Change (Park, Darrell, Rohrbach 2019): no licence stated; research use, do not redistribute"
+    workers = 1
+
+    def __init__(self, *, root: Path, media_dir: Path, splits: list[str], box_share: float = 0.5) -> None:
+        self.root = root
+        what = "the folder of CLEVR-Change that holds change_captions.json"
+        folder = root / "data" if (root / "data").is_dir() else root
+        captions, unchanged, splits_file, types, boxes = (
+            folder / f"{stem}.json"
+            for stem in (
+                "change_captions",
+                "no_change_captions",
+                "splits",
+                "type_mapping",
+                "change_captions_with_bbox",
+            )
+        )
+        for path in (captions, unchanged, splits_file):
+            existing_file(folder, path.name, what=what)
+        self.files = [path for path in (captions, unchanged, splits_file, types, boxes) if path.is_file()]
+        self.options: dict[str, Any] = {"splits": splits, "box_share": box_share}
+        self.folder = ImageFolder(folder=folder, media_dir=media_dir)
+        self._captions = {"semantic": _by_index(captions), "nonsemantic": _by_index(unchanged)}
+        self._boxes = _by_index(boxes) if boxes.is_file() else {}
+        self._types = {
+            index: kind
+            for kind, members in (json_object(types).items() if types.is_file() else ())
+            for index in (_index(name) for name in members)
+        }
+        found = json_object(splits_file)
+        missing = [split for split in splits if not isinstance(found.get(split), list)]
+        if missing:
+            raise UserError(f"{splits_file}: no list {missing[0]!r}, expected train, val and test; copy it again")
+        self._indices = [(split, index) for split in splits for index in found[split]]
+
+    def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
+        """As `Source.items`; two for each scene of the splits."""
+        ordinal = 0
+        for split, index in self._indices:
+            for kind in self._captions:
+                if chosen is None or ordinal in chosen:
+                    where = f"{self.folder.folder}: scene {index} ({kind}, {split})"
+                    data = {"index": index, "kind": kind, "split": split}
+                    yield Item(ordinal=ordinal, key=f"{kind}/{index}", where=where, data=data)
+                ordinal += 1
+
+    def check(self, item: Item) -> None:
+        """Both images are there, and there is a caption."""
+        names = self._names(item)
+        for caption in self._captions_of(item):
+            checked_text(caption, what="a caption")
+        for name in names:
+            self.folder.path(name)
+
+    def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
+        """The pair with one of its captions."""
+        names = self._names(item)
+        sizes = [checked_size(self.folder.path(name)) for name in names]
+        caption = sentence(rng.choice(self._captions_of(item)))
+        box, label = self._box(item, sizes[1])
+        question = rng.choice(ASK_DIFFERENCE)
+        # Drawn even without a box, so that boxes change nothing else.
+        tail, with_box = rng.choice(ASK_BOX), rng.random() < self.options["box_share"]
+        answer = caption
+        if box and with_box:
+            question, answer = question + tail, f"{caption} {boxes_list([(box, label)])}"
+        return checked_record(
+            images=[self.folder.reference(name) for name in names],
+            turns=[(question, answer)],
+            task="caption",
+            answer=answer,
+            boxes=[box] if box else [],
+            mask="",
+            source=self.name,
+            key=f"{self.name}/{item.key}",
+            category="general",
+        )
+
+    def _captions_of(self, item: Item) -> list[str]:
+        captions = self._captions[item.data["kind"]].get(item.data["index"])
+        if not isinstance(captions, list) or not captions:
+            raise Rejected("no caption", f"scene {item.data['index']}, {item.data['kind']}")
+        return captions
+
+    def _names(self, item: Item) -> list[str]:
+        index = item.data["index"]
+        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+            raise Rejected("broken item", f"splits.json lists {index!r:.40}, expected a scene's number")
+        return [f"{_IMAGES[kind]}/CLEVR_{kind}_{index:06d}.png" for kind in ("default", item.data["kind"])]
+
+    def _box(self, item: Item, size: tuple[int, int]) -> tuple[list[int] | None, str]:
+        if item.data["kind"] != "semantic":
+            return None, ""
+        boxes = self._boxes.get(item.data["index"])
+        found = boxes.get("bbox_after") if isinstance(boxes, dict) else None
+        label = LABELS.get(self._types.get(item.data["index"], ""), "change")
+        if found is None:
+            return None, label
+        numbers = isinstance(found, list) and len(found) == 4 and all(type(value) in (int, float) for value in found)
+        if not numbers:
+            raise Rejected("broken box", f"bbox_after {found!r:.60}, expected [x, y, width, height]")
+        x, y, width, height = found
+        # An object at the edge reaches out of the picture; its box ends with it.
+        box = [max(0, round(x)), max(0, round(y)), min(size[0], round(x + width)), min(size[1], round(y + height))]
+        if box[0] >= box[2] or box[1] >= box[3]:
+            raise Rejected("broken box", f"bbox_after {found} lies outside {size[0]}×{size[1]} pixels")
+        return box, label
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to `parser`."""
+    add_common_arguments(parser, ClevrChange.name, root="the folder that holds CLEVR-Change's data folder")
+    parser.add_argument("--include-test", action="store_true", help="also val and test, which models are compared on")
+    parser.add_argument("--box-share", type=share, default=0.5, help="of the pairs with a box, how many ask for it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert and say what came out.
+
+    Raises:
+        UserError: as `writing.convert`.
+    """
+    splits = ["train", "val", "test"] if args.include_test else ["train"]
+    source = ClevrChange(root=args.root, media_dir=args.media_dir, splits=splits, box_share=args.box_share)
+    return run_source(source, args)
+
+
+def share(text: str) -> float:
+    """An argparse type: 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected 0 to 1")
+    return value
+
+
+def _by_index(path: Path) -> dict[int, Any]:
+    """The values of a file by scene, whether its keys are numbers or file names."""
+    found = {}
+    for name, value in json_object(path).items():
+        found[_index(name, path)] = value
+    return found
+
+
+def _index(name: object, path: Path | str = "type_mapping.json") -> int:
+    digits = re.search(r"(\d+)(?:\.png)?$", name) if isinstance(name, str) else None
+    if not digits:
+        raise UserError(f"{path}: key {name!r:.60}, expected a scene such as CLEVR_default_000000.png or 0")
+    return int(digits[1])

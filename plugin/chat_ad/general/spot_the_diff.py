@@ -1,0 +1,149 @@
+"""`adcopilot data convert spot-the-diff`: two frames of a surveillance camera and what people say has changed.
+
+    ROOT/data/annotations/{train,val,test}.json    [{"img_id": "123", "sentences": ["…", …]}, …]
+    ROOT/resized_images/123.png, 123_2.png         before, after (the authors' download; also ROOT/data/resized_images)
+
+An item is one person's description; several people described some pairs, and Table I's 12.5k counts all of them with
+the test split, which stays out here unless asked for. Someone's "no difference" about a pair in which another person
+names one is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from .command import add_common_arguments, existing_file, existing_folder, run_source
+from .json_stream import json_list
+from .media import ImageFolder, checked_size
+from .questions import ASK_DIFFERENCES
+from .source import Item, Rejected
+from .texts import checked_record, checked_text, sentence
+
+_NOTHING = re.compile(r"\bno\s+(?:\w+\s+)?(?:differences?|changes?)\b", re.IGNORECASE)
+
+
+class SpotTheDiff:
+    """Spot-the-diff as a `source.Source`.
+
+    Args:
+        root: the authors' repository, with the images in it.
+        media_dir: the YAML's.
+        splits: of train, val, test.
+
+    Raises:
+        UserError: files are missing or broken.
+    """
+
+    name = "Spot-the-diff"
+    version = 1
+    licence = "Spot-the-diff (Jhamtani, Berg-Kirkpatrick 2018): no licence stated; research use, do not redistribute"
+    workers = 1
+
+    def __init__(self, *, root: Path, media_dir: Path, splits: list[str]) -> None:
+        self.root = root
+        what = "the repository of Spot-the-diff, with data/annotations and resized_images"
+        first = existing_file(root, *(f"{folder}train.json" for folder in ("data/annotations/", "annotations/", "")),
+            what=what)  # fmt: skip
+        images = existing_folder(root, "resized_images", "data/resized_images", "images", what=what)
+        self.folder = ImageFolder(folder=images, media_dir=media_dir)
+        self.options: dict[str, Any] = {"splits": splits}
+        self.files = [first.with_name(f"{split}.json") for split in splits]
+        test = first.with_name("test.json")
+        # A pair of the test split must not come in through another one.
+        held_out = set()
+        if "test" not in splits and test.is_file():
+            held_out = {entry.get("img_id") for entry in json_list(test) if isinstance(entry, dict)}
+        self._held_out = held_out
+        self._entries: list[tuple[str, int, Any]] = []
+        for split, path in zip(splits, self.files, strict=True):
+            if not path.is_file():
+                raise UserError(f"{path}: missing, expected the annotations of the {split} split; copy them")
+            self._entries += [(split, index, entry) for index, entry in enumerate(json_list(path))]
+        self._changed = {
+            entry["img_id"] for _, _, entry in self._entries if _is_whole(entry) and not _says_nothing(entry)
+        }
+
+    def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
+        """As `Source.items`; one for each entry."""
+        for ordinal, (split, index, entry) in enumerate(self._entries):
+            if chosen is None or ordinal in chosen:
+                where = f"{self.files[self.options['splits'].index(split)]}: entry {index + 1}"
+                yield Item(ordinal=ordinal, key=f"{split}/{index}", where=where, data=entry)
+
+    def check(self, item: Item) -> None:
+        """The entry is whole, does not contradict others, and both images are there."""
+        entry = item.data
+        if not _is_whole(entry):
+            raise Rejected("broken item", "expected img_id (a text) and sentences (a list of texts)")
+        self._answer(entry)
+        if entry["img_id"] in self._held_out:
+            raise Rejected("pair of the test split", entry["img_id"], expected=True)
+        if _says_nothing(entry) and entry["img_id"] in self._changed:
+            raise Rejected("contradicts another description", f"of {entry['img_id']}", expected=True)
+        for name in _names(entry):
+            self.folder.path(name)
+
+    def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
+        """The pair with one person's sentences."""
+        names = _names(item.data)
+        for name in names:
+            checked_size(self.folder.path(name))
+        answer = self._answer(item.data)
+        return checked_record(
+            images=[self.folder.reference(name) for name in names],
+            turns=[(rng.choice(ASK_DIFFERENCES), answer)],
+            task="caption",
+            answer=answer,
+            boxes=[],
+            mask="",
+            source=self.name,
+            key=f"{self.name}/{item.key}",
+            category="general",
+        )
+
+    def _answer(self, entry: dict[str, Any]) -> str:
+        sentences = [text for text in entry["sentences"] if text.strip()]
+        if not sentences:
+            raise Rejected("empty text", f"no sentence about {entry['img_id']}", expected=True)
+        return " ".join(sentence(checked_text(text, what="a sentence")) for text in sentences)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to `parser`."""
+    add_common_arguments(parser, SpotTheDiff.name, root="the repository of Spot-the-diff with resized_images in it")
+    parser.add_argument(
+        "--include-test", action="store_true", help="also the test split, which models are compared on"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert and say what came out.
+
+    Raises:
+        UserError: as `writing.convert`.
+    """
+    splits = ["train", "val", *(["test"] if args.include_test else [])]
+    return run_source(SpotTheDiff(root=args.root, media_dir=args.media_dir, splits=splits), args)
+
+
+def _is_whole(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("img_id"), str)
+        and isinstance(entry.get("sentences"), list)
+        and all(isinstance(text, str) for text in entry["sentences"])
+    )
+
+
+def _says_nothing(entry: dict[str, Any]) -> bool:
+    return all(_NOTHING.search(text) for text in entry["sentences"] if text.strip())
+
+
+def _names(entry: dict[str, Any]) -> list[str]:
+    return [f"{entry['img_id']}.png", f"{entry['img_id']}_2.png"]
