@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Command] = {
     "init": Command("adcopilot.model.init_command", "make a checkpoint: tiny from nothing, or from a Qwen2.5-VL base"),
     "inspect": Command("adcopilot.inspect.command", "compare query images with templates: verdict, boxes, pictures"),
     "data sample": Command("adcopilot.sample.command", "write the sample set that this package draws itself"),
+    "data index": Command("adcopilot.chat_ad.index_command", "list a dataset's images, masks and boxes in one table"),
     "data convert deeppcb": Command("adcopilot.chat_ad.deeppcb", "turn the public DeepPCB dataset into training data"),
     "data convert clevr-change": Command("adcopilot.chat_ad.general.clevr_change", "CLEVR-Change: scenes that change"),
     "data convert magicbrush": Command("adcopilot.chat_ad.general.magicbrush", "MagicBrush: edited photographs"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +19,10 @@ from PIL import Image
 
 from ..errors import UserError
 
-__all__ = ["dataset_names", "image_size", "iterate", "length", "read_image", "read_mask", "sha256"]
+__all__ = ["attributes", "dataset_names", "image_size", "length", "read_image", "read_mask", "sha256"]
 
 # HDF5 decompresses whole chunks. The last ones are kept in memory, so that neighbours do not cost a chunk each.
-_CHUNK_CACHE = 256 * 2**20
-# What one step of `iterate` holds in memory, unless a single chunk is larger.
-_SLAB = 64 * 2**20
+_CHUNK_CACHE = 400 * 2**20
 
 
 def dataset_names(path: Path) -> list[str]:
@@ -51,6 +48,19 @@ def dataset_names(path: Path) -> list[str]:
     with _errors(path):
         collect(_file(path), "")
     return sorted(names, key=_natural)
+
+
+def attributes(path: Path) -> dict[str, str]:
+    """The texts among a file's own attributes.
+
+    Raises:
+        UserError: the file is missing, damaged or not HDF5.
+    """
+    with _errors(path):
+        found = {name: value for name, value in _file(path).attrs.items() if isinstance(value, (str, bytes))}
+    return {
+        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value for name, value in found.items()
+    }
 
 
 def length(path: Path, name: str) -> int | None:
@@ -105,34 +115,9 @@ def sha256(path: Path, name: str, index: int | None) -> str:
     Raises:
         UserError: as `image_size`.
     """
-    return digest(_read(path, name, index))
-
-
-def digest(values: np.ndarray) -> str:
-    """SHA-256 (hexadecimal) of an image's shape, type and values."""
+    values = _read(path, name, index)
     header = f"{values.shape} {values.dtype.str}\n".encode()
     return hashlib.sha256(header + np.ascontiguousarray(values).tobytes()).hexdigest()
-
-
-def iterate(path: Path, name: str) -> Iterator[np.ndarray]:
-    """All images of an array in order, reading it once and holding some chunks of it at a time.
-
-    Raises:
-        UserError: as `length`.
-    """
-    with _errors(path):
-        count, _, _ = _layout(path, name)
-        dataset = _dataset(path, name)
-        if count is None:
-            yield dataset[()]
-            return
-        single = max(1, dataset.dtype.itemsize * math.prod(dataset.shape[1:]))
-        chunk = dataset.chunks[0] if dataset.chunks else 1
-        step = max(1, _SLAB // single // chunk) * chunk
-    for start in range(0, count, step):
-        with _errors(path):
-            slab = dataset[start : start + step]
-        yield from slab
 
 
 def _read(path: Path, name: str, index: int | None) -> np.ndarray:

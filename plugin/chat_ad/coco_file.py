@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import UserError
 
-__all__ = ["CocoFile", "annotation_mask", "image_mask", "load"]
+__all__ = ["CocoFile", "annotation_box", "annotation_mask", "image_values", "load"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,24 +53,29 @@ def load(path: Path) -> CocoFile:
     return _load(str(path), stat.st_mtime_ns, stat.st_size)
 
 
-def image_mask(path: Path, image_id: str, *, size: tuple[int, int]) -> np.ndarray:
-    """The union of all annotations of an image, boolean (height, width).
+def image_values(path: Path, image_id: str, *, size: tuple[int, int]) -> np.ndarray:
+    """All annotations of an image painted in the file's order, (height, width), unsigned 16 bits.
 
     Args:
         path: the annotation file.
         image_id: as in the file, as text.
         size: (width, height) of the image in pixels.
 
+    Returns:
+        0 outside, elsewhere 1 + the position of the category in `CocoFile.classes`.
+
     Raises:
-        UserError: the image is not in the file, its size there is another, or an annotation is malformed.
+        UserError: the image is not in the file, or an annotation is malformed.
     """
     coco = load(path)
     if image_id not in coco.images:
         raise UserError(f"{path}: has no image of id {image_id}; index the dataset again")
-    mask = np.zeros((size[1], size[0]), bool)
+    values = np.zeros((size[1], size[0]), np.uint16)
+    positions = {category: position for position, category in enumerate(coco.classes, 1)}
     for annotation in coco.annotations.get(image_id, ()):
-        mask |= annotation_mask(annotation, size=size, name=f"{path}: image {image_id}")
-    return mask
+        mask = annotation_mask(annotation, size=size, name=f"{path}: image {image_id}")
+        values[mask] = positions[annotation["category_id"]]
+    return values
 
 
 def annotation_mask(annotation: dict, *, size: tuple[int, int], name: str) -> np.ndarray:
@@ -85,7 +90,7 @@ def annotation_mask(annotation: dict, *, size: tuple[int, int], name: str) -> np
     name = f"{name}, annotation {annotation.get('id')}"
     segmentation = annotation.get("segmentation")
     if not segmentation:
-        x1, y1, x2, y2 = box(annotation, size=size, name=name)
+        x1, y1, x2, y2 = annotation_box(annotation, size=size, name=name)
         mask = np.zeros((height, width), bool)
         mask[y1:y2, x1:x2] = True
         return mask
@@ -111,7 +116,7 @@ def annotation_mask(annotation: dict, *, size: tuple[int, int], name: str) -> np
     return values.reshape(width, height).T
 
 
-def box(annotation: dict, *, size: tuple[int, int], name: str) -> tuple[int, int, int, int]:
+def annotation_box(annotation: dict, *, size: tuple[int, int], name: str) -> tuple[int, int, int, int]:
     """An annotation's `bbox` [x, y, width, height] as whole pixels (x1, y1, x2, y2), rounded outwards and clipped.
 
     Raises:

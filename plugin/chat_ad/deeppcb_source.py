@@ -103,8 +103,14 @@ def list_path(root: Path, split: str) -> Path:
     return path
 
 
-def read_split(root: Path, split: str) -> list[SourcePair]:
+def read_split(root: Path, split: str, *, faults: list[UserError] | None = None) -> list[SourcePair]:
     """All pairs of a split in the list's order. Images are opened as far as their headers.
+
+    Args:
+        root: from `find_root`.
+        split: of `LISTS`.
+        faults: where to put what is wrong with single lines, which are then passed over; without it, the first such
+            line is raised.
 
     Raises:
         UserError: the list, an image or an annotation is missing or wrong.
@@ -115,11 +121,19 @@ def read_split(root: Path, split: str) -> list[SourcePair]:
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        pair = _read_pair(root, line, where)
-        if pair.name in pairs:
-            raise UserError(f"{where}: {pair.name} is listed a second time, expected each pair once; remove this line")
-        pairs[pair.name] = pair
-    if not pairs:
+        try:
+            pair = _read_pair(root, line, where)
+            if pair.name in pairs:
+                raise UserError(
+                    f"{where}: {pair.name} is listed a second time, expected each pair once; remove this line"
+                )
+        except UserError as error:
+            if faults is None:
+                raise
+            faults.append(error)
+        else:
+            pairs[pair.name] = pair
+    if not pairs and not faults:
         raise UserError(f"{path}: empty, expected a line for each pair; copy the list again")
     return list(pairs.values())
 

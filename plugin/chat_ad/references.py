@@ -34,15 +34,19 @@ from PIL import Image
 
 from .. import images
 from ..errors import UserError
-from . import arrays, coco_file
+from . import arrays, coco_file, mask_files
+from .components import Component, mask_components
 
 __all__ = [
     "Component",
+    "MaskSizeError",
+    "OutsideRootError",
     "Reference",
     "content_sha256",
     "format_reference",
     "image_size",
     "mask_components",
+    "mask_values",
     "open_image",
     "open_mask",
     "parse_reference",
@@ -53,7 +57,6 @@ __all__ = [
 _IMAGE_KEYS = frozenset({"view", "h5", "index"})
 _MASK_KEYS = _IMAGE_KEYS | {"over", "value", "folder", "coco"}
 _VIEW = re.compile(r"(\d{1,4})/(\d{1,4})", re.ASCII)
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +85,12 @@ class Reference:
         return int(found[1]), int(found[2])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Component:
-    """A connected region of a mask: its box (x1, y1, x2, y2), x2 and y2 exclusive, and its area in pixels."""
+class OutsideRootError(UserError):
+    """A symbolic link leads out of the dataset's root."""
 
-    box: tuple[int, int, int, int]
-    area: int
+
+class MaskSizeError(UserError):
+    """A mask has another size than its image."""
 
 
 def format_reference(path: str, **fragment: str | int) -> str:
@@ -125,7 +128,7 @@ def resolve(root: str | os.PathLike, reference: str | Reference) -> Path:
     """The file or folder of a reference, which need not exist.
 
     Raises:
-        UserError: it leads out of the root.
+        OutsideRootError: it leads out of the root.
     """
     parsed = parse_reference(reference) if isinstance(reference, str) else reference
     path = os.path.join(root, parsed.path)
@@ -134,7 +137,9 @@ def resolve(root: str | os.PathLike, reference: str | Reference) -> Path:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     if real != base and not real.startswith(base.rstrip(os.sep) + os.sep):
-        raise UserError(f"{path}: a link that leads out of {os.fspath(root)} (to {real}); copy the file into it")
+        raise OutsideRootError(
+            f"{path}: a link that leads out of {os.fspath(root)} (to {real}); copy the file into it"
+        )
     return Path(path)
 
 
@@ -181,23 +186,37 @@ def open_mask(root: str | os.PathLike, reference: str, *, size: tuple[int, int])
         size: (width, height) of its image in pixels, which must be the mask's own.
 
     Raises:
-        UserError: the mask is missing, unreadable or outside the root, or its size is another than the image's.
+        MaskSizeError: its size is another than the image's.
+        UserError: the mask is missing, unreadable or outside the root.
+    """
+    return mask_values(root, reference, size=size) > 0
+
+
+def mask_values(root: str | os.PathLike, reference: str, *, size: tuple[int, int]) -> np.ndarray:
+    """A mask as numbers (height, width): 0 outside, elsewhere the class that the file gives each pixel.
+
+    A mask of one class has whatever its file has there, 255 mostly; of an image in a COCO file the numbers are 1 + the
+    position of the annotation's category in the file's list. Where files of a folder overlap the larger number stays.
+
+    Raises:
+        UserError: as `open_mask`.
     """
     parsed = parse_reference(reference)
     path = resolve(root, parsed)
     if "coco" in parsed.fragment:
-        return coco_file.image_mask(path, parsed.fragment["coco"], size=size)
+        return coco_file.image_values(path, parsed.fragment["coco"], size=size)
+    select = {key: parsed.fragment[key] for key in ("over", "value") if key in parsed.fragment}
     if "h5" in parsed.fragment:
-        mask = _select(arrays.read_mask(path, *_array(parsed)), parsed, full=1, lossy=False)
+        mask = mask_files.selected(arrays.read_mask(path, *_array(parsed)), full=1, **select)
     elif "folder" in parsed.fragment:
-        mask = _folder_mask(path, parsed)
+        mask = mask_files.folder_values(path, **select)
     else:
-        mask = _file_mask(path, parsed)
+        mask = mask_files.file_values(path, **select)
     if parsed.view:
         left, right = _columns(mask.shape[1], parsed.view, reference)
         mask = mask[:, left:right]
     if mask.shape != (size[1], size[0]):
-        raise UserError(
+        raise MaskSizeError(
             f"{os.path.join(root, parsed.path)}: the mask has {mask.shape[1]}×{mask.shape[0]} pixels but its image "
             f"{size[0]}×{size[1]}; expected the same size"
         )
@@ -243,30 +262,6 @@ def content_sha256(root: str | os.PathLike, reference: str) -> str:
     return digest.hexdigest()
 
 
-def mask_components(mask: np.ndarray, *, min_area: int = 1) -> list[Component]:
-    """The connected regions of a boolean mask (height, width), eight neighbours a pixel, in reading order.
-
-    Args:
-        mask: True where the defect is.
-        min_area: smaller regions, in pixels, are left out.
-    """
-    from scipy import ndimage
-
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return []
-    # Defects are small: labelling only where there is something is most of the speed.
-    top, left = int(rows[0]), int(columns[0])
-    labelled, count = ndimage.label(mask[top : rows[-1] + 1, left : columns[-1] + 1], np.ones((3, 3), bool))
-    areas = np.bincount(labelled.ravel(), minlength=count + 1)
-    found = []
-    for index, (ys, xs) in enumerate(ndimage.find_objects(labelled), 1):
-        box = (xs.start + left, ys.start + top, xs.stop + left, ys.stop + top)
-        if areas[index] >= min_area:
-            found.append(Component(box=box, area=int(areas[index])))
-    return sorted(found, key=lambda one: (one.box[1], one.box[0], one.box[3], one.box[2], one.area))
-
-
 def _parse_image(reference: str) -> Reference:
     parsed = parse_reference(reference)
     wrong = sorted(parsed.fragment.keys() - _IMAGE_KEYS)
@@ -292,73 +287,3 @@ def _columns(width: int, view: tuple[int, int], reference: str) -> tuple[int, in
     if part < 1:
         raise UserError(f"{reference}: {width} pixels wide, expected at least {count} for {count} views")
     return which * part, (which + 1) * part
-
-
-def _folder_mask(path: Path, parsed: Reference) -> np.ndarray:
-    try:
-        files = sorted(one for one in path.iterdir() if one.suffix.lower() in _SUFFIXES)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}), expected a folder of masks") from None
-    if not files:
-        raise UserError(f"{path}: holds no image, expected a folder of masks")
-    union = None
-    for file in files:
-        # A link inside the folder is checked like any other reference.
-        mask = _file_mask(resolve(path, Reference(path=file.name)), parsed)
-        if union is not None and union.shape != mask.shape:
-            raise UserError(
-                f"{file}: {mask.shape[1]}×{mask.shape[0]} pixels, expected {union.shape[1]}×{union.shape[0]} like the "
-                "other masks in its folder"
-            )
-        union = mask if union is None else union | mask
-    return union
-
-
-def _file_mask(path: Path, parsed: Reference) -> np.ndarray:
-    name = str(path)
-    # Sizes before pixels: a mask is bounded like any image.
-    images.image_size(path, name=name)
-    try:
-        with Image.open(path) as opened:
-            image = opened
-            lossy = image.format in ("JPEG", "MPO")
-            # Pillow turns a TIFF upright as it decodes it.
-            orientation = 1 if image.format == "TIFF" else image.getexif().get(0x0112, 1)
-            if "over" in parsed.fragment and image.mode in ("P", "PA"):
-                image = image.convert("L")
-            values = np.asarray(image)
-            mode = image.mode
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError…
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise UserError(f"{name}: the mask is truncated or corrupt ({reason}); copy it again") from error
-    if values.ndim == 3:
-        colours = values[..., : len(mode.rstrip("Aa")) or None]
-        if mode in ("RGBA", "LA", "PA"):
-            colours = colours * (values[..., -1:] > 0)  # what is fully transparent is background
-        values = colours.max(axis=2)
-    full = {"1": 1, "F": 1.0}.get(mode, 65535 if mode.startswith("I") else 255)
-    mask = _select(values, parsed, full=full, lossy=lossy)
-    return np.asarray(_TURN[orientation](mask)) if orientation in _TURN else mask
-
-
-def _select(values: np.ndarray, parsed: Reference, *, full: float, lossy: bool) -> np.ndarray:
-    over, value = parsed.fragment.get("over"), parsed.fragment.get("value")
-    if over not in (None, "half"):
-        raise UserError(f"{parsed}: over is {over!r}, expected `half`")
-    if value is not None:
-        if not re.fullmatch(r"[0-9]{1,5}", value):
-            raise UserError(f"{parsed}: value is {value!r}, expected the number of a class")
-        return values == int(value)
-    return values > full / 2 if over or lossy else values != 0
-
-
-# EXIF orientation → the same turn of an array (rows first).
-_TURN = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.T,
-    6: lambda a: a.T[:, ::-1],
-    7: lambda a: a[::-1, ::-1].T,
-    8: lambda a: a.T[::-1],
-}

@@ -1,0 +1,184 @@
+"""Readers of public datasets' own layouts, and of users' folders: from what lies on disk to rows of the table.
+
+    entries = index("mvtec", root)                   rows, one by one; the first problem is raised
+    entries = index("mvtec", root, problems=found)   problems are collected, their images left out
+
+In two steps, as `adcopilot data index` takes them: `scan` reads names and annotation files and gives `Item`s,
+`measure` opens an item's image and mask and gives its rows. A reader is a module with `OPTIONS`, `looks_like(source)`
+and `scan(source)`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ...errors import UserError
+from ..table import Entry
+from . import coco, deeppcb, folder, loco, manta, mvtec_tree, real_iad, reinad, visa, vision
+from .base import Item, LayoutError, Problem, Source
+from .measure import measure
+
+__all__ = ["LICENCES", "READERS", "Item", "Problem", "Source", "index", "make_source", "measure", "scan"]
+
+#: The dataset's name on the command line → its reader.
+READERS: Mapping[str, ModuleType] = {
+    "mvtec": mvtec_tree,
+    "visa": visa,
+    "loco": loco,
+    "goodsad": mvtec_tree,
+    "mpdd": mvtec_tree,
+    "3cad": mvtec_tree,
+    "viaduct": mvtec_tree,
+    "manta": manta,
+    "real-iad": real_iad,
+    "real-iad-variety": real_iad,
+    "vision": vision,
+    "reinad": reinad,
+    "deeppcb": deeppcb,
+    "coco": coco,
+    "folder": folder,
+}
+
+#: What is known about each dataset's terms, for the column `licence`. Read its own text before relying on it.
+LICENCES: Mapping[str, str] = {
+    "mvtec": "CC BY-NC-SA 4.0",
+    "visa": "CC BY 4.0",
+    "loco": "CC BY-NC-SA 4.0",
+    "goodsad": "no data licence stated",
+    "mpdd": "CC BY-NC-SA 4.0",
+    "3cad": "no licence stated",
+    "viaduct": "unknown",
+    "manta": "unknown",
+    "real-iad": "CC BY-NC-SA 4.0",
+    "real-iad-variety": "unknown",
+    "vision": "CC BY-NC 4.0",
+    "reinad": "CC BY-NC-SA 4.0",
+    "deeppcb": "MIT",
+    "coco": "the user's own",
+    "folder": "the user's own",
+}
+
+# Tried in this order when a root turns out to be something else; the least particular come last.
+_GUESSES = ("deeppcb", "real-iad", "visa", "vision", "reinad", "mvtec", "folder")
+
+
+def index(
+    dataset: str,
+    root: str | os.PathLike,
+    *,
+    options: Mapping[str, Any] | None = None,
+    categories: Iterable[str] = (),
+    min_area: int = 1,
+    problems: list[Problem] | None = None,
+) -> Iterator[Entry]:
+    """The rows of a dataset in a fixed order.
+
+    Args:
+        dataset: one of `READERS`.
+        root: its folder; nothing in it is changed.
+        options: of the reader, as in its `OPTIONS`.
+        categories: only these, all when empty.
+        min_area: connected regions of a mask of fewer pixels give no box.
+        problems: where to put what is wrong; the images concerned are left out. Without it, the first is raised.
+
+    Raises:
+        UserError: an unknown dataset, option or category, a root of another layout, or a problem.
+    """
+    source = make_source(dataset, root, options=options, categories=categories)
+    for item in scan(source):
+        _pass_on(source, problems)
+        found = measure(item, root=source.root, dataset=dataset, licence=LICENCES[dataset], min_area=min_area)
+        if isinstance(found, Problem):
+            source.problems.append(found)
+        else:
+            yield from found
+        _pass_on(source, problems)
+    _pass_on(source, problems)
+
+
+def _pass_on(source: Source, problems: list[Problem] | None) -> None:
+    """Move the source's problems to the caller's list, or raise the first that matters."""
+    for problem in source.problems:
+        if problems is not None:
+            problems.append(problem)
+        elif problem.blocking:
+            raise UserError(f"{source.path(problem.file)}: {problem.reason}")
+    source.problems.clear()
+
+
+def make_source(
+    dataset: str,
+    root: str | os.PathLike,
+    *,
+    options: Mapping[str, Any] | None = None,
+    categories: Iterable[str] = (),
+) -> Source:
+    """A dataset to `scan`, its options checked and completed.
+
+    Raises:
+        UserError: an unknown dataset or option, or the root is no folder.
+    """
+    if dataset not in READERS:
+        close = get_close_matches(dataset, READERS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(READERS)}"
+        raise UserError(f"dataset {dataset!r} has no reader; {hint}")
+    declared = READERS[dataset].OPTIONS
+    complete = {name: option.default for name, option in declared.items()}
+    for name, value in (options or {}).items():
+        if name not in declared:
+            known = ", ".join(declared) or "none"
+            raise UserError(f"dataset {dataset} has no option {name!r}; there are: {known}")
+        choices = declared[name].choices
+        if choices is not None and str(value) not in choices:
+            raise UserError(f"option {name}={value}: expected one of {', '.join(filter(None, choices))}")
+        complete[name] = str(value)
+    root = Path(root)
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "no such folder"
+        raise UserError(f"--root {root}: {what}, expected the folder of the dataset")
+    return Source(root=root, dataset=dataset, options=complete, categories=frozenset(categories))
+
+
+def scan(source: Source) -> Iterator[Item]:
+    """What a dataset's layout says, item by item in a fixed order, without opening images.
+
+    Problems are put into `source.problems`; what they concern is left out.
+
+    Raises:
+        UserError: the root has another layout (with a guess at what was meant), or a category asked for is not there.
+    """
+    reader = READERS[source.dataset]
+    try:
+        yield from reader.scan(source)
+    except LayoutError as error:
+        hint = _hint(source)
+        raise UserError(f"{error}{hint}") from None
+    unknown = sorted(source.categories - source.seen_categories)
+    if unknown:
+        close = get_close_matches(unknown[0], source.seen_categories, n=1)
+        known = (
+            f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(source.seen_categories)[:20])}"
+        )
+        raise UserError(f"{source.root}: no category {unknown[0]!r} in it; {known}")
+
+
+def _hint(source: Source) -> str:
+    """What a root that does not fit its dataset probably is."""
+    own = READERS[source.dataset]
+
+    def fits(root: Path, dataset: str) -> bool:
+        options = {name: option.default for name, option in READERS[dataset].OPTIONS.items()}
+        return READERS[dataset].looks_like(Source(root=root, dataset=dataset, options=options, budget=500))
+
+    for root in (*(source.root / name for name in source.folders("")[:50]), source.root.resolve().parent):
+        if own is not folder and fits(root, source.dataset):
+            return f"; did you mean --root {root}?"
+    for dataset in _GUESSES:
+        if READERS[dataset] is not own and fits(source.root, dataset):
+            return f"; it looks like the dataset {dataset!r}"
+    return ""

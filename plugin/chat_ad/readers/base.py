@@ -1,0 +1,278 @@
+"""What all readers share: the items they find, the problems they name, and listing folders without following traps.
+
+A reader turns a dataset's layout into `Item`s: which image, what is said about it, and where its mask is. It reads
+names and small text files only; `measure` opens images and masks afterwards. So everything that is wrong with a
+layout is known before the long work begins.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import UserError
+from ..references import format_reference
+
+__all__ = ["IMAGE_SUFFIXES", "Item", "LayoutError", "Option", "Problem", "Source", "defect_name", "is_good"]
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp"})
+
+# Names that say "not good" without saying how.
+_NO_KIND = frozenset(
+    {"abnormal", "anomalies", "anomalous", "anomaly", "bad", "defect", "defective", "defects", "faulty", "general"}
+    | {"ng", "nok", "not_good", "notgood", "not_ok", "other", "others"}
+)
+_GOOD = frozenset({"good", "normal", "ok"})
+
+
+class LayoutError(UserError):
+    """The root does not look like the dataset that it was said to be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One of a reader's settings: its default, what else it may be (None for any text), and one line of help."""
+
+    default: str
+    choices: Sequence[str] | None = None
+    help: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Something in a dataset that the table cannot or will not hold.
+
+    Attributes:
+        file: relative to the root, as far as it lies inside.
+        reason: one line.
+        kind: a word to count by, such as "missing-mask".
+        blocking: the run refuses to go on without `--skip-problems`; otherwise it is only told.
+    """
+
+    file: str
+    reason: str
+    kind: str
+    blocking: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """An image (or a strip of views) as a layout describes it, not yet opened.
+
+    Attributes:
+        image: its reference.
+        category, split, view, group, notes: as in the table.
+        anomalous: what the layout says. A view whose mask is empty is normal nevertheless, see `views`.
+        defect: the kind of defect, "" when normal, unknown, or to be read from the mask's classes.
+        mask: reference of the mask, "" for none.
+        views: more than 1 for a horizontal strip of so many views, each of which becomes a row.
+        classes: (number in the mask, name) pairs, where a mask says what each region is.
+        boxes: annotated (box, label) pairs in pixels, for datasets that have boxes and no masks.
+        size: (width, height) that the annotation says the image has, in pixels, None where it says none.
+    """
+
+    image: str
+    category: str
+    anomalous: bool
+    split: str = ""
+    defect: str = ""
+    mask: str = ""
+    view: str = ""
+    group: str = ""
+    notes: str = ""
+    views: int = 1
+    classes: tuple[tuple[int, str], ...] = ()
+    boxes: tuple[tuple[tuple[int, int, int, int], str], ...] | None = None
+    size: tuple[int, int] | None = None
+
+
+@dataclass(kw_only=True)
+class Source:
+    """A dataset being read: where it is, how it is to be read, and what was found on the way.
+
+    Folders and files are named relative to the root, with `/`; "" is the root itself.
+
+    Attributes:
+        root: the dataset's folder.
+        dataset: one of the names of `READERS`.
+        options: the reader's settings, complete.
+        categories: only these, all when empty.
+        problems: what went wrong so far.
+        found: which of several possible forms was found, counted ("masks named NAME_mask.png").
+        passed_over: files that are no images, counted by suffix.
+        seen_categories: all that are there, asked for or not.
+        budget: folders that may still be listed; more of them look empty. None for no limit.
+    """
+
+    root: Path
+    dataset: str
+    options: Mapping[str, str]
+    categories: frozenset[str] = frozenset()
+    problems: list[Problem] = field(default_factory=list)
+    found: Counter = field(default_factory=Counter)
+    passed_over: Counter = field(default_factory=Counter)
+    seen_categories: set[str] = field(default_factory=set)
+    budget: int | None = None
+    _recorded: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def problem(self, kind: str, file: str, reason: str) -> None:
+        """Record something that must not be lost silently."""
+        self._record(Problem(file=file, reason=reason, kind=kind))
+
+    def note(self, kind: str, file: str, reason: str) -> None:
+        """Record something worth telling that is no reason to stop."""
+        self._record(Problem(file=file, reason=reason, kind=kind, blocking=False))
+
+    def _record(self, problem: Problem) -> None:
+        # A folder may be listed more than once.
+        if (problem.kind, problem.file, problem.reason) not in self._recorded:
+            self._recorded.add((problem.kind, problem.file, problem.reason))
+            self.problems.append(problem)
+
+    def wants(self, category: str) -> bool:
+        """Whether a category is asked for; it is remembered as one that exists."""
+        self.seen_categories.add(category)
+        return not self.categories or category in self.categories
+
+    def path(self, relative: str) -> str:
+        """The path to open."""
+        return os.path.join(self.root, relative)
+
+    def is_folder(self, relative: str) -> bool:
+        """Whether a folder is there."""
+        return os.path.isdir(self.path(relative))
+
+    def is_file(self, relative: str) -> bool:
+        """Whether a file is there."""
+        return os.path.isfile(self.path(relative))
+
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders in a folder, sorted, without hidden ones."""
+        return self._list(folder)[0]
+
+    def files(self, folder: str) -> list[str]:
+        """The names of the files in a folder, sorted, without hidden ones."""
+        return self._list(folder)[1]
+
+    def images(self, folder: str, *, nested: bool = False) -> list[str]:
+        """The names of the images in a folder, sorted; other files are counted.
+
+        Folders are a problem unless they are expected there (`nested`).
+        """
+        folders, files = self._list(folder)
+        images = [name for name in files if is_image(name)]
+        for name in files:
+            if not is_image(name):
+                self.passed_over[os.path.splitext(name)[1].lower() or "no suffix"] += 1
+        if not nested:
+            for name in folders:
+                reason = "a folder among images, which would be left out; expected images only"
+                self.problem("unexpected-folder", join(folder, name), reason)
+        return images
+
+    def text(self, relative: str) -> str:
+        """A small text file.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            return Path(self.path(relative)).read_text("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise UserError(f"{self.path(relative)}: cannot be read ({reason})") from None
+
+    def _list(self, folder: str) -> tuple[list[str], list[str]]:
+        folders, files = [], []
+        if self.budget is not None:
+            self.budget -= 1
+            if self.budget < 0:
+                return [], []
+        try:
+            with os.scandir(self.path(folder)) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            self.problem("unreadable-folder", folder, f"cannot be listed ({error.strerror or error})")
+            return [], []
+        for entry in found:
+            # Hidden files are no data; macOS leaves `._NAME.png` beside each NAME.png.
+            if entry.name.startswith("."):
+                continue
+            if not entry.name.isprintable() and _undecodable(entry.name):
+                name = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+                self.problem("name", join(folder, name), "the name is not UTF-8; rename it")
+            elif entry.is_symlink() and not self._check_link(folder, entry):
+                continue
+            elif entry.is_dir():
+                folders.append(entry.name)
+            elif entry.is_file():
+                files.append(entry.name)
+            else:
+                self.problem("not-a-file", join(folder, entry.name), "neither a file nor a folder; remove it")
+        return folders, files
+
+    def _check_link(self, folder: str, entry: os.DirEntry) -> bool:
+        name = join(folder, entry.name)
+        try:
+            target, base = os.path.realpath(entry.path, strict=True), os.path.realpath(self.root)
+        except OSError as error:
+            self.problem("broken-link", name, f"a link that leads nowhere ({error.strerror or error})")
+            return False
+        if not target.startswith(base.rstrip(os.sep) + os.sep):
+            self.problem(
+                "outside-root", name, f"a link that leads out of the root, to {target}; copy the file into it"
+            )
+            return False
+        return True
+
+
+def join(folder: str, name: str) -> str:
+    """`folder/name`, for "" too."""
+    return f"{folder}/{name}" if folder else name
+
+
+def reference(folder: str, name: str, **fragment: str | int) -> str:
+    """The reference of a file in a folder."""
+    return format_reference(join(folder, name), **fragment)
+
+
+def inside(path: str) -> str | None:
+    """A path from an annotation file with `/` and without `.` parts, None when it leads out of its folder."""
+    path = path.replace("\\", "/")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if path.startswith("/") or ".." in parts or not parts or "\0" in path or re.match(r"[A-Za-z]:", path):
+        return None
+    return "/".join(parts)
+
+
+def is_image(name: str) -> bool:
+    """Whether a name has the suffix of an image, in any case."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def is_good(name: str) -> bool:
+    """Whether a folder's name says that its parts are good: the whole name, so that `GoodsAD` does not."""
+    return name.lower() in _GOOD
+
+
+def defect_name(name: str) -> str:
+    """A kind of defect as the dataset names it, "" for names that tell none (`bad`, `anomaly`, `other`)."""
+    return "" if re.sub(r"[\s-]+", "_", name.strip().lower()) in _NO_KIND else name
+
+
+def _undecodable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def first_names(names: Sequence[str], *, count: int = 5) -> str:
+    """Some names for a message."""
+    shown = ", ".join(names[:count])
+    return f"{shown}, … ({len(names)})" if len(names) > count else shown or "nothing"
