@@ -8,6 +8,7 @@ run that was killed, or refused because of damaged files, goes on where it was. 
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import os
 import shutil
@@ -125,6 +126,8 @@ def build_index(
     if output.resolve().is_relative_to(root.resolve()):
         raise UserError(f"--output {output}: inside the dataset {root}, expected a place outside it")
 
+    for leftover in output.parent.glob(f".{glob.escape(output.name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)  # of a run that was killed as it wrote
     total = sum(1 for _ in scan(source))
     report = IndexReport(found=source.found, passed_over=source.passed_over, problems=source.problems)
     _stop_or_go(report, output, skip_problems, "before any image was opened")
@@ -181,6 +184,8 @@ def summary(report: IndexReport, dataset: str, output: Path) -> str:
     if bare:
         shown = ", ".join(bare[:5]) + (f", … ({len(bare)})" if len(bare) > 5 else "")
         lines.append(f"  no normal image, so nothing to compare with, in: {shown}")
+    notes = [problem for problem in report.problems if not problem.blocking]
+    lines += [f"  {problem.file}: {problem.reason}" for problem in notes[:3]]
     if report.problems:
         lines.append(f"  {_problem_counts(report)}; listed in {output}.problems.jsonl")
     return "\n".join(lines)

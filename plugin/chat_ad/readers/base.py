@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import UserError
-from ..references import format_reference
 
 __all__ = ["IMAGE_SUFFIXES", "Item", "LayoutError", "Option", "Problem", "Source", "defect_name", "is_good"]
 
@@ -233,11 +232,6 @@ class Source:
 def join(folder: str, name: str) -> str:
     """`folder/name`, for "" too."""
     return f"{folder}/{name}" if folder else name
-
-
-def reference(folder: str, name: str, **fragment: str | int) -> str:
-    """The reference of a file in a folder."""
-    return format_reference(join(folder, name), **fragment)
 
 
 def inside(path: str) -> str | None:

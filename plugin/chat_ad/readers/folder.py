@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
+from ..references import format_reference
 from . import mvtec_tree
-from .base import Item, LayoutError, Option, Source, first_names, is_good, join, reference
+from .base import Item, LayoutError, Option, Source, first_names, is_good, join
 from .mvtec_tree import image_items
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
@@ -96,7 +97,7 @@ def _all_images(source: Source, anomalous: bool) -> Iterator[Item]:
         if not folder or source.wants(category):
             for name in source.images(folder, nested=True):
                 yield Item(
-                    image=reference(folder, name),
+                    image=format_reference(join(folder, name)),
                     category=category,
                     split=source.options["split"],
                     anomalous=anomalous,

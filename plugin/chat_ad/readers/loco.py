@@ -14,8 +14,9 @@ import json
 import os
 from collections.abc import Iterator
 
+from ..references import format_reference
 from . import mvtec_tree
-from .base import Item, Source, join, reference
+from .base import Item, Source, is_good, join
 from .mvtec_tree import OPTIONS, SPLIT_FOLDERS, Masks, looks_like
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
@@ -41,7 +42,7 @@ def _category_items(source: Source, folder: str, category: str) -> Iterator[Item
 
 
 def _image_items(source, folder, images, category, split, kind, classes) -> Iterator[Item]:
-    anomalous = not mvtec_tree.is_good(kind)
+    anomalous = not is_good(kind)
     masks = Masks(source, [join(folder, f"ground_truth/{kind}")], nested=True)
     used = set()
     for name in source.images(images):
@@ -52,7 +53,7 @@ def _image_items(source, folder, images, category, split, kind, classes) -> Iter
             if mask is None:
                 continue
         yield Item(
-            image=reference(images, name),
+            image=format_reference(join(images, name)),
             category=category,
             split=split,
             anomalous=anomalous,

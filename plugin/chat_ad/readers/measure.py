@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import astuple
 from pathlib import Path
 
 from ... import images
@@ -62,7 +61,7 @@ def fingerprint(items: Iterable[Item], *, root: str | os.PathLike, **settings: o
     """32 hexadecimal digits that change when the items, their files' sizes or times, or the settings do."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for item in items:
-        digest.update(json.dumps(astuple(item)).encode())
+        digest.update(repr(item).encode())
         for reference in (item.image, item.mask):
             if reference:
                 digest.update(_stamp(os.path.join(root, parse_reference(reference).path)))

@@ -18,7 +18,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
-from .base import Item, LayoutError, Option, Source, defect_name, first_names, is_good, is_image, join, reference
+from ..references import format_reference
+from .base import Item, LayoutError, Option, Source, defect_name, first_names, is_good, join
 
 __all__ = [
     "OPTIONS",
@@ -174,7 +175,7 @@ def image_items(
             else:
                 source.note("view", join(folder, name), "the name ends in no view (_0 to _4); taken as a single view")
         yield Item(
-            image=reference(folder, name),
+            image=format_reference(join(folder, name)),
             category=category,
             split=split,
             anomalous=anomalous,
@@ -230,9 +231,9 @@ class Masks:
             name, ending = found[0]
             if name.endswith("/"):
                 self._source.found["masks in a folder for each image"] += 1
-                return reference(self.folder, name[:-1], folder=1)
+                return self._reference(name)
             self._source.found[f"masks named NAME{ending}"] += 1
-            return reference(self.folder, name)
+            return self._reference(name)
         if self._source.options.get("masks") == "optional":
             self._source.note("missing-mask", image, f"no mask in {self.folder}; taken without one")
             return ""
@@ -245,10 +246,11 @@ class Masks:
 
     def report_unused(self, used: set[str | None]) -> None:
         """Note masks that belong to no image: the image may be what is missing."""
-        for names in self._by_stem.values():
-            for name in names:
-                own = (
-                    reference(self.folder, name[:-1], folder=1) if name.endswith("/") else reference(self.folder, name)
-                )
-                if own not in used and (is_image(name) or name.endswith("/")):
-                    self._source.note("unused-mask", join(self.folder, name), "a mask without an image of its name")
+        for name in sorted(name for names in self._by_stem.values() for name in names):
+            if self._reference(name) not in used:
+                self._source.note("unused-mask", join(self.folder, name), "a mask without an image of its name")
+
+    def _reference(self, name: str) -> str:
+        if name.endswith("/"):
+            return format_reference(join(self.folder, name[:-1]), folder=1)
+        return format_reference(join(self.folder, name))
