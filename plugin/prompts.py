@@ -6,3 +6,17 @@ INSPECT_QUESTION = "Is there a defect in the second image? If yes, list the boxe
 
 #: The two first words an answer to `INSPECT_QUESTION` may start with: (anomalous, normal).
 ANSWER_WORDS = ("Yes", "No")
+
+#: Follows a question that is to be answered after reasoning. The reward for the format (GRPO) and the thinking data
+#: of Chat-AD both mean this form.
+THINK_INSTRUCTION = "First reason in <think></think>, then give the final answer in <answer></answer>."
+
+
+def thinking_question(question: str) -> str:
+    """A question that asks for reasoning before its answer."""
+    return f"{question}\n{THINK_INSTRUCTION}"
+
+
+def thinking_answer(reasoning: str, answer: str) -> str:
+    """`<think>…</think><answer>…</answer>`."""
+    return f"<think>{reasoning}</think><answer>{answer}</answer>"

@@ -1,0 +1,65 @@
+"""The small interface behind which generators stand, and how one says that it has nothing to give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from .pair_view import PairView
+
+__all__ = ["STEPS", "Generator", "Refused"]
+
+#: What a generator is asked for, and what its answer holds:
+#: `caption`   the JSON object of `caption.Caption`
+#: `refine`    the same, better (context: `draft`, the text; `problems`, a list of sentences about it)
+#: `verify`    a JSON object {"ok": true or false, "problems": [sentence, …]} (context: `draft`)
+#: `dialogue`  a JSON list of {"question", "answer"} (context: `caption`, a `Caption`; `problems`)
+#: `think`     the reasoning, plain text (context: `caption`; `question`; `answer`; `problems`)
+STEPS = ("caption", "refine", "verify", "dialogue", "think")
+
+
+class Generator(Protocol):
+    """Writes text about pairs.
+
+    Attributes:
+        name: what records say made them: `annotations`, or the endpoint's model.
+        fingerprint: changes when the texts may change: prompts, model, settings.
+        concurrency: how many pairs are worked on at once; 1 means that `generate` never waits for anything.
+        rounds: how often a text with problems is given back to be written again.
+        checks: whether the `verify` step is asked for too.
+    """
+
+    name: str
+    fingerprint: str
+    concurrency: int
+    rounds: int
+    checks: bool
+
+    async def generate(self, pair: PairView, step: str, context: Mapping[str, Any]) -> str:
+        """The text of one step, one of `STEPS`.
+
+        Raises:
+            Refused: there is no usable text for this pair.
+            UserError: there is no use in going on: wrong address or key, budget spent.
+        """
+        ...
+
+    def prompt_hash(self, task: str) -> str:
+        """SHA-256 of the files that the texts of a task are made from."""
+        ...
+
+    def close(self) -> None:
+        """Release files and connections."""
+        ...
+
+
+class Refused(Exception):
+    """No sample can be made of a pair; the message says why in one line."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(" ".join(reason.split()))
+
+    @property
+    def reason(self) -> str:
+        """The message."""
+        return self.args[0]

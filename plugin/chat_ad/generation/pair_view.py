@@ -1,0 +1,125 @@
+"""A pair as a generator sees it: two images on disk and what the annotations say about the second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...jsonl import content_key
+from ...records import check_box
+
+__all__ = ["Box", "PairView"]
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairView:
+    """A template and a query, cut as training will see them.
+
+    Attributes:
+        key: depends on the content of the pair alone (`PairView.from_row` makes it); it seeds every random choice.
+        images: (template, query) as they are written into records, relative to `root`.
+        root: the folder that `images`, `mask` and `marked` are relative to (LlamaFactory's `media_dir`).
+        size: (width, height) of the query image in pixels.
+        category: the kind of product, as its dataset names it.
+        source: the dataset.
+        anomalous: whether the query has a defect.
+        defect: its type as the dataset names it, "" for a normal query or an unknown type.
+        boxes: (x1, y1, x2, y2) of each connected region of the defect, x2 and y2 exclusive, in pixels of the query.
+        labels: the type of each box, as the dataset names it.
+        mask: image file of the mask in the query's pixels (not 0 is defect), relative to `root`; "" when there
+            is none.
+        marked: a copy of the query with the defect outlined, which is shown to endpoints only; "" when there is none.
+        view: camera or position, "" where there is one.
+        other_defects: the types of defect that this category has besides, for the wrong options of questions.
+        other_categories: other kinds of product in the data, for the same.
+
+    Raises:
+        UserError: a box is empty or outside the image.
+        ValueError: the parts contradict each other.
+    """
+
+    key: str
+    images: tuple[str, str]
+    size: tuple[int, int]
+    category: str
+    source: str
+    anomalous: bool
+    root: str = ""
+    defect: str = ""
+    boxes: tuple[Box, ...] = ()
+    labels: tuple[str, ...] = ()
+    mask: str = ""
+    marked: str = ""
+    view: str = ""
+    other_defects: tuple[str, ...] = ()
+    other_categories: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        name = self.images[1]
+        if len(self.boxes) != len(self.labels):
+            raise ValueError(f"{name}: {len(self.boxes)} boxes but {len(self.labels)} labels for them")
+        if not self.anomalous and (self.boxes or self.defect):
+            raise ValueError(f"{name}: a normal query with {len(self.boxes)} boxes and the defect {self.defect!r}")
+        for box in self.boxes:
+            check_box(box, name=name, size=self.size, image=name)
+
+    @classmethod
+    def from_row(
+        cls,
+        row: Mapping[str, Any],
+        *,
+        images: Sequence[str],
+        root: str | Path = "",
+        size: Sequence[int] | None = None,
+        boxes: Sequence[Sequence[int]] | None = None,
+        labels: Sequence[str] | None = None,
+        anomalous: bool | None = None,
+        mask: str = "",
+        marked: str = "",
+        other_defects: Sequence[str] = (),
+        other_categories: Sequence[str] = (),
+    ) -> PairView:
+        """From a row of the pairs table.
+
+        Args:
+            row: columns of the canonical table, and of the pairs table `template_sha256` and `crop`.
+            images, root, mask, marked, other_defects, other_categories: as the attributes; the row's own defects are
+                taken out of `other_defects`.
+            size, boxes, labels, anomalous: of the images as they were written, when they were cut or turned; the row's
+                own by default. A normal window of an anomalous image has `anomalous=False` and no boxes.
+        """
+        size = (row["width"], row["height"]) if size is None else size
+        anomalous = row["label"] == "anomalous" if anomalous is None else anomalous
+        boxes = row["boxes"] if boxes is None else boxes
+        labels = row["box_labels"] if labels is None else labels
+        defect = (row["defect"] or "") if anomalous else ""
+        # A box of an image with one known type has this type.
+        labels = tuple(label or defect for label in (labels or [defect] * len(boxes)))
+        boxes = tuple(tuple(int(value) for value in box) for box in boxes)
+        content = (row["sha256"], row["template_sha256"], list(row.get("crop") or ()), list(size), boxes, labels)
+        own = {defect, *labels}
+        return cls(
+            key=content_key(*content, anomalous, row["category"], defect),
+            images=(str(images[0]), str(images[1])),
+            size=(int(size[0]), int(size[1])),
+            category=row["category"],
+            source=row["source"],
+            anomalous=anomalous,
+            root=str(root),
+            defect=defect,
+            boxes=boxes,
+            labels=labels,
+            mask=mask,
+            marked=marked,
+            view=row.get("view") or "",
+            other_defects=tuple(name for name in dict.fromkeys(other_defects) if name and name not in own),
+            other_categories=tuple(name for name in dict.fromkeys(other_categories) if name != row["category"]),
+        )
+
+    def path(self, name: str) -> Path:
+        """Where one of `images`, `mask` or `marked` is on disk."""
+        return Path(self.root, name)

@@ -1,0 +1,158 @@
+"""Labels and category names as datasets write them, as words: `broken_large` → `a large breakage`, `pcb1` → `PCB`."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+
+from .prompt_files import PromptFiles
+
+__all__ = ["Words", "normalise", "number", "stem"]
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_CAPITALS = {"pcb", "usb", "led", "ic", "sim", "cpu"}
+
+
+def number(count: int) -> str:
+    """`two`, `11`."""
+    return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
+
+
+def normalise(name: str) -> str:
+    """A name with spaces between its words, in lower case: `BendAnd_parts-mismatch ` → `bend and parts mismatch`."""
+    text = unicodedata.normalize("NFC", name)
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    return " ".join(re.sub(r"[_\-\s/\\]+", " ", text).split()).lower()
+
+
+def article(noun: str) -> str:
+    """`a scratch`, `an open circuit`."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+class Words:
+    """How labels and categories are said.
+
+    Args:
+        prompts: its `families.json` says what is known about words.
+    """
+
+    def __init__(self, *, prompts: PromptFiles) -> None:
+        data = prompts.data("families.json")
+        self.families: dict[str, dict] = data["families"]
+        self._vague = frozenset(data["vague"])
+        self._aliases: dict[str, str] = data["aliases"]
+        self._spoken: dict[str, Sequence[str]] = data["spoken"]
+        self._no_article = frozenset(data["categories_without_article"])
+        self._countable, self._mass, self._plural = (frozenset(data[name]) for name in ("countable", "mass", "plural"))
+        self._family_of = {word: name for name, family in self.families.items() for word in map(stem, family["words"])}
+        # The same few labels are asked about for every pair.
+        self.label = lru_cache(maxsize=4096)(self._label)
+        self.families_of = lru_cache(maxsize=4096)(self._families)
+        self.stems = lru_cache(maxsize=4096)(self._stems)
+
+    def vague(self, label: str) -> bool:
+        """Whether a label says no more than that something is wrong."""
+        return normalise(label) in self._vague
+
+    def _label(self, label: str) -> str:
+        """A label as an option or in JSON: `broken large`; `defect` when it says nothing."""
+        text = normalise(label)
+        return "defect" if text in self._vague else self._aliases.get(text, text)
+
+    def one(self, label: str) -> str:
+        """`a scratch`, `contamination`, `scratches`, `a defect of the type “aotu”`."""
+        text = self.label(label)
+        if text in self._spoken:
+            return self._spoken[text][0]
+        if text == "defect" or self._is_countable(text):
+            return article(text)
+        if self._is_mass(text) or self.is_plural(text):
+            return text
+        return f"a defect of the type “{text}”"
+
+    def many(self, label: str, count: int) -> str:
+        """`two scratches`, `three areas of contamination`; `one` for a count of 1."""
+        if count == 1:
+            return self.one(label)
+        text, counted = self.label(label), number(count)
+        if text in self._spoken:
+            return f"{counted} {self._spoken[text][1]}"
+        if text == "defect" or self._is_countable(text):
+            return f"{counted} {plural(text)}"
+        if self._is_mass(text):
+            return f"{counted} areas of {text}"
+        if self.is_plural(text):
+            return f"{text} in {counted} places"
+        return f"{counted} defects of the type “{text}”"
+
+    def _families(self, label: str) -> frozenset[str]:
+        """The families that a label's words belong to; none when nothing is known about them."""
+        words = f"{self.label(label)} {' '.join(self._spoken.get(self.label(label), ())[:1])}".split()
+        return frozenset(self._family_of[stem] for stem in map(stem, words) if stem in self._family_of)
+
+    def _stems(self, label: str) -> frozenset[str]:
+        """Beginnings of words by which a text may name a label: its own words and those of its families."""
+        text = self.label(label)
+        own = re.findall(r"\w+", f"{text} {' '.join(self._spoken.get(text, ()))}")
+        found = {stem(word) for word in own if len(word) > 2 and word not in _LITTLE}
+        for family in self.families_of(label):
+            found.update(stem(word) for word in self.families[family]["words"])
+        return frozenset(found)
+
+    def names(self, label: str) -> list[str]:
+        """The phrases that stand for a label in texts, longest first."""
+        text = self.label(label)
+        forms = {text, *(re.sub(r"^an? ", "", form) for form in self._spoken.get(text, ()))}
+        return sorted(forms, key=lambda form: (-len(form), form))
+
+    def category(self, name: str) -> str:
+        """A product's name: without the numbers around it, abbreviations in capitals."""
+        text = re.sub(r"^\d+\s+|(?<=[^\W\d])\s*\d+$", "", normalise(name)) or normalise(name)
+        return " ".join(word.upper() if word in _CAPITALS else word for word in text.split()) or "product"
+
+    def a_category(self, name: str) -> str:
+        """A product's name with its article: `a metal nut`, `wood`, `goji berries`."""
+        text = self.category(name)
+        last = text.split()[-1].lower()
+        several = last.endswith("s") and not last.endswith(("ss", "us", "is", "lens", "gas"))
+        return text if several or text.lower() in self._no_article else article(text)
+
+    def _is_mass(self, text: str) -> bool:
+        return text.split()[-1] in self._mass
+
+    def _is_countable(self, text: str) -> bool:
+        return text.split()[-1] in self._countable and " and " not in text
+
+    def is_plural(self, text: str) -> bool:
+        """Whether a label is said in the plural: `missing parts`."""
+        return text.split()[-1] in self._plural
+
+
+# Words of labels that do not tell a type from another.
+_LITTLE = frozenset(
+    re.findall(
+        r"\w+",
+        "defect defects the and area areas large small part parts with all over inside side top place places inner outer "
+        "major total front type surface",
+    )
+)
+
+
+def plural(noun: str) -> str:
+    """`scratches`, `impurities`, `leads`."""
+    if re.search(r"(s|x|z|ch|sh)$", noun):
+        return noun + "es"
+    return noun[:-1] + "ies" if re.search(r"[^aeiou]y$", noun) else noun + "s"
+
+
+def stem(word: str) -> str:
+    """The beginning that a word's forms share: scratch, scratches, scratched."""
+    word = word.lower()
+    for ending in ("ations", "ation", "ings", "ing", "ment", "ities", "ity", "ies", "ed", "es", "s", "y", "e"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            word = word[: -len(ending)]
+            break
+    return word if len(word) < 4 or word[-1] != word[-2] else word[:-1]
