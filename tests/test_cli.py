@@ -73,13 +73,16 @@ def test_each_command_of_the_table_shows_its_help(name, capsys):
     assert capsys.readouterr().out.startswith(f"usage: adcopilot {name}")
 
 
+CONVERTERS = "deeppcb, clevr-change, magicbrush, spot-the-diff, pixmo-cap, m4-instruct, llava-mix, olmo-sft"
+
+
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
         (["inpsect"], "error: adcopilot: no command 'inpsect'; did you mean `adcopilot inspect`?\n"),
         (["data", "cnvert"], "error: adcopilot data: no command 'cnvert'; did you mean `adcopilot data convert`?\n"),
         (["deeppcb"], "error: adcopilot: no command 'deeppcb'; did you mean `adcopilot data convert deeppcb`?\n"),
-        (["data", "zzz"], "error: adcopilot data: no command 'zzz'; there are: sample, convert\n"),
+        (["data", "convert", "zzz"], f"error: adcopilot data convert: no command 'zzz'; there are: {CONVERTERS}\n"),
     ],
 )
 def test_an_unknown_command_names_the_closest_one(argv, expected, capsys):
