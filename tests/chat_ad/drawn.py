@@ -1,0 +1,65 @@
+"""Tables of images that this package draws, for the tests of filtering and pairing."""
+
+import numpy as np
+from PIL import Image
+
+from adcopilot.chat_ad.references import content_sha256
+from adcopilot.chat_ad.table import Entry, make_metadata, to_batch, write_entries
+from adcopilot.sample.pairs import draw_pair, stream
+
+CATEGORIES = ("washer", "pcb", "connector")
+
+
+def entry(root, image, **changes):
+    """The row of an image file; its mask is `image` with `_mask` before the suffix, if that is there."""
+    mask = image.rpartition(".")[0] + "_mask.png"
+    with Image.open(root / image) as opened:
+        width, height = opened.size
+    columns = {
+        "image": image,
+        "category": image.split("/")[0],
+        "label": "normal",
+        "width": width,
+        "height": height,
+        "sha256": content_sha256(root, image),
+        "source": "drawn",
+        "mask": mask if (root / mask).is_file() else "",
+    }
+    return Entry(**{**columns, **changes})
+
+
+def draw_dataset(root, *, categories=CATEGORIES, normal=4, anomalous=2, size=128, seed=0):
+    """Draw images below `root` and return their rows: CATEGORY/normal/N.png, CATEGORY/bad/N.png, …_mask.png."""
+    entries = []
+    for index, category in enumerate(categories):
+        for number in range(normal + anomalous):
+            bad = number >= normal
+            pair = draw_pair(stream(seed, index, number), category=category, size=size, anomalous=bad)
+            name = f"{category}/{'bad' if bad else 'normal'}/{number:03d}.png"
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            pair.query.save(root / name)
+            changes = {}
+            if bad:
+                Image.fromarray(pair.mask.astype(np.uint8) * 255).save(root / name.replace(".png", "_mask.png"))
+                boxes = tuple(tuple(box) for box in pair.boxes)
+                changes = {
+                    "label": "anomalous",
+                    "defect": pair.kind,
+                    "boxes": boxes,
+                    "box_labels": (pair.kind,) * len(boxes),
+                }
+            entries.append(entry(root, name, **changes))
+    return entries
+
+
+def write(path, root, entries):
+    """A table of the entries; returns its path."""
+    write_entries(path, entries, metadata=make_metadata(root=root, dataset="drawn"))
+    return path
+
+
+def as_table(entries):
+    """The entries as an Arrow table."""
+    import pyarrow as pa
+
+    return pa.Table.from_batches([to_batch(entries)])
