@@ -28,6 +28,7 @@ class AnnotationsGenerator:
     """
 
     name = "annotations"
+    waits = False
     concurrency = 1
     rounds = 0
     checks = False
@@ -42,6 +43,9 @@ class AnnotationsGenerator:
     def prompt_hash(self, task: str) -> str:
         """SHA-256 of the wording files, the same for all tasks."""
         return self._digest
+
+    async def finish(self) -> None:
+        """Nothing is under way."""
 
     def close(self) -> None:
         """Nothing is open."""

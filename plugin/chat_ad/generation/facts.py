@@ -111,7 +111,7 @@ class Facts:
     def there(self) -> str:
         """`there is` or `there are`, as `placed` begins."""
         if self.pair.boxes and 1 < self.count <= _LISTED and len(set(self.labels)) > 1:
-            return self._verb(list(zip(self.labels, self._parts, strict=True)).count((self.labels[0], self._parts[0])))
+            return self._verb(list(zip(self.labels, self.places, strict=True)).count((self.labels[0], self.places[0])))
         return self.there_all
 
     def _verb(self, count: int) -> str:
@@ -122,20 +122,20 @@ class Facts:
         """`a scratch at the top left and two dents in the centre`; without places for an image without boxes."""
         if not self.pair.boxes:
             return self.defects
-        parts = list(dict.fromkeys(self._parts))
+        parts = list(dict.fromkeys(self.places))
         if self.count > _LISTED or len(parts) == 1:
             return f"{self.defects} {self.region}"
         if len(set(self.labels)) == 1:
             return f"{self.defects}, {several(parts)}"
         counts: dict[tuple[str, str], int] = {}
-        for label, part in zip(self.labels, self._parts, strict=True):
+        for label, part in zip(self.labels, self.places, strict=True):
             counts[label, part] = counts.get((label, part), 0) + 1
         return several([f"{self.words.many(label, count)} {part}" for (label, part), count in counts.items()])
 
     @cached_property
     def region(self) -> str:
         """`at the top left and in the centre`, `in several places`."""
-        parts = list(dict.fromkeys(self._parts))
+        parts = list(dict.fromkeys(self.places))
         if not parts:
             return "somewhere"
         return several(parts) if len(parts) <= 3 else "in several places"
@@ -176,7 +176,7 @@ class Facts:
         return min(common) if common else ""
 
     @cached_property
-    def _parts(self) -> list[str]:
+    def places(self) -> list[str]:
         """Of each box, where it is, in words that are true of it."""
         width, height = self.pair.size
         parts = []

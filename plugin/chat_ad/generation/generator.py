@@ -24,13 +24,15 @@ class Generator(Protocol):
     Attributes:
         name: what records say made them: `annotations`, or the endpoint's model.
         fingerprint: changes when the texts may change: prompts, model, settings.
-        concurrency: how many pairs are worked on at once; 1 means that `generate` never waits for anything.
+        waits: whether `generate` waits for something (a network), so that several pairs should be worked on at once.
+        concurrency: how many.
         rounds: how often a text with problems is given back to be written again.
         checks: whether the `verify` step is asked for too.
     """
 
     name: str
     fingerprint: str
+    waits: bool
     concurrency: int
     rounds: int
     checks: bool
@@ -48,8 +50,12 @@ class Generator(Protocol):
         """SHA-256 of the files that the texts of a task are made from."""
         ...
 
+    async def finish(self) -> None:
+        """Start nothing new, let what is under way end, and release what belongs to the running event loop."""
+        ...
+
     def close(self) -> None:
-        """Release files and connections."""
+        """Release files."""
         ...
 
 

@@ -99,12 +99,13 @@ def generate_records(
     def job(pair: PairView):
         return _pair_samples(pair, _ask(pair, letters, tools, wanted), generator, fallback, wanted, tools)
 
-    with _runner(generator.concurrency) as run:
+    generators = [generator, *([fallback] if fallback else [])]
+    with _runner(generators) as run:
         waiting: deque[Callable[[], tuple[list, list]]] = deque()
         for pair in pairs:
             waiting.append(run(job(pair)))
             # Twice the requests in flight, so that one slow pair does not leave the others waiting.
-            if len(waiting) >= 2 * generator.concurrency - 1:
+            if len(waiting) >= 2 * max(one.concurrency for one in generators) - 1:
                 yield from _hand_out(waiting.popleft(), on_refused)
         while waiting:
             yield from _hand_out(waiting.popleft(), on_refused)
@@ -267,23 +268,14 @@ def _record(
 
 
 @contextmanager
-def _runner(concurrency: int) -> Iterator[Callable[[Coroutine], Callable[[], Any]]]:
+def _runner(generators: Sequence[Generator]) -> Iterator[Callable[[Coroutine], Callable[[], Any]]]:
     """A function that starts a coroutine and returns a function that waits for its result.
 
-    One at a time needs no event loop, which would cost more than the work. Several run in a loop in a thread of its
+    What never waits needs no event loop, which would cost more than the work. Otherwise a loop runs in a thread of its
     own: the caller may be inside a loop already (a notebook, a Ray worker).
     """
-    if concurrency == 1:
-
-        def at_once(coroutine: Coroutine) -> Callable[[], Any]:
-            try:
-                coroutine.send(None)
-            except StopIteration as stop:
-                value = stop.value
-                return lambda: value
-            raise RuntimeError("a generator with concurrency 1 waited for something")
-
-        yield at_once
+    if not any(generator.waits for generator in generators):
+        yield _at_once
         return
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="adcopilot-generation", daemon=True)
@@ -295,14 +287,25 @@ def _runner(concurrency: int) -> Iterator[Callable[[Coroutine], Callable[[], Any
     try:
         yield start
     finally:
-        asyncio.run_coroutine_threadsafe(_cancel_rest(), loop).result()
+        asyncio.run_coroutine_threadsafe(_finish(generators), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
 
-async def _cancel_rest() -> None:
+def _at_once(coroutine: Coroutine) -> Callable[[], Any]:
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        value = stop.value
+        return lambda: value
+    raise RuntimeError("a generator that says it never waits has waited")
+
+
+async def _finish(generators: Sequence[Generator]) -> None:
+    """After an error or an early end too: answers under way are paid for, so they are waited for and kept."""
+    for generator in generators:
+        await generator.finish()
     rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in rest:
-        task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_default_executor()

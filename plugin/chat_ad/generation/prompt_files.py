@@ -15,7 +15,6 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +57,7 @@ class PromptFiles:
             self._overlay(Path(folder))
         self._json = {name: self._parse(name) for name in FILES if name.endswith(".json")}
         self._check_wording()
+        self._environment = _environment(self._texts)
         self._templates: dict[str, Any] = {}
         for name in FILES:
             if name.endswith(".jinja"):
@@ -142,7 +142,7 @@ class PromptFiles:
         import jinja2
 
         try:
-            self._templates[name] = _environment().from_string(self._texts[name])
+            self._templates[name] = self._environment.get_template(name)
         except jinja2.TemplateError as error:
             raise UserError(f"{self._paths[name]}: not a Jinja template ({_one_line(error)}); repair it") from None
 
@@ -161,13 +161,17 @@ def several(items: Sequence[str], *, last: str = "and") -> str:
     return f" {last} ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 
-@cache
-def _environment():
-    from jinja2 import StrictUndefined
+def _environment(texts: Mapping[str, str]):
+    from jinja2 import DictLoader, StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     # Sandboxed: labels and drafts are data. Strict: a misspelt variable is an error, not an empty place.
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return ImmutableSandboxedEnvironment(
+        loader=DictLoader({name: text for name, text in texts.items() if name.endswith(".jinja")}),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _one_line(error: BaseException) -> str:

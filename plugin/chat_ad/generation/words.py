@@ -135,8 +135,8 @@ class Words:
 _LITTLE = frozenset(
     re.findall(
         r"\w+",
-        "defect defects the and area areas large small part parts with all over inside side top place places inner outer "
-        "major total front type surface",
+        "defect defects the and area areas large small part parts with all over inside side top place places inner "
+        "outer major total front type surface",
     )
 )
 

@@ -1,0 +1,93 @@
+"""Answers that were paid for, in an append-only JSONL file: a killed run asks for none of them again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from ...jsonl import JsonlLog
+
+__all__ = ["AnswerCache"]
+
+
+class AnswerCache:
+    """Looks answers up by a key of their content, and appends new ones.
+
+    In memory it holds the place of each answer, not its text.
+
+    Args:
+        path: the file to append to; one process at a time.
+        also: further files of answers, which are only read.
+
+    Raises:
+        UserError: a file is damaged before its last line, or another process writes to `path`.
+    """
+
+    def __init__(self, *, path: str | os.PathLike, also: Sequence[str | os.PathLike] = ()) -> None:
+        self.path = Path(path)
+        self._places: dict[str, tuple[int, int]] = {}
+        #: (prompt tokens, completion tokens) of the answers that were in `path` when it was opened.
+        self.spent = (0, 0)
+        self._log = JsonlLog(path=path)  # also cuts off what a killed run left of a line
+        self._files = []
+        try:
+            paths = [self.path, *(Path(one) for one in also if Path(one).resolve() != self.path.resolve())]
+            for number, one in enumerate(paths):
+                self._files.append(open(one, "rb"))  # noqa: SIM115 - closed in close()
+                self._index(number, one)
+        except OSError as error:
+            self.close()
+            raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check the path") from None
+        except UserError:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The answer with this key, as it was given to `put`."""
+        if key not in self._places:
+            return None
+        number, offset = self._places[key]
+        self._files[number].seek(offset)
+        return json.loads(self._files[number].readline())
+
+    def put(self, key: str, answer: Mapping[str, Any]) -> None:
+        """Keep an answer; it is on the disk when this returns.
+
+        Raises:
+            UserError: the disk is full or gone.
+        """
+        offset = self.path.stat().st_size
+        self._log.append({"key": key, **answer})
+        self._places[key] = (0, offset)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files:
+            file.close()
+        self._log.close()
+
+    def _index(self, number: int, path: Path) -> None:
+        offset = 0
+        for count, line in enumerate(self._files[number], 1):
+            try:
+                record = json.loads(line)
+                key = record["key"]
+                spent = (int(record["prompt_tokens"]), int(record["completion_tokens"]))
+            except (ValueError, TypeError, KeyError):
+                if number and not line.endswith(b"\n"):
+                    break  # another file's last line: whoever writes to it is killed, or not done
+                raise UserError(f"{path}:{count}: not an answer of an endpoint; remove this line") from None
+            self._places.setdefault(key, (number, offset))
+            if number == 0:
+                self.spent = (self.spent[0] + spent[0], self.spent[1] + spent[1])
+            offset += len(line)

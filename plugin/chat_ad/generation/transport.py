@@ -1,0 +1,228 @@
+"""One request to an OpenAI-style endpoint, until it is answered: patience with what passes, clear words for the rest.
+
+- 408, 409, 425, 429, 5xx, time-outs, broken connections and bodies that are no chat completion are tried again, after
+  twice the wait each time and not before what `Retry-After` says, which all requests then keep to.
+- 401, 403, 404, 405 and redirects end the run: no other request would fare better.
+- Other 4xx are about this request (too long, refused by a filter) and refuse this sample.
+- Many failures in a row end the run too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from ...errors import UserError
+from .generator import Refused
+from .verify import shorten
+
+__all__ = ["Answer", "Transport"]
+
+_AGAIN = frozenset({408, 409, 425, 429})
+_HOPELESS = frozenset({401, 403, 404, 405})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A chat completion.
+
+    Attributes:
+        text: of the first choice.
+        finish: why it ended: `stop`, `length`, `content_filter`, ….
+        refusal: what the endpoint says when it declined, else "".
+        usage: (prompt tokens, completion tokens), None when it does not say.
+    """
+
+    text: str
+    finish: str
+    refusal: str
+    usage: tuple[int, int] | None
+
+
+class Transport:
+    """Sends requests; belongs to one event loop.
+
+    Args:
+        url: base address, ending in `/v1` or the like; `/chat/completions` is added.
+        key: sent as a bearer token, "" for none; it appears in no message.
+        timeout: seconds to wait for an answer.
+        attempts: how often a request is tried.
+        first_wait, longest_wait: seconds before the second attempt, and the most between any two.
+        give_up: so many failed requests in a row end the run.
+        events: counts what happened: `status 429`, `time-out`, ….
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        key: str,
+        timeout: float,
+        attempts: int,
+        first_wait: float,
+        longest_wait: float,
+        give_up: int,
+        events: Counter[str],
+    ) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._url = f"{url.rstrip('/')}/chat/completions"
+        self._key = key
+        self._client = httpx.AsyncClient(
+            headers=headers,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, 30.0)),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+        )
+        self._timeout = timeout
+        self._attempts = attempts
+        self._first_wait, self._longest_wait = first_wait, longest_wait
+        self._give_up, self._failed_in_row = give_up, 0
+        self._events = events
+        self._not_before = 0.0
+        self.stopping = asyncio.Event()
+
+    async def send(self, body: Mapping[str, Any]) -> Answer:
+        """Ask until there is an answer.
+
+        Raises:
+            Refused: there is none for this request.
+            UserError: there will be none for any.
+        """
+        reason = ""
+        for attempt in range(self._attempts):
+            await self._wait(attempt)
+            self._events["requests"] += 1
+            try:
+                # The read time-out is for a silent connection; a server may also trickle for ever.
+                response = await asyncio.wait_for(self._client.post(self._url, json=body), 2 * self._timeout)
+            except (httpx.TimeoutException, TimeoutError):
+                reason = f"no answer within {self._timeout:g} s"
+                self._events["time-out"] += 1
+                continue
+            except httpx.TransportError as error:
+                reason = self._safe(f"{type(error).__name__}: {error}")
+                self._events["broken connection"] += 1
+                continue
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
+                raise UserError(f"{self._url}: not an address ({self._safe(str(error))})") from None
+            if response.status_code != 200:
+                self._events[f"status {response.status_code}"] += 1
+                reason = self._status(response)
+                continue
+            try:
+                answer = read_answer(response.content)
+            except ValueError as error:
+                reason = self._safe(str(error))
+                self._events["unusable body"] += 1
+                continue
+            self._failed_in_row = 0
+            return answer
+        return self._fail(f"no answer after {self._attempts} attempts: {reason}")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _wait(self, attempt: int) -> None:
+        """Until the next attempt may be made; `stopping` cuts it short."""
+        now = time.monotonic()
+        wait = 0.0
+        if attempt:
+            wait = min(self._longest_wait, self._first_wait * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+        wait = max(wait, self._not_before - now)
+        if wait > 0 and not self.stopping.is_set():
+            self._events["seconds waited"] += round(wait)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), wait)
+        if self.stopping.is_set():
+            raise Refused("the run was stopped")
+
+    def _status(self, response: httpx.Response) -> str:
+        """What a status other than 200 means: the reason to try again, or an exception."""
+        status = response.status_code
+        said = self._safe(_message(response))
+        reason = f"status {status}{f' ({said})' if said else ''}"
+        if status in _AGAIN or status >= 500:
+            seconds = _retry_after(response.headers.get("retry-after"))
+            if seconds > self._longest_wait:
+                raise UserError(
+                    f"{self._url}: {reason} asks to wait {seconds:.0f} s; start again then, every answer is kept"
+                )
+            self._not_before = max(self._not_before, time.monotonic() + seconds)
+            return reason
+        if status in _HOPELESS or status < 400:
+            where = f" to {response.headers.get('location', '?')}" if 300 <= status < 400 else ""
+            raise UserError(f"{self._url}: {reason}{where}; check the address, the model's name and the key")
+        return self._fail(reason)
+
+    def _fail(self, reason: str) -> Any:
+        self._failed_in_row += 1
+        if self._failed_in_row >= self._give_up:
+            raise UserError(f"{self._url}: {self._failed_in_row} requests in a row failed, the last with {reason}")
+        raise Refused(reason)
+
+    def _safe(self, text: str) -> str:
+        """One short line without the key, which a server may repeat."""
+        return shorten(text.replace(self._key, "[key]") if self._key else text, 200)
+
+
+def read_answer(content: bytes) -> Answer:
+    """A chat completion from the body of a response.
+
+    Raises:
+        ValueError: it is something else; the message says what.
+    """
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ValueError(f"the body is not JSON: {content[:60]!r}") from None
+    try:
+        choice = body["choices"][0]
+        message, finish = choice["message"], choice.get("finish_reason") or ""
+        text, refusal = message.get("content"), message.get("refusal") or ""
+        if isinstance(text, list):  # parts, as some servers answer
+            text = "".join(part.get("text", "") for part in text if part.get("type") == "text")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise ValueError(f"the body has no choices[0].message: {content[:60]!r}") from None
+    filtered = bool(refusal) or finish == "content_filter"
+    if not isinstance(text, str) or not text.strip():
+        if not filtered:
+            raise ValueError("the answer is empty")
+        text = ""
+    usage = body.get("usage")
+    counts = (
+        [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else [None]
+    )
+    known = all(type(count) is int and count >= 0 for count in counts)
+    return Answer(text=text, finish=str(finish), refusal=str(refusal), usage=tuple(counts) if known else None)
+
+
+def _retry_after(value: str | None) -> float:
+    """Seconds that a `Retry-After` header asks for: a number, or a date."""
+    if not value:
+        return 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return 0.0
+    return seconds if 0 <= seconds < 1e9 else 0.0
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        error = response.json()["error"]
+        return str(error.get("message") if isinstance(error, dict) else error)
+    except Exception:  # any body at all: it is only quoted
+        return response.text[:200]
