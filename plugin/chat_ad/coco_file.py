@@ -18,7 +18,11 @@ import numpy as np
 
 from ..errors import UserError
 
-__all__ = ["CocoFile", "annotation_box", "annotation_mask", "image_values", "load"]
+__all__ = ["CocoFile", "NotCocoError", "annotation_box", "annotation_mask", "image_values", "load"]
+
+
+class NotCocoError(UserError):
+    """A JSON file that is something else than COCO annotations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,8 @@ def load(path: Path) -> CocoFile:
     """Parse a file; the last two are remembered for as long as they do not change.
 
     Raises:
-        UserError: the file is missing, not JSON, or not of COCO's form.
+        NotCocoError: the file is JSON, but not of COCO's form.
+        UserError: the file is missing, not JSON, or its categories are malformed.
     """
     try:
         stat = os.stat(path)
@@ -98,9 +103,8 @@ def annotation_mask(annotation: dict, *, size: tuple[int, int], name: str) -> np
         polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
         for polygon in polygons:
             _check_polygon(polygon, size, name)
-        # A polygon that rounds to nothing is an annotation of a pixel's width: its outline's pixels are kept.
         encoded = runs.merge(runs.frPyObjects(polygons, height, width))
-        return runs.decode(encoded).astype(bool)
+        return _painted(_run_lengths(encoded["counts"].decode()), size)
     if not isinstance(segmentation, dict) or list(segmentation.get("size", ())) != [height, width]:
         found = segmentation.get("size") if isinstance(segmentation, dict) else type(segmentation).__name__
         raise UserError(f"{name}: segmentation of size {found}, expected [{height}, {width}] (height, width)")
@@ -112,8 +116,7 @@ def annotation_mask(annotation: dict, *, size: tuple[int, int], name: str) -> np
         or sum(lengths) != width * height
     ):
         raise UserError(f"{name}: run lengths that do not add up to {width}×{height} pixels; export the file again")
-    values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    return values.reshape(width, height).T
+    return _painted(lengths, size)
 
 
 def annotation_box(annotation: dict, *, size: tuple[int, int], name: str) -> tuple[int, int, int, int]:
@@ -148,7 +151,7 @@ def _load(text: str, _mtime: int, _size: int) -> CocoFile:
             f"{path}: not JSON ({' '.join(str(error).split())[:120]}); download or export it again"
         ) from None
     if not isinstance(data, dict) or not isinstance(data.get("images"), list):
-        raise UserError(f"{path}: not a COCO file, expected an object with images, annotations and categories")
+        raise NotCocoError(f"{path}: not a COCO file, expected an object with images, annotations and categories")
     faults: list[str] = []
     classes = _classes(data.get("categories") or [], path)
     images: dict[str, dict] = {}
@@ -192,6 +195,12 @@ def _check_polygon(polygon: Any, size: tuple[int, int], name: str) -> None:
     for values, length in ((polygon[::2], size[0]), (polygon[1::2], size[1])):
         if min(values) < -length or max(values) > 2 * length:
             raise UserError(f"{name}: a polygon far outside its image of {size[0]}×{size[1]} pixels")
+
+
+def _painted(lengths: list[int], size: tuple[int, int]) -> np.ndarray:
+    """Run lengths, of background first and column by column, as a mask (height, width)."""
+    values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return values.reshape(size).T
 
 
 def _run_lengths(text: str) -> list[int] | None:

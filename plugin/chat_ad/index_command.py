@@ -120,14 +120,8 @@ def build_index(
     root, output = Path(root), Path(output)
     if min_area < 1 or workers < 1:
         raise UserError(f"--min-area is {min_area} and --workers {workers}, expected 1 or more")
-    if output.is_dir():
-        raise UserError(f"--output {output}: is a folder, expected the name of a .parquet file")
     source = make_source(dataset, root, options=options, categories=categories)
-    if output.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"--output {output}: inside the dataset {root}, expected a place outside it")
-
-    for leftover in output.parent.glob(f".{glob.escape(output.name)}.*.tmp"):
-        leftover.unlink(missing_ok=True)  # of a run that was killed as it wrote
+    _prepare(output, root)
     total = sum(1 for _ in scan(source))
     report = IndexReport(found=source.found, passed_over=source.passed_over, problems=source.problems)
     _stop_or_go(report, output, skip_problems, "before any image was opened")
@@ -189,6 +183,20 @@ def summary(report: IndexReport, dataset: str, output: Path) -> str:
     if report.problems:
         lines.append(f"  {_problem_counts(report)}; listed in {output}.problems.jsonl")
     return "\n".join(lines)
+
+
+def _prepare(output: Path, root: Path) -> None:
+    """Refuse an output that cannot be, before the long work and not after it."""
+    if output.is_dir():
+        raise UserError(f"--output {output}: is a folder, expected the name of a .parquet file")
+    if output.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"--output {output}: inside the dataset {root}, expected a place outside it")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in output.parent.glob(f".{glob.escape(output.name)}.*.tmp"):
+            leftover.unlink(missing_ok=True)  # of a run that was killed as it wrote
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from None
 
 
 def _stop_or_go(report: IndexReport, output: Path, skip_problems: bool, when: str) -> None:

@@ -63,8 +63,8 @@ LICENCES: Mapping[str, str] = {
     "folder": "the user's own",
 }
 
-# Tried in this order when a root turns out to be something else; the least particular come last.
-_GUESSES = ("deeppcb", "real-iad", "visa", "vision", "reinad", "mvtec", "folder")
+# Tried in this order when a root turns out to be something else; the least particular comes last.
+_GUESSES = ("deeppcb", "real-iad", "visa", "vision", "reinad", "mvtec")
 
 
 def index(
@@ -175,10 +175,13 @@ def _hint(source: Source) -> str:
         options = {name: option.default for name, option in READERS[dataset].OPTIONS.items()}
         return READERS[dataset].looks_like(Source(root=root, dataset=dataset, options=options, budget=500))
 
-    for root in (*(source.root / name for name in source.folders("")[:50]), source.root.resolve().parent):
+    for root in (source.root / name for name in source.folders("")[:50]):
         if own is not folder and fits(root, source.dataset):
             return f"; did you mean --root {root}?"
     for dataset in _GUESSES:
         if READERS[dataset] is not own and fits(source.root, dataset):
             return f"; it looks like the dataset {dataset!r}"
+    above = source.root.resolve().parent
+    if own is not folder and fits(above, source.dataset):
+        return f"; did you mean --root {above}?"
     return ""

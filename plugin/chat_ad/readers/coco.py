@@ -70,10 +70,20 @@ def scan(source: Source) -> Iterator[Item]:
             f"{source.root}: no annotation file in it, expected SET/train/_annotations.coco.json or "
             f"annotations/NAME.json; there is {first_names(source.folders('') + source.files(''))}"
         )
+    other = 0
     for file in files:
         category = source.options["category"] or _category(source, file)
-        if source.wants(category):
-            yield from _file_items(source, file, category)
+        try:
+            if source.wants(category):
+                yield from _file_items(source, file, category)
+        except coco_file.NotCocoError as error:
+            other += 1
+            if source.options["annotations"] or file.endswith("_annotations.coco.json"):
+                source.problem("broken-json", file, str(error))
+            else:
+                source.note("other-json", file, "not a COCO file, passed over")
+    if other == len(files):
+        raise LayoutError(f"{source.root}: no COCO file in it, expected one of {first_names(files)} to have images")
 
 
 def _files(source: Source) -> list[str]:
@@ -104,6 +114,8 @@ def _split(file: str) -> str:
 def _file_items(source: Source, file: str, category: str) -> Iterator[Item]:
     try:
         coco = coco_file.load(source.path(file))
+    except coco_file.NotCocoError:
+        raise
     except UserError as error:
         source.problem("broken-json", file, str(error).removeprefix(f"{source.path(file)}: "))
         return

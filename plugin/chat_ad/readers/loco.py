@@ -43,7 +43,7 @@ def _category_items(source: Source, folder: str, category: str) -> Iterator[Item
 
 def _image_items(source, folder, images, category, split, kind, classes) -> Iterator[Item]:
     anomalous = not is_good(kind)
-    masks = Masks(source, [join(folder, f"ground_truth/{kind}")], nested=True)
+    masks = Masks(source, [join(folder, f"ground_truth/{kind}")])
     used = set()
     for name in source.images(images):
         mask = ""

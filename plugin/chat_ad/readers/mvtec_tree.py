@@ -92,15 +92,17 @@ def find_categories(source: Source, *, depth: int = 3) -> Iterator[str]:
         below = []
         for folder in level:
             inside = source.folders(folder)
-            if _is_category(inside):
+            if _is_category(source, folder, inside):
                 yield folder
             else:
                 below += [join(folder, name) for name in inside]
         level = below
 
 
-def _is_category(folders: list[str]) -> bool:
-    return any(name in SPLIT_FOLDERS for name in folders) or _is_spectrum(folders)
+def _is_category(source: Source, folder: str, inside: list[str]) -> bool:
+    # A `train` without folders in it is another layout's.
+    splits = (join(folder, name) for name in inside if name in SPLIT_FOLDERS)
+    return _is_spectrum(inside) or any(source.folders(split) for split in splits)
 
 
 def _is_spectrum(folders: list[str]) -> bool:
@@ -191,16 +193,16 @@ def image_items(
 class Masks:
     """The masks of one folder of defective images, by the stem of their image's name.
 
+    A folder of that name, with a mask for each region as in MVTec-LOCO, stands for their union.
+
     Args:
         source: the dataset.
         folders: where they may be; the first that exists is taken.
-        nested: a folder of masks for each image (MVTec-LOCO) may stand for one.
     """
 
-    def __init__(self, source: Source, folders: list[str], *, nested: bool = False) -> None:
+    def __init__(self, source: Source, folders: list[str]) -> None:
         self._source = source
         self._folders = folders
-        self._nested = nested
 
     @cached_property
     def folder(self) -> str:
@@ -212,11 +214,10 @@ class Masks:
         if not self._source.is_folder(self.folder):
             return {}
         stems: dict[str, list[str]] = {}
-        for name in self._source.images(self.folder, nested=self._nested):
+        for name in self._source.images(self.folder, nested=True):
             stems.setdefault(os.path.splitext(name)[0], []).append(name)
-        if self._nested:
-            for name in self._source.folders(self.folder):
-                stems.setdefault(name, []).append(f"{name}/")
+        for name in self._source.folders(self.folder):
+            stems.setdefault(name, []).append(f"{name}/")
         return stems
 
     def find(self, image: str, stem: str) -> str | None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 
 from ..references import parse_reference
 from . import mvtec_tree
-from .base import Item, LayoutError, Option, Source, defect_name, join
+from .base import Item, LayoutError, Option, Source, defect_name, first_names, join
 
 __all__ = ["CLASSES", "OPTIONS", "looks_like", "scan"]
 
@@ -109,7 +109,7 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
 
 def looks_like(source: Source) -> bool:
     """Whether there is an object in either form."""
-    return bool(_released(source)) or (mvtec_tree.looks_like(source) and _has_bad(source))
+    return bool(_released(source)) or _rearranged(source)
 
 
 def scan(source: Source) -> Iterator[Item]:
@@ -120,14 +120,14 @@ def scan(source: Source) -> Iterator[Item]:
     """
     objects = _released(source)
     if not objects:
-        source.found["the one-class form (train/good, test/bad)"] += 1
-        try:
-            yield from mvtec_tree.scan(source)
-        except LayoutError as error:
+        if not _rearranged(source):
             raise LayoutError(
-                f"{source.root}: no VisA in it, expected OBJECT/Data/Images/Normal, or OBJECT/train/good as its "
-                f"script rearranges it; there is {str(error).rpartition('there is ')[2]}"
-            ) from None
+                f"{source.root}: no VisA in it, expected OBJECT/Data/Images/Normal, or OBJECT/train/good and "
+                "OBJECT/test/bad as its script rearranges it; there is "
+                f"{first_names(source.folders('') + source.files(''))}"
+            )
+        source.found["the one-class form (train/good, test/bad)"] += 1
+        yield from mvtec_tree.scan(source)
         return
     source.found["the released form (Data/Images, index masks)"] += 1
     for folder in objects:
@@ -148,7 +148,7 @@ def _released(source: Source) -> list[str]:
     return []
 
 
-def _has_bad(source: Source) -> bool:
+def _rearranged(source: Source) -> bool:
     return any(source.is_folder(join(folder, "test/bad")) for folder in mvtec_tree.find_categories(source))
 
 
