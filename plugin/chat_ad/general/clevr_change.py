@@ -68,8 +68,8 @@ class ClevrChange:
         for path in (captions, unchanged, splits_file):
             existing_file(folder, path.name, what=what)
         self.files = [path for path in (captions, unchanged, splits_file, types, boxes) if path.is_file()]
-        self.options: dict[str, Any] = {"splits": splits, "box_share": box_share}
         self.folder = ImageFolder(folder=folder, media_dir=media_dir)
+        self.options: dict[str, Any] = {"splits": splits, "box_share": box_share, "images": self.folder.prefix}
         self._captions = {"semantic": _by_index(captions), "nonsemantic": _by_index(unchanged)}
         self._boxes = _by_index(boxes) if boxes.is_file() else {}
         self._types = {
@@ -117,9 +117,11 @@ class ClevrChange:
         return checked_record(
             images=[self.folder.reference(name) for name in names],
             turns=[(question, answer)],
+            sizes=sizes,
             task="caption",
             answer=answer,
             boxes=[box] if box else [],
+            labels=[label] if box else [],
             mask="",
             source=self.name,
             key=f"{self.name}/{item.key}",

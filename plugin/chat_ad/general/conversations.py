@@ -60,6 +60,7 @@ class LlavaList:
         self.folder = ImageFolder(folder=images, media_dir=media_dir)
         self.id_key = id_key
         self.options: dict[str, Any] = {
+            "images": self.folder.prefix,
             "text_only": text_only,
             "relative_boxes": relative_boxes,
             "max_images": max_images,
@@ -84,12 +85,12 @@ class LlavaList:
     def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
         """The conversation as it is."""
         images = self._images(item.data)
-        for name in images:
-            checked_size(self.folder.path(name))
+        sizes = [checked_size(self.folder.path(name)) for name in images]
         system, turns = self._turns(item.data, images)
         return checked_record(
             images=[self.folder.reference(name) for name in images],
             turns=turns,
+            sizes=sizes,
             system=system,
             **_fields(self.name, item.key),
         )
@@ -145,7 +146,7 @@ class ParquetText:
     def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
         """The conversation as it is."""
         system, turns = conversation_turns(item.data["messages"], role="role", content="content", images=0)
-        return checked_record(images=[], turns=turns, system=system, **_fields(self.name, item.key))
+        return checked_record(images=[], turns=turns, sizes=[], system=system, **_fields(self.name, item.key))
 
 
 def _fields(name: str, key: str) -> dict[str, Any]:
@@ -153,6 +154,7 @@ def _fields(name: str, key: str) -> dict[str, Any]:
         "task": "dialogue",
         "answer": "",
         "boxes": [],
+        "labels": [],
         "mask": "",
         "source": name,
         "key": f"{name}/{key}",

@@ -15,6 +15,7 @@ import os
 import socket
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,12 +40,12 @@ _SUFFIXES = {
 _LONGEST_WAIT = 30.0  # seconds that a server may ask us to wait before another try
 
 
+@dataclass(frozen=True, kw_only=True)
 class Fetched:
     """What became of a URL: `file` relative to the folder, or "" and the `reason`."""
 
-    def __init__(self, *, file: str, reason: str = "") -> None:
-        self.file = file
-        self.reason = reason
+    file: str
+    reason: str = ""
 
 
 class Fetcher:

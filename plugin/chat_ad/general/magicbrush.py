@@ -65,8 +65,8 @@ class MagicBrush:
 
     def __init__(self, *, root: Path, output: Path, media_dir: Path, box_share: float = 0.5) -> None:
         self.root = root
-        self.options: dict[str, Any] = {"box_share": box_share}
         self._made = ImageFolder(folder=output / self.name, media_dir=media_dir, option="--output")
+        self.options: dict[str, Any] = {"box_share": box_share, "images": self._made.prefix}
         sessions = root / "edit_sessions.json"
         self._sessions: list[tuple[str, int, Any]] | None = None
         if sessions.is_file():
@@ -127,9 +127,11 @@ class MagicBrush:
         return checked_record(
             images=images,
             turns=[(question, answer)],
+            sizes=sizes,
             task="caption",
             answer=answer,
             boxes=boxes,
+            labels=[LABEL] * len(boxes),
             mask=mask_name,
             source=self.name,
             key=f"{self.name}/{item.key}",

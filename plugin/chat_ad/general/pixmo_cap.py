@@ -44,10 +44,10 @@ class PixMoCap:
     def __init__(self, *, root: Path, fetcher: Fetcher, media_dir: Path, workers: int = 1) -> None:
         self.root, self.workers = root, workers
         self.files = parquet_files(root)
-        # The images that are drawn depend on which links live; the log of downloads says which did.
-        self.options: dict[str, Any] = {}
         self.fetcher = fetcher
         self.folder = ImageFolder(folder=fetcher.folder, media_dir=media_dir, option="--output")
+        # What is drawn also depends on which links live; the log of downloads says which did.
+        self.options: dict[str, Any] = {"images": self.folder.prefix}
 
     def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
         """As `Source.items`, in the order of the files and their rows."""
@@ -76,14 +76,16 @@ class PixMoCap:
         found = self.fetcher.get(item.data["image_url"])
         if not found.file:
             raise Rejected("image not reachable", found.reason, expected=True)
-        checked_size(self.folder.path(found.file))
+        size = checked_size(self.folder.path(found.file))
         answer = checked_text(item.data["caption"], what="the caption")
         return checked_record(
             images=[self.folder.reference(found.file)],
             turns=[(rng.choice(ASK_DESCRIPTION), answer)],
+            sizes=[size],
             task="caption",
             answer=answer,
             boxes=[],
+            labels=[],
             mask="",
             source=self.name,
             key=f"{self.name}/{item.key}",

@@ -52,7 +52,7 @@ class SpotTheDiff:
             what=what)  # fmt: skip
         images = existing_folder(root, "resized_images", "data/resized_images", "images", what=what)
         self.folder = ImageFolder(folder=images, media_dir=media_dir)
-        self.options: dict[str, Any] = {"splits": splits}
+        self.options: dict[str, Any] = {"splits": splits, "images": self.folder.prefix}
         self.files = [first.with_name(f"{split}.json") for split in splits]
         test = first.with_name("test.json")
         # A pair of the test split must not come in through another one.
@@ -92,15 +92,16 @@ class SpotTheDiff:
     def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
         """The pair with one person's sentences."""
         names = _names(item.data)
-        for name in names:
-            checked_size(self.folder.path(name))
+        sizes = [checked_size(self.folder.path(name)) for name in names]
         answer = self._answer(item.data)
         return checked_record(
             images=[self.folder.reference(name) for name in names],
             turns=[(rng.choice(ASK_DIFFERENCES), answer)],
+            sizes=sizes,
             task="caption",
             answer=answer,
             boxes=[],
+            labels=[],
             mask="",
             source=self.name,
             key=f"{self.name}/{item.key}",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import UserError
-from ...records import IMAGE_PLACEHOLDER, make_record
+from ...records import IMAGE_PLACEHOLDER, check_record, make_record
 from .source import Rejected
 
 __all__ = ["checked_record", "checked_text", "conversation_turns", "sentence"]
@@ -91,10 +91,17 @@ def conversation_turns(
 
 
 def checked_record(
-    *, images: Sequence[str], turns: Sequence[tuple[str, str]], system: str | None = None, **fields: Any
+    *,
+    images: Sequence[str],
+    turns: Sequence[tuple[str, str]],
+    sizes: Sequence[tuple[int, int]],
+    system: str | None = None,
+    **fields: Any,
 ) -> dict[str, Any]:
-    """`records.make_record`, with what it refuses as `Rejected`."""
+    """`records.make_record`, checked with the images' (width, height); what they refuse as `Rejected`."""
     try:
-        return make_record(images=images, turns=turns, system=system, **fields)
+        record = make_record(images=images, turns=turns, system=system, **fields)
+        check_record(record, name="record", sizes=sizes)
+        return record
     except UserError as error:
         raise Rejected("not a valid record", str(error)) from None

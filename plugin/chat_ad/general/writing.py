@@ -21,6 +21,7 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,10 +38,11 @@ __all__ = ["Request", "convert"]
 _NAMED = 5  # problems that an error quotes
 
 
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """What a user asks of every source.
 
-    Args:
+    Attributes:
         output: folder to write.
         amount: records to draw, None for all there are.
         by_default: the amount is Table I's: fewer items are then a line in the summary, not an error.
@@ -49,22 +51,12 @@ class Request:
         overwrite: also over a result of other options.
     """
 
-    def __init__(
-        self,
-        *,
-        output: Path,
-        amount: int | None,
-        by_default: bool = False,
-        seed: int = 0,
-        skip_problems: bool = False,
-        overwrite: bool = False,
-    ) -> None:
-        self.output = output
-        self.amount = amount
-        self.by_default = by_default
-        self.seed = seed
-        self.skip_problems = skip_problems
-        self.overwrite = overwrite
+    output: Path
+    amount: int | None
+    by_default: bool = False
+    seed: int = 0
+    skip_problems: bool = False
+    overwrite: bool = False
 
 
 def convert(source: Source, request: Request) -> dict[str, Any]:
@@ -85,6 +77,10 @@ def convert(source: Source, request: Request) -> dict[str, Any]:
         dropped = _Dropped(file=dropped_file, path=paths["dropped.jsonl"], source=source)
         order, scores, total = _survey(source, request, dropped)
         dropped.stop_unless(request.skip_problems, total)
+        if not len(order):
+            dropped.save()
+            why = paths["dropped.jsonl"]
+            raise UserError(f"{source.name}: none of the {total} items in {source.root} can be used; {why} says why")
         wanted = len(order) if request.amount is None else request.amount
         if wanted > len(order) and not request.by_default:
             raise UserError(

@@ -1,9 +1,14 @@
 """M4-Instruct, LLaVA's mixture, OLMo-2-SFT: conversations stay as they are, or are left out for a stated reason."""
 
 import json
+import tempfile
 import tracemalloc
+from pathlib import Path
+from unittest import mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adcopilot.chat_ad.general.json_stream import json_items
 from adcopilot.errors import UserError
@@ -201,6 +206,32 @@ def test_items_are_read_alike_whatever_the_window(tmp_path, monkeypatch, chunk):
         assert list(json_items(tmp_path / name)) == expected
     (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, items)), "utf-8")
     assert list(json_items(tmp_path / "lines.jsonl")) == list(enumerate(items, 1))
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    items=st.lists(st.dictionaries(st.text(max_size=4), _VALUES, max_size=3), max_size=5),
+    chunk=st.integers(1, 60),
+    indent=st.sampled_from([None, 1]),
+    ascii_only=st.booleans(),
+    cut=st.floats(0, 1),
+)
+def test_any_list_is_read_as_json_reads_it_and_any_part_of_it_is_refused(items, chunk, indent, ascii_only, cut):
+    text = json.dumps(items, indent=indent, ensure_ascii=ascii_only)
+    with tempfile.TemporaryDirectory() as folder, mock.patch(f"{json_items.__module__}._CHUNK", chunk):
+        path = Path(folder, "list.json")
+        path.write_text(text, "utf-8")
+        assert [item for _, item in json_items(path)] == items
+        path.write_text(text[: int(cut * (len(text) - 1))], "utf-8")
+        with pytest.raises(UserError, match=r"list\.json"):
+            list(json_items(path))
 
 
 def test_memory_does_not_grow_with_the_list(tmp_path):

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -107,6 +105,13 @@ def test_bad_options(place, mix, capsys, options, says):
     assert "expected a number or `all`" in capsys.readouterr().err
 
 
+def test_nothing_usable_is_an_error_that_says_where_the_reasons_are(place, mix, capsys):
+    assert place.run("llava-mix", mix) == 2  # all are text alone
+    assert "none of the 200 items" in capsys.readouterr().err
+    assert len(place.dropped(NAME)) == 200
+    assert not (place.output / f"{NAME}.jsonl").exists()
+
+
 def test_output_inside_the_data_set_or_not_writable(place, mix, capsys):
     place.output = mix / "out"
     assert place.run("llava-mix", mix, "--text-only") == 2
@@ -166,39 +171,65 @@ def test_broken_parquet(place, capsys, command, content, says):
     assert error.count("\n") == 1
 
 
-def test_killed_at_any_moment_the_next_run_gives_the_same_bytes(place):
-    root = place.media / "mix"
-    write(root / "llava_v1_5_mix665k.json", texts(6_000, words=300))
-    where = ["--root", str(root), "--output", str(place.output), "--media-dir", str(place.media)]
-    what = ["data", "convert", "llava-mix", "--text-only", "--amount", "all"]
-    command = [sys.executable, "-m", "adcopilot.cli", *what, *where]
+# Runs the command again and again in children of one process, each killed just before its n-th sync or rename, and
+# says after each what lay in the output under its own name and what the next, unharmed run made of it.
+KILLER = """
+import hashlib, json, os, shutil, signal, sys
+from pathlib import Path
+from adcopilot import cli
+import adcopilot.chat_ad.general.magicbrush, scipy.ndimage, pyarrow.parquet
 
-    def run_for(seconds):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            return process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            return None
+output, arguments = Path(sys.argv[1]), sys.argv[2:]
 
-    begun = time.monotonic()
-    assert run_for(120) == 0
-    whole = time.monotonic() - begun
-    expected = {path.name: path.read_bytes() for path in place.output.iterdir()}
-    killed = 0
-    for share in (0.2, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95):
-        for path in place.output.iterdir():
-            path.unlink()
-        killed += run_for(whole * share) is None
-        # What is there under its own name is whole.
-        for path in place.output.iterdir():
-            if path.name in expected:
-                assert path.read_bytes() == expected[path.name]
-        assert run_for(120) == 0
-        names = {path.name for path in place.output.iterdir() if not path.name.startswith(".dataset_info")}
-        assert {name: (place.output / name).read_bytes() for name in names} == expected
-    assert killed >= 3
+def child(stop):
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    seen = 0
+    def counted(call):
+        def wrapped(*args, **kwargs):
+            nonlocal seen
+            seen += 1
+            if seen == stop:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **kwargs)
+        return wrapped
+    os.replace, os.fsync = counted(os.replace), counted(os.fsync)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os._exit(cli.main(arguments))
+
+def files():
+    found = {}
+    for path in sorted(output.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            found[str(path.relative_to(output))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+assert child(0) == 0
+print(json.dumps([0, {}, files()]), flush=True)
+stop = code = 0
+while code in (0, -signal.SIGKILL) and (stop == 0 or code):
+    stop += 1
+    shutil.rmtree(output)
+    code = child(stop)
+    partly = files() if output.exists() else {}
+    assert child(0) == 0
+    print(json.dumps([code, partly, files()]), flush=True)
+"""
+
+
+def test_killed_before_every_single_rename_the_next_run_gives_the_same_bytes(place, brush):
+    where = ["--root", str(brush), "--output", str(place.output), "--media-dir", str(place.media)]
+    arguments = [str(place.output), "data", "convert", "magicbrush", *where, "--amount", "all"]
+    done = subprocess.run([sys.executable, "-c", KILLER, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (_, _, expected), *runs = map(json.loads, done.stdout.splitlines())
+    assert len(expected) == 4 + 15  # images and masks of five turns
+    assert [code for code, _, _ in runs[-2:]] == [-9, 0]
+    assert len(runs) > 20
+    for _, partly, after in runs:
+        assert partly.items() <= expected.items()  # what is there under its own name is whole
+        assert after == expected
 
 
 def test_table_one_amounts_are_the_defaults(capsys):

@@ -167,7 +167,7 @@ def test_spot_the_diff_has_an_item_for_each_person_and_keeps_the_test_split_out(
     # Two people about pair 11: one names a difference, so the other's "no difference" is not taught.
     assert place.dropped("Spot-the-diff") == [("train/1", "filter", "contradicts another description")]
     manifest = place.manifest("Spot-the-diff")
-    assert manifest["options"] == {"splits": ["train", "val"]}
+    assert manifest["options"] == {"splits": ["train", "val"], "images": "spot-the-diff/resized_images/"}
     assert manifest["amount"] == 12_500
     assert place.run("spot-the-diff", spot, "--include-test", "--overwrite") == 0
     assert "Spot-the-diff/test/0" in {record["key"] for record in place.records("Spot-the-diff")}
