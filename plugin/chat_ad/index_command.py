@@ -14,8 +14,9 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
@@ -135,12 +136,12 @@ def build_index(
     again = make_source(dataset, root, options=options, categories=categories)
     worker = partial(measure, root=root, dataset=dataset, licence=LICENCES[dataset], min_area=min_area)
     files = []
-    with ThreadPoolExecutor(workers) as pool, _bar(total, progress, dataset) as bar:
+    with _mapper(workers) as each, _bar(total, progress, dataset) as bar:
         for number, items in enumerate(_cut(scan(again), PART_ITEMS)):
             path = parts / f"{number:06d}.parquet"
             key = fingerprint(items, root=root, **settings)
             if _part_key(path) != key:
-                _write_part(path, key, pool.map(worker, items))
+                _write_part(path, key, each(worker, items))
             files.append(path)
             report.problems += _part_problems(path)
             bar.update(len(items))
@@ -226,6 +227,16 @@ def _problem_counts(report: IndexReport, *, blocking_only: bool = False) -> str:
     if notes and not blocking_only:
         texts.append(f"notes: {notes}")
     return "; ".join(texts)
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Callable]:
+    """`map` in so many threads, in order; one thread is none at all."""
+    if workers == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield pool.map
 
 
 def _cut(items: Iterator[Item], size: int) -> Iterator[list[Item]]:

@@ -149,7 +149,7 @@ def test_what_the_layout_lacks_is_told_before_any_image_is_opened(tmp_path, monk
     for path in (root / "bottle/ground_truth").rglob("*.png"):
         path.unlink()
     monkeypatch.setattr(index_command, "measure", lambda *_, **__: pytest.fail("opened"))
-    with pytest.raises(UserError, match="4 missing-mask, before any image was opened: .* and 1 more"):
+    with pytest.raises(UserError, match=r"4 missing-mask, before any image was opened: .* and 1 more"):
         build_index(dataset="mvtec", root=root, output=tmp_path / "t.parquet")
 
 
