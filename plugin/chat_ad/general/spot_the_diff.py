@@ -25,7 +25,20 @@ from .questions import ASK_DIFFERENCES
 from .source import Item, Rejected
 from .texts import checked_record, checked_text, sentence
 
-_NOTHING = re.compile(r"\bno\s+(?:\w+\s+)?(?:differences?|changes?)\b", re.IGNORECASE)
+# People say in many ways that they see none, misspelt and without apostrophes ("i don t see a differnce").
+_NOTHING = re.compile(
+    r"\bno\s+(?:\w+\s+){0,2}(?:diff\w*|chang\w*)"
+    r"|\b(?:not|cannot|unable|(?:don|can|couldn|didn)\W?t)\b.{0,25}\b(?:any|a|the)\s+(?:\w+\s+)?(?:diff\w*|chang\w*)"
+    r"|\bnothing\b.{0,20}\b(?:chang\w*|diff\w*)"
+    r"|\b(?:everything|images?|pictures?|photos?|both)\s+(?:is|are|look|looks|appear|appears)\b.{0,12}"
+    r"\b(?:the\s+same|identical)\b",
+    re.IGNORECASE,
+)
+
+# The authors' tokeniser took the apostrophes out.
+_APOSTROPHE = re.compile(
+    r"\b((?:do|does|did|is|are|was|were|ca|could|has|have|had|wo|would|should)n|can|won) t\b|\b(\w+) s\b"
+)
 
 
 class SpotTheDiff:
@@ -112,7 +125,11 @@ class SpotTheDiff:
         sentences = [text for text in entry["sentences"] if text.strip()]
         if not sentences:
             raise Rejected("empty text", f"no sentence about {entry['img_id']}", expected=True)
-        return " ".join(sentence(checked_text(text, what="a sentence")) for text in sentences)
+        texts = [repaired(checked_text(text, what="a sentence")) for text in sentences]
+        # Some people number what they see: 1 …, 2 ….
+        if len(texts) > 1 and all(re.match(rf"{number}\W?\s", text) for number, text in enumerate(texts, 1)):
+            texts = [text.split(maxsplit=1)[-1] for text in texts]
+        return " ".join(map(sentence, texts))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +148,12 @@ def run(args: argparse.Namespace) -> int:
     """
     splits = ["train", "val", *(["test"] if args.include_test else [])]
     return run_source(SpotTheDiff(root=args.root, media_dir=args.media_dir, splits=splits), args)
+
+
+def repaired(text: str) -> str:
+    """A sentence with its apostrophes and the capital I that the published files have lost."""
+    text = _APOSTROPHE.sub(lambda found: f"{found[1]}'t" if found[1] else f"{found[2]}'s", text)
+    return re.sub(r"\bi\b", "I", text)
 
 
 def _is_whole(entry: Any) -> bool:

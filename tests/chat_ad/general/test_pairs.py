@@ -173,6 +173,55 @@ def test_spot_the_diff_has_an_item_for_each_person_and_keeps_the_test_split_out(
     assert "Spot-the-diff/test/0" in {record["key"] for record in place.records("Spot-the-diff")}
 
 
+@pytest.mark.parametrize(
+    ("said", "nothing"),
+    [
+        ("there is no difference", True),
+        ("i see no differences between these", True),
+        ("no visible changes at all", True),
+        ("no differnces", True),
+        ("nothing seems to have changed", True),
+        ("everything is the same", True),
+        ("both look exactly the same", True),
+        ("i do not see any noticeable differences here", True),
+        ("i don t see a difference", True),
+        ("could not locate any changes", True),
+        ("there is no person at the gate", False),
+        ("the car is no longer there", False),
+        ("the man has changed his place", False),
+        ("a different car is not in the lot", False),
+        ("cars appear to be identical in both images", False),
+        ("the van is not in the same place", False),
+    ],
+)
+def test_spot_the_diff_knows_who_sees_nothing(place, spot, said, nothing):
+    entries = [{"img_id": "12", "sentences": ["a bus has come"]}, {"img_id": "12", "sentences": [said]}]
+    write(spot / "data/annotations/train.json", entries)
+    assert place.run("spot-the-diff", spot) == 0
+    assert len(place.records("Spot-the-diff")) == (2 if nothing else 3)
+    # Somebody who sees nothing and something at once has seen something.
+    entries[1]["sentences"].append("a dog is new")
+    write(spot / "data/annotations/train.json", entries)
+    assert place.run("spot-the-diff", spot, "--overwrite") == 0
+    assert len(place.records("Spot-the-diff")) == 3
+
+
+@pytest.mark.parametrize(
+    ("sentences", "written"),
+    [
+        (["the man s car isn t there", "i can t see it "], "The man's car isn't there. I can't see it."),
+        (["1 a car left", "2 a man came", "3. the gate is open"], "A car left. A man came. The gate is open."),
+        (["1 car left", "a man came"], "1 car left. A man came."),
+        (["2 cars left"], "2 cars left."),
+        (["is it gone?", "YES!"], "Is it gone? YES!"),
+    ],
+)
+def test_spot_the_diff_sentences_are_put_right(place, spot, sentences, written):
+    write(spot / "data/annotations/train.json", [{"img_id": "12", "sentences": sentences}])
+    assert place.run("spot-the-diff", spot) == 0
+    assert written in [answer(record) for record in place.records("Spot-the-diff")]
+
+
 def test_spot_the_diff_a_test_pair_in_another_split_stays_out(place, spot):
     write(spot / "data/annotations/val.json", [{"img_id": "14", "sentences": ["a sly copy"]}])
     assert place.run("spot-the-diff", spot) == 0
