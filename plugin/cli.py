@@ -53,6 +53,21 @@ GROUPS: Mapping[str, str] = {
 }
 
 
+# Which of the distribution's extras brings a package (by its import name) that a command may miss; else `train`.
+EXTRAS: Mapping[str, str] = {
+    "faiss": "data",
+    "h5py": "data",
+    "httpx": "data",
+    "imagehash": "data",
+    "jinja2": "data",
+    "pyarrow": "data",
+    "pycocotools": "data",
+    "ray": "ray",
+    "scipy": "data",
+    "yaml": "data",
+}
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with errors as the one line `error: …` that all of this package's errors are."""
 
@@ -143,9 +158,10 @@ def _dispatch(argv: Sequence[str]) -> int:
         package = (missing.name or "").partition(".")[0]
         if not package or importlib.util.find_spec(package):
             raise  # the package is there but broken, or is this one: that deserves its traceback
+        extra = EXTRAS.get(package, "train")
         raise UserError(
             f"adcopilot {name}: needs the package {package!r}, which is not installed; "
-            "`pip install 'adcopilot[train]'` brings all that training and inspection use"
+            f"`pip install 'adcopilot[{extra}]'` brings it"
         ) from missing
 
 

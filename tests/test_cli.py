@@ -150,6 +150,19 @@ def test_a_package_that_is_missing_is_named(command, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("package", "extra"), [("pyarrow.parquet", "data"), ("ray", "ray"), ("datasets", "train"), ("torch.nn", "train")]
+)
+def test_the_extra_that_brings_a_missing_package_is_named(command, capsys, monkeypatch, package, extra):
+    def run(args):
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    command(run)
+    assert cli.main(["probe"]) == 2
+    assert f"`pip install 'adcopilot[{extra}]'`" in capsys.readouterr().err
+
+
 def test_a_broken_package_that_is_there_keeps_its_traceback(command):
     def run(args):
         import adcopilot.no_such_module  # noqa: F401
