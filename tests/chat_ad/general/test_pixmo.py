@@ -33,7 +33,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif kind == "large":
             self._send(200, b"\x89PNG" + b"0" * 300_000)
         elif kind == "slow":
-            threading.Event().wait(1.5)  # not time.sleep, which tests replace
+            threading.Event().wait(5)  # not time.sleep, which tests replace
             self._send(200, png())
         elif kind == "moved":
             self._send(302, b"", Location=self.path.replace("moved", "ok"))
@@ -62,7 +62,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server():
     found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     found.seen, found.lock = Counter(), threading.Lock()
-    found.daemon_threads = True
+    found.daemon_threads, found.block_on_close = True, False
     thread = threading.Thread(target=found.serve_forever, daemon=True)
     thread.start()
     found.url = f"http://127.0.0.1:{found.server_port}"
@@ -78,7 +78,7 @@ def table(place, urls):
     return root
 
 
-FETCH = ("--download", "--private-hosts", "--workers", 4, "--timeout", 0.5, "--max-bytes", 200_000)
+FETCH = ("--download", "--private-hosts", "--workers", 4, "--timeout", 1.5, "--max-bytes", 200_000)
 
 
 def test_dead_links_are_replaced_by_the_next_in_the_draw_and_listed(place, server, monkeypatch):
@@ -150,7 +150,7 @@ def test_private_addresses_are_not_asked_unless_allowed(tmp_path, server):
 def test_busy_servers_are_asked_again_as_late_as_they_say(tmp_path, server, monkeypatch):
     waits = []
     monkeypatch.setattr("adcopilot.chat_ad.general.fetching.time.sleep", waits.append)
-    with Fetcher(folder=tmp_path, download=True, private_hosts=True, timeout=0.5) as fetcher:
+    with Fetcher(folder=tmp_path, download=True, private_hosts=True, timeout=10) as fetcher:
         assert fetcher.get(f"{server.url}/busy/1").file
         assert waits == [0.0, 0.0]  # Retry-After: 0
         assert fetcher.get(f"{server.url}/cut/1").reason.startswith("no connection")
