@@ -125,7 +125,7 @@ def build_index(
     _prepare(output, root)
     total = sum(1 for _ in scan(source))
     report = IndexReport(found=source.found, passed_over=source.passed_over, problems=source.problems)
-    _stop_or_go(report, output, skip_problems, "before any image was opened")
+    _stop_or_go(report, output, skip_problems, "no image was opened yet")
     if not total:
         raise UserError(
             f"{root}: no image of {dataset} that could be used; {_problem_counts(report) or 'it is empty'}"
@@ -135,7 +135,7 @@ def build_index(
     parts = Path(f"{output}.parts")
     again = make_source(dataset, root, options=options, categories=categories)
     worker = partial(measure, root=root, dataset=dataset, licence=LICENCES[dataset], min_area=min_area)
-    files = []
+    files, usable = [], 0
     with _mapper(workers) as each, _bar(total, progress, dataset) as bar:
         for number, items in enumerate(_cut(scan(again), PART_ITEMS)):
             path = parts / f"{number:06d}.parquet"
@@ -143,9 +143,15 @@ def build_index(
             if _part_key(path) != key:
                 _write_part(path, key, each(worker, items))
             files.append(path)
-            report.problems += _part_problems(path)
+            problems = _part_problems(path)
+            report.problems += problems
+            usable += len(items) - len(problems)
+            if not number and not usable:
+                _stop_or_go(report, output, skip_problems, "none of the first images could be used")
             bar.update(len(items))
-    _stop_or_go(report, output, skip_problems, "the finished parts are kept for the next run")
+    if not usable:
+        raise UserError(f"{root}: no image of {dataset} that could be used; {_problem_counts(report)}")
+    _stop_or_go(report, output, skip_problems, f"{parts} keeps what was read for the next run")
 
     def rows() -> Iterator[pa.RecordBatch]:
         for file in files:
@@ -212,7 +218,7 @@ def _stop_or_go(report: IndexReport, output: Path, skip_problems: bool, when: st
         first = "; ".join(f"{problem.file or '.'}: {problem.reason}" for problem in blocking[:3])
         more = f"; and {len(blocking) - 3:,} more" if len(blocking) > 3 else ""
         raise UserError(
-            f"{_problem_counts(report, blocking_only=True)}, {when}: {first}{more}. All are listed in {listing}; "
+            f"{_problem_counts(report, blocking_only=True)}: {first}{more}. All are listed in {listing} ({when}); "
             "correct them, or leave these images out by --skip-problems"
         )
 
@@ -284,14 +290,15 @@ def _options(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _options_help() -> str:
-    lines = ["options of the readers (--option KEY=VALUE):"]
+    datasets: dict[str, list[str]] = {}
     for dataset, reader in READERS.items():
         for name, option in reader.OPTIONS.items():
+            choices = [choice for choice in option.choices or () if choice]
+            values = "|".join(choices) if 0 < len(choices) < 6 else f"{choices[0]}…{choices[-1]}" if choices else "…"
             default = f" ({option.default})" if option.default else ""
-            lines.append(
-                f"  {dataset}: {name}={'|'.join(filter(None, option.choices or ['…']))}{default}  {option.help}"
-            )
-    return "\n".join(lines)
+            datasets.setdefault(f"  {name}={values}{default}\n      {option.help}", []).append(dataset)
+    lines = [f"{text} [{', '.join(names)}]" for text, names in datasets.items()]
+    return "\n".join(["options of the readers (--option KEY=VALUE):", *lines])
 
 
 def _bar(total: int, progress: bool, dataset: str):

@@ -149,8 +149,17 @@ def test_what_the_layout_lacks_is_told_before_any_image_is_opened(tmp_path, monk
     for path in (root / "bottle/ground_truth").rglob("*.png"):
         path.unlink()
     monkeypatch.setattr(index_command, "measure", lambda *_, **__: pytest.fail("opened"))
-    with pytest.raises(UserError, match=r"4 missing-mask, before any image was opened: .* and 1 more"):
+    with pytest.raises(UserError, match=r"4 missing-mask: .*; and 1 more.* \(no image was opened yet\)"):
         build_index(dataset="mvtec", root=root, output=tmp_path / "t.parquet")
+
+
+def test_a_run_in_which_nothing_fits_stops_after_its_first_part(tmp_path, small_parts, monkeypatch):
+    """A large dataset named wrongly is not read to its end."""
+    root = build("mvtec", tmp_path)
+    with pytest.raises(UserError, match=r"problems: 3 not-a-strip: bottle/train/good/000.png: 64×48 pixels, expected"):
+        build_index(dataset="manta", root=root, output=tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"manta.*could be used"):
+        build_index(dataset="manta", root=root, output=tmp_path / "t.parquet", skip_problems=True)
 
 
 def test_problems_that_are_gone_are_not_listed_any_more(tmp_path):
@@ -216,8 +225,8 @@ def test_help_names_datasets_and_options(capsys):
     said = capsys.readouterr().out
     for word in (
         "real-iad-variety",
-        "visa: split=1cls|2cls_fewshot|2cls_highshot",
-        "folder: label=folders|normal|anomalous",
+        "split=1cls|2cls_fewshot|2cls_highshot (1cls)",
+        "label=folders|normal|anomalous",
     ):
         assert word in said
 

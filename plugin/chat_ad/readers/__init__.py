@@ -64,7 +64,7 @@ LICENCES: Mapping[str, str] = {
 }
 
 # Tried in this order when a root turns out to be something else; the least particular comes last.
-_GUESSES = ("deeppcb", "real-iad", "visa", "vision", "reinad", "mvtec")
+_GUESSES = ("deeppcb", "real-iad", "visa", "vision", "reinad", "coco", "mvtec")
 
 
 def index(

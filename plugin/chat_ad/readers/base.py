@@ -223,7 +223,7 @@ class Source:
             return False
         if not target.startswith(base.rstrip(os.sep) + os.sep):
             self.problem(
-                "outside-root", name, f"a link that leads out of the root, to {target}; copy the file into it"
+                "outside-root", name, f"a link that leads out of the root, to {target}; copy it into the root"
             )
             return False
         return True

@@ -21,7 +21,7 @@ from .. import coco_file
 from ..references import format_reference
 from .base import Item, LayoutError, Option, Source, defect_name, first_names, inside, join
 
-__all__ = ["OPTIONS", "looks_like", "scan"]
+__all__ = ["OPTIONS", "VISION_OPTIONS", "annotation_files", "looks_like", "scan"]
 
 OPTIONS: Mapping[str, Option] = {
     "annotations": Option(default="", help="the annotation files, relative to the root, with commas; all by default"),
@@ -43,8 +43,18 @@ _NEUTRAL = {"annotations", "annotation", "images", "labels"}
 
 
 def looks_like(source: Source) -> bool:
-    """Whether there is an annotation file of a fitting name."""
-    return any(name.endswith("_annotations.coco.json") for name in _files(source))
+    """Whether there is an annotation file, by its name or by how it begins."""
+    files = annotation_files(source)
+    return any(name.endswith("_annotations.coco.json") or _begins_like_coco(source.path(name)) for name in files)
+
+
+def _begins_like_coco(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(65536)
+    except OSError:
+        return False
+    return b'"images"' in head and (b'"file_name"' in head or b'"annotations"' in head)
 
 
 def scan(source: Source) -> Iterator[Item]:
@@ -53,7 +63,7 @@ def scan(source: Source) -> Iterator[Item]:
     Raises:
         LayoutError: there is no annotation file.
     """
-    files = _files(source)
+    files = annotation_files(source)
     if source.options["annotations"]:
         files = [inside(name.strip()) or name for name in source.options["annotations"].split(",")]
         missing = [name for name in files if not source.is_file(name)]
@@ -83,10 +93,12 @@ def scan(source: Source) -> Iterator[Item]:
             else:
                 source.note("other-json", file, "not a COCO file, passed over")
     if other == len(files):
-        raise LayoutError(f"{source.root}: no COCO file in it, expected one of {first_names(files)} to have images")
+        raise LayoutError(
+            f"{source.root}: no COCO file in it, expected images, annotations and categories in {first_names(files)}"
+        )
 
 
-def _files(source: Source) -> list[str]:
+def annotation_files(source: Source) -> list[str]:
     """All JSON files down to three folders below the root."""
     found, level = [], [""]
     for _ in range(4):

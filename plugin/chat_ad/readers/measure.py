@@ -22,6 +22,10 @@ from .base import Item, Problem
 __all__ = ["fingerprint", "measure"]
 
 
+class _NotAStripError(UserError):
+    """An image of several views has no such shape."""
+
+
 def measure(
     item: Item, *, root: str | os.PathLike, dataset: str, licence: str, min_area: int = 1
 ) -> list[Entry] | Problem:
@@ -36,10 +40,11 @@ def measure(
     try:
         width, height, digests = _look(item, root)
     except OutsideRootError as error:
-        return _problem(item.image, error, "outside-root")
+        return _problem(root, item.image, error, "outside-root")
     except UserError as error:
         missing = not os.path.exists(os.path.join(root, parse_reference(item.image).path))
-        return _problem(item.image, error, "missing-image" if missing else "unreadable-image")
+        kind = "not-a-strip" if isinstance(error, _NotAStripError) else "unreadable-image"
+        return _problem(root, item.image, error, "missing-image" if missing else kind)
     if item.size is not None and item.size != (width, height):
         made_on = f"{item.size[0]}×{item.size[1]}"
         reason = f"{width}×{height} pixels, but its annotation was made on {made_on}; expected the same size"
@@ -47,11 +52,13 @@ def measure(
     try:
         rows = _rows(item, root, (width, height), digests, dataset, licence, min_area)
     except OutsideRootError as error:
-        return _problem(item.mask, error, "outside-root")
+        return _problem(root, item.mask, error, "outside-root")
     except MaskSizeError as error:
-        return _problem(item.mask, error, "mask-size")
+        return _problem(root, item.mask, error, "mask-size")
     except UserError as error:
-        return _problem(item.mask, error, "unreadable-mask") if item.mask else _problem(item.image, error, "box")
+        if not item.mask:
+            return _problem(root, item.image, error, "box")
+        return _problem(root, item.mask, error, "unreadable-mask")
     if not isinstance(rows, list):
         return Problem(file=parse_reference(item.mask).path, reason=rows, kind="empty-mask")
     return rows
@@ -92,7 +99,7 @@ def _look(item: Item, root: str | os.PathLike) -> tuple[int, int, list[str]]:
     if item.views == 1:
         return width, height, [digest.hexdigest()]
     if width % item.views or width < 2 * height:
-        raise UserError(
+        raise _NotAStripError(
             f"{path}: {width}×{height} pixels, expected a horizontal strip of {item.views} views of equal width"
         )
     digests = []
@@ -176,5 +183,8 @@ def _view_reference(reference: str, index: int, views: int) -> str:
     return format_reference(parsed.path, **{"view": f"{index}/{views}", **parsed.fragment})
 
 
-def _problem(reference: str, error: UserError, kind: str) -> Problem:
-    return Problem(file=parse_reference(reference).path, reason=" ".join(str(error).split()), kind=kind)
+def _problem(root: str | os.PathLike, reference: str, error: UserError, kind: str) -> Problem:
+    file = parse_reference(reference).path
+    # The file is named already.
+    reason = " ".join(str(error).removeprefix(f"{os.path.join(root, file)}: ").split())
+    return Problem(file=file, reason=reason, kind=kind)

@@ -71,7 +71,10 @@ def scan_with(source: Source, items: Callable[[Source, str, str], Iterator[Item]
     Raises:
         LayoutError: there is no category.
     """
-    names = _names(source, list(find_categories(source)))
+    folders = list(find_categories(source))
+    for above in sorted(os.path.dirname(folder) for folder in folders if "/" in folder):
+        source.found[f"categories in {above}/"] += 1
+    names = _names(source, folders)
     if not names:
         raise LayoutError(
             f"{source.root}: no category in it, expected CATEGORY/train/good/NAME.png and "
