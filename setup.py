@@ -51,6 +51,8 @@ extras = {
     "deepspeed": ["deepspeed>=0.18.1,<=0.18.4"],
     "serve": ["vllm>=0.20,<0.21"],  # its own environment: it pins another torch than training does
     "flash-attn": ["flash-attn>=2.6"],  # CUDA only; without it, torch's own attention kernels
+    "data": ["pyarrow", "scipy", "h5py", "ImageHash", "faiss-cpu", "pycocotools", "httpx", "jinja2", "pyyaml"],
+    "ray": ["ray[data]>=2.50"],  # `adcopilot data build --ray`
     "eval": ["accelerate", "httpx"],  # other models through transformers, or behind an OpenAI-style API
     "demo": train,  # the demo trains through the stock llamafactory-cli
     "dev": ["pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "selenium", "setuptools>=70.1"],
