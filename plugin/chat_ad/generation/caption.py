@@ -120,7 +120,7 @@ async def write_caption(pair: PairView, generator: Generator, *, verifier: Verif
         else:
             problems = verifier.caption(pair, caption.description, caption.defect_description, caption.details)
             if not problems and generator.checks:
-                problems = await _asked(pair, generator, text)
+                problems = await _asked(pair, generator, text, round_number)
             if not problems:
                 return Caption(
                     description=caption.description,
@@ -128,13 +128,15 @@ async def write_caption(pair: PairView, generator: Generator, *, verifier: Verif
                     defect_description=caption.defect_description,
                 )
         if round_number < generator.rounds:
-            text = await generator.generate(pair, "refine", {"draft": text, "problems": list(problems)})
+            text = await generator.generate(
+                pair, "refine", {"draft": text, "problems": list(problems), "round": round_number + 1}
+            )
     raise Refused(f"the caption could not be verified: {'; '.join(problems)}")
 
 
-async def _asked(pair: PairView, generator: Generator, text: str) -> list[str]:
+async def _asked(pair: PairView, generator: Generator, text: str, round_number: int) -> list[str]:
     """What the generator itself finds wrong with a caption."""
-    answer = await generator.generate(pair, "verify", {"draft": text})
+    answer = await generator.generate(pair, "verify", {"draft": text, "round": round_number})
     try:
         value = read_json(answer)
     except ValueError:

@@ -74,8 +74,8 @@ class Cost:
         for name, most, needed in (("tokens", self.most_tokens, tokens), ("money", self.most_money, money)):
             if most is not None and needed > most:
                 raise UserError(
-                    f"the budget of {most:,} {name} is used up: with what is under way and the next request it would "
-                    f"be up to {needed:,.6g}; raise it and start again, every answer is kept"
+                    f"the budget of {most:,.6g} {name} is used up: with what is under way and the next request it "
+                    f"would be up to {needed:,.6g}; raise it and start again, every answer is kept"
                 )
         self._tickets += 1
         self._reserved[self._tickets] = (prompt, completion)

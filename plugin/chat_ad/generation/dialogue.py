@@ -57,7 +57,13 @@ async def write_dialogue(
     Raises:
         Refused: problems remain, or the generator refuses.
     """
-    context: dict[str, Any] = {"caption": caption, "boxes_given": first is not None, "draft": "", "problems": []}
+    context: dict[str, Any] = {
+        "caption": caption,
+        "boxes_given": first is not None,
+        "draft": "",
+        "problems": [],
+        "round": 0,
+    }
     problems: Sequence[str] = ()
     for _ in range(generator.rounds + 1):
         text = await generator.generate(pair, "dialogue", context)
@@ -69,7 +75,7 @@ async def write_dialogue(
             problems = dialogue_problems(pair, turns, verifier)
             if not problems:
                 return [first, *turns[1:]] if first else turns
-        context |= {"draft": text, "problems": list(problems)}
+        context |= {"draft": text, "problems": list(problems), "round": context["round"] + 1}
     raise Refused(f"the dialogue could not be verified: {'; '.join(problems)}")
 
 

@@ -153,11 +153,10 @@ class EndpointGenerator:
             "model": settings.model,
             "temperature": settings.temperature,
             settings.limit_field: settings.max_tokens,
-            "seed": settings.seed,
             **settings.extra,
         }
         sent = (settings.image_side, settings.marked, settings.rounds, settings.checks)
-        self.fingerprint = content_key("endpoint", self._asked, sent, prompts.digest())
+        self.fingerprint = content_key("endpoint", self._asked, settings.seed, sent, prompts.digest())
         self.cost = Cost(prices=settings.prices, most_tokens=settings.most_tokens, most_money=settings.most_money)
         self._cache = AnswerCache(path=cache, also=also)
         self.cost.earlier(*self._cache.spent)
@@ -208,12 +207,14 @@ class EndpointGenerator:
         text = self.prompts.render(f"{step}.jinja", self._variables(pair, context))
         names = [*pair.images, *([pair.marked] if self._shows_mark(pair) else [])]
         pictures = [self._picture(pair.path(name)) for name in names]
-        key = content_key(self._asked, self.settings.image_side, system, text, [one.sha256 for one in pictures])
+        # A draft with the same faults again makes the same prompt again: another seed gives it another chance.
+        asked = {"seed": self.settings.seed + context.get("round", 0), **self._asked}
+        key = content_key(asked, self.settings.image_side, system, text, [one.sha256 for one in pictures])
         answer = self._cache.get(key)
         if answer is None:
             # Two pairs with the same content wait for one request.
             if key not in self._under_way:
-                task = asyncio.ensure_future(self._fetch(key, step, system, text, pictures))
+                task = asyncio.ensure_future(self._fetch(key, step, asked, system, text, pictures))
                 self._under_way[key] = task
                 task.add_done_callback(lambda _: self._under_way.pop(key, None))
             answer = await asyncio.shield(self._under_way[key])
@@ -221,13 +222,15 @@ class EndpointGenerator:
             self.cost.events["answers from the cache"] += 1
         return self._usable(answer, step)
 
-    async def _fetch(self, key: str, step: str, system: str, text: str, pictures: Sequence[Picture]) -> dict[str, Any]:
+    async def _fetch(
+        self, key: str, step: str, asked: Mapping[str, Any], system: str, text: str, pictures: Sequence[Picture]
+    ) -> dict[str, Any]:
         if self._transport is None:
             self._open()
         async with self._slots:
             if self._transport.stopping.is_set():
                 raise Refused("the run was stopped")
-            body, area = await asyncio.to_thread(self._body, system, text, pictures)
+            body, area = await asyncio.to_thread(self._body, asked, system, text, pictures)
             # Qwen2.5-VL spends a token on 28 x 28 pixels; a token of English has about four letters.
             estimate = area // (28 * 28) + (len(system) + len(text)) // 3 + 64
             ticket = self.cost.reserve(estimate, self.settings.max_tokens)
@@ -265,7 +268,9 @@ class EndpointGenerator:
         )
         self._slots = asyncio.Semaphore(settings.concurrency)
 
-    def _body(self, system: str, text: str, pictures: Sequence[Picture]) -> tuple[dict[str, Any], int]:
+    def _body(
+        self, asked: Mapping[str, Any], system: str, text: str, pictures: Sequence[Picture]
+    ) -> tuple[dict[str, Any], int]:
         """The request, and the area of its images in pixels."""
         encoded = [data_url(one.path, side=self.settings.image_side) for one in pictures]
         parts = [{"type": "image_url", "image_url": {"url": url}} for url, _ in encoded]
@@ -273,7 +278,7 @@ class EndpointGenerator:
             {"role": "system", "content": system},
             {"role": "user", "content": [*parts, {"type": "text", "text": text}]},
         ]
-        return {**self._asked, "messages": messages}, sum(area for _, area in encoded)
+        return {**asked, "messages": messages}, sum(area for _, area in encoded)
 
     def _shows_mark(self, pair: PairView) -> bool:
         return bool(self.settings.marked and pair.marked)

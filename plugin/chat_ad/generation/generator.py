@@ -14,7 +14,8 @@ __all__ = ["STEPS", "Generator", "Refused"]
 #: `refine`    the same, better (context: `draft`, the text; `problems`, a list of sentences about it)
 #: `verify`    a JSON object {"ok": true or false, "problems": [sentence, …]} (context: `draft`)
 #: `dialogue`  a JSON list of {"question", "answer"} (context: `caption`, a `Caption`; `problems`)
-#: `think`     the reasoning, plain text (context: `caption`; `question`; `answer`; `problems`)
+#: `think`     the reasoning, plain text (context: `caption`; `question`; `answer`; `kind`; `options`; `problems`)
+#: `round` of a context counts how often a text was given back.
 STEPS = ("caption", "refine", "verify", "dialogue", "think")
 
 

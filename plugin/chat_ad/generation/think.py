@@ -54,6 +54,7 @@ async def write_thinking(
         "options": choice.options if choice else None,
         "draft": "",
         "problems": [],
+        "round": 0,
     }
     problems: Sequence[str] = ()
     for _ in range(generator.rounds + 1):
@@ -61,7 +62,7 @@ async def write_thinking(
         problems = thinking_problems(pair, reasoning, verifier, choice)
         if not problems:
             return thinking_question(question), thinking_answer(reasoning, answer)
-        context |= {"draft": reasoning, "problems": list(problems)}
+        context |= {"draft": reasoning, "problems": list(problems), "round": context["round"] + 1}
     raise Refused(f"the reasoning could not be verified: {'; '.join(problems)}")
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from .pair_view import PairView
@@ -106,6 +107,7 @@ class Verifier:
 
     def __init__(self, *, words: Words) -> None:
         self.words = words
+        self._names = lru_cache(maxsize=1024)(self._pattern)
 
     def caption(
         self, pair: PairView, description: str, defect_description: str, boxes: Sequence[Mapping[str, Any]]
@@ -197,11 +199,14 @@ class Verifier:
 
     def _without_names(self, pair: PairView, text: str) -> str:
         """A text without the names of defects and product: a "thread at the top" is no place."""
-        for label in {*pair.labels, pair.defect} - {""}:
-            for name in self.words.names(label):
-                text = re.sub(rf"\b{re.escape(name)}\b", "it", text, flags=re.IGNORECASE)
-        name = self.words.category(pair.category)
-        return re.sub(rf"\b{re.escape(name)}\b", "it", text, flags=re.IGNORECASE)
+        return self._names(pair.category, pair.defect, pair.labels, pair.other_defects).sub("it", text)
+
+    def _pattern(self, category: str, defect: str, labels: tuple[str, ...], others: tuple[str, ...]) -> re.Pattern:
+        names = {self.words.category(category)}
+        for label in {defect, *labels, *others} - {""}:
+            names.update(self.words.names(label))
+        longest_first = sorted(names, key=lambda name: (-len(name), name))
+        return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
 
 
 def _denials(text: str, name: str) -> list[str]:

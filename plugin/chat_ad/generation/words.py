@@ -28,8 +28,10 @@ def normalise(name: str) -> str:
 
 
 def article(noun: str) -> str:
-    """`a scratch`, `an open circuit`."""
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+    """`a scratch`, `an open circuit`, `an LED`, `a USB adaptor`."""
+    spoken = noun.split()[0].lower()
+    vowel = spoken[0] in "aeiou" and not re.match(r"u$|usb|uni|use|one\b|eu", spoken)
+    return f"{'an' if vowel or spoken == 'led' else 'a'} {noun}"
 
 
 class Words:

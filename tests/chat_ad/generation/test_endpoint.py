@@ -1,0 +1,493 @@
+"""The endpoint generator against a local server that returns everything servers return."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from email.utils import formatdate
+
+import pytest
+from PIL import Image
+
+from adcopilot.chat_ad.generation import AnnotationsGenerator, generate_records
+from adcopilot.chat_ad.generation.cost import Prices
+from adcopilot.chat_ad.generation.endpoint import EndpointGenerator, EndpointSettings
+from adcopilot.errors import UserError
+
+from .conftest import completion, honest, prompt_of
+
+TEXT_TASKS = ["caption", "dialogue", "think"]
+
+
+@pytest.fixture
+def make(endpoint, prompts, tmp_path):
+    """A function that makes an impatient generator on the local server."""
+    made = []
+
+    def generator(**changes):
+        given = {
+            "url": endpoint.url,
+            "model": "some-vl-model",
+            "first_wait": 0.01,
+            "longest_wait": 5.0,
+            "timeout": 5.0,
+            "attempts": 4,
+            "concurrency": 4,
+            "rounds": 1,
+        }
+        cache = changes.pop("cache", tmp_path / "answers.jsonl")
+        also = changes.pop("also", ())
+        one = EndpointGenerator(
+            settings=EndpointSettings(**{**given, **changes}), prompts=prompts, cache=cache, also=also
+        )
+        made.append(one)
+        return one
+
+    yield generator
+    for one in made:
+        one.close()
+
+
+def run(generator, pairs, tasks=("caption",), **more):
+    refused = []
+    records = list(
+        generate_records(pairs, generator=generator, tasks=list(tasks), seed=0, on_refused=refused.append, **more)
+    )
+    return records, refused
+
+
+def test_a_pair_becomes_records_and_the_request_has_the_images(make, endpoint, on_disk, prompts):
+    pair = on_disk(marked="marked/0.png")
+    generator = make()
+    records, refused = run(generator, [pair], ["caption", "dialogue", "mc", "loc", "think"])
+    assert refused == []
+    assert [record["task"] for record in records] == ["caption", "dialogue", "mc", "loc", "think"]
+    assert [record["generator"] for record in records] == [
+        "some-vl-model", "some-vl-model", "annotations", "annotations", "some-vl-model",
+    ]  # fmt: skip
+    assert records[0]["prompt_hash"] == generator.prompt_hash("caption") != generator.prompt_hash("dialogue")
+    caption = json.loads(records[0]["answer"])
+    assert caption["defect_details"] == [{"bbox_2d": [20, 10, 60, 30], "label": "scratch"}]
+    assert "scratch at the top left" in caption["defect_description"]
+    _, _, body = endpoint.requests[0]
+    parts = body["messages"][1]["content"]
+    assert [part["type"] for part in parts] == ["image_url", "image_url", "image_url", "text"]
+    assert all(part["image_url"]["url"].startswith("data:image/png;base64,") for part in parts[:3])
+    assert "- scratch, at the top left, box [20, 10, 60, 30]" in prompt_of(body)
+    assert (body["model"], body["max_tokens"], body["seed"]) == ("some-vl-model", 1024, 0)
+    # One caption serves the dialogue and the reasoning: three requests.
+    assert len(endpoint.requests) == 3
+
+
+def test_a_second_run_reads_the_cache(endpoint, prompts, on_disk, tmp_path):
+    pairs = [on_disk(number) for number in range(5)]
+    results = []
+    for name, also in (("a", ()), ("a", ()), ("b", ("a",))):
+        generator = EndpointGenerator(
+            settings=EndpointSettings(url=endpoint.url, model="m", concurrency=3),
+            prompts=prompts,
+            cache=tmp_path / f"{name}.jsonl",
+            also=[tmp_path / f"{one}.jsonl" for one in also],
+        )
+        results.append((run(generator, pairs, TEXT_TASKS), len(endpoint.requests), generator.report()))
+        generator.close()
+    assert [asked for _, asked, _ in results] == [15, 15, 15]
+    assert results[0][0] == results[1][0] == results[2][0]
+    assert results[1][2]["events"] == {"answers from the cache": 15}
+    assert results[1][2]["prompt_tokens"] == 0
+    assert results[1][2]["total"]["prompt_tokens"] == 15000
+
+
+def test_order_and_content_do_not_depend_on_concurrency(endpoint, make, on_disk, tmp_path):
+    pairs = [on_disk(number) for number in range(12)]
+    endpoint.delay = 0.02
+    many, _ = run(make(concurrency=6, cache=tmp_path / "many.jsonl"), pairs, TEXT_TASKS)
+    assert 2 <= endpoint.most_under_way <= 6
+    endpoint.most_under_way = 0
+    one, _ = run(make(concurrency=1, cache=tmp_path / "one.jsonl"), pairs, TEXT_TASKS)
+    assert endpoint.most_under_way == 1
+    assert many == one
+    assert [record["images"][1] for record in one[::3]] == [pair.images[1] for pair in pairs]
+
+
+def test_what_passes_is_tried_again(make, endpoint, on_disk):
+    endpoint.script = [
+        lambda _: (429, {"Retry-After": "0.3"}, b'{"error": {"message": "slow down"}}'),
+        lambda _: (500, {}, b"oops"),
+        lambda _: (200, {}, b'{"choices": [{"mess'),
+        lambda _: (200, {}, b"<html>nonsense</html>"),
+        lambda _: (200, {}, b'{"choices": []}'),
+        lambda _: completion(""),
+    ]
+    generator = make(attempts=7)
+    records, refused = run(generator, [on_disk()])
+    assert (len(records), refused) == (1, [])
+    events = generator.report()["events"]
+    assert events["requests"] == 7
+    assert (events["status 429"], events["status 500"], events["unusable body"]) == (1, 1, 4)
+    times = [at for at, _, _ in endpoint.requests]
+    assert times[1] - times[0] >= 0.3
+
+
+def test_retry_after_holds_every_request_back(make, endpoint, on_disk):
+    """A date, too, and also requests that had not been refused themselves."""
+    endpoint.script = [lambda _: (503, {"Retry-After": formatdate(time.time() + 2, usegmt=True)}, b"")]
+    began = time.monotonic()
+    run(make(concurrency=1), [on_disk(0), on_disk(1)])
+    times = [at - began for at, _, _ in endpoint.requests]
+    # A date has whole seconds: two of them are one at least.
+    assert times[0] < 0.9 < min(times[1:])
+
+
+def test_a_wait_that_is_too_long_ends_the_run(make, endpoint, on_disk):
+    endpoint.script = [lambda _: (429, {"Retry-After": "3600"}, b"")]
+    with pytest.raises(UserError, match=r"asks to wait 3600 s; start again then, every answer is kept"):
+        run(make(), [on_disk()])
+
+
+def test_time_outs(make, endpoint, on_disk):
+    def slow(_):
+        time.sleep(1.0)
+
+    endpoint.script = [slow, slow]
+    generator = make(timeout=0.2)
+    records, refused = run(generator, [on_disk()])
+    assert (len(records), refused) == (1, [])
+    assert generator.report()["events"]["time-out"] == 2
+
+
+def test_no_server(make, on_disk):
+    generator = make(url="http://127.0.0.1:9/v1", attempts=2)
+    records, refused = run(generator, [on_disk()])
+    assert records == []
+    assert refused[0]["reason"].startswith("no answer after 2 attempts: ConnectError")
+
+
+def test_many_failures_in_a_row_end_the_run(make, endpoint, on_disk):
+    endpoint.always = lambda _: (500, {}, b"")
+    with pytest.raises(
+        UserError, match="3 requests in a row failed, the last with no answer after 1 attempts: status"
+    ):
+        run(make(attempts=1, give_up=3, concurrency=1), [on_disk(number) for number in range(9)])
+    assert len(endpoint.requests) == 3
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_is_hopeless_ends_the_run_at_once_and_the_key_is_not_told(
+    make, endpoint, on_disk, monkeypatch, tmp_path, status
+):
+    monkeypatch.setenv("SOME_KEY", "sk-very-secret")
+    endpoint.always = lambda _: (status, {}, b'{"error": {"message": "bad key sk-very-secret"}}')
+    generator = make(key_variable="SOME_KEY")
+    with pytest.raises(UserError, match=rf"status {status} \(bad key \[key\]\); check the address") as raised:
+        run(generator, [on_disk()])
+    assert "very-secret" not in str(raised.value) + repr(generator) + json.dumps(generator.report())
+    assert endpoint.requests[0][1]["Authorization"] == "Bearer sk-very-secret"
+    assert len(endpoint.requests) == 1
+
+
+def test_the_key_is_nowhere_on_the_disk(make, on_disk, monkeypatch, tmp_path):
+    monkeypatch.setenv("SOME_KEY", "sk-very-secret")
+    generator = make(key_variable="SOME_KEY")
+    records, _ = run(generator, [on_disk()], TEXT_TASKS)
+    assert "very-secret" not in json.dumps(records) + (tmp_path / "answers.jsonl").read_text()
+
+
+def test_a_key_that_is_not_set(make, monkeypatch):
+    monkeypatch.delenv("SOME_KEY", raising=False)
+    with pytest.raises(UserError, match="environment variable SOME_KEY: not set"):
+        make(key_variable="SOME_KEY")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"url": "localhost:8000"}, "expected something like http://localhost:8000/v1"),
+        ({"url": "https://me:pass@host/v1"}, "carries a password"),
+        ({"model": ""}, "model is empty"),
+        ({"concurrency": 0}, "concurrency is 0, expected 1 or more"),
+        ({"most_tokens": 0}, "most_tokens is 0"),
+        ({"most_money": 5.0}, "no price is known"),
+    ],
+)
+def test_settings_that_cannot_be(make, changes, message):
+    with pytest.raises(UserError, match=message) as raised:
+        make(**changes)
+    assert "pass@" not in str(raised.value)
+
+
+def test_a_request_that_the_endpoint_rejects_refuses_one_sample(make, endpoint, on_disk):
+    endpoint.script = [lambda _: (400, {}, b'{"error": {"message": "prompt is too long"}}')]
+    records, refused = run(make(concurrency=1), [on_disk(0), on_disk(1)])
+    assert [record["images"][1] for record in records] == ["images/1_query.png"]
+    assert refused == [
+        {
+            "image": "images/0_query.png",
+            "key": "pair0",
+            "task": "caption",
+            "reason": "status 400 (prompt is too long)",
+            "kind": "refused",
+            "fallback": False,
+        }
+    ]
+
+
+REFUSALS = {
+    "text": lambda _: completion("I'm sorry, but I can't assist with that."),
+    "field": lambda _: completion(None, refusal="Not allowed."),
+    "filter": lambda _: completion(None, finish="content_filter"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_refusals_are_listed_and_paid_for_once(make, endpoint, on_disk, kind, prompts, tmp_path):
+    endpoint.always = REFUSALS[kind]
+    generator = make()
+    records, refused = run(generator, [on_disk()], ["caption", "loc"])
+    assert [record["task"] for record in records] == ["loc"]
+    assert [(one["task"], one["fallback"]) for one in refused] == [("caption", False)]
+    assert refused[0]["reason"].startswith("the model declines: ")
+    run(generator, [on_disk()], ["caption", "loc"])
+    assert len(endpoint.requests) == 1
+
+
+def test_the_fallback_writes_only_where_it_is_asked_for(make, endpoint, on_disk, prompts):
+    endpoint.always = REFUSALS["text"]
+    records, refused = run(make(), [on_disk()], TEXT_TASKS, fallback=AnnotationsGenerator(prompts=prompts))
+    assert [(record["task"], record["generator"]) for record in records] == [
+        (task, "annotations") for task in TEXT_TASKS
+    ]
+    assert [(one["task"], one["fallback"]) for one in refused] == [(task, True) for task in TEXT_TASKS]
+
+
+def wrong(**changes):
+    """A caption with something wrong about it."""
+
+    def answer(body):
+        caption = json.loads(honest(body)[2])["choices"][0]["message"]["content"].strip("`json\n")
+        return completion(json.dumps({**json.loads(caption), **changes}))
+
+    return answer
+
+
+WRONG = {
+    "truncated": (lambda _: completion('{"description": "A nut', finish="length"), "cut off or damaged JSON"),
+    "nonsense": (lambda _: completion("Bananas are yellow."), "the answer is not JSON: Bananas"),
+    "list": (lambda _: completion("[1, 2]"), "a JSON list, expected an object"),
+    "side": (
+        wrong(defect_description="Unlike the template, the query has a scratch at the lower right."),
+        "says “lower right”, but no defect lies there",
+    ),
+    "no side": (wrong(defect_description="Unlike the template, the query has a scratch."), "on which side"),
+    "defect": (
+        wrong(defect_description="Unlike the template, the query is wet at the top left."),
+        "does not name the defect, scratch",
+    ),
+    "box": (
+        wrong(defect_details=[{"bbox_2d": [200, 100, 250, 150], "label": "scratch"}]),
+        r"the box \[200, 100, 250, 150\] overlaps no defect; no box overlaps the defect at \[20, 10, 60, 30\]",
+    ),
+    "no difference": (
+        wrong(
+            description="A nut on a black ground.", defect_description="A scratch at the top left of the metal nut."
+        ),
+        "does not compare",
+    ),
+    "leak": (
+        wrong(defect_description="Unlike the template, there is a scratch in the red outline at the top left."),
+        "speaks of “red outline”",
+    ),
+    "denial": (
+        wrong(description="The second image has no defects. It was compared with the template."),
+        "says that the second image has no defect",
+    ),
+    "image mark": (
+        wrong(description="<image> compared with the template shows a scratch at the left."),
+        "holds the mark <image>",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_is_wrong_is_said_and_written_again(make, endpoint, on_disk, kind):
+    answer, problem = WRONG[kind]
+    endpoint.script = [answer]
+    records, refused = run(make(rounds=1), [on_disk()])
+    assert (len(records), refused) == (1, [])
+    again = prompt_of(endpoint.requests[1][2])
+    assert "These things are wrong with it:" in again
+    import re
+
+    assert re.search(problem, again.replace("\n- ", "; "))
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_stays_wrong_is_refused(make, endpoint, on_disk, kind):
+    answer, problem = WRONG[kind]
+    endpoint.always = answer
+    records, refused = run(make(rounds=2), [on_disk()])
+    assert records == []
+    assert len(endpoint.requests) == 3
+    with pytest.raises(AssertionError, match=problem):
+        raise AssertionError(refused[0]["reason"])
+    assert refused[0]["reason"].startswith("the caption could not be verified: ")
+
+
+def test_the_model_can_be_asked_to_check(make, endpoint, on_disk):
+    said = iter(['{"ok": false, "problems": ["it is a dent"]}', '{"ok": true}'])
+
+    def answer(body):
+        return completion(next(said)) if "Check each statement" in prompt_of(body) else None
+
+    endpoint.always = answer
+    records, refused = run(make(checks=True), [on_disk()])
+    assert (len(records), refused) == (1, [])
+    assert "- it is a dent" in prompt_of(endpoint.requests[2][2])
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "problem"),
+    [
+        ("dialogue", "[]", "expected a list of 2 to 8 turns"),
+        (
+            "dialogue",
+            '[{"question": "Defect?", "answer": "No."}, {"question": "Why?", "answer": "Scratch."}]',
+            "the first answer does not begin with Yes",
+        ),
+        (
+            "dialogue",
+            '[{"question": "Defect?", "answer": "Yes."}, {"question": "What?", "answer": "It is bent."}]',
+            "does not name the defect, scratch",
+        ),
+        (
+            "dialogue",
+            '[{"question": "Defect?", "answer": "Yes, a scratch."}, {"question": "Box?", "answer": "[1, 2, 3, 4]"}]',
+            "gives the box",
+        ),
+        ("think", "Hm.", "expected at least 40"),
+        ("think", "The given answer says that there is a scratch, so it must be like that.", "as if it had been told"),
+    ],
+)
+def test_dialogues_and_reasoning_are_checked_too(make, endpoint, on_disk, task, text, problem):
+    mark = {"dialogue": "Write a dialogue", "think": "The right answer is"}[task]
+    endpoint.always = lambda body: completion(text) if mark in prompt_of(body) else None
+    records, refused = run(make(), [on_disk()], [task])
+    assert records == []
+    assert problem in refused[0]["reason"]
+    assert "A first draft was" in prompt_of(endpoint.requests[-1][2])
+
+
+def test_the_budget_is_never_passed(make, endpoint, on_disk, tmp_path):
+    endpoint.always = lambda body: completion(json.loads(honest(body)[2])["choices"][0]["message"]["content"],
+                                              usage=(900, 100))  # fmt: skip
+    pairs = [on_disk(number) for number in range(40)]
+    prices = Prices(prompt=1000.0, completion=2000.0)
+    generator = make(most_money=15.0, prices=prices, max_tokens=100, concurrency=4)
+    records = []
+    made = generate_records(pairs, generator=generator, tasks=["caption"], seed=0, on_refused=lambda _: None)
+    with pytest.raises(UserError, match=r"budget of 15 money is used up.*every answer is kept"):
+        records.extend(made)
+    report = generator.report()
+    # 900 prompt and 100 completion tokens are 1.1 in money.
+    assert report["money"] == pytest.approx(1.1 * len(endpoint.requests))
+    assert 8 <= len(endpoint.requests) <= 13
+    assert report["total"]["money"] <= 15.0
+    # Everything that was paid for is kept: with a larger budget it goes on from there.
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == len(endpoint.requests)
+    paid = len(endpoint.requests)
+    generator.close()
+    more, refused = run(make(most_money=1000.0, prices=prices, max_tokens=100), pairs)
+    assert (len(more), refused, len(endpoint.requests)) == (40, [], 40)
+    assert more[: len(records)] == records
+    assert paid < 40
+
+
+def test_tokens_are_estimated_where_the_endpoint_does_not_count(make, endpoint, on_disk):
+    endpoint.always = lambda body: completion(
+        json.loads(honest(body)[2])["choices"][0]["message"]["content"], usage=None
+    )
+    generator = make()
+    run(generator, [on_disk()])
+    report = generator.report()
+    assert report["answers_with_estimated_tokens"] == 1
+    assert report["prompt_tokens"] > 2 * 300 * 200 // 784
+
+
+def test_large_and_odd_images_are_made_fit(make, endpoint, on_disk, tmp_path):
+    pair = on_disk(size=(1500, 1000), boxes=((100, 100, 300, 200),))
+    Image.open(tmp_path / "media" / pair.images[0]).convert("P").save(tmp_path / "media" / pair.images[0])
+    run(make(image_side=640), [pair])
+    import base64
+    import io
+
+    urls = [part["image_url"]["url"] for part in endpoint.requests[0][2]["messages"][1]["content"][:2]]
+    sizes = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).size for url in urls]
+    assert sizes == [(640, 427), (640, 427)]
+
+
+def test_equal_pairs_under_way_share_a_request(make, endpoint, on_disk):
+    endpoint.delay = 0.1
+    pair = on_disk()
+    records, refused = run(make(), [pair, pair, pair])
+    assert (len(records), refused, len(endpoint.requests)) == (3, [], 1)
+
+
+def test_inside_a_running_event_loop(make, on_disk):
+    import asyncio
+
+    async def notebook():
+        return run(make(), [on_disk()])
+
+    assert len(asyncio.run(notebook())[0]) == 1
+
+
+def test_a_damaged_cache_is_named(make, tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"key": "a"}\n{"key": "b"}\n')
+    with pytest.raises(UserError, match=r"answers.jsonl:1: not an answer of an endpoint"):
+        make()
+
+
+SCRIPT = """
+import json, sys
+from adcopilot.chat_ad.generation import PairView, PromptFiles, generate_records
+from adcopilot.chat_ad.generation.endpoint import EndpointGenerator, EndpointSettings
+url, media, cache, output = sys.argv[1:]
+pairs = [PairView(key=f"pair{n}", images=(f"images/{n}_template.png", f"images/{n}_query.png"), size=(300, 200),
+    category="metal_nut", source="mvtec", anomalous=True, defect="scratch", boxes=((20, 10, 60, 30),),
+    labels=("scratch",), other_defects=("bent", "color", "flip"), root=media) for n in range(30)]
+settings = EndpointSettings(url=url, model="some-vl-model", concurrency=3)
+generator = EndpointGenerator(settings=settings, prompts=PromptFiles(), cache=cache)
+tasks = ["caption", "dialogue", "think"]
+found = list(generate_records(pairs, generator=generator, tasks=tasks, seed=0, on_refused=print))
+open(output, "w").write(json.dumps(found))
+"""
+
+
+def test_kill_9_pays_for_nothing_twice(endpoint, on_disk, tmp_path):
+    """Killed again and again: each prompt is asked once, but for those under way at a kill."""
+    for number in range(30):
+        on_disk(number)
+    endpoint.delay = 0.03
+    output = tmp_path / "records.json"
+    command = [sys.executable, "-c", SCRIPT, endpoint.url, str(tmp_path / "media"), str(tmp_path / "answers.jsonl")]
+    kills = 0
+    for limit in (12, 30, 31, 70, 10**9):
+        process = subprocess.Popen([*command, str(output)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while process.poll() is None and len(endpoint.requests) < limit:
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills == 4
+    assert process.returncode == 0
+    asked = len(endpoint.requests)
+    assert 90 <= asked <= 90 + 3 * kills
+    kept = [json.loads(line)["key"] for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert len(kept) == len(set(kept)) == 90
+    killed = output.read_bytes()
+    subprocess.run([*command[:-1], str(tmp_path / "fresh.jsonl"), str(output)], check=True)
+    assert output.read_bytes() == killed

@@ -1,0 +1,145 @@
+"""Localisation: the answer's boxes are the components of the mask, whatever the mask."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from adcopilot.boxes import parse_boxes
+from adcopilot.chat_ad.generation import AnnotationsGenerator, PairView, PromptFiles, generate_records
+from adcopilot.chat_ad.generation.locate import MAX_BOXES
+from adcopilot.chat_ad.references import mask_components, open_mask
+from adcopilot.errors import UserError
+
+from .conftest import make_normal, make_pair
+
+PROMPTS = PromptFiles()
+
+
+def located(pair):
+    refused = []
+    records = list(
+        generate_records(
+            [pair],
+            generator=AnnotationsGenerator(prompts=PROMPTS),
+            tasks=["loc"],
+            seed=0,
+            on_refused=refused.append,
+        )
+    )
+    return records, refused
+
+
+def flood(mask):
+    """The boxes of a mask's regions by a flood fill written for this test."""
+    left, boxes = {(int(y), int(x)) for y, x in np.argwhere(mask)}, []
+    while left:
+        region, edge = set(), [left.pop()]
+        while edge:
+            y, x = edge.pop()
+            region.add((y, x))
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            left -= near
+            edge += near
+        ys, xs = zip(*region, strict=True)
+        boxes.append([min(xs), min(ys), max(xs) + 1, max(ys) + 1])
+    return sorted(boxes)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    mask=hnp.arrays(bool, st.tuples(st.integers(8, 40), st.integers(8, 40)), elements=st.booleans()), sparse=st.data()
+)
+def test_boxes_reproduce_the_components_of_the_mask(mask, sparse):
+    keep = sparse.draw(hnp.arrays(np.uint8, mask.shape, elements=st.integers(0, 9)))
+    mask = mask & (keep < sparse.draw(st.integers(1, 10)))
+    boxes = tuple(component.box for component in mask_components(mask))
+    if not boxes:
+        return
+    pair = make_pair(size=mask.shape[::-1], boxes=boxes, labels=("scratch",) * len(boxes))
+    records, refused = located(pair)
+    if len(boxes) > MAX_BOXES:
+        assert records == []
+        assert f"{len(boxes)} boxes, expected at most {MAX_BOXES}" in refused[0]["reason"]
+        return
+    answer = records[0]["messages"][-1]["content"]
+    assert sorted(one["bbox_2d"] for one in json.loads(answer)) == flood(mask)
+    assert records[0]["answer"] == answer
+    assert [one["bbox_2d"] for one in parse_boxes(answer)] == records[0]["boxes"]
+
+
+def test_from_a_mask_file_to_the_record_and_back(tmp_path):
+    mask = np.zeros((60, 80), np.uint8)
+    mask[5:9, 10:30] = 255
+    mask[9, 30] = 255  # touches by a corner: one region
+    mask[40:60, 79] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    boxes = tuple(one.box for one in mask_components(mask > 0))
+    pair = make_pair(size=(80, 60), boxes=boxes, labels=("dent",) * len(boxes), mask="mask.png", root=str(tmp_path))
+    record = located(pair)[0][0]
+    again = open_mask(tmp_path, record["mask"], size=(80, 60))
+    assert [one["bbox_2d"] for one in json.loads(record["answer"])] == flood(again) == [
+        [10, 5, 31, 10], [79, 40, 80, 60],
+    ]  # fmt: skip
+
+
+def test_labels_that_break_json_by_hand_do_not_break_it_here():
+    record = located(make_pair(labels=('3" "pipe"\\',), defect=""))[0][0]
+    assert json.loads(record["answer"]) == [{"bbox_2d": [20, 10, 60, 30], "label": '3" "pipe"'}]
+
+
+def test_what_cannot_be_localised_is_said():
+    assert located(make_normal())[1][0]["kind"] == "not_applicable"
+    assert located(make_pair(boxes=(), labels=()))[1][0]["reason"] == "anomalous, but without boxes: give it a mask"
+
+
+def test_an_unknown_task():
+    with pytest.raises(UserError, match="task is 'locate', expected one of caption, dialogue, mc, loc, think"):
+        list(
+            generate_records(
+                [], generator=AnnotationsGenerator(prompts=PROMPTS), tasks=["locate"], seed=0, on_refused=print
+            )
+        )
+
+
+ROW = {
+    "image": "test/scratch/0.png", "category": "nut", "view": None, "split": "test", "label": "anomalous",
+    "defect": "scratch", "mask": "m.png", "boxes": [[1, 2, 30, 40]], "box_labels": [""], "width": 50, "height": 60,
+    "sha256": "a" * 64, "source": "mvtec", "group": "", "licence": "", "notes": "",
+    "template": "train/good/1.png", "template_sha256": "b" * 64, "similarity": 0.5, "crop": None,
+}  # fmt: skip
+
+
+def test_a_row_of_the_pairs_table():
+    pair = PairView.from_row(
+        ROW, images=("t.png", "q.png"), root="/data", other_defects=("bent", "scratch", "", "bent")
+    )
+    assert (pair.size, pair.boxes, pair.labels) == ((50, 60), ((1, 2, 30, 40),), ("scratch",))
+    assert pair.other_defects == ("bent",)
+    assert str(pair.path(pair.images[1])) == "/data/q.png"
+    moved = PairView.from_row({**ROW, "image": "elsewhere.png", "similarity": 0.1}, images=("a", "b"))
+    assert moved.key == pair.key
+    changes = ({"template_sha256": "c"}, {"crop": [0, 0, 50, 60]}, {"defect": "dent"}, {"boxes": [[0, 2, 30, 40]]})
+    keys = {PairView.from_row({**ROW, **change}, images=("a", "b")).key for change in changes}
+    assert len(keys | {pair.key}) == 5
+
+
+def test_a_normal_window_of_an_anomalous_image():
+    pair = PairView.from_row(ROW, images=("t", "q"), size=(20, 20), boxes=(), labels=(), anomalous=False)
+    assert (pair.anomalous, pair.defect, pair.boxes) == (False, "", ())
+
+
+def test_a_box_outside_the_image_is_named():
+    with pytest.raises(UserError, match=r"q.png: box \[1, 2, 30, 40\] is outside q.png \(20×20 pixels\)"):
+        PairView.from_row(ROW, images=("t.png", "q.png"), size=(20, 20))
+
+
+def test_parts_that_contradict_each_other():
+    with pytest.raises(ValueError, match="a normal query with 1 boxes"):
+        make_normal(boxes=((1, 1, 2, 2),), labels=("x",))
+    with pytest.raises(ValueError, match="1 boxes but 0 labels"):
+        make_pair(labels=())
