@@ -213,6 +213,28 @@ def test_the_search_misses_no_agreeing_thumbnail(seed, amount, count):
             assert (one, int(other)) in found
 
 
+def test_the_search_finds_the_pair_whose_blocks_differ_most():
+    """Ten of 64 blocks 12 grey levels apart, the others alike: just within both limits, and as far as it gets."""
+    blocks = np.zeros((8, 8))
+    blocks.flat[:60:6] = 12
+    thumbs = (100 + np.stack([np.zeros((32, 32)), blocks.repeat(4, 0).repeat(4, 1)])).astype(np.uint8).reshape(2, -1)
+    limits = SameLimits()
+    largest, mean = agreement(thumbs[0], thumbs[1:])
+    assert largest[0] == limits.largest
+    assert 0.9 * limits.mean < mean[0] <= limits.mean
+    coarse = fingerprints._coarse(thumbs)
+    assert [others.tolist() for _, others in near_candidates(coarse, coarse, limits=limits)] == [[0, 1], [0, 1]]
+
+
+def test_of_duplicates_the_one_with_the_most_pixels_stays(clean, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(clean[0], root)
+    Image.open(root / "pcb/normal/004.png").resize((96, 96)).save(root / "pcb/normal/000a.png")
+    small = entry(root, "pcb/normal/000a.png")
+    _, drops = filter_table(as_table([small, *clean[1]]), root)
+    assert [(drop["image"], drop["of"]) for drop in drops] == [("pcb/normal/000a.png", "pcb/normal/004.png")]
+
+
 def test_equal_groups_are_those_of_a_dictionary():
     rng = np.random.default_rng(0)
     digests = rng.integers(0, 3, (200, 4)).astype(np.uint8)
