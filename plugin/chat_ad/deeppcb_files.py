@@ -14,15 +14,15 @@ from ..errors import UserError
 from ..images import open_image
 from ..jsonl import atomic_write
 from ..records import check_record, make_record
-from ..sample.generate import registration
 from .cutting import CutRules, cut_pair, resize
 from .deeppcb_source import CLASSES, SourcePair
 from .dialogues import STAGE_TASKS, Finding, View, turns
+from .registration import entry
 
 __all__ = ["SUBJECT", "registrations", "stage_records", "write_cuts"]
 
 SUBJECT = "printed circuit board"
-LABELS = [entry.label for entry in CLASSES.values()]
+LABELS = [kind.label for kind in CLASSES.values()]
 
 
 def write_cuts(
@@ -95,7 +95,7 @@ def registrations(output: Path, names: list[str]) -> None:
             entries = None
         if not isinstance(entries, dict):
             raise UserError(f"{path}: not a JSON object, expected LlamaFactory's registrations; repair or remove it")
-    entries |= {name: registration(f"{name}.jsonl") for name in names}
+    entries |= {name: entry(f"{name}.jsonl") for name in names}
     atomic_write(path, lambda file: file.write((json.dumps(entries, indent=2, ensure_ascii=False) + "\n").encode()))
 
 

@@ -9,10 +9,18 @@ from adcopilot.sample.defects import KINDS
 from adcopilot.sample.pairs import Pair
 
 #: Tasks about a pair, and how often each is drawn.
-TASKS = {"inspect": 0.45, "question": 0.15, "dialogue": 0.15, "locate": 0.1, "choice": 0.1, "caption": 0.05}
+TASKS = {
+    "inspect": 0.45,
+    "question": 0.15,
+    "normal": 0.05,
+    "dialogue": 0.1,
+    "locate": 0.1,
+    "choice": 0.1,
+    "caption": 0.05,
+}
 #: Lessons for the tiny model: what is seen first, how it is said later.
 SHORT_TASKS = {"question": 1.0}
-MIDDLE_TASKS = {"question": 0.5, "inspect": 0.5}
+MIDDLE_TASKS = {"question": 0.6, "inspect": 0.4}
 
 
 def pick(rng: np.random.Generator, pool: tuple[str, ...]) -> str:
@@ -31,10 +39,9 @@ def pair_messages(rng: np.random.Generator, pair: Pair, task: str) -> list[dict[
     if task == "inspect":
         turns = [(pick(rng, wording.ASK_INSPECT), f"{wording.YES}. {found}" if defective else f"{wording.NO}.")]
     elif task == "question":
-        if rng.random() < 0.25:
-            turns = [(pick(rng, wording.ASK_SAME), "It is not." if defective else "It is.")]
-        else:
-            turns = [(pick(rng, wording.ASK_DEFECT), f"{wording.YES}." if defective else f"{wording.NO}.")]
+        turns = [(pick(rng, wording.ASK_DEFECT), f"{wording.YES}." if defective else f"{wording.NO}.")]
+    elif task == "normal":
+        turns = [(pick(rng, wording.ASK_SAME), "It is not." if defective else "It is.")]
     elif task == "dialogue":
         turns = [(pick(rng, wording.ASK_DEFECT), f"{wording.YES}." if defective else f"{wording.NO}.")]
         turns.append((pick(rng, wording.ASK_WHERE), found if defective else wording.NOTHING))

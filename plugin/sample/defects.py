@@ -16,12 +16,18 @@ from adcopilot.sample.categories import pick_colour, random_part
 STRUCTURAL = ("missing part", "extra part", "misplaced part", "bent part", "wrong colour")
 SURFACE = ("scratch", "stain", "crack", "hole")
 KINDS = STRUCTURAL + SURFACE
+#: What is wrong with a query that shows another design than its template does.
+WRONG_PRODUCT = "wrong product"
 
 #: A pixel belongs to the mask when the defect covers at least this fraction of it.
 COVERED = 0.4
 #: Least mean change (largest channel, grey levels) over the mask, and least area in pixels, of a defect worth showing.
 VISIBLE_CHANGE = 40.0
 VISIBLE_PIXELS = 8
+#: Parts have their size; a missing one of a large part's size would hardly ever be drawn.
+STRUCTURAL_LEAST = 0.6
+#: How often a defect is drawn before the design is given up, and with the same kind in a row.
+TRIES, TRIES_OF_A_KIND = 60, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,26 +46,35 @@ class Defect:
 
 
 def draw_defect(
-    rng: np.random.Generator, design: Design, view: View, *, kinds: tuple[str, ...] = KINDS, largest: float = 1.0
+    rng: np.random.Generator,
+    design: Design,
+    view: View,
+    *,
+    kinds: tuple[str, ...] = KINDS,
+    largest: float = 1.0,
+    least: float = 0.0,
 ) -> tuple[np.ndarray, Defect] | None:
     """Damages the product once.
 
     Args:
         kinds: what may be drawn.
         largest: surface defects and extra parts are up to this many times their usual size.
+        least: share of the image that the mask of a surface defect covers at least, and `STRUCTURAL_LEAST` times
+            it that of a structural one.
 
     Returns:
-        The picture before light and noise, `(height, width, 3)` float32, and the defect; None where twelve tries gave
-        nothing visible (the caller draws another design).
+        The picture before light and noise, `(height, width, 3)` float32, and the defect; None where `TRIES` gave
+        nothing visible (the caller draws another design; it is rare, so that designs do not tell the label).
     """
     clean = draw_design(design, view)
-    for _ in range(12):
-        kind = str(rng.choice(list(kinds)))
+    for attempt in range(TRIES):
+        if attempt % TRIES_OF_A_KIND == 0:  # kinds that are small by nature would be rare if each try drew another
+            kind = str(rng.choice(list(kinds)))
         grow = float(rng.uniform(1.0, largest)) if largest > 1 else 1.0
         if kind in STRUCTURAL:
-            drawn = _structural(rng, design, view, kind, grow)
+            drawn = _structural(rng, design, view, kind, grow, STRUCTURAL_LEAST * least)
         else:
-            drawn = _surface(rng, design, view, kind, clean, grow)
+            drawn = _surface(rng, design, view, kind, clean, grow, least)
         if drawn is None:
             continue
         pixels, mask, part = drawn
@@ -69,7 +84,7 @@ def draw_defect(
     return None
 
 
-def _structural(rng, design: Design, view: View, kind: str, grow: float):
+def _structural(rng, design: Design, view: View, kind: str, grow: float, least: float):
     loose = [k for k, part in enumerate(design.parts) if part.loose]
     if not loose:
         return None
@@ -98,12 +113,13 @@ def _structural(rng, design: Design, view: View, kind: str, grow: float):
         parts, shown = (*before, bent, *above), [part.points, bent.points]
     else:
         parts = (*before, replace(part, colour=pick_colour(rng, part.colour, design.background)), *above)
-    pixels = draw_design(replace(design, parts=parts), view)
     mask = draw_cover(shown, view, points_off=hidden) >= COVERED
-    return pixels, mask, part.name
+    if mask.mean() < least:
+        return None
+    return draw_design(replace(design, parts=parts), view), mask, part.name
 
 
-def _surface(rng, design: Design, view: View, kind: str, clean: np.ndarray, grow: float):
+def _surface(rng, design: Design, view: View, kind: str, clean: np.ndarray, grow: float, least: float):
     x, y = _place(rng, design)
     opacity = 1.0
     if kind in ("scratch", "crack"):
@@ -120,7 +136,7 @@ def _surface(rng, design: Design, view: View, kind: str, clean: np.ndarray, grow
         points = disc(x, y, grow * float(rng.uniform(0.11, 0.17)))
     cover = draw_cover([points], view)
     mask = cover >= COVERED
-    if not mask.any():
+    if not mask.any() or mask.mean() < least:
         return None
     under = tuple(int(v) for v in clean[mask].mean(axis=0))
     if kind == "crack":

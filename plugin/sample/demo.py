@@ -76,7 +76,8 @@ def plan(folder: Path, data: Path, *, encoder: bool, seed: int) -> list[Step]:
         start = Path(__file__).resolve().parents[1] / "model" / "tiny_base"
         extra = ["template=qwen2_vl", "additional_target=null"]
         first_data = "stage0,stage1"
-    train(1, f"model_name_or_path={start}", f"dataset={first_data}", *extra)
+    ordered = [] if encoder else ["disable_shuffling=true"]  # the lessons of stage 0 come first, in their order
+    train(1, f"model_name_or_path={start}", f"dataset={first_data}", *extra, *ordered)
     adapters = f"{stages[1]},{stages[2]}"
     train(2, f"model_name_or_path={start}", f"adapter_name_or_path={stages[1]}", "dataset=stage2", *extra)
     command = [tool("llamafactory-cli"), "export", str(examples / "export" / "tiny.yaml")]
@@ -237,7 +238,7 @@ def draw_example(output: Path, data: Path) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"))
-    parser.add_argument("--count", type=int, default=60_000, help="training pairs (60000)")
+    parser.add_argument("--count", type=int, default=80_000, help="training pairs (80000)")
     parser.add_argument("--test-count", type=int, default=500, help="pairs of each test set (500)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

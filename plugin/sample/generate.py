@@ -16,15 +16,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from adcopilot.chat_ad.registration import entry
 from adcopilot.errors import UserError
 from adcopilot.sample.categories import HELD_OUT, TRAINED
 from adcopilot.sample.conversations import MIDDLE_TASKS, SHORT_TASKS, TASKS, pair_messages, pick_task
-from adcopilot.sample.pairs import draw_pair, stream
+from adcopilot.sample.pairs import LARGE, USUAL, WRONG, Difficulty, draw_pair, stream
 from adcopilot.sample.scenes import draw_scene
 
 SHARD = 500
 #: Raised when the same seed no longer gives the same pictures and texts.
-VERSION = 1
+VERSION = 2
+#: Share of a lesson's records that repeat the lesson before.
+REVIEW = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """A part of a split, in its order: `share` of the records, and how hard their defects are to see."""
+
+    share: float
+    difficulty: Difficulty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +51,8 @@ class Split:
         single: single-image scenes for the stand-in pretraining, lesson after lesson.
         tasks: how often each task about a pair is drawn.
         favour: category -> weight of categories drawn more often than others (1).
+        lessons: in the order of the records, which are not to be shuffled then; `REVIEW` of each lesson's records are
+            as in the lesson before.
     """
 
     name: str
@@ -50,15 +63,27 @@ class Split:
     single: bool = False
     tasks: dict[str, float] = field(default_factory=lambda: dict(TASKS))
     favour: dict[str, float] = field(default_factory=lambda: {"assembly": 3.0})
+    lessons: tuple[Lesson, ...] = (Lesson(share=1.0, difficulty=USUAL),)
+
+    def difficulty(self, rng: np.random.Generator, index: int) -> Difficulty:
+        """Of the record `index`."""
+        ends = np.cumsum([lesson.share for lesson in self.lessons])
+        number = min(int(np.searchsorted(ends, index / self.count, side="right")), len(self.lessons) - 1)
+        review = rng.random() < REVIEW and number > 0
+        return self.lessons[number - review].difficulty
 
 
 def standard_splits(count: int, *, test_count: int) -> list[Split]:
-    """Stages 0, 1 and 2 with a fifth, two fifths and two fifths of `count`, and the two test sets."""
-    first = count // 5
-    second = (count - first) // 2
+    """Stages 0, 1 and 2 with half, a third and the rest of `count`, and the two test sets."""
+    first, second = count // 2, count // 3
+    lessons = (
+        Lesson(share=0.25, difficulty=WRONG),
+        Lesson(share=0.3, difficulty=LARGE),
+        Lesson(share=0.45, difficulty=USUAL),
+    )
     return [
-        Split(name="stage0", count=first, number=10, tasks=SHORT_TASKS, favour={"mosaic": 12.0, "assembly": 4.0}),
-        Split(name="stage1", count=second, number=11, tasks=MIDDLE_TASKS, favour={"mosaic": 3.0, "assembly": 4.0}),
+        Split(name="stage0", count=first, number=10, tasks=SHORT_TASKS, lessons=lessons),
+        Split(name="stage1", count=second, number=11, tasks=MIDDLE_TASKS),
         Split(name="stage2", count=count - first - second, number=12),
         Split(name="test_trained", count=test_count, number=20, inspect_only=True),
         Split(name="test_held_out", count=test_count, number=21, inspect_only=True, held_out=True),
@@ -113,22 +138,13 @@ def write_sample(
             shards = [make(start) for start in starts]
         lines = "".join(path.read_text() for path in shards)
         _write_atomic(output / f"{split.name}.jsonl", lines)
-        manifest["splits"][split.name] = {**asdict(split), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+        as_json = json.loads(json.dumps(asdict(split)))  # as it will be read again
+        manifest["splits"][split.name] = {**as_json, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
         _write_atomic(manifest_path, json.dumps(manifest, indent=1) + "\n")
         progress(f"{split.name}: {split.count} records")
     names = manifest["splits"]
-    _write_atomic(output / "dataset_info.json", json.dumps({n: registration(f"{n}.jsonl") for n in names}, indent=2))
+    _write_atomic(output / "dataset_info.json", json.dumps({n: entry(f"{n}.jsonl") for n in names}, indent=2))
     return manifest
-
-
-def registration(file_name: str) -> dict:
-    """The entry of LlamaFactory's `dataset_info.json` for a file of these records."""
-    return {
-        "file_name": file_name,
-        "formatting": "sharegpt",
-        "columns": {"messages": "messages", "images": "images"},
-        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
-    }
 
 
 def _write_shard(output: Path, prefix: str, split: Split, seed: int, size: int, start: int) -> Path:
@@ -160,7 +176,8 @@ def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -
         weights = np.array([split.favour.get(name, 1.0) for name in names])
         category = names[int(rng.choice(len(names), p=weights / weights.sum()))]
         anomalous = bool(rng.random() < 0.5)
-    pair = draw_pair(rng, category=category, size=size, anomalous=anomalous)
+    difficulty = split.difficulty(rng, index)
+    pair = draw_pair(rng, category=category, size=size, anomalous=anomalous, difficulty=difficulty)
     task = "inspect" if split.inspect_only else pick_task(rng, split.tasks)
     stem = f"{split.name}/{index // SHARD:03d}/{index:06d}"
     images = [f"images/{stem}_template.png", f"images/{stem}_query.png"]

@@ -5,15 +5,35 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from adcopilot.sample.canvas import View, draw_design, draw_view, expose
+from adcopilot.sample.canvas import Design, View, draw_design, draw_view, expose
 from adcopilot.sample.categories import HELD_OUT, TRAINED
-from adcopilot.sample.defects import component_boxes, draw_defect
+from adcopilot.sample.defects import WRONG_PRODUCT, component_boxes, draw_defect
 
-#: How far two photographs of one product may differ (see `draw_view`), and how large a defect may be.
+#: How far two photographs of one product may differ (see `draw_view`).
 VARIATION = 0.4
-LARGEST = 2.2
 
 CATEGORIES = {**TRAINED, **HELD_OUT}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difficulty:
+    """How hard an anomalous query is to tell from a normal one.
+
+    Attributes:
+        least: share of the image that a defect's mask covers at least (see `draw_defect`).
+        largest: surface defects and extra parts are up to this many times their usual size.
+        wrong_product: the query shows another design altogether instead of a damaged one.
+    """
+
+    least: float = 0.0
+    largest: float = 1.0
+    wrong_product: bool = False
+
+
+#: From what a glance shows to what the test sets ask: the lessons of the tiny model.
+WRONG = Difficulty(wrong_product=True)
+LARGE = Difficulty(least=0.065, largest=5.0)
+USUAL = Difficulty(least=0.048, largest=4.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +64,9 @@ def stream(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(list(key))))
 
 
-def draw_pair(rng: np.random.Generator, *, category: str, size: int, anomalous: bool) -> Pair:
+def draw_pair(
+    rng: np.random.Generator, *, category: str, size: int, anomalous: bool, difficulty: Difficulty = USUAL
+) -> Pair:
     """Draws a pair; template and query differ in pose, light and noise besides the defect."""
     side = (size, size)
     while True:
@@ -54,18 +76,23 @@ def draw_pair(rng: np.random.Generator, *, category: str, size: int, anomalous: 
         )
         view: View = draw_view(rng, side, variation=VARIATION)
         if not anomalous:
-            query = expose(draw_design(design, view), view)
-            mask = np.zeros((size, size), dtype=bool)
-            return Pair(category=category, template=template, query=query, kind=None, part=None, mask=mask, boxes=[])
-        damaged = draw_defect(rng, design, view, largest=LARGEST)
-        if damaged is not None:
+            pixels, mask, kind, part = draw_design(design, view), np.zeros((size, size), dtype=bool), None, None
+        elif difficulty.wrong_product:
+            pixels, mask, part = draw_design(_another(rng, category), view), np.ones((size, size), dtype=bool), None
+            kind = WRONG_PRODUCT
+        else:
+            damaged = draw_defect(rng, design, view, largest=difficulty.largest, least=difficulty.least)
+            if damaged is None:
+                continue
             pixels, defect = damaged
-            return Pair(
-                category=category,
-                template=template,
-                query=expose(pixels, view),
-                kind=defect.kind,
-                part=defect.part,
-                mask=defect.mask,
-                boxes=component_boxes(defect.mask),
-            )
+            mask, kind, part = defect.mask, defect.kind, defect.part
+        query = expose(pixels, view)
+        boxes = [[0, 0, size, size]] if kind == WRONG_PRODUCT else component_boxes(mask)
+        return Pair(category=category, template=template, query=query, kind=kind, part=part, mask=mask, boxes=boxes)
+
+
+def _another(rng: np.random.Generator, category: str) -> Design:
+    """Another design of the category, or of any that belongs to the same side of training and test."""
+    if rng.random() < 0.3:
+        category = str(rng.choice(list(TRAINED if category in TRAINED else HELD_OUT)))
+    return CATEGORIES[category](rng)

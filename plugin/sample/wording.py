@@ -7,6 +7,7 @@ YES, NO = ANSWER_WORDS
 #: Two images: template, then query.
 ASK_INSPECT = (INSPECT_QUESTION,)
 ASK_DEFECT = (
+    "Is there a defect in the second image?",
     "Does the second image show a defect?",
     "Is the second image defective?",
     "Compare the images. Is there a defect?",
@@ -58,5 +59,6 @@ def defect_sentence(kind: str, part: str | None) -> str:
         "misplaced part": f"A {part} is misplaced.",
         "bent part": f"A {part} is bent.",
         "wrong colour": f"A {part} has the wrong colour.",
+        "wrong product": "It is another product.",
     }
     return named.get(kind, f"There is a {kind}.")

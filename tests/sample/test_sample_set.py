@@ -11,9 +11,9 @@ from adcopilot.boxes import parse_boxes
 from adcopilot.errors import UserError
 from adcopilot.prompts import ANSWER_WORDS, INSPECT_QUESTION
 from adcopilot.sample.categories import HELD_OUT, TRAINED
-from adcopilot.sample.defects import KINDS, component_boxes
-from adcopilot.sample.generate import SHARD, Split, standard_splits, write_sample
-from adcopilot.sample.pairs import CATEGORIES, draw_pair, stream
+from adcopilot.sample.defects import KINDS, STRUCTURAL, STRUCTURAL_LEAST, WRONG_PRODUCT, component_boxes
+from adcopilot.sample.generate import REVIEW, SHARD, Split, standard_splits, write_sample
+from adcopilot.sample.pairs import CATEGORIES, LARGE, USUAL, WRONG, draw_pair, stream
 from adcopilot.sample.scenes import LESSONS, draw_scene
 
 
@@ -50,7 +50,7 @@ def test_pixels_are_the_ones_recorded():
     for k, name in enumerate(CATEGORIES):
         pair = draw_pair(stream(0, 1, k), category=name, size=56, anomalous=k % 2 == 1)
         digest.update(pair.template.tobytes() + pair.query.tobytes() + pair.mask.tobytes())
-    assert digest.hexdigest() == "da9f8940e42c072bd667194b437ffb4dcb7cc3c68ad9b3d9d57dfc55f1fa7595"
+    assert digest.hexdigest() == "deff4284bcf2a6777ca608951e6d3c6f526bae021f0bc76b7aaf66e9b7a97cee"
 
 
 def test_killed_run_goes_on(tmp_path, monkeypatch):
@@ -101,7 +101,8 @@ def test_records(sample, split):
             assert 0 <= y1 < y2 <= 56
             assert found["bbox_2d"] in record["boxes"]
             assert found["label"] == record["defect"]
-        assert record["anomalous"] == (record["defect"] in KINDS) == bool(record["boxes"])
+        kinds = (*KINDS, WRONG_PRODUCT) if split == "stage0" else KINDS
+        assert record["anomalous"] == (record["defect"] in kinds) == bool(record["boxes"])
         if record["anomalous"]:
             with Image.open(folder / record["mask"]) as mask:
                 assert component_boxes(np.asarray(mask.convert("L")) > 0) == record["boxes"]
@@ -119,6 +120,36 @@ def test_held_out_categories_are_in_no_training_split(sample):
         assert {record["category"] for record in read(folder, split)} <= set(TRAINED)
     assert {record["category"] for record in read(folder, "test_held_out")} == set(HELD_OUT)
     assert not set(TRAINED) & set(HELD_OUT)
+
+
+def test_lessons_come_in_order_with_some_review():
+    """A wrong product first, then large defects, then usual ones; a fifth of a lesson repeats the one before."""
+    (split,) = [split for split in standard_splits(20000, test_count=1) if split.name == "stage0"]
+    drawn = [split.difficulty(stream(0, k), k) for k in range(split.count)]
+    assert split.count == 10000
+    lessons = drawn[:2500], drawn[2500:5500], drawn[5500:]
+    for lesson, main, before in zip(lessons, (WRONG, LARGE, USUAL), (WRONG, WRONG, LARGE), strict=True):
+        assert set(lesson) == {main, before}
+        if main != before:
+            assert lesson.count(before) / len(lesson) == pytest.approx(REVIEW, abs=0.03)
+
+
+@pytest.mark.parametrize("difficulty", [LARGE, USUAL])
+def test_defects_have_the_size_of_their_lesson(difficulty):
+    names = list(CATEGORIES)
+    for k in range(40):
+        pair = draw_pair(stream(5, k), category=names[k % 14], size=56, anomalous=True, difficulty=difficulty)
+        least = difficulty.least * (STRUCTURAL_LEAST if pair.kind in STRUCTURAL else 1)
+        assert pair.mask.mean() >= least
+        assert pair.boxes == component_boxes(pair.mask)
+
+
+def test_a_wrong_product_is_another_design_of_the_same_side():
+    pair = draw_pair(stream(5, 1), category="gear", size=56, anomalous=True, difficulty=WRONG)
+    assert (pair.kind, pair.part, pair.boxes) == (WRONG_PRODUCT, None, [[0, 0, 56, 56]])
+    assert pair.mask.all()
+    difference = np.abs(np.asarray(pair.template, int) - np.asarray(pair.query, int)).max(axis=2)
+    assert (difference > 60).mean() > 0.2  # much of the picture, not a spot
 
 
 def test_half_of_the_test_pairs_are_normal(sample):
