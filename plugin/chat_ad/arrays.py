@@ -23,6 +23,8 @@ __all__ = ["attributes", "dataset_names", "image_size", "length", "read_image", 
 
 # HDF5 decompresses whole chunks. The last ones are kept in memory, so that neighbours do not cost a chunk each.
 _CHUNK_CACHE = 400 * 2**20
+# Two chunks never share a slot; with too few, small chunks push each other out. A prime, as HDF5 asks.
+_CHUNK_SLOTS = 1_000_003
 
 
 def dataset_names(path: Path) -> list[str]:
@@ -156,9 +158,16 @@ def _check_index(path: Path, name: str, count: int | None, index: int | None) ->
 
 
 def _dataset(path: Path, name: str) -> Any:
+    stat = os.stat(path)
+    return _opened_dataset(str(path), stat.st_mtime_ns, stat.st_size, os.getpid(), name)
+
+
+# An image and its mask, of a query and its template. A chunk cache lives as long as its array is open.
+@functools.lru_cache(maxsize=4)
+def _opened_dataset(path: str, mtime: int, size: int, process: int, name: str) -> Any:
     import h5py
 
-    node: Any = _file(path)
+    node: Any = _opened(path, mtime, size, process)
     for part in name.split("/"):
         link = node.get(part, getlink=True) if part and isinstance(node, h5py.Group) else None
         if not isinstance(link, h5py.HardLink):
@@ -178,7 +187,7 @@ def _file(path: Path) -> Any:
 def _opened(path: str, _mtime: int, _size: int, _process: int) -> Any:
     import h5py
 
-    return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, locking=False)
+    return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, rdcc_nslots=_CHUNK_SLOTS, locking=False)
 
 
 @contextlib.contextmanager

@@ -177,7 +177,7 @@ def summary(report: IndexReport, dataset: str, output: Path) -> str:
     lines = [f"{dataset}: {counts} → {output}"]
     splits = ", ".join(f"{name or 'no split'} {count:,}" for name, count in sorted(report.splits.items()))
     lines.append(f"  {splits}")
-    lines += [f"  {what}{f': {count:,}' if count > 1 else ''}" for what, count in report.found.items()]
+    lines += [f"  {what}{f': {count:,}' if count else ''}" for what, count in report.found.items()]
     if report.passed_over:
         files = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(report.passed_over.items()))
         lines.append(f"  files that are no images, passed over: {files}")

@@ -101,7 +101,7 @@ class Source:
         options: the reader's settings, complete.
         categories: only these, all when empty.
         problems: what went wrong so far.
-        found: which of several possible forms was found, counted ("masks named NAME_mask.png").
+        found: which of several possible forms was found, counted where there may be several ("masks named NAME_mask").
         passed_over: files that are no images, counted by suffix.
         seen_categories: all that are there, asked for or not.
         budget: folders that may still be listed; more of them look empty. None for no limit.

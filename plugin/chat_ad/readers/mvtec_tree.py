@@ -241,10 +241,9 @@ class Masks:
         if self._source.options.get("masks") == "optional":
             self._source.note("missing-mask", image, f"no mask in {self.folder}; taken without one")
             return ""
-        reason = (
-            f"no mask in {self.folder}, expected {stem}_mask.png or {stem}.png; copy it, leave such images out by "
-            "--skip-problems, or take them without boxes by --option masks=optional"
-        )
+        reason = f"no mask in {self.folder}, expected {stem}_mask.png or {stem}.png; copy it"
+        if "masks" in self._source.options:
+            reason += ", or take such images without boxes by --option masks=optional"
         self._source.problem("missing-mask", image, reason)
         return None
 

@@ -126,10 +126,10 @@ def scan(source: Source) -> Iterator[Item]:
                 "OBJECT/test/bad as its script rearranges it; there is "
                 f"{first_names(source.folders('') + source.files(''))}"
             )
-        source.found["the one-class form (train/good, test/bad)"] += 1
+        source.found["the one-class form (train/good, test/bad)"] += 0
         yield from mvtec_tree.scan(source)
         return
-    source.found["the released form (Data/Images, index masks)"] += 1
+    source.found["the released form (Data/Images, index masks)"] += 0
     for folder in objects:
         name = os.path.basename(folder) or source.root.resolve().name
         if source.wants(name):
