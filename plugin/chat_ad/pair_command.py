@@ -48,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--queries", choices=QUERIES, default="all", help="which images get a template (all)")
     add("--method", choices=METHODS, default="nearest", help="the most similar template, or any (nearest)")
     add("--among", type=int, default=1, help="take one of so many nearest templates at random (1)")
+    add("--least-similarity", type=float, help="leave out queries whose nearest template is less alike (cosine, -1 to "
+        "1); without it, none")  # fmt: skip
     add("--embed", help="folder of an AD-Copilot or Qwen2.5-VL model (its vision tower is used), or folder or hub id "
         "of a vision backbone; without it, a descriptor that needs no model")  # fmt: skip
     add("--device", default="auto", help="for --embed: auto, cpu, cuda, cuda:1 (auto)")
@@ -75,8 +77,13 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < low:
             raise UserError(f"--{name.replace('_', '-')} is {value}, expected {low} or more")
-    if args.method == "random" and (args.embed or args.among > 1):
-        raise UserError("--method random: takes any template, so --embed and --among have no meaning; leave them out")
+    if args.method == "random" and (args.embed or args.among > 1 or args.least_similarity is not None):
+        raise UserError(
+            "--method random: takes any template, so --embed, --among and --least-similarity have no meaning; leave "
+            "them out"
+        )
+    if args.least_similarity is not None and not -1 <= args.least_similarity <= 1:
+        raise UserError(f"--least-similarity is {args.least_similarity}, expected -1 to 1")
     crops = None
     if args.crop is not None:
         least, most = parse_shares(args.crop)
@@ -90,7 +97,13 @@ def run(args: argparse.Namespace) -> int:
             output=args.output,
             pool=args.pool,
             queries=args.queries,
-            options=PairOptions(method=args.method, among=args.among, other_views=args.other_views, seed=args.seed),
+            options=PairOptions(
+                method=args.method,
+                among=args.among,
+                least=args.least_similarity,
+                other_views=args.other_views,
+                seed=args.seed,
+            ),
             embedder=embedder,
             crops=crops,
             skip_unpaired=args.skip_unpaired,

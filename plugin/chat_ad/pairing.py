@@ -57,12 +57,14 @@ class PairOptions:
     Attributes:
         method: one of `METHODS`.
         among: `nearest` takes one of so many nearest ones, by the hash that `random` uses.
+        least: smallest similarity of a pair; a query whose nearest template is less alike has no pair. None for any.
         other_views: take a normal image of another view of the category where its own view has none.
         seed: of the hash.
     """
 
     method: str = "nearest"
     among: int = 1
+    least: float | None = None
     other_views: bool = False
     seed: int = 0
 
@@ -189,7 +191,7 @@ def pair_shard(
 
     Returns:
         A table of `PAIR_SCHEMA` (`crop` null), queries in order, and a record (`quality.drop_record`) for each query
-        that has no pair: `unreadable`, `no_normal` (none of its category and view) or `only_itself`.
+        that has no pair: `unreadable`, `no_normal` (none of its category and view), `only_itself`, `too_different`.
     """
     options, problems = options or PairOptions(), problems or {}
     chosen: dict[int, tuple[int, float | None]] = {}
@@ -223,6 +225,12 @@ def pair_shard(
         elif asking:
             ranked = shelf.nearest(vectors[asking], [excluded[row] for row in asking], options.among)
             for row, found in zip(asking, ranked, strict=True):
+                best = round(found[0][1], 6)
+                if options.least is not None:
+                    found = [one for one in found if round(one[1], 6) >= options.least]
+                if not found:
+                    unpaired[row] = drop_record(queries[row], reason="too_different", value=best, limit=options.least)
+                    continue
                 place, similarity = found[_draw(options.seed, queries[row]["image"], len(found))]
                 chosen[row] = (int(shelf.members[place]), round(similarity, 6))
     kept = sorted(chosen)

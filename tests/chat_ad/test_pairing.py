@@ -177,6 +177,21 @@ def test_shards_and_order_change_nothing(options):
     assert turned.equals(whole)
 
 
+def test_a_template_that_is_too_different_is_none():
+    entries = rows_of(200, 9)
+    vectors = unit_vectors(200, 8, 9)
+    table = as_table(entries)
+    every, _ = pair_shard(table, vectors, Pool(table, vectors))
+    for among in (1, 4):
+        options = PairOptions(least=0.8, among=among)
+        pairs, unpaired = pair_shard(table, vectors, Pool(table, vectors), options=options)
+        alike = {row["image"]: row["similarity"] for row in every.to_pylist()}
+        assert set(pairs["image"].to_pylist()) == {image for image, value in alike.items() if value >= 0.8}
+        assert 0 < len(unpaired) < 200
+        assert all(drop["value"] == alike[drop["image"]] < 0.8 == drop["limit"] for drop in unpaired)
+        assert min(pairs["similarity"].to_pylist()) >= 0.8
+
+
 def test_random_choice_is_even_and_has_a_seed():
     pool = [one_row(f"t{n}") for n in range(5)]
     queries = [one_row(f"q{n}", label="anomalous") for n in range(2000)]
@@ -359,6 +374,7 @@ def test_bad_options_are_named(dataset, tmp_path, capsys):
         (["--among", "0"], "--among is 0"),
         (["--method", "random", "--among", "2"], "takes any template"),
         (["--embed", str(tmp_path)], "no config.json"),
+        (["--least-similarity", "2"], "--least-similarity is 2"),
     ):
         assert cli.main(["data", "pair", table, "--output", str(tmp_path / "o.parquet"), *words]) == 2
         error = capsys.readouterr().err
