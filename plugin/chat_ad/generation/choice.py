@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .facts import CELLS, cell, cells_touched
-from .pair_view import PairView
+from .pair_view import PairView, split_types
 from .prompt_files import PromptFiles
 from .words import Words, normalise, number, stem
 
@@ -153,17 +153,16 @@ def _true_labels(pair: PairView, words: Words) -> list[str] | None:
     """The types that are right, in words; None when the annotation says only that something is wrong."""
     if not pair.anomalous:
         return []
-    labels = dict.fromkeys(pair.labels or (pair.defect,))
-    if any(words.vague(label) for label in labels) or (pair.defect and words.vague(pair.defect)):
+    if any(map(words.vague, (*pair.types, *split_types(pair.defect)))):
         return None  # "combined": other types may be there too
-    return list(dict.fromkeys(words.label(label) for label in labels))
+    return list(dict.fromkeys(map(words.label, pair.types)))
 
 
 def _wrong_labels(
     pair: PairView, rng: random.Random, words: Words, true: Sequence[str], count: int
 ) -> list[str] | None:
     """Types that the query does not have: those of its category first, then plausible ones of other families."""
-    known = [*true, *([words.label(pair.defect)] if pair.defect else [])]
+    known = list(dict.fromkeys([*true, *map(words.label, split_types(pair.defect))]))
     own = [words.label(label) for label in pair.other_defects if not words.vague(label)]
     found = _distinct(known, own)
     rng.shuffle(found)

@@ -292,7 +292,7 @@ class EndpointGenerator:
                 for label, place, box in zip(facts.labels, facts.places, pair.boxes, strict=True)
             ]
         else:
-            defects = [{"label": label, "place": "somewhere", "box": []} for label in facts.labels]
+            defects = [{"label": label, "place": "at a place that is not known", "box": []} for label in facts.labels]
         return {
             "subject": facts.subject,
             "view": pair.view,

@@ -79,10 +79,8 @@ class Facts:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The label of each box in words; of an image without boxes its type."""
-        if self.pair.boxes:
-            return tuple(self.words.label(label) for label in self.pair.labels)
-        return (self.words.label(self.pair.defect),) if self.pair.anomalous else ()
+        """The label of each box in words; of an image without boxes its types."""
+        return tuple(map(self.words.label, self.pair.labels if self.pair.boxes else self.pair.types))
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
@@ -91,7 +89,7 @@ class Facts:
 
     @cached_property
     def count(self) -> int:
-        """Number of boxes, 1 for a defect without any."""
+        """Number of boxes, or of types where there is no box."""
         return len(self.labels)
 
     @cached_property

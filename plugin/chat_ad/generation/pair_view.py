@@ -14,6 +14,14 @@ __all__ = ["Box", "PairView"]
 
 Box = tuple[int, int, int, int]
 
+#: Between the types of an image that has several, in the column `defect`.
+JOINED = ", "
+
+
+def split_types(defect: str) -> tuple[str, ...]:
+    """The types in a value of the column `defect`: `dent, scratch` has two."""
+    return tuple(name for name in defect.split(JOINED) if name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairView:
@@ -27,7 +35,7 @@ class PairView:
         category: the kind of product, as its dataset names it.
         source: the dataset.
         anomalous: whether the query has a defect.
-        defect: its type as the dataset names it, "" for a normal query or an unknown type.
+        defect: its type as the dataset names it, "" for a normal query or an unknown type; several as `types` says.
         boxes: (x1, y1, x2, y2) of each connected region of the defect, x2 and y2 exclusive, in pixels of the query.
         labels: the type of each box, as the dataset names it.
         mask: image file of the mask in the query's pixels (not 0 is defect), relative to `root`; "" when there
@@ -87,8 +95,8 @@ class PairView:
 
         Args:
             row: columns of the canonical table, and of the pairs table `template_sha256` and `crop`.
-            images, root, mask, marked, other_defects, other_categories: as the attributes; the row's own defects are
-                taken out of `other_defects`.
+            images, root, mask, marked, other_defects, other_categories: as the attributes; `other_defects` may be
+                the values of the column `defect`: several types in one are taken apart, the row's own left out.
             size, boxes, labels, anomalous: of the images as they were written, when they were cut or turned; the row's
                 own by default. A normal window of an anomalous image has `anomalous=False` and no boxes.
         """
@@ -97,11 +105,15 @@ class PairView:
         boxes = row["boxes"] if boxes is None else boxes
         labels = row["box_labels"] if labels is None else labels
         defect = (row["defect"] or "") if anomalous else ""
-        # A box of an image with one known type has this type.
-        labels = tuple(label or defect for label in (labels or [defect] * len(boxes)))
+        # A box of an image with one known type has this type; of several, it is unknown which.
+        only = defect if len(split_types(defect)) == 1 else ""
+        labels = tuple(label or only for label in (labels or [""] * len(boxes)))
+        if labels and all(labels):  # a window may show some of an image's defects
+            defect = JOINED.join(sorted(set(labels)))
         boxes = tuple(tuple(int(value) for value in box) for box in boxes)
         content = (row["sha256"], row["template_sha256"], list(row.get("crop") or ()), list(size), boxes, labels)
-        own = {defect, *labels}
+        own = {*split_types(defect), *labels}
+        others = [name for joined in other_defects for name in split_types(joined)]
         return cls(
             key=content_key(*content, anomalous, row["category"], defect),
             images=(str(images[0]), str(images[1])),
@@ -116,9 +128,16 @@ class PairView:
             mask=mask,
             marked=marked,
             view=row.get("view") or "",
-            other_defects=tuple(name for name in dict.fromkeys(other_defects) if name and name not in own),
+            other_defects=tuple(name for name in dict.fromkeys(others) if name not in own),
             other_categories=tuple(name for name in dict.fromkeys(other_categories) if name != row["category"]),
         )
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of defect in the query, each once: those of its boxes, without boxes those of `defect`."""
+        if self.boxes:
+            return tuple(dict.fromkeys(self.labels))
+        return (split_types(self.defect) or ("",)) if self.anomalous else ()
 
     def path(self, name: str) -> Path:
         """Where one of `images`, `mask` or `marked` is on disk."""

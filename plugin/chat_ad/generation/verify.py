@@ -146,7 +146,7 @@ class Verifier:
         """A problem for each type of defect that a text leaves out."""
         said = {stem(word) for word in re.findall(r"\w+", text)}
         problems = []
-        for label in dict.fromkeys(pair.labels or (pair.defect,)):
+        for label in pair.types:
             stems = self.words.stems(label)
             if not self.words.vague(label) and stems and not stems & said:
                 problems.append(f"the text does not name the defect, {self.words.label(label)}")
@@ -199,11 +199,11 @@ class Verifier:
 
     def _without_names(self, pair: PairView, text: str) -> str:
         """A text without the names of defects and product: a "thread at the top" is no place."""
-        return self._names(pair.category, pair.defect, pair.labels, pair.other_defects).sub("it", text)
+        return self._names(pair.category, pair.types, pair.other_defects).sub("it", text)
 
-    def _pattern(self, category: str, defect: str, labels: tuple[str, ...], others: tuple[str, ...]) -> re.Pattern:
+    def _pattern(self, category: str, types: tuple[str, ...], others: tuple[str, ...]) -> re.Pattern:
         names = {self.words.category(category)}
-        for label in {defect, *labels, *others} - {""}:
+        for label in {*types, *others} - {""}:
             names.update(self.words.names(label))
         longest_first = sorted(names, key=lambda name: (-len(name), name))
         return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)

@@ -20,6 +20,7 @@ def number(count: int) -> str:
     return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
 
 
+@lru_cache(maxsize=4096)
 def normalise(name: str) -> str:
     """A name with spaces between its words, in lower case: `BendAnd_parts-mismatch ` → `bend and parts mismatch`."""
     text = unicodedata.normalize("NFC", name)
@@ -150,6 +151,7 @@ def plural(noun: str) -> str:
     return noun[:-1] + "ies" if re.search(r"[^aeiou]y$", noun) else noun + "s"
 
 
+@lru_cache(maxsize=16384)
 def stem(word: str) -> str:
     """The beginning that a word's forms share: scratch, scratches, scratched."""
     word = word.lower()

@@ -39,7 +39,7 @@ LABELS = (
     *("manipulated_front", "squeeze", "bend_and_parts_mismatch", "total_rust", "missing_parts", "contamination"),
     *("Scratch", "s_scratch", "mousebite", "pin-hole", "aotu", "structural_anomalies", "bad", "anomalous", "Rechupe"),
     *("划痕", "defekt_ä", "hole", "faulty_imprint", "", 'a "quoted" {name}', "<image>", "the right top", "x" * 300),
-    *("contour", "{placed}"),
+    *("contour", "{placed}", "dent, scratch"),
 )
 CATEGORIES = (
     *("metal_nut", "pcb1", "wood", "goji_berries", "05_cable_end_sleeve", "Aluminum_Camera_Cover", "12", "螺母"),

@@ -31,7 +31,7 @@ def is_right(kind, option, pair):
     if kind in ("kind", "presence"):
         if option == NO_DEFECT:
             return not pair.anomalous
-        true = {WORDS.label(label) for label in (pair.labels or (pair.defect,))} if pair.anomalous else set()
+        true = {WORDS.label(label) for label in (pair.labels or pair.defect.split(", "))} if pair.anomalous else set()
         return option in true
     if kind == "place":
         return any(option == cell(box, pair.size) for box in pair.boxes)
@@ -107,6 +107,17 @@ def test_other_words_for_the_right_option_are_no_wrong_ones():
         if choice.kind in ("kind", "presence"):
             wrong = [option for letter, option in choice.options.items() if letter != choice.answer]
             assert not any(word in option for option in wrong for word in ("scratch", "abrasion", "combined", "bad"))
+
+
+def test_an_image_with_several_types_without_boxes():
+    pair = make_pair(defect="dent, scratch", boxes=(), labels=(), other_defects=("bent", "hole", "rust"))
+    seen = set()
+    for seed in range(200):
+        choice = ask(pair, seed)
+        assert choice.kind in ("kind", "presence", "discrimination")
+        assert len({"dent", "scratch"} & set(choice.options.values())) == (choice.kind != "discrimination")
+        seen.add(choice.options[choice.answer])
+    assert {"dent", "scratch"} < seen
 
 
 def test_a_part_of_the_right_option_is_no_wrong_one():

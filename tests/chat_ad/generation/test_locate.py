@@ -128,6 +128,24 @@ def test_a_row_of_the_pairs_table():
     assert len(keys | {pair.key}) == 5
 
 
+def test_an_image_with_several_types():
+    row = {
+        **ROW,
+        "defect": "dent, scratch",
+        "boxes": [[1, 2, 30, 40], [5, 5, 9, 9]],
+        "box_labels": ["scratch", "dent"],
+    }
+    pair = PairView.from_row(row, images=("t", "q"), other_defects=("bent", "bent, dent", "hole, scratch", ""))
+    assert pair.types == ("scratch", "dent")
+    assert pair.other_defects == ("bent", "hole")
+    # A window that shows one of them; and nothing is known about which box is which.
+    window = PairView.from_row(row, images=("t", "q"), size=(20, 20), boxes=[[5, 5, 9, 9]], labels=["dent"])
+    assert (window.defect, window.types) == ("dent", ("dent",))
+    unknown = PairView.from_row({**row, "box_labels": ["", ""]}, images=("t", "q"))
+    assert (unknown.defect, unknown.labels) == ("dent, scratch", ("", ""))
+    assert PairView.from_row({**row, "boxes": [], "box_labels": []}, images=("t", "q")).types == ("dent", "scratch")
+
+
 def test_a_normal_window_of_an_anomalous_image():
     pair = PairView.from_row(ROW, images=("t", "q"), size=(20, 20), boxes=(), labels=(), anomalous=False)
     assert (pair.anomalous, pair.defect, pair.boxes) == (False, "", ())
