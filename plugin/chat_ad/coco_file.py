@@ -35,6 +35,7 @@ class CocoFile:
         classes: names by category id; id 0 is an ordinary one.
         annotations: of each image id (as text), in the file's order; images without any are absent.
         faults: annotations that belong to no image or class, and images listed twice or without a name, in words.
+        incomplete: ids (as text) of images that have such an annotation: what is left of theirs is not the truth.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class CocoFile:
     classes: Mapping[Any, str]
     annotations: Mapping[str, list[dict]]
     faults: tuple[str, ...]
+    incomplete: frozenset[str]
 
 
 def load(path: Path) -> CocoFile:
@@ -155,11 +157,14 @@ def _load(text: str, _mtime: int, _size: int) -> CocoFile:
     faults: list[str] = []
     classes = _classes(data.get("categories") or [], path)
     images: dict[str, dict] = {}
+    incomplete: set[str] = set()
     for number, image in enumerate(data["images"]):
         if not isinstance(image, dict) or not isinstance(image.get("file_name"), str) or "id" not in image:
             faults.append(f"images[{number}] has no file_name or id")
         elif str(image["id"]) in images:
-            faults.append(f"image id {image['id']} is listed twice ({image['file_name']})")
+            both = f"{images[str(image['id'])]['file_name']} and {image['file_name']}"
+            faults.append(f"image id {image['id']} is listed twice, for {both}; both are left out")
+            incomplete.add(str(image["id"]))
         else:
             images[str(image["id"])] = image
     annotations: dict[str, list[dict]] = {}
@@ -167,12 +172,22 @@ def _load(text: str, _mtime: int, _size: int) -> CocoFile:
         if not isinstance(annotation, dict) or str(annotation.get("image_id")) not in images:
             faults.append(f"annotations[{number}] belongs to no image of the file")
         elif annotation.get("category_id") not in classes:
+            image = images[str(annotation["image_id"])]["file_name"]
             faults.append(
-                f"annotations[{number}] has category_id {annotation.get('category_id')!r}, which has no name"
+                f"annotations[{number}] has category_id {annotation.get('category_id')!r}, which has no name; {image} is "
+                "left out"
             )
+            incomplete.add(str(annotation["image_id"]))
         else:
             annotations.setdefault(str(annotation["image_id"]), []).append(annotation)
-    return CocoFile(path=path, images=images, classes=classes, annotations=annotations, faults=tuple(faults))
+    return CocoFile(
+        path=path,
+        images=images,
+        classes=classes,
+        annotations=annotations,
+        faults=tuple(faults),
+        incomplete=frozenset(incomplete),
+    )
 
 
 def _classes(categories: Any, path: Path) -> dict[Any, str]:

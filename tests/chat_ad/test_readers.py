@@ -269,6 +269,21 @@ def test_manta_s_strips_must_be_strips_and_their_masks_show_something(tmp_path):
     assert found.counts == {("train", "normal"): 5, ("test", "normal"): 5}
 
 
+def test_a_view_with_a_region_too_small_for_a_box_is_not_normal(tmp_path):
+    root = build("manta", tmp_path)
+    mask = mask_of((106, 20, 118, 30), (10, 5, 12, 6), size=(240, 48))
+    save(root / "medicine/capsule/ground_truth/crack/b.png", mask)
+    entries = [entry for entry in index("manta", root, min_area=3) if "crack" in entry.image]
+    assert [(entry.label, len(entry.boxes)) for entry in entries] == [
+        ("anomalous", 0),
+        ("normal", 0),
+        ("anomalous", 1),
+        ("normal", 0),
+        ("normal", 0),
+    ]
+    assert entries[0].notes == "only regions of fewer than 3 pixels, no boxes"
+
+
 @pytest.mark.parametrize("layout", ["real-iad", "real-iad-nested", "real-iad-variety"])
 def test_real_iad_s_views_without_a_mask_are_normal(tmp_path, layout):
     found = read(DATASETS[layout], build(layout, tmp_path))
@@ -396,6 +411,30 @@ def test_coco_s_annotations_may_be_wrong(tmp_path, change, kind):
     change(content)
     path.write_text(json.dumps(content))
     assert [problem.kind for problem in read("coco", root).blocking] == [kind]
+
+
+def test_coco_s_image_with_an_unnamed_defect_is_not_normal(tmp_path):
+    root = build("coco", tmp_path)
+    path = root / "annotations/instances_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["category_id"] = 77
+    path.write_text(json.dumps(content))
+    found = read("coco", root)
+    assert [entry.image for entry in found.entries] == ["images/1.png", "images/2.png"]
+    assert "0.png is left out" in found.blocking[0].reason
+
+
+def test_coco_s_image_in_two_files_is_taken_once(tmp_path):
+    root = build("coco", tmp_path)
+    shutil.copy(root / "annotations/instances_train.json", root / "annotations/keypoints_train.json")
+    (root / "annotations/info.json").write_text("{}")
+    found = read("coco", root)
+    assert Counter(problem.kind for problem in found.problems) == {
+        "listed-twice": 3,
+        "unannotated": 1,
+        "other-json": 1,
+    }
+    assert len(found.entries) == 3
 
 
 def test_coco_s_file_may_be_broken(tmp_path):

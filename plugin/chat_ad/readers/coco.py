@@ -80,12 +80,12 @@ def scan(source: Source) -> Iterator[Item]:
             f"{source.root}: no annotation file in it, expected SET/train/_annotations.coco.json or "
             f"annotations/NAME.json; there is {first_names(source.folders('') + source.files(''))}"
         )
-    other = 0
+    other, seen = 0, {}
     for file in files:
         category = source.options["category"] or _category(source, file)
         try:
             if source.wants(category):
-                yield from _file_items(source, file, category)
+                yield from _file_items(source, file, category, seen)
         except coco_file.NotCocoError as error:
             other += 1
             if source.options["annotations"] or file.endswith("_annotations.coco.json"):
@@ -123,7 +123,7 @@ def _split(file: str) -> str:
     return ""
 
 
-def _file_items(source: Source, file: str, category: str) -> Iterator[Item]:
+def _file_items(source: Source, file: str, category: str, seen: dict[str, str]) -> Iterator[Item]:
     try:
         coco = coco_file.load(source.path(file))
     except coco_file.NotCocoError:
@@ -137,8 +137,12 @@ def _file_items(source: Source, file: str, category: str) -> Iterator[Item]:
     folders = _image_folders(file)
     for image_id, image in sorted(coco.images.items(), key=lambda pair: (pair[1]["file_name"], pair[0])):
         path = _find(source, folders, image["file_name"], file)
-        if path is None:
+        if path is None or image_id in coco.incomplete:
             continue
+        if path in seen:
+            source.problem("listed-twice", path, f"is in {seen[path]} and in {file}; taken from the first")
+            continue
+        seen[path] = file
         annotations = coco.annotations.get(image_id, [])
         if not annotations:
             bare += 1

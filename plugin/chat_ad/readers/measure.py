@@ -17,7 +17,7 @@ from ...errors import UserError
 from .. import coco_file, references
 from ..references import MaskSizeError, OutsideRootError, format_reference, mask_components, parse_reference
 from ..table import Entry
-from .base import Item, Problem
+from .base import Item, Problem, defect_name
 
 __all__ = ["fingerprint", "measure"]
 
@@ -126,7 +126,8 @@ def _rows(item, root, size, digests, dataset, licence, min_area) -> list[Entry] 
         values = references.mask_values(root, item.mask, size=whole)
         fragment = parse_reference(item.mask).fragment
         if "coco" in fragment:
-            names = dict(enumerate(coco_file.load(references.resolve(root, item.mask)).classes.values(), 1))
+            classes = coco_file.load(references.resolve(root, item.mask)).classes
+            names = dict(enumerate(map(defect_name, classes.values()), 1))
     rows = []
     for index, sha256 in enumerate(digests):
         image, mask, notes = item.image, item.mask, item.notes
@@ -145,7 +146,9 @@ def _rows(item, root, size, digests, dataset, licence, min_area) -> list[Entry] 
             known = sorted({label for label in labels if label})
             if names and known:
                 defect = ", ".join(known)
-            if not boxes and item.views > 1:
+            if part.any() and not boxes:
+                notes = "; ".join(filter(None, [notes, f"only regions of fewer than {min_area} pixels, no boxes"]))
+            elif not boxes and item.views > 1:
                 anomalous, mask, defect = False, "", ""
                 notes = "; ".join(filter(None, [notes, f"a view without the defect of its part ({item.defect})"]))
         elif anomalous and item.boxes is not None:
