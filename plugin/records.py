@@ -25,8 +25,9 @@ IMAGE_PLACEHOLDER = "<image>"
 
 # The key as `boxes.map_text_boxes` reads it (either quotes, escaped or not), then a list or a list of lists. What
 # stands between the brackets is looked at afterwards: a box of three numbers is an error here, not "no box".
+# Possessive, or a list that is not closed is tried in all the ways to divide its white space: 2^n for n boxes.
 _KEY = r"""["']bbox_2d\\*["']\s*:\s*"""
-_EVENT = re.compile(rf"{re.escape(IMAGE_PLACEHOLDER)}|{_KEY}\[((?:\s*\[[^\[\]]*\]\s*,?)+\s*|[^\[\]]*)\]")
+_EVENT = re.compile(rf"{re.escape(IMAGE_PLACEHOLDER)}|{_KEY}\[((?:\s*+\[[^\[\]]*\]\s*+,?)++\s*+|[^\[\]]*)\]")
 
 # How a prompt explains the format; not a box.
 _FORMAT_EXAMPLE = re.compile(r"\s*x_?1\s*,\s*y_?1\s*,\s*x_?2\s*,\s*y_?2\s*,?\s*", re.IGNORECASE)

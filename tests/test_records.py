@@ -93,6 +93,13 @@ def test_record_boxes_keep_their_numbers_and_find_their_image():
     assert list(record_boxes(escaped, name="x")) == [(1, [1, 2, 3, 4])]
 
 
+def test_a_list_that_is_not_closed_takes_no_time():
+    # Two to the number of boxes before the expression was possessive: for these, longer than the universe is old.
+    text = '"bbox_2d": [' + "[1, 2, 3, 4] , " * 500
+    assert list(record_boxes(record(text + "x"), name="x")) == []
+    assert list(record_boxes(record(text + "]"), name="x")) == [(1, [1, 2, 3, 4])] * 500
+
+
 def test_a_prompt_may_explain_the_format():
     question = '<image><image>Answer as [{"bbox_2d": [x1, y1, x2, y2], "label": "…"}]'
     check_record(record(question=question), name="x", sizes=[(10, 10), (30, 20)])
