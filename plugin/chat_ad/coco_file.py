@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import UserError
 
-__all__ = ["CocoFile", "NotCocoError", "annotation_box", "annotation_mask", "image_values", "load"]
+__all__ = ["CocoFile", "NotCocoError", "annotation_box", "annotation_mask", "image_values", "load", "storable"]
 
 
 class NotCocoError(UserError):
@@ -152,7 +152,10 @@ def _load(text: str, _mtime: int, _size: int) -> CocoFile:
         raise UserError(
             f"{path}: not JSON ({' '.join(str(error).split())[:120]}); download or export it again"
         ) from None
-    if not isinstance(data, dict) or not isinstance(data.get("images"), list):
+    lists = isinstance(data, dict) and all(
+        isinstance(data.get(name) or [], list) for name in ("images", "annotations")
+    )
+    if not lists or not isinstance(data.get("images"), list):
         raise NotCocoError(f"{path}: not a COCO file, expected an object with images, annotations and categories")
     faults: list[str] = []
     classes = _classes(data.get("categories") or [], path)
@@ -171,15 +174,14 @@ def _load(text: str, _mtime: int, _size: int) -> CocoFile:
     for number, annotation in enumerate(data.get("annotations") or []):
         if not isinstance(annotation, dict) or str(annotation.get("image_id")) not in images:
             faults.append(f"annotations[{number}] belongs to no image of the file")
-        elif annotation.get("category_id") not in classes:
-            image = images[str(annotation["image_id"])]["file_name"]
-            faults.append(
-                f"annotations[{number}] has category_id {annotation.get('category_id')!r}, which has no name; {image} is "
-                "left out"
-            )
-            incomplete.add(str(annotation["image_id"]))
+            continue
+        image_id, category = str(annotation["image_id"]), annotation.get("category_id")
+        if not isinstance(category, (int, str)) or category not in classes:
+            name = images[image_id]["file_name"]
+            faults.append(f"annotations[{number}] has category_id {category!r}, which has no name; {name} is left out")
+            incomplete.add(image_id)
         else:
-            annotations.setdefault(str(annotation["image_id"]), []).append(annotation)
+            annotations.setdefault(image_id, []).append(annotation)
     return CocoFile(
         path=path,
         images=images,
@@ -190,12 +192,17 @@ def _load(text: str, _mtime: int, _size: int) -> CocoFile:
     )
 
 
+def storable(text: str) -> str:
+    """A text from a JSON file without lone surrogates, which no table can hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _classes(categories: Any, path: Path) -> dict[Any, str]:
     classes = {}
     for category in categories if isinstance(categories, list) else ():
         if not isinstance(category, dict) or not isinstance(category.get("id"), (int, str)):
             raise UserError(f"{path}: a category is {str(category)[:60]}, expected an object with id and name")
-        classes[category["id"]] = str(category.get("name", category["id"]))
+        classes[category["id"]] = storable(str(category.get("name", category["id"])))
     return classes
 
 
@@ -240,4 +247,5 @@ def _run_lengths(text: str) -> list[int] | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Also refuses what is not finite, and integers too long for a float.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e9 < value < 1e9

@@ -226,8 +226,11 @@ def test_visa_s_list_may_be_broken(tmp_path):
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows(rows)
     assert [problem.kind for problem in read("visa", root).blocking] == ["broken-csv", "listed-twice"]
-    path.write_text("a,b\n1,2\n")
-    assert [problem.kind for problem in read("visa", root).blocking] == ["broken-csv"]
+    for text in (b"a,b\n1,2\n", b"", b'object,split,image\npcb4,"tr', b"object,split,image\npcb4\n", b"\xff\xfe"):
+        path.write_bytes(text)
+        found = read("visa", root)
+        assert [problem.kind for problem in found.blocking] == ["broken-csv"]
+        assert len(found.entries) == 6
 
 
 def test_visa_rearranged(tmp_path):

@@ -237,6 +237,8 @@ def join(folder: str, name: str) -> str:
 def inside(path: str) -> str | None:
     """A path from an annotation file with `/` and without `.` parts, None when it leads out of its folder."""
     path = path.replace("\\", "/")
+    if _undecodable(path):
+        return None
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts or not parts or "\0" in path or re.match(r"[A-Za-z]:", path):
         return None

@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterator
 
+from ..coco_file import storable
 from ..references import format_reference
 from . import mvtec_tree
 from .base import Item, Source, is_good, join
@@ -76,6 +77,7 @@ def _classes(source: Source, folder: str) -> tuple[tuple[int, str], ...]:
         classes = tuple((entry["pixel_value"], entry["defect_name"]) for entry in entries)
         if not all(isinstance(value, int) and isinstance(name, str) for value, name in classes):
             raise TypeError
+        classes = tuple((value, storable(name)) for value, name in classes)
     except (ValueError, TypeError, KeyError, RecursionError):
         reason = "not a list of objects with defect_name and pixel_value; copy it again or remove it"
         source.problem("broken-json", path, reason)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...errors import UserError
+from ..coco_file import storable
 from ..references import format_reference
 from .base import Item, LayoutError, Option, Source, first_names, inside, join
 
@@ -112,6 +113,8 @@ def _is_ours(source: Source, folder: str) -> bool:
 def _category_items(source: Source, path: str, category: str) -> Iterator[Item]:
     try:
         data = json.loads(source.text(path))
+        if not isinstance(data["train"], list) or not isinstance(data["test"], list):
+            raise TypeError("train and test are not both lists")
         samples = [(split, sample) for split in ("train", "test") for sample in data[split]]
         meta = data.get("meta") or {}
         prefix, normal = str(meta.get("prefix") or ""), str(meta.get("normal_class") or "OK")
@@ -184,7 +187,7 @@ def _item(source, path, category, base, split, normal, sample, number) -> Item |
         )
         source.problem("broken-json", path, reason)
         return None
-    image = join(base, image)
+    image, code = join(base, image), storable(code)
     if not source.is_file(image):
         source.problem("missing-image", image, f"is in {path} but not there; copy it")
         return None

@@ -14,6 +14,7 @@ import csv
 import os
 from collections.abc import Iterator, Mapping
 
+from ...errors import UserError
 from ..references import parse_reference
 from . import mvtec_tree
 from .base import Item, LayoutError, Option, Source, defect_name, first_names, join
@@ -200,19 +201,25 @@ def _splits(source: Source, base: str, name: str) -> dict[str, str] | None:
     if not source.is_file(path):
         source.note("no-split", path, "missing; splits are left empty")
         return None
-    splits = {}
-    rows = csv.DictReader(source.text(path).splitlines())
-    if not {"object", "split", "image"} <= set(rows.fieldnames or ()):
-        source.problem("broken-csv", path, f"columns {rows.fieldnames}, expected object,split,label,image,mask")
+    splits: dict[str, str] = {}
+    try:
+        rows = csv.DictReader(source.text(path).splitlines(), strict=True)
+        if not {"object", "split", "image"} <= set(rows.fieldnames or ()):
+            raise csv.Error(f"columns {rows.fieldnames}, expected object,split,label,image,mask")
+        for row in rows:
+            if row["object"] == name:
+                _add_split(source, path, f"line {rows.line_num}", row, name, splits)
+    except (csv.Error, UserError) as error:
+        source.problem("broken-csv", path, " ".join(str(error).removeprefix(f"{source.path(path)}: ").split()))
         return None
-    for row in rows:
-        if row["object"] != name:
-            continue
-        key = (row["image"] or "").replace("\\", "/").rpartition(f"{name}/Data/")[2]
-        if row["split"] not in ("train", "val", "test"):
-            source.problem("broken-csv", path, f"line {rows.line_num}: split {row['split']!r}, expected train or test")
-        elif key in splits:
-            source.problem("listed-twice", path, f"line {rows.line_num}: {row['image']} is listed before")
-        else:
-            splits[key] = row["split"]
     return splits
+
+
+def _add_split(source: Source, path: str, line: str, row: dict, name: str, splits: dict[str, str]) -> None:
+    key = (row["image"] or "").replace("\\", "/").rpartition(f"{name}/Data/")[2]
+    if row["split"] not in ("train", "val", "test"):
+        source.problem("broken-csv", path, f"{line}: split {row['split']!r}, expected train or test")
+    elif key in splits:
+        source.problem("listed-twice", path, f"{line}: {row['image']} is listed before")
+    else:
+        splits[key] = row["split"]
