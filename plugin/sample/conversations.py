@@ -20,7 +20,7 @@ TASKS = {
 }
 #: Lessons for the tiny model: what is seen first, how it is said later.
 SHORT_TASKS = {"question": 1.0}
-MIDDLE_TASKS = {"question": 0.6, "inspect": 0.4}
+MIDDLE_TASKS = {"question": 0.75, "inspect": 0.25}
 
 
 def pick(rng: np.random.Generator, pool: tuple[str, ...]) -> str:

@@ -24,8 +24,9 @@ COVERED = 0.4
 #: Least mean change (largest channel, grey levels) over the mask, and least area in pixels, of a defect worth showing.
 VISIBLE_CHANGE = 40.0
 VISIBLE_PIXELS = 8
-#: Parts have their size; a missing one of a large part's size would hardly ever be drawn.
-STRUCTURAL_LEAST = 0.6
+#: Parts have their size: one as large as a stain would hardly ever be missing or recoloured. (The mask of a misplaced
+#: or bent part covers two places already.)
+STRUCTURAL_LEAST = {"missing part": 0.6, "extra part": 0.6, "wrong colour": 0.6}
 #: How often a defect is drawn before the design is given up, and with the same kind in a row.
 TRIES, TRIES_OF_A_KIND = 60, 4
 
@@ -59,8 +60,7 @@ def draw_defect(
     Args:
         kinds: what may be drawn.
         largest: surface defects and extra parts are up to this many times their usual size.
-        least: share of the image that the mask of a surface defect covers at least, and `STRUCTURAL_LEAST` times
-            it that of a structural one.
+        least: share of the image that the mask covers at least, times `STRUCTURAL_LEAST` of the kind.
 
     Returns:
         The picture before light and noise, `(height, width, 3)` float32, and the defect; None where `TRIES` gave
@@ -72,7 +72,7 @@ def draw_defect(
             kind = str(rng.choice(list(kinds)))
         grow = float(rng.uniform(1.0, largest)) if largest > 1 else 1.0
         if kind in STRUCTURAL:
-            drawn = _structural(rng, design, view, kind, grow, STRUCTURAL_LEAST * least)
+            drawn = _structural(rng, design, view, kind, grow, STRUCTURAL_LEAST.get(kind, 1.0) * least)
         else:
             drawn = _surface(rng, design, view, kind, clean, grow, least)
         if drawn is None:
