@@ -134,7 +134,7 @@ class AnnotationsGenerator:
                     ),
                 )
             )
-            if not boxes_given:
+            if pair.listable and not boxes_given:
                 turns.append((self._ask(rng, "boxes"), boxes_text(pair, self.words)))
             verb = "is" if facts.count == 1 else "are"
             turns.append((self._ask(rng, "count"), self._say(rng, "count", count=facts.areas, is_are=verb)))

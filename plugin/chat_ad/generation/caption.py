@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .generator import Generator, Refused
-from .pair_view import PairView
+from .pair_view import MAX_BOXES, TOO_MANY, PairView
 from .verify import Verifier, shorten
 from .words import Words
 
@@ -110,6 +110,8 @@ async def write_caption(pair: PairView, generator: Generator, *, verifier: Verif
     """
     if pair.anomalous and not pair.boxes:
         raise Refused("anomalous, but without boxes: a caption names them; give it a mask")
+    if len(pair.boxes) > MAX_BOXES:
+        raise Refused(TOO_MANY.format(len(pair.boxes)))
     text = await generator.generate(pair, "caption", {})
     for round_number in range(generator.rounds + 1):
         problems: Sequence[str]

@@ -51,7 +51,7 @@ async def write_dialogue(
     """The (question, answer) turns of a dialogue.
 
     Args:
-        caption: of the pair, None for one that has no boxes.
+        caption: of the pair, None for one whose boxes cannot be listed.
         first: a turn to put in the place of the generator's verdict, for instance that of `adcopilot inspect`.
 
     Raises:

@@ -21,7 +21,7 @@ from .cache import AnswerCache
 from .cost import Cost, Prices
 from .facts import Facts
 from .generator import STEPS, Refused
-from .pair_view import PairView
+from .pair_view import MAX_BOXES, PairView
 from .pictures import Picture, data_url, picture
 from .prompt_files import PromptFiles
 from .transport import Answer, Transport
@@ -148,6 +148,11 @@ class EndpointGenerator:
             self._key = os.environ.get(settings.key_variable, "").strip()
             if not self._key:
                 raise UserError(f"environment variable {settings.key_variable}: not set, expected the endpoint's key")
+            if not (self._key.isascii() and self._key.isprintable()):
+                raise UserError(
+                    f"environment variable {settings.key_variable}: holds something that is no key (letters that HTTP "
+                    "cannot send); set it again"
+                )
         # What the answers depend on; patience and budget change none of them.
         self._asked = {
             "model": settings.model,
@@ -290,7 +295,7 @@ class EndpointGenerator:
             defects = [
                 {"label": label, "place": place, "box": list(box)}
                 for label, place, box in zip(facts.labels, facts.places, pair.boxes, strict=True)
-            ]
+            ][:MAX_BOXES]
         else:
             defects = [{"label": label, "place": "at a place that is not known", "box": []} for label in facts.labels]
         return {
@@ -300,6 +305,7 @@ class EndpointGenerator:
             "width": pair.size[0],
             "height": pair.size[1],
             "defects": defects,
+            "more": len(pair.boxes[MAX_BOXES:]),
             "marked": self._shows_mark(pair),
             "caption": context.get("caption"),
             "draft": context.get("draft", ""),

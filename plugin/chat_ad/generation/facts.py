@@ -168,10 +168,10 @@ class Facts:
 
     @cached_property
     def family(self) -> str:
-        """The one family that all types belong to, "" when they are several or nothing is known."""
+        """The family that all types belong to, the first of several; "" for none, or when nothing is known."""
         found = [self.words.families_of(kind) for kind in self.kinds]
         common = frozenset.intersection(*found) if found else frozenset()
-        return min(common) if common else ""
+        return next((name for name in self.words.families if name in common), "")
 
     @cached_property
     def places(self) -> list[str]:

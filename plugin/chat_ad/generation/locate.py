@@ -8,15 +8,11 @@ import random
 from ...prompts import ANSWER_WORDS, INSPECT_QUESTION
 from .caption import details
 from .generator import Refused
-from .pair_view import PairView
+from .pair_view import MAX_BOXES, TOO_MANY, PairView
 from .prompt_files import PromptFiles
 from .words import Words
 
-__all__ = ["MAX_BOXES", "boxes_text", "inspect_turn", "locate"]
-
-#: More boxes than this are a texture or the noise of a mask, not a list that anyone would give: 64 boxes are about
-#: 2000 tokens.
-MAX_BOXES = 64
+__all__ = ["boxes_text", "inspect_turn", "locate"]
 
 
 def boxes_text(pair: PairView, words: Words) -> str:
@@ -41,5 +37,5 @@ def locate(pair: PairView, rng: random.Random, *, prompts: PromptFiles, words: W
     if not pair.boxes:
         raise Refused("anomalous, but without boxes: give it a mask")
     if len(pair.boxes) > MAX_BOXES:
-        raise Refused(f"{len(pair.boxes)} boxes, expected at most {MAX_BOXES}; raise the least area of a region")
+        raise Refused(TOO_MANY.format(len(pair.boxes)))
     return prompts.pick(rng, "questions.json", "locate"), boxes_text(pair, words)

@@ -10,9 +10,14 @@ from typing import Any
 from ...jsonl import content_key
 from ...records import check_box
 
-__all__ = ["Box", "PairView"]
+__all__ = ["MAX_BOXES", "Box", "PairView", "split_types"]
 
 Box = tuple[int, int, int, int]
+
+#: More boxes than this are a texture or the noise of a mask, not a list that anyone would give: 64 boxes are about
+#: 2000 tokens.
+MAX_BOXES = 64
+TOO_MANY = f"{{}} boxes, expected at most {MAX_BOXES}; raise the least area of a region"
 
 #: Between the types of an image that has several, in the column `defect`.
 JOINED = ", "
@@ -131,6 +136,11 @@ class PairView:
             other_defects=tuple(name for name in dict.fromkeys(others) if name not in own),
             other_categories=tuple(name for name in dict.fromkeys(other_categories) if name != row["category"]),
         )
+
+    @property
+    def listable(self) -> bool:
+        """Whether its boxes can be given as a list: it is normal, or has some and not too many."""
+        return not self.anomalous or 0 < len(self.boxes) <= MAX_BOXES
 
     @property
     def types(self) -> tuple[str, ...]:

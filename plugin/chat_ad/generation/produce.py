@@ -189,8 +189,9 @@ async def _sample(
         answer = caption.text()
         turns = [(tools.prompts.pick(rng, "questions.json", "caption"), answer)]
     elif task == "dialogue":
-        caption = None if _uncaptioned(pair) else await _caption(pair, writer, captions, tools)
-        first = inspect_turn(pair, tools.words) if rng.random() < INSPECTED and not _uncaptioned(pair) else None
+        # Without a list of boxes there is no caption, but something can still be said.
+        caption = await _caption(pair, writer, captions, tools) if pair.listable else None
+        first = inspect_turn(pair, tools.words) if rng.random() < INSPECTED and pair.listable else None
         turns = await write_dialogue(pair, writer, verifier=tools.verifier, caption=caption, first=first)
         answer = turns[-1][1]
     elif task == "mc":
@@ -200,7 +201,7 @@ async def _sample(
             raise Refused(asked.no_place)
         turns, answer = [asked.place], asked.place[1]
     else:
-        caption = None if _uncaptioned(pair) else await _caption(pair, writer, captions, tools)
+        caption = await _caption(pair, writer, captions, tools) if pair.listable else None
         placing = asked.place is not None and rng.random() < 0.5
         kind = "loc" if placing else "mc"
         question, answer = asked.place if placing else (asked.choice.question, asked.choice.answer)
@@ -231,11 +232,6 @@ async def _caption(
     if isinstance(found, Refused):
         raise Refused(found.reason)
     return found
-
-
-def _uncaptioned(pair: PairView) -> bool:
-    """An anomalous pair without boxes has no caption, but something can still be said about it."""
-    return pair.anomalous and not pair.boxes
 
 
 def _record(

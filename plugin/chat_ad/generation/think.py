@@ -39,7 +39,7 @@ async def write_thinking(
     """(question, answer), the answer in the form `<think>…</think><answer>…</answer>`.
 
     Args:
-        caption: of the pair, None for one that has no boxes.
+        caption: of the pair, None for one whose boxes cannot be listed.
         question, answer: multiple choice or localisation, with its checkable answer.
         choice: the first of the two, None for localisation.
 
@@ -67,10 +67,12 @@ async def write_thinking(
 
 
 def plain(text: str) -> str:
-    """The reasoning alone: a model may put it into the tags, and add the answer."""
-    inside = re.search(r"<think>(.*?)(?:</think>|$)", text, re.DOTALL)
-    text = inside[1] if inside else text
-    return re.sub(r"<answer>.*?(?:</answer>|$)", "", text, flags=re.DOTALL).strip()
+    """The reasoning alone: a model may put it into the tags, add the answer, or think for itself before it writes."""
+    text = re.sub(r"<answer>.*?(?:</answer>|$)", "", text, flags=re.DOTALL)
+    inside = re.search(r"<think>(.*?)(?:</think>|$)(.*)", text, re.DOTALL)
+    if inside:
+        text = inside[2] if len(inside[2].strip()) >= SHORTEST else inside[1]
+    return text.strip()
 
 
 def thinking_problems(pair: PairView, reasoning: str, verifier: Verifier, choice: Choice | None) -> list[str]:

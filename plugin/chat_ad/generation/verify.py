@@ -37,6 +37,7 @@ _LEAK = re.compile(
     re.IGNORECASE,
 )
 _MARKS = re.compile(r"<(?:image|video|audio)>|<\|[^|<>]{1,30}\|>")
+_BOXES = re.compile(r"""\[\{"bbox_2d".*?\}\]""")
 _COMPARES = re.compile(
     r"\b(compar\w*|differ\w*|distinguish\w*|unlike|whereas|while|in contrast|contrary|template|reference|"
     r"first (?:image|one|picture|photo|sample)|other image|depart\w*|deviat\w*|agree\w*|match\w*|same as|identical|"
@@ -186,8 +187,9 @@ class Verifier:
     def wording(self, pair: PairView, text: str, name: str, *, shortest: int = SHORTEST) -> list[str]:
         """Problems of any text, whatever it says: its length, refusals, what only the generator has seen."""
         problems = []
-        if not shortest <= len(text.strip()) <= LONGEST:
-            problems.append(f"{name} has {len(text.strip())} characters, expected {shortest} to {LONGEST}")
+        length = len(_BOXES.sub("[]", text).strip())  # a list of boxes is as long as it must be
+        if not shortest <= length <= LONGEST:
+            problems.append(f"{name} has {length} characters, expected {shortest} to {LONGEST}")
         if is_refusal(text):
             problems.append(f"{name} is a refusal: {shorten(text)}")
         if _MARKS.search(text):

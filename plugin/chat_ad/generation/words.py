@@ -50,7 +50,11 @@ class Words:
         self._spoken: dict[str, Sequence[str]] = data["spoken"]
         self._no_article = frozenset(data["categories_without_article"])
         self._countable, self._mass, self._plural = (frozenset(data[name]) for name in ("countable", "mass", "plural"))
-        self._family_of = {word: name for name, family in self.families.items() for word in map(stem, family["words"])}
+        # A word may belong to several: a pinhole is a pit, and on a circuit board a kind of its own.
+        self._family_of: dict[str, set[str]] = {}
+        for name, family in self.families.items():
+            for word in family["words"]:
+                self._family_of.setdefault(stem(word), set()).add(name)
         # The same few labels are asked about for every pair.
         self.label = lru_cache(maxsize=4096)(self._label)
         self.families_of = lru_cache(maxsize=4096)(self._families)
@@ -94,7 +98,7 @@ class Words:
     def _families(self, label: str) -> frozenset[str]:
         """The families that a label's words belong to; none when nothing is known about them."""
         words = f"{self.label(label)} {' '.join(self._spoken.get(self.label(label), ())[:1])}".split()
-        return frozenset(self._family_of[stem] for stem in map(stem, words) if stem in self._family_of)
+        return frozenset().union(*(self._family_of.get(stem(word), ()) for word in words))
 
     def _stems(self, label: str) -> frozenset[str]:
         """Beginnings of words by which a text may name a label: its own words and those of its families."""

@@ -12,6 +12,7 @@ from adcopilot.boxes import parse_boxes
 from adcopilot.chat_ad.generation import TASKS, AnnotationsGenerator, generate_records
 from adcopilot.chat_ad.generation.caption import read_caption
 from adcopilot.chat_ad.generation.facts import CELLS, Facts, cell, union_share
+from adcopilot.chat_ad.generation.pair_view import MAX_BOXES
 from adcopilot.chat_ad.generation.prompt_files import PromptFiles
 from adcopilot.chat_ad.generation.words import Words
 from adcopilot.errors import UserError
@@ -133,6 +134,19 @@ def test_the_same_pair_and_seed_give_the_same_bytes_and_another_seed_others():
     assert first == again != other
 
 
+@pytest.mark.parametrize("count", [MAX_BOXES, MAX_BOXES + 1, 1000])
+def test_very_many_boxes(count):
+    boxes = tuple((10 * (n % 30), 5 * (n // 30), 10 * (n % 30) + 8, 5 * (n // 30) + 4) for n in range(count))
+    records, refused = run([make_pair(n, boxes=boxes, labels=("scratch",) * count) for n in range(40)])
+    made = Counter(record["task"] for record in records)
+    listed = 40 if count <= MAX_BOXES else 0
+    assert made == Counter({"caption": listed, "dialogue": 40, "mc": 40, "loc": listed, "think": 40}) - Counter()
+    assert len(refused) == 2 * (40 - listed)
+    assert all(one["reason"].startswith(f"{count} boxes, expected at most {MAX_BOXES}") for one in refused)
+    # A record must fit into a sequence.
+    assert max(len(json.dumps(record["messages"])) for record in records) < 10_000
+
+
 def test_wording_varies():
     records, _ = run([make_pair(number) for number in range(200)])
     for task in TASKS:
@@ -202,6 +216,23 @@ def test_how_labels_are_said(label, one, three):
     assert WORDS.one(label) == one
     if three:
         assert WORDS.many(label, 3) == three
+
+
+@pytest.mark.parametrize(
+    ("labels", "family"),
+    [
+        (["scratch", "s_scratch"], "scratch"),
+        (["scratch", "rust"], ""),
+        (["pin hole"], "pit"),
+        (["pin hole", "mouse bite", "spurious copper", "open circuit", "short circuit", "spur"], "circuit"),
+        (["aotu"], ""),
+        (["bad"], ""),
+        (["missing_wire"], "missing"),
+    ],
+)
+def test_families(labels, family):
+    pair = make_pair(boxes=((20, 10, 60, 30),) * len(labels), labels=tuple(labels), defect="")
+    assert Facts(pair, WORDS).family == family
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,10 @@ def test_a_key_that_is_not_set(make, monkeypatch):
     monkeypatch.delenv("SOME_KEY", raising=False)
     with pytest.raises(UserError, match="environment variable SOME_KEY: not set"):
         make(key_variable="SOME_KEY")
+    monkeypatch.setenv("SOME_KEY", "sk-“secret”")
+    with pytest.raises(UserError, match="environment variable SOME_KEY: holds something that is no key") as raised:
+        make(key_variable="SOME_KEY")
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

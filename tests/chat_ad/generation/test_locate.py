@@ -11,7 +11,7 @@ from PIL import Image
 
 from adcopilot.boxes import parse_boxes
 from adcopilot.chat_ad.generation import AnnotationsGenerator, PairView, PromptFiles, generate_records
-from adcopilot.chat_ad.generation.locate import MAX_BOXES
+from adcopilot.chat_ad.generation.pair_view import MAX_BOXES
 from adcopilot.chat_ad.references import mask_components, open_mask
 from adcopilot.errors import UserError
 

@@ -236,6 +236,7 @@ def test_boxes_in_prose_are_the_annotation_s():
         ("<think>It is so.</think><answer>B</answer>", "It is so."),
         ("It is so.\n<answer>B</answer>", "It is so."),
         ("<think>It is so.", "It is so."),
+        (f"<think>Hm, let me see.</think>\n{'It is so. ' * 5}", ("It is so. " * 5).strip()),
     ],
 )
 def test_reasoning_out_of_its_tags(text, reasoning):
