@@ -1,0 +1,207 @@
+"""One output of a build: draw pairs, have their records written, put them into one file in the order of the draw."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..jsonl import atomic_write, file_digest, write_jsonl
+from .dataset_build import DatasetBuild
+from .draws import Candidates, draw_waves
+from .generate_step import GENERATE_VERSION, Kinds, annotate_shard, collect_kinds, generate_shard
+from .generation import AnnotationsGenerator, Generator, PromptFiles
+from .recipes import OutputSpec, Recipe
+from .runners import Job, Runner, make_shards
+from .shards import Shard, load, read, step_key
+
+__all__ = ["OutputBuild", "Writers"]
+
+
+class Writers:
+    """The generators of a recipe, opened once for all outputs. Use as a context manager.
+
+    Args:
+        recipe: says which.
+        answers: folder of what an endpoint was paid for.
+
+    Raises:
+        UserError: the endpoint's key is missing, its cache is in use, or prompts are damaged.
+    """
+
+    def __init__(self, *, recipe: Recipe, answers: Path) -> None:
+        self.prompts = PromptFiles(folder=recipe.prompts)
+        self.annotations = AnnotationsGenerator(prompts=self.prompts, seed=recipe.seed)
+        self.fallback = self.annotations if recipe.fallback else None
+        self.endpoint = None
+        self._answers = answers
+        if recipe.endpoint is not None and any(one.generator != "annotations" for one in recipe.outputs.values()):
+            from .generation.endpoint import EndpointGenerator
+
+            cache = answers / "answers.jsonl"
+            self.endpoint = EndpointGenerator(settings=recipe.endpoint, prompts=self.prompts, cache=cache)
+
+    def __enter__(self) -> Writers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.endpoint is not None:
+            self.save_cost()
+            self.endpoint.close()
+
+    def of(self, spec: OutputSpec) -> Generator:
+        """Who writes an output."""
+        if self.endpoint is None or spec.generator == "annotations":
+            return self.annotations
+        return self.endpoint
+
+    def save_cost(self) -> None:
+        """Write what the endpoint has cost to `cost.json`."""
+        text = json.dumps(self.endpoint.report(), indent=1, ensure_ascii=False) + "\n"
+        atomic_write(self._answers / "cost.json", lambda file: file.write(text.encode()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pairs:
+    """A shard of pairs that an output draws from: its file, and what else its dataset holds."""
+
+    shard: Shard
+    kinds: Kinds
+
+
+@dataclass(kw_only=True)
+class OutputBuild:
+    """The records of one output.
+
+    Attributes:
+        spec: from the recipe.
+        recipe: for seed and prompts.
+        datasets: finished, by name.
+        writers: the generators.
+        runner: where shards are made that need no endpoint.
+    """
+
+    spec: OutputSpec
+    recipe: Recipe
+    datasets: Mapping[str, DatasetBuild]
+    writers: Writers
+    runner: Runner
+
+    def run(self, output: Path, media_dir: Path) -> dict[str, Any]:
+        """Write `NAME.jsonl` and `NAME.dropped.jsonl`; what the manifest says of them.
+
+        Raises:
+            UserError: the generator cannot go on.
+        """
+        spec, seed = self.spec, self.recipe.seed
+        pairs = [
+            _Pairs(shard=shard, kinds=kinds)
+            for dataset in self.datasets.values()
+            for kinds in [collect_kinds(dataset.pairs)]
+            for shard in dataset.pairs
+        ]
+        shards = [one.shard for one in pairs]
+        candidates = Candidates.collect(shards, tasks=spec.tasks, seed=seed, name=spec.name)
+        made: list[tuple[int, Shard]] = []
+
+        def make(wave: int, chosen: Mapping[int, list[tuple[int, str]]]) -> int:
+            jobs = (self._job(wave, number, pairs[number], rows, output, media_dir) for number, rows in chosen.items())
+            new = list(zip(chosen, self._shards(jobs), strict=True))
+            made.extend(new)
+            return sum(shard.rows for _, shard in new)
+
+        taken = 0
+        for taken, _ in draw_waves(candidates, spec.amount, make):  # noqa: B007 - the last one counts
+            pass
+        counts = self._write(output / f"{spec.name}.jsonl", made, candidates)
+        refused = [one for _, shard in made for one in shard.notes["refused"]]
+        write_jsonl(output / f"{spec.name}.dropped.jsonl", refused)
+        writer = self.writers.of(spec)
+        return {
+            "datasets": list(self.datasets),
+            "wanted": "all" if spec.amount is None else spec.amount,
+            "available": len(candidates),
+            "drawn": taken,
+            **counts,
+            "refused": dict(sorted(Counter(one["task"] for one in refused).items())),
+            "generator": writer.name,
+            "prompts_sha256": self.writers.prompts.digest(),
+            "prompt_hash": {task: writer.prompt_hash(task) for task in spec.tasks},
+            "sha256": file_digest(output / f"{spec.name}.jsonl"),
+        }
+
+    def _job(
+        self, wave: int, number: int, pairs: _Pairs, rows: list[tuple[int, str]], output: Path, media_dir: Path
+    ) -> Job:
+        writer, fallback = self.writers.of(self.spec), self.writers.fallback
+        written_by = [writer.fingerprint, fallback.fingerprint if fallback and writer.waits else ""]
+        inputs = [pairs.shard.digest, rows, written_by, self.writers.prompts.digest(), pairs.kinds.as_json()]
+        key = step_key("generate", GENERATE_VERSION, *inputs, self.recipe.seed)
+        path = output / ".work" / "outputs" / self.spec.name / f"{wave:03d}-{number:06d}.parquet"
+        arguments = {"pairs": pairs.shard.path, "chosen": rows, "media_dir": str(media_dir), "kinds": pairs.kinds}
+        return Job(path, key, arguments)
+
+    def _shards(self, jobs: Iterator[Job]) -> Iterator[Shard]:
+        seed, writers = self.recipe.seed, self.writers
+        writer = writers.of(self.spec)
+        if not writer.waits:
+            more = {"prompts": self.recipe.prompts, "seed": seed}
+            ready = (job._replace(arguments={**job.arguments, **more}) for job in jobs)
+            yield from make_shards(self.runner, annotate_shard, ready)
+            return
+        # An endpoint is asked from this process alone: one cache, one budget; it is the endpoint that is slow.
+        for job in jobs:
+            shard = load(job.path, job.key)
+            if shard is None:
+                shard = generate_shard(
+                    job.path,
+                    job.key,
+                    generator=writer,
+                    fallback=writers.fallback,
+                    prompts=writers.prompts,
+                    seed=seed,
+                    **job.arguments,
+                )
+                writers.save_cost()
+            yield shard
+
+    def _write(self, path: Path, made: list[tuple[int, Shard]], candidates: Candidates) -> dict[str, Any]:
+        """The records in the order of the draw; memory holds where each line is, not the lines."""
+        places = np.lexsort((candidates.row, candidates.shard))
+        keys = candidates.shard[places] << 32 | candidates.row[places]
+        found: list[tuple[int, int, int]] = []
+        tasks: Counter = Counter()
+        categories: Counter = Counter()
+        labels: Counter = Counter()
+        with tempfile.TemporaryFile(dir=path.parent) as lines:
+            for number, shard in made:
+                table = read(shard)
+                for row, text in zip(table["row"].to_pylist(), table["record"].to_pylist(), strict=True):
+                    place = int(places[np.searchsorted(keys, number << 32 | row)])
+                    line = text.encode("utf-8", "backslashreplace") + b"\n"
+                    found.append((place, lines.tell(), len(line)))
+                    lines.write(line)
+                    record = json.loads(text)
+                    tasks[record["task"]] += 1
+                    categories[record["category"]] += 1
+                    labels["anomalous" if record["anomalous"] else "normal"] += 1
+            found.sort()
+            atomic_write(path, lambda file: file.writelines(_lines(lines, found)))
+        return {
+            "records": len(found),
+            "tasks": dict(sorted(tasks.items())),
+            "labels": dict(sorted(labels.items())),
+            "categories": len(categories),
+        }
+
+
+def _lines(file: BinaryIO, places: list[tuple[int, int, int]]) -> Iterator[bytes]:
+    for _, offset, length in places:
+        file.seek(offset)
+        yield file.read(length)

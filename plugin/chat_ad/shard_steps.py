@@ -1,0 +1,318 @@
+"""The steps of a build, each a function from one shard's inputs to the next shard's file.
+
+    index_shard      a reader's items → rows of the canonical table
+    measure_shard    rows → how sharp, light and alike the images are
+    embed_shard      normal rows → vectors, for the pool of templates
+    pair_shard_rows  rows → pairs with a template and a window
+    cut_shard        pairs → image and mask files, and what they show
+
+They read nothing but what they are given, so they run anywhere that sees the same files, in any order. Each has a
+`VERSIONS` number, raised when the same inputs give other bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from ..errors import UserError
+from ..jsonl import atomic_write
+from .crops import CropOptions, Cut, Decoy, cut_pair, map_window
+from .embedding import Embedder, embed_images, load_embedder, table_to_vectors, vectors_to_table
+from .fingerprints import measure_table
+from .pair_command import pair_images
+from .pairing import PAIR_SCHEMA, PairOptions, Pool
+from .quality import drop_record
+from .readers import Item, Problem, measure
+from .recipes import EmbedSpec, ImageSpec
+from .references import image_size, parse_reference, resolve
+from .shards import Shard, load, read, save
+from .table import to_batch
+from .visual_prompts import draw_visual_prompt
+
+__all__ = [
+    "CUT_SCHEMA",
+    "VERSIONS",
+    "cut_shard",
+    "embed_shard",
+    "index_shard",
+    "measure_shard",
+    "pair_shard_rows",
+    "write_pool",
+]
+
+VERSIONS: Mapping[str, int] = {"index": 1, "measure": 1, "select": 1, "embed": 1, "pool": 1, "pair": 1, "cut": 1}
+
+#: A pair and the files that show it: names relative to `media_dir`, sizes and boxes in their pixels.
+CUT_SCHEMA = pa.schema(
+    [
+        *PAIR_SCHEMA,
+        pa.field("template_file", pa.string()),
+        pa.field("query_file", pa.string()),
+        pa.field("mask_file", pa.string()),
+        pa.field("marked_file", pa.string()),
+        pa.field("shown_size", pa.list_(pa.int32())),
+        pa.field("shown_boxes", PAIR_SCHEMA.field("boxes").type),
+        pa.field("shown_labels", PAIR_SCHEMA.field("box_labels").type),
+        pa.field("shown_defect", pa.string()),
+    ]
+)
+
+
+def index_shard(
+    path: Path, key: str, *, items: Sequence[Item], root: str, dataset: str, licence: str, min_area: int
+) -> Shard:
+    """Rows of the table; `problems` in the notes."""
+    entries, problems = [], []
+    for item in items:
+        found = measure(item, root=root, dataset=dataset, licence=licence, min_area=min_area)
+        if isinstance(found, Problem):
+            problems.append(asdict(found))
+        else:
+            entries += found
+    return save(path, key, pa.Table.from_batches([to_batch(entries)]), problems=problems)
+
+
+def measure_shard(path: Path, key: str, *, rows: Path, root: str) -> Shard:
+    """`fingerprints.MEASURES` of a shard of the index."""
+    return save(path, key, measure_table(read(rows, ["image", "sha256"]), root))
+
+
+def embed_shard(path: Path, key: str, *, rows: Path, chosen: Sequence[int], root: str, embed: EmbedSpec) -> Shard:
+    """Vectors of some of a shard's rows; row → problem in the notes' `unusable`."""
+    images = read(rows, ["image"])["image"].take(pa.array(chosen, pa.int64())).to_pylist()
+    vectors, problems = embed_images(images, root, embedder(embed))
+    unusable = {str(row): text for row, text in sorted(problems.items())}
+    return save(path, key, vectors_to_table(vectors, problems), unusable=unusable)
+
+
+def pair_shard_rows(
+    path: Path,
+    key: str,
+    *,
+    rows: Path,
+    chosen: Sequence[int],
+    root: str,
+    pool: Path,
+    pool_key: str,
+    options: PairOptions,
+    embed: EmbedSpec,
+    crops: CropOptions | None,
+    decoys: Mapping[tuple[str, str], Sequence[Decoy]],
+) -> Shard:
+    """Pairs of some of a shard's rows; those left out are `unpaired` in the notes."""
+    table = read(rows).take(pa.array(chosen, pa.int64()))
+    pairs, unpaired = pair_images(
+        table,
+        root,
+        _pool(pool, pool_key),
+        options=options,
+        embedder=embedder(embed) if options.method == "nearest" else None,
+        crops=crops,
+        decoys=decoys,
+    )
+    return save(path, key, pairs, unpaired=unpaired)
+
+
+def cut_shard(
+    path: Path,
+    key: str,
+    *,
+    pairs: Path,
+    root: str,
+    media_dir: str,
+    prefix: str,
+    dataset: str,
+    images: ImageSpec,
+    marked_prefix: str,
+) -> Shard:
+    """The files of a shard's pairs, named by their content; pairs that cannot be shown are `uncut` in the notes.
+
+    Args:
+        path, key: of the shard to write.
+        pairs: shard of pairs.
+        root: of the dataset.
+        media_dir: what the written names are relative to.
+        prefix: folder of the output in `media_dir`, with a slash behind it or empty.
+        dataset: name of the folder below `images` and `masks`.
+        images: how they are stored.
+        marked_prefix: folder (as `prefix`) for copies with the defect outlined; "" for none.
+    """
+    writer = _Files(Path(media_dir), prefix, dataset, images)
+    shown, uncut = [], []
+    for row in read(pairs).to_pylist():
+        try:
+            shown.append(_show(row, root, writer, marked_prefix))
+        except UserError as error:
+            uncut.append(drop_record(row, reason="cannot_be_cut", value=str(error), limit=None))
+    return save(path, key, pa.Table.from_pylist(shown, schema=CUT_SCHEMA), uncut=uncut)
+
+
+def files_there(shard: Shard, media_dir: Path) -> bool:
+    """Whether the files that a shard of `cut_shard` names are all there."""
+    names = read(shard, ["template_file", "query_file", "mask_file", "marked_file"])
+    found = {name for column in names.columns for name in column.to_pylist() if name}
+    return all(os.path.exists(os.path.join(media_dir, name)) for name in found)
+
+
+def write_pool(path: Path, key: str, *, rows: pa.Table, shards: Sequence[Shard]) -> Shard:
+    """The pool of templates: its rows, and beside them the vectors of all shards as one file to be mapped.
+
+    Args:
+        path, key: of the shard to write.
+        rows: `pairing.POOL_COLUMNS`, in the order of the shards' vectors.
+        shards: of `embed_shard`; none for the method `random`.
+    """
+    unusable, count = {}, 0
+    for shard in shards:
+        unusable.update({str(count + int(row)): text for row, text in shard.notes["unusable"].items()})
+        count += shard.rows
+    if shards:
+        width = read(shards[0]).schema.field("vector").type.byte_width
+
+        def write(file) -> None:
+            for shard in shards:
+                file.write(table_to_vectors(read(shard))[0].tobytes())
+
+        for old in path.parent.glob("*.vectors"):
+            old.unlink(missing_ok=True)
+        atomic_write(_vectors(path, key), write)
+        return save(path, key, rows, unusable=unusable, width=width // 4)
+    return save(path, key, rows, unusable=unusable, width=0)
+
+
+def _vectors(path: Path, key: str) -> Path:
+    return path.with_name(f"{key}.vectors")
+
+
+def pool_there(shard: Shard, key: str) -> bool:
+    """Whether the vectors of a finished pool are there, all of them."""
+    if not shard.notes["width"] or not shard.rows:
+        return True
+    try:
+        return _vectors(shard.path, key).stat().st_size == 4 * shard.notes["width"] * shard.rows
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=1)
+def _pool(path: Path, key: str) -> Pool:
+    """Opened once in a process: a worker makes many shards with one pool."""
+    shard = load(path, key)
+    if shard is None:
+        raise UserError(f"{path}: gone or made anew while it was used; start the build again")
+    vectors = None
+    if shard.notes["width"]:
+        shape = (shard.rows, shard.notes["width"])
+        vectors = np.memmap(_vectors(path, key), np.float32, "r", shape=shape) if shard.rows else np.zeros(shape)
+    return Pool(read(shard), vectors, unusable={int(row): text for row, text in shard.notes["unusable"].items()})
+
+
+@lru_cache(maxsize=1)
+def embedder(spec: EmbedSpec) -> Embedder:
+    """Loaded once in a process.
+
+    Raises:
+        UserError: the model cannot be loaded.
+    """
+    return load_embedder(spec.model, device=spec.device, dtype=spec.dtype, batch_size=spec.batch_size)
+
+
+class _Files:
+    """Writes images under names that their content decides, so that no order and no repetition changes anything."""
+
+    def __init__(self, media_dir: Path, prefix: str, dataset: str, images: ImageSpec) -> None:
+        self.media_dir, self.prefix, self.dataset, self.images = media_dir, prefix, dataset, images
+        # Resolved, because a dataset that is linked into media_dir is in it too.
+        self.base = os.path.realpath(media_dir)
+
+    def original(self, root: str, reference: str) -> str | None:
+        """The name of a dataset's own file, if it may be used and lies in `media_dir`."""
+        parsed = parse_reference(reference)
+        if not self.images.originals or parsed.fragment:
+            return None
+        path = os.path.relpath(os.path.realpath(resolve(root, parsed)), self.base)
+        return None if path.startswith("..") else path.replace(os.sep, "/")
+
+    def image(self, image: Image.Image, *content: Any) -> str:
+        """Write an image and return its name.
+
+        Args:
+            image: RGB.
+            content: what its pixels depend on.
+        """
+        suffix = "png" if self.images.format == "png" else "jpg"
+        options = {} if suffix == "png" else {"quality": self.images.quality}
+        name = self._name("images", [*content, options], suffix)
+        return self._write(name, image, "PNG" if suffix == "png" else "JPEG", **options)
+
+    def mask(self, mask: np.ndarray) -> str:
+        """Write a mask, 255 where the defect is, and return its name."""
+        packed = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+        name = self._name("masks", [packed, mask.shape], "png")
+        return self._write(name, Image.fromarray(mask.astype(np.uint8) * 255), "PNG")
+
+    def marked(self, prefix: str, image: Image.Image) -> str:
+        """Write the copy of a query with its defect outlined."""
+        digest = hashlib.sha256(image.tobytes()).hexdigest()[:24]
+        name = f"{prefix}{self.dataset}/{digest[:2]}/{digest}.png"
+        return self._write(name, image, "PNG")
+
+    def _name(self, folder: str, content: Sequence[Any], suffix: str) -> str:
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+        return f"{self.prefix}{folder}/{self.dataset}/{digest[:2]}/{digest}.{suffix}"
+
+    def _write(self, name: str, image: Image.Image, kind: str, **options: Any) -> str:
+        path = self.media_dir / name
+        if not path.exists():  # it appeared by a rename, so it is whole
+            buffer = io.BytesIO()
+            image.save(buffer, kind, **options)
+            atomic_write(path, lambda file: file.write(buffer.getvalue()))
+        return name
+
+
+def _show(row: dict[str, Any], root: str, files: _Files, marked_prefix: str) -> dict[str, Any]:
+    """A row of `CUT_SCHEMA`, its files written."""
+    size = (row["width"], row["height"])
+    cut = cut_pair(root, row)
+    names = None
+    if row["crop"] is None and image_size(root, row["template"]) == size:
+        names = [files.original(root, row[name]) for name in ("template", "image")]
+    if names is None or None in names:
+        template_size = image_size(root, row["template"])
+        place = map_window(cut.window, size, template_size)
+        names = [
+            files.image(cut.template, row["template_sha256"], place, template_size, cut.template.size),
+            files.image(cut.query, row["sha256"], cut.window, size, cut.query.size),
+        ]
+    labels = [label or row["defect"] for label in cut.box_labels]
+    return {
+        **row,
+        "template_file": names[0],
+        "query_file": names[1],
+        "mask_file": files.mask(cut.mask) if cut.mask is not None else "",
+        "marked_file": _marked(cut, files, marked_prefix, labels),
+        "shown_size": list(cut.query.size),
+        "shown_boxes": [list(box) for box in cut.boxes],
+        "shown_labels": labels,
+        # A window that leaves some defects out shows only the others.
+        "shown_defect": ", ".join(sorted({one for one in labels if one})) if cut.hidden else row["defect"],
+    }
+
+
+def _marked(cut: Cut, files: _Files, prefix: str, labels: Sequence[str]) -> str:
+    if not prefix or not cut.boxes:
+        return ""
+    picture = draw_visual_prompt(cut.query, mask=cut.mask, boxes=cut.boxes, labels=labels)
+    return files.marked(prefix, picture)
