@@ -32,7 +32,7 @@ def article(noun: str) -> str:
     """`a scratch`, `an open circuit`, `an LED`, `a USB adaptor`."""
     spoken = noun.split()[0].lower()
     vowel = spoken[0] in "aeiou" and not re.match(r"u$|usb|uni|use|one\b|eu", spoken)
-    return f"{'an' if vowel or spoken == 'led' else 'a'} {noun}"
+    return f"{'an' if vowel or spoken == 'led' or spoken in set('fhlmnrsx') else 'a'} {noun}"
 
 
 class Words:
@@ -58,6 +58,7 @@ class Words:
         # The same few labels are asked about for every pair.
         self.label = lru_cache(maxsize=4096)(self._label)
         self.families_of = lru_cache(maxsize=4096)(self._families)
+        self.forms = lru_cache(maxsize=4096)(self._forms)
         self.stems = lru_cache(maxsize=4096)(self._stems)
 
     def vague(self, label: str) -> bool:
@@ -70,30 +71,32 @@ class Words:
         return "defect" if text in self._vague else self._aliases.get(text, text)
 
     def one(self, label: str) -> str:
-        """`a scratch`, `contamination`, `scratches`, `a defect of the type “aotu”`."""
-        text = self.label(label)
-        if text in self._spoken:
-            return self._spoken[text][0]
-        if text == "defect" or self._is_countable(text):
-            return article(text)
-        if self._is_mass(text) or self.is_plural(text):
-            return text
-        return f"a defect of the type “{text}”"
+        """`a scratch`, `contamination`, `scratches`, `a missing straw`, `a defect of the type “aotu”`."""
+        return self.forms(label)[0]
 
     def many(self, label: str, count: int) -> str:
-        """`two scratches`, `three areas of contamination`; `one` for a count of 1."""
-        if count == 1:
-            return self.one(label)
-        text, counted = self.label(label), number(count)
+        """`two scratches`, `three areas of contamination`, `scratches in two places`; `one` for a count of 1."""
+        one, before, after = self.forms(label)
+        return one if count == 1 else f"{before}{number(count)}{after}"
+
+    def _forms(self, label: str) -> tuple[str, str, str]:
+        """How a label is said of one defect, and what stands before and after the number of several."""
+        text = self.label(label)
         if text in self._spoken:
-            return f"{counted} {self._spoken[text][1]}"
-        if text == "defect" or self._is_countable(text):
-            return f"{counted} {plural(text)}"
-        if self._is_mass(text):
-            return f"{counted} areas of {text}"
-        if self.is_plural(text):
-            return f"{text} in {counted} places"
-        return f"{counted} defects of the type “{text}”"
+            one, more = self._spoken[text]
+            return one, "", f" {more}"
+        lost = re.fullmatch(r"(.+) (?:is |are )?missing", text)
+        if lost:
+            one = f"missing {lost[1]}" if self.is_plural(lost[1]) else f"a missing {lost[1]}"
+            return one, f"{one} in ", " places"
+        noun, tail = re.fullmatch(r"(.+?)((?: (?:on|in|of|at|inside|from|around) .+)?)", text).groups()
+        if text == "defect" or (self._is_countable(noun) and " and " not in text):
+            return article(text), "", f" {plural(noun)}{tail}"
+        if self._is_mass(noun):
+            return text, "", f" areas of {text}"
+        if self.is_plural(noun):
+            return text, f"{text} in ", " places"
+        return f"a defect of the type “{text}”", "", f" defects of the type “{text}”"
 
     def _families(self, label: str) -> frozenset[str]:
         """The families that a label's words belong to; none when nothing is known about them."""
@@ -131,11 +134,11 @@ class Words:
         return text.split()[-1] in self._mass
 
     def _is_countable(self, text: str) -> bool:
-        return text.split()[-1] in self._countable and " and " not in text
+        return text.split()[-1] in self._countable
 
     def is_plural(self, text: str) -> bool:
-        """Whether a label is said in the plural: `missing parts`."""
-        return text.split()[-1] in self._plural
+        """Whether a label is said in the plural: `missing parts`, `scratches on the side`."""
+        return re.split(r" (?:on|in|of|at|inside|from|around) ", text)[0].split()[-1] in self._plural
 
 
 # Words of labels that do not tell a type from another.
