@@ -13,7 +13,8 @@ HERE = Path(__file__).resolve().parent
 ROOTS = {"adcopilot": "plugin", "adcopilot.evaluation": "evaluation"}
 
 # What each root holds besides Python files: weights and configuration of the bundled base, prompts, templates, pages.
-DATA = ["**/*.json", "**/*.jsonl", "**/*.safetensors", "**/*.txt", "**/*.jinja", "**/*.md", "**/*.html"]
+DATA = ["**/*.json", "**/*.jsonl", "**/*.safetensors", "**/*.txt", "**/*.jinja", "**/*.md", "**/*.html",
+        "**/*.css", "**/*.js"]  # fmt: skip
 
 packages = [
     package
