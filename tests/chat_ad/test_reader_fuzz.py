@@ -51,7 +51,7 @@ def dataset(request, tmp_path_factory):
     shutil.rmtree(root)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_anything_anywhere(dataset, data):
     name, root, path, content, before = dataset
