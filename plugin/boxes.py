@@ -17,9 +17,19 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+from .box_areas import MaskTruth, bbox_mask_iou
 from .errors import UserError
 
-__all__ = ["image_tokens", "map_text_boxes", "model_image_size", "parse_boxes", "scale_box", "text_boxes"]
+__all__ = [
+    "MaskTruth",
+    "bbox_mask_iou",
+    "image_tokens",
+    "map_text_boxes",
+    "model_image_size",
+    "parse_boxes",
+    "scale_box",
+    "text_boxes",
+]
 
 Size = tuple[int, int]  # width, height
 
