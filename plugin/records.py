@@ -170,7 +170,8 @@ def _number(text: str) -> int | float:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # compared and not converted: JSON may hold an integer of any length, which no float holds
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def _short(value: Any) -> str:

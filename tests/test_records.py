@@ -62,6 +62,7 @@ def test_make_record_marks_images_once_and_keeps_the_rest():
         (record('{"bbox_2d": [1, 2, 1, 4]}'), "box [1, 2, 1, 4] is empty"),
         (record('{"bbox_2d": [-1, 2, 3, 4]}'), "box [-1, 2, 3, 4] is outside b.png (30×20 pixels)"),
         (record('{"bbox_2d": [1, 2, 31, 4]}'), "box [1, 2, 31, 4] is outside b.png (30×20 pixels)"),
+        (record('{"bbox_2d": [1, 2, ' + "9" * 400 + ", 4]}"), "is outside b.png"),
         (record('{"bbox_2d" :\n[1.5,2,3,20.5]}'), "box [1.5, 2, 3, 20.5] is outside b.png"),
         (record(question='{"bbox_2d": [1, 2, 3, 4]}<image><image>'), "box [1, 2, 3, 4] stands before any <image>"),
     ],
