@@ -15,6 +15,7 @@ All but the last two have the same bytes however often the build was killed, and
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -30,7 +31,7 @@ from ..jsonl import atomic_write, content_key, write_jsonl
 from .dataset_build import DatasetBuild, Place, problems_line
 from .general_outputs import convert_output
 from .output_build import OutputBuild, Writers
-from .recipes import Recipe
+from .recipe_specs import Recipe
 from .registration import add_entries, entry
 from .runners import Runner, make_runner
 
@@ -160,8 +161,6 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _present(recipe: Recipe, skip_missing: bool) -> tuple[Recipe, list[str]]:
     """The recipe without what is not on this disk, and the names of that."""
-    import dataclasses
-
     gone = {f"datasets.{name}": one for name, one in recipe.datasets.items() if not one.root.is_dir()}
     gone |= {f"outputs.{name}": one for name, one in recipe.converts.items() if not one.root.is_dir()}
     if not gone:

@@ -27,7 +27,8 @@ from .quality import JUDGED_COLUMNS, judge
 from .readers import LICENCES, Item, Problem, Source, make_source, scan
 from .readers.measure import fingerprint
 from .rebalance import rebalance
-from .recipes import RECORDS, DatasetSpec
+from .recipe_specs import DatasetSpec
+from .recipes import RECORDS
 from .recorded_pairs import scan_records
 from .runners import Job, Runner, make_shards
 from .shard_steps import (

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..jsonl import file_digest
-from .recipes import ConvertSpec
+from .recipe_specs import ConvertSpec
 
 __all__ = ["convert_output"]
 

@@ -17,7 +17,7 @@ from .dataset_build import DatasetBuild
 from .draws import Candidates, draw_waves
 from .generate_step import GENERATE_VERSION, Kinds, annotate_shard, collect_kinds, generate_shard
 from .generation import AnnotationsGenerator, Generator, PromptFiles
-from .recipes import OutputSpec, Recipe
+from .recipe_specs import OutputSpec, Recipe
 from .runners import Job, Runner, make_shards
 from .shards import Shard, load, read, step_key
 

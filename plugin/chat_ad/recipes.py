@@ -20,7 +20,6 @@ import copy
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +34,12 @@ from .pairing import METHODS, PairOptions
 from .quality import REASONS, QualityOptions
 from .readers import READERS
 from .rebalance import CUTS, parse_ratio
+from .recipe_specs import ConvertSpec, DatasetSpec, EmbedSpec, ImageSpec, OutputSpec, Recipe
 from .table import SPLITS
 from .table_one import GENERAL, default_amount, names
 from .yaml_sections import REQUIRED, Section, assign, read_yaml, short
 
-__all__ = [
-    "CONVERTERS",
-    "RECORDS",
-    "ConvertSpec",
-    "DatasetSpec",
-    "EmbedSpec",
-    "ImageSpec",
-    "OutputSpec",
-    "Recipe",
-    "load_recipe",
-    "parse_recipe",
-]
+__all__ = ["CONVERTERS", "RECORDS", "load_recipe", "parse_recipe"]
 
 #: A dataset's name for pairs that are there already, as records (`recorded_pairs`).
 RECORDS = "records"
@@ -66,114 +55,6 @@ CONVERTERS: Mapping[str, str] = dict(
 
 _NAME = re.compile(r"[^\s,/\\.][^\s,/\\]*")
 _FORMATS = ("png", "jpeg")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedSpec:
-    """By what images are compared, see `embedding.load_embedder`."""
-
-    model: str | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_size: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageSpec:
-    """How the images that training sees are stored.
-
-    Attributes:
-        format: `png` (lossless) or `jpeg`.
-        quality: of `jpeg`.
-        originals: name the dataset's own files where a pair is neither cut nor resized and they lie in `media_dir`.
-    """
-
-    format: str = "png"
-    quality: int = 95
-    originals: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetSpec:
-    """What is read, and how pairs are made of it. The attributes are the recipe's keys."""
-
-    name: str
-    reader: str
-    root: Path
-    options: Mapping[str, str] = field(default_factory=dict)
-    categories: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ()
-    min_area: int = 1
-    skip_problems: bool = False
-    filter: QualityOptions | None = field(default_factory=QualityOptions)
-    ratio: float | None = None
-    cut: str = "normal"
-    queries: str = "all"
-    pair: PairOptions = field(default_factory=PairOptions)
-    embed: EmbedSpec = field(default_factory=EmbedSpec)
-    skip_unpaired: bool = False
-    crop: CropOptions | None = None
-    images: ImageSpec = field(default_factory=ImageSpec)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputSpec:
-    """One file of records.
-
-    Attributes:
-        name: of the data set and the file, as in Table I.
-        datasets: names of `Recipe.datasets` that its pairs are drawn from.
-        tasks: task → weight; each pair gets one task of those that it can have.
-        amount: records, None for one of every pair.
-        generator: `annotations` where the recipe's endpoint is not to be asked for this one, else "".
-    """
-
-    name: str
-    datasets: tuple[str, ...]
-    tasks: Mapping[str, float]
-    amount: int | None = None
-    generator: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvertSpec:
-    """A general source: what `adcopilot data convert COMMAND` is told."""
-
-    name: str
-    command: str
-    root: Path
-    amount: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    skip_problems: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A checked recipe.
-
-    Attributes:
-        name: the file's, without `.yaml`.
-        seed: of every choice.
-        media_dir: LlamaFactory's, None for the output folder.
-        shard_images: images of a shard: what is in memory, and what a killed build does again.
-        prompts: folder of edited prompts, None for the package's.
-        endpoint: who is asked, None for text from the annotations alone.
-        fallback: whether the annotations write what the endpoint refuses.
-        datasets, outputs, converts: by name, in the file's order.
-        text: the recipe as JSON values, for the manifest.
-    """
-
-    name: str
-    seed: int
-    media_dir: Path | None
-    shard_images: int
-    prompts: Path | None
-    endpoint: EndpointSettings | None
-    fallback: bool
-    datasets: Mapping[str, DatasetSpec]
-    outputs: Mapping[str, OutputSpec]
-    converts: Mapping[str, ConvertSpec]
-    text: Any
 
 
 def load_recipe(path: Path, *, settings: Sequence[str] = ()) -> Recipe:

@@ -35,7 +35,7 @@ from .pair_command import pair_images
 from .pairing import PAIR_SCHEMA, PairOptions, Pool
 from .quality import drop_record
 from .readers import Item, Problem, measure
-from .recipes import EmbedSpec, ImageSpec
+from .recipe_specs import EmbedSpec, ImageSpec
 from .references import image_size, parse_reference, resolve
 from .shards import Shard, load, read, save
 from .table import to_batch

@@ -1,0 +1,349 @@
+"""`adcopilot data build`: what comes out of a recipe, and that nothing is done twice or lost."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adcopilot.chat_ad import build as build_module
+from adcopilot.chat_ad.build_command import summary
+from adcopilot.chat_ad.draws import choose_task, possible_tasks
+from adcopilot.chat_ad.recipes import load_recipe
+from adcopilot.chat_ad.references import mask_components
+from adcopilot.cli import main
+from adcopilot.errors import UserError
+from adcopilot.records import check_record, record_image_sizes
+
+from .builds import RECIPE, final_files, records, write_recipe
+from .trees import BOX, mask_of, picture, save
+
+
+def run(recipe, output, **options):
+    return build_module.build(load_recipe(recipe), output, **options)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """(output folder, manifest) of `RECIPE`."""
+    folder = tmp_path_factory.mktemp("built")
+    manifest = run(write_recipe(folder), folder / "out")
+    return folder / "out", manifest
+
+
+def test_records_are_right(built):
+    output, _ = built
+    tasks = set()
+    for record in [*records(output / "Caption_parts.jsonl"), *records(output / "Chat_parts.jsonl")]:
+        sizes = record_image_sizes(record, name="record", media_dir=output)
+        check_record(record, name="record", sizes=sizes)
+        assert sizes[0] == sizes[1]
+        assert {"messages", "images", "task", "answer", "boxes", "mask", "source"} <= record.keys()
+        tasks.add(record["task"])
+        if record["anomalous"]:
+            with Image.open(output / record["mask"]) as opened:
+                mask = np.asarray(opened) > 0
+            assert mask.shape == sizes[1][::-1]
+            assert [list(one.box) for one in mask_components(mask)] == record["boxes"] != []
+        else:
+            assert not record["mask"]
+            assert not record["boxes"]
+        if record["task"] == "loc":
+            assert [one["bbox_2d"] for one in json.loads(record["answer"])] == record["boxes"]
+    assert tasks == {"caption", "dialogue", "mc", "loc", "think"}
+
+
+def test_the_defect_is_where_the_box_says(built):
+    output, _ = built
+    checked = 0
+    for record in records(output / "Chat_parts.jsonl"):
+        if record["anomalous"] and record["source"] == "parts":  # lossless
+            x1, y1, x2, y2 = record["boxes"][0]
+            template, query = (np.asarray(Image.open(output / name)) for name in record["images"])
+            assert (query[y1:y2, x1:x2] == 250).all()
+            assert not (template[y1:y2, x1:x2] == 250).all()
+            checked += 1
+    assert checked >= 2
+
+
+def test_amounts_and_tasks(built):
+    output, manifest = built
+    assert len(records(output / "Caption_parts.jsonl")) == 5
+    assert manifest["outputs"]["Caption_parts"]["tasks"] == {"caption": 5}
+    chat = records(output / "Chat_parts.jsonl")
+    found = manifest["outputs"]["Chat_parts"]
+    assert found["records"] == len(chat) == found["available"] == sum(found["tasks"].values())
+    assert len({tuple(record["images"]) for record in chat}) == len(chat)
+    assert {record["source"] for record in chat} == {"parts", "again"}
+
+
+def test_files_of_the_build(built):
+    output, manifest = built
+    info = json.loads((output / "dataset_info.json").read_text())
+    assert list(info) == ["Caption_parts", "Chat_parts"]
+    assert info["Chat_parts"]["file_name"] == "Chat_parts.jsonl"
+    assert json.loads((output / "manifest.json").read_text()) == manifest
+    used = {name for record in records(output / "Chat_parts.jsonl") for name in record["images"]}
+    assert any(name.endswith(".jpg") and "/again/" in name for name in used)
+    assert all(name.endswith(".png") for name in used if "/parts/" in name)
+    text = summary(manifest, "recipe", output)
+    assert "Chat_parts.jsonl" in text
+    assert "parts:" in text
+
+
+def test_every_image_is_in_a_pair_or_listed(built):
+    output, manifest = built
+    for name in ("parts", "again"):
+        counts = manifest["datasets"][name]
+        listed = records(output / "datasets" / f"{name}.dropped.jsonl")
+        assert counts["pairs"] + sum(one.get("left_out", True) for one in listed) == counts["images"]
+        assert all({"step", "image", "reason"} <= one.keys() for one in listed)
+
+
+def test_second_run_makes_nothing_again(tmp_path):
+    recipe = write_recipe(tmp_path)
+    run(recipe, tmp_path / "out")
+    before = final_files(tmp_path / "out")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / ".work").rglob("*.parquet")}
+    run(recipe, tmp_path / "out")
+    assert final_files(tmp_path / "out") == before
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_shards_lost_or_damaged_are_made_again(tmp_path):
+    recipe = write_recipe(tmp_path)
+    run(recipe, tmp_path / "out")
+    before = final_files(tmp_path / "out")
+    shards = sorted((tmp_path / "out" / ".work").rglob("*.parquet"))
+    for number, path in enumerate(shards):
+        if number % 3 == 0:
+            path.unlink()
+        elif number % 3 == 1:
+            path.write_bytes(path.read_bytes()[:100])
+    image = next((tmp_path / "out" / "images").rglob("*.png"))
+    image.unlink()
+    run(recipe, tmp_path / "out")
+    assert final_files(tmp_path / "out") == before
+
+
+def test_changed_source_changes_what_depends_on_it(tmp_path):
+    recipe = write_recipe(tmp_path)
+    first = run(recipe, tmp_path / "out")
+    save(tmp_path / "source/mvtec/wood/test/good/001.png", picture(b"another"))
+    second = run(recipe, tmp_path / "out")
+    assert second["datasets"]["parts"]["index_digest"] != first["datasets"]["parts"]["index_digest"]
+    fresh = tmp_path / "fresh"
+    run(recipe, fresh)
+    files = final_files(tmp_path / "out")
+    assert final_files(fresh) == {name: files[name] for name in final_files(fresh)}
+
+
+def test_processes_give_the_same_bytes(built, tmp_path):
+    output, _ = built
+    assert (
+        main(["data", "build", str(write_recipe(tmp_path)), "--output", str(tmp_path / "out"), "--workers", "2"]) == 0
+    )
+    expected, found = final_files(output), final_files(tmp_path / "out")
+    # The recipe in the manifest names the root, which is another.
+    assert {name for name in expected if expected[name] != found.get(name)} == {"manifest.json"}
+    assert expected.keys() == found.keys()
+
+
+def test_media_dir_and_originals(tmp_path):
+    recipe = json.loads(json.dumps(RECIPE))
+    recipe["datasets"] = {"raw": {"reader": "mvtec", "images": {"originals": True}, "filter": False}}
+    recipe["outputs"] = {"Caption_raw": {"datasets": "raw", "tasks": "caption"}}
+    path = write_recipe(tmp_path, recipe, media_dir=str(tmp_path))
+    run(path, tmp_path / "data" / "out")
+    made = records(tmp_path / "data/out/Caption_raw.jsonl")
+    assert made
+    for record in made:
+        assert all(name.startswith("source/mvtec/") for name in record["images"])
+        check_record(record, name="r", sizes=record_image_sizes(record, name="r", media_dir=tmp_path))
+    assert not (tmp_path / "data/out/images").exists()
+
+
+def test_recipes_share_a_folder(tmp_path):
+    recipe = json.loads(json.dumps(RECIPE))
+    second = {**recipe, "outputs": {"Chat_more": {"datasets": ["parts", "again"], "tasks": "mc"}}}
+    run(write_recipe(tmp_path), tmp_path / "out")
+    path = tmp_path / "more.yaml"
+    write_recipe(tmp_path, second).rename(path)
+    manifest = run(path, tmp_path / "out")
+    assert set(manifest["outputs"]) == {"Caption_parts", "Chat_parts", "Chat_more"}
+    assert manifest["outputs"]["Chat_parts"]["recipe"] == "recipe"
+    assert set(json.loads((tmp_path / "out/dataset_info.json").read_text())) == set(manifest["outputs"])
+
+
+def test_recorded_pairs_go_through_all_steps(tmp_path, project_root):
+    recipe = {
+        "shard_images": 16,
+        "datasets": {
+            "drawn": {
+                "reader": "records",
+                "root": str(project_root / "data"),
+                "options": {"files": ["sample/stage0.jsonl", "sample/stage1.jsonl"]},
+                "filter": {"allow": ["blurred", "dark", "bright", "near_duplicate", "conflicting", "duplicate"]},
+            }
+        },
+        "outputs": {"Chat_drawn": {"datasets": "drawn", "tasks": ["mc", "loc", "caption"]}},
+    }
+    manifest = run(write_recipe(tmp_path, recipe), tmp_path / "out")
+    assert manifest["datasets"]["drawn"]["images"] >= 40
+    made = records(tmp_path / "out/Chat_drawn.jsonl")
+    assert len(made) >= 30
+    assert {record["task"] for record in made} == {"mc", "loc", "caption"}
+
+
+def test_refused_pairs_are_replaced_and_listed(tmp_path, monkeypatch):
+    from adcopilot.chat_ad.generation import Refused
+    from adcopilot.chat_ad.generation.annotations import AnnotationsGenerator
+
+    honest = AnnotationsGenerator.generate
+    refused = []
+
+    async def generate(self, pair, step, context):
+        if int(pair.key, 16) % 2:
+            refused.append(pair.key)
+            raise Refused("not this one")
+        return await honest(self, pair, step, context)
+
+    monkeypatch.setattr(AnnotationsGenerator, "generate", generate)
+    manifest = run(write_recipe(tmp_path), tmp_path / "out")
+    found = manifest["outputs"]["Caption_parts"]
+    listed = records(tmp_path / "out/Caption_parts.dropped.jsonl")
+    assert listed
+    assert {one["reason"] for one in listed} == {"not this one"}
+    assert found["drawn"] == found["records"] + len(listed)
+    assert found["records"] == 5 or found["drawn"] == found["available"]
+
+
+def broken_copy(tmp_path, spoil):
+    recipe = write_recipe(tmp_path)
+    spoil(tmp_path / "source" / "mvtec")
+    return recipe
+
+
+def empty_mask(root):
+    save(root / "wood/ground_truth/hole/000_mask.png", mask_of())
+
+
+def missing_mask(root):
+    (root / "wood/ground_truth/hole/000_mask.png").unlink()
+
+
+def mask_size(root):
+    save(root / "wood/ground_truth/hole/000_mask.png", mask_of(BOX, size=(80, 48)))
+
+
+def no_normals(root):
+    for folder in ("train/good", "test/good"):
+        for path in (root / "wood" / folder).iterdir():
+            path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (missing_mask, "missing-mask"),
+        (mask_size, "mask-size"),
+        (empty_mask, "empty-mask"),
+        (no_normals, "no normal image to compare with"),
+    ],
+)
+def test_bad_input_is_one_line_and_can_be_skipped(tmp_path, capsys, spoil, words):
+    recipe = broken_copy(tmp_path, spoil)
+    output = tmp_path / "out"
+    assert main(["data", "build", str(recipe), "--output", str(output)]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(error) == 1
+    assert words in error[0]
+    settings = [f"datasets.{name}.skip_problems=true" for name in ("parts", "again")]
+    settings += [f"datasets.{name}.pair.skip_unpaired=true" for name in ("parts", "again")]
+    more = [word for one in settings for word in ("--set", one)]
+    assert main(["data", "build", str(recipe), "--output", str(output), *more]) == 0
+    listed = records(output / "datasets/parts.dropped.jsonl")
+    if words != "no normal image to compare with":
+        assert [one["kind"] for one in listed if one["step"] == "index"] == [words]
+    else:
+        assert {one["reason"] for one in listed if one["step"] == "pair"} == {"no_normal"}
+
+
+def test_odd_names(tmp_path):
+    def spoil(root):
+        (root / "wood").rename(root / "Hölzer #1 & “Co”")
+        long = root / "bottle/train/good" / ("x" * 240 + ".png")
+        (root / "bottle/train/good/000.png").rename(long)
+
+    manifest = run(broken_copy(tmp_path, spoil), tmp_path / "out")
+    assert manifest["datasets"]["parts"]["categories"] == 2
+    categories = {record["category"] for record in records(tmp_path / "out/Chat_parts.jsonl")}
+    assert "Hölzer #1 & “Co”" in categories
+
+
+def test_missing_roots(tmp_path):
+    recipe = json.loads(json.dumps(RECIPE))
+    recipe["datasets"]["again"]["root"] = str(tmp_path / "nowhere")
+    recipe["outputs"]["Only_again"] = {"datasets": "again", "tasks": "mc"}
+    path = write_recipe(tmp_path, recipe)
+    with pytest.raises(UserError, match=r"datasets\.again\.root is .*nowhere.*--skip-missing"):
+        run(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    manifest = run(path, tmp_path / "out", skip_missing=True)
+    assert manifest["recipes"]["recipe"]["skipped"] == ["datasets.again", "outputs.Only_again"]
+    assert {record["source"] for record in records(tmp_path / "out/Chat_parts.jsonl")} == {"parts"}
+    path = write_recipe(tmp_path, {**recipe, "datasets": {"again": recipe["datasets"]["again"]},
+                                   "outputs": {"Only_again": {"datasets": "again", "tasks": "mc"}}})  # fmt: skip
+    with pytest.raises(UserError, match="none of the folders"):
+        run(path, tmp_path / "out2", skip_missing=True)
+
+
+def test_places_that_cannot_work(tmp_path):
+    recipe = write_recipe(tmp_path)
+    with pytest.raises(UserError, match="inside datasets"):
+        run(recipe, tmp_path / "source/mvtec/out")
+    other = write_recipe(tmp_path, media_dir=str(tmp_path / "media"))
+    with pytest.raises(UserError, match="not inside media_dir"):
+        run(other, tmp_path / "out")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file"):
+        run(write_recipe(tmp_path), tmp_path / "file")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/manifest.json").write_text('{"other": 1}')
+    with pytest.raises(UserError, match="not a manifest"):
+        run(recipe, tmp_path / "foreign")
+
+
+def test_one_build_at_a_time(tmp_path):
+    with build_module._locked(tmp_path / "out"), pytest.raises(UserError, match="another build"):
+        run(write_recipe(tmp_path), tmp_path / "out")
+
+
+def test_read_only_source(tmp_path):
+    recipe = write_recipe(tmp_path)
+    source = tmp_path / "source"
+    before = {path: path.stat().st_mtime_ns for path in source.rglob("*")}
+    for path in [source, *source.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        run(recipe, tmp_path / "out")
+        assert {path: path.stat().st_mtime_ns for path in source.rglob("*")} == before
+    finally:
+        for path in [source, *source.rglob("*")]:
+            path.chmod(path.stat().st_mode | 0o200)
+
+
+def test_tasks_are_drawn_by_weight_among_the_possible():
+    assert "loc" not in possible_tasks("normal", 0)
+    assert possible_tasks("anomalous", 0) == ("dialogue", "mc", "think")
+    assert "loc" in possible_tasks("anomalous", 3)
+    assert "loc" not in possible_tasks("anomalous", 65)
+    assert choose_task({"loc": 1.0}, possible_tasks("normal", 0), 0, "x", "y") is None
+    drawn = [choose_task({"mc": 1.0, "loc": 3.0}, ("mc", "loc"), 0, "x", str(n)) for n in range(4000)]
+    assert abs(drawn.count("loc") / 4000 - 0.75) < 0.03
+
+
+def test_help_names_the_docs(capsys):
+    with pytest.raises(SystemExit):
+        main(["data", "build", "--help"])
+    assert "docs/data.md" in capsys.readouterr().out
