@@ -51,7 +51,7 @@ class Item:
     question: str
     options: Mapping[str, str] | None = None
     reference: Any = None
-    meta: Mapping[str, Any] = field(default=_NOTHING)
+    meta: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", tuple(Path(path) for path in self.images))
