@@ -1,0 +1,19 @@
+"""Where answers come from: a model on this machine (`transformers_backend`) or an endpoint (`api`)."""
+
+import importlib
+
+_HOME = {
+    "ApiBackend": "api",
+    "Backend": "base",
+    "Reply": "base",
+    "TransformersBackend": "transformers_backend",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    # torch, transformers and httpx are loaded at first use, not by `adcopilot --help`.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -1,0 +1,214 @@
+"""Questions that branch from one prefix: images and shared text run once, each question goes on from their KV cache.
+
+Greedy decoding by hand instead of transformers' `generate`, which cannot be told that rows of a filled cache belong to
+several prompts. What must not change are the tokens; tests hold them against `generate`. Three things decide:
+
+- Token ids are those of each whole prompt. The prefix is what the prompts of a group have in common as tokens, so no
+  word is cut otherwise than `generate` would see it.
+- mRoPE positions come from the model's own `get_rope_index` on each whole prompt and are then cut at the prefix.
+  Comparison tokens and images move the text behind them by an amount that only the model knows.
+- Padding stands on the left, once before a prefix and once more between a prefix and a question. The attention mask
+  hides both; positions are given for every token, so holes do not count.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+__all__ = ["Answered", "Prefix", "Prompt", "answer_branches", "run_prefixes", "shared_length"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One whole prompt of a group.
+
+    Attributes:
+        ids: its token ids, image and comparison pads written out.
+        positions: (3, len(ids)) mRoPE positions.
+        following: position of the first token of the answer.
+    """
+
+    ids: list[int]
+    positions: torch.Tensor
+    following: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """Prefixes that have been run, one a row.
+
+    Attributes:
+        cache: keys and values of every layer, (rows, heads, length, width).
+        mask: (rows, length) 1 at tokens, 0 at padding.
+    """
+
+    cache: DynamicCache
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """Answers to a batch of questions.
+
+    Attributes:
+        tokens: the new tokens of each question, the ending one included where there is one.
+        first_logits: (questions, vocabulary) float32 logits of the first new token, pads banned.
+    """
+
+    tokens: list[list[int]]
+    first_logits: torch.Tensor
+
+
+def shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with; at least the last token of each is left out, for it has to be asked."""
+    shortest = min(map(len, prompts))
+    first = prompts[0]
+    for index in range(shortest - 1):
+        token = first[index]
+        if any(prompt[index] != token for prompt in prompts):
+            return index
+    return shortest - 1
+
+
+def make_prompts(model: Any, prompts: Sequence[list[int]], grid: torch.Tensor | None) -> list[Prompt]:
+    """Positions of whole prompts with the same images.
+
+    Args:
+        model: AD-Copilot or Qwen2.5-VL.
+        prompts: token ids of each.
+        grid: (N, 3) patch grids of the images, None without images.
+    """
+    made = []
+    for ids in prompts:
+        if grid is None:
+            positions, following = torch.arange(len(ids)).expand(3, -1), len(ids)
+        else:
+            row = torch.tensor([ids])
+            given = {"image_grid_thw": grid, "attention_mask": torch.ones_like(row)}
+            if "mm_token_type_ids" in inspect.signature(model.model.get_rope_index).parameters:  # transformers 5
+                given["mm_token_type_ids"] = (row == model.config.image_token_id).int()
+            positions, delta = model.model.get_rope_index(row, **given)
+            positions, following = positions[:, 0], len(ids) + int(delta.flatten()[0])
+        made.append(Prompt(ids=ids, positions=positions, following=following))
+    return made
+
+
+@torch.inference_mode()
+def run_prefixes(
+    model: Any,
+    groups: Sequence[tuple[Prompt, int]],
+    *,
+    pixel_values: torch.Tensor | None,
+    grid: torch.Tensor | None,
+    pad: int,
+) -> Prefix:
+    """Run the prefixes of some groups, padded on the left to the longest.
+
+    Args:
+        groups: any prompt of each group, and the length of the group's prefix in tokens.
+        pixel_values, grid: of all images, group after group; None without images.
+        pad: token id of padding.
+    """
+    rows = [(prompt.ids[:length], prompt.positions[:, :length]) for prompt, length in groups]
+    ids, mask, positions = _pad_left(rows, pad=pad, device=model.device)
+    images = {}
+    if pixel_values is not None:
+        images = {"pixel_values": pixel_values.to(model.device), "image_grid_thw": grid.to(model.device)}
+    cache = DynamicCache()
+    model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        **images,
+    )
+    return Prefix(cache=cache, mask=mask)
+
+
+@torch.inference_mode()
+def answer_branches(
+    model: Any,
+    prefix: Prefix,
+    questions: Sequence[tuple[int, Prompt, int]],
+    *,
+    max_new_tokens: int,
+    ends: Sequence[int],
+    banned: Sequence[int],
+    pad: int,
+) -> Answered:
+    """Answer questions greedily in one batch. The prefix stays as it is and may be used again.
+
+    Args:
+        questions: row of the prefix, whole prompt, length of the prefix within it.
+        max_new_tokens: longest answer in tokens.
+        ends: token ids that end an answer.
+        banned: token ids that are never chosen.
+        pad: token id of padding.
+    """
+    device = model.device
+    rows = torch.tensor([row for row, _, _ in questions], device=device)
+    cache = DynamicCache()
+    for index, layer in enumerate(prefix.cache.layers):
+        cache.update(layer.keys[rows], layer.values[rows], index)
+    tails = [(prompt.ids[length:], prompt.positions[:, length:]) for _, prompt, length in questions]
+    ids, own_mask, positions = _pad_left(tails, pad=pad, device=device)
+    mask = torch.cat([prefix.mask[rows], own_mask], 1)
+    following = torch.tensor([prompt.following for _, prompt, _ in questions], device=device)
+    ends_tensor = torch.tensor(list(ends), device=device)
+
+    tokens: list[list[int]] = [[] for _ in questions]
+    active = list(range(len(questions)))  # the question of each row
+    first_logits = None
+    for step in range(max_new_tokens):
+        output = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits = output.logits[:, -1].float()
+        logits[:, list(banned)] = -torch.inf
+        if first_logits is None:
+            first_logits = logits
+        chosen = logits.argmax(-1)
+        going_on = ~torch.isin(chosen, ends_tensor)
+        for question, token in zip(active, chosen.tolist(), strict=True):
+            tokens[question].append(token)
+        if not going_on.any():
+            break
+        if not going_on.all():  # answered rows leave the batch
+            keep = going_on.nonzero()[:, 0]
+            active = [active[row] for row in keep.tolist()]
+            chosen, mask, following = chosen[keep], mask[keep], following[keep]
+            for layer in cache.layers:
+                layer.keys, layer.values = layer.keys[keep], layer.values[keep]
+        ids = chosen[:, None]
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        positions = (following + step)[None, :, None].expand(3, -1, -1)
+    return Answered(tokens=tokens, first_logits=first_logits)
+
+
+def _pad_left(
+    rows: Sequence[tuple[list[int], torch.Tensor]], *, pad: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(rows, length) ids, (rows, length) mask and (3, rows, length) positions, padding at 0."""
+    length = max(len(ids) for ids, _ in rows)
+    padded = torch.full((len(rows), length), pad)
+    mask = torch.zeros_like(padded)
+    positions = padded.new_zeros(3, len(rows), length)
+    for index, (ids, places) in enumerate(rows):
+        start = length - len(ids)
+        padded[index, start:] = torch.tensor(ids)
+        mask[index, start:] = 1
+        positions[:, index, start:] = places
+    return padded.to(device), mask.to(device), positions.to(device)

@@ -1,0 +1,79 @@
+"""Items as chat prompts, and batches of groups that are alike in size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from adcopilot.errors import UserError
+from adcopilot.images import image_size
+from adcopilot.vision_tokens import escape_vision_tokens
+
+from ..items import Item
+from .sizing import Sizing
+
+__all__ = ["chat_parts", "option_tokens", "prompt_text", "sorted_groups"]
+
+#: So many groups are sorted by size at a time: enough to find like sizes, few enough that the work goes steadily on.
+WINDOW = 64
+#: What other families' tokenizers take for an image; a question that quotes it means the words.
+_OTHER_PADS = re.compile(r"<(?=(?:image|img|/img|IMG_CONTEXT|image_soft_token|start_of_image|end_of_image)>)")
+
+
+def chat_parts(item: Item) -> list[str | int]:
+    """The prompt's parts, question last: texts without tokens that would stand for images, and indices of images."""
+    return [_plain(part) if isinstance(part, str) else part for part in (*item.prefix, item.question)]
+
+
+def _plain(text: str) -> str:
+    return _OTHER_PADS.sub("<\u200b", escape_vision_tokens(text))
+
+
+def prompt_text(item: Item, processor: Any) -> str:
+    """The prompt by the model's chat template, each image one place holder.
+
+    Raises:
+        UserError: the template cannot take this.
+    """
+    content = [
+        {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in chat_parts(item)
+    ]
+    try:
+        return processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+    except Exception as error:  # whatever a template raises
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"the model's chat template cannot be applied ({reason})") from error
+
+
+def option_tokens(tokenizer: Any, letters: Sequence[str]) -> dict[str, list[int]]:
+    """Token ids that an answer with this option letter begins with: the letter, and the letter after a space.
+
+    Only what the vocabulary holds whole; a letter without any is left out.
+    """
+    found = {}
+    for letter in letters:
+        pieces = [tokenizer.encode(text, add_special_tokens=False) for text in (letter, " " + letter)]
+        ids = sorted({piece[0] for piece in pieces if len(piece) == 1})
+        if ids:
+            found[letter] = ids
+    return found
+
+
+def sorted_groups(groups: Sequence[list[Item]], sizing: Sizing) -> Iterator[list[Item]]:
+    """Groups with like sizes of images after one another, so that batches need little padding."""
+
+    def tokens(group: list[Item]) -> tuple[int, int]:
+        area = 0
+        for path in group[0].images:
+            try:
+                width, height = sizing.model_size(image_size(path))
+            except UserError:
+                continue  # said when it is the group's turn
+            area += width * height
+        return len(group[0].images), area
+
+    for start in range(0, len(groups), WINDOW):
+        yield from sorted(groups[start : start + WINDOW], key=tokens)

@@ -1,0 +1,118 @@
+"""How large the model sees an image, and what is done to the image before its processor gets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from adcopilot.boxes import model_image_size
+from adcopilot.errors import UserError
+from adcopilot.images import resize_for_training
+
+__all__ = ["MMAD_PIXELS", "TRAINING_PIXELS", "Budget", "Sizing"]
+
+#: LlamaFactory's default areas in pixels, smallest and largest: what AD-Copilot sees unless its folder says otherwise.
+TRAINING_PIXELS = (32 * 32, 768 * 768)
+#: The areas MMAD's own evaluation allows Qwen2.5-VL.
+MMAD_PIXELS = (64 * 28 * 28, 1280 * 28 * 28)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Least and largest area of an image in pixels.
+
+    Raises:
+        UserError: not 0 < smallest <= largest.
+    """
+
+    smallest: int
+    largest: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.smallest <= self.largest:
+            raise UserError(
+                f"--image-min-pixels {self.smallest} and --image-max-pixels {self.largest}: expected 0 < min <= max"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizing:
+    """The resizes between a file and the model, in this order; None leaves one out.
+
+    Attributes:
+        side: the longer side is shrunk to at most so many pixels.
+        training: LlamaFactory's resize to a budget, as in AD-Copilot's training.
+        processor: the budget of Qwen2-VL's image processor, which rounds sides to multiples of `unit`.
+        unit: pixels of a side that one token of the model spans.
+        here: whether the processor's resize is done here already, so that a processor elsewhere finds nothing to do.
+    """
+
+    side: int | None = None
+    training: Budget | None = None
+    processor: Budget | None = None
+    unit: int = 28
+    here: bool = False
+
+    def __post_init__(self) -> None:
+        if self.side is not None and self.side < 28:
+            raise UserError(f"--image-side is {self.side}, expected 28 or more pixels")
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """An upright RGB image as the processor gets it.
+
+        Raises:
+            UserError: the image is too long and thin to be resized.
+        """
+        shrunk = self._shrunk(image.size)
+        if shrunk != image.size:
+            image = image.resize(shrunk, Image.Resampling.BICUBIC)
+        if self.training is not None:
+            image = resize_for_training(
+                image, image_max_pixels=self.training.largest, image_min_pixels=self.training.smallest
+            )
+        if self.here:
+            target = self._processed(image.size)
+            image = image if image.size == target else image.resize(target, Image.Resampling.BICUBIC)
+        return image
+
+    def model_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) that the model sees an upright image of `size` in.
+
+        Raises:
+            UserError: as `apply`.
+        """
+        width, height = self._shrunk(size)
+        if self.processor is None:
+            return width, height
+        return self._processed(
+            (width, height),
+            image_max_pixels=self.training.largest if self.training else None,
+            image_min_pixels=self.training.smallest if self.training else None,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The settings, for `Backend.describe`."""
+        budgets = {"training": self.training, "processor": self.processor}
+        return {
+            "side": self.side,
+            **{name: [one.smallest, one.largest] if one else None for name, one in budgets.items()},
+            "resized_before_sending": self.here,
+        }
+
+    def _shrunk(self, size: tuple[int, int]) -> tuple[int, int]:
+        if self.side is None or max(size) <= self.side:
+            return size
+        scale = self.side / max(size)
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+    def _processed(self, size: tuple[int, int], **training: int | None) -> tuple[int, int]:
+        return model_image_size(
+            *size,
+            patch_size=self.unit,
+            merge_size=1,
+            processor_min_pixels=self.processor.smallest,
+            processor_max_pixels=self.processor.largest,
+            **training,
+        )

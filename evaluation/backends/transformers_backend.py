@@ -1,0 +1,385 @@
+"""Any image-text-to-text model through transformers, on this machine.
+
+AD-Copilot and Qwen2.5-VL encode the images of a group and run the prefix of its prompts once; the questions branch
+from there (`branching`). Other models, and these with `reuse=False`, answer whole prompts with `generate`. In float32
+the answers are the same, whatever the batch size; in bfloat16 sums in another order may now and then turn a near tie.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessorList
+
+from adcopilot.errors import UserError
+from adcopilot.images import open_image
+from adcopilot.inspect.inspector import FirstLogits
+from adcopilot.inspect.loading import pick_device, pick_dtype
+
+from ..items import Item
+from .base import Reply, grouped
+from .branching import Prompt, answer_branches, make_prompts, run_prefixes, shared_length
+from .loading import load_model
+from .prompting import option_tokens, prompt_text, sorted_groups
+from .sizing import MMAD_PIXELS, TRAINING_PIXELS, Budget, Sizing
+
+__all__ = ["TransformersBackend"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """A group ready for the model, or why it is not."""
+
+    items: list[Item]
+    prompts: list[Prompt] | None = None
+    shared: int = 0
+    pixel_values: torch.Tensor | None = None
+    grid: torch.Tensor | None = None
+    error: str | None = None
+
+
+class TransformersBackend:
+    """A model on this machine.
+
+    Args:
+        model: folder, or hub name (`OWNER/NAME`).
+        family: name of its family (`families.FAMILIES`) if its configuration is not to decide.
+        batch_size: questions answered together.
+        reuse: whether the questions of a group share its images and prefix; only AD-Copilot and Qwen2.5-VL do.
+        device: `auto`, or a torch device.
+        dtype: `auto` (bfloat16 on a GPU, float32 on a CPU), `float32`, `bfloat16`, `float16`.
+        attention: transformers' `attn_implementation`.
+        image_side: shrink images to so many pixels on the longer side first.
+        image_max_pixels, image_min_pixels: areas that images are brought between. AD-Copilot's default is what its
+            folder says or LlamaFactory's (589824 and 1024), by training's resize; Qwen2.5-VL's is MMAD's (1003520 and
+            50176), by its processor. Other models keep their processor's own.
+        trust_remote_code: run code that comes with the model.
+
+    Raises:
+        UserError: the model cannot be loaded, or a value is out of its range.
+    """
+
+    name = "transformers"
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        family: str | None = None,
+        batch_size: int = 16,
+        reuse: bool = True,
+        device: str = "auto",
+        dtype: str = "auto",
+        attention: str = "sdpa",
+        image_side: int | None = None,
+        image_max_pixels: int | None = None,
+        image_min_pixels: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"--batch-size is {batch_size}, expected 1 or more")
+        self.batch_size = batch_size
+        self.device = pick_device(device)
+        self.dtype = pick_dtype(dtype, self.device)
+        self.attention = attention
+        self.model_name = str(model)
+        Sizing(side=image_side)  # a wrong value before the model loads
+        loaded = load_model(
+            self.model_name,
+            family=family,
+            device=self.device,
+            dtype=self.dtype,
+            attention=attention,
+            trust_remote_code=trust_remote_code,
+        )
+        self.model, self.processor, self.family = loaded.model, loaded.processor, loaded.family
+        self.digest = loaded.digest
+        self.reuse = reuse and loaded.reusable
+        self._letters: dict[str, list[int]] = {}
+        self.sizing = self._make_sizing(image_side, image_min_pixels, image_max_pixels)
+        self.ends, self.pad = self._ending_tokens()
+        config = self.model.config
+        names = ("image_token_id", "video_token_id", "comparison_token_id")
+        # A generated pad would stand for an image that is not there.
+        self.banned = sorted({getattr(config, name, None) for name in names} - {None})
+        # Greedy and nothing else, whatever generation_config.json says: the repetition penalty that Qwen2.5-VL's has
+        # would count against option letters and digits that stand in the question.
+        self.model.generation_config = GenerationConfig(
+            do_sample=False, eos_token_id=self.ends, pad_token_id=self.pad, suppress_tokens=self.banned or None
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """As `Backend.describe`. Batch size, reuse and device are left out: they do not change answers."""
+        return {
+            "backend": self.name,
+            "model": self.model_name,
+            "model_digest": self.digest,
+            "family": self.family.name,
+            "dtype": self.dtype,
+            "images": self.sizing.describe(),
+            "decoding": "greedy",
+            "versions": {name: metadata.version(name) for name in ("adcopilot", "torch", "transformers")},
+        }
+
+    def model_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """As `Backend.model_size`."""
+        return self.sizing.model_size(size)
+
+    def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
+        """As `Backend.answer`. An item whose image cannot be read, or that does not fit into the device's memory even
+        alone, is answered with an error."""
+        if max_new_tokens < 1:
+            raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
+        groups = sorted_groups(grouped(items), self.sizing)
+        batches = self._batches(groups) if self.reuse else self._chunks(groups)
+        prepare = self._prepare if self.reuse else self._open
+        work = self._branch if self.reuse else self._generate
+        # The next batch is read and resized while the model answers the one before.
+        with ThreadPoolExecutor(1) as reader:
+            following = self._submit(reader, prepare, batches)
+            while following is not None:
+                batch = following.result()
+                following = self._submit(reader, prepare, batches)
+                yield from self._answered(work, batch, max_new_tokens)
+
+    @staticmethod
+    def _submit(reader: ThreadPoolExecutor, prepare: Any, batches: Iterator[list[Any]]) -> Any:
+        batch = next(batches, None)
+        return None if batch is None else reader.submit(lambda: [prepare(one) for one in batch])
+
+    def _answered(self, work: Any, batch: list[Any], max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
+        """The replies to a batch; errors first, and a batch that does not fit into memory in parts."""
+        for one in batch:
+            if one.error is not None:
+                yield from ((item, Reply(error=one.error)) for item in one.items)
+        good = [one for one in batch if one.error is None]
+        if not good:
+            return
+        start = time.perf_counter()
+        try:
+            pairs = work(good, max_new_tokens)
+        except torch.OutOfMemoryError:
+            pairs = None
+        if pairs is not None:  # outside of the handler, which would keep the failed batch's tensors alive
+            share = (time.perf_counter() - start) / len(pairs)
+            yield from ((item, replace(reply, seconds=share)) for item, reply in pairs)
+            return
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        parts = [[one] for one in good] if len(good) > 1 else _halves(good[0])
+        if not parts:
+            error = f"{self.device}: out of memory with one question; use a smaller --image-max-pixels or --image-side"
+            yield good[0].items[0], Reply(error=error)
+        for part in parts:
+            yield from self._answered(work, part, max_new_tokens)
+
+    # Questions that branch from a prefix
+
+    def _batches(self, groups: Iterator[list[Item]]) -> Iterator[list[list[Item]]]:
+        """Whole groups, as many as have at most `batch_size` questions together, one at least."""
+        batch: list[list[Item]] = []
+        for group in groups:
+            if batch and sum(map(len, batch)) + len(group) > self.batch_size:
+                yield batch
+                batch = []
+            batch.append(group)
+        if batch:
+            yield batch
+
+    def _prepare(self, items: list[Item]) -> _Group:
+        try:
+            texts = [prompt_text(item, self.processor) for item in items]
+            images = [self.sizing.apply(open_image(path)) for path in items[0].images]
+        except UserError as error:
+            return _Group(items=items, error=str(error))
+        inputs = self.processor(text=texts[:1], images=images or None, return_tensors="pt")
+        grid = inputs.get("image_grid_thw")
+        ids = self._all_ids(texts, inputs["input_ids"][0].tolist(), images)
+        return _Group(
+            items=items,
+            prompts=make_prompts(self.model, ids, grid),
+            shared=shared_length(ids),
+            pixel_values=inputs.get("pixel_values"),
+            grid=grid,
+        )
+
+    def _all_ids(self, texts: list[str], first: list[int], images: list[Any]) -> list[list[int]]:
+        """Token ids of all prompts of a group, from those of the first.
+
+        A special token ends whatever is before it, so the ids of a prompt are those of its two sides: what ends with
+        the last image is the same for all, and only the rest is tokenized again.
+        """
+        tokenizer = self.processor.tokenizer
+        if not images:
+            return [first, *(tokenizer(text)["input_ids"] for text in texts[1:])]
+        end = self.model.config.vision_end_token_id
+        last = len(first) - first[::-1].index(end)
+        heads, tails = zip(*(text.rsplit(tokenizer.convert_ids_to_tokens(end), 1) for text in texts), strict=True)
+        rest = [tokenizer(tail, add_special_tokens=False)["input_ids"] for tail in tails]
+        if first[:last] + rest[0] == first and len(set(heads)) == 1:
+            return [first[:last] + ids for ids in rest]
+        whole = [self.processor(text=[text], images=images)["input_ids"][0] for text in texts[1:]]
+        return [first, *(list(map(int, ids)) for ids in whole)]
+
+    def _branch(self, groups: list[_Group], max_new_tokens: int) -> list[tuple[Item, Reply]]:
+        pictured = [group for group in groups if group.pixel_values is not None]
+        prefix = run_prefixes(
+            self.model,
+            [(group.prompts[0], group.shared) for group in groups],
+            pixel_values=torch.cat([group.pixel_values for group in pictured]) if pictured else None,
+            grid=torch.cat([group.grid for group in pictured]) if pictured else None,
+            pad=self.pad,
+        )
+        questions = [
+            (item, (row, prompt, group.shared))
+            for row, group in enumerate(groups)
+            for item, prompt in zip(group.items, group.prompts, strict=True)
+        ]
+        pairs = []
+        for start in range(0, len(questions), self.batch_size):
+            some = questions[start : start + self.batch_size]
+            found = answer_branches(
+                self.model,
+                prefix,
+                [question for _, question in some],
+                max_new_tokens=max_new_tokens,
+                ends=self.ends,
+                banned=self.banned,
+                pad=self.pad,
+            )
+            pairs += self._replies([item for item, _ in some], found.tokens, found.first_logits)
+        return pairs
+
+    # Whole prompts
+
+    def _chunks(self, groups: Iterator[list[Item]]) -> Iterator[list[Item]]:
+        """At most `batch_size` items with the same number of images."""
+        chunk: list[Item] = []
+        for item in (item for group in groups for item in group):
+            if chunk and (len(chunk) == self.batch_size or len(chunk[0].images) != len(item.images)):
+                yield chunk
+                chunk = []
+            chunk.append(item)
+        if chunk:
+            yield chunk
+
+    def _open(self, item: Item) -> _Whole:
+        try:
+            text = prompt_text(item, self.processor)
+            images = [self.sizing.apply(open_image(path)) for path in item.images]
+        except UserError as error:
+            return _Whole(items=[item], error=str(error))
+        return _Whole(items=[item], text=text, images=images)
+
+    @torch.inference_mode()
+    def _generate(self, batch: list[_Whole], max_new_tokens: int) -> list[tuple[Item, Reply]]:
+        texts = [one.text for one in batch]
+        bos = self.processor.tokenizer.bos_token
+        # A template that writes the first token out does not want it twice.
+        special = {"add_special_tokens": False} if bos and texts[0].startswith(bos) else {}
+        images = [one.images for one in batch] if batch[0].images else None
+        inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt", **special)
+        inputs = inputs.to(self.model.device)
+        for name, value in inputs.items():  # pixel values are float32 whatever the model is
+            if torch.is_tensor(value) and value.is_floating_point():
+                inputs[name] = value.to(self.model.dtype)
+        first = FirstLogits()
+        output = self.model.generate(
+            **inputs, logits_processor=LogitsProcessorList([first]), max_new_tokens=max_new_tokens, use_cache=True
+        )
+        rows = output[:, inputs["input_ids"].shape[1] :].tolist()
+        tokens = []
+        for row in rows:  # what follows the end is padding
+            end = next((index for index, token in enumerate(row) if token in self.ends), len(row))
+            tokens.append(row[: end + 1])
+        return self._replies([one.items[0] for one in batch], tokens, first.logits)
+
+    # Both
+
+    def _replies(
+        self, items: list[Item], tokens: list[list[int]], first_logits: torch.Tensor
+    ) -> list[tuple[Item, Reply]]:
+        logprobs = first_logits.log_softmax(-1).cpu()
+        texts = self.processor.tokenizer.batch_decode(
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        pairs = []
+        for row, (item, text) in enumerate(zip(items, texts, strict=True)):
+            letters = {}
+            for letter in item.options or ():
+                if letter not in self._letters:
+                    self._letters.update(option_tokens(self.processor.tokenizer, [letter]))
+                ids = self._letters.get(letter)
+                if ids:
+                    letters[letter] = logprobs[row, ids].logsumexp(0).item()
+            reply = Reply(
+                text=text.strip(), option_logprobs=letters or None, truncated=tokens[row][-1] not in self.ends
+            )
+            pairs.append((item, reply))
+        return pairs
+
+    def _ending_tokens(self) -> tuple[list[int], int]:
+        """Token ids that end an answer, and the id of padding."""
+        tokenizer = self.processor.tokenizer
+        given = self.model.generation_config.eos_token_id
+        ends = set(given if isinstance(given, (list, tuple)) else [given]) | {tokenizer.eos_token_id}
+        ends.discard(None)
+        if not ends:
+            raise UserError(f"--model {self.model_name}: neither its tokenizer nor its generation_config.json says "
+                            "which token ends an answer (eos_token_id)")  # fmt: skip
+        pad = tokenizer.pad_token_id
+        return sorted(ends), pad if pad is not None else min(ends)
+
+    def _make_sizing(self, side: int | None, smallest: int | None, largest: int | None) -> Sizing:
+        """Settings for resizing, by family; also sets the processor's budget where that decides."""
+        processor = getattr(self.processor, "image_processor", None)
+        size = getattr(processor, "size", None)
+        edges = [size.get(name) if hasattr(size, "get") else None for name in ("shortest_edge", "longest_edge")]
+        patches = all(hasattr(processor, name) for name in ("patch_size", "merge_size")) and all(edges)
+        if not patches:
+            if smallest or largest:
+                raise UserError(
+                    f"--image-max-pixels: {self.model_name} resizes images in a way of its own; use --image-side"
+                )
+            return Sizing(side=side)
+        unit = processor.patch_size * processor.merge_size
+        if self.family.name == "adcopilot":
+            smallest = smallest or getattr(self.processor, "image_min_pixels", None) or TRAINING_PIXELS[0]
+            largest = largest or getattr(self.processor, "image_max_pixels", None) or TRAINING_PIXELS[1]
+            training = Budget(smallest=smallest, largest=largest)
+            own = Budget(smallest=edges[0], largest=edges[1])
+            return Sizing(side=side, training=training, processor=own, unit=unit)
+        defaults = MMAD_PIXELS if self.family.name == "qwen2.5-vl" else edges
+        budget = Budget(smallest=smallest or defaults[0], largest=largest or defaults[1])
+        processor.size = {"shortest_edge": budget.smallest, "longest_edge": budget.largest}
+        for name, value in (("min_pixels", budget.smallest), ("max_pixels", budget.largest)):
+            if hasattr(processor, name):
+                setattr(processor, name, value)
+        return Sizing(side=side, processor=budget, unit=unit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Whole:
+    """One item ready for the processor, or why it is not."""
+
+    items: list[Item]
+    text: str = ""
+    images: list[Any] | None = None
+    error: str | None = None
+
+
+def _halves(one: _Group | _Whole) -> list[list[Any]]:
+    """A group's questions in two groups; nothing for a single question."""
+    if len(one.items) < 2:
+        return []
+    middle = len(one.items) // 2
+    return [
+        [replace(one, items=one.items[part], prompts=one.prompts[part])]
+        for part in (slice(0, middle), slice(middle, None))
+    ]

@@ -1,0 +1,283 @@
+"""How each family of models is talked to: how it writes boxes, how it is asked for them, and how it reasons.
+
+The formats are the families' own, from their model cards and cookbooks:
+
+| family      | a box in an answer                                        | coordinates                               |
+|-------------|-----------------------------------------------------------|-------------------------------------------|
+| adcopilot   | `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}`             | pixels of the image as the model sees it  |
+| qwen2.5-vl  | the same                                                  | the same                                  |
+| qwen3-vl    | the same                                                  | 0 to 1000 of each side                    |
+| internvl    | `<ref>label</ref><box>[[x1, y1, x2, y2], …]</box>`        | 0 to 1000                                 |
+| seed        | `<bbox>x1 y1 x2 y2</bbox>`                                | 0 to 1000                                 |
+| gemini      | `{"box_2d": [y1, x1, y2, x2], "label": "…"}`              | 0 to 1000                                 |
+| generic     | `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}`, as asked   | 0 to 1000, as asked                       |
+
+Answers are read forgivingly: a model that slips into another family's notation is still understood, its numbers in
+the space of its own family. Nothing in an answer is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adcopilot.boxes import parse_boxes
+from adcopilot.errors import UserError
+from adcopilot.prompts import INSPECT_QUESTION, thinking_question
+
+__all__ = ["FAMILIES", "Family", "box_question", "family_of", "family_of_config", "read_boxes", "split_thinking"]
+
+_JSON_REQUEST = (
+    "Answer with a JSON list only, one entry for each defect: "
+    '[{"bbox_2d": [x1, y1, x2, y2], "label": "kind of defect"}]'
+)
+_THOUSAND = "Coordinates are integers from 0 to 1000, relative to the width and the height of that image."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of models.
+
+    Attributes:
+        name: the key in `FAMILIES`.
+        title: as people write it.
+        pixels: whether boxes are pixels of the image as the model sees it; otherwise thousandths of its sides.
+        box_request: how to answer with boxes, in the family's own notation.
+        y_first: whether a bare list of four numbers is y1, x1, y2, x2.
+    """
+
+    name: str
+    title: str
+    pixels: bool = False
+    box_request: str = f"{_JSON_REQUEST}. {_THOUSAND} Answer [] if there is no defect."
+    y_first: bool = False
+
+    def question(self, text: str, *, thinking: bool) -> str:
+        """A question as it is put to the model; with `thinking`, reasoning before the answer is asked for."""
+        return thinking_question(text) if thinking else text
+
+
+_PIXELS_REQUEST = f"{_JSON_REQUEST}, in pixels of that image. Answer [] if there is no defect."
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(name="adcopilot", title="AD-Copilot", pixels=True, box_request=_PIXELS_REQUEST),
+        Family(name="qwen2.5-vl", title="Qwen2.5-VL", pixels=True, box_request=_PIXELS_REQUEST),
+        Family(name="qwen3-vl", title="Qwen3-VL"),
+        Family(
+            name="internvl",
+            title="InternVL",
+            box_request=(
+                "Answer with <ref>kind of defect</ref><box>[[x1, y1, x2, y2], …]</box> only. "
+                f"{_THOUSAND} Answer <box>[]</box> if there is no defect."
+            ),
+        ),
+        Family(
+            name="seed",
+            title="Seed-VL",
+            box_request=(
+                "Answer with one line for each defect: <bbox>x1 y1 x2 y2</bbox>. "
+                f"{_THOUSAND} Answer “none” if there is no defect."
+            ),
+        ),
+        Family(
+            name="gemini",
+            title="Gemini",
+            y_first=True,
+            box_request=(
+                "Answer with a JSON list only, one entry for each defect: "
+                '[{"box_2d": [y1, x1, y2, x2], "label": "kind of defect"}]. '
+                f"{_THOUSAND} Answer [] if there is no defect."
+            ),
+        ),
+        Family(name="generic", title="other models"),
+    )
+}
+
+#: `model_type` of a configuration → family.
+_MODEL_TYPES = {
+    "adcopilot": "adcopilot",
+    "qwen2_5_vl": "qwen2.5-vl",
+    "qwen3_vl": "qwen3-vl",
+    "qwen3_vl_moe": "qwen3-vl",
+    "internvl": "internvl",
+    "internvl_chat": "internvl",
+}
+#: What stands in the name that an endpoint knows a model by; the first that fits.
+_NAMES = (
+    (r"ad-?copilot", "adcopilot"),
+    (r"qwen-?2\.?5-?vl", "qwen2.5-vl"),
+    (r"qwen-?3(\.\d+)?-?vl", "qwen3-vl"),
+    (r"intern-?vl", "internvl"),
+    (r"seed", "seed"),
+    (r"gemini", "gemini"),
+)
+
+
+def family_of_config(model_type: str) -> Family:
+    """The family of a model folder by its configuration's `model_type`; `generic` for one that is not known."""
+    return FAMILIES[_MODEL_TYPES.get(model_type, "generic")]
+
+
+def family_of(name: str | None, *, model: str) -> Family:
+    """A family by its name, or by the model's name at an endpoint where no name is given.
+
+    Raises:
+        UserError: there is no such family.
+    """
+    if name is None:
+        words = model.lower().replace("_", "-")
+        found = next((family for pattern, family in _NAMES if re.search(pattern, words)), "generic")
+        return FAMILIES[found]
+    if name.lower() not in FAMILIES:
+        near = difflib.get_close_matches(name.lower(), FAMILIES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"--family is {name!r}, expected one of {', '.join(FAMILIES)}{hint}")
+    return FAMILIES[name.lower()]
+
+
+def box_question(family: Family, *, images: int) -> str:
+    """The question for the defects of the last image.
+
+    AD-Copilot is asked about a pair in the words of its training, and any other model in plain words with its family's
+    notation.
+
+    Args:
+        images: how many images the prompt has, templates included.
+    """
+    if family.name == "adcopilot" and images == 2:
+        return INSPECT_QUESTION
+    which = "the image" if images == 1 else "the last image"
+    return f"Locate every defect in {which}. {family.box_request}"
+
+
+_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINK_END = re.compile(r"</think>", re.IGNORECASE)
+_THINK_START = re.compile(r"<think>", re.IGNORECASE)
+
+
+def split_thinking(text: str) -> tuple[str, str]:
+    """(reasoning, answer) of a model's text, both without their tags and without white space around them.
+
+    The answer is the last `<answer>…</answer>` after the reasoning, unclosed at the end too, or all that follows
+    `</think>`. A text with neither tag is all answer. `<think>` without an end was cut off while reasoning and has an
+    empty answer. A `</think>` without a start is a template's that puts `<think>` into the prompt.
+    """
+    ends = list(_THINK_END.finditer(text))
+    start = _THINK_START.search(text)
+    if ends:
+        begin = start.end() if start and start.end() <= ends[-1].start() else 0
+        reasoning, rest = text[begin : ends[-1].start()], text[ends[-1].end() :]
+    elif start:
+        # Some models forget to close the reasoning and answer all the same.
+        answer = re.search(r"<answer>", text[start.end() :], re.IGNORECASE)
+        if answer is None:
+            return text[start.end() :].strip(), ""
+        cut = start.end() + answer.start()
+        reasoning, rest = text[start.end() : cut], text[cut:]
+    else:
+        reasoning, rest = "", text
+    answers = [match[1] for match in _ANSWER.finditer(rest)]
+    return reasoning.strip(), (answers[-1] if answers else rest).strip()
+
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)"
+_FOUR = re.compile(rf"({_NUMBER})(?:\s*,\s*|\s+)({_NUMBER})(?:\s*,\s*|\s+)({_NUMBER})(?:\s*,\s*|\s+)({_NUMBER})")
+_BARE = re.compile(rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]")
+_TAGGED = re.compile(
+    r"(?:<ref>(?P<label>[^<]{0,200})</ref>\s*)?<(?P<tag>box|bbox)>(?P<inside>[^<]{0,4000})</(?P=tag)>", re.IGNORECASE
+)
+_Y_FIRST_KEY = re.compile(r"""["']box_2d["']""")
+
+#: Numbers beyond this are no coordinates.
+_LARGEST = 1e15
+
+
+def read_boxes(
+    text: str, *, family: Family, size: tuple[int, int], model_size: tuple[int, int] | None = None
+) -> list[dict[str, Any]]:
+    """The boxes of an answer, in pixels of the original image and inside it.
+
+    Reasoning is left out first. A family's own notation and the others' are read: JSON (with prose and code fences
+    around it, or cut off), `<box>`, `<bbox>`, and where there is none of these, bare lists of four numbers. A box with
+    its corners in the wrong order is put right; one without any area inside the image is left out. Thousandths that
+    are all between 0 and 1, some of them no integers, are shares of the sides.
+
+    Args:
+        text: the model's answer.
+        size: (width, height) of the upright original in pixels.
+        model_size: (width, height) the model saw it in, `Backend.model_size`; needed by families that write pixels.
+
+    Returns:
+        `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}` in order of appearance, coordinates as floats.
+
+    Raises:
+        ValueError: `model_size` is missing.
+    """
+    if family.pixels and model_size is None:
+        raise ValueError(f"boxes of {family.title} are pixels of the image as the model sees it: give model_size")
+    found = list(_written_boxes(split_thinking(text)[1], y_first=family.y_first))
+    space = model_size if family.pixels else (1000, 1000)
+    values = [value for numbers, _ in found for value in numbers]
+    if not family.pixels and values and all(0 <= value <= 1 for value in values) and set(values) - {0.0, 1.0}:
+        space = (1, 1)
+    boxes = []
+    for numbers, label in found:
+        x1, x2 = (min(max(value / space[0], 0.0), 1.0) * size[0] for value in sorted(numbers[0::2]))
+        y1, y2 = (min(max(value / space[1], 0.0), 1.0) * size[1] for value in sorted(numbers[1::2]))
+        if x1 < x2 and y1 < y2:
+            boxes.append({"bbox_2d": [round(value, 3) for value in (x1, y1, x2, y2)], "label": label})
+    return boxes
+
+
+def _written_boxes(text: str, *, y_first: bool) -> Iterator[tuple[Sequence[float], str]]:
+    """([x1, y1, x2, y2], label) of each box as its numbers are written, the first notation that is there."""
+    # Gemini's key means y first, whoever writes it; `parse_boxes` knows one key only.
+    swapped = bool(_Y_FIRST_KEY.search(text))
+    boxes = parse_boxes(_Y_FIRST_KEY.sub('"bbox_2d"', text))
+    if boxes:
+        for box in boxes:
+            yield _ordered(box["bbox_2d"], y_first=swapped), box["label"]
+        return
+    tagged = list(_TAGGED.finditer(text))
+    if tagged:
+        for match in tagged:
+            label = " ".join((match["label"] or "").split())
+            for four in _FOUR.findall(match["inside"]):
+                yield from _usable(four, label)
+        return
+    plain = _plain_lists(text)
+    for four in plain if plain is not None else _BARE.findall(text):
+        for numbers, label in _usable(four, ""):
+            yield _ordered(numbers, y_first=y_first), label
+
+
+def _plain_lists(text: str) -> list[Sequence[Any]] | None:
+    """The lists of four in a text that is nothing but JSON; None if it is not."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, list):
+        return None
+    entries = value if value and all(isinstance(entry, list) for entry in value) else [value]
+    return [entry for entry in entries if len(entry) == 4]
+
+
+def _ordered(numbers: Sequence[float], *, y_first: bool) -> list[float]:
+    a, b, c, d = (float(number) for number in numbers)
+    return [b, a, d, c] if y_first else [a, b, c, d]
+
+
+def _usable(four: Sequence[Any], label: str) -> Iterator[tuple[list[float], str]]:
+    try:
+        numbers = [float(number) for number in four]
+    except (TypeError, ValueError):
+        return
+    if all(abs(number) < _LARGEST for number in numbers):
+        yield numbers, label
