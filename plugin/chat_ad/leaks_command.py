@@ -180,5 +180,5 @@ def _stop(problems: list[str], count: int, path: Path, skip: bool) -> None:
     if problems and not skip:
         raise UserError(
             f"{path}: {len(problems)} of {count} images cannot be read, the first: {problems[0]}; a leak among them "
-            "would go unnoticed: repair them, or go on with --skip-problems"
+            "would go unnoticed: repair them (name a linked folder itself after --against), or give --skip-problems"
         )

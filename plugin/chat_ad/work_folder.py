@@ -77,7 +77,7 @@ class WorkFolder:
         """Remove the folder, which holds nothing but this step's own files."""
         try:
             shutil.rmtree(self.folder)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter is for whoever writes there to say
             pass
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be removed ({error.strerror}); remove it by hand") from None

@@ -107,6 +107,32 @@ def test_found_leaks_can_be_dropped(train, bench, tmp_path, capsys):
     assert "is about another table" in capsys.readouterr().err
 
 
+def test_odd_names_are_no_obstacle(train, tmp_path):
+    folder = tmp_path / "Prüfstand № 7"
+    folder.mkdir()
+    names = ["größe#1.png", "部品 3.png", "%41&x=1.png", "n" * 200 + ".png"]
+    for name in names:
+        shutil.copyfile(train[0] / "pcb/normal/001.png", folder / name)
+    report = find_leaks(table=train[2], against=[folder], output=tmp_path / "leaks.json")
+    (leak,) = report["leaks"]
+    assert leak["image"] == "pcb/normal/001.png"
+    assert {match["image"].rstrip("#") for match in leak["matches"]} == set(names)
+    assert json.loads((tmp_path / "leaks.json").read_text("utf-8")) == report
+
+
+def test_a_link_out_of_the_folder_is_not_followed_silently(train, tmp_path):
+    folder = tmp_path / "bench"
+    folder.mkdir()
+    shutil.copyfile(train[0] / "pcb/normal/001.png", folder / "a.png")
+    (folder / "linked").symlink_to(train[0] / "washer")
+    with pytest.raises(UserError, match=r"9 of 10 images cannot be read.*leads out of"):
+        find_leaks(table=train[2], against=[folder], output=tmp_path / "leaks.json")
+    found = find_leaks(
+        table=train[2], against=[folder, folder / "linked"], output=tmp_path / "l.json", skip_problems=True
+    )
+    assert found["by_set"]["linked"]["bytes"] == 7  # named itself, the link's target is looked at
+
+
 def test_an_unreadable_image_stops_the_report_unless_asked(train, bench, tmp_path):
     root, _ = bench
     torn = root / "copies" / "torn.png"

@@ -403,6 +403,34 @@ def test_bad_options_and_files_are_named(clean, tmp_path, capsys):
         filter_file(table=tmp_path / "none.parquet", output=tmp_path / "o")
 
 
+def test_names_beyond_ascii_and_long_ones_pass_through(clean, tmp_path):
+    root = tmp_path / "Prüfstand"
+    names = ["größe #1.png#", "部品/3.png", "n" * 200 + ".png"]
+    for index, name in enumerate(names):
+        path = root / name.rstrip("#")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(clean[0] / f"pcb/normal/{index:03d}.png", path)
+    entries = [
+        entry(clean[0], f"pcb/normal/{index:03d}.png", sha256=f"{index}" * 64).replace(image=name)
+        for index, name in enumerate(names)
+    ]
+    (root / names[1]).write_bytes(b"no image")
+    table = write(tmp_path / "t.parquet", root, entries)
+    filter_file(table=table, output=tmp_path / "o.parquet")
+    assert [one.image for one in read_entries(tmp_path / "o.parquet")] == [names[0], names[2]]
+    ((_, drop),) = read_jsonl(tmp_path / "o.parquet.drops.jsonl")
+    assert drop["image"] == names[1]
+
+
+def test_an_output_that_cannot_be_written_is_said_in_one_line(clean, tmp_path, capsys):
+    table = write(tmp_path / "t.parquet", *clean)
+    (tmp_path / "file").write_text("in the way")
+    assert cli.main(["data", "filter", str(table), "--output", str(tmp_path / "file" / "o.parquet")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert "cannot be written" in error
+
+
 def test_a_category_that_loses_much_is_pointed_out(clean, tmp_path):
     root = tmp_path / "root"
     shutil.copytree(clean[0], root)
