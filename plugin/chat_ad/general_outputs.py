@@ -54,6 +54,7 @@ def convert_output(spec: ConvertSpec, *, seed: int, output: Path, media_dir: Pat
         args = parser.parse_args(words)
     except UserError as error:
         raise UserError(f"outputs.{spec.name}.options: {error}") from None
+    args.at_most = True  # fewer are a line in the summary, as for every output of a build
     path = output / f"{spec.name}.jsonl"
     with contextlib.redirect_stdout(sys.stderr):  # the build has its own summary
         module.run(args)

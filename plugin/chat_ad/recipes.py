@@ -340,6 +340,9 @@ def _generator(section: Section) -> tuple[EndpointSettings | None, bool]:
         if value is not None:
             given[one.name] = value
     section.done()
+    if given.get("most_money") and not (given["prices"].prompt or given["prices"].completion):
+        raise UserError(f"{section.name('most_money')}: no price is known; give prices.prompt and prices.completion, "
+                        "in money for a million tokens")  # fmt: skip
     try:
         return EndpointSettings(**given), fallback
     except UserError as error:

@@ -58,7 +58,7 @@ def run_source(source: Source, args: argparse.Namespace) -> int:
     request = Request(
         output=args.output,
         amount=amounts.get(args.amount, args.amount),
-        by_default=args.amount == "table",
+        by_default=args.amount == "table" or getattr(args, "at_most", False),  # a recipe's amount is a wish
         seed=args.seed,
         skip_problems=args.skip_problems,
         overwrite=args.overwrite,
