@@ -46,12 +46,15 @@ COMMANDS: Mapping[str, Command] = {
     "data convert m4-instruct": Command("adcopilot.chat_ad.general.m4_instruct", "M4-Instruct: several images"),
     "data convert llava-mix": Command("adcopilot.chat_ad.general.llava_mix", "LLaVA-1.5's instruction mixture"),
     "data convert olmo-sft": Command("adcopilot.chat_ad.general.olmo_sft", "OLMo 2's instruction mixture, text only"),
+    "eval mmad": Command("adcopilot.evaluation.mmad.command", "MMAD: seven sub-tasks, four datasets, F1 (Table II)"),
+    "eval mmad-bbox": Command("adcopilot.evaluation.mmad_bbox", "MMAD-BBox: boxes against masks (Table III)"),
     "preflight": Command("adcopilot.llamafactory.preflight", "name the samples that a training YAML cannot fit"),
 }
 
 GROUPS: Mapping[str, str] = {
     "data": "make and convert training data",
     "data convert": "turn public datasets into training data",
+    "eval": "measure any model on industrial anomaly detection benchmarks",
 }
 
 
