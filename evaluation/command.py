@@ -1,0 +1,197 @@
+"""Options and steps that the `adcopilot eval …` commands share: which model, which part of a benchmark, where to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adcopilot.errors import UserError
+
+from .backends.base import Backend
+from .items import Item
+from .running import Outcome, Run, Shard, write_json
+
+__all__ = [
+    "BACKENDS",
+    "add_model_arguments",
+    "add_run_arguments",
+    "identity",
+    "make_backend",
+    "report_outcome",
+    "require",
+    "run_items",
+]
+
+BACKENDS = ("transformers", "vllm", "api")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--model`, `--backend` and what belongs to them."""
+    group = parser.add_argument_group("the model")
+    group.add_argument("--model", metavar="M", help="model folder or hub name; for an endpoint the name it serves")
+    group.add_argument(
+        "--backend",
+        default="transformers",
+        choices=BACKENDS,
+        help="on this machine, a vLLM server, or any OpenAI-style endpoint (transformers)",
+    )
+    group.add_argument("--family", help="prompts and box format: adcopilot, qwen2.5-vl, qwen3-vl, internvl, seed, …")
+    group.add_argument("--thinking", action="store_true", help="ask for <think>…</think><answer>…</answer>")
+    group.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer")
+    group.add_argument(
+        "--image-side", type=int, metavar="N", help="shrink images to so many pixels on the longer side"
+    )
+    group.add_argument("--image-max-pixels", type=int, metavar="N", help="largest area of an image (the model's own)")
+    group.add_argument("--image-min-pixels", type=int, metavar="N", help="smallest area of an image (the model's own)")
+    here = parser.add_argument_group("the model on this machine (--backend transformers)")
+    here.add_argument("--batch-size", type=int, default=16, metavar="N", help="questions answered together (16)")
+    here.add_argument("--no-reuse", action="store_true", help="encode the images again for each of their questions")
+    here.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (auto)")
+    here.add_argument("--dtype", default="auto", help="auto (bfloat16 on a GPU), float32, bfloat16, float16")
+    here.add_argument(
+        "--attention", default="sdpa", choices=("sdpa", "eager", "flash_attention_2"), help="kernels (sdpa)"
+    )
+    here.add_argument("--trust-remote-code", action="store_true", help="run the code that comes with the model")
+    there = parser.add_argument_group("the model at an endpoint (--backend vllm, --backend api)")
+    there.add_argument("--base-url", metavar="URL", help="such as http://localhost:8000/v1; keys come from the "
+                       "environment only")  # fmt: skip
+    there.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at a time (8)")
+    there.add_argument("--timeout", type=float, default=300.0, metavar="S", help="seconds for one answer (300)")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--output` and what part of the benchmark a process does."""
+    group = parser.add_argument_group("the run")
+    group.add_argument("--output", type=Path, metavar="RUN", help="folder of the run; continues an earlier one")
+    group.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    group.add_argument("--category", action="append", default=[], metavar="NAME", help="only this product or dataset")
+    group.add_argument(
+        "--quick", type=int, nargs="?", const=500, metavar="N", help="only N images (500) that stand for all"
+    )
+    group.add_argument("--shard", metavar="I/N", help="only this part, beside other processes on the same run")
+    group.add_argument("--skip-missing", action="store_true", help="leave out what has no image on the disk")
+    group.add_argument("--json", action="store_true", help="print the scores as one JSON object")
+
+
+def require(args: argparse.Namespace, *names: str) -> None:
+    """Refuse a command line without one of these options.
+
+    Raises:
+        UserError: it names the option.
+    """
+    for name in names:
+        if getattr(args, name) is None:
+            raise UserError(f"--{name.replace('_', '-')} is missing; see --help")
+
+
+def make_backend(args: argparse.Namespace) -> Backend:
+    """The backend that the options ask for.
+
+    Raises:
+        UserError: the model cannot be loaded, or the endpoint's options are wrong.
+    """
+    images = {name: getattr(args, name) for name in ("image_side", "image_max_pixels", "image_min_pixels")}
+    if args.backend == "transformers":
+        from .backends.transformers_backend import TransformersBackend
+
+        return TransformersBackend(
+            model=args.model,
+            family=args.family,
+            batch_size=args.batch_size,
+            reuse=not args.no_reuse,
+            device=args.device,
+            dtype=args.dtype,
+            attention=args.attention,
+            trust_remote_code=args.trust_remote_code,
+            **images,
+        )
+    from .backends.api import ApiBackend
+
+    return ApiBackend(
+        model=args.model,
+        base_url=args.base_url,
+        family=args.family,
+        concurrency=args.concurrency,
+        timeout=args.timeout,
+        **images,
+    )
+
+
+def identity(backend: Backend, *, benchmark: str, version: int, **settings: Any) -> dict[str, Any]:
+    """What a run's answers depend on besides its items. The model's name is not: its digest is, where there is one."""
+    described = backend.describe()
+    if described.get("model_digest"):
+        described = {name: value for name, value in described.items() if name != "model"}
+    return {"benchmark": benchmark, "benchmark_version": version, **settings, "backend": described}
+
+
+def run_items(
+    args: argparse.Namespace,
+    *,
+    backend: Backend,
+    items: Sequence[Item],
+    settings: Mapping[str, Any],
+    max_new_tokens: int,
+    finish: Callable[[Path, list[dict[str, Any]]], dict[str, Any]],
+    extra: Callable[[Item], dict[str, Any]] | None = None,
+) -> tuple[dict[str, Any] | None, Outcome]:
+    """Ask the items, score what is answered, write `results.json`.
+
+    Args:
+        args: the command line.
+        backend, items: who is asked what.
+        settings: `identity`.
+        max_new_tokens: longest answer.
+        finish: from the run's folder and its lines to the scores; may write further files.
+        extra: further fields of an item's line.
+
+    Returns:
+        The scores, None where nothing is answered, and how the run ended.
+    """
+    selection = {name: getattr(args, name) for name in ("limit", "category", "quick", "skip_missing")}
+    run = Run(
+        folder=args.output,
+        identity={**settings, "max_new_tokens": max_new_tokens, "thinking": args.thinking},
+        selection={**selection, "model": args.model, "data_root": str(args.data_root), "items": len(items)},
+    )
+    outcome = run.ask(items, backend, max_new_tokens=max_new_tokens, shard=Shard.parse(args.shard), extra=extra)
+    records = run.records(items)
+    if not records:
+        return None, outcome
+    found = {
+        "benchmark": settings["benchmark"],
+        "model": args.model,
+        "complete": len(records) == len(items),
+        "asked": len(items),
+        "answered": len(records),
+        **finish(run.folder, records),
+    }
+    write_json(run.folder / "results.json", found)
+    return found, outcome
+
+
+def report_outcome(outcome: Outcome, *, asked: int) -> int:
+    """Say on stderr how a run ended; the exit code, 1 when questions stayed without an answer.
+
+    Raises:
+        UserError: the run was ended by it; what was answered is kept, as the message says.
+    """
+    answered = outcome.answered + outcome.known
+    if outcome.failed:
+        reasons: dict[str, int] = {}
+        for reason in outcome.failed.values():
+            reasons[reason] = reasons.get(reason, 0) + 1
+        worst = sorted(reasons, key=reasons.get, reverse=True)[:3]
+        for reason in worst:
+            print(f"no answer to {reasons[reason]} of the questions: {reason}", file=sys.stderr)
+    if outcome.stopped is not None:
+        raise UserError(f"{outcome.stopped}; {answered} of {asked} answers are kept, start again to go on")
+    if outcome.waiting:
+        print(f"{outcome.waiting} questions are other processes' and not answered yet", file=sys.stderr)
+    if outcome.failed:
+        print(f"{answered} of {asked} questions answered; start again to ask the rest", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,141 @@
+"""What MMAD's questions are asked with, and the items that result.
+
+The order is MMAD's: role and form of the answer, domain knowledge if wanted, templates, query image, then one question
+with its options, each question on its own. The words are this package's: scores depend on them a little, so a run
+records their hash, and `--prompts FILE` takes others, such as those of MMAD's own scripts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from adcopilot.errors import UserError
+from adcopilot.jsonl import content_key
+
+from ..families import Family
+from ..items import Item, Part
+from .dataset import Question, Sample, templates
+
+__all__ = ["PROMPTS", "items", "prefix", "read_prompts"]
+
+#: The pieces of a prompt. `{text}`, `{count}`, `{question}` and `{options}` are filled in; nothing else is.
+PROMPTS = {
+    "role": (
+        "You inspect industrial products by their pictures. Decide whether the product in the query image has a "
+        "defect, and answer the question about it.\n"
+    ),
+    "form": "Answer with the letter of the right option.\n",
+    "knowledge": "What is known about the product, its normal state and its possible defects:\n{text}\n",
+    "template": "This is an image of a normal sample, a template to compare the query image with:\n",
+    "templates": "These are {count} images of normal samples, templates to compare the query image with:\n",
+    "query": "\nThis is the query image:\n",
+    "question": "\nQuestion: {question}\n{options}",
+}
+
+
+def read_prompts(file: Path | None) -> dict[str, str]:
+    """`PROMPTS` with the pieces that a JSON file gives in their place.
+
+    Raises:
+        UserError: the file is not a JSON object of these texts, or a question has no place for its words.
+    """
+    if file is None:
+        return dict(PROMPTS)
+    try:
+        given = json.loads(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error}); check --prompts") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not JSON ({' '.join(str(error).split())})") from None
+    if not isinstance(given, dict) or not all(isinstance(text, str) for text in given.values()):
+        raise UserError(f"{file}: expected a JSON object of texts: {', '.join(PROMPTS)}")
+    unknown = [name for name in given if name not in PROMPTS]
+    if unknown:
+        raise UserError(f"{file}: {unknown[0]!r} is none of {', '.join(PROMPTS)}")
+    prompts = {**PROMPTS, **given}
+    for place in ("{question}", "{options}"):
+        if place not in prompts["question"]:
+            raise UserError(f"{file}: 'question' is {prompts['question'][:60]!r}, expected {place} in it")
+    return prompts
+
+
+def prefix(prompts: Mapping[str, str], *, shots: int, knowledge: str | None = None) -> tuple[Part, ...]:
+    """All of a prompt before the question: texts and the places of `shots` templates and the query image."""
+    parts: list[Part] = [prompts["role"] + prompts["form"]]
+    if knowledge:
+        parts.append(prompts["knowledge"].replace("{text}", knowledge))
+    if shots:
+        parts.append(prompts["template" if shots == 1 else "templates"].replace("{count}", str(shots)))
+        parts.extend(range(shots))
+    return (*parts, prompts["query"], shots)
+
+
+def items(
+    samples: Sequence[Sample],
+    *,
+    root: Path,
+    shots: int,
+    kind: str,
+    prompts: Mapping[str, str],
+    knowledge: Mapping[tuple[str, str], str] | None = None,
+    family: Family | None = None,
+    thinking: bool = False,
+) -> list[Item]:
+    """One item a question; the questions of a sample are a group.
+
+    Args:
+        samples: with all images in place.
+        root: MMAD's folder.
+        shots, kind: so many `random` or `similar` templates, the first of the file.
+        prompts: `read_prompts`.
+        knowledge: `dataset.domain_knowledge`, if it is to be told.
+        family: how the model is asked to reason; needed with `thinking`.
+        thinking: ask for reasoning before the answer.
+
+    Raises:
+        UserError: a sample has too few templates.
+    """
+    found = []
+    for sample in samples:
+        names = (*templates(sample, shots=shots, kind=kind), sample.image)
+        paths = tuple(root / name for name in names)
+        told = (knowledge or {}).get((sample.dataset, sample.category))
+        parts = prefix(prompts, shots=shots, knowledge=told)
+        # An image that was exchanged (MMAD once corrected 22) is another question; hashing 20 GB would take minutes.
+        sizes = [path.stat().st_size for path in paths]
+        group = content_key("mmad", names, sizes, parts)
+        for question in sample.questions:
+            asked = _asked(prompts, question)
+            if thinking and family is not None:
+                asked = family.question(asked, thinking=True)
+            found.append(
+                Item(
+                    key=content_key(group, question.index, asked, question.options, question.answer),
+                    group=group,
+                    images=paths,
+                    prefix=parts,
+                    question=asked,
+                    options=question.options,
+                    reference=question.answer,
+                    meta={
+                        "image": sample.image,
+                        "templates": list(names[:-1]),
+                        "dataset": sample.dataset,
+                        "category": sample.category,
+                        "kind": sample.kind,
+                        "normal": sample.normal,
+                        "type": question.type,
+                        "question": question.text,
+                    },
+                )
+            )
+    return found
+
+
+def _asked(prompts: Mapping[str, str], question: Question) -> str:
+    options = "\n".join(f"{letter}. {text}" for letter, text in question.options.items())
+    # The options first: a question may quote braces, and what is filled in is not looked at again.
+    before, _, after = prompts["question"].partition("{question}")
+    return before.replace("{options}", options) + question.text + after.replace("{options}", options)
