@@ -56,9 +56,7 @@ def _records(found: Found) -> list[Note]:
             Note(f"{images} of the records shown below had no room in the page (--max-mib).", False, "gallery")
         )
     if boxes := sum(card.faulty for card in found.cards):
-        notes.append(
-            Note(f"{plural(boxes, 'box', 'boxes')} of the records shown below fit no image.", False, "gallery")
-        )
+        notes.append(Note(f"Boxes in the gallery that do not lie in their image: {boxes}.", False, "gallery"))
     return notes
 
 
