@@ -304,6 +304,7 @@ def test_findings_of_the_other_steps(tmp_path):
     ]  # fmt: skip
     assert "drops.jsonl: 6 entries, 3 duplicates" in " ".join(page.text.split())
     assert page.rows("datasets/mvtec.problems.jsonl") == [["missing-mask", "2", "100.0 %", "a.png: has no mask"]]
+    assert "Without an entry: x.drops.jsonl." in " ".join(page.text.split())
     assert [row[:2] for row in page.rows("Chat.dropped.jsonl")] == [["gone", "1"], ["not_applicable (loc)", "1"]]
     assert page.rows("Leaks by evaluation set") == [["MMAD", "9", "–", "1", "–", "–"]]
     assert page.rows("Leaks by category") == [["bottle", "mvtec", "pixels", "1"]]
