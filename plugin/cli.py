@@ -48,6 +48,8 @@ COMMANDS: Mapping[str, Command] = {
     "data convert olmo-sft": Command("adcopilot.chat_ad.general.olmo_sft", "OLMo 2's instruction mixture, text only"),
     "eval mmad": Command("adcopilot.evaluation.mmad.command", "MMAD: seven sub-tasks, four datasets, F1 (Table II)"),
     "eval mmad-bbox": Command("adcopilot.evaluation.mmad_bbox", "MMAD-BBox: boxes against masks (Table III)"),
+    "eval unipcb": Command("adcopilot.evaluation.unipcb.command", "UniPCB: inspection of circuit boards (Table IV)"),
+    "eval caption": Command("adcopilot.evaluation.captions.command", "captions of what has changed (Table V)"),
     "preflight": Command("adcopilot.llamafactory.preflight", "name the samples that a training YAML cannot fit"),
 }
 
@@ -60,15 +62,18 @@ GROUPS: Mapping[str, str] = {
 
 # Which of the distribution's extras brings a package (by its import name) that a command may miss; else `train`.
 EXTRAS: Mapping[str, str] = {
+    "bert_score": "eval",
     "faiss": "data",
     "h5py": "data",
     "httpx": "data",
     "imagehash": "data",
     "jinja2": "data",
     "pyarrow": "data",
+    "pycocoevalcap": "eval",
     "pycocotools": "data",
     "ray": "ray",
     "scipy": "data",
+    "sentence_transformers": "eval",
     "yaml": "data",
 }
 

@@ -1,0 +1,284 @@
+"""`adcopilot eval caption`: change captioning, the paper's Table V row of any model."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adcopilot.errors import UserError
+from adcopilot.jsonl import content_key, file_digest, write_jsonl
+
+from ..command import (
+    add_model_arguments,
+    add_run_arguments,
+    identity,
+    make_backend,
+    report_outcome,
+    require,
+    run_items,
+)
+from ..families import Family, split_thinking
+from ..items import Item
+from ..running import read_manifest, read_records, write_json
+from ..selection import first, stratified
+from . import dataset
+from .scorers import METRICS, TOKENIZERS, java_problem, score_captions
+
+__all__ = ["PROMPTS", "VERSION", "add_arguments", "items", "results_of_records", "run"]
+
+#: Counts up whenever the same command would ask something else.
+VERSION = 1
+
+#: What is asked, by layout: the references of the three differ in length and detail.
+PROMPTS = {
+    "pairs": (
+        "Describe in detail, in one paragraph of plain text, everything that differs between the first and the second "
+        "image."
+    ),
+    "spot-the-diff": (
+        "Both images show the same place at different times. Say in one to three short sentences what has changed in "
+        "the second image."
+    ),
+    "clevr-change": (
+        "Say in one short sentence what has changed in the second image. A different view of the same scene is no "
+        "change: if there is nothing else, say that nothing has changed."
+    ),
+}
+_ANSWER = 256
+_REASONED_ANSWER = 4096
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("the benchmark")
+    what.add_argument("--data-root", type=Path, metavar="DIR", help="folder of the images and their captions")
+    what.add_argument(
+        "--layout",
+        default="pairs",
+        choices=tuple(dataset.LAYOUTS),
+        help="pairs: DIR/captions.jsonl, this package's own form, for OmniDiff-Real and your own (pairs)",
+    )
+    what.add_argument("--split", default="test", choices=dataset.SPLITS, help="of the public datasets (test)")
+    what.add_argument("--annotations", type=Path, metavar="FILE", help="another file of captions")
+    what.add_argument(
+        "--references",
+        default="joined",
+        choices=dataset.REFERENCES,
+        help="Spot-the-diff: a person's sentences are one reference, or one each (joined)",
+    )
+    what.add_argument("--prompt", metavar="TEXT", help="another question")
+    what.add_argument("--score", type=Path, metavar="RUN", help="score a run again; asks no model")
+    add_model_arguments(parser)
+    add_run_arguments(parser)
+    how = parser.add_argument_group("the scores")
+    how.add_argument(
+        "--tokenizer",
+        default="auto",
+        choices=TOKENIZERS,
+        help="ptb needs Java, plain does not; auto is ptb where Java runs (auto)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    # A package that is missing is better missed before the model runs.
+    import pycocoevalcap.cider.cider  # noqa: F401
+
+    problem = java_problem()
+    if problem:
+        print(f"METEOR will be left out: {problem}", file=sys.stderr)
+    if args.score is not None:
+        return _score_again(args)
+    require(args, "data_root", "model", "output")
+    pairs, files = dataset.load(
+        args.layout,
+        root=args.data_root,
+        split=args.split,
+        annotations=args.annotations,
+        references=args.references,
+    )
+    pairs = choose(args, pairs)
+    prompt = (args.prompt or PROMPTS[args.layout]).strip()
+    backend = make_backend(args)
+    asked = items(pairs, prompt=prompt, family=backend.family, thinking=args.thinking)
+    references = {item.key: item.reference for item in asked}
+
+    def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
+        records = [{**record, "reference": references[record["item"]]} for record in records]
+        return {
+            "layout": args.layout,
+            "split": None if args.layout == "pairs" else args.split,
+            "references": args.references,
+            **results_of_records(records, tokenizer=args.tokenizer, each=folder / "scores.jsonl"),
+        }
+
+    found, outcome = run_items(
+        args,
+        backend=backend,
+        items=asked,
+        settings=identity(
+            backend,
+            benchmark="caption",
+            version=VERSION,
+            layout=args.layout,
+            data=content_key(*map(file_digest, files)),
+            prompt=prompt,
+        ),
+        max_new_tokens=args.max_new_tokens or (_REASONED_ANSWER if args.thinking else _ANSWER),
+        finish=finish,
+    )
+    if found is not None:
+        show(found, as_json=args.json)
+    return report_outcome(outcome, asked=len(asked))
+
+
+def choose(args: argparse.Namespace, pairs: Sequence[dataset.Pair]) -> list[dataset.Pair]:
+    """The pairs that the options ask for, their images all in place.
+
+    Raises:
+        UserError: a category is unknown, images are missing, or nothing is left.
+    """
+    pairs = list(pairs)
+    if args.category:
+        names = {pair.category.casefold(): pair.category for pair in pairs if pair.category}
+        for name in args.category:
+            if name.casefold() not in names:
+                near = [names[one] for one in difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.5)]
+                hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names.values())}"
+                raise UserError(f"--category {name}: no such category; {hint}")
+        keep = {name.casefold() for name in args.category}
+        pairs = [pair for pair in pairs if pair.category.casefold() in keep]
+    if args.quick is not None:
+        pairs = stratified(
+            pairs, args.quick, outer=lambda pair: "", inner=lambda pair: pair.category, name=lambda pair: pair.name
+        )
+    pairs = first(pairs, args.limit)
+    missing = dataset.missing_images(pairs)
+    if missing:
+        shown = ", ".join(str(path.relative_to(args.data_root)) for path in missing[:5])
+        message = f"{args.data_root}: {len(missing)} images are not there: {shown}{' …' if len(missing) > 5 else ''}"
+        if not args.skip_missing:
+            raise UserError(f"{message}; download them, or leave their pairs out with --skip-missing")
+        gone = set(missing)
+        left = [pair for pair in pairs if not gone & set(pair.images)]
+        print(f"{message}; {len(pairs) - len(left)} of {len(pairs)} pairs left out", file=sys.stderr)
+        pairs = left
+    if not pairs:
+        raise UserError(f"{args.data_root}: no pairs are left to ask about")
+    return pairs
+
+
+def items(pairs: Sequence[dataset.Pair], *, prompt: str, family: Family, thinking: bool = False) -> list[Item]:
+    """Each pair with the one question; `meta` has its `name` and `category`."""
+    asked = family.question(prompt, thinking=thinking)
+    return [
+        Item(
+            key=content_key("caption", pair.name, asked),
+            group=content_key("caption", pair.name),
+            images=pair.images,
+            prefix=(0, 1, "\n"),
+            question=asked,
+            reference=list(pair.captions),
+            meta={"name": pair.name, "category": pair.category},
+        )
+        for pair in pairs
+    ]
+
+
+def results_of_records(
+    records: Sequence[Mapping[str, Any]], *, tokenizer: str = "auto", each: Path | None = None
+) -> dict[str, Any]:
+    """All scores of a run.
+
+    Args:
+        records: its lines.
+        tokenizer: of `TOKENIZERS`.
+        each: file for the scores of each pair, as JSON lines.
+
+    Returns:
+        `columns`: of Table V, × 100, None where a metric was left out; `more`: BLEU-1 to BLEU-3; `skipped`: metric →
+        why; `scorer`: tokenizer and versions; `by_category`: means of the pairs' own scores; `empty`: answers without
+        text; `words`: mean length of an answer.
+
+    Raises:
+        UserError: as `scorers.score_captions`.
+    """
+    answers = [split_thinking(record["reply"]["text"])[1] for record in records]
+    scores = score_captions(answers, [record["reference"] for record in records], tokenizer=tokenizer)
+    if each is not None:
+        write_jsonl(
+            each,
+            (
+                {
+                    "item": record["item"],
+                    **record["meta"],
+                    **{name: round(values[index], 6) for name, values in scores.each.items()},
+                }
+                for index, record in enumerate(records)
+            ),
+        )
+    kinds: dict[str, list[int]] = {}
+    for index, record in enumerate(records):
+        kinds.setdefault(record["meta"]["category"], []).append(index)
+    return {
+        "columns": {name: scores.values[name] for name in METRICS},
+        "more": {name: value for name, value in scores.values.items() if name not in METRICS},
+        "skipped": scores.skipped,
+        "scorer": scores.settings,
+        "by_category": {
+            kind: {
+                "pairs": len(members),
+                **{
+                    name: sum(values[index] for index in members) / len(members)
+                    for name, values in scores.each.items()
+                },
+            }
+            for kind, members in sorted(kinds.items())
+            if len(kinds) > 1
+        },
+        "empty": sum(not answer for answer in answers),
+        "truncated": sum(bool(record["reply"].get("truncated")) for record in records),
+        "words": sum(len(answer.split()) for answer in answers) / len(answers),
+    }
+
+
+def _score_again(args: argparse.Namespace) -> int:
+    manifest = read_manifest(args.score)
+    benchmark = manifest["identity"].get("benchmark")
+    if benchmark != "caption":
+        raise UserError(f"{args.score}: is a run of {benchmark!r}, expected one of caption")
+    records = sorted(read_records(args.score), key=lambda record: record["meta"]["name"])
+    if not records:
+        raise UserError(f"{args.score}: has no answers yet; run the model first")
+    found = {
+        "benchmark": "caption",
+        "model": manifest.get("selection", {}).get("model"),
+        "layout": manifest["identity"].get("layout"),
+        "answered": len(records),
+        **results_of_records(records, tokenizer=args.tokenizer),
+    }
+    if args.output is not None:
+        write_json(args.output / "results.json", found)
+    show(found, as_json=args.json)
+    return 0
+
+
+def show(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print scores: one JSON object, or Table V's row."""
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+        return
+    cells = ["–" if found["columns"][name] is None else f"{found['columns'][name]:.1f}" for name in METRICS]
+    print("  ".join(f"{name:>8}" for name in METRICS))
+    print("  ".join(f"{cell:>8}" for cell in cells))
+    for name, reason in found["skipped"].items():
+        print(f"no {name}: {reason}")
+    if found["scorer"]["tokenizer"] == "plain":
+        print("words were cut without Java's PTBTokenizer: the last digits may differ from published numbers")
+    if found["empty"]:
+        print(f"{found['empty']} answers are empty and score 0")
+    if found["truncated"]:
+        print(f"{found['truncated']} answers were cut off; see --max-new-tokens")

@@ -1,0 +1,255 @@
+"""`adcopilot eval unipcb`: the paper's Table IV row of any model."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adcopilot.errors import UserError
+from adcopilot.jsonl import content_key, file_digest
+
+from ..backends.base import Backend
+from ..command import (
+    add_model_arguments,
+    add_run_arguments,
+    identity,
+    make_backend,
+    report_outcome,
+    require,
+    run_items,
+)
+from ..items import Item
+from ..running import read_manifest, read_records, write_json
+from ..selection import first, stratified
+from ..text_scores import BERTSCORE_MODEL, SBERT_MODEL, BertScore, SBert, TextScorer
+from . import dataset
+from .results import official_predictions, results_of_records, run_judge, table_text
+from .scoring import IOU
+
+__all__ = ["VERSION", "add_arguments", "run"]
+
+#: Counts up whenever the same command would ask something else.
+VERSION = 1
+
+_ANSWER = 768
+_REASONED_ANSWER = 4096
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("the benchmark")
+    what.add_argument("--data-root", type=Path, metavar="DIR", help="UniPCB's repository with its images")
+    what.add_argument("--annotations", type=Path, metavar="FILE", help="the file of questions (found in DIR)")
+    what.add_argument(
+        "--image-size-order",
+        default="auto",
+        choices=dataset.SIZE_ORDERS,
+        help="what the file's image_size means: height first, width first, or whichever fits the image (auto)",
+    )
+    what.add_argument(
+        "--box-frame",
+        default="image_size",
+        choices=dataset.FRAMES,
+        help="what the file's boxes are pixels of: a copy of that size, or the image itself (image_size)",
+    )
+    what.add_argument("--score", type=Path, metavar="RUN", help="score a run again; asks no model")
+    add_model_arguments(parser)
+    add_run_arguments(parser)
+    how = parser.add_argument_group("the scores")
+    how.add_argument("--iou", type=float, default=IOU, metavar="X", help=f"least overlap of boxes that match ({IOU})")
+    how.add_argument("--sbert", default=SBERT_MODEL, metavar="MODEL", help=f"folder, hub name or none ({SBERT_MODEL})")
+    how.add_argument(
+        "--bertscore", default=BERTSCORE_MODEL, metavar="MODEL", help=f"folder, hub name or none ({BERTSCORE_MODEL})"
+    )
+    how.add_argument("--bertscore-layer", type=int, metavar="N", help="layer that is compared (the package's choice)")
+    how.add_argument("--score-device", metavar="DEVICE", help="where S-BERT and BERTScore run (a GPU if there is one)")
+    how.add_argument("--judge-model", metavar="M", help="model that grades open answers, as its endpoint names it")
+    how.add_argument("--judge-url", metavar="URL", help="its endpoint, such as https://api.openai.com/v1")
+    how.add_argument("--judge-key-variable", metavar="NAME", help="environment variable with the key of its endpoint")
+
+
+def run(args: argparse.Namespace) -> int:
+    if not 0 < args.iou <= 1:
+        raise UserError(f"--iou is {args.iou:g}, expected more than 0 and at most 1")
+    if (args.judge_model is None) != (args.judge_url is None):
+        raise UserError("--judge-model and --judge-url go together; give both or neither")
+    if args.score is not None:
+        return _score_again(args)
+    require(args, "data_root", "model", "output")
+    path = args.annotations or dataset.find_annotations(args.data_root)
+    samples = choose(args, dataset.load(path, root=args.data_root))
+    prepared = dataset.prepare(samples, root=args.data_root, size_order=args.image_size_order, frame=args.box_frame)
+    for reason, count in prepared.unusable.items():
+        print(f"left out: {count} × {reason}", file=sys.stderr)
+    for note in prepared.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if not prepared.questions:
+        raise UserError(f"{path}: no question can be scored")
+
+    scorers = make_scorers(args)
+    judge_backend = _judge_backend(args)
+    backend = make_backend(args)
+    asked = dataset.items(prepared.questions, family=backend.family, thinking=args.thinking)
+    current = {item.key: item for item in asked}
+
+    def extra(item: Item) -> dict[str, Any]:
+        if item.meta["form"] != "boxes":
+            return {}
+        return {"family": backend.family.name, "model_size": list(backend.model_size(tuple(item.meta["size"])))}
+
+    def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
+        # References as the switches make them today, not as they were when the answer was logged.
+        records = [
+            {**record, "reference": current[record["item"]].reference, "meta": dict(current[record["item"]].meta)}
+            for record in records
+        ]
+        official_predictions(folder / "predictions.json", records, samples)
+        return {
+            "image_size_order": args.image_size_order,
+            "box_frame": args.box_frame,
+            "unusable": dict(prepared.unusable),
+            "notes": prepared.notes,
+            **results_of_records(
+                records,
+                scorers=scorers,
+                grade=run_judge(judge_backend, folder) if judge_backend else None,
+                iou=args.iou,
+                each=folder / "scores.jsonl",
+            ),
+        }
+
+    found, outcome = run_items(
+        args,
+        backend=backend,
+        items=asked,
+        settings=identity(backend, benchmark="unipcb", version=VERSION, data=file_digest(path)),
+        max_new_tokens=args.max_new_tokens or (_REASONED_ANSWER if args.thinking else _ANSWER),
+        finish=finish,
+        extra=extra,
+    )
+    code = 0
+    if found is not None:
+        code = show(found, as_json=args.json)
+    return report_outcome(outcome, asked=len(asked)) or code
+
+
+def choose(args: argparse.Namespace, samples: Sequence[dataset.Sample]) -> list[dataset.Sample]:
+    """The samples that the options ask for, their images all in place.
+
+    Raises:
+        UserError: a dataset is unknown, images are missing, or nothing is left.
+    """
+    samples = list(samples)
+    if args.category:
+        names = {name.casefold(): name for sample in samples for name in (sample.dataset, sample.level)}
+        for name in args.category:
+            if name.casefold() not in names:
+                near = difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.5)
+                listed = [names[one] for one in near] or sorted(set(names.values()))
+                hint = "did you mean " + " or ".join(listed) + "?" if near else "there are: " + ", ".join(listed)
+                raise UserError(f"--category {name}: no such dataset or level; {hint}")
+        keep = {name.casefold() for name in args.category}
+        samples = [sample for sample in samples if keep & {sample.dataset.casefold(), sample.level.casefold()}]
+    if args.quick is not None:
+        samples = stratified(
+            samples,
+            args.quick,
+            outer=lambda sample: sample.level,
+            inner=lambda sample: (sample.dataset, sample.language),
+            name=lambda sample: content_key(sample.names, sample.number),
+        )
+    samples = first(samples, args.limit)
+    wanted = list(dict.fromkeys(path for sample in samples for path in sample.images))
+    missing = {path for path in wanted if not path.is_file()}
+    if missing:
+        shown = [str(path.relative_to(args.data_root)) for path in wanted if path in missing][:5]
+        message = (
+            f"{args.data_root}: {len(missing)} of {len(wanted)} images of the benchmark are not there: "
+            f"{', '.join(shown)}{' …' if len(missing) > 5 else ''}"
+        )
+        if not args.skip_missing:
+            raise UserError(f"{message}; download them, or leave their samples out with --skip-missing")
+        left = [sample for sample in samples if not missing & set(sample.images)]
+        print(f"{message}; {len(samples) - len(left)} of {len(samples)} samples left out", file=sys.stderr)
+        samples = left
+    if not samples:
+        raise UserError(f"{args.data_root}: no samples are left to ask about")
+    return samples
+
+
+def make_scorers(args: argparse.Namespace) -> dict[str, TextScorer]:
+    """S-BERT and BERTScore as asked for, loaded: a name that is wrong is better found before the model runs.
+
+    Raises:
+        UserError: one of them cannot be loaded.
+    """
+    scorers: dict[str, TextScorer] = {}
+    if args.sbert.lower() != "none":
+        scorers["sbert"] = SBert(model=args.sbert, device=args.score_device)
+    if args.bertscore.lower() != "none":
+        scorers["bertscore"] = BertScore(model=args.bertscore, layer=args.bertscore_layer, device=args.score_device)
+    return scorers
+
+
+def _judge_backend(args: argparse.Namespace) -> Backend | None:
+    if args.judge_model is None:
+        return None
+    from ..backends.api import ApiBackend
+
+    return ApiBackend(
+        model=args.judge_model,
+        base_url=args.judge_url,
+        key_variable=args.judge_key_variable,
+        concurrency=args.concurrency,
+        timeout=args.timeout,
+    )
+
+
+def _score_again(args: argparse.Namespace) -> int:
+    manifest = read_manifest(args.score)
+    if manifest["identity"].get("benchmark") != "unipcb":
+        benchmark = manifest["identity"].get("benchmark")
+        raise UserError(f"{args.score}: is a run of {benchmark!r}, expected one of unipcb")
+    records = sorted(read_records(args.score), key=lambda record: (record["meta"]["sample"], record["meta"]["turn"]))
+    if not records:
+        raise UserError(f"{args.score}: has no answers yet; run the model first")
+    judge_backend = _judge_backend(args)
+    found = {
+        "benchmark": "unipcb",
+        "model": manifest.get("selection", {}).get("model"),
+        "answered": len(records),
+        **results_of_records(
+            records,
+            scorers=make_scorers(args),
+            grade=run_judge(judge_backend, args.score) if judge_backend else None,
+            iou=args.iou,
+        ),
+    }
+    if args.output is not None:
+        write_json(args.output / "results.json", found)
+    return show(found, as_json=args.json)
+
+
+def show(found: Mapping[str, Any], *, as_json: bool) -> int:
+    """Print scores: one JSON object, or Table IV's row. The exit code, 1 when the judge gave up half-way."""
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+    else:
+        print(table_text(found))
+        unreadable = found["read"].get("none", 0)
+        if unreadable:
+            print(f"{unreadable} choices were answered without a letter that could be read; they count as wrong")
+        if found["truncated"]:
+            print(f"{found['truncated']} answers were cut off; see --max-new-tokens")
+    judged = found.get("judge")
+    if judged and judged["judged"] < judged["of"]:
+        reason = judged.get("stopped") or (
+            f"{judged['failed']} had no reply, {judged['unreadable']} replies hold no grade"
+        )
+        print(f"{judged['judged']} of {judged['of']} open answers graded ({reason}); start again", file=sys.stderr)
+        return 1
+    return 0
