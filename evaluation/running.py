@@ -168,12 +168,18 @@ class Run:
             with bar:
                 try:
                     for item, reply in backend.answer(mine, max_new_tokens=max_new_tokens) if mine else ():
-                        if reply.error is not None:
-                            outcome.failed[item.key] = reply.error
-                            bar.set_postfix_str(f"{len(outcome.failed)} failed", refresh=False)
-                        else:
-                            log.append(self._line(item, reply, extra))
+                        error, line = reply.error, {}
+                        if error is None:
+                            try:
+                                line = self._line(item, reply, extra)
+                            except UserError as bad:  # a mask that cannot be read costs its own question only
+                                error = str(bad)
+                        if error is None:
+                            log.append(line)
                             outcome.answered += 1
+                        else:
+                            outcome.failed[item.key] = error
+                            bar.set_postfix_str(f"{len(outcome.failed)} failed", refresh=False)
                         bar.update()
                 except UserError as error:  # the endpoint is gone: what was answered is kept
                     outcome.stopped = error
