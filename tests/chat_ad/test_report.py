@@ -285,6 +285,7 @@ def test_findings_of_the_other_steps(tmp_path):
         folder / "datasets/mvtec.problems.jsonl",
         [{"file": "a.png", "reason": "has no mask", "kind": "missing-mask", "blocking": True}] * 2,
     )
+    write_lines(folder / "x.drops.jsonl", [])
     refused = {"image": "a.png", "key": "k", "task": "loc", "reason": "normal", "kind": "not_applicable"}
     write_lines(
         folder / "Chat.dropped.jsonl", [refused, {"key": "a", "where": "f", "kind": "problem", "reason": "gone"}]
