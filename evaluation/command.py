@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 BACKENDS = ("transformers", "vllm", "api")
+
+#: Where `vllm serve` listens unless it is told otherwise.
+VLLM_URL = "http://localhost:8000/v1"
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +60,18 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     here.add_argument("--trust-remote-code", action="store_true", help="run the code that comes with the model")
     there = parser.add_argument_group("the model at an endpoint (--backend vllm, --backend api)")
-    there.add_argument("--base-url", metavar="URL", help="such as http://localhost:8000/v1; keys come from the "
-                       "environment only")  # fmt: skip
-    there.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at a time (8)")
-    there.add_argument("--timeout", type=float, default=300.0, metavar="S", help="seconds for one answer (300)")
+    there.add_argument("--base-url", metavar="URL", help=f"as OpenAI clients take it (vllm: {VLLM_URL})")
+    there.add_argument(
+        "--key-variable", metavar="NAME", help="environment variable with the key (ADCOPILOT_API_KEY where it is set)"
+    )
+    there.add_argument("--concurrency", type=int, default=16, metavar="N", help="requests at a time (16)")
+    there.add_argument("--timeout", type=float, default=180.0, metavar="S", help="seconds for one answer (180)")
+    there.add_argument(
+        "--option-logprobs", action="store_true", help="ask an endpoint for probabilities (vllm is always asked)"
+    )
+    there.add_argument("--limit-field", default="max_tokens", metavar="NAME", help="field for the longest answer "
+                       "(max_tokens; max_completion_tokens for newer models of OpenAI's)")  # fmt: skip
+    there.add_argument("--request", metavar="JSON", help="further fields of each request; null takes one out")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,14 +122,32 @@ def make_backend(args: argparse.Namespace) -> Backend:
         )
     from .backends.api import ApiBackend
 
+    vllm = args.backend == "vllm"
     return ApiBackend(
         model=args.model,
-        base_url=args.base_url,
+        base_url=args.base_url or (VLLM_URL if vllm else None),
         family=args.family,
+        vllm=vllm,
+        key_variable=args.key_variable,
         concurrency=args.concurrency,
         timeout=args.timeout,
+        option_logprobs=vllm or args.option_logprobs,
+        limit_field=args.limit_field,
+        extra=_request_fields(args.request),
         **images,
     )
+
+
+def _request_fields(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise UserError(f"--request is {text[:80]!r}, expected a JSON object such as '{{\"temperature\": null}}'")
+    return fields
 
 
 def identity(backend: Backend, *, benchmark: str, version: int, **settings: Any) -> dict[str, Any]:
