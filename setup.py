@@ -33,6 +33,7 @@ base = [
     "safetensors>=0.4.3",
     "huggingface_hub",
     "numpy",
+    "scipy",  # connected components of masks
     "pillow>=10.1",
     "tqdm",
 ]
@@ -52,7 +53,7 @@ extras = {
     "deepspeed": ["deepspeed>=0.18.1,<=0.18.4"],
     "serve": ["vllm>=0.20,<0.21"],  # its own environment: it pins another torch than training does
     "flash-attn": ["flash-attn>=2.6"],  # CUDA only; without it, torch's own attention kernels
-    "data": ["pyarrow", "scipy", "h5py", "ImageHash", "faiss-cpu", "pycocotools", "httpx", "jinja2", "pyyaml"],
+    "data": ["pyarrow", "h5py", "ImageHash", "faiss-cpu", "pycocotools", "httpx", "jinja2", "pyyaml"],
     "ray": ["ray[data]>=2.50"],  # `adcopilot data build --ray`
     "eval": ["accelerate", "httpx"],  # other models through transformers, or behind an OpenAI-style API
     "demo": train,  # the demo trains through the stock llamafactory-cli

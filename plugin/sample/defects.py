@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from adcopilot.chat_ad.components import mask_components
 from adcopilot.sample.canvas import Design, Part, Point, View, disc, draw_cover, draw_design, stroke
 from adcopilot.sample.categories import pick_colour, random_part
 
@@ -193,43 +194,17 @@ def component_boxes(mask: np.ndarray) -> list[list[int]]:
     Components of fewer than three pixels (slivers of anti-aliasing) belong to the nearest larger one's box if there is
     one, and stand alone otherwise.
     """
-    labels = np.zeros(mask.shape, dtype=np.int32)
-    boxes: list[list[int]] = []
-    sizes: list[int] = []
-    height, width = mask.shape
-    for row, column in zip(*np.nonzero(mask), strict=True):
-        if labels[row, column]:
-            continue
-        tag = len(boxes) + 1
-        labels[row, column] = tag
-        stack, size = [(int(row), int(column))], 0
-        x1, y1, x2, y2 = int(column), int(row), int(column), int(row)
-        while stack:
-            r, c = stack.pop()
-            size += 1
-            x1, x2, y1, y2 = min(x1, c), max(x2, c), min(y1, r), max(y2, r)
-            for nr in range(max(0, r - 1), min(height, r + 2)):
-                for nc in range(max(0, c - 1), min(width, c + 2)):
-                    if mask[nr, nc] and not labels[nr, nc]:
-                        labels[nr, nc] = tag
-                        stack.append((nr, nc))
-        boxes.append([x1, y1, x2 + 1, y2 + 1])
-        sizes.append(size)
-    large = [k for k, size in enumerate(sizes) if size >= 3]
+    found = mask_components(mask)
+    boxes = [list(one.box) for one in found]
+    large = [k for k, one in enumerate(found) if one.area >= 3]
     if not large:
-        return sorted(boxes, key=lambda b: (b[1], b[0]))
+        return boxes
     merged = {k: list(boxes[k]) for k in large}
-    for k, size in enumerate(sizes):
-        if size < 3:
-            cx, cy = (boxes[k][0] + boxes[k][2]) / 2, (boxes[k][1] + boxes[k][3]) / 2
-            near = min(large, key=lambda j: _distance(boxes[j], cx, cy))
-            box = merged[near]
-            merged[near] = [
-                min(box[0], boxes[k][0]),
-                min(box[1], boxes[k][1]),
-                max(box[2], boxes[k][2]),
-                max(box[3], boxes[k][3]),
-            ]
+    for k, (x1, y1, x2, y2) in enumerate(boxes):
+        if k not in merged:
+            cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
+            box = merged[min(large, key=lambda j: _distance(boxes[j], cx, cy))]
+            box[:] = min(box[0], x1), min(box[1], y1), max(box[2], x2), max(box[3], y2)
     return sorted(merged.values(), key=lambda b: (b[1], b[0]))
 
 
