@@ -227,6 +227,31 @@ def test_images_outside_the_folder_stay_outside(tmp_path):
     assert "a link out of" not in (folder / "r.html").read_text("utf-8")
 
 
+def test_broken_images_are_named(tmp_path):
+    folder = make_folder(tmp_path)
+    Image.effect_noise((300, 300), 90).save(folder / "images/cut.png")
+    whole = (folder / "images/cut.png").read_bytes()
+    (folder / "images/cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "images/empty.png").touch()
+    (folder / "images/text.png").write_text(EVIL)
+    draw(folder, "images/one.png", size=(1, 1))
+    names = [f"images/{name}.png" for name in ("cut", "empty", "text", "one")]
+    write_lines(folder / "Chat.jsonl", [pair_record(images=[name, "images/q.png"]) for name in names])
+    page = page_of(folder)
+    assert len(page.find("img")) == 4
+    cards = " ".join(page.cards)
+    for name, problem in zip(names, ("truncated or corrupt", "is empty", "not an image", "too small"), strict=True):
+        assert re.search(f"{name}: [^:]*{problem}", cards)
+    assert "4 images of the records shown below cannot be opened." in page.text
+
+
+def test_names_that_are_not_utf8(tmp_path, capsys):
+    folder = make_folder(tmp_path / "a\udcff", **{"Chat\udcfe": [pair_record()]})
+    assert cli.main(["data", "report", str(folder), "--output", str(folder / "r\udcfd.html")]) == 0
+    (page,) = folder.glob("*.html")
+    assert Page(page.read_bytes().decode("utf-8")).rows("Datasets")[0][0] == "Chat\ufffd"
+
+
 def test_media_dir_may_be_above(tmp_path):
     folder = make_folder(tmp_path / "data" / "chat_ad")
     names = ["chat_ad/images/t.png", "data/chat_ad/images/q.png"]

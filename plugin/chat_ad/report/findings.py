@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..leaks import KINDS
 from .scan import Faults, read_lines
 from .text import clean, shorten
 
@@ -34,6 +33,7 @@ _MOST_REASONS = 1_000
 _SHOWN_REASONS = 60
 _MOST_BYTES = 64 << 20
 _SHOWN_LEAKS = 200
+_MOST_KINDS = 8
 _SHOWN_SETTINGS = 80
 
 _DUPLICATES = ("conflicting", "duplicate", "near_duplicate")
@@ -82,7 +82,8 @@ class Leaks:
     Attributes:
         name: of the file.
         images, leaking: images looked at, and those that are in an evaluation set.
-        sets: (evaluation set, its images, number of leaking images by each of `leaks.KINDS`).
+        kinds: of matches, the most certain first.
+        sets: (evaluation set, its images, number of leaking images by each of `kinds`).
         categories: (source, category, kind, images), most images first.
         matches: (image, set, image of the set, kind) of the first leaks.
         more: leaks that are not among them.
@@ -91,6 +92,7 @@ class Leaks:
     name: str
     images: int
     leaking: int
+    kinds: list[str]
     sets: list[tuple[str, int, list[int]]]
     categories: list[tuple[str, str, str, int]]
     matches: list[tuple[str, str, str, str]]
@@ -128,9 +130,11 @@ def read_leaks(path: Path, name: str, faults: Faults) -> Leaks | None:
         return None
     try:
         sizes = {one["name"]: int(one["images"]) for one in report["against"]}
+        # As the report has them: `leaks.KINDS`, whose module needs FAISS.
+        kinds = list(dict.fromkeys(kind for counts in report["by_set"].values() for kind in counts))[:_MOST_KINDS]
         sets = [
-            (shorten(suspect), sizes[suspect], [int(kinds[kind]) for kind in KINDS])
-            for suspect, kinds in report["by_set"].items()
+            (shorten(suspect), sizes[suspect], [int(counts.get(kind, 0)) for kind in kinds])
+            for suspect, counts in list(report["by_set"].items())[:_SHOWN_LEAKS]
         ]
         categories = [
             (shorten(one["source"]), shorten(one["category"]), shorten(one["kind"]), int(one["images"]))
@@ -145,6 +149,7 @@ def read_leaks(path: Path, name: str, faults: Faults) -> Leaks | None:
             name=name,
             images=int(report["images"]),
             leaking=int(report["leaking_images"]),
+            kinds=[shorten(kind, 30) for kind in kinds],
             sets=sets,
             categories=sorted(categories, key=lambda one: (-one[3], one[:3]))[:_SHOWN_LEAKS],
             matches=matches,

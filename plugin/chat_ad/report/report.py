@@ -20,7 +20,6 @@ from ...drawing import BOX_COLOURS
 from ...errors import UserError
 from ...jsonl import atomic_write
 from ...records import check_record
-from ..leaks import KINDS
 from .charts import histogram, lengths, stacked, uneven
 from .findings import Leaks, Listing, read_leaks, read_listing, read_manifest
 from .gallery import COLOURS, Card, Gallery
@@ -98,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
         budget=int(args.max_mib * 2**20),
     )
     records, datasets = plural(found.tally.records, "record"), plural(len(found.datasets), "dataset")
-    print(f"{records} of {datasets}, {len(found.cards)} of them shown: {args.output}")
+    # Names that are not UTF-8 cannot be printed as they are.
+    print(f"{records} of {datasets}, {len(found.cards)} of them shown: {clean(str(args.output))}")
     for (file, kind), count in sorted(found.faults.counts.items()):
         print(f"{file}: {plural(count, 'fault')} ({kind}), the first: {found.faults.first[file, kind][0]}")
     if found.gallery.missing:
@@ -200,7 +200,7 @@ def render(found: Found) -> str:
     environment.filters["plural"] = plural
     environment.filters["soft"] = _soft
     environment.filters["comma"] = lambda number: f"{number:,}"
-    environment.globals.update(stacked=stacked, LABELS=LABELS, LETTERS=LETTERS, LEAK_KINDS=KINDS)
+    environment.globals.update(stacked=stacked, LABELS=LABELS, LETTERS=LETTERS)
     style, script = (_PAGE / "style.css").read_text("utf-8") + _colours(), (_PAGE / "script.js").read_text("utf-8")
     return environment.get_template("page.html.jinja").render(
         # The only two texts that are not escaped: files of this package.
