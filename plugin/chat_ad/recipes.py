@@ -213,6 +213,7 @@ def _pair(section: Section, seed: int) -> tuple[PairOptions, EmbedSpec, bool]:
         method=take("method", str, "nearest", choices=METHODS),
         among=take("among", int, 1, low=1),
         other_views=take("other_views", bool, False),
+        least=take("least_similarity", float, None, low=-1, high=1),
         seed=seed,
     )
     embed = EmbedSpec(
@@ -223,8 +224,10 @@ def _pair(section: Section, seed: int) -> tuple[PairOptions, EmbedSpec, bool]:
     )
     skip = take("skip_unpaired", bool, False)
     section.done()
-    if options.method == "random" and (embed.model or options.among > 1):
-        raise UserError(f"{section.where}: the method random takes any template; remove embed and among")
+    if options.method == "random" and (embed.model or options.among > 1 or options.least is not None):
+        raise UserError(
+            f"{section.where}: the method random takes any template; remove embed, among and least_similarity"
+        )
     return options, embed, skip
 
 

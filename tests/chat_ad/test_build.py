@@ -16,7 +16,8 @@ from adcopilot.errors import UserError
 from adcopilot.records import check_record, record_image_sizes
 
 from .builds import RECIPE, final_files, records, write_recipe
-from .trees import BOX, mask_of, picture, save
+from .trees import BOX, DATASETS, LAYOUTS, mask_of, picture, save
+from .trees import build as build_tree
 
 
 def run(recipe, output, **options):
@@ -193,6 +194,59 @@ def test_recorded_pairs_go_through_all_steps(tmp_path, project_root):
     made = records(tmp_path / "out/Chat_drawn.jsonl")
     assert len(made) >= 30
     assert {record["task"] for record in made} == {"mc", "loc", "caption"}
+
+
+@pytest.mark.parametrize("images", [{}, {"originals": True}])
+def test_every_layout_through_all_steps(tmp_path, images):
+    datasets = {
+        name.replace(".", "_"): {
+            "reader": DATASETS[name],
+            "root": str(build_tree(name, tmp_path / "source")),
+            "filter": {"allow": ["blurred", "dark", "near_duplicate", "duplicate", "conflicting"]},
+            "pair": {"skip_unpaired": True, "other_views": True},
+            "images": images,
+            "options": {"unannotated": "normal"} if name == "vision" else {},
+        }
+        for name in LAYOUTS
+    }
+    recipe = {
+        "datasets": datasets,
+        "media_dir": str(tmp_path),
+        "outputs": {"Chat_all": {"datasets": list(datasets), "tasks": ["mc", "loc", "think", "dialogue", "caption"]}},
+    }
+    output = tmp_path / "out"
+    manifest = run(write_recipe(tmp_path, recipe), output)
+    made = records(output / "Chat_all.jsonl")
+    masks = 0
+    for record in made:
+        sizes = record_image_sizes(record, name="record", media_dir=tmp_path)
+        check_record(record, name="record", sizes=sizes)
+        if record["mask"]:
+            masks += 1
+            with Image.open(tmp_path / record["mask"]) as opened:
+                values = np.asarray(opened) > 0
+            assert values.shape == sizes[1][::-1]
+            inside = np.zeros_like(values)
+            for x1, y1, x2, y2 in record["boxes"]:
+                inside[y1:y2, x1:x2] = True
+                assert values[y1:y2, x1:x2].any()
+            assert not (values & ~inside).any()
+    assert masks > 20
+    # A pair that is in two layouts' trees is one pair.
+    for name in datasets:
+        counts = manifest["datasets"][name]
+        assert counts["pairs"] > 0, name
+        listed = records(output / "datasets" / f"{name}.dropped.jsonl")
+        assert counts["pairs"] + sum(one.get("left_out", True) for one in listed) == counts["images"], name
+
+
+def test_walk_through_of_the_docs(tmp_path, project_root):
+    root = build_tree("folder", tmp_path / "source")
+    settings = [f"datasets.my_parts.root={root}", "media_dir=null"]
+    recipe = load_recipe(project_root / "examples/data/my_parts.yaml", settings=settings)
+    manifest = build_module.build(recipe, tmp_path / "out")
+    assert set(manifest["outputs"]) == {"Caption_my_parts", "Chat_my_parts", "Chat_my_parts_RL"}
+    assert all(found["records"] for found in manifest["outputs"].values())
 
 
 def test_refused_pairs_are_replaced_and_listed(tmp_path, monkeypatch):

@@ -1,0 +1,430 @@
+"""What the Chat-AD pipeline costs on one core, step by step, and what that makes of the paper's 1.12 M images.
+
+    python benchmarks/data_pipeline.py                    1,000, 10,000 and 100,000 entries: some minutes
+    python benchmarks/data_pipeline.py --sizes 1000 2000  less
+
+Seconds are processor time of one thread in a process of its own, so a busy machine disturbs them little. Steps that
+open images are measured on drawn pictures of 1024 × 1024 pixels; the others on synthetic entries, whose number grows.
+Results go to `docs/results/data-pipeline.{json,md}`.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shlex
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_name] = "1"  # per core; before numpy and FAISS are loaded
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+
+from benchmarks import machine  # noqa: E402
+
+RESULTS = ROOT / "docs" / "results"
+PAPER = 1_120_000
+
+#: Images of a category in the synthetic entries, half of them normal; more entries are more categories.
+CATEGORY = 1000
+SIDE = 1024
+DIMENSION = 1024
+
+
+def _timed(function, *args) -> dict:
+    """CPU seconds of `function(*args)` after its own set-up, and how much memory it took beyond that.
+
+    `function` yields once when it is set up and once when it is done; the second value is how many entries there were.
+    """
+    work = function(*args)
+    next(work)
+    before = _memory(reset=True)
+    start = time.process_time()
+    count = next(work)
+    seconds = time.process_time() - start
+    return {"entries": count, "cpu_seconds": seconds, "grown_mib": (_memory() - before) / 1024}
+
+
+def _memory(*, reset: bool = False) -> int:
+    """KiB: what is used now after the peak was forgotten, or else the peak since."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    wanted = "VmRSS:" if reset else "VmHWM:"
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(wanted))
+
+
+def measure(function, *args) -> dict:
+    """`_timed` in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_timed, (function, *args))
+
+
+def make_tree(folder: Path, count: int) -> None:
+    """An MVTec-style tree with `count` images of 1 KiB; half of them good, hard links to a few files."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    bases = []
+    (folder / "base").mkdir(parents=True)
+    for number in range(16):
+        path = folder / "base" / f"{number}.png"
+        Image.fromarray(rng.integers(0, 256, (16, 20, 3), np.uint8)).save(path)
+        bases.append(path)
+    mask = folder / "base" / "mask.png"
+    Image.fromarray(np.pad(np.full((4, 4), 255, np.uint8), ((2, 10), (2, 14)))).save(mask)
+    for category in range(max(1, count // CATEGORY)):
+        base = folder / "tree" / f"c{category:04d}"
+        folders = [base / "train/good", base / "test/scratch", base / "ground_truth/scratch"]
+        for one in folders:
+            one.mkdir(parents=True)
+        for number in range(min(count, CATEGORY) // 2):
+            os.link(bases[number % 16], folders[0] / f"{number:05d}.png")
+            os.link(bases[(number + 1) % 16], folders[1] / f"{number:05d}.png")
+            os.link(mask, folders[2] / f"{number:05d}_mask.png")
+
+
+def index(folder: str):
+    """Read the layout and measure every item, shard by shard, as the build does."""
+    from itertools import islice
+
+    from adcopilot.chat_ad.readers import make_source, scan
+    from adcopilot.chat_ad.shard_steps import index_shard
+
+    root = str(Path(folder) / "tree")
+    arguments = {"root": root, "dataset": "bench", "licence": "", "min_area": 1}
+
+    def parts():
+        items = scan(make_source("mvtec", root))
+        while part := list(islice(items, 1024)):
+            yield part
+
+    # Once for what is imported when it is first needed.
+    first = next(parts())
+    index_shard(Path(folder) / "first.parquet", "k", items=[first[0], first[-1]], **arguments)
+    yield
+    count = 0
+    for number, part in enumerate(parts()):
+        count += index_shard(Path(folder) / f"{number}.parquet", "k", items=part, **arguments).rows
+    yield count
+
+
+def judge(count: int):
+    """What is unfit or double among measured images: random pictures, one in twenty of them twice."""
+    import pyarrow as pa
+
+    from adcopilot.chat_ad.fingerprints import MEASURES, Fingerprints
+    from adcopilot.chat_ad.quality import judge as judge_rows
+    from adcopilot.chat_ad.rebalance import rebalance
+
+    rng = np.random.default_rng(1)
+    tables, rows = [], []
+    for start in range(0, count, CATEGORY):
+        number = min(CATEGORY, count - start)
+        # Smooth pictures, as photographs are: noise would have no candidates for near duplicates at all.
+        thumbs = np.kron(rng.integers(60, 200, (number, 4, 4)), np.ones((8, 8))).astype(np.uint8)
+        thumbs[number - number // 20 :] = thumbs[: number // 20]
+        random = [rng.bytes(32) for _ in range(number)]
+        names = [f"{start + place:08d}.png" for place in range(number)]
+        columns = {
+            "image": names,
+            "sha256": [one.hex() for one in random],
+            "problem": [None] * number,
+            "width": [1024] * number,
+            "height": [1024] * number,
+            "laplacian": rng.uniform(50, 500, number),
+            "sharpness": rng.uniform(1, 2, number),
+            "low": [10] * number,
+            "high": [240] * number,
+            "pixels": [one[:16] for one in random],
+            "phash": [one[:8] for one in random],
+            "thumb": [one.tobytes() for one in thumbs],
+        }
+        tables.append(pa.table(columns, schema=MEASURES))
+        label = ["normal" if place % 2 else "anomalous" for place in range(number)]
+        rows.append(
+            pa.table(
+                {
+                    "image": names,
+                    "category": [f"c{start // CATEGORY}"] * number,
+                    "view": [""] * number,
+                    "label": label,
+                    "defect": ["scratch" if one == "anomalous" else "" for one in label],
+                    "boxes": pa.array([[[1, 1, 9, 9]]] * number, pa.list_(pa.list_(pa.int32()))),
+                    "width": [1024] * number,
+                    "height": [1024] * number,
+                    "source": ["bench"] * number,
+                }
+            )
+        )
+    prints, table = Fingerprints(tables), pa.concat_tables(rows)
+    yield
+    drops = judge_rows(table, prints)
+    rebalance(table, ratio=1.0, among=np.setdiff1d(np.arange(count), list(drops)))
+    yield count
+
+
+def _vectors(count: int) -> np.ndarray:
+    vectors = np.random.default_rng(2).standard_normal((count, DIMENSION), dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _rows(count: int):
+    import pyarrow as pa
+
+    from adcopilot.chat_ad.table import Entry, to_batch
+
+    entries = [
+        Entry(
+            image=f"{place:08d}.png",
+            category=f"c{place // CATEGORY}",
+            label="normal" if place % 2 else "anomalous",
+            width=1024,
+            height=1024,
+            sha256=f"{place:064x}",
+            source="bench",
+        )
+        for place in range(count)
+    ]
+    return pa.Table.from_batches([to_batch(entries)])
+
+
+def pair(count: int):
+    """Each of the entries with the nearest normal one of its category."""
+    from adcopilot.chat_ad.pairing import POOL_COLUMNS, Pool, pair_shard
+
+    vectors, rows = _vectors(count), _rows(count)
+    pool = Pool(rows.select(POOL_COLUMNS), vectors)
+    yield
+    made = 0
+    for start in range(0, count, 1024):
+        made += pair_shard(rows.slice(start, 1024), vectors[start : start + 1024], pool)[0].num_rows
+    yield made
+
+
+def pair_by_hand(count: int, whole: bool):
+    """The same by comparing each query with every normal image, of its category or of all of them."""
+    vectors = _vectors(count)
+    normal = np.arange(count) % 2 == 1
+    category = np.arange(count) // CATEGORY
+    yield
+    asked = range(count) if not whole else range(0, count, max(1, count // 100))
+    for query in asked:
+        members = np.flatnonzero(normal & (True if whole else category == category[query]))
+        members = members[members != query]
+        members[np.argmax(vectors[members].astype(np.float64) @ vectors[query].astype(np.float64))]
+    yield len(asked)
+
+
+def generate(count: int):
+    """A record for each pair, the tasks in turn, from the annotations alone."""
+    from adcopilot.chat_ad.generation import TASKS, AnnotationsGenerator, PairView, PromptFiles, generate_records
+
+    prompts = PromptFiles()
+    writer = AnnotationsGenerator(prompts=prompts)
+
+    def views(task: str, number: int):
+        for place in range(number):
+            bad = task == "loc" or place % 2
+            yield PairView(
+                key=f"{task}{place:026d}",
+                images=(f"{place}t.png", f"{place}q.png"),
+                size=(1024, 1024),
+                category=f"part {place // CATEGORY}",
+                source="bench",
+                anomalous=bool(bad),
+                defect="scratch" if bad else "",
+                boxes=((100 + place % 700, 200, 160 + place % 700, 260),) if bad else (),
+                labels=("scratch",) if bad else (),
+                other_defects=("dent", "crack", "stain", "hole"),
+                other_categories=("cable", "screw", "bottle", "tile"),
+            )
+
+    yield
+    made = 0
+    for task in TASKS:
+        pairs = views(task, count // len(TASKS))
+        for record in generate_records(
+            pairs, generator=writer, tasks=[task], seed=0, prompts=prompts, on_refused=lambda _: None
+        ):
+            json.dumps(record, ensure_ascii=False)
+            made += 1
+    yield made
+
+
+def opened(folder: str, step: str, count: int):
+    """A step that opens images, on drawn photographs of 1024 × 1024 pixels."""
+    from adcopilot.chat_ad.recipe_specs import EmbedSpec, ImageSpec
+    from adcopilot.chat_ad.shard_steps import cut_shard, embed_shard, embedder, index_shard, measure_shard, read, save
+    from adcopilot.sample.pairs import draw_pair, stream
+
+    root = Path(folder)
+    from adcopilot.chat_ad.readers import Item
+
+    items = []
+    for number in range(count):
+        name = f"{number}.png"
+        if not (root / name).exists():
+            drawn = draw_pair(stream(0, 0, number), category="washer", size=256, anomalous=False).query
+            big = np.asarray(drawn.resize((SIDE, SIDE), 2)).astype(np.int16)
+            noise = np.random.default_rng(number).normal(0, 3, big.shape)
+            from PIL import Image
+
+            Image.fromarray(np.clip(big + noise, 0, 255).astype(np.uint8)).save(root / name)
+        items.append(Item(image=name, category="washer", anomalous=False))
+    arguments = {"items": items, "root": folder, "dataset": "bench", "licence": "", "min_area": 1}
+    rows = index_shard(root / "rows.parquet", "k", **arguments)
+    kind = EmbedSpec()
+    embedder(kind)
+    pairs = read(rows)
+    import pyarrow as pa
+
+    from adcopilot.chat_ad.pairing import PAIR_SCHEMA
+
+    windows = pa.array([[100, 100, 900, 900]] * count, PAIR_SCHEMA.field("crop").type)
+    more = [pairs["image"].take(pa.array([(place + 1) % count for place in range(count)])), pairs["sha256"]]
+    columns = [*pairs.columns, *more, pa.nulls(count, pa.float64()), windows]
+    save(root / "pairs.parquet", "k", pa.table(columns, schema=PAIR_SCHEMA))
+    yield
+    if step == "index":
+        index_shard(root / "again.parquet", "k", **arguments)
+    elif step == "measure":
+        measure_shard(root / "measures.parquet", "k", rows=rows.path, root=folder)
+    elif step == "embed":
+        chosen = list(range(count))
+        embed_shard(root / "vectors.parquet", "k", rows=rows.path, chosen=chosen, root=folder, embed=kind)
+    else:
+        spec = ImageSpec(format=step.removeprefix("cut "))
+        arguments = {"root": folder, "media_dir": folder, "prefix": f"{step}/", "dataset": "bench", "images": spec}
+        cut_shard(root / "cut.parquet", "k", pairs=root / "pairs.parquet", marked_prefix="", **arguments)
+    yield count
+
+
+def bench(sizes: list[int], pictures: int) -> dict:
+    """All measurements."""
+    growing: dict[str, list[dict]] = {"index": [], "judge": [], "pair": [], "generate": [], "pair by hand": []}
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            make_tree(Path(folder), size)
+            growing["index"].append(measure(index, folder))
+        growing["judge"].append(measure(judge, size))
+        growing["pair"].append(measure(pair, size))
+        growing["pair by hand"].append(measure(pair_by_hand, min(size, 10_000), False))
+        growing["generate"].append(measure(generate, size))
+        print(f"{size} entries measured", file=sys.stderr, flush=True)
+    whole = [measure(pair_by_hand, size, True) for size in sizes]
+    with tempfile.TemporaryDirectory() as folder:
+        steps = ("index", "measure", "embed", "cut png", "cut jpeg")
+        images = {step: measure(opened, folder, step, pictures) for step in steps}
+    return {"growing": growing, "pair with all": whole, "images": images}
+
+
+def rate(row: dict) -> float:
+    """Milliseconds an entry."""
+    return 1000 * row["cpu_seconds"] / max(1, row["entries"])
+
+
+NAMES = {
+    "index": "index: layout, headers, hashes, masks (files of 1 KiB)",
+    "judge": "filter: limits, exact and near duplicates, ratio (measured images)",
+    "pair": "pair: nearest normal image of the category (vectors)",
+    "generate": "generate: one record a pair, tasks in turn, annotations only",
+}
+
+STEPS = {
+    "index": "index (no pixels decoded)",
+    "measure": "filter: decode, sharpness, exposure, hashes",
+    "embed": "embed: decode, classical descriptor",
+    "cut png": "cut: decode and write a pair, PNG",
+    "cut jpeg": "cut: decode and write a pair, JPEG",
+}
+
+
+def page(result: dict) -> str:
+    """The result as Markdown."""
+    growing, images = result["growing"], result["images"]
+    sizes = [row["entries"] for row in growing["index"]]
+    lines = ["# The Chat-AD pipeline on one core", ""]
+    intro = (
+        "Milliseconds of processor time an entry, one thread. The last columns say how an entry's cost and the memory "
+        "beyond the set-up grow from the smallest number of entries to the largest; a ratio near 1 is linear growth."
+    )
+    heads = ["step", *(f"{size:,}" for size in sizes), "cost, ratio", "memory, MiB"]
+    lines += [intro, "", _row(heads), "|---" * len(heads) + "|"]
+    for name, text in NAMES.items():
+        found = growing[name]
+        memory = " → ".join(f"{row['grown_mib']:.0f}" for row in (found[0], found[-1]))
+        ratio = f"**{rate(found[-1]) / rate(found[0]):.2f}**"
+        lines.append(_row([text, *(f"{rate(row):.3f}" for row in found), ratio, memory]))
+    fast, slow, whole = growing["pair"], growing["pair by hand"], result["pair with all"]
+    against = (
+        f"Pairing against brute force: {DIMENSION} numbers an image, {CATEGORY // 2} normal images a category, a query "
+        "at a time in NumPy and double precision; with all of the pool on 100 queries."
+    )
+    kinds = {
+        "FAISS by category, ms": fast,
+        "brute force in the category, ms": slow,
+        "brute force in all of the pool, ms": whole,
+    }
+    lines += ["", against, "", _row(["", *(f"{size:,}" for size in sizes)]), "|---" * (len(sizes) + 1) + "|"]
+    lines += [_row([name, *(f"{rate(row):.3f}" for row in rows)]) for name, rows in kinds.items()]
+    for name, rows in (("in the category", slow), ("in all of the pool", whole)):
+        times = [f"{rate(other) / rate(own):.1f}" for own, other in zip(fast, rows, strict=True)]
+        lines.append(_row([f"**times faster than {name}**", *times]))
+    images_head = (
+        f"Steps that read image files, drawn PNGs of {SIDE} × {SIDE} pixels, and what each step would take for the "
+        f"paper's {PAPER:,} images (or pairs) at that size:"
+    )
+    lines += ["", images_head, "", _row(["step", "ms", "core-hours"]), "|---|---|---|"]
+    table = [(STEPS[name], rate(images[name])) for name in STEPS]
+    table += [(NAMES[name], rate(growing[name][-1])) for name in ("judge", "pair", "generate")]
+    lines += [_row([text, f"{ms:.3g}", f"{ms * PAPER / 3.6e6:.2g}"]) for text, ms in table]
+    both = sum(ms for _, ms in table)
+    for kind, other in (("PNG", "cut jpeg"), ("JPEG", "cut png")):
+        ms = both - rate(images[other])
+        lines.append(_row([f"**together, {kind}**", f"{ms:.3g}", f"**{ms * PAPER / 3.6e6:.3g}**"]))
+    caution = (
+        "An extrapolation, not a measurement: shards are independent, so divide by the cores; downloads, slow disks, "
+        "`fsync` (once for each image written) and an endpoint's time come on top."
+    )
+    where = f"{machine.as_lines(result['hardware'])}; one thread, processor time"
+    lines += ["", caution, "", f"- command: `{result['command']}`", f"- date: {result['date']}"]
+    lines += [f"- hardware: {where}", f"- versions: {machine.as_lines(result['versions'])}"]
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="numbers of entries")
+    parser.add_argument("--pictures", type=int, default=40, help="images of the steps that open them (40)")
+    parser.add_argument("--output-dir", type=Path, default=RESULTS, help="where the results go (docs/results)")
+    args = parser.parse_args()
+    if min(args.sizes) < 100 or args.pictures < 2:
+        parser.error("--sizes and --pictures: expected 100 or more entries and 2 or more pictures")
+    result = {
+        "command": shlex.join(["python", "benchmarks/data_pipeline.py", *sys.argv[1:]]),
+        "date": machine.now(),
+        "hardware": machine.hardware(),
+        "versions": machine.versions(),
+        **bench(args.sizes, args.pictures),
+    }
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    stem = args.output_dir / "data-pipeline"
+    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    stem.with_suffix(".md").write_text(page(result), encoding="utf-8")
+    print(page(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
