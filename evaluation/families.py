@@ -111,10 +111,10 @@ _MODEL_TYPES = {
 #: What stands in the name that an endpoint knows a model by; the first that fits.
 _NAMES = (
     (r"ad-?copilot", "adcopilot"),
-    (r"qwen-?2\.?5-?vl", "qwen2.5-vl"),
+    (r"qwen-?2[.-]?5-?vl", "qwen2.5-vl"),
     (r"qwen-?3(\.\d+)?-?vl", "qwen3-vl"),
     (r"intern-?vl", "internvl"),
-    (r"seed", "seed"),
+    (r"doubao|seed-?\d\.\d", "seed"),
     (r"gemini", "gemini"),
 )
 

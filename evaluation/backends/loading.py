@@ -29,12 +29,14 @@ class Loaded:
     """A model in evaluation mode on its device, with all that is known about it.
 
     Attributes:
+        name: folder or hub name, as given.
         model, processor: transformers' objects; the tokenizer pads on the left.
         family: how it is talked to.
         digest: of weights, configuration, tokenizer and processor; for a hub model its name and commit.
         reusable: whether questions may branch from a shared prefix.
     """
 
+    name: str
     model: Any
     processor: Any
     family: Family
@@ -74,6 +76,7 @@ def load_model(
     if own and not trust_remote_code:
         found, processor = load_own(folder, device=device, dtype=dtype, attention=attention)
         return Loaded(
+            name=model,
             model=found,
             processor=processor,
             family=family_of(family, model="") if family else family_of_config(model_type),
@@ -129,6 +132,7 @@ def _load_any(
     else:
         digest = content_key(model, getattr(config, "_commit_hash", None))
     return Loaded(
+        name=model,
         model=found.to(device).eval(),
         processor=processor,
         family=family_of(family, model="") if family else _family(config.model_type, model),

@@ -11,12 +11,14 @@ from adcopilot.boxes import model_image_size
 from adcopilot.errors import UserError
 from adcopilot.images import resize_for_training
 
-__all__ = ["MMAD_PIXELS", "TRAINING_PIXELS", "Budget", "Sizing"]
+__all__ = ["MMAD_PIXELS", "PROCESSOR_PIXELS", "TRAINING_PIXELS", "Budget", "Sizing"]
 
 #: LlamaFactory's default areas in pixels, smallest and largest: what AD-Copilot sees unless its folder says otherwise.
 TRAINING_PIXELS = (32 * 32, 768 * 768)
 #: The areas MMAD's own evaluation allows Qwen2.5-VL.
 MMAD_PIXELS = (64 * 28 * 28, 1280 * 28 * 28)
+#: The areas that a Qwen2.5-VL processor allows if nobody tells it otherwise.
+PROCESSOR_PIXELS = (56 * 56, 1280 * 28 * 28)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,10 +23,11 @@ from adcopilot.images import open_image
 from adcopilot.inspect.inspector import FirstLogits
 from adcopilot.inspect.loading import pick_device, pick_dtype
 
+from ..families import family_of
 from ..items import Item
 from .base import Reply, grouped
 from .branching import Prompt, answer_branches, make_prompts, run_prefixes, shared_length
-from .loading import load_model
+from .loading import Loaded, load_model
 from .prompting import option_tokens, prompt_text, sorted_groups
 from .sizing import MMAD_PIXELS, TRAINING_PIXELS, Budget, Sizing
 
@@ -48,7 +50,8 @@ class TransformersBackend:
     """A model on this machine.
 
     Args:
-        model: folder, or hub name (`OWNER/NAME`).
+        model: folder, hub name (`OWNER/NAME`), or a model that is loaded already; then `family`, `device`, `dtype`,
+            `attention` and `trust_remote_code` have been decided and are not used.
         family: name of its family (`families.FAMILIES`) if its configuration is not to decide.
         batch_size: questions answered together.
         reuse: whether the questions of a group share its images and prefix; only AD-Copilot and Qwen2.5-VL do.
@@ -70,7 +73,7 @@ class TransformersBackend:
     def __init__(
         self,
         *,
-        model: str,
+        model: str | Path | Loaded,
         family: str | None = None,
         batch_size: int = 16,
         reuse: bool = True,
@@ -85,19 +88,23 @@ class TransformersBackend:
         if batch_size < 1:
             raise UserError(f"--batch-size is {batch_size}, expected 1 or more")
         self.batch_size = batch_size
-        self.device = pick_device(device)
-        self.dtype = pick_dtype(dtype, self.device)
-        self.attention = attention
-        self.model_name = str(model)
-        Sizing(side=image_side)  # a wrong value before the model loads
-        loaded = load_model(
-            self.model_name,
-            family=family,
-            device=self.device,
-            dtype=self.dtype,
-            attention=attention,
-            trust_remote_code=trust_remote_code,
-        )
+        Sizing(side=image_side)  # wrong values are said before the model loads
+        if family is not None:
+            family_of(family, model="")
+        if isinstance(model, Loaded):
+            loaded = model
+        else:
+            device = pick_device(device)
+            loaded = load_model(
+                str(model),
+                family=family,
+                device=device,
+                dtype=pick_dtype(dtype, device),
+                attention=attention,
+                trust_remote_code=trust_remote_code,
+            )
+        self.model_name, self.device = loaded.name, str(loaded.model.device)
+        self.dtype = str(loaded.model.dtype).removeprefix("torch.")
         self.model, self.processor, self.family = loaded.model, loaded.processor, loaded.family
         self.digest = loaded.digest
         self.reuse = reuse and loaded.reusable

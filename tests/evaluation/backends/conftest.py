@@ -33,7 +33,8 @@ def picture(path: Path, size: tuple[int, int], seed: int) -> Path:
 
 def make_group(folder: Path, name: str, sizes: list[tuple[int, int]], questions=QUESTIONS) -> list[Item]:
     """Items about images of these sizes: templates, then the query."""
-    images = tuple(picture(folder / f"{name}-{index}.png", size, index) for index, size in enumerate(sizes))
+    seed = sum(map(ord, name))
+    images = tuple(picture(folder / f"{name}-{index}.png", size, seed + index) for index, size in enumerate(sizes))
     prefix: list[str | int] = ["You inspect parts.\n"]
     for index in range(len(images)):
         prefix += ["Query:\n" if index == len(images) - 1 else f"Template {index + 1}:\n", index]
