@@ -71,20 +71,21 @@ class AdCopilotPlugin(Qwen2VLPlugin):
 
     def _map_boxes(self, messages, images, processor) -> list[dict[str, str]]:
         """Every `"bbox_2d"` of a sample from original pixels to the model's, by the last image before it."""
-        used, size = 0, None
+        used = 0
         mapped = []
         for message in messages:
             pieces = message["content"].split(IMAGE_PLACEHOLDER)
             for index, piece in enumerate(pieces):
-                if index:
-                    size, used = image_size(images[used]), used + 1
-                if size is not None:
-                    pieces[index] = map_text_boxes(piece, size, size_for_model(size, processor))
-                elif images and text_boxes(piece):
+                used += index > 0
+                if not images or not text_boxes(piece):
+                    continue  # nothing to map: no file is opened
+                if not used:
                     raise UserError(
                         f"sample with images {_names(images)}: a box stands before any {IMAGE_PLACEHOLDER}, so it "
                         "refers to no image; move it behind its image"
                     )
+                size = image_size(images[used - 1])
+                pieces[index] = map_text_boxes(piece, size, size_for_model(size, processor))
             mapped.append({**message, "content": IMAGE_PLACEHOLDER.join(pieces)})
         return mapped
 
