@@ -238,7 +238,7 @@ def draw_example(output: Path, data: Path) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"))
-    parser.add_argument("--count", type=int, default=80_000, help="training pairs (80000)")
+    parser.add_argument("--count", type=int, default=76_000, help="training pairs (76000)")
     parser.add_argument("--test-count", type=int, default=500, help="pairs of each test set (500)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

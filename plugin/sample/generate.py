@@ -74,8 +74,8 @@ class Split:
 
 
 def standard_splits(count: int, *, test_count: int) -> list[Split]:
-    """Stages 0, 1 and 2 with half, a third and the rest of `count`, and the two test sets."""
-    first, second = count // 2, count // 3
+    """Stages 0, 1 and 2 with half, three eighths and the rest of `count`, and the two test sets."""
+    first, second = count // 2, count * 3 // 8
     lessons = (
         Lesson(share=0.25, difficulty=WRONG),
         Lesson(share=0.3, difficulty=LARGE),
