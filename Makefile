@@ -64,8 +64,9 @@ test: setup ## the test suite
 test-forward: setup-forward ## the tests of model, processor and training, with newer torch and transformers
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_FORWARD)/bin/python -m pytest $(XDIST) -m forward $(PYTEST_ARGS)
 
-bench: setup ## step time and tokens a second, against stock Qwen2.5-VL of the same size
+bench: setup ## step time and tokens a second, against stock Qwen2.5-VL of the same size; the data pipeline on a core
 	@$(VENV)/bin/python benchmarks/run.py
+	@$(VENV)/bin/python benchmarks/data_pipeline.py
 
 lint: setup ## ruff, linter and formatter
 	@$(VENV)/bin/ruff check .

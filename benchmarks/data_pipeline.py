@@ -302,7 +302,9 @@ def opened(folder: str, step: str, count: int):
     else:
         spec = ImageSpec(format=step.removeprefix("cut "))
         arguments = {"root": folder, "media_dir": folder, "prefix": f"{step}/", "dataset": "bench", "images": spec}
-        cut_shard(root / "cut.parquet", "k", pairs=root / "pairs.parquet", marked_prefix="", **arguments)
+        arguments |= {"pairs": root / "pairs.parquet", "chosen": list(range(count)), "marked_prefix": ""}
+        cut = cut_shard(root / "cut.parquet", "k", **arguments)
+        assert cut.rows == count, cut.notes
     yield count
 
 
@@ -364,8 +366,8 @@ def page(result: dict) -> str:
         lines.append(_row([text, *(f"{rate(row):.3f}" for row in found), ratio, memory]))
     fast, slow, whole = growing["pair"], growing["pair by hand"], result["pair with all"]
     against = (
-        f"Pairing against brute force: {DIMENSION} numbers an image, {CATEGORY // 2} normal images a category, a query "
-        "at a time in NumPy and double precision; with all of the pool on 100 queries."
+        f"Pairing against brute force: {DIMENSION} numbers an image, {CATEGORY // 2} normal images a category, a "
+        "query at a time in NumPy and double precision; with all of the pool on 100 queries."
     )
     kinds = {
         "FAISS by category, ms": fast,

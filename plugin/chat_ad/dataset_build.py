@@ -1,4 +1,4 @@
-"""One dataset of a build: index → measure → select → embed → pair → cut, shard by shard.
+"""One dataset of a build: index → measure → select → embed → pair, then cut what is drawn, shard by shard.
 
 What concerns all of a dataset at once (what is usual in a category, duplicates, the ratio, the pool of templates) is
 decided here between the steps, from a few columns; images and rows are in memory a shard at a time.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -78,7 +78,7 @@ class DatasetBuild:
         seed: of the choice that the ratio makes.
         found: which of several forms of the layout was there, counted.
         problems: what the reader says.
-        pairs: shards of pairs with their files, after `run`.
+        pairs: shards of pairs, after `run`; `cut` makes the files of some of them.
         counts: for the manifest, after `run`.
     """
 
@@ -118,9 +118,8 @@ class DatasetBuild:
         """
         index = self._index(runner)
         select = self._choose(index, runner)
-        pairs = self._pair(index, select, runner)
-        self._cut(pairs, runner)
-        self._count(index, select, pairs)
+        self.pairs = self._pair(index, select, runner)
+        self._count(index, select)
 
     def dropped(self) -> Iterator[dict[str, Any]]:
         """All that is in the dataset and in no pair: `{"step", "image", "reason", …}`, in the steps' order."""
@@ -298,31 +297,36 @@ class DatasetBuild:
                 "pair.other_views: true)"
             )
 
-    def _cut(self, pairs: list[Shard], runner: Runner) -> None:
+    def cut(self, runner: Runner, chosen: Mapping[int, Sequence[int]]) -> dict[int, Shard]:
+        """Write the images of some pairs; shard of pairs → shard of `shard_steps.cut_shard`.
+
+        Args:
+            runner: does it.
+            chosen: shard of pairs (its index in `pairs`) → rows.
+        """
         spec, place = self.spec, self.place
-        marked = f"{place.prefix}.work/marked/" if place.marked else ""
+        marked = f"{place.prefix}.work/marked" if place.marked else ""
         options = [asdict(spec.images), place.prefix, marked]
-        jobs = (
-            Job(
-                self._file("cut", number),
-                step_key("cut", VERSIONS["cut"], shard.digest, spec.name, options),
-                {
-                    "pairs": shard.path,
+
+        def jobs() -> Iterator[Job]:
+            for number, rows in chosen.items():
+                key = step_key("cut", VERSIONS["cut"], self.pairs[number].digest, spec.name, options, list(rows))
+                arguments = {
+                    "pairs": self.pairs[number].path,
+                    "chosen": list(rows),
                     "root": str(spec.root),
                     "media_dir": str(place.media_dir),
                     "prefix": place.prefix,
                     "dataset": spec.name,
                     "images": spec.images,
                     "marked_prefix": marked,
-                },
-            )
-            for number, shard in enumerate(pairs)
-        )
-        made = self._make("cut", cut_shard, jobs, runner, fits=lambda shard: files_there(shard, place.media_dir))
-        self.pairs = list(made)
-        self._left_out.append(("cut", self.pairs, "uncut"))
+                }
+                yield Job(place.work / spec.name / "cut" / f"{number:06d}-{key[:12]}.parquet", key, arguments)
 
-    def _count(self, index: list[Shard], select: Shard, pairs: list[Shard]) -> None:
+        made = self._make("cut", cut_shard, jobs(), runner, fits=lambda shard: files_there(shard, place.media_dir))
+        return dict(zip(chosen, made, strict=True))
+
+    def _count(self, index: list[Shard], select: Shard) -> None:
         labels: Counter = Counter()
         categories: set[str] = set()
         for rows in rows_of(index, ["label", "category"]):

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .crops import cut_boxes
 from .generation import TASKS
 from .generation.locate import MAX_BOXES
 from .shards import Shard, read
 
 __all__ = ["Candidates", "choose_task", "draw_waves", "possible_tasks"]
 
-_COLUMNS = ["sha256", "template_sha256", "crop", "label", "shown_boxes"]
+_COLUMNS = ["image", "sha256", "template_sha256", "crop", "label", "width", "height", "boxes", "box_labels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class Candidates:
 
     @classmethod
     def collect(cls, shards: Sequence[Shard], *, tasks: Mapping[str, float], seed: int, name: str) -> Candidates:
-        """Of shards of `shard_steps.cut_shard`; each pair counts once, however often it occurs.
+        """Of shards of pairs; each pair counts once, however often it occurs.
 
         Args:
             shards: in order.
@@ -55,7 +56,7 @@ class Candidates:
         for number, shard in enumerate(shards):
             for row, pair in enumerate(read(shard, _COLUMNS).to_pylist()):
                 content = f"{pair['sha256']}\0{pair['template_sha256']}\0{pair['crop']}"
-                task = choose_task(tasks, possible_tasks(pair["label"], len(pair["shown_boxes"])), seed, name, content)
+                task = choose_task(tasks, possible_tasks(pair["label"], len(cut_boxes(pair)[0])), seed, name, content)
                 if task is not None:
                     parts.append([number, row, TASKS.index(task), _hash(seed, "pair", content)])
         found = np.array(parts, np.uint64).reshape(-1, 4)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ..errors import UserError
 from .generation import TASKS, AnnotationsGenerator, Generator, PairView, PromptFiles, generate_records
-from .shards import Shard, read, save
+from .shards import Shard, load_notes, read, save
 
 __all__ = ["GENERATE_VERSION", "Kinds", "annotate_shard", "collect_kinds", "generate_shard"]
 
@@ -82,17 +82,22 @@ def generate_shard(
         path, key: of the shard to write.
         generator, fallback, prompts, seed: as `generate_records`.
         pairs: shard of `shard_steps.cut_shard`.
-        chosen: (row, task) of each pair.
+        chosen: (`pair_row`, task) of each pair; one that could not be cut is refused.
         media_dir: what its files are relative to.
         kinds: of its dataset.
 
     Raises:
         UserError: the generator cannot go on.
     """
-    table = read(pairs).take(pa.array([row for row, _ in chosen], pa.int64())).to_pylist()
+    cut = load_notes(pairs)
+    shown = {values["pair_row"]: values for values in read(pairs).to_pylist()}
     refused: list[dict[str, Any]] = []
     by_task: dict[str, list[tuple[int, PairView]]] = {}
-    for (row, task), values in zip(chosen, table, strict=True):
+    for row, task in chosen:
+        values = shown.get(row)
+        if values is None:
+            refused.append(_refusal("", task, f"cannot be cut: {cut['uncut'][str(row)]}"))
+            continue
         try:
             view = _view(values, media_dir, kinds)
         except (UserError, ValueError) as error:

@@ -69,10 +69,15 @@ class Writers:
 
 @dataclass(frozen=True, kw_only=True)
 class _Pairs:
-    """A shard of pairs that an output draws from: its file, and what else its dataset holds."""
+    """A shard of pairs that an output draws from: its dataset, its number there, and what else the dataset holds."""
 
-    shard: Shard
+    dataset: DatasetBuild
+    number: int
     kinds: Kinds
+
+    @property
+    def shard(self) -> Shard:
+        return self.dataset.pairs[self.number]
 
 
 @dataclass(kw_only=True)
@@ -101,17 +106,21 @@ class OutputBuild:
         """
         spec, seed = self.spec, self.recipe.seed
         pairs = [
-            _Pairs(shard=shard, kinds=kinds)
+            _Pairs(dataset=dataset, number=number, kinds=kinds)
             for dataset in self.datasets.values()
             for kinds in [collect_kinds(dataset.pairs)]
-            for shard in dataset.pairs
+            for number in range(len(dataset.pairs))
         ]
         shards = [one.shard for one in pairs]
         candidates = Candidates.collect(shards, tasks=spec.tasks, seed=seed, name=spec.name)
         made: list[tuple[int, Shard]] = []
 
         def make(wave: int, chosen: Mapping[int, list[tuple[int, str]]]) -> int:
-            jobs = (self._job(wave, number, pairs[number], rows, output, media_dir) for number, rows in chosen.items())
+            cut = self._cut(pairs, chosen)
+            jobs = (
+                self._job(wave, number, cut[number], pairs[number].kinds, rows, output, media_dir)
+                for number, rows in chosen.items()
+            )
             new = list(zip(chosen, self._shards(jobs), strict=True))
             made.extend(new)
             return sum(shard.rows for _, shard in new)
@@ -136,15 +145,31 @@ class OutputBuild:
             "sha256": file_digest(output / f"{spec.name}.jsonl"),
         }
 
+    def _cut(self, pairs: list[_Pairs], chosen: Mapping[int, list[tuple[int, str]]]) -> dict[int, Shard]:
+        """The drawn pairs' images: number in `pairs` → shard."""
+        found: dict[int, Shard] = {}
+        for dataset in self.datasets.values():
+            own = {pairs[number].number: number for number in chosen if pairs[number].dataset is dataset}
+            wanted = {inside: [row for row, _ in chosen[number]] for inside, number in own.items()}
+            found |= {own[inside]: shard for inside, shard in dataset.cut(self.runner, wanted).items()}
+        return found
+
     def _job(
-        self, wave: int, number: int, pairs: _Pairs, rows: list[tuple[int, str]], output: Path, media_dir: Path
+        self,
+        wave: int,
+        number: int,
+        cut: Shard,
+        kinds: Kinds,
+        rows: list[tuple[int, str]],
+        output: Path,
+        media_dir: Path,
     ) -> Job:
         writer, fallback = self.writers.of(self.spec), self.writers.fallback
         written_by = [writer.fingerprint, fallback.fingerprint if fallback and writer.waits else ""]
-        inputs = [pairs.shard.digest, rows, written_by, self.writers.prompts.digest(), pairs.kinds.as_json()]
+        inputs = [cut.digest, rows, written_by, self.writers.prompts.digest(), kinds.as_json()]
         key = step_key("generate", GENERATE_VERSION, *inputs, self.recipe.seed)
         path = output / ".work" / "outputs" / self.spec.name / f"{wave:03d}-{number:06d}.parquet"
-        arguments = {"pairs": pairs.shard.path, "chosen": rows, "media_dir": str(media_dir), "kinds": pairs.kinds}
+        arguments = {"pairs": cut.path, "chosen": rows, "media_dir": str(media_dir), "kinds": kinds}
         return Job(path, key, arguments)
 
     def _shards(self, jobs: Iterator[Job]) -> Iterator[Shard]:

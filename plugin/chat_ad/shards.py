@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from ..errors import UserError
 from ..jsonl import atomic_write, content_key
 
-__all__ = ["Shard", "load", "read", "save", "step_key"]
+__all__ = ["Shard", "load", "load_notes", "read", "rows_of", "save", "step_key"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +97,19 @@ def read(shard: Shard | str | os.PathLike, columns: Sequence[str] | None = None)
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{path}: gone or damaged ({reason}); start the build again, which makes it anew") from None
+
+
+def load_notes(path: Path) -> dict[str, Any]:
+    """The notes of a finished shard.
+
+    Raises:
+        UserError: the file is gone or damaged.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            return json.loads(file.schema_arrow.metadata[b"notes"])
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path}: gone or damaged ({error}); start the build again, which makes it anew") from None
 
 
 def rows_of(shards: Sequence[Shard], columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -164,6 +164,32 @@ def test_media_dir_and_originals(tmp_path):
     assert not (tmp_path / "data/out/images").exists()
 
 
+def test_only_what_is_drawn_is_cut(tmp_path):
+    recipe = {**RECIPE, "outputs": {"Few": {"datasets": ["parts", "again"], "tasks": "mc", "amount": 2}}}
+    manifest = run(write_recipe(tmp_path, recipe), tmp_path / "out")
+    assert manifest["outputs"]["Few"]["records"] == 2 < manifest["outputs"]["Few"]["available"]
+    assert len(list((tmp_path / "out/images").rglob("*.*"))) <= 4
+
+
+def test_pair_that_cannot_be_cut_is_listed_and_replaced(tmp_path, monkeypatch):
+    from adcopilot.chat_ad import shard_steps
+
+    real = shard_steps.cut_pair
+
+    def fail(root, row):
+        if "/good/" in row["image"]:
+            raise UserError(f"{row['image']}: went away")
+        return real(root, row)
+
+    monkeypatch.setattr(shard_steps, "cut_pair", fail)
+    manifest = run(write_recipe(tmp_path), tmp_path / "out")
+    found = manifest["outputs"]["Chat_parts"]
+    listed = records(tmp_path / "out/Chat_parts.dropped.jsonl")
+    assert listed
+    assert found["records"] + len(listed) == found["drawn"] == found["available"]
+    assert all("cannot be cut" in one["reason"] and "went away" in one["reason"] for one in listed)
+
+
 def test_recipes_share_a_folder(tmp_path):
     recipe = json.loads(json.dumps(RECIPE))
     second = {**recipe, "outputs": {"Chat_more": {"datasets": ["parts", "again"], "tasks": "mc"}}}
