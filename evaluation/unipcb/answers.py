@@ -19,7 +19,7 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 # A capital that stands alone, but not the article of "A capacitor".
-_ALONE = re.compile(r"(?<![A-Za-z0-9'])([A-H])(?![A-Za-z0-9'])(?!\s+[a-z])")
+_ALONE = re.compile(r"(?<![A-Za-z0-9'])(A(?!\s+[a-z])|[B-H])(?![A-Za-z0-9'])")
 
 
 def letter_answer(text: str, options: Mapping[str, str]) -> Parsed:
@@ -32,8 +32,8 @@ def letter_answer(text: str, options: Mapping[str, str]) -> Parsed:
         options: letter → text.
 
     Returns:
-        `how` is `letter` or `text` where `strict_answer` found it, `nearest` where it was searched for in a longer
-        text, `none` with letter None.
+        `how` is `letter` or `text` where `strict_answer` found it, `found` where it was searched for in a
+        longer text, `none` with letter None.
     """
     strict = strict_answer(text, options)
     if strict.letter is not None:
@@ -42,7 +42,7 @@ def letter_answer(text: str, options: Mapping[str, str]) -> Parsed:
     for pattern in (_STATED, _ALONE):
         letters = [letter for letter in map(str.upper, pattern.findall(answer)) if letter in options]
         if letters:
-            return Parsed(letter=letters[0], how="nearest")
+            return Parsed(letter=letters[0], how="found")
     return strict
 
 

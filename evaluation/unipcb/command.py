@@ -24,7 +24,7 @@ from ..command import (
     run_items,
 )
 from ..items import Item
-from ..running import read_manifest, read_records, write_json
+from ..running import Shard, read_manifest, read_records, write_json
 from ..selection import first, stratified
 from ..text_scores import BERTSCORE_MODEL, SBERT_MODEL, BertScore, SBert, TextScorer
 from . import dataset
@@ -108,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
             for record in records
         ]
         official_predictions(folder / "predictions.json", records, samples)
+        # Of several processes the last one asks the judge: two would ask twice.
+        early = Shard.parse(args.shard).count > 1 and len(records) < len(asked)
         return {
             "image_size_order": args.image_size_order,
             "box_frame": args.box_frame,
@@ -116,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
             **results_of_records(
                 records,
                 scorers=scorers,
-                grade=run_judge(judge_backend, folder) if judge_backend else None,
+                grade=run_judge(judge_backend, folder) if judge_backend and not early else None,
                 iou=args.iou,
                 each=folder / "scores.jsonl",
             ),

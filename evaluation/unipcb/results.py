@@ -99,7 +99,7 @@ def _scored(record: Mapping[str, Any], iou: float) -> Scored:
     if meta["form"] == "choice":
         read = letter_answer(text, record["options"])
         right = read.letter == reference
-        return Scored(meta=meta, right=right, right_strictly=right and read.how != "nearest", read=read.how)
+        return Scored(meta=meta, right=right, right_strictly=right and read.how != "found", read=read.how)
     if meta["form"] == "boxes":
         boxes = read_boxes_of(record)
         return Scored(
