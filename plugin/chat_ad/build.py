@@ -28,6 +28,7 @@ from typing import Any
 from .. import __version__
 from ..errors import UserError
 from ..jsonl import atomic_write, content_key, write_jsonl
+from .against import measure_against
 from .dataset_build import DatasetBuild, Place, problems_line
 from .general_outputs import convert_output
 from .output_build import OutputBuild, Writers
@@ -95,7 +96,9 @@ def _run(
     recipe: Recipe, datasets: Mapping[str, DatasetBuild], writers: Writers, runner: Runner, paths: _Paths
 ) -> dict[str, dict[str, Any]]:
     """All steps; the outputs' and datasets' entries of the manifest."""
+    against = [measure_against(path, paths.output / ".work", runner) for path in recipe.against]
     for name, dataset in datasets.items():
+        dataset.against = against
         try:
             dataset.run(runner)
         finally:
@@ -199,6 +202,9 @@ def _check_output(recipe: Recipe, output: Path) -> _Paths:
             raise UserError(f"--output {output}: inside datasets.{name}.root {spec.root}, expected one outside it")
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output}: is a file, expected a folder")
+    for path in recipe.against:
+        if not path.exists():
+            raise UserError(f"against: {path}: no such folder or table; correct the recipe, or remove it there")
     _read_manifest(output / "manifest.json")
     prefix = real.relative_to(base).as_posix()
     return _Paths(output=output, media_dir=media_dir, prefix="" if prefix == "." else f"{prefix}/")

@@ -20,17 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import UserError
+from .against import Against, compare_shard
 from .crops import collect_decoys
-from .fingerprints import Fingerprints
 from .pairing import POOL_COLUMNS, Pool, template_key
-from .quality import JUDGED_COLUMNS, judge
 from .readers import LICENCES, Item, Problem, Source, make_source, scan
 from .readers.measure import fingerprint
-from .rebalance import rebalance
 from .recipe_specs import DatasetSpec
 from .recipes import RECORDS
 from .recorded_pairs import scan_records
 from .runners import Job, Runner, make_shards
+from .select_step import select_rows
 from .shard_steps import (
     VERSIONS,
     cut_shard,
@@ -76,6 +75,7 @@ class DatasetBuild:
         spec: from the recipe.
         place: where.
         seed: of the choice that the ratio makes.
+        against: evaluation sets whose images are left out.
         found: which of several forms of the layout was there, counted.
         problems: what the reader says.
         pairs: shards of pairs, after `run`; `cut` makes the files of some of them.
@@ -85,6 +85,7 @@ class DatasetBuild:
     spec: DatasetSpec
     place: Place
     seed: int
+    against: Sequence[Against] = ()
     found: Counter = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     pairs: list[Shard] = field(default_factory=list)
@@ -193,37 +194,28 @@ class DatasetBuild:
             None if spec.filter is None else {**asdict(spec.filter), "allowed": sorted(spec.filter.allowed)},
             [spec.ratio, spec.cut, self.seed, spec.splits, spec.queries],
         ]
-        digests = [shard.digest for shard in (*index, *measures)]
+        leaks = self._leaks(index, measures, runner)
+        digests = [shard.digest for shard in (*index, *measures, *leaks)]
         key = step_key("select", VERSIONS["select"], digests, asked)
-        path = self.place.work / spec.name / "select.parquet"
-        self._select = load(path, key) or save(path, key, self._selected(index, measures))
+        path, thumbs = (self.place.work / spec.name / name for name in ("select.parquet", "thumbs"))
+        self._select = load(path, key) or save(
+            path, key, select_rows(spec, seed=self.seed, index=index, measures=measures, leaks=leaks, thumbs=thumbs)
+        )
         return self._select
 
-    def _selected(self, index: list[Shard], measures: list[Shard]) -> pa.Table:
-        spec = self.spec
-        schema = pa.schema([SCHEMA.field(name) for name in (*JUDGED_COLUMNS, "split")])
-        rows = pa.concat_tables([schema.empty_table(), *rows_of(index, schema.names)]).combine_chunks()
-        thumbs = self.place.work / spec.name / "thumbs"
-        drops: dict[int, dict] = {}
-        if spec.filter is not None:
-            prints = Fingerprints((read(shard) for shard in measures), thumbs_file=thumbs)
-            drops = judge(rows, prints, options=spec.filter)
-            del prints  # its thumbnails are a mapped file
-            thumbs.unlink(missing_ok=True)
-        fit = np.ones(rows.num_rows, bool)
-        fit[list(drops)] = False
-        wanted = fit.copy()
-        if spec.splits:
-            wanted &= pc.is_in(rows["split"], value_set=pa.array(spec.splits)).to_numpy()
-        if spec.queries != "all":
-            wanted &= pc.equal(rows["label"], spec.queries).to_numpy()
-        if spec.ratio is not None:
-            among = np.flatnonzero(wanted)
-            drops |= rebalance(rows, ratio=spec.ratio, cut=spec.cut, seed=self.seed, among=among)
-        query = wanted.copy()
-        query[list(drops)] = False
-        texts = [json.dumps(drops[row], ensure_ascii=False) if row in drops else None for row in range(rows.num_rows)]
-        return pa.table({"fit": fit, "query": query, "drop": pa.array(texts, pa.string())})
+    def _leaks(self, index: list[Shard], measures: list[Shard], runner: Runner) -> list[Shard]:
+        if not self.against or not measures:
+            return []
+        digests = [one.digest for one in self.against]
+        jobs = (
+            Job(
+                self._file("leaks", number),
+                step_key("leaks", VERSIONS["leaks"], rows.digest, found.digest, digests),
+                {"rows": rows.path, "measures": found.path, "against": tuple(self.against)},
+            )
+            for number, (rows, found) in enumerate(zip(index, measures, strict=True))
+        )
+        return list(self._make("leaks", compare_shard, jobs, runner))
 
     def _pair(self, index: list[Shard], select: Shard, runner: Runner) -> list[Shard]:
         spec, root = self.spec, str(self.spec.root)
@@ -334,6 +326,7 @@ class DatasetBuild:
             categories.update(rows["category"].to_pylist())
         reasons = Counter(f"{one['step']}: {one['reason'] if one['step'] != 'index' else one['kind']}"
                           for one in self.dropped())  # fmt: skip
+        chosen = read(select, ["query", "drop"])
         self.counts = {
             "reader": self.spec.reader,
             "licence": self.licence,
@@ -342,7 +335,9 @@ class DatasetBuild:
             "normal": labels["normal"],
             "anomalous": labels["anomalous"],
             "categories": len(categories),
-            "queries": int(pc.sum(read(select, ["query"])["query"]).as_py() or 0),
+            "queries": int(pc.sum(chosen["query"]).as_py() or 0),
+            # By the recipe's splits and queries: templates at most.
+            "not_asked_for": int(pc.sum(pc.and_(pc.invert(chosen["query"]), chosen["drop"].is_null())).as_py() or 0),
             "pairs": sum(shard.rows for shard in self.pairs),
             "left_out": dict(sorted(reasons.items())),
             "index_digest": step_key("", 0, [shard.digest for shard in index]),

@@ -103,6 +103,7 @@ class Recipe:
         seed: of every choice.
         media_dir: LlamaFactory's, None for the output folder.
         shard_images: images of a shard: what is in memory, and what a killed build does again.
+        against: folders or tables of evaluation sets, whose images are left out of all datasets.
         prompts: folder of edited prompts, None for the package's.
         endpoint: who is asked, None for text from the annotations alone.
         fallback: whether the annotations write what the endpoint refuses.
@@ -114,6 +115,7 @@ class Recipe:
     seed: int
     media_dir: Path | None
     shard_images: int
+    against: tuple[Path, ...]
     prompts: Path | None
     endpoint: EndpointSettings | None
     fallback: bool

@@ -86,6 +86,7 @@ def parse_recipe(values: Any, *, name: str, where: str = "recipe:") -> Recipe:
     prompts = top.take("prompts", str, None)
     media_dir = top.take("media_dir", str, None)
     shard_images = top.take("shard_images", int, 1024, low=1, high=4096)
+    against = tuple(map(Path, top.texts("against")))
     endpoint, fallback = _generator(top.section("generator"))
     defaults = top.raw("defaults") or {}
     Section(defaults, where=top.name("defaults"))
@@ -111,6 +112,9 @@ def parse_recipe(values: Any, *, name: str, where: str = "recipe:") -> Recipe:
     for key in datasets:
         if key not in used:
             raise UserError(f"{top.name('datasets')}.{key}: no output uses it; name it in one, or remove it")
+    for key, spec in datasets.items():
+        if against and spec.filter is None:
+            raise UserError(f"{top.name('datasets')}.{key}.filter is false, but against needs it; remove one")
     if prompts is not None:
         PromptFiles(folder=prompts)
     return Recipe(
@@ -118,6 +122,7 @@ def parse_recipe(values: Any, *, name: str, where: str = "recipe:") -> Recipe:
         seed=seed,
         media_dir=None if media_dir is None else Path(media_dir),
         shard_images=shard_images,
+        against=against,
         prompts=None if prompts is None else Path(prompts),
         endpoint=endpoint,
         fallback=fallback,

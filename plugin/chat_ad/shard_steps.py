@@ -51,7 +51,7 @@ __all__ = [
     "write_pool",
 ]
 
-VERSIONS: Mapping[str, int] = {"index": 1, "measure": 1, "select": 1, "embed": 1, "pool": 1, "pair": 1, "cut": 1}
+VERSIONS: Mapping[str, int] = dict.fromkeys(("index", "measure", "leaks", "select", "embed", "pool", "pair", "cut"), 1)
 
 #: A pair and the files that show it: names relative to `media_dir`, sizes and boxes in their pixels.
 CUT_SCHEMA = pa.schema(

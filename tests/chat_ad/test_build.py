@@ -275,6 +275,29 @@ def test_walk_through_of_the_docs(tmp_path, project_root):
     assert all(found["records"] for found in manifest["outputs"].values())
 
 
+def test_images_of_an_evaluation_set_are_left_out(tmp_path):
+    recipe = write_recipe(tmp_path)
+    leaked = tmp_path / "source/mvtec/wood/test/hole/000.png"
+    with Image.open(leaked) as opened:
+        (tmp_path / "mmad").mkdir()
+        opened.convert("RGB").save(tmp_path / "mmad/other_name.bmp")
+    settings = [f"against=[{tmp_path / 'mmad'}]", "datasets.again.filter={}"]
+    manifest = build_module.build(load_recipe(recipe, settings=settings), tmp_path / "out")
+    for name in ("parts", "again"):
+        assert manifest["datasets"][name]["left_out"]["filter: leak"] == 1
+        (line,) = [one for one in records(tmp_path / f"out/datasets/{name}.dropped.jsonl") if one["reason"] == "leak"]
+        assert line["image"] == "wood/test/hole/000.png"
+        assert line["of"].endswith("mmad: other_name.bmp")
+        assert line["value"] == "pixels"
+    with pytest.raises(UserError, match=r"again\.filter is false"):
+        load_recipe(recipe, settings=settings[:1])
+    with pytest.raises(UserError, match="no such folder or table"):
+        build_module.build(load_recipe(recipe, settings=["against=[gone]", settings[1]]), tmp_path / "out")
+    (tmp_path / "mmad/broken.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"broken\.png cannot be read"):
+        build_module.build(load_recipe(recipe, settings=settings), tmp_path / "out")
+
+
 def test_refused_pairs_are_replaced_and_listed(tmp_path, monkeypatch):
     from adcopilot.chat_ad.generation import Refused
     from adcopilot.chat_ad.generation.annotations import AnnotationsGenerator
