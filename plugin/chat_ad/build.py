@@ -30,7 +30,7 @@ from ..errors import UserError
 from ..jsonl import atomic_write, content_key, write_jsonl
 from .against import measure_against
 from .dataset_build import DatasetBuild, Place, problems_line
-from .general_outputs import convert_output
+from .general_outputs import convert_arguments, convert_output
 from .output_build import OutputBuild, Writers
 from .recipe_specs import Recipe
 from .registration import add_entries, entry
@@ -83,6 +83,8 @@ def build(
         datasets = {
             name: DatasetBuild(spec=spec, place=place, seed=recipe.seed) for name, spec in recipe.datasets.items()
         }
+        for spec in recipe.converts.values():
+            convert_arguments(spec, seed=recipe.seed, output=output, media_dir=paths.media_dir)
         _preflight(datasets, output)
         with (
             Writers(recipe=recipe, answers=output / "answers") as writers,

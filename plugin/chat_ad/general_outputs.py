@@ -8,13 +8,14 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..errors import UserError
 from ..jsonl import file_digest
 from .recipe_specs import ConvertSpec
 
-__all__ = ["convert_output"]
+__all__ = ["convert_arguments", "convert_output"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,8 +23,10 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
-def convert_output(spec: ConvertSpec, *, seed: int, output: Path, media_dir: Path) -> dict[str, Any]:
-    """Run the converter as the command would, and return what the manifest says of it.
+def convert_arguments(
+    spec: ConvertSpec, *, seed: int, output: Path, media_dir: Path
+) -> tuple[ModuleType, argparse.Namespace]:
+    """The converter's module and what it is told; nothing is read or written.
 
     Args:
         spec: which, and how.
@@ -32,7 +35,7 @@ def convert_output(spec: ConvertSpec, *, seed: int, output: Path, media_dir: Pat
         media_dir: what its names are relative to.
 
     Raises:
-        UserError: the converter's, or an option that it does not have.
+        UserError: it has no such option, or not such a value.
     """
     module = importlib.import_module(f"adcopilot.chat_ad.general.{spec.command.replace('-', '_')}")
     parser = _Parser(prog=f"adcopilot data convert {spec.command}", add_help=False)
@@ -47,14 +50,29 @@ def convert_output(spec: ConvertSpec, *, seed: int, output: Path, media_dir: Pat
     for key, value in spec.options.items():
         option = f"--{key.replace('_', '-')}"
         if option not in known or option in words:
-            raise UserError(f"outputs.{spec.name}.options.{key}: `adcopilot data convert {spec.command}` has no such "
-                            "option, or the recipe has a key for it")  # fmt: skip
+            raise UserError(
+                f"outputs.{spec.name}.options.{key}: `adcopilot data convert {spec.command}` has no such option, or the "
+                "recipe has a key for it"
+            )
         words += [option] if value is True else [] if value is False else [option, str(value)]
     try:
         args = parser.parse_args(words)
     except UserError as error:
         raise UserError(f"outputs.{spec.name}.options: {error}") from None
     args.at_most = True  # fewer are a line in the summary, as for every output of a build
+    return module, args
+
+
+def convert_output(spec: ConvertSpec, *, seed: int, output: Path, media_dir: Path) -> dict[str, Any]:
+    """Run the converter as the command would, and return what the manifest says of it.
+
+    Args:
+        spec, seed, output, media_dir: as `convert_arguments`.
+
+    Raises:
+        UserError: the converter's.
+    """
+    module, args = convert_arguments(spec, seed=seed, output=output, media_dir=media_dir)
     path = output / f"{spec.name}.jsonl"
     with contextlib.redirect_stdout(sys.stderr):  # the build has its own summary
         module.run(args)
