@@ -7,6 +7,7 @@ the answers are the same, whatever the batch size; in bfloat16 sums in another o
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -293,6 +294,8 @@ class TransformersBackend:
         images = [one.images for one in batch] if batch[0].images else None
         inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt", **special)
         inputs = inputs.to(self.model.device)
+        if "token_type_ids" not in inspect.signature(self.model.forward).parameters:
+            inputs.pop("token_type_ids", None)  # some tokenizers make them for models that do not take them
         for name, value in inputs.items():  # pixel values are float32 whatever the model is
             if torch.is_tensor(value) and value.is_floating_point():
                 inputs[name] = value.to(self.model.dtype)
