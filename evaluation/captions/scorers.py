@@ -170,9 +170,7 @@ def _meteor(
     with _quiet_java() as said:
         meteor = Meteor()
         try:
-            # Fields are parted by |||; the package guards only the answers against it.
-            safe = {key: [text.replace("|||", "") for text in texts] for key, texts in wanted.items()}
-            total, singles = meteor.compute_score(safe, given)
+            total, singles = meteor.compute_score(wanted, given)
         except (OSError, ValueError) as error:
             # The process died; what it said is in its own pipe.
             meteor.meteor_p.kill()
