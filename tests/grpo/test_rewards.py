@@ -1,0 +1,176 @@
+"""Equation 1: the form, the letter, the overlap; nothing that only looks like them."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from adcopilot.errors import UserError
+from adcopilot.grpo.rewards import format_reward, question_kind, score
+from adcopilot.prompts import thinking_answer, thinking_question
+
+QUESTION = "<image><image>What is the defect in the second image?\nA. scratch\nB. hole\nC. stain\nD. none"
+
+
+def choice(answer="B"):
+    messages = [
+        {"role": "user", "content": thinking_question(QUESTION)},
+        {"role": "assistant", "content": thinking_answer("A hole.", answer)},
+    ]
+    return {
+        "messages": messages,
+        "images": ["t.png", "q.png"],
+        "task": "mc",
+        "answer": answer,
+        "boxes": [],
+        "mask": "",
+    }
+
+
+@pytest.fixture
+def localisation(tmp_path):
+    """A mask of 10 x 10 pixels with an L of 7 pixels at the top left; its box is 4 x 4."""
+    mask = np.zeros((10, 10), np.uint8)
+    mask[0:4, 0] = mask[3, 0:4] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    Image.fromarray(mask).save(tmp_path / "q.png")
+    boxes = [[0, 0, 4, 4]]
+    answer = json.dumps([{"bbox_2d": boxes[0], "label": "scratch"}])
+    messages = [{"role": "user", "content": "<image><image>Where?"}, {"role": "assistant", "content": answer}]
+    return {
+        "messages": messages,
+        "images": ["t.png", "q.png"],
+        "task": "loc",
+        "answer": answer,
+        "boxes": boxes,
+        "mask": "mask.png",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>a</think><answer>b</answer>",
+        "  <think>\na\nb</think>\n\n<answer> b </answer>\n",
+        "<think>1 < 2 and <b>bold</b></think><answer>[]</answer>",
+    ],
+)
+def test_the_form(text):
+    assert format_reward(text) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "B",
+        "<answer>B</answer>",
+        "<think>a</think>B",
+        "<think></think><answer>B</answer>",
+        "<think>a</think><answer> </answer>",
+        "<think>a</think><answer>B</answer> and more",
+        "Well: <think>a</think><answer>B</answer>",
+        "<think>a</think> so <answer>B</answer>",
+        "<think>a</think><answer>B</answer><answer>C</answer>",
+        "<think>a</think><think>b</think><answer>B</answer>",
+        "<answer>B</answer><think>a</think>",
+        "<think>a<answer>B</answer></think>",
+        "</think>a<think><answer>B</answer>",
+        "<THINK>a</THINK><ANSWER>B</ANSWER>",
+        "<think>a</think></answer>B<answer>",
+    ],
+)
+def test_not_the_form(text):
+    assert format_reward(text) == 0
+
+
+@given(
+    st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "a", " ", "\n", "<", "B."]), max_size=12)
+)
+def test_the_form_against_its_definition(pieces):
+    """A regular expression that says the same: slow on hostile texts, right on short ones."""
+    import re
+
+    text = "".join(pieces)
+    inside = r"(?:(?!</?(?:think|answer)>).)*?\S(?:(?!</?(?:think|answer)>).)*?"
+    same = re.fullmatch(rf"\s*<think>{inside}</think>\s*<answer>{inside}</answer>\s*", text, re.DOTALL)
+    assert format_reward(text) == float(same is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("B", 1),
+        ("B. hole", 1),
+        ("hole", 1),
+        ("A", 0),
+        ("A or B", 0),
+        ("E", 0),
+        ("", 0),
+        ("B. scratch", 0),
+    ],
+)
+def test_choice(text, right):
+    record = choice()
+    assert score(thinking_answer("Reasons, A or C.", text), record, format_weight=0.5)["answer"] == right
+    assert score(text, record, format_weight=0.5) == {"format": 0, "answer": right, "total": right}
+
+
+def test_total_is_the_equation():
+    found = score(thinking_answer("A hole.", "B"), choice(), format_weight=0.3)
+    assert found == {"format": 1.0, "answer": 1.0, "total": 1.3}
+    found = score(thinking_answer("A hole.", "C"), choice(), format_weight=0.3)
+    assert found == {"format": 1.0, "answer": 0.0, "total": 0.3}
+
+
+def test_localisation_is_against_the_mask_and_not_its_box(localisation, tmp_path):
+    text = thinking_answer("There.", localisation["answer"])
+    assert score(text, localisation, format_weight=1, media_dir=tmp_path)["answer"] == pytest.approx(7 / 16)
+    strip = '[{"bbox_2d": [0, 0, 1, 4], "label": ""}, {"bbox_2d": [0, 3, 4, 4], "label": ""}]'
+    assert score(strip, localisation, format_weight=1, media_dir=tmp_path)["answer"] == 1
+    assert score("nothing", localisation, format_weight=1, media_dir=tmp_path)["answer"] == 0
+
+
+def test_localisation_without_a_mask_is_against_the_boxes(localisation, tmp_path):
+    record = {**localisation, "mask": ""}
+    half = '[{"bbox_2d": [0, 0, 4, 2], "label": ""}]'
+    assert score(half, record, format_weight=1, media_dir=tmp_path)["answer"] == 0.5
+
+
+def test_boxes_of_the_reasoning_are_not_the_answer(localisation, tmp_path):
+    text = thinking_answer(localisation["answer"], "[]")
+    assert score(text, localisation, format_weight=1, media_dir=tmp_path)["answer"] == 0
+
+
+def test_ablations_leave_the_format(localisation, tmp_path):
+    found = score(thinking_answer("A hole.", "B"), choice(), format_weight=0.5, choice=False)
+    assert found == {"format": 1.0, "answer": 0.0, "total": 0.5}
+    text = thinking_answer("There.", localisation["answer"])
+    found = score(text, localisation, format_weight=0.5, media_dir=tmp_path, boxes=False)
+    assert found == {"format": 1.0, "answer": 0.0, "total": 0.5}
+
+
+def test_a_record_without_verifiable_answer_is_refused():
+    assert question_kind(choice()) == "mc"
+    with pytest.raises(
+        UserError, match=r"record k1: 'answer' is 'A hole\.', expected the letter of an option or a JSON"
+    ):
+        score("B", {**choice("A hole."), "key": "k1"}, format_weight=1)
+
+
+def test_masks_stay_inside_the_media_folder(localisation, tmp_path):
+    record = {**localisation, "mask": "../mask.png"}
+    with pytest.raises(UserError, match=r"\.\./mask\.png: leads out of"):
+        score("[]", record, format_weight=1, media_dir=tmp_path)
+    with pytest.raises(UserError, match=r"gone\.png: the mask cannot be read"):
+        score("[]", {**localisation, "mask": "gone.png"}, format_weight=1, media_dir=tmp_path)
+
+
+@given(st.text(max_size=300))
+def test_any_text_has_a_reward(text):
+    found = score(text, choice(), format_weight=1)
+    assert found["format"] in (0, 1)
+    assert found["answer"] in (0, 1)
