@@ -17,19 +17,21 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from .box_areas import MaskTruth, bbox_mask_iou
 from .errors import UserError
 
-__all__ = [
-    "MaskTruth",
-    "bbox_mask_iou",
-    "image_tokens",
-    "map_text_boxes",
-    "model_image_size",
-    "parse_boxes",
-    "scale_box",
-    "text_boxes",
-]
+__all__ = ["image_tokens", "map_text_boxes", "model_image_size", "parse_boxes", "scale_box", "text_boxes"]
+
+# Their module needs numpy; reading and mapping boxes, as command lines and data checks do, needs nothing.
+_AREAS = ("MaskTruth", "bbox_mask_iou")
+
+
+def __getattr__(name: str):
+    if name in _AREAS:
+        from . import box_areas
+
+        return getattr(box_areas, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 Size = tuple[int, int]  # width, height
 

@@ -153,19 +153,21 @@ def test_metadata(metadata, requirements):
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License"] == "Apache-2.0"
     assert metadata["License-File"] == "LICENSE"
-    assert set(requirements) == {"", "train", "deepspeed", "serve", "flash-attn", "eval", "demo", "dev"}
+    assert set(requirements) == {
+        *("", "train", "deepspeed", "data", "ray", "serve", "flash-attn", "eval", "demo", "dev")
+    }
     # A small base: what the model, `adcopilot init` and `adcopilot inspect` import.
     assert {normal(each.name) for each in requirements[""]} == {
         *("torch", "torchvision", "transformers", "tokenizers", "safetensors", "huggingface-hub"),
-        *("numpy", "pillow", "tqdm"),
+        *("numpy", "scipy", "pillow", "tqdm"),
     }
 
 
 @pytest.mark.parametrize(
     ("name", "extras"),
     [
-        ("train.txt", ["", "train", "deepspeed", "demo", "eval", "dev"]),
-        ("forward.txt", ["", "train", "demo", "eval", "dev"]),
+        ("train.txt", ["", "train", "deepspeed", "data", "ray", "demo", "eval", "dev"]),
+        ("forward.txt", ["", "train", "data", "demo", "eval", "dev"]),
     ],
 )
 def test_constraints_pin_all_that_is_asked_for_within_its_ranges(name, extras, requirements):

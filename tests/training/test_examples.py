@@ -22,6 +22,7 @@ OF_A_SIZE = {
     *("logging_steps", "save_strategy", "save_steps", "save_total_limit"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "num_train_epochs"),
     *("warmup_ratio", "seed"),
+    "disable_shuffling",  # the tiny stage 0 reads the sample set's lessons in their order
 }
 
 OF_INDUSTRY = ("3CAD", "MANTA", "Real_IAD", "Real_IAD_Variety", "VISION", "MPDD", "VIADUCT")
