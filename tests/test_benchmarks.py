@@ -49,3 +49,48 @@ def test_ratio_is_ours_by_stock():
     assert (
         run.ratio_table(rows, {"seconds": "s"}, lead="side").splitlines()[-1] == "| ratio | 2 × 56 × 56 | **1.50** |"
     )
+
+
+def test_data_pipeline_counts_what_it_times(tmp_path):
+    pytest.importorskip("faiss", reason="needs the extra [data]")
+    from benchmarks import data_pipeline
+
+    data_pipeline.make_tree(tmp_path, 200)
+    steps = [data_pipeline.index(str(tmp_path)), data_pipeline.judge(200), data_pipeline.pair(200)]
+    steps += [data_pipeline.pair_by_hand(200, False), data_pipeline.generate(200)]
+    steps += [
+        data_pipeline.opened(str(tmp_path / step), step, 2) for step in ("index", "measure", "embed", "cut jpeg")
+    ]
+    for step in ("index", "measure", "embed", "cut jpeg"):
+        (tmp_path / step).mkdir()
+    counts = []
+    for step in steps:
+        next(step)
+        counts.append(next(step))
+    assert counts == [200] * 5 + [2] * 4
+
+
+def test_data_pipeline_page():
+    pytest.importorskip("faiss", reason="needs the extra [data]")
+    from benchmarks import data_pipeline
+
+    def row(entries, milliseconds):
+        return {"entries": entries, "cpu_seconds": entries * milliseconds / 1000, "grown_mib": 2.0}
+
+    growing = {name: [row(1000, 2.0), row(2000, 3.0)] for name in data_pipeline.NAMES}
+    growing["pair by hand"] = [row(1000, 8.0), row(1000, 9.0)]
+    result = {
+        "growing": growing,
+        "pair with all": [row(100, 20.0), row(100, 60.0)],
+        "images": {step: row(4, 10.0) for step in data_pipeline.STEPS},
+        "command": "c",
+        "date": "d",
+        "hardware": {},
+        "versions": {},
+    }
+    lines = data_pipeline.page(result).splitlines()
+    assert any(line.startswith("| generate") and "| 2.000 | 3.000 | **1.50** | 2 → 2 |" in line for line in lines)
+    assert "| **times faster than in the category** | 4.0 | 3.0 |" in lines
+    assert "| **times faster than in all of the pool** | 10.0 | 20.0 |" in lines
+    # Index, filter, embed and one way to cut, and 3 ms each for the steps without images.
+    assert f"| **together, PNG** | 49 | **{49 * 1.12e6 / 3.6e6:.3g}** |" in lines

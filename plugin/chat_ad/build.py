@@ -33,6 +33,7 @@ from .dataset_build import DatasetBuild, Place, problems_line
 from .general_outputs import convert_arguments, convert_output
 from .output_build import OutputBuild, Writers
 from .recipe_specs import Recipe
+from .recipes import RECORDS
 from .registration import add_entries, entry
 from .runners import Runner, make_runner
 
@@ -199,8 +200,8 @@ def _check_output(recipe: Recipe, output: Path) -> _Paths:
             "folder in it, or remove media_dir from the recipe"
         )
     for name, spec in recipe.datasets.items():
-        root = spec.root.resolve()
-        if real.is_relative_to(root):
+        # Of records only the files that are named are read.
+        if spec.reader != RECORDS and real.is_relative_to(spec.root.resolve()):
             raise UserError(f"--output {output}: inside datasets.{name}.root {spec.root}, expected one outside it")
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output}: is a file, expected a folder")

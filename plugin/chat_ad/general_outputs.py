@@ -51,8 +51,8 @@ def convert_arguments(
         option = f"--{key.replace('_', '-')}"
         if option not in known or option in words:
             raise UserError(
-                f"outputs.{spec.name}.options.{key}: `adcopilot data convert {spec.command}` has no such option, or the "
-                "recipe has a key for it"
+                f"outputs.{spec.name}.options.{key}: `adcopilot data convert {spec.command}` has no such option, or "
+                "the recipe has a key for it"
             )
         words += [option] if value is True else [] if value is False else [option, str(value)]
     try:
