@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest, write_jsonl
 
+from ..bootstrap import interval, ratio_draws
 from ..command import (
     add_model_arguments,
     add_run_arguments,
@@ -199,7 +202,8 @@ def results_of_records(
         each: file for the scores of each pair, as JSON lines.
 
     Returns:
-        `columns`: of Table V, × 100, None where a metric was left out; `more`: BLEU-1 to BLEU-3; `skipped`: metric →
+        `columns`: of Table V, × 100, None where a metric was left out; `intervals`: the 95 % intervals of means over
+        pairs; `more`: BLEU-1 to BLEU-3; `skipped`: metric →
         why; `scorer`: tokenizer and versions; `by_category`: means of the pairs' own scores; `empty`: answers without
         text; `words`: mean length of an answer.
 
@@ -225,6 +229,12 @@ def results_of_records(
         kinds.setdefault(record["meta"]["category"], []).append(index)
     return {
         "columns": {name: scores.values[name] for name in METRICS},
+        "intervals": {
+            # BLEU of a set is no mean over its pairs.
+            name: interval(ratio_draws([np.array([[[value, 1.0]] for value in values])])[:, 0])
+            for name, values in scores.each.items()
+            if not name.startswith("BLEU")
+        },
         "more": {name: value for name, value in scores.values.items() if name not in METRICS},
         "skipped": scores.skipped,
         "scorer": scores.settings,

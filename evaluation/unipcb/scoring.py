@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from ..bootstrap import interval, ratio_draws
 from .classes import plain_name
 from .dataset import LEVELS
 
-__all__ = ["COLUMNS", "IOU", "Matches", "Scored", "average", "match_boxes", "summary"]
+__all__ = ["COLUMNS", "IOU", "Matches", "Scored", "average", "intervals", "match_boxes", "summary"]
 
 #: Table IV's columns, in its order.
 COLUMNS = (
@@ -174,6 +175,7 @@ def summary(rows: Iterable[Scored]) -> dict[str, Any]:
 
     Returns:
         `columns`: of `COLUMNS`, percent, None where nothing was measured; `average` (None unless all ten are there);
+        `intervals`: as `intervals` gives them;
         `by_level`, `by_type`, `by_dataset`, `by_language`: name → measures; `overall`; `read`: how letters were read
         → how many.
     """
@@ -191,6 +193,7 @@ def summary(rows: Iterable[Scored]) -> dict[str, Any]:
     return {
         "columns": columns,
         "average": average(columns),
+        "intervals": intervals(rows),
         "overall": overall,
         "by_level": levels,
         "by_type": _grouped(rows, "type"),
@@ -198,6 +201,43 @@ def summary(rows: Iterable[Scored]) -> dict[str, Any]:
         "by_language": _grouped(rows, "language"),
         "read": dict(sorted(Counter(row.read for row in rows if row.read).items())),
     }
+
+
+def intervals(rows: Sequence[Scored], *, samples: int = 1000) -> dict[str, list[float]]:
+    """Column, and `average` where all ten are there → its 95 % interval, percent, over draws of the images.
+
+    Images are drawn, within P1, P2 and P3 each: the questions about one image stand or fall together.
+    """
+    images: dict[str, dict[Any, np.ndarray]] = {level: {} for level in LEVELS}
+    for row in rows:
+        image = row.meta.get("sample")
+        table = images[row.meta["level"]].setdefault(image, np.zeros((len(COLUMNS), 2)))
+        for title, parts in _parts(row).items():
+            table[COLUMNS.index(title)] += parts
+    strata = [np.array([group[key] for key in sorted(group)]) for group in images.values() if group]
+    if not strata:
+        return {}
+    draws = 100 * ratio_draws(strata, samples=samples)
+    found = {title: interval(draws[:, index]) for index, title in enumerate(COLUMNS)}
+    found["average"] = interval(draws.mean(axis=1))
+    return {title: value for title, value in found.items() if value is not None}
+
+
+def _parts(row: Scored) -> dict[str, tuple[float, float]]:
+    """What a question adds to the numerators and denominators of columns."""
+    level, found = row.meta["level"], {}
+    if row.meta["form"] == "choice" and f"Acc {level}" in COLUMNS:
+        found[f"Acc {level}"] = (float(row.right), 1.0)
+    if row.matches is not None:
+        doubled = 2.0 * row.matches.hits
+        found["F1"] = (doubled, doubled + row.matches.false + row.matches.missed)
+    if row.sbert is not None:
+        found[f"S-BERT {level}"] = (row.sbert, 1.0)
+    if row.bertscore is not None:
+        found[f"BERTScore {level}"] = (row.bertscore, 1.0)
+    if row.grade is not None:
+        found["LLM as Judge"] = ((row.grade - 1) / 9, 1.0)
+    return found
 
 
 def average(columns: Mapping[str, float | None]) -> float | None:

@@ -46,6 +46,8 @@ def test_the_tiny_model(capsys, root, tmp_path, adcopilot_dir):
     assert found["skipped"] == {}
     assert (found["answered"], found["complete"], found["layout"]) == (3, True, "pairs")
     assert found["scorer"]["tokenizer"] == "ptb"
+    assert set(found["intervals"]) == {"METEOR", "ROUGE-L", "CIDEr"}
+    assert all(low <= found["columns"][name] <= high for name, (low, high) in found["intervals"].items())
     assert {kind: values["pairs"] for kind, values in found["by_category"].items()} == {"kitchen": 1, "street": 2}
     assert json.loads((output / "results.json").read_text()) == found
     lines = [json.loads(line) for line in (output / "scores.jsonl").read_text().splitlines()]

@@ -91,6 +91,7 @@ def test_a_perfect_model_has_a_hundred_in_every_column(capsys, root, tmp_path, s
         assert found["columns"] == pytest.approx(dict.fromkeys(COLUMNS, 100.0), abs=1e-3)
         assert found["average"] == pytest.approx(100, abs=1e-3)
         assert found["missing"] == {}
+        assert found["intervals"]["average"] == pytest.approx([100, 100], abs=1e-3)
         assert found["complete"] is True
         assert found["scorers"]["sbert"]["model"] == "model"
         assert found["judge"]["judge"]["model"] == "a-judge"

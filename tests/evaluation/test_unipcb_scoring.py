@@ -252,6 +252,39 @@ def test_columns_by_hand():
     json.dumps(found, allow_nan=False)
 
 
+def test_intervals_hold_the_value_and_narrow_with_more_images():
+    dice = np.random.default_rng(1)
+
+    def rows(images):
+        found = []
+        for image in range(images):
+            right = bool(dice.random() < 0.7)
+            hits = int(dice.integers(0, 3))
+            matches = Matches(hits=hits, false=1, missed=2 - hits)
+            found += [
+                Scored(meta=meta("choice", "P2", sample=image), right=right),
+                Scored(meta=meta("choice", "P2", sample=image), right=right),
+                Scored(meta=meta("boxes", sample=images + image), matches=matches, matches_any=matches),
+                Scored(meta=meta("open", "P1", sample=2 * images + image), sbert=float(dice.random())),
+            ]
+        return found
+
+    few, many = (summary(rows(count)) for count in (40, 640))
+    for found in (few, many):
+        assert set(found["intervals"]) == {"Acc P2", "F1", "S-BERT P1"}
+        for title, (low, high) in found["intervals"].items():
+            assert low < found["columns"][title] < high, title
+    for title in few["intervals"]:
+        widths = [np.ptp(found["intervals"][title]) for found in (few, many)]
+        assert 3 < widths[0] / widths[1] < 5.5, "sixteen times the images, a quarter of the width"
+    # Two questions about one image are one draw: 640 images at 70 % have a standard error of 1.8 %.
+    assert np.ptp(many["intervals"]["Acc P2"]) == pytest.approx(2 * 1.96 * 100 * (0.7 * 0.3 / 640) ** 0.5, rel=0.15)
+    same = rows(40)
+    again = summary(same[::-1])["intervals"]
+    for title, limits in summary(same)["intervals"].items():
+        assert again[title] == pytest.approx(limits), "in whatever order"
+
+
 def test_no_average_without_all_columns():
     found = summary([Scored(meta=meta("choice", "P2"), right=True)])
     assert found["columns"]["Acc P2"] == 100
