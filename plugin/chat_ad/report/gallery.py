@@ -148,7 +148,7 @@ class Gallery:
             line: its number in the dataset's file.
         """
         names, notes = record.get("images", []), []
-        pictures = [self._picture(name, _role(index, len(names))) for index, name in enumerate(names[:MOST_PICTURES])]
+        pictures = [self.picture(name, _role(index, len(names))) for index, name in enumerate(names[:MOST_PICTURES])]
         if len(names) > MOST_PICTURES:
             notes.append(f"{len(names) - MOST_PICTURES} more images are not shown")
         faulty = _place_boxes(record, pictures, len(names), notes)
@@ -168,7 +168,13 @@ class Gallery:
             faulty=faulty,
         )
 
-    def _picture(self, name: str, role: str) -> Picture:
+    def picture(self, name: str, role: str) -> Picture:
+        """An image without boxes; one that cannot be shown says why.
+
+        Args:
+            name: its path inside a media folder.
+            role: what it is called.
+        """
         if name not in self._known:
             self._known[name] = self._encode(name)
         known = self._known[name]

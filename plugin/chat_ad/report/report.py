@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ... import __version__
-from ...drawing import BOX_COLOURS
 from ...errors import UserError
 from ...jsonl import atomic_write
 from ...records import check_record
 from .charts import histogram, lengths, stacked, uneven
 from .findings import Leaks, Listing, read_leaks, read_listing, read_manifest
-from .gallery import COLOURS, Card, Gallery
+from .gallery import Card, Gallery
+from .html import environment, policy, script_text, style_text
 from .notes import make_notes
 from .sampling import Draw
 from .scan import Faults, Files, find_files, read_line, read_lines
@@ -31,13 +27,9 @@ from .text import clean, plural, shorten
 
 __all__ = ["Found", "add_arguments", "render", "run", "survey", "write_report"]
 
-_PAGE = Path(__file__).parent / "page"
-
 #: Rows of a table, at most; the files have the rest.
 MOST_ROWS = 200
 _MOST_TASKS = 12
-
-_JOINTS = re.compile("([_/.-])")
 
 
 @dataclass(kw_only=True)
@@ -190,23 +182,14 @@ def survey(*, folder: Path, media_dirs: Sequence[Path] | None, samples: int, see
 
 def render(found: Found) -> str:
     """The page."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_PAGE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["plural"] = plural
-    environment.filters["soft"] = _soft
-    environment.filters["comma"] = lambda number: f"{number:,}"
-    environment.globals.update(stacked=stacked, LABELS=LABELS, LETTERS=LETTERS)
-    style, script = (_PAGE / "style.css").read_text("utf-8") + _colours(), (_PAGE / "script.js").read_text("utf-8")
-    return environment.get_template("page.html.jinja").render(
+    page = environment()
+    page.globals.update(stacked=stacked, LABELS=LABELS, LETTERS=LETTERS)
+    style, script = style_text(), script_text()
+    return page.get_template("page.html.jinja").render(
         # The only two texts that are not escaped: files of this package.
         style=Markup(style),
         script=Markup(script),
-        policy=_policy(style, script),
+        policy=policy(style, script),
         version=__version__,
         found=found,
         notes=make_notes(found),
@@ -255,28 +238,6 @@ def _tables(found: Found) -> dict[str, Any]:
             for kind in ("dataset", "task", "label")
         },
     }
-
-
-def _soft(text: str) -> Markup:
-    """The text, escaped, with places where a long name may be broken."""
-    return Markup("").join(escape(part) + (Markup("<wbr>") if part in "_/-." else "") for part in _JOINTS.split(text))
-
-
-def _colours() -> str:
-    """The boxes' colours, those of `adcopilot inspect --draw`."""
-    rules = [
-        f".box.c{index}{{stroke:rgb{colour}}}.swatch.c{index}{{background:rgb{colour}}}"
-        for index, colour in enumerate(BOX_COLOURS[:COLOURS])
-    ]
-    return "\n".join(rules) + "\n"
-
-
-def _policy(style: str, script: str) -> str:
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
 
 
 def _manifests(files: Files, folder: Path, faults: Faults) -> dict[str, list[tuple[str, str]]]:
