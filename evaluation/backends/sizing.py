@@ -11,7 +11,7 @@ from adcopilot.boxes import model_image_size
 from adcopilot.errors import UserError
 from adcopilot.images import resize_for_training
 
-__all__ = ["MMAD_PIXELS", "PROCESSOR_PIXELS", "TRAINING_PIXELS", "Budget", "Sizing"]
+__all__ = ["MMAD_PIXELS", "PROCESSOR_PIXELS", "TRAINING_PIXELS", "Budget", "Sizing", "processor_sizing"]
 
 #: LlamaFactory's default areas in pixels, smallest and largest: what AD-Copilot sees unless its folder says otherwise.
 TRAINING_PIXELS = (32 * 32, 768 * 768)
@@ -118,3 +118,39 @@ class Sizing:
             processor_max_pixels=self.processor.largest,
             **training,
         )
+
+
+def processor_sizing(
+    processor: Any, *, family: str, side: int | None, smallest: int | None, largest: int | None
+) -> Sizing:
+    """The resizes before a model on this machine; where its image processor's own budget decides, that is set too.
+
+    Args:
+        processor: of the model.
+        family: name of its family.
+        side: as `Sizing.side`.
+        smallest, largest: areas in pixels that images are brought between, None for the family's default.
+
+    Raises:
+        UserError: a budget for a processor that has none, or a wrong one.
+    """
+    images = getattr(processor, "image_processor", None)
+    size = getattr(images, "size", None)
+    edges = [size.get(name) if hasattr(size, "get") else None for name in ("shortest_edge", "longest_edge")]
+    if not (all(hasattr(images, name) for name in ("patch_size", "merge_size")) and all(edges)):
+        if smallest or largest:
+            raise UserError("--image-max-pixels: this model resizes images in a way of its own; use --image-side")
+        return Sizing(side=side)
+    unit = images.patch_size * images.merge_size
+    if family == "adcopilot":
+        smallest = smallest or getattr(processor, "image_min_pixels", None) or TRAINING_PIXELS[0]
+        largest = largest or getattr(processor, "image_max_pixels", None) or TRAINING_PIXELS[1]
+        training, own = Budget(smallest=smallest, largest=largest), Budget(smallest=edges[0], largest=edges[1])
+        return Sizing(side=side, training=training, processor=own, unit=unit)
+    defaults = MMAD_PIXELS if family == "qwen2.5-vl" else edges
+    budget = Budget(smallest=smallest or defaults[0], largest=largest or defaults[1])
+    images.size = {"shortest_edge": budget.smallest, "longest_edge": budget.largest}
+    for name, value in (("min_pixels", budget.smallest), ("max_pixels", budget.largest)):
+        if hasattr(images, name):
+            setattr(images, name, value)
+    return Sizing(side=side, processor=budget, unit=unit)

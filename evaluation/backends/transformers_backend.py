@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import GenerationConfig, LogitsProcessorList
 
 from adcopilot.errors import UserError
@@ -30,7 +31,7 @@ from .base import Reply, grouped
 from .branching import Prompt, answer_branches, make_prompts, run_prefixes, shared_length
 from .loading import Loaded, load_model
 from .prompting import option_tokens, prompt_text, sorted_groups
-from .sizing import MMAD_PIXELS, TRAINING_PIXELS, Budget, Sizing
+from .sizing import Sizing, processor_sizing
 
 __all__ = ["TransformersBackend"]
 
@@ -110,7 +111,13 @@ class TransformersBackend:
         self.digest = loaded.digest
         self.reuse = reuse and loaded.reusable
         self._letters: dict[str, list[int]] = {}
-        self.sizing = self._make_sizing(image_side, image_min_pixels, image_max_pixels)
+        self.sizing = processor_sizing(
+            self.processor,
+            family=self.family.name,
+            side=image_side,
+            smallest=image_min_pixels,
+            largest=image_max_pixels,
+        )
         self.ends, self.pad = self._ending_tokens()
         config = self.model.config
         names = ("image_token_id", "video_token_id", "comparison_token_id")
@@ -201,9 +208,9 @@ class TransformersBackend:
             yield batch
 
     def _prepare(self, items: list[Item]) -> _Group:
+        texts = [prompt_text(item, self.processor) for item in items]
         try:
-            texts = [prompt_text(item, self.processor) for item in items]
-            images = [self.sizing.apply(open_image(path)) for path in items[0].images]
+            images = self._images(items[0])
         except UserError as error:
             return _Group(items=items, error=str(error))
         inputs = self.processor(text=texts[:1], images=images or None, return_tensors="pt")
@@ -278,9 +285,9 @@ class TransformersBackend:
             yield chunk
 
     def _open(self, item: Item) -> _Whole:
+        text = prompt_text(item, self.processor)
         try:
-            text = prompt_text(item, self.processor)
-            images = [self.sizing.apply(open_image(path)) for path in item.images]
+            images = self._images(item)
         except UserError as error:
             return _Whole(items=[item], error=str(error))
         return _Whole(items=[item], text=text, images=images)
@@ -311,6 +318,17 @@ class TransformersBackend:
         return self._replies([one.items[0] for one in batch], tokens, first.logits)
 
     # Both
+
+    def _images(self, item: Item) -> list[Image.Image]:
+        images = []
+        for path in item.images:
+            image = open_image(path)
+            try:
+                self.sizing.model_size(image.size)  # what the processor would refuse is one item's error
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from None
+            images.append(self.sizing.apply(image))
+        return images
 
     def _replies(
         self, items: list[Item], tokens: list[list[int]], first_logits: torch.Tensor
@@ -345,33 +363,6 @@ class TransformersBackend:
                             "which token ends an answer (eos_token_id)")  # fmt: skip
         pad = tokenizer.pad_token_id
         return sorted(ends), pad if pad is not None else min(ends)
-
-    def _make_sizing(self, side: int | None, smallest: int | None, largest: int | None) -> Sizing:
-        """Settings for resizing, by family; also sets the processor's budget where that decides."""
-        processor = getattr(self.processor, "image_processor", None)
-        size = getattr(processor, "size", None)
-        edges = [size.get(name) if hasattr(size, "get") else None for name in ("shortest_edge", "longest_edge")]
-        patches = all(hasattr(processor, name) for name in ("patch_size", "merge_size")) and all(edges)
-        if not patches:
-            if smallest or largest:
-                raise UserError(
-                    f"--image-max-pixels: {self.model_name} resizes images in a way of its own; use --image-side"
-                )
-            return Sizing(side=side)
-        unit = processor.patch_size * processor.merge_size
-        if self.family.name == "adcopilot":
-            smallest = smallest or getattr(self.processor, "image_min_pixels", None) or TRAINING_PIXELS[0]
-            largest = largest or getattr(self.processor, "image_max_pixels", None) or TRAINING_PIXELS[1]
-            training = Budget(smallest=smallest, largest=largest)
-            own = Budget(smallest=edges[0], largest=edges[1])
-            return Sizing(side=side, training=training, processor=own, unit=unit)
-        defaults = MMAD_PIXELS if self.family.name == "qwen2.5-vl" else edges
-        budget = Budget(smallest=smallest or defaults[0], largest=largest or defaults[1])
-        processor.size = {"shortest_edge": budget.smallest, "longest_edge": budget.largest}
-        for name, value in (("min_pixels", budget.smallest), ("max_pixels", budget.largest)):
-            if hasattr(processor, name):
-                setattr(processor, name, value)
-        return Sizing(side=side, processor=budget, unit=unit)
 
 
 @dataclass(frozen=True, kw_only=True)

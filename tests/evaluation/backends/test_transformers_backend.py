@@ -208,6 +208,25 @@ def test_unreadable_image_is_its_groups_error(backends, items, tmp_path, reuse):
 
 
 @pytest.mark.parametrize("reuse", [True, False])
+def test_image_too_long_and_thin_is_its_groups_error(backends, items, tmp_path, reuse):
+    path = tmp_path / "thin.png"
+    Image.new("RGB", (8 * 250, 8)).save(path)
+    thin = Item(key="thin", group="thin", images=(path,), prefix=(0,), question="?")
+    found = {i.key: r for i, r in backends("qwen", reuse=reuse).answer([thin, items[0]], max_new_tokens=2)}
+    assert str(path) in found["thin"].error
+    assert "200 times" in found["thin"].error
+    assert found[items[0].key].error is None
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_chat_template_that_fails_ends_the_run(folders, items, reuse):
+    backend = TransformersBackend(model=folders["qwen"], device="cpu", reuse=reuse)
+    backend.processor.chat_template = "{{ raise_exception('one image only') }}"
+    with pytest.raises(UserError, match=r"chat template cannot be applied \(one image only\)"):
+        list(backend.answer(items, max_new_tokens=2))
+
+
+@pytest.mark.parametrize("reuse", [True, False])
 def test_what_does_not_fit_into_memory_is_done_in_parts(backends, items, reuse, monkeypatch):
     backend = backends("ad", reuse=reuse)
     expected = {item.key: reply.text for item, reply in backend.answer(items, max_new_tokens=3)}
