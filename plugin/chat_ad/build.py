@@ -32,7 +32,7 @@ from .against import measure_against
 from .dataset_build import DatasetBuild, Place, problems_line
 from .general_outputs import convert_arguments, convert_output
 from .output_build import OutputBuild, Writers
-from .recipe_specs import Recipe
+from .recipe_specs import EmbedSpec, Recipe
 from .recipes import RECORDS
 from .registration import add_entries, entry
 from .runners import Runner, make_runner
@@ -72,6 +72,8 @@ def build(
     """
     recipe, skipped = _present(recipe, skip_missing)
     paths = _check_output(recipe, output)
+    recipe, output = _absolute(recipe), output.absolute()
+    paths = dataclasses.replace(paths, output=output, media_dir=paths.media_dir.absolute())
     with _locked(output):
         marked = recipe.endpoint is not None and recipe.endpoint.marked
         place = Place(
@@ -188,6 +190,28 @@ def _present(recipe: Recipe, skip_missing: bool) -> tuple[Recipe, list[str]]:
         raise UserError(f"none of the folders of {recipe.name} is there; correct the roots in the recipe")
     skipped = [*gone, *(f"outputs.{name}" for name in recipe.outputs if name not in outputs)]
     return dataclasses.replace(recipe, datasets=datasets, outputs=outputs, converts=converts), skipped
+
+
+def _absolute(recipe: Recipe) -> Recipe:
+    """The recipe with full paths: a worker on another machine may stand elsewhere."""
+    datasets = {
+        name: dataclasses.replace(one, root=one.root.absolute(), embed=_absolute_model(one.embed))
+        for name, one in recipe.datasets.items()
+    }
+    converts = {name: dataclasses.replace(one, root=one.root.absolute()) for name, one in recipe.converts.items()}
+    return dataclasses.replace(
+        recipe,
+        datasets=datasets,
+        converts=converts,
+        prompts=None if recipe.prompts is None else recipe.prompts.absolute(),
+        against=tuple(path.absolute() for path in recipe.against),
+    )
+
+
+def _absolute_model(embed: EmbedSpec) -> EmbedSpec:
+    if embed.model is None or not Path(embed.model).is_dir():
+        return embed
+    return dataclasses.replace(embed, model=str(Path(embed.model).absolute()))
 
 
 def _check_output(recipe: Recipe, output: Path) -> _Paths:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -194,6 +195,7 @@ class OutputBuild:
                     **job.arguments,
                 )
                 writers.save_cost()
+                print(f"{self.spec.name}: {shard.rows} records more", file=sys.stderr, flush=True)
             yield shard
 
     def _write(self, path: Path, made: list[tuple[int, Shard]], candidates: Candidates) -> dict[str, Any]:

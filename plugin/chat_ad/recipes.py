@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,6 +73,11 @@ def load_recipe(path: Path, *, settings: Sequence[str] = ()) -> Recipe:
         raise UserError(f"{path}: holds {short(values)}, expected the keys datasets and outputs")
     for one in settings:
         assign(values, one)
+    try:
+        # YAML knows dates and the like; they are the texts that they were written as.
+        values = json.loads(json.dumps(values, default=str, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {error}; expected texts, numbers, lists and keys that are texts") from None
     return parse_recipe(values, name=path.stem, where=f"{path}:")
 
 

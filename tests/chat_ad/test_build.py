@@ -150,6 +150,18 @@ def test_processes_give_the_same_bytes(built, tmp_path):
     assert expected.keys() == found.keys()
 
 
+def test_paths_are_those_of_the_caller(tmp_path, monkeypatch):
+    recipe = json.loads(json.dumps(RECIPE))
+    for one in recipe["datasets"].values():
+        one["root"] = "source/mvtec"
+    path = write_recipe(tmp_path, recipe, media_dir=".")
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "build", path.name, "--output", "data/out", "--workers", "2"]) == 0
+    made = records(tmp_path / "data/out/Chat_parts.jsonl")
+    assert all(name.startswith("data/out/images/") for record in made for name in record["images"])
+    assert all((tmp_path / name).is_file() for record in made for name in record["images"])
+
+
 def test_media_dir_and_originals(tmp_path):
     recipe = json.loads(json.dumps(RECIPE))
     recipe["datasets"] = {"raw": {"reader": "mvtec", "images": {"originals": True}, "filter": False}}
