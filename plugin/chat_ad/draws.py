@@ -8,6 +8,7 @@ some of the pairs give no record (a refusal), the next in the draw take their pl
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,13 +53,13 @@ class Candidates:
             seed: of the draw.
             name: of the output, which the choice of tasks depends on too.
         """
-        parts: list[list[int]] = []
+        parts = array("Q")  # four numbers a pair, not four objects
         for number, shard in enumerate(shards):
             for row, pair in enumerate(read(shard, _COLUMNS).to_pylist()):
                 content = f"{pair['sha256']}\0{pair['template_sha256']}\0{pair['crop']}"
                 task = choose_task(tasks, possible_tasks(pair["label"], len(cut_boxes(pair)[0])), seed, name, content)
                 if task is not None:
-                    parts.append([number, row, TASKS.index(task), _hash(seed, "pair", content)])
+                    parts.extend((number, row, TASKS.index(task), _hash(seed, "pair", content)))
         found = np.array(parts, np.uint64).reshape(-1, 4)
         ranks, first = np.unique(found[:, 3], return_index=True)  # sorted; of equals the first
         columns = found[first].astype(np.int64)

@@ -183,6 +183,22 @@ def test_only_what_is_drawn_is_cut(tmp_path):
     assert len(list((tmp_path / "out/images").rglob("*.*"))) <= 4
 
 
+def test_larger_amount_begins_with_the_smaller(tmp_path):
+    """LlamaFactory's max_samples takes the first ones: they must be a draw, not the first category."""
+    lines = {}
+    for amount in (3, 7, 20):
+        recipe = {
+            **RECIPE,
+            "outputs": {"Some": {"datasets": ["parts", "again"], "tasks": "caption", "amount": amount}},
+        }
+        run(write_recipe(tmp_path, recipe), tmp_path / "out")
+        lines[amount] = [record["images"] for record in records(tmp_path / "out/Some.jsonl")]
+    assert lines[20][:7] == lines[7]
+    assert lines[7][:3] == lines[3]
+    assert lines[20] != sorted(lines[20])
+    assert len({name.split("/")[1] for images in lines[7] for name in images}) == 2
+
+
 def test_pair_that_cannot_be_cut_is_listed_and_replaced(tmp_path, monkeypatch):
     from adcopilot.chat_ad import shard_steps
 
