@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, Command] = {
     "eval mmad-bbox": Command("adcopilot.evaluation.mmad_bbox", "MMAD-BBox: boxes against masks (Table III)"),
     "eval unipcb": Command("adcopilot.evaluation.unipcb.command", "UniPCB: inspection of circuit boards (Table IV)"),
     "eval caption": Command("adcopilot.evaluation.captions.command", "captions of what has changed (Table V)"),
+    "eval report": Command("adcopilot.evaluation.report.command", "runs as the paper's tables, plots and a gallery"),
     "preflight": Command("adcopilot.llamafactory.preflight", "name the samples that a training YAML cannot fit"),
 }
 

@@ -126,15 +126,17 @@ class Gallery:
         media_dirs: where images are looked for, in order. A name that leads out of them is refused: the page would
             hold a picture that its data should know nothing of.
         budget: bytes of all data URLs together.
+        option: of the command, by which further folders are named.
 
     Attributes:
         missing: images that could not be shown.
         left_out: images that there was no room for.
     """
 
-    def __init__(self, *, media_dirs: Sequence[Path], budget: int) -> None:
+    def __init__(self, *, media_dirs: Sequence[Path], budget: int, option: str = "--media-dir") -> None:
         self._dirs = [folder.resolve() for folder in media_dirs]
         self._left = budget
+        self._option = option
         # Templates come again and again; what is kept is no more than what the page holds.
         self._known: dict[str, Picture] = {}
         self.missing = self.left_out = 0
@@ -219,8 +221,8 @@ class Gallery:
                     return target
                 outside = outside or there
         if outside:
-            raise UserError(f"{shorten(name)}: a link out of the media folder; name where it leads by --media-dir")
-        raise UserError(f"{shorten(name)}: no such image; name the folder it is in by --media-dir")
+            raise UserError(f"{shorten(name)}: a link out of the media folder; name where it leads by {self._option}")
+        raise UserError(f"{shorten(name)}: no such image; name the folder it is in by {self._option}")
 
 
 def _names_inside(path: PurePosixPath, folder: Path) -> Iterator[PurePosixPath]:

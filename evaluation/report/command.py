@@ -1,0 +1,185 @@
+"""`adcopilot eval report`: runs as the paper's tables and plots, beside published rows."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adcopilot import __version__
+from adcopilot.chat_ad.report.text import clean, plural
+from adcopilot.errors import UserError
+from adcopilot.jsonl import atomic_write
+
+from ..mmad.scoring import SUB_TASKS
+from .cards import make_answers
+from .page import render
+from .paired import compare
+from .sources import Source, read_csv, read_source
+from .tables import dataset_tables, heat_maps, main_tables, reading_table, setting_tables
+from .text_files import comparisons_csv, flat, markdown, settings_csv, table_csv
+
+__all__ = ["add_arguments", "run", "write_report"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to `parser`."""
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="folder of a run, or MMAD's answer file; NAME=RUN gives it a name")
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for report.html, report.md and tables")
+    add("--against", action="append", default=[], metavar="WHAT", help="`published`, the paper's rows, or a table of "
+        "MMAD's summary script (*_accuracy.csv); may be repeated")  # fmt: skip
+    add("--data-root", type=Path, action="append", default=[], metavar="DIR", help="further folder with images of the "
+        "gallery, where they were moved or are links; may be repeated")  # fmt: skip
+    add("--samples", type=int, default=48, metavar="N", help="answers that the gallery shows (48)")
+    add("--draws", type=int, default=1000, metavar="N", help="of the bootstrap between runs (1000)")
+    add("--seed", type=int, default=0, metavar="N", help="of the bootstrap and of the gallery's choice (0)")
+    add("--max-mib", type=float, default=24, metavar="N", help="most MiB of pictures in the page (24)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report and say where it is.
+
+    Raises:
+        UserError: an option is out of range, a run cannot be read or has no scores, or a file cannot be written.
+    """
+    ranges = {"samples": (0, 1000), "draws": (100, 100_000), "max_mib": (0, 500), "seed": (0, 2**32 - 1)}
+    for name, (low, high) in ranges.items():
+        value = getattr(args, name)
+        if not low <= value <= high:
+            raise UserError(f"--{name.replace('_', '-')} is {value:g}, expected {low} to {high}")
+    for folder in args.data_root:
+        if not folder.is_dir():
+            raise UserError(f"--data-root {folder}: no such folder")
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output {args.output}: is a file, expected a folder")
+    files, missing = write_report(
+        runs=args.runs,
+        output=args.output,
+        against=args.against,
+        data_roots=args.data_root,
+        samples=args.samples,
+        draws=args.draws,
+        seed=args.seed,
+        budget=int(args.max_mib * 2**20),
+    )
+    for file in files:
+        print(clean(str(file)))
+    if missing:
+        print(f"{plural(missing, 'picture')} of the gallery could not be shown; the page says why")
+    return 0
+
+
+def write_report(
+    *,
+    runs: Sequence[str],
+    output: Path,
+    against: Sequence[str] = (),
+    data_roots: Sequence[Path] = (),
+    samples: int = 48,
+    draws: int = 1000,
+    seed: int = 0,
+    budget: int = 24 << 20,
+) -> tuple[list[Path], int]:
+    """Write `report.html`, `report.md`, and a CSV file for each table into a folder.
+
+    The same runs and options give the same bytes.
+
+    Args:
+        runs: folders or answer files, `NAME=` before them where they are to be called so.
+        output: the folder, made when absent.
+        against: `published`, and CSV files of MMAD's tables.
+        data_roots: further folders with images.
+        samples: answers in the gallery.
+        draws, seed: of the bootstrap; the seed is the gallery's too.
+        budget: bytes of pictures in the page.
+
+    Returns:
+        The files written, and how many pictures could not be shown.
+
+    Raises:
+        UserError: a run or file cannot be read, its scores are damaged, or the folder cannot be written to.
+    """
+    sources = _named([read_source(text) for text in runs])
+    others = [read_csv(Path(text)) for text in against if text != "published"]
+    paper = "published" in against
+    try:
+        main = main_tables(sources, paper=paper, others=others)
+        tables = [*main, *setting_tables(sources, paper=paper)]
+        reading = reading_table(sources)
+        datasets, maps = dataset_tables(sources), heat_maps(sources)
+        pairs = [compare(one, other, samples=draws, seed=seed) for one, other in _pairs(sources)]
+        answers, missing = make_answers(sources, samples=samples, seed=seed, budget=budget, data_roots=data_roots)
+        settings = {f"{source.name}, {source.benchmark}": _settings(source, draws=draws, seed=seed) for source in sources}
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        listed = ", ".join(str(source.path) for source in sources)
+        raise UserError(
+            f"{listed}: results or answers are not as this version writes them ({type(error).__name__}: {error}); "
+            "score the runs again"
+        ) from error
+    tables += [reading] if reading else []
+    heads = {task: task.replace("Detection", "Discrimination") for task in SUB_TASKS}
+    page = render(names=list(dict.fromkeys(source.name for source in sources)), tables=tables, datasets=datasets, maps=maps,
+                  comparisons=pairs, answers=answers, settings=settings, samples=draws, seed=seed)  # fmt: skip
+    texts = {
+        "report.html": page,
+        "report.md": markdown([*tables, *datasets], pairs, settings, samples=draws, seed=seed,
+                              version=__version__, heads=heads),
+        **{f"{table.key}.csv": table_csv(table) for table in (*tables, *datasets, *maps)},
+        **({"pairs.csv": comparisons_csv(pairs)} if pairs else {}),
+        "settings.csv": settings_csv(settings),
+    }  # fmt: skip
+    files = []
+    for name, text in texts.items():
+        # Names of files may hold what no UTF-8 does.
+        data = text.encode("utf-8", "replace")
+        atomic_write(output / name, lambda file, data=data: file.write(data))
+        files.append(output / name)
+    return files, missing
+
+
+def _named(sources: list[Source]) -> list[Source]:
+    """Make the names of a benchmark's runs differ."""
+    counts = Counter((source.benchmark, source.name) for source in sources)
+    taken: set[tuple[str, str]] = set()
+    for source in sources:
+        name = source.name
+        if counts[source.benchmark, name] > 1:
+            name = f"{name} [{clean(source.path.resolve().name)}]"
+        unique, number = name, 2
+        while (source.benchmark, unique) in taken:
+            unique, number = f"{name} {number}", number + 1
+        taken.add((source.benchmark, unique))
+        source.name = unique
+    return sources
+
+
+def _pairs(sources: Sequence[Source]) -> list[tuple[Source, Source]]:
+    """Each run with the first one of its benchmark."""
+    first: dict[str, Source] = {}
+    return [
+        (first[source.benchmark], source)
+        for source in sources
+        if first.setdefault(source.benchmark, source) is not source
+    ]
+
+
+def _settings(source: Source, *, draws: int, seed: int) -> list[tuple[str, str]]:
+    """What a run's numbers depend on, as its manifest has it, and how the report treats them."""
+    facts: list[tuple[str, Any]] = [("run", source.path.name)]
+    if source.version:
+        facts.append(("adcopilot", source.version))
+    facts += flat(source.identity)
+    facts += [(f"selection.{name}", value) for name, value in flat(source.selection) if name != "data_root"]
+    for name in ("questions", "answered", "asked", "complete"):
+        if name in source.results:
+            facts.append((name, flat(source.results[name])[0][1]))
+    for name in ("rule", "scorers", "judge", "scorer", "skipped", "iou", "missing"):
+        if source.results.get(name):
+            facts += flat(source.results[name], name)
+    if source.partial:
+        facts.append(("only a part", source.partial))
+    facts += [("report.bootstrap_draws", str(draws)), ("report.seed", str(seed)), ("report.adcopilot", __version__)]
+    return facts

@@ -1,0 +1,97 @@
+"""The report as one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from adcopilot import __version__
+from adcopilot.chat_ad.report.html import environment, policy, script_text, style_text
+from adcopilot.chat_ad.report.text import shorten
+
+from .cards import RIGHT_IOU, Answer
+from .charts import bars, heat, radar
+from .paired import Comparison
+from .tables import Table
+from .text_files import number_text
+
+__all__ = ["render"]
+
+_PAGE = Path(__file__).parent / "page"
+
+# Grounds of the heat map from 0 to 100 percent, light and dark; the text keeps its colour on all of them.
+_SCALES = {"light": ((253, 236, 226), (255, 255, 255), (190, 220, 250)),
+           "dark": ((84, 44, 26), (24, 31, 39), (22, 74, 128))}  # fmt: skip
+
+
+def render(
+    *,
+    names: Sequence[str],
+    tables: Sequence[Table],
+    datasets: Sequence[Table],
+    maps: Sequence[Table],
+    comparisons: Sequence[Comparison],
+    answers: Sequence[Answer],
+    settings: Mapping[str, Sequence[tuple[str, str]]],
+    samples: int,
+    seed: int,
+) -> str:
+    """The page.
+
+    Args:
+        names: of the runs.
+        tables: with the paper's columns, and others that stand beside them.
+        datasets, maps: of each run, by dataset and by category.
+        comparisons: pairs of runs.
+        answers: the gallery.
+        settings: run → what its numbers depend on.
+        samples, seed: of the bootstrap; the seed is the gallery's too.
+    """
+    page = environment(_PAGE)
+    page.globals.update(number_text=number_text, radar=radar, bars=bars, heat=heat, dict=dict)
+    style, script = style_text() + (_PAGE / "evaluation.css").read_text("utf-8") + _heat_style(), script_text()
+    tiles = [
+        (f"{row.name}, {one.title.partition(' (')[0]}", number_text(row.values.get(one.main)))
+        for one in tables
+        if one.main
+        for row in one.rows
+        if row.own
+    ]
+    shown = {
+        kind: {name: number for number, name in enumerate(sorted({getattr(one, kind) for one in answers}))}
+        for kind in ("run", "dataset", "task", "label")
+    }
+    page.globals["shown"] = shown
+    return page.get_template("report.html.jinja").render(
+        # The only texts that are not escaped: files of this package.
+        style=Markup(style),
+        script=Markup(script),
+        policy=policy(style, script),
+        version=__version__,
+        names=[shorten(name, 60) for name in names],
+        tables=tables,
+        datasets=datasets,
+        maps=maps,
+        comparisons=comparisons,
+        answers=answers,
+        settings=settings,
+        samples=samples,
+        seed=seed,
+        tiles=tiles,
+        right_iou=RIGHT_IOU,
+        column_heads={column: head for one in reversed(tables) for column, head in one.columns},
+    )
+
+
+def _heat_style() -> str:
+    def ground(scheme: str, step: int) -> str:
+        low, middle, high = _SCALES[scheme]
+        start, end, share = (low, middle, step / 5) if step < 5 else (middle, high, (step - 5) / 5)
+        return "rgb({},{},{})".format(*(round(a + (b - a) * share) for a, b in zip(start, end, strict=True)))
+
+    rules = {
+        scheme: "".join(f".h{step}{{background:{ground(scheme, step)}}}" for step in range(11)) for scheme in _SCALES
+    }
+    return f"{rules['light']}\n@media (prefers-color-scheme: dark) {{{rules['dark']}}}\n"

@@ -1,0 +1,163 @@
+"""The report as Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adcopilot.chat_ad.report.text import clean, shorten
+
+from .paired import Comparison
+from .tables import Table
+
+__all__ = ["comparisons_csv", "flat", "markdown", "number_text", "settings_csv", "table_csv"]
+
+_MARKS = re.compile(r"([\\`*_{}\[\]<>|#~!])")
+
+
+def number_text(value: float | None, *, whole: bool = False) -> str:
+    """Two decimals, a count with commas, or a dash."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if whole else f"{value:.2f}"
+
+
+def _plain(text: Any) -> str:
+    """Text that Markdown takes as it stands."""
+    return _MARKS.sub(r"\\\1", shorten(text, 300))
+
+
+def _markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int) -> list[str]:
+    """`texts`: how many columns from the left are no numbers."""
+    rule = ["---"] * texts + ["---:"] * (len(heads) - texts)
+    return ["| " + " | ".join(cells) + " |" for cells in (heads, rule, *rows)] + [""]
+
+
+def _lines(table: Table) -> list[str]:
+    best = {column: table.best(column) for column, _ in table.columns}
+    sourced = any(row.source for row in table.rows)
+    rows = []
+    for row in table.rows:
+        cells = [_plain(row.name), *([_plain(row.source)] if sourced else [])]
+        for column, _ in table.columns:
+            value = row.values.get(column)
+            text = number_text(value, whole=column in table.counts)
+            if value is not None and not row.apart and round(value, 2) == best[column]:
+                text = f"**{text}**"
+            if column in row.intervals and row.values.get(column) is not None and column in (table.main, "f1"):
+                text += " ({:.1f}–{:.1f})".format(*row.intervals[column])
+            cells.append(text)
+        rows.append(cells)
+    heads = ["", *(["from"] if sourced else []), *(head for _, head in table.columns)]
+    return [f"## {_plain(table.title)}", "", *_markdown_table(heads, rows, texts=1 + sourced),
+            *([_plain(table.note), ""] if table.note else [])]  # fmt: skip
+
+
+def markdown(
+    tables: Sequence[Table],
+    comparisons: Sequence[Comparison],
+    settings: Mapping[str, Sequence[tuple[str, str]]],
+    *,
+    samples: int,
+    seed: int,
+    version: str,
+    heads: Mapping[str, str],
+) -> str:
+    """The report without pictures.
+
+    Args:
+        tables, comparisons, settings: what it shows.
+        samples, seed: of the bootstrap.
+        version: of this package.
+        heads: column of a comparison → how it is called.
+    """
+    lines = ["# Evaluation", ""]
+    for table in tables:
+        lines += _lines(table)
+    if comparisons:
+        how = f"Paired bootstrap over images, {samples} draws, seed {seed}: 95 % interval of the difference in points."
+        lines += ["## Pairs of runs", "", how, ""]
+    for one in comparisons:
+        lines += [f"### {_plain(one.second)} − {_plain(one.first)} ({one.benchmark}, {one.questions:,} questions)", ""]
+        if one.differences:
+            rows = [
+                [
+                    _plain(heads.get(each.column, each.column)),
+                    f"{each.first:.2f}",
+                    f"{each.second:.2f}",
+                    f"{each.value:+.2f}",
+                    f"{each.low:+.2f} to {each.high:+.2f}",
+                ]
+                for each in one.differences
+            ]
+            columns = ["", _plain(one.first), _plain(one.second), "difference", "95 % interval"]
+            lines += _markdown_table(columns, rows, texts=1)
+        if one.counts:
+            words = ("Right in both", "only in the first", "only in the second", "in neither")
+            counted = "; ".join(f"{word}: {count:,}" for word, count in zip(words, one.counts, strict=True))
+            lines += [f"{counted}.", ""]
+        if one.note:
+            lines += [_plain(one.note), ""]
+    lines += ["## How the numbers were made", ""]
+    for name, facts in settings.items():
+        lines += [f"### {_plain(name)}", ""]
+        lines += [f"- {_plain(key)}: {_plain(value)}" for key, value in facts]
+        lines.append("")
+    lines.append(f"Written by adcopilot {version}.")
+    return "\n".join(lines) + "\n"
+
+
+def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """A manifest's values by their paths, `backend.versions.torch`."""
+    if isinstance(value, Mapping) and value:
+        return [pair for key, inner in value.items() for pair in flat(inner, f"{path}.{key}" if path else str(key))]
+    text = "none" if value in (None, "", [], {}) else ("no", "yes")[value] if isinstance(value, bool) else str(value)
+    return [(shorten(path, 80), shorten(text, 300))]
+
+
+def _safe(text: Any) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    text = clean(str(text))
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\n") else text
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue()
+
+
+def table_csv(table: Table) -> str:
+    """All digits, with an interval's ends in columns of their own."""
+    ends = [column for column, _ in table.columns if any(column in row.intervals for row in table.rows)]
+    heads = dict(table.columns)
+    rows = [["name", "from", "published", *heads.values(),
+             *(f"{heads[one]} {end}" for one in ends for end in ("2.5%", "97.5%"))]]  # fmt: skip
+    for row in table.rows:
+        values = [row.values.get(column) for column in heads]
+        values += [value for one in ends for value in row.intervals.get(one, (None, None))]
+        rows.append([_safe(row.name), _safe(row.source), "no" if row.own else "yes",
+                     *("" if value is None else value for value in values)])  # fmt: skip
+    return _csv(rows)
+
+
+def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
+    """A row a column of a pair of runs."""
+    rows: list[list[Any]] = [["benchmark", "first", "second", "questions", "column", "first value", "second value",
+                              "difference", "2.5%", "97.5%"]]  # fmt: skip
+    for one in comparisons:
+        rows += [
+            [one.benchmark, _safe(one.first), _safe(one.second), one.questions, each.column, each.first, each.second,
+             each.value, each.low, each.high]
+            for each in one.differences
+        ]  # fmt: skip
+    return _csv(rows)
+
+
+def settings_csv(settings: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    """A row a setting of a run."""
+    rows = [[_safe(name), _safe(key), _safe(value)] for name, facts in settings.items() for key, value in facts]
+    return _csv([["run", "setting", "value"], *rows])
