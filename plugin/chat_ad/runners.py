@@ -110,11 +110,15 @@ def make_runner(*, workers: int = 1, ray: bool = False) -> Iterator[Runner]:
 
         # Not forked: threads of the libraries that are loaded by now would be cut off in the child.
         context = multiprocessing.get_context("spawn")
+        others = set(multiprocessing.active_children())
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent) as pool:
             try:
                 yield _Processes(pool, workers)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                # Nobody will read what they are at, and it does no harm to end them at any moment.
+                for worker in set(multiprocessing.active_children()) - others:
+                    worker.terminate()
                 raise
 
 
@@ -208,7 +212,9 @@ def _died() -> UserError:
 def _follow_parent() -> None:
     """End this process when the one that started it is killed, which would leave it waiting for ever."""
     import multiprocessing
+    import signal
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     parent = multiprocessing.parent_process()
     if parent is None:
         return
