@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from itertools import zip_longest
@@ -222,7 +223,8 @@ class _Run:
     def stop(self) -> None:
         """Give up what is under way, if anything is, and wait until nothing runs."""
         if self.thread.is_alive():
-            self.loop.call_soon_threadsafe(self.task.cancel)
+            with suppress(RuntimeError):  # the loop was closed in this very moment: nothing is under way
+                self.loop.call_soon_threadsafe(self.task.cancel)
         self.thread.join()
 
     def _main(self) -> None:
