@@ -129,7 +129,7 @@ def _finish(recipe: Recipe, result: Mapping[str, Any], paths: _Paths, skipped: l
     versions = {"adcopilot": __version__} | {name: _version(name) for name in _PACKAGES}
     own = {
         "recipe": recipe.name,
-        "recipe_sha256": content_key(recipe.text),
+        "recipe_digest": content_key(recipe.text),
         "seed": recipe.seed,
         "media_dir": "." if recipe.media_dir is None else os.path.relpath(paths.media_dir, paths.output),
         "versions": versions,
