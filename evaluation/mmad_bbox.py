@@ -17,6 +17,7 @@ from typing import Any
 from adcopilot.errors import UserError
 from adcopilot.images import image_size
 from adcopilot.jsonl import content_key, write_jsonl
+from adcopilot.prompts import ANSWER_WORDS
 
 from .box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, encode_mask, read_mask, score_image, summarise
 from .command import (
@@ -43,6 +44,8 @@ VERSION = 1
 
 #: Asked about the same images for a score to rank them by, of models whose box answer does not begin with yes or no.
 _DEFECTIVE = "Is there any defect in the query image? Answer with the letter of the right option.\nA. Yes.\nB. No."
+#: The words that AD-Copilot's answer begins with; the first means a defect.
+_WORDS = {ANSWER_WORDS[0]: "defective", ANSWER_WORDS[1]: "normal"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,8 +148,9 @@ def items(
 ) -> list[Item]:
     """One item a sample, and with `with_score` what its anomaly score is read from.
 
-    AD-Copilot gets a pair as in its training, without further words, and its answer begins with yes or no. Other
-    models are told which image is what, and are asked a second question in the same group.
+    AD-Copilot gets a pair as in its training, without further words, and its answer begins with yes or no (unless it
+    reasons first: then it is asked once more, without). Other models are told which image is what, and are asked a
+    second question in the same group.
 
     Args:
         samples, root, shots, kind, thinking: as `mmad.prompts.items`.
@@ -166,11 +170,12 @@ def items(
         paths = tuple(root / name for name in names)
         group = content_key("mmad-bbox", names, [path.stat().st_size for path in paths], parts)
         ask: list[tuple[str, str, dict[str, str] | None]] = [("boxes", question, None)]
-        if with_score:
-            if own:
-                ask = [("boxes", question, {"Yes": "defective", "No": "normal"})]
-            else:
-                ask.append(("score", f"\n{_DEFECTIVE}", {"A": "Yes.", "B": "No."}))
+        if with_score and own and not thinking:
+            ask = [("boxes", question, _WORDS)]
+        elif with_score and own:
+            ask.append(("score", question, _WORDS))
+        elif with_score:
+            ask.append(("score", f"\n{_DEFECTIVE}", {"A": "Yes.", "B": "No."}))
         for role, text, options in ask:
             # The score is the probability of the first word, which reasoning would take the place of.
             words = family.question(text, thinking=True) if thinking and role == "boxes" else text

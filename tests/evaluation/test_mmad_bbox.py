@@ -265,7 +265,9 @@ def test_questions_by_family(mini_mmad):
         samples, shots=1, family=FAMILIES["adcopilot"], thinking=True, with_score=True, **common
     )
     assert "<think>" in thinking[0].question
-    assert len({item.key for item in [*own, *other, *thinking]}) == 48
+    assert thinking[1].question == own[0].question  # the score is read from an answer without reasoning
+    assert (thinking[0].options, thinking[1].options) == (None, {"Yes": "defective", "No": "normal"})
+    assert len({item.key for item in [*own, *other, *thinking]}) == 16 + 16 + 32
 
 
 def test_masks_that_are_missing_or_wrong(mini_mmad, tmp_path, capsys, monkeypatch):
