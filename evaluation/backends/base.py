@@ -22,7 +22,7 @@ class Reply:
         option_logprobs: option letter → natural logarithm of the probability that the answer's first token is this
             letter (with or without a space before it), over the whole vocabulary. None where the item has no options,
             or the backend was not asked for it or cannot. An endpoint tells only its most probable tokens: letters
-            that are not among them are left out.
+            that are not among them are left out. Of a model that reasons first they say nothing.
         error: one line that says why there is no answer; None otherwise. Asking again may help.
         seconds: time this answer took; for answers computed together, their share.
         truncated: whether the answer was cut off at `max_new_tokens`.

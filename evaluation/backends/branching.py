@@ -7,14 +7,16 @@ several prompts. What must not change are the tokens; tests hold them against `g
   word is cut otherwise than `generate` would see it.
 - mRoPE positions come from the model's own `get_rope_index` on each whole prompt and are then cut at the prefix.
   Comparison tokens and images move the text behind them by an amount that only the model knows.
-- Padding stands on the left, once before a prefix and once more between a prefix and a question. The attention mask
-  hides both; positions are given for every token, so holes do not count.
+- All branches of a prefix stand in its row, behind one another, so that its keys and values are kept once. A mask for
+  each pair of tokens shows a token its prefix and its own question's tokens, and hides padding and other questions.
+  Positions are given for every token, so holes do not count.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,9 @@ import torch
 from transformers import DynamicCache
 
 __all__ = ["Answered", "Prefix", "Prompt", "answer_branches", "run_prefixes", "shared_length"]
+
+#: Whose a token in the cache is: a question's, or one of these.
+_EVERYONE, _NOBODY = -1, -2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,48 +159,98 @@ def answer_branches(
         pad: token id of padding.
     """
     device = model.device
-    rows = torch.tensor([row for row, _, _ in questions], device=device)
+    used = sorted({row for row, _, _ in questions})
     cache = DynamicCache()
     for index, layer in enumerate(prefix.cache.layers):
-        cache.update(layer.keys[rows], layer.values[rows], index)
-    tails = [(prompt.ids[length:], prompt.positions[:, length:]) for _, prompt, length in questions]
-    ids, own_mask, positions = _pad_left(tails, pad=pad, device=device)
-    mask = torch.cat([prefix.mask[rows], own_mask], 1)
-    following = torch.tensor([prompt.following for _, prompt, _ in questions], device=device)
-    ends_tensor = torch.tensor(list(ends), device=device)
+        cache.update(layer.keys[used], layer.values[used], index)
+    owners = torch.where(prefix.mask[used].bool(), _EVERYONE, _NOBODY)
 
     tokens: list[list[int]] = [[] for _ in questions]
-    active = list(range(len(questions)))  # the question of each row
+    rows = [used.index(row) for row, _, _ in questions]  # row of each question's branch
+    fresh = [(prompt.ids[length:], prompt.positions[:, length:]) for _, prompt, length in questions]
+    active = list(range(len(questions)))
     first_logits = None
-    for step in range(max_new_tokens):
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits = output.logits[:, -1].float()
-        logits[:, list(banned)] = -torch.inf
-        if first_logits is None:
-            first_logits = logits
-        chosen = logits.argmax(-1)
-        going_on = ~torch.isin(chosen, ends_tensor)
-        for question, token in zip(active, chosen.tolist(), strict=True):
-            tokens[question].append(token)
-        if not going_on.any():
-            break
-        if not going_on.all():  # answered rows leave the batch
-            keep = going_on.nonzero()[:, 0]
-            active = [active[row] for row in keep.tolist()]
-            chosen, mask, following = chosen[keep], mask[keep], following[keep]
-            for layer in cache.layers:
-                layer.keys, layer.values = layer.keys[keep], layer.values[keep]
-        ids = chosen[:, None]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        positions = (following + step)[None, :, None].expand(3, -1, -1)
+    with _masked_attention(model):
+        for step in range(max_new_tokens):
+            ids, positions, new_owners, lasts = _lay_out(rows, fresh, active, pad=pad)
+            owners = torch.cat([owners, new_owners.to(device)], 1)
+            hidden = model.model(
+                input_ids=ids.to(device),
+                attention_mask=_branch_mask(owners, ids.shape[1], dtype=model.dtype),
+                position_ids=positions.to(device),
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
+            logits = model.lm_head(hidden[[rows[question] for question in active], lasts]).float()
+            logits[:, list(banned)] = -torch.inf
+            if first_logits is None:
+                first_logits = logits
+            going_on = []
+            for question, token in zip(active, logits.argmax(-1).tolist(), strict=True):
+                tokens[question].append(token)
+                if token not in ends:
+                    going_on.append(question)
+                    place = questions[question][1].following + step
+                    fresh[question] = ([token], torch.full((3, 1), place))
+            if not going_on:
+                break
+            active = going_on
+            alive = sorted({rows[question] for question in active})
+            if len(alive) < len(owners):  # rows without questions leave the batch
+                owners = owners[alive]
+                for layer in cache.layers:
+                    layer.keys, layer.values = layer.keys[alive], layer.values[alive]
+                rows = [alive.index(row) if row in alive else -1 for row in rows]
     return Answered(tokens=tokens, first_logits=first_logits)
+
+
+def _lay_out(
+    rows: Sequence[int], fresh: Sequence[tuple[list[int], torch.Tensor]], active: Sequence[int], *, pad: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int]]:
+    """New tokens of the active questions, those of one row behind one another, padded on the right.
+
+    Returns:
+        (rows, length) ids, (3, rows, length) positions, (rows, length) owners, and the column of each active
+        question's last token.
+    """
+    ends = [0] * (max(rows[question] for question in active) + 1)
+    starts = []
+    for question in active:
+        starts.append(ends[rows[question]])
+        ends[rows[question]] += len(fresh[question][0])
+    ids = torch.full((len(ends), max(ends)), pad)
+    positions = ids.new_zeros(3, *ids.shape)
+    owners = torch.full_like(ids, _NOBODY)
+    lasts = []
+    for question, start in zip(active, starts, strict=True):
+        new, places = fresh[question]
+        span = slice(start, start + len(new))
+        ids[rows[question], span] = torch.tensor(new)
+        positions[:, rows[question], span] = places
+        owners[rows[question], span] = question
+        lasts.append(start + len(new) - 1)
+    return ids, positions, owners, lasts
+
+
+def _branch_mask(owners: torch.Tensor, new: int, *, dtype: torch.dtype) -> torch.Tensor:
+    """(rows, 1, new, length) additive mask: a token sees the prefix, and what its own question has before it."""
+    columns = torch.arange(owners.shape[1], device=owners.device)
+    asking, at = owners[:, -new:, None], columns[-new:, None]
+    seen = (owners[:, None] == _EVERYONE) | ((owners[:, None] == asking) & (columns <= at))
+    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+
+
+@contextmanager
+def _masked_attention(model: Any) -> Iterator[None]:
+    """Attention that takes a mask for each pair of tokens: flash-attention does not, SDPA and eager do."""
+    config = model.model.language_model.config
+    given = config._attn_implementation
+    if given not in ("sdpa", "eager"):
+        config._attn_implementation = "sdpa"
+    try:
+        yield
+    finally:
+        config._attn_implementation = given
 
 
 def _pad_left(
