@@ -235,7 +235,9 @@ def templates(sample: Sample, *, shots: int, kind: str) -> tuple[str, ...]:
 
 
 def check_files(root: Path, names: Iterable[str]) -> list[str]:
-    """Which of the files below `root` are not there, in order; each folder is listed once.
+    """Which of the files below `root` are not there, or hold no picture, in order; each folder is listed once.
+
+    No picture is an empty file, or a pointer that Git LFS left in the place of one.
 
     A name that differs in the case of its letters only is missing: on the system that the results are compared with it
     would be.
@@ -249,9 +251,19 @@ def check_files(root: Path, names: Iterable[str]) -> list[str]:
                 listings[path.parent] = set(os.listdir(path.parent))
             except OSError:
                 listings[path.parent] = set()
-        if path.name not in listings[path.parent]:
+        if path.name not in listings[path.parent] or _is_placeholder(path):
             missing.append(name)
     return missing
+
+
+def _is_placeholder(path: Path) -> bool:
+    try:
+        size = path.stat().st_size
+        if size >= 512:
+            return False
+        return size == 0 or path.read_bytes().startswith(b"version https://git-lfs")
+    except OSError:
+        return True
 
 
 def missing_files_message(root: Path, missing: Sequence[str], *, total: int) -> str:
@@ -261,7 +273,8 @@ def missing_files_message(root: Path, missing: Sequence[str], *, total: int) -> 
         by_dataset[name.split("/")[0]] = by_dataset.get(name.split("/")[0], 0) + 1
     counts = ", ".join(f"{name} {count}" for name, count in by_dataset.items())
     return (
-        f"{root}: {len(missing)} of {total} images that mmad.json names are not there ({counts}): "
+        f"{root}: {len(missing)} of {total} images that mmad.json names are not there, empty, or Git LFS pointers "
+        f"({counts}): "
         f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}; download them, or leave these samples out with "
         "--skip-missing"
     )

@@ -144,12 +144,15 @@ def arguments(root, **changes):
 
 def test_missing_images_are_listed_once(copy, capsys):
     gone = ["VisA/pcb1/test/bad/000.JPG", "VisA/pcb1/test/good/001.JPG", "MVTec-AD/bottle/train/good/000.png"]
-    for name in gone:
-        (copy.root / name).unlink()
+    (copy.root / gone[0]).unlink()
+    (copy.root / gone[1]).write_bytes(b"")
+    (copy.root / gone[2]).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
     with pytest.raises(UserError) as error:
         command.choose(arguments(copy.root))
     # 16 queries and 4 templates; a template that several need is named once.
-    assert "3 of 20 images that mmad.json names are not there (MVTec-AD 1, VisA 2)" in str(error.value)
+    assert "3 of 20 images that mmad.json names are not there, empty, or Git LFS pointers (MVTec-AD 1, VisA 2)" in str(
+        error.value
+    )
     assert all(str(error.value).count(name) == 1 for name in gone)
     assert len(command.choose(arguments(copy.root, shots=0, category=["DS-MVTec"]))[0]) == 4
     left, _ = command.choose(arguments(copy.root, skip_missing=True))
