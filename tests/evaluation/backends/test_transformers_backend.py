@@ -342,3 +342,33 @@ def test_wrong_models(folders, tmp_path):
     (strange / "modeling.py").write_text("raise SystemExit('code of a model was run')")
     with pytest.raises(UserError, match="add --trust-remote-code"):
         TransformersBackend(model=strange, device="cpu")
+
+
+def test_eager_attention_answers_the_same(folders, backends, items, monkeypatch):
+    eager = TransformersBackend(model=folders["ad"], device="cpu", attention="eager")
+    assert eager.reuse
+    expected = {item.key: reply.text for item, reply in backends("ad").answer(items, max_new_tokens=NEW_TOKENS)}
+    assert {item.key: r.text for item, r in eager.answer(items, max_new_tokens=NEW_TOKENS)} == expected
+
+
+def test_branches_use_attention_that_takes_their_mask(backends):
+    """Flash-attention would ignore which question a token belongs to."""
+    model = backends("ad").model
+    config = model.model.language_model.config
+    given = config._attn_implementation
+    try:
+        config._attn_implementation = "flash_attention_2"
+        with branching._masked_attention(model):
+            assert config._attn_implementation == "sdpa"
+        assert config._attn_implementation == "flash_attention_2"
+    finally:
+        config._attn_implementation = given
+
+
+def test_a_branch_sees_its_prefix_and_itself():
+    owners = torch.tensor([[-2, -1, -1, 0, 1, 1, -2], [-1, -1, -1, 2, 2, 3, 3]])
+    seen = branching._branch_mask(owners, 4, dtype=torch.float32)[:, 0] == 0
+    assert seen.int().tolist() == [
+        [[0, 1, 1, 1, 0, 0, 0], [0, 1, 1, 0, 1, 0, 0], [0, 1, 1, 0, 1, 1, 0], [1, 1, 1, 0, 0, 0, 1]],
+        [[1, 1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 1, 0], [1, 1, 1, 0, 0, 1, 1]],
+    ]
