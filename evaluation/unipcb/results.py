@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from .scoring import COLUMNS, IOU, Scored, match_boxes, summary
 
 __all__ = ["official_predictions", "results_of_records", "table_text"]
 
+#: From so many answers on, scoring them is worth a word.
+_MANY = 500
 #: Grades open answers; None where there is no judge.
 Judge = Callable[[Sequence[Question]], Grades]
 
@@ -49,6 +52,8 @@ def results_of_records(
     answers = [split_thinking(records[index]["reply"]["text"])[1] for index in opened]
     references = [records[index]["reference"] for index in opened]
     for name, scorer in scorers.items():
+        if len(opened) > _MANY:
+            print(f"{scorer.name}: {len(opened)} open answers, which takes minutes without a GPU", file=sys.stderr)
         for index, value in zip(opened, scorer.score(answers, references), strict=True):
             setattr(rows[index], name, value)
 

@@ -31,6 +31,15 @@ def test_sbert_is_the_packages_cosine(folder):
     assert found[3:] == pytest.approx([1.0, 1.0], abs=1e-5)
 
 
+def test_a_model_that_does_not_normalise_its_embeddings(folder, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    whole = SentenceTransformer(folder, device="cpu")
+    SentenceTransformer(modules=[whole[0], whole[1]]).save(str(tmp_path / "bare"))
+    found = SBert(model=str(tmp_path / "bare"), device="cpu").score(ANSWERS, REFERENCES)
+    assert found == pytest.approx(SBert(model=folder, device="cpu").score(ANSWERS, REFERENCES), abs=1e-5)
+
+
 def test_bertscore_is_the_packages_f1(folder):
     import bert_score
 

@@ -28,6 +28,8 @@ OPTIONS = {"A": "LED", "B": "Resistor", "C": "No annotated components", "D": "�
         ("答案是B。", "B"),
         ("选项：B", "B"),
         ("选B", "B"),
+        ("B looks alike, but the answer is D.", "D"),
+        ("A或B不对，答案：D", "D"),
         ("图中是缺焊，所以选D", "D"),
         ("我认为是D类缺陷", "D"),
         ("D. 缺焊", "D"),
@@ -124,6 +126,15 @@ def test_matching_by_hand():
     assert match_boxes(given, []) == Matches(hits=0, false=3, missed=0)
     assert match_boxes([], []) == Matches(hits=0, false=0, missed=0)
     assert match_boxes([box(50, 50, 60, 60)], truth, iou=0.0001).hits == 0
+
+
+def test_the_best_pair_is_matched_first():
+    # The second meets both, the second truth best; taken for the first one it would leave the others alone.
+    truth = [box(0, 0, 10, 10), box(5, 0, 15, 10)]
+    given = [box(0, 0, 10, 10), box(4, 0, 14, 10)]
+    for one, other in itertools.product((truth, truth[::-1]), (given, given[::-1])):
+        assert match_boxes(other, one) == Matches(hits=2, false=0, missed=0)
+    assert match_boxes([given[1]], truth, iou=0.8).hits == 1
 
 
 def test_matching_by_class():
