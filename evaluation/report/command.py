@@ -13,7 +13,6 @@ from adcopilot.chat_ad.report.text import clean, plural
 from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write
 
-from ..mmad.scoring import SUB_TASKS
 from .cards import make_answers
 from .page import render
 from .paired import compare
@@ -112,17 +111,32 @@ def write_report(
         datasets, maps = dataset_tables(sources), heat_maps(sources)
         pairs = [compare(one, other, samples=draws, seed=seed) for one, other in _pairs(sources)]
         answers, missing = make_answers(sources, samples=samples, seed=seed, budget=budget, data_roots=data_roots)
-        settings = {f"{source.name}, {source.benchmark}": _settings(source, draws=draws, seed=seed) for source in sources}
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        settings = {
+            f"{source.name}, {source.benchmark}": _settings(source, draws=draws, seed=seed) for source in sources
+        }
+    except UserError:
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         listed = ", ".join(str(source.path) for source in sources)
         raise UserError(
             f"{listed}: results or answers are not as this version writes them ({type(error).__name__}: {error}); "
             "score the runs again"
         ) from error
     tables += [reading] if reading else []
-    heads = {task: task.replace("Detection", "Discrimination") for task in SUB_TASKS}
-    page = render(names=list(dict.fromkeys(source.name for source in sources)), tables=tables, datasets=datasets, maps=maps,
-                  comparisons=pairs, answers=answers, settings=settings, samples=draws, seed=seed)  # fmt: skip
+    names = list(dict.fromkeys(source.name for source in sources))
+    heads = {column: head for table in reversed([*tables, *datasets]) for column, head in table.columns}
+    page = render(
+        names=names,
+        tables=tables,
+        datasets=datasets,
+        maps=maps,
+        comparisons=pairs,
+        answers=answers,
+        settings=settings,
+        heads=heads,
+        samples=draws,
+        seed=seed,
+    )
     texts = {
         "report.html": page,
         "report.md": markdown([*tables, *datasets], pairs, settings, samples=draws, seed=seed,
@@ -176,6 +190,8 @@ def _settings(source: Source, *, draws: int, seed: int) -> list[tuple[str, str]]
     for name in ("questions", "answered", "asked", "complete"):
         if name in source.results:
             facts.append((name, flat(source.results[name])[0][1]))
+    if source.records:
+        facts.append(("answers in the logs", f"{len(source.records):,}"))
     for name in ("rule", "scorers", "judge", "scorer", "skipped", "iou", "missing"):
         if source.results.get(name):
             facts += flat(source.results[name], name)

@@ -35,6 +35,7 @@ def render(
     comparisons: Sequence[Comparison],
     answers: Sequence[Answer],
     settings: Mapping[str, Sequence[tuple[str, str]]],
+    heads: Mapping[str, str],
     samples: int,
     seed: int,
 ) -> str:
@@ -47,6 +48,7 @@ def render(
         comparisons: pairs of runs.
         answers: the gallery.
         settings: run → what its numbers depend on.
+        heads: column of a comparison → how it is called.
         samples, seed: of the bootstrap; the seed is the gallery's too.
     """
     page = environment(_PAGE)
@@ -81,7 +83,7 @@ def render(
         seed=seed,
         tiles=tiles,
         right_iou=RIGHT_IOU,
-        column_heads={column: head for one in reversed(tables) for column, head in one.columns},
+        column_heads=heads,
     )
 
 

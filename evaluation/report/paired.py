@@ -93,9 +93,7 @@ def compare(first: Source, second: Source, *, samples: int, seed: int) -> Compar
 _NONE = "No question has an answer of both."
 
 
-def _compare_mmad(
-    first: Source, second: Source, names: Mapping[str, str], *, samples: int, seed: int
-) -> Comparison:
+def _compare_mmad(first: Source, second: Source, names: Mapping[str, str], *, samples: int, seed: int) -> Comparison:
     asked = [dict(_questions(source)) for source in (first, second)]
     common = [key for key in asked[0] if key in asked[1]]
     if not common:
@@ -204,8 +202,9 @@ def ratio_differences(
     for place, column in enumerate(columns):
         if not (plain[:, place, 1] > 0).all():
             continue
-        over = np.where(totals[:, :, place, 1] > 0, totals[:, :, place, 1], 1)
-        values = 100 * totals[:, :, place, 0] / over
+        # A draw that has no question of this column says nothing about it.
+        known = totals[(totals[:, :, place, 1] > 0).all(axis=1)][:, :, place]
+        values = 100 * known[..., 0] / known[..., 1]
         low, high = np.percentile(values[:, 1] - values[:, 0], (2.5, 97.5))
         first, second = (100 * plain[run, place, 0] / plain[run, place, 1] for run in (0, 1))
         found.append(

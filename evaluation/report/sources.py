@@ -165,11 +165,15 @@ def _at(value: Any, *names: str) -> Any:
     return value
 
 
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
 def _results(folder: Path, benchmark: str) -> dict[str, Any]:
     file = folder / "results.json"
     again = f"run `adcopilot eval {benchmark} --output {folder} …` to its end, which writes it"
     try:
-        value = json.loads(file.read_bytes())
+        value = json.loads(file.read_bytes(), parse_constant=_no_number)
     except FileNotFoundError:
         raise UserError(f"{file}: there are no scores yet; {again}") from None
     except OSError as error:

@@ -135,11 +135,12 @@ def _published(row: Published) -> Row:
 
 def _row(source: Source, values: Callable[[Mapping[str, Any]], Mapping[str, float | None]]) -> Row:
     answered = source.results.get("answered", source.results.get("questions"))
-    words = ["this run" if source.path.is_dir() else "this answer file", f"{answered:,} questions" if answered else ""]
+    words = ["this run" if source.path.is_dir() else "this answer file"]
+    words.append(f"{answered:,} questions" if answered and not source.partial else "")
     if source.results.get("shots") is not None:
         words.append(f"{source.results['shots']}-shot{' similar' if _similar(source) else ''}")
     words.append("domain knowledge" if source.identity.get("domain_knowledge") else "")
-    words.append(f"PART: {source.partial}" if source.partial else "")
+    words.append(f"only a part: {source.partial}" if source.partial else "")
     return Row(
         name=source.name,
         source=", ".join(filter(None, words)),
@@ -312,5 +313,6 @@ def heat_maps(sources: Sequence[Source]) -> list[Table]:
         else:
             columns, values = _BBOX, {name: {**row, **row["accuracy"]} for name, row in categories.items()}
         rows = [Row(name=name, source="", values=row, apart=True) for name, row in values.items()]
-        maps.append(Table(key=f"categories-{number}", title=f"{source.name}, {source.benchmark}", columns=columns, rows=rows))
+        title = f"{source.name}, {source.benchmark}"
+        maps.append(Table(key=f"categories-{number}", title=title, columns=columns, rows=rows))
     return maps
