@@ -103,6 +103,7 @@ def test_ray_passes_mistakes_on(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=240, env=environment
     )
+    assert done.returncode == 0, done.stderr[-3000:]
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("UserError:")]
     assert "gone.parquet: gone or damaged" in line
     assert "Traceback" not in line
