@@ -121,7 +121,8 @@ def test_pixel_boxes_agree_with_the_mapping_of_training(size, cells, data):
         assert found == []
         return
     exact = scale_box([x1, y1, x2, y2], model_size, size)
-    assert all(abs(a - b) <= 1 for a, b in zip(found[0], exact, strict=True))
+    # Training's boxes are whole pixels (half a pixel off) and at least one wide (up to one more).
+    assert all(abs(a - b) <= 1.5 for a, b in zip(found[0], exact, strict=True))
 
 
 def test_families_that_write_pixels_need_the_models_size():
