@@ -112,9 +112,8 @@ def load(root: str | os.PathLike) -> tuple[list[Sample], str]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: cannot be read as JSON ({_one_line(error)}); download it again") from None
     if not isinstance(data, dict) or not data:
-        raise UserError(
-            f"{file}: expected a JSON object of images, got {type(data).__name__}; is it MMAD's mmad.json?"
-        )
+        found = "an empty object" if data == {} else type(data).__name__
+        raise UserError(f"{file}: expected a JSON object of images, got {found}; is it MMAD's mmad.json?")
     return [_sample(image, entry, file) for image, entry in data.items()], file_digest(file)
 
 
