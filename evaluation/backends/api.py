@@ -25,13 +25,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from adcopilot.chat_ad.generation.generator import Refused
+from adcopilot.chat_ad.generation.transport import Transport
 from adcopilot.errors import UserError
 from adcopilot.images import open_image
 
 from ..families import family_of
 from ..items import Item
 from .base import Reply, grouped
-from .completions import Completion, CompletionTransport
+from .completions import Completion, read_completion
 from .prompting import chat_parts
 from .sizing import MMAD_PIXELS, PROCESSOR_PIXELS, TRAINING_PIXELS, Budget, Sizing
 
@@ -240,7 +241,7 @@ class _Run:
             self.loop.close()
 
     async def _all(self) -> None:
-        transport = CompletionTransport(**self.backend._patience)
+        transport = Transport(**self.backend._patience, read=read_completion)
         try:
             workers = (self._work(transport) for _ in range(self.backend.concurrency))
             results = await asyncio.gather(*workers, return_exceptions=True)
@@ -250,7 +251,7 @@ class _Run:
             if isinstance(error, BaseException):
                 raise error
 
-    async def _work(self, transport: CompletionTransport) -> None:
+    async def _work(self, transport: Transport) -> None:
         for item in self.items:
             if transport.stopping.is_set():
                 return
@@ -261,7 +262,7 @@ class _Run:
                 self.answers.put((item, Reply(error=str(error))))
                 continue
             try:
-                completion = await transport.complete(body)
+                completion = await transport.send(body)
             except Refused as error:
                 if transport.stopping.is_set():
                     return  # the item was not answered at all

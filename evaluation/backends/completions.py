@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
-from adcopilot.chat_ad.generation.transport import Transport
-from adcopilot.errors import UserError
-
-__all__ = ["Completion", "CompletionTransport", "read_completion"]
+__all__ = ["Completion", "read_completion"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,47 +23,6 @@ class Completion:
     text: str
     finish: str
     first_token: tuple[tuple[str, float], ...] = ()
-
-
-class CompletionTransport(Transport):
-    """`Transport`'s patience with endpoints; what is read is a `Completion`."""
-
-    async def complete(self, body: Mapping[str, Any]) -> Completion:
-        """Ask until there is an answer.
-
-        Raises:
-            Refused: there is none for this request.
-            UserError: there will be none for any.
-        """
-        reason = ""
-        for attempt in range(self._attempts):
-            await self._wait(attempt)
-            self._events["requests"] += 1
-            try:
-                # The read time-out is for a silent connection; a server may also trickle for ever.
-                response = await asyncio.wait_for(self._client.post(self._url, json=body), 2 * self._timeout)
-            except (httpx.TimeoutException, TimeoutError):
-                self._events["time-out"] += 1
-                reason = f"no answer within {self._timeout:g} s"
-            except httpx.TransportError as error:
-                self._events["broken connection"] += 1
-                reason = self._safe(f"{type(error).__name__}: {error}")
-            except (httpx.InvalidURL, UnicodeError) as error:
-                raise UserError(f"{self._url}: not an address ({self._safe(str(error))})") from None
-            else:
-                if response.status_code != 200:
-                    self._events[f"status {response.status_code}"] += 1
-                    reason = self._status(response)
-                    continue
-                try:
-                    completion = read_completion(response.content)
-                except ValueError as error:
-                    self._events["unusable body"] += 1
-                    reason = self._safe(str(error))
-                    continue
-                self._failed_in_row = 0
-                return completion
-        return self._fail(f"no answer after {self._attempts} attempts: {reason}")
 
 
 def read_completion(content: bytes) -> Completion:

@@ -16,7 +16,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,7 @@ class Transport:
         first_wait, longest_wait: seconds before the second attempt, and the most between any two.
         give_up: so many failed requests in a row end the run.
         events: counts what happened: `status 429`, `time-out`, ….
+        read: what becomes of a response's body; a ValueError says that it cannot be used, and it is asked again.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Transport:
         longest_wait: float,
         give_up: int,
         events: Counter[str],
+        read: Callable[[bytes], Any] | None = None,
     ) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._url = f"{url.rstrip('/')}/chat/completions"
@@ -87,11 +89,12 @@ class Transport:
         self._first_wait, self._longest_wait = first_wait, longest_wait
         self._give_up, self._failed_in_row = give_up, 0
         self._events = events
+        self._read = read or read_answer
         self._not_before = 0.0
         self.stopping = asyncio.Event()
 
-    async def send(self, body: Mapping[str, Any]) -> Answer:
-        """Ask until there is an answer.
+    async def send(self, body: Mapping[str, Any]) -> Any:
+        """Ask until there is an answer: an `Answer`, or what `read` makes of it.
 
         Raises:
             Refused: there is none for this request.
@@ -119,7 +122,7 @@ class Transport:
                 reason = self._status(response)
                 continue
             try:
-                answer = read_answer(response.content)
+                answer = self._read(response.content)
             except ValueError as error:
                 reason = self._safe(str(error))
                 self._events["unusable body"] += 1
