@@ -1,4 +1,8 @@
-"""Options and steps that the `adcopilot eval …` commands share: which model, which part of a benchmark, where to."""
+"""Options and steps that the `adcopilot eval …` commands share: which model, which part of a benchmark, where to.
+
+A command adds its own options, then `add_arguments`; it makes its items and hands them to `evaluate`, which asks them,
+scores what is answered, shows the scores and says how the run ended.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,17 @@ from adcopilot.errors import UserError
 
 from .backends.base import Backend
 from .items import Item
-from .running import Outcome, Run, Shard, write_json
+from .running import Outcome, Run, Shard, read_manifest, read_records, write_json
 
 __all__ = [
     "BACKENDS",
-    "add_model_arguments",
-    "add_run_arguments",
+    "add_arguments",
+    "add_benchmark_arguments",
+    "evaluate",
     "identity",
     "make_backend",
-    "report_outcome",
     "require",
-    "run_items",
+    "run_to_score",
 ]
 
 BACKENDS = ("transformers", "vllm", "api")
@@ -32,7 +36,23 @@ BACKENDS = ("transformers", "vllm", "api")
 VLLM_URL = "http://localhost:8000/v1"
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def add_benchmark_arguments(
+    parser: argparse.ArgumentParser, *, data_root: str, score: str = "score the folder of a run again; asks no model"
+) -> Any:
+    """`--data-root` and `--score`, with these helps; the group "the benchmark", for the command's own options."""
+    group = parser.add_argument_group("the benchmark")
+    group.add_argument("--data-root", type=Path, metavar="DIR", help=data_root)
+    group.add_argument("--score", type=Path, metavar="RUN", help=score)
+    return group
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model is asked, and the run: what part of the benchmark, and where to."""
+    _add_model_arguments(parser)
+    _add_run_arguments(parser)
+
+
+def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """`--model`, `--backend` and what belongs to them."""
     group = parser.add_argument_group("the model")
     group.add_argument("--model", metavar="M", help="model folder or hub name; for an endpoint the name it serves")
@@ -74,7 +94,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     there.add_argument("--request", metavar="JSON", help="further fields of each request; null takes one out")
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """`--output` and what part of the benchmark a process does."""
     group = parser.add_argument_group("the run")
     group.add_argument("--output", type=Path, metavar="RUN", help="folder of the run; continues an earlier one")
@@ -158,29 +178,36 @@ def identity(backend: Backend, *, benchmark: str, version: int, **settings: Any)
     return {"benchmark": benchmark, "benchmark_version": version, **settings, "backend": described}
 
 
-def run_items(
+def evaluate(
     args: argparse.Namespace,
     *,
     backend: Backend,
     items: Sequence[Item],
     settings: Mapping[str, Any],
-    max_new_tokens: int,
+    answer_tokens: int,
+    reasoned_tokens: int = 4096,
     finish: Callable[[Path, list[dict[str, Any]]], dict[str, Any]],
+    show: Callable[..., int | None],
     extra: Callable[[Item], dict[str, Any]] | None = None,
-) -> tuple[dict[str, Any] | None, Outcome]:
-    """Ask the items, score what is answered, write `results.json`.
+) -> int:
+    """Ask the items, score what is answered, write `results.json`, show it.
 
     Args:
         args: the command line.
         backend, items: who is asked what.
         settings: `identity`.
-        max_new_tokens: longest answer.
+        answer_tokens, reasoned_tokens: longest answer without and with `--thinking`, unless `--max-new-tokens` says.
         finish: from the run's folder and its lines to the scores; may write further files.
+        show: prints scores, given them and `as_json`; an exit code of its own, None for 0.
         extra: further fields of an item's line.
 
     Returns:
-        The scores, None where nothing is answered, and how the run ended.
+        The exit code: 1 when questions stayed without an answer.
+
+    Raises:
+        UserError: the run was ended by it; what was answered is kept, as the message says.
     """
+    max_new_tokens = args.max_new_tokens or (reasoned_tokens if args.thinking else answer_tokens)
     selection = {name: getattr(args, name) for name in ("limit", "category", "quick", "skip_missing")}
     run = Run(
         folder=args.output,
@@ -189,21 +216,38 @@ def run_items(
     )
     outcome = run.ask(items, backend, max_new_tokens=max_new_tokens, shard=Shard.parse(args.shard), extra=extra)
     records = run.records(items)
+    code = 0
+    if records:
+        found = {
+            "benchmark": settings["benchmark"],
+            "model": args.model,
+            "complete": len(records) == len(items),
+            "asked": len(items),
+            "answered": len(records),
+            **finish(run.folder, records),
+        }
+        write_json(run.folder / "results.json", found)
+        code = show(found, as_json=args.json) or 0
+    return _report_outcome(outcome, asked=len(items)) or code
+
+
+def run_to_score(folder: Path, benchmark: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The manifest and the lines of a run that is to be scored again.
+
+    Raises:
+        UserError: it is no run of this benchmark, or has no answers.
+    """
+    manifest = read_manifest(folder)
+    found = manifest["identity"].get("benchmark")
+    if found != benchmark:
+        raise UserError(f"{folder}: is a run of {found!r}, expected one of {benchmark}")
+    records = list(read_records(folder))
     if not records:
-        return None, outcome
-    found = {
-        "benchmark": settings["benchmark"],
-        "model": args.model,
-        "complete": len(records) == len(items),
-        "asked": len(items),
-        "answered": len(records),
-        **finish(run.folder, records),
-    }
-    write_json(run.folder / "results.json", found)
-    return found, outcome
+        raise UserError(f"{folder}: has no answers yet; run the model first")
+    return manifest, records
 
 
-def report_outcome(outcome: Outcome, *, asked: int) -> int:
+def _report_outcome(outcome: Outcome, *, asked: int) -> int:
     """Say on stderr how a run ended; the exit code, 1 when questions stayed without an answer.
 
     Raises:

@@ -20,24 +20,15 @@ from adcopilot.jsonl import content_key, write_jsonl
 from adcopilot.prompts import ANSWER_WORDS
 
 from .box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, encode_mask, read_mask, score_image, summarise
-from .command import (
-    add_model_arguments,
-    add_run_arguments,
-    identity,
-    make_backend,
-    report_outcome,
-    require,
-    run_items,
-)
+from .command import add_arguments as add_arguments_of_a_run
+from .command import evaluate, identity, make_backend, require, run_to_score
 from .families import FAMILIES, Family, box_question, read_boxes
 from .items import Item
-from .mmad import dataset
+from .mmad import choosing, dataset
 from .mmad.answers import anomaly_score
-from .mmad.command import choose
 from .mmad.prompts import PROMPTS
 from .mmad.scoring import DATASETS
 from .ranking import auroc, average_precision
-from .running import MANIFEST, read_manifest, read_records
 
 #: Counts up whenever the same command would ask something else.
 VERSION = 1
@@ -49,12 +40,7 @@ _WORDS = {ANSWER_WORDS[0]: "defective", ANSWER_WORDS[1]: "normal"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("the benchmark")
-    what.add_argument("--data-root", type=Path, metavar="DIR", help="MMAD's folder, with mmad.json")
-    what.add_argument("--shots", type=int, default=1, metavar="K", help="templates shown with each query image (1)")
-    what.add_argument(
-        "--template", default="random", choices=tuple(dataset.TEMPLATE_FIELDS), help="which templates (random)"
-    )
+    what = choosing.add_arguments(parser)
     what.add_argument("--with-normal", action="store_true", help="ask about normal images too")
     what.add_argument(
         "--anomaly-score", action="store_true", help="rank images by how defective they are called (with normal ones)"
@@ -63,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--truth", default="components", choices=("components", "whole"), help="a box for each region, or one for all"
     )
     what.add_argument("--min-area", type=int, default=1, metavar="N", help="smallest region that has a box (1 pixel)")
-    what.add_argument("--score", type=Path, metavar="RUN", help="score the folder of a run again; asks no model")
-    add_model_arguments(parser)
-    add_run_arguments(parser)
+    add_arguments_of_a_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     require(args, "data_root", "model", "output")
     normal_too = args.with_normal or args.anomaly_score
-    samples, digest = choose(args, keep=lambda sample: normal_too or not sample.normal)
+    samples, digest = choosing.choose(args, keep=lambda sample: normal_too or not sample.normal)
     masks = find_masks(args.data_root, samples)
 
     backend = make_backend(args)
@@ -99,18 +83,16 @@ def run(args: argparse.Namespace) -> int:
         write_jsonl(folder / "images.jsonl", images)
         return {"shots": args.shots, "template": args.template, **found}
 
-    found, outcome = run_items(
+    return evaluate(
         args,
         backend=backend,
         items=asked,
         settings=settings,
-        max_new_tokens=args.max_new_tokens or (4096 if args.thinking else 512),
+        answer_tokens=512,
         finish=finish,
         extra=extra,
+        show=show,
     )
-    if found is not None:
-        show(found, as_json=args.json)
-    return report_outcome(outcome, asked=len(asked))
 
 
 def find_masks(root: Path, samples: Sequence[dataset.Sample]) -> dict[str, Path]:
@@ -325,15 +307,8 @@ def score_run(folder: Path, rule: BoxRule) -> dict[str, Any]:
     Raises:
         UserError: it is no run of this benchmark.
     """
-    if not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder}: is not the folder of a run (it has no {MANIFEST})")
-    settings = read_manifest(folder)["identity"]
-    if settings.get("benchmark") != "mmad-bbox":
-        raise UserError(f"{folder}: is a run of {settings.get('benchmark')}, expected mmad-bbox")
-    family = FAMILIES.get(settings.get("backend", {}).get("family"), FAMILIES["generic"])
-    records = list(read_records(folder))
-    if not records:
-        raise UserError(f"{folder}: has no answers yet")
+    manifest, records = run_to_score(folder, "mmad-bbox")
+    family = FAMILIES.get(manifest["identity"].get("backend", {}).get("family"), FAMILIES["generic"])
     return results(records, family=family, rule=rule)[0]
 
 

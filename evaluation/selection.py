@@ -1,16 +1,77 @@
-"""A small part of a benchmark that stands for all of it."""
+"""Which part of a benchmark is asked: some categories, a small part that stands for all, what has its images."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+import sys
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TypeVar
 
 from adcopilot.errors import UserError
 
-__all__ = ["first", "stratified"]
+__all__ = ["first", "of_category", "stratified", "without_missing"]
 
 Entry = TypeVar("Entry")
+
+
+def of_category(
+    entries: Sequence[Entry], wanted: Sequence[str], *, names: Callable[[Entry], Sequence[str]], kinds: str
+) -> list[Entry]:
+    """The entries of some categories; all if none is named.
+
+    Args:
+        entries: of a benchmark.
+        wanted: names of categories, in any case.
+        names: of an entry, what its category may be called; the fullest name last.
+        kinds: what these names are, for the error.
+
+    Raises:
+        UserError: there is no such category; it names the nearest ones.
+    """
+    if not wanted:
+        return list(entries)
+    known = {name.casefold(): name for entry in entries for name in reversed(names(entry)) if name}
+    for name in wanted:
+        if name.casefold() not in known:
+            near = difflib.get_close_matches(name.casefold(), known, n=3, cutoff=0.5)
+            every = sorted({names(entry)[-1] for entry in entries} - {""})
+            hint = f"did you mean {' or '.join(known[one] for one in near)}?" if near else "there are: "
+            raise UserError(f"--category {name}: no such {kinds}; {hint}{'' if near else ', '.join(every)}")
+    keep = {name.casefold() for name in wanted}
+    return [entry for entry in entries if keep & {name.casefold() for name in names(entry)}]
+
+
+def without_missing(
+    entries: Sequence[Entry],
+    missing: Collection[Hashable],
+    *,
+    files: Callable[[Entry], Collection[Hashable]],
+    message: str,
+    plural: str,
+    skip: bool,
+) -> list[Entry]:
+    """The entries that have all their files.
+
+    Args:
+        entries: of a benchmark.
+        missing: the files that are not there.
+        files: of an entry, what it needs.
+        message: what to say of the missing files.
+        plural: what entries are called.
+        skip: leave out what lacks a file, and say so, instead of refusing.
+
+    Raises:
+        UserError: files are missing and `skip` is false.
+    """
+    if not missing:
+        return list(entries)
+    if not skip:
+        raise UserError(f"{message}; download them, or leave their {plural} out with --skip-missing")
+    gone = set(missing)
+    left = [entry for entry in entries if not gone & set(files(entry))]
+    print(f"{message}: {len(entries) - len(left)} of {len(entries)} {plural} left out", file=sys.stderr)
+    return left
 
 
 def first(entries: Sequence[Entry], limit: int | None) -> list[Entry]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,19 +15,12 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest, write_jsonl
 
 from ..bootstrap import interval, ratio_draws
-from ..command import (
-    add_model_arguments,
-    add_run_arguments,
-    identity,
-    make_backend,
-    report_outcome,
-    require,
-    run_items,
-)
+from ..command import add_arguments as add_arguments_of_a_run
+from ..command import add_benchmark_arguments, evaluate, identity, make_backend, require, run_to_score
 from ..families import Family, split_thinking
 from ..items import Item
-from ..running import read_manifest, read_records, write_json
-from ..selection import first, stratified
+from ..running import write_json
+from ..selection import first, of_category, stratified, without_missing
 from . import dataset
 from .scorers import METRICS, TOKENIZERS, java_problem, score_captions
 
@@ -53,12 +45,10 @@ PROMPTS = {
     ),
 }
 _ANSWER = 256
-_REASONED_ANSWER = 4096
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("the benchmark")
-    what.add_argument("--data-root", type=Path, metavar="DIR", help="folder of the images and their captions")
+    what = add_benchmark_arguments(parser, data_root="folder of the images and their captions")
     what.add_argument(
         "--layout",
         default="pairs",
@@ -74,9 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Spot-the-diff: a person's sentences are one reference, or one each (joined)",
     )
     what.add_argument("--prompt", metavar="TEXT", help="another question")
-    what.add_argument("--score", type=Path, metavar="RUN", help="score a run again; asks no model")
-    add_model_arguments(parser)
-    add_run_arguments(parser)
+    add_arguments_of_a_run(parser)
     how = parser.add_argument_group("the scores")
     how.add_argument(
         "--tokenizer",
@@ -118,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
             **results_of_records(records, tokenizer=args.tokenizer, each=folder / "scores.jsonl"),
         }
 
-    found, outcome = run_items(
+    return evaluate(
         args,
         backend=backend,
         items=asked,
@@ -130,12 +118,10 @@ def run(args: argparse.Namespace) -> int:
             data=content_key(*map(file_digest, files)),
             prompt=prompt,
         ),
-        max_new_tokens=args.max_new_tokens or (_REASONED_ANSWER if args.thinking else _ANSWER),
+        answer_tokens=_ANSWER,
         finish=finish,
+        show=show,
     )
-    if found is not None:
-        show(found, as_json=args.json)
-    return report_outcome(outcome, asked=len(asked))
 
 
 def choose(args: argparse.Namespace, pairs: Sequence[dataset.Pair]) -> list[dataset.Pair]:
@@ -144,31 +130,22 @@ def choose(args: argparse.Namespace, pairs: Sequence[dataset.Pair]) -> list[data
     Raises:
         UserError: a category is unknown, images are missing, or nothing is left.
     """
-    pairs = list(pairs)
-    if args.category:
-        names = {pair.category.casefold(): pair.category for pair in pairs if pair.category}
-        for name in args.category:
-            if name.casefold() not in names:
-                near = [names[one] for one in difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.5)]
-                hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names.values())}"
-                raise UserError(f"--category {name}: no such category; {hint}")
-        keep = {name.casefold() for name in args.category}
-        pairs = [pair for pair in pairs if pair.category.casefold() in keep]
+    pairs = of_category(pairs, args.category, names=lambda pair: (pair.category,), kinds="category")
     if args.quick is not None:
         pairs = stratified(
             pairs, args.quick, outer=lambda pair: "", inner=lambda pair: pair.category, name=lambda pair: pair.name
         )
     pairs = first(pairs, args.limit)
     missing = dataset.missing_images(pairs)
-    if missing:
-        shown = ", ".join(str(path.relative_to(args.data_root)) for path in missing[:5])
-        message = f"{args.data_root}: {len(missing)} images are not there: {shown}{' …' if len(missing) > 5 else ''}"
-        if not args.skip_missing:
-            raise UserError(f"{message}; download them, or leave their pairs out with --skip-missing")
-        gone = set(missing)
-        left = [pair for pair in pairs if not gone & set(pair.images)]
-        print(f"{message}; {len(pairs) - len(left)} of {len(pairs)} pairs left out", file=sys.stderr)
-        pairs = left
+    shown = ", ".join(str(path.relative_to(args.data_root)) for path in missing[:5])
+    pairs = without_missing(
+        pairs,
+        missing,
+        files=lambda pair: pair.images,
+        message=f"{args.data_root}: {len(missing)} images are not there: {shown}{' …' if len(missing) > 5 else ''}",
+        plural="pairs",
+        skip=args.skip_missing,
+    )
     if not pairs:
         raise UserError(f"{args.data_root}: no pairs are left to ask about")
     return pairs
@@ -256,13 +233,8 @@ def results_of_records(
 
 
 def _score_again(args: argparse.Namespace) -> int:
-    manifest = read_manifest(args.score)
-    benchmark = manifest["identity"].get("benchmark")
-    if benchmark != "caption":
-        raise UserError(f"{args.score}: is a run of {benchmark!r}, expected one of caption")
-    records = sorted(read_records(args.score), key=lambda record: record["meta"]["name"])
-    if not records:
-        raise UserError(f"{args.score}: has no answers yet; run the model first")
+    manifest, records = run_to_score(args.score, "caption")
+    records.sort(key=lambda record: record["meta"]["name"])
     found = {
         "benchmark": "caption",
         "model": manifest.get("selection", {}).get("model"),

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 
-from ..command import (
-    add_model_arguments,
-    add_run_arguments,
-    identity,
-    make_backend,
-    report_outcome,
-    require,
-    run_items,
-)
+from ..command import add_arguments as add_arguments_of_a_run
+from ..command import evaluate, identity, make_backend, require
 from ..running import MANIFEST, read_records
-from ..selection import first, stratified
-from . import dataset
+from . import choosing, dataset
 from .answer_file import answer_file_name, read_answer_file, write_answer_file
 from .prompts import items, read_prompts
 from .results import answer_entries, results_of_entries, results_of_records, table_text
@@ -32,20 +23,11 @@ VERSION = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("the benchmark")
-    what.add_argument("--data-root", type=Path, metavar="DIR", help="MMAD's folder, with mmad.json")
-    what.add_argument("--shots", type=int, default=1, metavar="K", help="templates shown with each query image (1)")
-    what.add_argument(
-        "--template", default="random", choices=tuple(dataset.TEMPLATE_FIELDS), help="which templates (random)"
-    )
+    what = choosing.add_arguments(parser, score="score MMAD's answer file, or the folder of a run; asks no model")
     what.add_argument("--domain-knowledge", action="store_true", help="tell what MMAD knows about the product")
     what.add_argument("--domain-knowledge-file", type=Path, metavar="FILE", help="(DIR/domain_knowledge.json)")
     what.add_argument("--prompts", type=Path, metavar="FILE", help="JSON object with other words for the prompts")
-    what.add_argument(
-        "--score", type=Path, metavar="PATH", help="score MMAD's answer file, or the folder of a run; asks no model"
-    )
-    add_model_arguments(parser)
-    add_run_arguments(parser)
+    add_arguments_of_a_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         show(score_path(args.score), as_json=args.json)
         return 0
     require(args, "data_root", "model", "output")
-    samples, digest = choose(args)
+    samples, digest = choosing.choose(args)
     prompts = read_prompts(args.prompts)
     knowledge = None
     if args.domain_knowledge:
@@ -91,61 +73,7 @@ def run(args: argparse.Namespace) -> int:
         write_answer_file(folder / name, answer_entries(records, rule="official")[0])
         return {"shots": args.shots, "template": args.template, **results_of_records(records)}
 
-    found, outcome = run_items(
-        args,
-        backend=backend,
-        items=asked,
-        settings=settings,
-        max_new_tokens=args.max_new_tokens or (4096 if args.thinking else 128),
-        finish=finish,
-    )
-    if found is not None:
-        show(found, as_json=args.json)
-    return report_outcome(outcome, asked=len(asked))
-
-
-def choose(args: argparse.Namespace, *, keep: Any = None) -> tuple[list[dataset.Sample], str]:
-    """The samples that the options ask for, their images all in place, and the hash of `mmad.json`.
-
-    Args:
-        args: the command line.
-        keep: function of a sample; those it is false for are left out before anything is counted.
-
-    Raises:
-        UserError: the layout is wrong, a category is unknown, images are missing, or nothing is left.
-    """
-    if args.shots < 0:
-        raise UserError(f"--shots is {args.shots}, expected 0 or more")
-    samples, digest = dataset.load(args.data_root)
-    samples = dataset.select(samples, args.category)
-    if keep is not None:
-        samples = [sample for sample in samples if keep(sample)]
-    if args.quick is not None:
-        samples = stratified(
-            samples,
-            args.quick,
-            outer=lambda sample: sample.dataset,
-            inner=lambda sample: (sample.category, sample.normal),
-            name=lambda sample: sample.image,
-        )
-    samples = first(samples, args.limit)
-    files = {
-        sample.image: (sample.image, *dataset.templates(sample, shots=args.shots, kind=args.template))
-        for sample in samples
-    }
-    names = list(dict.fromkeys(name for group in files.values() for name in group))
-    missing = dataset.check_files(args.data_root, names)
-    if missing:
-        message = dataset.missing_files_message(args.data_root, missing, total=len(names))
-        if not args.skip_missing:
-            raise UserError(message)
-        gone = set(missing)
-        left = [sample for sample in samples if not gone & set(files[sample.image])]
-        print(f"{message}: {len(samples) - len(left)} of {len(samples)} samples left out", file=sys.stderr)
-        samples = left
-    if not samples:
-        raise UserError(f"{args.data_root}: no samples are left to ask about")
-    return samples, digest
+    return evaluate(args, backend=backend, items=asked, settings=settings, answer_tokens=128, finish=finish, show=show)
 
 
 def knowledge_digest(args: argparse.Namespace) -> str | None:

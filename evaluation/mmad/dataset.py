@@ -9,7 +9,6 @@ ROOT/MVTec-AD/…                             the templates of DS-MVTec; the oth
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 from adcopilot.errors import UserError
 from adcopilot.jsonl import file_digest
 
+from ..selection import of_category
 from .scoring import DATASETS, is_normal
 
 __all__ = ["Question", "Sample", "check_files", "domain_knowledge", "load", "select", "templates"]
@@ -190,32 +190,18 @@ def _wrong_layout(root: Path) -> str:
     return f"{root}: is not MMAD's folder (it holds {', '.join(found) or 'nothing'}); {expected}"
 
 
-def select(samples: Sequence[Sample], categories: Iterable[str]) -> list[Sample]:
+def select(samples: Sequence[Sample], categories: Sequence[str]) -> list[Sample]:
     """The samples of some categories, each `bottle`, `DS-MVTec/bottle` or a whole dataset; all if none is named.
 
     Raises:
         UserError: there is no such category; it names the nearest ones.
     """
-    wanted = list(categories)
-    if not wanted:
-        return list(samples)
-    names: dict[str, str] = {}
-    for sample in samples:
-        for name in (sample.dataset, sample.category, f"{sample.dataset}/{sample.category}"):
-            names.setdefault(name.casefold(), name)
-    for name in wanted:
-        if name.casefold() not in names:
-            near = difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(names[one] for one in near)}?" if near else "there are: "
-            every = "" if near else ", ".join(sorted({f"{one.dataset}/{one.category}" for one in samples}))
-            raise UserError(f"--category {name}: no such category or dataset; {hint}{every}")
-    keep = {name.casefold() for name in wanted}
-    return [
-        sample
-        for sample in samples
-        if keep & {sample.dataset.casefold(), sample.category.casefold()}
-        or f"{sample.dataset}/{sample.category}".casefold() in keep
-    ]
+    return of_category(
+        samples,
+        categories,
+        names=lambda sample: (sample.dataset, sample.category, f"{sample.dataset}/{sample.category}"),
+        kinds="category or dataset",
+    )
 
 
 def templates(sample: Sample, *, shots: int, kind: str) -> tuple[str, ...]:
@@ -274,8 +260,7 @@ def missing_files_message(root: Path, missing: Sequence[str], *, total: int) -> 
     return (
         f"{root}: {len(missing)} of {total} images that mmad.json names are not there, empty, or Git LFS pointers "
         f"({counts}): "
-        f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}; download them, or leave these samples out with "
-        "--skip-missing"
+        f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
     )
 
 

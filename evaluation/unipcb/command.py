@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,18 +13,11 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 
 from ..backends.base import Backend
-from ..command import (
-    add_model_arguments,
-    add_run_arguments,
-    identity,
-    make_backend,
-    report_outcome,
-    require,
-    run_items,
-)
+from ..command import add_arguments as add_arguments_of_a_run
+from ..command import add_benchmark_arguments, evaluate, identity, make_backend, require, run_to_score
 from ..items import Item
-from ..running import Shard, read_manifest, read_records, write_json
-from ..selection import first, stratified
+from ..running import Shard, write_json
+from ..selection import first, of_category, stratified, without_missing
 from ..text_scores import BERTSCORE_MODEL, SBERT_MODEL, BertScore, SBert, TextScorer
 from . import dataset
 from .results import official_predictions, results_of_records, run_judge, table_text
@@ -37,12 +29,10 @@ __all__ = ["VERSION", "add_arguments", "run"]
 VERSION = 1
 
 _ANSWER = 768
-_REASONED_ANSWER = 4096
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("the benchmark")
-    what.add_argument("--data-root", type=Path, metavar="DIR", help="UniPCB's repository with its images")
+    what = add_benchmark_arguments(parser, data_root="UniPCB's repository with its images")
     what.add_argument("--annotations", type=Path, metavar="FILE", help="the file of questions (found in DIR)")
     what.add_argument(
         "--image-size-order",
@@ -56,9 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=dataset.FRAMES,
         help="what the file's boxes are pixels of: a copy of that size, or the image itself (image_size)",
     )
-    what.add_argument("--score", type=Path, metavar="RUN", help="score a run again; asks no model")
-    add_model_arguments(parser)
-    add_run_arguments(parser)
+    add_arguments_of_a_run(parser)
     how = parser.add_argument_group("the scores")
     how.add_argument("--iou", type=float, default=IOU, metavar="X", help=f"least overlap of boxes that match ({IOU})")
     how.add_argument("--sbert", default=SBERT_MODEL, metavar="MODEL", help=f"folder, hub name or none ({SBERT_MODEL})")
@@ -124,19 +112,16 @@ def run(args: argparse.Namespace) -> int:
             ),
         }
 
-    found, outcome = run_items(
+    return evaluate(
         args,
         backend=backend,
         items=asked,
         settings=identity(backend, benchmark="unipcb", version=VERSION, data=file_digest(path)),
-        max_new_tokens=args.max_new_tokens or (_REASONED_ANSWER if args.thinking else _ANSWER),
+        answer_tokens=_ANSWER,
         finish=finish,
         extra=extra,
+        show=show,
     )
-    code = 0
-    if found is not None:
-        code = show(found, as_json=args.json)
-    return report_outcome(outcome, asked=len(asked)) or code
 
 
 def choose(args: argparse.Namespace, samples: Sequence[dataset.Sample]) -> list[dataset.Sample]:
@@ -145,17 +130,9 @@ def choose(args: argparse.Namespace, samples: Sequence[dataset.Sample]) -> list[
     Raises:
         UserError: a dataset is unknown, images are missing, or nothing is left.
     """
-    samples = list(samples)
-    if args.category:
-        names = {name.casefold(): name for sample in samples for name in (sample.dataset, sample.level)}
-        for name in args.category:
-            if name.casefold() not in names:
-                near = difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.5)
-                listed = [names[one] for one in near] or sorted(set(names.values()))
-                hint = "did you mean " + " or ".join(listed) + "?" if near else "there are: " + ", ".join(listed)
-                raise UserError(f"--category {name}: no such dataset or level; {hint}")
-        keep = {name.casefold() for name in args.category}
-        samples = [sample for sample in samples if keep & {sample.dataset.casefold(), sample.level.casefold()}]
+    samples = of_category(
+        samples, args.category, names=lambda sample: (sample.level, sample.dataset), kinds="dataset or level"
+    )
     if args.quick is not None:
         samples = stratified(
             samples,
@@ -167,17 +144,16 @@ def choose(args: argparse.Namespace, samples: Sequence[dataset.Sample]) -> list[
     samples = first(samples, args.limit)
     wanted = list(dict.fromkeys(path for sample in samples for path in sample.images))
     missing = {path for path in wanted if not path.is_file()}
-    if missing:
-        shown = [str(path.relative_to(args.data_root)) for path in wanted if path in missing][:5]
-        message = (
-            f"{args.data_root}: {len(missing)} of {len(wanted)} images of the benchmark are not there: "
-            f"{', '.join(shown)}{' …' if len(missing) > 5 else ''}"
-        )
-        if not args.skip_missing:
-            raise UserError(f"{message}; download them, or leave their samples out with --skip-missing")
-        left = [sample for sample in samples if not missing & set(sample.images)]
-        print(f"{message}; {len(samples) - len(left)} of {len(samples)} samples left out", file=sys.stderr)
-        samples = left
+    shown = [str(path.relative_to(args.data_root)) for path in wanted if path in missing][:5]
+    samples = without_missing(
+        samples,
+        missing,
+        files=lambda sample: sample.images,
+        message=f"{args.data_root}: {len(missing)} of {len(wanted)} images of the benchmark are not there: "
+        f"{', '.join(shown)}{' …' if len(missing) > 5 else ''}",
+        plural="samples",
+        skip=args.skip_missing,
+    )
     if not samples:
         raise UserError(f"{args.data_root}: no samples are left to ask about")
     return samples
@@ -212,13 +188,8 @@ def _judge_backend(args: argparse.Namespace) -> Backend | None:
 
 
 def _score_again(args: argparse.Namespace) -> int:
-    manifest = read_manifest(args.score)
-    if manifest["identity"].get("benchmark") != "unipcb":
-        benchmark = manifest["identity"].get("benchmark")
-        raise UserError(f"{args.score}: is a run of {benchmark!r}, expected one of unipcb")
-    records = sorted(read_records(args.score), key=lambda record: (record["meta"]["sample"], record["meta"]["turn"]))
-    if not records:
-        raise UserError(f"{args.score}: has no answers yet; run the model first")
+    manifest, records = run_to_score(args.score, "unipcb")
+    records.sort(key=lambda record: (record["meta"]["sample"], record["meta"]["turn"]))
     judge_backend = _judge_backend(args)
     found = {
         "benchmark": "unipcb",

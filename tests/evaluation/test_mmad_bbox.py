@@ -290,7 +290,7 @@ def test_masks_that_are_missing_or_wrong(mini_mmad, tmp_path, capsys, monkeypatc
 
 def test_runs_of_another_benchmark_are_refused(tmp_path, capsys):
     assert cli.main(["eval", "mmad-bbox", "--score", str(tmp_path)]) == 2
-    assert "is not the folder of a run" in capsys.readouterr().err
+    assert "expected the folder of a run" in capsys.readouterr().err
     (tmp_path / "manifest.json").write_text('{"identity": {"benchmark": "mmad"}}')
     assert cli.main(["eval", "mmad-bbox", "--score", str(tmp_path)]) == 2
     assert "is a run of mmad, expected mmad-bbox" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 from adcopilot.errors import UserError
 from adcopilot.evaluation.families import FAMILIES
 from adcopilot.evaluation.items import check_groups
-from adcopilot.evaluation.mmad import command, dataset, prompts
+from adcopilot.evaluation.mmad import choosing, dataset, prompts
 from adcopilot.evaluation.selection import first, stratified
 
 from .mini_mmad import KINDS, TYPES, build
@@ -148,25 +148,25 @@ def test_missing_images_are_listed_once(copy, capsys):
     (copy.root / gone[1]).write_bytes(b"")
     (copy.root / gone[2]).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
     with pytest.raises(UserError) as error:
-        command.choose(arguments(copy.root))
+        choosing.choose(arguments(copy.root))
     # 16 queries and 4 templates; a template that several need is named once.
     assert "3 of 20 images that mmad.json names are not there, empty, or Git LFS pointers (MVTec-AD 1, VisA 2)" in str(
         error.value
     )
     assert all(str(error.value).count(name) == 1 for name in gone)
-    assert len(command.choose(arguments(copy.root, shots=0, category=["DS-MVTec"]))[0]) == 4
-    left, _ = command.choose(arguments(copy.root, skip_missing=True))
+    assert len(choosing.choose(arguments(copy.root, shots=0, category=["DS-MVTec"]))[0]) == 4
+    left, _ = choosing.choose(arguments(copy.root, skip_missing=True))
     assert len(left) == 16 - 2 - 4  # bottle has no template any more
     assert "6 of 16 samples left out" in capsys.readouterr().err
     with pytest.raises(UserError, match="no samples are left"):
-        command.choose(arguments(copy.root, skip_missing=True, category=["bottle"]))
+        choosing.choose(arguments(copy.root, skip_missing=True, category=["bottle"]))
 
 
 def test_too_few_templates(mini_mmad):
     with pytest.raises(UserError, match=r"has 2 random_templates, --shots 4 needs 4; ask with fewer"):
-        command.choose(arguments(mini_mmad, shots=4))
+        choosing.choose(arguments(mini_mmad, shots=4))
     with pytest.raises(UserError, match="--shots is -1"):
-        command.choose(arguments(mini_mmad, shots=-1))
+        choosing.choose(arguments(mini_mmad, shots=-1))
 
 
 def make(root, **changes):
