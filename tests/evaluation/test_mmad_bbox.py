@@ -293,7 +293,7 @@ def test_runs_of_another_benchmark_are_refused(tmp_path, capsys):
     assert "expected the folder of a run" in capsys.readouterr().err
     (tmp_path / "manifest.json").write_text('{"identity": {"benchmark": "mmad"}}')
     assert cli.main(["eval", "mmad-bbox", "--score", str(tmp_path)]) == 2
-    assert "is a run of mmad, expected mmad-bbox" in capsys.readouterr().err
+    assert "is a run of 'mmad', expected one of mmad-bbox" in capsys.readouterr().err
     (tmp_path / "manifest.json").write_text('{"identity": {"benchmark": "mmad-bbox"}}')
     assert cli.main(["eval", "mmad-bbox", "--score", str(tmp_path)]) == 2
     assert "has no answers yet" in capsys.readouterr().err

@@ -280,7 +280,7 @@ def test_mistakes_are_told_before_the_model_loads(mini_mmad, tmp_path, capsys):
 
 def test_options_of_endpoints(capsys, monkeypatch):
     args = ["eval", "mmad", "--data-root", "x", "--model", "m", "--output", "r", "--backend", "api"]
-    monkeypatch.setattr(command, "choose", lambda args: ([], ""))
+    monkeypatch.setattr(command.choosing, "choose", lambda args: ([], ""))
     assert cli.main([*args, "--base-url", "http://localhost:1/v1", "--request", "[1]"]) == 2
     assert "--request is '[1]', expected a JSON object" in capsys.readouterr().err
     assert cli.main(args) == 2
