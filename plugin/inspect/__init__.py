@@ -2,7 +2,13 @@
 
 import importlib
 
-_HOME = {"Inspector": "inspector", "Result": "result", "find_pairs": "pairs", "Pair": "pairs"}
+_HOME = {
+    "Inspector": "inspector",
+    "Pair": "pairs",
+    "Question": "question",
+    "Result": "result",
+    "find_pairs": "pairs",
+}
 
 __all__ = list(_HOME)
 

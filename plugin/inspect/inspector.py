@@ -14,10 +14,12 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from ..boxes import map_text_boxes, parse_boxes, scale_box, size_for_processor
 from ..errors import UserError
+from ..evaluation.families import split_thinking
 from ..images import ImageSource, open_image, resize_for_training
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
 from ..vision_tokens import escape_vision_tokens
 from .loading import load_model, pick_device, pick_dtype
+from .question import Question
 from .result import Result
 
 __all__ = ["IMAGE_MAX_PIXELS", "IMAGE_MIN_PIXELS", "Inspector"]
@@ -41,10 +43,11 @@ class FirstLogits(LogitsProcessor):
 
 @dataclass(kw_only=True)
 class _Prepared:
-    """A pair ready for the model: the two images resized as in training, and the sizes that map boxes back."""
+    """A question ready for the model: the images resized as in training, and the sizes that map boxes back."""
 
     query: str
-    template: str
+    template: str | None
+    prompt: str = ""
     images: list = field(default_factory=list)
     size: tuple[int, int] | None = None
     model_size: tuple[int, int] | None = None
@@ -134,10 +137,29 @@ class Inspector:
         Raises:
             UserError: the device's memory does not hold a batch.
         """
-        pairs = iter(pairs)
+        return self.ask(self.pair_question(template, query) for template, query in pairs)
+
+    def pair_question(self, template: ImageSource, query: ImageSource) -> Question:
+        """What `inspect` asks about a pair."""
+        return Question(templates=(template,), query=query, text=self.question)
+
+    def ask(self, questions: Iterable[Question]) -> Iterator[Result]:
+        """Answer questions one after the other, `batch_size` at a time: other words than those of `inspect`, several
+        templates or none, and earlier turns.
+
+        Args:
+            questions: read lazily.
+
+        Yields:
+            As `inspect`. `Result.template` names the last template.
+
+        Raises:
+            UserError: as `inspect`.
+        """
+        questions = iter(questions)
 
         def prepare() -> list[_Prepared]:
-            return [self._prepare(template, query) for template, query in islice(pairs, self.batch_size)]
+            return [self._prepare(question) for question in islice(questions, self.batch_size)]
 
         # The next images are decoded while the model answers the ones before.
         with ThreadPoolExecutor(1) as reader:
@@ -147,10 +169,12 @@ class Inspector:
                 yield from self._answer(batch)
                 batch = following.result()
 
-    def _prepare(self, template: ImageSource, query: ImageSource) -> _Prepared:
-        prepared = _Prepared(query=_name(query, "query"), template=_name(template, "template"))
+    def _prepare(self, question: Question) -> _Prepared:
+        sources = [(source, _name(source, "template")) for source in question.templates]
+        prepared = _Prepared(query=_name(question.query, "query"), template=sources[-1][1] if sources else None)
+        prepared.prompt = self.prompt(question)
         try:
-            for source, name in ((template, prepared.template), (query, prepared.query)):
+            for source, name in (*sources, (question.query, prepared.query)):
                 image = open_image(source, name=name)
                 prepared.size, prepared.model_size = image.size, self.model_size(image.size)  # the query's at last
                 prepared.images.append(
@@ -171,18 +195,21 @@ class Inspector:
             image_min_pixels=self.image_min_pixels,
         )
 
-    def prompt(self) -> str:
-        """The prompt of a pair before its image tokens are expanded."""
-        content = [{"type": "image"}, {"type": "image"}]
-        content.append({"type": "text", "text": escape_vision_tokens(self.question)})
-        return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
+    def prompt(self, question: Question) -> str:
+        """The prompt of a question before its image tokens are expanded: the images, then what was and is said."""
+        messages = []
+        for asked, answer in (*question.turns, (question.text, None)):
+            messages.append({"role": "user", "content": [{"type": "text", "text": escape_vision_tokens(asked)}]})
+            if answer is not None:
+                said = [{"type": "text", "text": escape_vision_tokens(answer)}]
+                messages.append({"role": "assistant", "content": said})
+        messages[0]["content"][:0] = [{"type": "image"}] * (len(question.templates) + 1)
+        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     def encode(self, batch: list[_Prepared]) -> Any:
-        """The model's inputs for prepared pairs, padded on the left."""
+        """The model's inputs for prepared questions, padded on the left."""
         return self.processor(
-            text=[self.prompt()] * len(batch),
+            text=[pair.prompt for pair in batch],
             images=[image for pair in batch for image in pair.images],
             padding=True,
             return_tensors="pt",
@@ -239,7 +266,9 @@ class Inspector:
             template=pair.template,
             anomalous=score >= self.threshold,
             score=round(score, 6),
-            boxes=boxes_in_image(text, pair.model_size, pair.size),
+            # What a model weighs while it reasons is no finding.
+            boxes=boxes_in_image(split_thinking(text)[1], pair.model_size, pair.size),
+            answer=text,
             text=map_text_boxes(text, pair.model_size, pair.size),
             yes_no_mass=round(min(mass, 1.0), 6),
             size=pair.size,

@@ -18,6 +18,7 @@ class Result:
         score: 0 to 1, the probability that the answer begins with "Yes" rather than "No"; None after an error.
         boxes: `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}`, in pixels of the upright query image, inside it.
         text: the model's answer, with its boxes mapped to original pixels.
+        answer: the same as the model wrote it; what a further turn of the conversation needs. Not in a JSON line.
         yes_no_mass: probability of "Yes" and "No" together among all first words. Near 0 the model answered something
             else and `score` means little.
         size: width and height of the upright query in pixels.
@@ -30,6 +31,7 @@ class Result:
     score: float | None = None
     boxes: list[dict[str, Any]] = field(default_factory=list)
     text: str = ""
+    answer: str = ""
     yes_no_mass: float | None = None
     size: tuple[int, int] | None = None
     error: str | None = None

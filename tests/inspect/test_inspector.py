@@ -43,7 +43,7 @@ def test_batches_of_any_size_give_the_same_results(inspector):
 def test_score_is_yes_against_no_at_the_first_token(inspector):
     pair = pairs()[1]
     [result] = inspector.inspect([pair])
-    prepared = [inspector._prepare(*pair)]
+    prepared = [inspector._prepare(inspector.pair_question(*pair))]
     with torch.no_grad():
         logits = inspector.model(**inspector.encode(prepared)).logits[0, -1]
     probabilities = logits.softmax(-1)
@@ -98,7 +98,7 @@ def test_images_and_prompt_equal_llamafactorys(inspector, speaking_dir, tmp_path
         processed = template.mm_plugin.process_messages(messages, files, [], [], loaded["processor"])
         prompt, _ = template.encode_oneturn(loaded["tokenizer"], processed)
         theirs = template.mm_plugin._get_mm_inputs(files, [], [], loaded["processor"])
-        inputs = ours.encode([ours._prepare(*files)])
+        inputs = ours.encode([ours._prepare(ours.pair_question(*files))])
         assert inputs["input_ids"][0].tolist() == prompt
         assert torch.equal(inputs["image_grid_thw"], theirs["image_grid_thw"])
         assert torch.equal(inputs["pixel_values"], theirs["pixel_values"])
@@ -290,3 +290,71 @@ def test_digest_is_of_content(adcopilot_dir, tmp_path):
     data[-1] ^= 1
     file.write_bytes(data)
     assert model_digest(tmp_path / "copy") != model_digest(adcopilot_dir)
+
+
+def test_a_second_turn_equals_llamafactorys(inspector, speaking_dir, tmp_path):
+    """The images stand in the first turn, three of them here, and the answer before is the model's own words."""
+    pytest.importorskip("llamafactory")
+    from adcopilot.inspect import Question
+    from adcopilot.llamafactory import register
+
+    register()
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.hparams import DataArguments, ModelArguments
+    from llamafactory.model import load_tokenizer
+
+    loaded = load_tokenizer(ModelArguments(model_name_or_path=str(speaking_dir)))
+    template = get_template_and_fix_tokenizer(loaded["tokenizer"], DataArguments(template="adcopilot"))
+    files = []
+    for number in range(3):
+        files.append(str(tmp_path / f"{number}.png"))
+        part(number).save(files[-1])
+    said = 'Yes. [{"bbox_2d": [1, 2, 30, 40], "label": "a <|image_pad|>"}]'
+    question = Question(
+        templates=tuple(files[:2]), query=files[2], text="What is it?", turns=(("Is there a defect?", said),)
+    )
+    messages = [
+        {"role": "user", "content": "<image><image><image>Is there a defect?"},
+        {"role": "assistant", "content": said},
+        {"role": "user", "content": "What is it?"},
+        {"role": "assistant", "content": ""},
+    ]
+    # A box of an earlier answer is in the model's own pixels already: LlamaFactory must not map it again.
+    processed = template.mm_plugin.process_messages(messages, files, [], [], loaded["processor"])
+    processed[1]["content"] = processed[1]["content"].replace(*_box_lists(processed[1]["content"], said))
+    prompt, _ = template.encode_oneturn(loaded["tokenizer"], processed)
+    assert inspector.encode([inspector._prepare(question)])["input_ids"][0].tolist() == prompt
+
+
+def _box_lists(text: str, wanted: str) -> tuple[str, str]:
+    return tuple(re.search(r"\[\d[^\]]*\]", one)[0] for one in (text, wanted))
+
+
+def test_a_conversation_goes_on(inspector):
+    """Turns, several templates and none are answered in one batch as alone, and each of them matters."""
+    from adcopilot.inspect import Question
+
+    good, query = pairs()[1]
+    first = Question(templates=(good,), query=query, text="Is there a defect?")
+    [answer] = inspector.ask([first])
+    questions = [
+        first,
+        Question(templates=(good,), query=query, text="What is it?", turns=((first.text, answer.answer),)),
+        Question(templates=(part(3), good), query=query, text="Is there a defect?"),
+        Question(templates=(), query=query, text="Is there a defect?"),
+    ]
+    together = list(inspector.ask(questions))
+    alone = [next(inspector.ask([question])) for question in questions]
+    assert [one.answer for one in together] == [one.answer for one in alone]
+    scores = [one.score for one in alone]
+    assert len(set(scores)) == 4, scores
+    assert (together[0].template, together[3].template) == ("template", None)
+
+
+def test_boxes_of_the_reasoning_are_no_findings(inspector, monkeypatch):
+    weighed, found = ('[{"bbox_2d": [%d, 5, 30, 40], "label": "scratch"}]' % x for x in (1, 10))
+    say(inspector, monkeypatch, f"<think>At {weighed}?</think><answer>Yes. {found}</answer>")
+    [result] = inspector.inspect([(part(1), part(2))])
+    assert len(result.boxes) == 1
+    assert result.text.count("bbox_2d") == 2
+    assert "bbox_2d" in result.answer
