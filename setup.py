@@ -103,6 +103,8 @@ setup(
         # How the stock LlamaFactory finds us (plugin/llamafactory/hook.py), and how a patched fork does (patches/).
         "torch.backends": ["adcopilot = adcopilot.llamafactory.hook:install"],
         "llamafactory.plugins": ["adcopilot = adcopilot.llamafactory:register"],
+        # vLLM calls it in each process it starts.
+        "vllm.general_plugins": ["adcopilot = adcopilot.vllm:register"],
     },
     zip_safe=False,
 )

@@ -191,10 +191,10 @@ class ComparisonEncoder(nn.Module):
             features: (P, D) patch features of N images, one after the other, each in the order of the image processor.
             grid_thw: (N, 3) patch grids, their products adding up to P.
             previous_image: for each image the index of the one it is compared with; its own for the first of a
-                conversation.
+                conversation. With fewer than N, the images after them are there to be compared with only.
 
         Returns:
-            (N, L, T) comparison tokens, in the encoder's dtype.
+            (len(previous_image), L, T) comparison tokens, in the encoder's dtype.
         """
         # Norms are never quantised and keep the dtype the frozen weights were loaded in, while LlamaFactory may have
         # upcast the trained ones (the queries, or all of the encoder) to float32.
@@ -205,8 +205,8 @@ class ComparisonEncoder(nn.Module):
             merge_size = self.config.vision_config.spatial_merge_size
             coordinates = patch_coordinates(grid_thw, merge_size=merge_size) * self.config.num_comparison_tokens
             coordinates = coordinates.split([len(image) for image in images])
-        tokens = [self._compare(images, coordinates, previous_image, group) for group in self._groups(images)]
-        return torch.cat(tokens)
+        groups = self._groups(images[: len(previous_image)])
+        return torch.cat([self._compare(images, coordinates, previous_image, group) for group in groups])
 
     @staticmethod
     def _groups(images: tuple[torch.Tensor, ...]) -> list[list[int]]:
