@@ -1,0 +1,181 @@
+"""What vLLM schedules, hashes and caches for AD-Copilot: not an image, but an image together with the one before it.
+
+An image's comparison tokens depend on its predecessor, while vLLM treats each image as an item of its own: it caches
+the item's pixels and its encoder output under the item's hash, shares prefixes by it, and may encode it alone, in
+another step than its predecessor or in another request. So here an item is a pair: its hash is made of both images'
+hashes, and it carries both images' pixels. Everything of vLLM's that goes by items is right from then on.
+
+An image that is the first of its conversation is its own predecessor, and its pixels are carried once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from transformers import BatchFeature
+from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLMultiModalProcessor, Qwen2_5_VLProcessingInfo
+from vllm.multimodal.hasher import MultiModalHasher
+from vllm.multimodal.inputs import MultiModalFieldConfig
+from vllm.multimodal.parse import ImageProcessorItems, MultiModalDataItems
+from vllm.multimodal.processing import PromptReplacement
+
+from ..model.configuration import AdCopilotConfig
+from ..model.processing import AdCopilotProcessor
+
+
+class ImagePair(NamedTuple):
+    """An image and the one before it in the conversation (itself, if it is the first)."""
+
+    previous: object
+    image: object
+
+
+def pair_images(images: Sequence[object]) -> list[ImagePair | None]:
+    """Pair each image of a conversation with its predecessor.
+
+    An image that the client only names by its uuid is None, and so is a pair without both images: vLLM then takes the
+    pair from its cache, or says that data is missing.
+    """
+    previous = [images[0], *images[:-1]] if images else []
+    return [None if None in (p, x) else ImagePair(p, x) for p, x in zip(previous, images, strict=True)]
+
+
+def pair_hashes(hashes: Sequence[str]) -> list[str]:
+    """The pairs' hashes from the images' own, in the order of the conversation."""
+    previous = [hashes[0], *hashes[:-1]] if hashes else []
+    return [MultiModalHasher.hash_kwargs(previous=p, image=x) for p, x in zip(previous, hashes, strict=True)]
+
+
+class AdCopilotProcessingInfo(Qwen2_5_VLProcessingInfo):
+    """Qwen2.5-VL's, with comparison tokens counted in and images as the only modality."""
+
+    def get_hf_config(self) -> AdCopilotConfig:
+        return self.ctx.get_hf_config(AdCopilotConfig)
+
+    def get_hf_processor(self, **kwargs: object) -> AdCopilotProcessor:
+        return self.ctx.get_hf_processor(AdCopilotProcessor, use_fast=kwargs.pop("use_fast", True), **kwargs)
+
+    def get_supported_mm_limits(self) -> Mapping[str, int | None]:
+        return {"image": None}
+
+    def get_mm_max_tokens_per_item(self, seq_len: int, mm_counts: Mapping[str, int]) -> Mapping[str, int]:
+        return {"image": self.get_max_image_tokens()}
+
+    def get_num_image_tokens(self, **kwargs) -> int:
+        """Tokens of an image of some size, its comparison tokens included."""
+        return super().get_num_image_tokens(**kwargs) + self.get_hf_config().num_comparison_tokens
+
+
+class AdCopilotMultiModalProcessor(Qwen2_5_VLMultiModalProcessor):
+    """Turns a prompt's images into pairs, and each image pad of the prompt into image and comparison pads."""
+
+    def apply(self, inputs, timing_ctx):
+        """As upstream's.
+
+        Raises:
+            ValueError: precomputed image embeddings, from which nothing can be compared; or a prompt whose own text
+                holds image or comparison pads.
+        """
+        images = inputs.mm_data_items.get("image")
+        if images:
+            if not isinstance(images, ImageProcessorItems):
+                raise ValueError(
+                    "AD-Copilot compares images by their pixels: send images, not precomputed image embeddings"
+                )
+            hashes = inputs.get_mm_hashes(self.info.model_id)["image"]
+            inputs = replace(
+                inputs,
+                mm_data_items=MultiModalDataItems(
+                    {**inputs.mm_data_items, "image": ImageProcessorItems(pair_images(images.get_all()))}
+                ),
+                mm_uuid_items={**(inputs.mm_uuid_items or {}), "image": pair_hashes(hashes)},
+            )
+        processed = super().apply(inputs, timing_ctx)
+        self._check_pads(processed, num_images=len(images or ()))
+        return processed
+
+    def _check_pads(self, processed, *, num_images: int) -> None:
+        """Refuse a prompt with more pads than its images account for: written out in a user's text, they would be
+        taken for the places of the images."""
+        config = self.info.get_hf_config()
+        ranges = processed["mm_placeholders"].get("image", ())
+        expected_comparisons = num_images * config.num_comparison_tokens
+        for name, token_id, expected in (
+            ("<|image_pad|>", config.image_token_id, sum(one.length for one in ranges) - expected_comparisons),
+            ("<|compare_pad|>", config.comparison_token_id, expected_comparisons),
+        ):
+            found = processed["prompt_token_ids"].count(token_id)
+            if found != expected:
+                raise ValueError(
+                    f"the prompt has {found} {name} tokens where its {num_images} images make {expected}: write one "
+                    "<|image_pad|> for each image and no other pad; text must not contain them"
+                )
+
+    def _call_hf_processor(
+        self,
+        prompt: str,
+        mm_data: Mapping[str, object],
+        mm_kwargs: Mapping[str, object],
+        tok_kwargs: Mapping[str, object],
+    ) -> BatchFeature:
+        """Tokenize the prompt, its pads left as they are, and preprocess each image of the pairs once.
+
+        Args:
+            mm_data: `images`, N pairs, or nothing.
+
+        Returns:
+            `input_ids`; and with pairs `pixel_values` (P, patch dimension) and `image_grid_thw` (N, 3) of the images,
+            `previous_pixel_values` (P', patch dimension) and `previous_image_grid_thw` (N, 3) of their predecessors,
+            the latter empty and zero where an image is its own.
+        """
+        text = super()._call_hf_processor(prompt, {}, mm_kwargs, tok_kwargs)
+        pairs = mm_data.get("images")
+        if not pairs:
+            return text
+        images = {id(image): image for pair in pairs for image in pair}
+        place = {key: index for index, key in enumerate(images)}
+        pads = self.info.get_hf_processor(**mm_kwargs).image_token * len(images)
+        processed = super()._call_hf_processor(pads, {"images": list(images.values())}, mm_kwargs, tok_kwargs)
+
+        grids = processed["image_grid_thw"]
+        pixels = processed["pixel_values"].split(grids.prod(-1).tolist())
+        current = [place[id(pair.image)] for pair in pairs]
+        previous = [place[id(pair.previous)] for pair in pairs]
+        itself = torch.tensor([x == p for x, p in zip(current, previous, strict=True)])
+        empty = pixels[0][:0]
+        return BatchFeature(
+            {
+                "input_ids": text["input_ids"],
+                "pixel_values": torch.cat([pixels[x] for x in current]),
+                "image_grid_thw": grids[current],
+                "previous_pixel_values": torch.cat(
+                    [empty if x == p else pixels[p] for x, p in zip(current, previous, strict=True)]
+                ),
+                "previous_image_grid_thw": grids[previous].masked_fill(itself[:, None], 0),
+            }
+        )
+
+    def _hf_processor_applies_updates(self, *args, **kwargs) -> bool:
+        """No: `_call_hf_processor` leaves the prompt's pads to `_get_prompt_updates`."""
+        return False
+
+    def _get_mm_fields_config(self, hf_inputs, hf_processor_mm_kwargs) -> Mapping[str, MultiModalFieldConfig]:
+        previous_grids = hf_inputs.get("previous_image_grid_thw", torch.empty((0, 3), dtype=torch.int64))
+        return {
+            **super()._get_mm_fields_config(hf_inputs, hf_processor_mm_kwargs),
+            "previous_pixel_values": MultiModalFieldConfig.flat_from_sizes("image", previous_grids.prod(-1)),
+            "previous_image_grid_thw": MultiModalFieldConfig.batched("image", keep_on_cpu=True),
+        }
+
+    def _get_prompt_updates(self, mm_items, hf_processor_mm_kwargs, out_mm_kwargs) -> list[PromptReplacement]:
+        config = self.info.get_hf_config()
+        merge_length = config.vision_config.spatial_merge_size**2
+
+        def pads(index: int) -> list[int]:
+            grid_thw = out_mm_kwargs["image"][index]["image_grid_thw"].data
+            return [config.image_token_id] * (int(grid_thw.prod()) // merge_length) + [
+                config.comparison_token_id
+            ] * config.num_comparison_tokens
+
+        return [PromptReplacement(modality="image", target=[config.image_token_id], replacement=pads)]
