@@ -29,6 +29,7 @@ class Command(NamedTuple):
 
 COMMANDS: Mapping[str, Command] = {
     "init": Command("adcopilot.model.init_command", "make a checkpoint: tiny from nothing, or from a Qwen2.5-VL base"),
+    "transfer": Command("adcopilot.model.transfer_command", "put a trained comparison encoder into another base size"),
     "inspect": Command("adcopilot.inspect.command", "compare query images with templates: verdict, boxes, pictures"),
     "data sample": Command("adcopilot.sample.command", "write the sample set that this package draws itself"),
     "data build": Command("adcopilot.chat_ad.build_command", "from a recipe to the files of a training stage"),
@@ -51,6 +52,7 @@ COMMANDS: Mapping[str, Command] = {
     "eval unipcb": Command("adcopilot.evaluation.unipcb.command", "UniPCB: inspection of circuit boards (Table IV)"),
     "eval caption": Command("adcopilot.evaluation.captions.command", "captions of what has changed (Table V)"),
     "eval report": Command("adcopilot.evaluation.report.command", "runs as the paper's tables, plots and a gallery"),
+    "grpo": Command("adcopilot.grpo.command", "stage 3: reinforcement learning with verifiable rewards"),
     "preflight": Command("adcopilot.llamafactory.preflight", "name the samples that a training YAML cannot fit"),
 }
 

@@ -6,6 +6,7 @@ whole. An interrupted conversion goes on with the shards it lacks.
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -28,13 +29,22 @@ ENCODER_PREFIX = "model.comparison_encoder."
 INDEX_FILE = "model.safetensors.index.json"
 
 
-def convert(*, base: Path, output: Path, seed: int = 0, **comparison_options) -> None:
+def convert(
+    *,
+    base: Path,
+    output: Path,
+    seed: int = 0,
+    encoder: Callable[[AdCopilotConfig, torch.dtype], dict[str, torch.Tensor]] | None = None,
+    **comparison_options,
+) -> None:
     """Write an AD-Copilot folder made from a Qwen2.5-VL folder.
 
     Args:
         base: folder of a Qwen2.5-VL checkpoint in safetensors.
         output: folder to write; must not exist or be empty.
         seed: of the encoder's Gaussian weights (standard deviation: the language model's `initializer_range`).
+        encoder: makes the encoder's weights instead, from the new model's configuration and dtype, by their names in
+            the model; called when all else has been checked.
         comparison_options: fields of `AdCopilotConfig` that begin with `comparison_`, and `num_comparison_tokens`.
 
     Raises:
@@ -59,10 +69,11 @@ def convert(*, base: Path, output: Path, seed: int = 0, **comparison_options) ->
     check_weights(base, shards, model)
 
     register_auto_classes()
+    dtype = config.dtype if isinstance(config.dtype, torch.dtype) else getattr(torch, config.dtype or "float32")
+    tensors = encoder(config, dtype) if encoder else gaussian_encoder(config, seed=seed, dtype=dtype)
     partial = output.with_name(output.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
-    dtype = config.dtype if isinstance(config.dtype, torch.dtype) else getattr(torch, config.dtype or "float32")
-    write_weights(base, shards, gaussian_encoder(config, seed=seed, dtype=dtype), partial)
+    write_weights(base, shards, tensors, partial)
     custom_object_save(model, partial, config=config)
     config.save_pretrained(partial)
     processor = Qwen2_5_VLProcessor.from_pretrained(base)
