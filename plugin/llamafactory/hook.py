@@ -32,13 +32,16 @@ STEPS = {
     "llamafactory.data.loader": ("data_checks",),
     "llamafactory.model.model_utils.visual": ("composite",),
     "llamafactory.model.loader": ("loading",),
+    "llamafactory.webui.interface": ("webchat",),
 }
+#: Among them what only LlamaFactory itself should import: the web pages need gradio, and seconds.
+WHEN_IMPORTED = ("llamafactory.webui.interface",)
 
 
 def install() -> None:
     """Entry point of the group `torch.backends`: wait for LlamaFactory. Takes microseconds, cannot fail."""
-    if is_switched_on() and not any(type(finder) is _Finder for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    if is_switched_on():
+        _wait()
 
 
 def is_switched_on() -> bool:
@@ -48,8 +51,15 @@ def is_switched_on() -> bool:
 
 def register_now() -> None:
     """Import the modules of `STEPS` and run their steps, whether or not the hook was installed."""
+    _wait()
     for name in STEPS:
-        _run_steps(importlib.import_module(name))
+        if name not in WHEN_IMPORTED or name in sys.modules:
+            _run_steps(importlib.import_module(name))
+
+
+def _wait() -> None:
+    if not any(type(finder) is _Finder for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
 
 
 class _Finder:

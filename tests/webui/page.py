@@ -69,6 +69,24 @@ class Page:
         """What a field shows."""
         return self.field(label).get_attribute("value")
 
+    def slot(self, label: str):
+        """The block of an image or a gallery whose label is `label`, where it is shown."""
+        block = (
+            f"//label[@data-testid='block-label' and normalize-space()='{label}']"
+            "/ancestor::div[contains(concat(' ', @class, ' '), ' block ')][1]"
+        )
+        return self.wait(f"the slot {label!r}", lambda: self._visible(By.XPATH, block))
+
+    def upload(self, label: str, *files) -> None:
+        """Put files into a slot, and wait until the page has them."""
+        field = self.slot(label).find_element(By.CSS_SELECTOR, "input[type=file]")
+        field.send_keys("\n".join(str(file) for file in files))
+        self.wait(f"{label} to hold {len(files)}", lambda: len(self.pictures(label)) == len(files))
+
+    def pictures(self, label: str) -> list:
+        """The images that a slot shows."""
+        return self.slot(label).find_elements(By.CSS_SELECTOR, "img")
+
     def press(self, text: str) -> None:
         """Click the button, or open the section, of this text."""
         selector = f"//button[normalize-space()='{text}' or ./span[normalize-space()='{text}']]"
