@@ -24,7 +24,7 @@ from ..evaluation.families import split_thinking
 from ..evaluation.mmad.answers import strict_answer
 from ..images import image_size
 
-__all__ = ["choice_reward", "format_reward", "localisation_reward", "question_kind", "score"]
+__all__ = ["choice_reward", "format_reward", "localisation_reward", "path_inside", "question_kind", "score"]
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _OPTION = re.compile(r"^\s*([A-Z])[.):]\s+(\S.*?)\s*$", re.MULTILINE)
@@ -84,9 +84,9 @@ def localisation_reward(completion: str, record: Mapping[str, Any], *, media_dir
     """
     found = [box["bbox_2d"] for box in parse_boxes(split_thinking(completion)[1])]
     if record.get("mask"):
-        truth = _mask(_inside(media_dir, record["mask"]))
+        truth = _mask(path_inside(media_dir, record["mask"]))
         return bbox_mask_iou(found, truth, truth.size)
-    size = image_size(_inside(media_dir, record["images"][-1]))
+    size = image_size(path_inside(media_dir, record["images"][-1]))
     return bbox_mask_iou(found, record.get("boxes") or [], size)
 
 
@@ -124,7 +124,12 @@ def score(
     return {"format": kept, "answer": answer, "total": format_weight * kept + answer}
 
 
-def _inside(media_dir: str | Path, name: str) -> Path:
+def path_inside(media_dir: str | Path, name: str) -> Path:
+    """`name`, a path from a data file, below `media_dir`.
+
+    Raises:
+        UserError: it leads out of the folder, by `..`, a link, or by being absolute.
+    """
     root = Path(media_dir).resolve()
     path = (root / name).resolve()
     if not path.is_relative_to(root):

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from adcopilot.sample.generate import Split, standard_splits, write_sample
+from adcopilot.sample.generate import Split, grpo_splits, standard_splits, write_sample
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=76_000, help="training pairs over the three stages (76000)")
     parser.add_argument("--test-count", type=int, default=400, help="pairs of each of the two test sets (400)")
     parser.add_argument("--scenes", type=int, default=0, help="single images for the tiny base's pretraining (0)")
+    parser.add_argument(
+        "--rl",
+        type=int,
+        default=0,
+        help="prompts with verifiable answers for GRPO, and as many answered with reasons (0)",
+    )
     parser.add_argument("--size", type=int, default=56, help="side of a pair's images in pixels (56)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--prefix", default="", help="put before the records' image paths, for a media_dir further up")
@@ -24,6 +30,9 @@ def run(args: argparse.Namespace) -> int:
     splits = standard_splits(args.count, test_count=args.test_count) if args.count else []
     if args.scenes:
         splits.insert(0, Split(name="base", count=args.scenes, number=1, single=True))
+
+    if args.rl:
+        splits += grpo_splits(args.rl, test_count=args.test_count)
 
     def progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

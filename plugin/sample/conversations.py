@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from adcopilot.prompts import thinking_answer, thinking_question
 from adcopilot.sample import wording
 from adcopilot.sample.defects import KINDS
 from adcopilot.sample.pairs import Pair
@@ -21,6 +22,9 @@ TASKS = {
 #: Lessons for the tiny model: what is seen first, how it is said later.
 SHORT_TASKS = {"question": 1.0}
 MIDDLE_TASKS = {"question": 0.75, "inspect": 0.25}
+#: Questions with an answer that can be verified, for GRPO; and the same answered with reasons, which GRPO starts from.
+VERIFIABLE_TASKS = {"choice": 0.5, "locate": 0.5}
+THINKING_TASKS = {"think_choice": 0.5, "think_locate": 0.5}
 
 
 def pick(rng: np.random.Generator, pool: tuple[str, ...]) -> str:
@@ -55,9 +59,19 @@ def pair_messages(rng: np.random.Generator, pair: Pair, task: str) -> list[dict[
         turns = [(wording.ASK_CHOICE + lines, answer)]
     elif task == "caption":
         turns = [(pick(rng, wording.ASK_CAPTION), caption(pair))]
+    elif task in THINKING_TASKS:
+        [(question, answer)] = _turns(pair_messages(rng, pair, task.removeprefix("think_")))
+        reason = wording.defect_sentence(pair.kind, pair.part) if defective else wording.NOTHING
+        turns = [(thinking_question(question), thinking_answer(reason, answer))]
     else:
-        raise ValueError(f"task is {task!r}, expected one of {list(TASKS)}")
+        raise ValueError(f"task is {task!r}, expected one of {[*TASKS, *THINKING_TASKS]}")
     return as_messages(turns, images=2)
+
+
+def _turns(messages: list[dict[str, str]]) -> list[tuple[str, str]]:
+    """The reverse of `as_messages`."""
+    texts = [message["content"].replace("<image>", "") for message in messages]
+    return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 def choice_options(rng: np.random.Generator, kind: str | None) -> tuple[list[str], str]:

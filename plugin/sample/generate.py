@@ -18,8 +18,17 @@ from PIL import Image
 
 from adcopilot.chat_ad.registration import entry
 from adcopilot.errors import UserError
+from adcopilot.jsonl import content_key
 from adcopilot.sample.categories import HELD_OUT, TRAINED
-from adcopilot.sample.conversations import MIDDLE_TASKS, SHORT_TASKS, TASKS, pair_messages, pick_task
+from adcopilot.sample.conversations import (
+    MIDDLE_TASKS,
+    SHORT_TASKS,
+    TASKS,
+    THINKING_TASKS,
+    VERIFIABLE_TASKS,
+    pair_messages,
+    pick_task,
+)
 from adcopilot.sample.pairs import LARGE, USUAL, WRONG, Difficulty, draw_pair, stream
 from adcopilot.sample.scenes import draw_scene
 
@@ -51,6 +60,7 @@ class Split:
         single: single-image scenes for the stand-in pretraining, lesson after lesson.
         tasks: how often each task about a pair is drawn.
         favour: category -> weight of categories drawn more often than others (1).
+        verifiable: records carry `answer` and `key`, as `adcopilot grpo` reads them; normal pairs are not localised.
         lessons: in the order of the records, which are not to be shuffled then; `REVIEW` of each lesson's records are
             as in the lesson before.
     """
@@ -63,6 +73,7 @@ class Split:
     single: bool = False
     tasks: dict[str, float] = field(default_factory=lambda: dict(TASKS))
     favour: dict[str, float] = field(default_factory=lambda: {"assembly": 3.0})
+    verifiable: bool = False
     lessons: tuple[Lesson, ...] = (Lesson(share=1.0, difficulty=USUAL),)
 
     def difficulty(self, rng: np.random.Generator, index: int) -> Difficulty:
@@ -87,6 +98,15 @@ def standard_splits(count: int, *, test_count: int) -> list[Split]:
         Split(name="stage2", count=count - first - second, number=12),
         Split(name="test_trained", count=test_count, number=20, inspect_only=True),
         Split(name="test_held_out", count=test_count, number=21, inspect_only=True, held_out=True),
+    ]
+
+
+def grpo_splits(count: int, *, test_count: int) -> list[Split]:
+    """Thinking data to begin with, `count` prompts for GRPO, and prompts held out from it."""
+    return [
+        Split(name="thinking", count=count, number=13, tasks=THINKING_TASKS),
+        Split(name="rl", count=count, number=14, tasks=VERIFIABLE_TASKS, verifiable=True),
+        Split(name="rl_test", count=test_count, number=22, tasks=VERIFIABLE_TASKS, verifiable=True),
     ]
 
 
@@ -179,6 +199,8 @@ def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -
     difficulty = split.difficulty(rng, index)
     pair = draw_pair(rng, category=category, size=size, anomalous=anomalous, difficulty=difficulty)
     task = "inspect" if split.inspect_only else pick_task(rng, split.tasks)
+    if split.verifiable and not anomalous:
+        task = "choice"
     stem = f"{split.name}/{index // SHARD:03d}/{index:06d}"
     images = [f"images/{stem}_template.png", f"images/{stem}_query.png"]
     _save_png(output / images[0], pair.template)
@@ -196,6 +218,9 @@ def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -
     if anomalous:
         record["mask"] = f"masks/{stem}.png"
         _save_png(output / record["mask"], Image.fromarray(pair.mask))
+    if split.verifiable:
+        record["answer"] = record["messages"][-1]["content"]
+        record["key"] = content_key(seed, split.number, index)
     return record
 
 

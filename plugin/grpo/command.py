@@ -1,0 +1,216 @@
+"""`adcopilot grpo`: stage 3, reinforcement learning with verifiable rewards."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..jsonl import atomic_write, file_digest
+
+PACKAGES = ("adcopilot", "torch", "transformers", "trl", "peft")
+#: What may differ between the start of a run and its continuation.
+FREE = {
+    "rollout_server",
+    "rollout_concurrency",
+    "rollout_timeout",
+    "rollout_patience",
+    "rollout_adapter_dir",
+    "resume",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, help="YAML file, see examples/grpo/")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="instead of what the file says")
+    parser.add_argument(
+        "--rollout-server",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="vLLM server that samples the completions; may be given several times",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    # Before torch makes its first CUDA context; a run that resumes must make the same numbers again.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from .settings import read_settings
+
+    for override in args.overrides:
+        if "=" not in override:
+            raise UserError(f"{override}: expected KEY=VALUE, as in output_dir=saves/grpo")
+    if not args.config.is_file():
+        raise UserError(f"{args.config}: no such file; see examples/grpo/")
+    overrides = list(args.overrides)
+    if args.rollout_server:
+        overrides.append(f"rollout_server={json.dumps(args.rollout_server)}")
+    ours, trl = read_settings(args.config, overrides)
+    train(ours, trl)
+    return 0
+
+
+def train(args: Any, config: Any) -> Any:
+    """Train a policy; returns the trainer.
+
+    Args:
+        args: `GrpoArguments`.
+        config: `trl.GRPOConfig`.
+
+    Raises:
+        UserError: data, model, servers or disk are not as they must be.
+    """
+    import transformers
+    from transformers import EarlyStoppingCallback
+
+    from ..inspect.inspector import IMAGE_MAX_PIXELS, IMAGE_MIN_PIXELS
+    from .checkpoints import check_same_run, last_checkpoint
+    from .policy import language_model_lora, load_policy, pad_tokens
+    from .prompts import RolloutPrompts, dataset_files, draw, read_records
+    from .reward_functions import reward_functions
+    from .rollout_log import RolloutLog
+    from .servers import RolloutServers, Sampling
+    from .trainer import AdCopilotGRPOTrainer
+
+    main = config.process_index == 0
+    media_dir = args.media_dir or args.dataset_dir
+    train_files = dataset_files(args.datasets, args.dataset_dir)
+    eval_files = dataset_files(args.eval_datasets, args.dataset_dir)
+    settings = _settings(args, config)
+    found = last_checkpoint(config.output_dir, tidy=main) if args.resume else None
+    if found is not None:
+        check_same_run(found[0], settings)
+    elif main and Path(config.output_dir, "adapter_model.safetensors").exists() and not args.resume:
+        raise UserError(f"{config.output_dir}: holds a finished run; give another output_dir")
+
+    records = read_records(train_files, media_dir=media_dir)
+    records = draw(records, args.max_samples, seed=config.seed)
+    held_out = read_records(eval_files, media_dir=media_dir) if eval_files else []
+    if args.val_size:
+        if args.val_size >= len(records):
+            raise UserError(f"val_size is {args.val_size}, expected less than the {len(records)} records there are")
+        held_out = draw(records, args.val_size, seed=config.seed)
+        kept_out = {record["key"] for record in held_out}
+        records = [record for record in records if record["key"] not in kept_out]
+    held_out = draw(held_out, args.max_eval_samples, seed=config.seed)
+
+    transformers.set_seed(config.seed)
+    model, processor = load_policy(args.model_name_or_path, attention=args.attention, bf16=bool(config.bf16))
+    budget = {
+        "image_max_pixels": args.image_max_pixels or getattr(processor, "image_max_pixels", None) or IMAGE_MAX_PIXELS,
+        "image_min_pixels": args.image_min_pixels or getattr(processor, "image_min_pixels", None) or IMAGE_MIN_PIXELS,
+    }
+
+    def prompts(some: list[dict[str, Any]], name: str) -> RolloutPrompts:
+        made = RolloutPrompts(
+            records=some,
+            processor=processor,
+            media_dir=media_dir,
+            **budget,
+            think=args.think,
+            cutoff_len=args.cutoff_len,
+            max_completion_length=config.max_completion_length,
+        )
+        if made.too_long and main:
+            print(f"{name}: {made.too_long} of {len(some)} prompts are longer than cutoff_len", file=sys.stderr)
+        return made
+
+    train_prompts = prompts(records, "training")
+    eval_prompts = prompts(held_out, "held out") if held_out else None
+    _check_counts(config, len(train_prompts), len(eval_prompts) if eval_prompts else None)
+
+    banned = pad_tokens(model, processor)
+    config.generation_kwargs = {**(config.generation_kwargs or {}), "suppress_tokens": list(banned)}
+    functions, weights = reward_functions(
+        format_weight=args.format_weight, media_dir=media_dir, choice=args.choice_reward, boxes=args.bbox_reward
+    )
+    config.reward_weights = weights
+    servers = None
+    if args.rollout_server:
+        servers = RolloutServers(
+            urls=args.rollout_server,
+            sampling=Sampling(
+                max_tokens=config.max_completion_length,
+                temperature=config.temperature,
+                top_p=config.top_p,
+                top_k=config.top_k,
+                min_p=config.min_p,
+                repetition_penalty=config.repetition_penalty,
+                banned=banned,
+                vocabulary=model.get_input_embeddings().num_embeddings,
+            ),
+            concurrency=args.rollout_concurrency,
+            timeout=args.rollout_timeout,
+            patience=args.rollout_patience,
+            adapter_dir=args.rollout_adapter_dir or Path(config.output_dir, "rollout_adapters"),
+        )
+        servers.check()
+
+    trainer = AdCopilotGRPOTrainer(
+        **budget,
+        servers=servers,
+        log=RolloutLog(folder=config.output_dir, step=found[1] if found else 0) if main else None,
+        model=model,
+        reward_funcs=functions,
+        args=config,
+        train_dataset=train_prompts,
+        eval_dataset=eval_prompts,
+        processing_class=processor,
+        peft_config=language_model_lora(rank=args.lora_rank, alpha=args.lora_alpha, dropout=args.lora_dropout),
+        callbacks=[EarlyStoppingCallback(args.early_stopping_steps)] if args.early_stopping_steps else None,
+    )
+    if main:
+        about = {
+            "settings": settings,
+            "versions": {name: metadata.version(name) for name in PACKAGES},
+            "data": {str(file): file_digest(file) for file in [*train_files, *eval_files]},
+            "pixels": budget,
+            "prompts": {"training": len(train_prompts), "held_out": len(eval_prompts) if eval_prompts else 0},
+        }
+        atomic_write(
+            Path(config.output_dir, "grpo.json"), lambda file: file.write(json.dumps(about, indent=1).encode())
+        )
+    try:
+        trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
+        trainer.save_model()
+    except OSError as error:
+        raise UserError(
+            f"{config.output_dir}: cannot be written ({error.strerror or error}); make room and run the same command "
+            "again, it goes on from the last checkpoint"
+        ) from None
+    if main:
+        print(config.output_dir)
+    return trainer
+
+
+def _settings(args: Any, config: Any) -> dict[str, Any]:
+    """What decides about a run's numbers, for its record and for the check before it goes on."""
+    ours = {key: value for key, value in dataclasses.asdict(args).items() if key not in FREE}
+    names = (
+        *("seed", "learning_rate", "beta", "epsilon", "epsilon_high", "num_generations", "num_iterations"),
+        *(
+            "steps_per_generation",
+            "gradient_accumulation_steps",
+            "per_device_train_batch_size",
+            "max_completion_length",
+        ),
+        *("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "loss_type", "scale_rewards", "bf16"),
+    )
+    return {**ours, **{name: getattr(config, name) for name in names}, "processes": config.world_size}
+
+
+def _check_counts(config: Any, training: int, held_out: int | None) -> None:
+    groups = config.generation_batch_size // config.num_generations
+    if training < groups:
+        raise UserError(
+            f"{training} training prompts, fewer than the {groups} of one step (per_device_train_batch_size x "
+            "processes x steps_per_generation / num_generations); lower these or add records"
+        )
+    if held_out is not None and not held_out:
+        raise UserError("nothing is left to evaluate on; raise val_size or max_eval_samples")

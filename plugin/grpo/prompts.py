@@ -1,0 +1,205 @@
+"""Chat-AD records with a verifiable answer, as the prompts that GRPO samples answers to."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from ..boxes import image_tokens, map_text_boxes, size_for_processor
+from ..chat_ad.registration import read_entries
+from ..errors import UserError
+from ..images import image_size
+from ..jsonl import content_key, read_jsonl
+from ..prompts import THINK_INSTRUCTION, thinking_question
+from ..records import IMAGE_PLACEHOLDER, check_record
+from ..vision_tokens import escape_vision_tokens
+from .rewards import path_inside, question_kind
+
+__all__ = ["RolloutPrompts", "dataset_files", "read_records"]
+
+#: So many records that cannot be used are named; of the others only the number is.
+MAX_NAMED = 10
+
+
+def dataset_files(names: Sequence[str], dataset_dir: str | Path) -> list[Path]:
+    """The JSONL files of data sets that `dataset_info.json` registers; a name that ends in .jsonl is a file itself.
+
+    Raises:
+        UserError: a name is not registered, or its file is not there.
+    """
+    registry = Path(dataset_dir, "dataset_info.json")
+    entries: Mapping[str, Any] = {}
+    files = []
+    for name in names:
+        if name.endswith(".jsonl"):
+            file = Path(name)
+        else:
+            entries = entries or read_entries(registry)
+            if name not in entries:
+                known = ", ".join(sorted(entries)) or "none"
+                raise UserError(f"{registry}: has no data set {name!r}; there are: {known[:400]}")
+            file = Path(dataset_dir, str(entries[name].get("file_name")))
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; make it with `adcopilot data build` (data set {name})")
+        files.append(file)
+    return files
+
+
+def read_records(files: Sequence[Path], *, media_dir: str | Path) -> list[dict[str, Any]]:
+    """All records, checked: their form, their images, and that the answer can be verified.
+
+    Each gets a `key` if it has none, by its content.
+
+    Raises:
+        UserError: naming the first `MAX_NAMED` records that cannot be used, and the number of all.
+    """
+    records, problems = [], []
+    for file in files:
+        for number, record in tqdm(read_jsonl(file), desc=file.name, unit=" records", disable=None):
+            name = f"{file}:{number}"
+            try:
+                check_record(record, name=name)
+                sizes = [_file_size(path_inside(media_dir, path)) for path in record["images"]]
+                check_record(record, name=name, sizes=sizes)
+                kind = question_kind(record)
+                if not record["images"]:
+                    raise UserError(f"{name}: has no image; expected a template and a query")
+                if kind == "loc" and record.get("mask") and not path_inside(media_dir, record["mask"]).is_file():
+                    raise UserError(f"{name}: mask {record['mask']} not found in {media_dir}; check media_dir")
+            except UserError as error:
+                problems.append(str(error) if name in str(error) else f"{name}: {error}")
+                continue
+            record.setdefault("key", content_key(record))
+            records.append(record)
+    if problems:
+        more = f" (and {len(problems) - MAX_NAMED} more)" if len(problems) > MAX_NAMED else ""
+        raise UserError("; ".join(problems[:MAX_NAMED]) + more)
+    if not records:
+        raise UserError(f"{', '.join(map(str, files))}: no records; expected Chat-AD records, one JSON object a line")
+    double = [key for key, count in Counter(record["key"] for record in records).items() if count > 1]
+    if double:
+        raise UserError(f"{len(double)} records are there twice (key {double[0]}); give each data set once")
+    return records
+
+
+def draw(records: list[dict[str, Any]], count: int | None, *, seed: int) -> list[dict[str, Any]]:
+    """`count` records in a fixed random order; all of them, as they stand, if there are no more."""
+    if count is None or count >= len(records):
+        return records
+    return random.Random(seed).sample(records, count)
+
+
+class RolloutPrompts(Dataset):
+    """Prompts in the form that TRL's GRPOTrainer takes, one for each record.
+
+    An item is a dictionary:
+
+        prompt      messages; contents are lists of `{"type": "image"}` and `{"type": "text"}`
+        images      paths of the images, in the prompt's order; opened by the trainer when they are needed
+        record      the record
+        query_size  (width, height) of the last image, upright, in pixels of the file
+        model_size  (width, height) of the same image as the model sees it: the space of a completion's boxes
+
+    What stood in the record's last answer is not in the prompt; earlier turns are, their boxes in the model's pixels.
+
+    Args:
+        records: of `read_records`.
+        processor: the model's; its settings decide about `model_size`.
+        media_dir: the folder that the records' paths start from.
+        image_max_pixels, image_min_pixels: LlamaFactory's settings, areas in pixels.
+        think: whether to ask for reasoning where a question does not yet.
+        cutoff_len: longest prompt and completion together, in tokens; records beyond are counted in `too_long` and
+            left out.
+        max_completion_length: tokens.
+
+    Raises:
+        UserError: no record is short enough.
+    """
+
+    def __init__(
+        self,
+        *,
+        records: Sequence[dict[str, Any]],
+        processor: Any,
+        media_dir: str | Path,
+        image_max_pixels: int,
+        image_min_pixels: int,
+        think: bool,
+        cutoff_len: int,
+        max_completion_length: int,
+    ) -> None:
+        self.processor = processor
+        self.media_dir = Path(media_dir)
+        self.budget = {"image_max_pixels": image_max_pixels, "image_min_pixels": image_min_pixels}
+        self.think = think
+        room = cutoff_len - max_completion_length
+        lengths = [self.length(record) for record in tqdm(records, desc="prompt lengths", disable=None)]
+        self.records = [record for record, length in zip(records, lengths, strict=True) if length <= room]
+        self.too_long = len(records) - len(self.records)
+        if not self.records:
+            raise UserError(
+                f"cutoff_len {cutoff_len}: no prompt is short enough, the shortest has {min(lengths)} tokens and "
+                f"max_completion_length is {max_completion_length}; raise cutoff_len or lower image_max_pixels"
+            )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self.records[index]
+        paths = [path_inside(self.media_dir, path) for path in record["images"]]
+        query = _file_size(paths[-1])
+        return {
+            "prompt": self.messages(record),
+            "images": [str(path) for path in paths],
+            "record": record,
+            "query_size": query,
+            "model_size": self._model_size(query),
+        }
+
+    def messages(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The record's conversation up to and with its last question."""
+        sizes = iter([(size, self._model_size(size)) for size in self._sizes(record)])
+        messages, last = [], None
+        turns = record["messages"][:-1]
+        for index, message in enumerate(turns):
+            text = message["content"]
+            if self.think and index == len(turns) - 1 and THINK_INSTRUCTION not in text:
+                text = thinking_question(text)
+            content: list[dict[str, str]] = []
+            for number, piece in enumerate(text.split(IMAGE_PLACEHOLDER)):
+                if number:
+                    content.append({"type": "image"})
+                    last = next(sizes)
+                if piece:
+                    mapped = map_text_boxes(piece, *last) if last is not None else piece
+                    content.append({"type": "text", "text": escape_vision_tokens(mapped)})
+            messages.append({"role": message["role"], "content": content})
+        return messages
+
+    def length(self, record: Mapping[str, Any]) -> int:
+        """Tokens of a record's prompt, from its images' headers."""
+        text = self.processor.apply_chat_template(self.messages(record), tokenize=False, add_generation_prompt=True)
+        images = self.processor.image_processor
+        unit = {"patch_size": images.patch_size, "merge_size": images.merge_size}
+        comparison = getattr(self.processor, "num_comparison_tokens", 0)  # a plain Qwen2.5-VL has none
+        pads = sum(image_tokens(self._model_size(size), **unit) + comparison for size in self._sizes(record))
+        return len(self.processor.tokenizer(text).input_ids) - len(record["images"]) + pads
+
+    def _sizes(self, record: Mapping[str, Any]) -> list[tuple[int, int]]:
+        return [_file_size(path_inside(self.media_dir, path)) for path in record["images"]]
+
+    def _model_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return size_for_processor(size, self.processor.image_processor, **self.budget)
+
+
+@cache  # headers are read once, not once for the checks, the lengths and each prompt
+def _file_size(path: Path) -> tuple[int, int]:
+    return image_size(path)

@@ -1,0 +1,225 @@
+"""What `adcopilot grpo` is told: LlamaFactory's names for models and data, TRL's for everything about the training."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from trl import GRPOConfig
+
+from ..chat_ad.yaml_sections import assign, read_yaml, short
+from ..errors import UserError
+
+__all__ = ["GrpoArguments", "read_settings"]
+
+ATTENTION = {"auto": "sdpa", "sdpa": "sdpa", "disabled": "eager", "fa2": "flash_attention_2"}
+
+
+@dataclass(kw_only=True)
+class GrpoArguments:
+    """The keys that are not TRL's.
+
+    Attributes:
+        model_name_or_path: folder of a merged AD-Copilot (or Qwen2.5-VL) model: the policy's start and, without its
+            adapter, the reference.
+        dataset, eval_dataset: names in `dataset_dir`/dataset_info.json, or JSONL files, of records with a verifiable
+            answer.
+        val_size: records of `dataset` to hold out where no `eval_dataset` is given.
+        max_samples, max_eval_samples: so many records at most, drawn with `seed`.
+        dataset_dir, media_dir: as in LlamaFactory.
+        image_max_pixels, image_min_pixels: areas; what the earlier stages trained with. By default what the model
+            folder's processor says, or LlamaFactory's own defaults.
+        cutoff_len: tokens of prompt and completion together; a longer prompt is left out, and said.
+        think: ask for `<think>…</think><answer>…</answer>` where a question does not yet.
+        format_weight: equation 1's lambda.
+        choice_reward, bbox_reward: false leaves that kind of answer without reward (Table VI).
+        lora_rank, lora_alpha, lora_dropout: of the language model's LoRA.
+        flash_attn: as in LlamaFactory: auto, sdpa, disabled, fa2.
+        early_stopping_steps: stop after so many evaluations without a better held-out reward; 0 never stops.
+        rollout_server: URLs of vLLM servers that sample; none: transformers does.
+        rollout_concurrency: prompts in flight at each server.
+        rollout_timeout: seconds for one prompt's samples.
+        rollout_patience: seconds to wait while no server answers, before the run stops at its last checkpoint.
+        rollout_adapter_dir: folder that trainer and servers both see, for the adapters; by default in `output_dir`.
+        resume: go on from the last whole checkpoint of `output_dir`.
+    """
+
+    model_name_or_path: str
+    dataset: str | list[str]
+    eval_dataset: str | list[str] | None = None
+    val_size: int = 0
+    max_samples: int | None = None
+    max_eval_samples: int | None = None
+    dataset_dir: str = "data"
+    media_dir: str | None = None
+    image_max_pixels: int | None = None
+    image_min_pixels: int | None = None
+    cutoff_len: int = 20480
+    think: bool = True
+    format_weight: float = 1.0
+    choice_reward: bool = True
+    bbox_reward: bool = True
+    lora_rank: int = 64
+    lora_alpha: int = 128
+    lora_dropout: float = 0.0
+    flash_attn: str = "auto"
+    early_stopping_steps: int = 0
+    rollout_server: list[str] = field(default_factory=list)
+    rollout_concurrency: int = 16
+    rollout_timeout: float = 600.0
+    rollout_patience: float = 600.0
+    rollout_adapter_dir: str | None = None
+    resume: bool = True
+
+    @property
+    def datasets(self) -> list[str]:
+        """`dataset` as a list; a text may hold several names with commas, as in LlamaFactory."""
+        return _names(self.dataset)
+
+    @property
+    def eval_datasets(self) -> list[str]:
+        """`eval_dataset` likewise; empty without one."""
+        return _names(self.eval_dataset or [])
+
+    @property
+    def attention(self) -> str:
+        """transformers' `attn_implementation`."""
+        return ATTENTION[self.flash_attn]
+
+
+def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArguments, GRPOConfig]:
+    """Read a run's YAML file.
+
+    Args:
+        path: the file.
+        overrides: `key=value`, as on LlamaFactory's command line; the value is YAML.
+
+    Raises:
+        UserError: an unknown or missing key, a value of another kind or out of its range, or settings that cannot
+            work together.
+    """
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds {short(values)}, expected keys with values")
+    for override in overrides:
+        assign(values, override)
+    ours, theirs = (
+        {one.name: one for one in dataclasses.fields(kind) if one.init} for kind in (GrpoArguments, GRPOConfig)
+    )
+    known = [*ours, *theirs]
+    for key in values:
+        if key not in known:
+            close = get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "see docs/grpo.md for the keys"
+            raise UserError(f"{path}: {key}: no such key; {hint}")
+    for key in ("model_name_or_path", "dataset", "output_dir"):
+        if not values.get(key):
+            raise UserError(f"{path}: {key} is missing")
+    kinds = {**typing.get_type_hints(GRPOConfig), **typing.get_type_hints(GrpoArguments)}
+    values = {key: _converted(value, kinds[key], f"{path}: {key}") for key, value in values.items()}
+    args = GrpoArguments(**{key: value for key, value in values.items() if key in ours})
+    _check(args, path)
+    trl = {key: value for key, value in values.items() if key in theirs}
+    _check_trl(trl, args, path)
+    # TRL's default of 512 cuts prompts from the left, through the middle of an image's tokens. Prompts that are too
+    # long are left out before the training starts (`cutoff_len`).
+    trl["max_prompt_length"] = None
+    trl.setdefault("report_to", "none")
+    if args.early_stopping_steps:
+        trl.update(load_best_model_at_end=True, metric_for_best_model="eval_reward", greater_is_better=True)
+    try:
+        config = GRPOConfig(**trl)
+    except (TypeError, ValueError, ImportError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+    _check_steps(config, path)
+    return args, config
+
+
+def _names(value: str | list[str]) -> list[str]:
+    names = value.split(",") if isinstance(value, str) else value
+    return [name.strip() for name in names if name.strip()]
+
+
+def _converted(value: Any, kind: Any, where: str) -> Any:
+    """`value` as `kind`; YAML reads `1e-5` as a text, and one server's URL is a list of one."""
+    kinds = typing.get_args(kind) or (kind,)
+    if isinstance(value, str) and (list in map(typing.get_origin, (kind, *kinds))) and str not in kinds:
+        return _names(value)
+    if value is None or typing.get_origin(kind) is list or any(typing.get_origin(one) for one in kinds):
+        return value
+    if float in kinds and str not in kinds and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise UserError(f"{where} is {short(value)}, expected a number") from None
+    plain = tuple(one for one in kinds if one in (bool, int, str))
+    if plain and set(kinds) <= {bool, int, str, type(None)}:
+        fits = isinstance(value, plain) and (bool in plain or not isinstance(value, bool))
+        if not fits:
+            words = {bool: "true or false", int: "a whole number", str: "a text"}
+            raise UserError(f"{where} is {short(value)}, expected {' or '.join(words[one] for one in plain)}")
+    return value
+
+
+def _check(args: GrpoArguments, path: Path) -> None:
+    for key, low in (("val_size", 0), ("lora_rank", 1), ("lora_alpha", 1), ("cutoff_len", 1), ("format_weight", 0)):
+        if getattr(args, key) < low:
+            raise UserError(f"{path}: {key} is {getattr(args, key)}, expected {low} or more")
+    for key in ("max_samples", "max_eval_samples", "image_max_pixels", "image_min_pixels", "rollout_concurrency"):
+        if getattr(args, key) is not None and getattr(args, key) < 1:
+            raise UserError(f"{path}: {key} is {getattr(args, key)}, expected 1 or more")
+    for key in ("rollout_timeout", "rollout_patience"):
+        if getattr(args, key) <= 0:
+            raise UserError(f"{path}: {key} is {getattr(args, key)}, expected seconds above 0")
+    if args.flash_attn not in ATTENTION:
+        raise UserError(f"{path}: flash_attn is {args.flash_attn!r}, expected one of {', '.join(ATTENTION)}")
+    if args.early_stopping_steps < 0:
+        raise UserError(f"{path}: early_stopping_steps is {args.early_stopping_steps}, expected 0 or more")
+    if not args.choice_reward and not args.bbox_reward:
+        raise UserError(f"{path}: choice_reward and bbox_reward are both false, so no answer counts; leave one on")
+    for url in args.rollout_server:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError(f"{path}: rollout_server is {short(url)}, expected http://HOST:PORT")
+
+
+def _check_trl(trl: dict[str, Any], args: GrpoArguments, path: Path) -> None:
+    if trl.get("use_vllm"):
+        raise UserError(
+            f"{path}: use_vllm is TRL's own vLLM, which needs vLLM beside the trainer and pushes whole weights; "
+            "start `vllm serve` in its environment and set rollout_server (docs/grpo.md)"
+        )
+    if trl.get("max_prompt_length") is not None:
+        raise UserError(
+            f"{path}: max_prompt_length is {trl['max_prompt_length']}; it would cut through an image's tokens, use "
+            "cutoff_len, which leaves long prompts out"
+        )
+    evaluates = str(trl.get("eval_strategy", "no")) != "no"
+    held_out = bool(args.eval_datasets or args.val_size)
+    if evaluates and not held_out:
+        raise UserError(f"{path}: eval_strategy is set but nothing is held out; give eval_dataset or val_size")
+    if args.early_stopping_steps and not evaluates:
+        raise UserError(
+            f"{path}: early_stopping_steps needs held-out rewards; set eval_strategy: steps, eval_steps, and "
+            "eval_dataset or val_size"
+        )
+    if args.eval_datasets and args.val_size:
+        raise UserError(f"{path}: eval_dataset and val_size are both set; keep one")
+
+
+def _check_steps(config: GRPOConfig, path: Path) -> None:
+    """A checkpoint in the middle of a generation's steps would resume with completions that differ from the first
+    run's."""
+    cycle = config.steps_per_generation * config.num_iterations
+    steps = config.gradient_accumulation_steps
+    if str(config.save_strategy.value) == "steps" and (int(config.save_steps) * steps) % cycle:
+        raise UserError(
+            f"{path}: save_steps {config.save_steps} x gradient_accumulation_steps {steps} falls inside a round of "
+            f"{cycle} steps that share their completions (steps_per_generation x num_iterations); use a multiple"
+        )
