@@ -1,7 +1,7 @@
 """Options and steps that the `adcopilot eval …` commands share: which model, which part of a benchmark, where to.
 
-A command adds its own options, then `add_arguments`; it makes its items and hands them to `evaluate`, which asks them,
-scores what is answered, shows the scores and says how the run ended.
+A command adds its own options, then `add_arguments` or those of its parts that it needs; it makes its items and hands
+them to `evaluate`, which asks them, scores what is answered, shows the scores and says how the run ended.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ __all__ = [
     "BACKENDS",
     "add_arguments",
     "add_benchmark_arguments",
+    "add_machine_arguments",
+    "add_model_arguments",
+    "add_run_arguments",
     "evaluate",
     "identity",
     "make_backend",
@@ -47,15 +50,8 @@ def add_benchmark_arguments(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which model is asked, and the run: what part of the benchmark, and where to."""
-    _add_model_arguments(parser)
-    _add_run_arguments(parser)
-
-
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--model`, `--backend` and what belongs to them."""
-    group = parser.add_argument_group("the model")
-    group.add_argument("--model", metavar="M", help="model folder or hub name; for an endpoint the name it serves")
+    """Which model is asked by which backend, and the run."""
+    group = add_model_arguments(parser)
     group.add_argument(
         "--backend",
         default="transformers",
@@ -63,6 +59,21 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="on this machine, a vLLM server, or any OpenAI-style endpoint (transformers)",
     )
     group.add_argument("--family", help="prompts and box format: adcopilot, qwen2.5-vl, qwen3-vl, internvl, seed, …")
+    here = add_machine_arguments(parser, note=" (--backend transformers)")
+    here.add_argument("--batch-size", type=int, default=16, metavar="N", help="questions answered together (16)")
+    here.add_argument("--no-reuse", action="store_true", help="encode the images again for each of their questions")
+    here.add_argument(
+        "--attention", default="sdpa", choices=("sdpa", "eager", "flash_attention_2"), help="kernels (sdpa)"
+    )
+    here.add_argument("--trust-remote-code", action="store_true", help="run the code that comes with the model")
+    _add_endpoint_arguments(parser)
+    add_run_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> Any:
+    """`--model`, how it answers, and at what size it sees images; the group of these options."""
+    group = parser.add_argument_group("the model")
+    group.add_argument("--model", metavar="M", help="model folder or hub name; for an endpoint the name it serves")
     group.add_argument("--thinking", action="store_true", help="ask for <think>…</think><answer>…</answer>")
     group.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer")
     group.add_argument(
@@ -70,15 +81,18 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--image-max-pixels", type=int, metavar="N", help="largest area of an image (the model's own)")
     group.add_argument("--image-min-pixels", type=int, metavar="N", help="smallest area of an image (the model's own)")
-    here = parser.add_argument_group("the model on this machine (--backend transformers)")
-    here.add_argument("--batch-size", type=int, default=16, metavar="N", help="questions answered together (16)")
-    here.add_argument("--no-reuse", action="store_true", help="encode the images again for each of their questions")
+    return group
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser, *, note: str = "") -> Any:
+    """`--device` and `--dtype`; the group of these options, `note` in its title."""
+    here = parser.add_argument_group(f"the model on this machine{note}")
     here.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (auto)")
     here.add_argument("--dtype", default="auto", help="auto (bfloat16 on a GPU), float32, bfloat16, float16")
-    here.add_argument(
-        "--attention", default="sdpa", choices=("sdpa", "eager", "flash_attention_2"), help="kernels (sdpa)"
-    )
-    here.add_argument("--trust-remote-code", action="store_true", help="run the code that comes with the model")
+    return here
+
+
+def _add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
     there = parser.add_argument_group("the model at an endpoint (--backend vllm, --backend api)")
     there.add_argument("--base-url", metavar="URL", help=f"as OpenAI clients take it (vllm: {VLLM_URL})")
     there.add_argument(
@@ -94,7 +108,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     there.add_argument("--request", metavar="JSON", help="further fields of each request; null takes one out")
 
 
-def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """`--output` and what part of the benchmark a process does."""
     group = parser.add_argument_group("the run")
     group.add_argument("--output", type=Path, metavar="RUN", help="folder of the run; continues an earlier one")
