@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Command] = {
     "init": Command("adcopilot.model.init_command", "make a checkpoint: tiny from nothing, or from a Qwen2.5-VL base"),
     "transfer": Command("adcopilot.model.transfer_command", "put a trained comparison encoder into another base size"),
     "inspect": Command("adcopilot.inspect.command", "compare query images with templates: verdict, boxes, pictures"),
+    "demo": Command("adcopilot.demo.command", "a web page: two pictures, an answer, a score, boxes; whole folders"),
     "data sample": Command("adcopilot.sample.command", "write the sample set that this package draws itself"),
     "data build": Command("adcopilot.chat_ad.build_command", "from a recipe to the files of a training stage"),
     "data index": Command("adcopilot.chat_ad.index_command", "list a dataset's images, masks and boxes in one table"),
@@ -51,8 +52,10 @@ COMMANDS: Mapping[str, Command] = {
     "eval mmad-bbox": Command("adcopilot.evaluation.mmad_bbox", "MMAD-BBox: boxes against masks (Table III)"),
     "eval unipcb": Command("adcopilot.evaluation.unipcb.command", "UniPCB: inspection of circuit boards (Table IV)"),
     "eval caption": Command("adcopilot.evaluation.captions.command", "captions of what has changed (Table V)"),
+    "eval attention": Command("adcopilot.evaluation.attention.command", "attention to comparison tokens (Figure 6)"),
     "eval report": Command("adcopilot.evaluation.report.command", "runs as the paper's tables, plots and a gallery"),
     "grpo": Command("adcopilot.grpo.command", "stage 3: reinforcement learning with verifiable rewards"),
+    "rollouts": Command("adcopilot.grpo.rollout_page", "write a page about what a GRPO policy wrote and earned"),
     "preflight": Command("adcopilot.llamafactory.preflight", "name the samples that a training YAML cannot fit"),
 }
 
@@ -67,6 +70,7 @@ GROUPS: Mapping[str, str] = {
 EXTRAS: Mapping[str, str] = {
     "bert_score": "eval",
     "faiss": "data",
+    "gradio": "web",
     "h5py": "data",
     "httpx": "data",
     "imagehash": "data",

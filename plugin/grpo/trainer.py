@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -42,7 +44,6 @@ class AdCopilotGRPOTrainer(GRPOTrainer):
         super().__init__(**kwargs)
         self.budget = {"image_max_pixels": image_max_pixels, "image_min_pixels": image_min_pixels}
         self.servers, self.rollout_log = servers, log
-        self._evaluated: dict[str, float] = {}
         self._synced = None  # the step whose adapter the servers have
 
     # TRL gathers a batch's `images` over all processes for its own log. Paths are cheap there; pixels, at 2800 x 2800,
@@ -54,15 +55,17 @@ class AdCopilotGRPOTrainer(GRPOTrainer):
             for path in {path for paths in images for path in paths}:
                 opened[path] = resize_for_training(open_image(path), **self.budget)
             pictures = [[opened[path] for path in paths] for paths in images]
-        if self.servers is None:
-            return super()._generate_single_turn(prompts, pictures)
-        return self._generate_on_servers(prompts, pictures)
+        with self._timed("rollout"):
+            if self.servers is None:
+                return super()._generate_single_turn(prompts, pictures)
+            return self._generate_on_servers(prompts, pictures)
 
     def _generate_on_servers(self, prompts: list, images: list[list[Image.Image]] | None):
         """As upstream's method: prompt ids, completion ids, log-probabilities (None: recomputed here), pixels."""
         step = self.state.global_step
         if self._synced != step:
-            self.servers.set_policy(self._save_adapter(step))
+            with self._timed("adapter_sync"):
+                self.servers.set_policy(self._save_adapter(step))
             self._synced = step
         texts = [
             self.processing_class.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
@@ -82,6 +85,18 @@ class AdCopilotGRPOTrainer(GRPOTrainer):
             prompts=prompts, images=images or [[]] * len(prompts), prompt_ids=prompt_ids, seed=(mode, step, rank)
         )
         return prompt_ids, completion_ids, None, forward
+
+    def training_step(self, *args: Any, **kwargs: Any):
+        with self._timed("step"):
+            return super().training_step(*args, **kwargs)
+
+    @contextmanager
+    def _timed(self, part: str):
+        """Log the seconds of a part as `seconds/…`; forward and backward are `step` without the other parts."""
+        start = time.perf_counter()
+        mode = "train" if self.model.training else "eval"
+        yield
+        self._metrics[mode][f"seconds/{part}"].append(time.perf_counter() - start)
 
     def _save_adapter(self, step: int) -> str:
         """Write the policy's adapter where the servers can read it; returns its folder, the same in all processes."""
@@ -110,7 +125,8 @@ class AdCopilotGRPOTrainer(GRPOTrainer):
         return deepspeed.zero.GatheredParameters([weight for weight in model.parameters() if weight.requires_grad])
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        with self._timed("reward"):
+            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         rows = [
             {"item": item, "text": answer_text(completion, item["model_size"], item["query_size"])}
             for item, completion in zip(inputs, completions, strict=True)
@@ -165,11 +181,23 @@ class AdCopilotGRPOTrainer(GRPOTrainer):
             torch.manual_seed(self.args.seed + 7919 * self.accelerator.process_index)
             output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
-        for name, values in self._metrics["eval"].items():
-            known = [value for value in values if value == value]
-            if known:
-                output.metrics[f"{prefix}_{name}"] = sum(known) / len(known)
+        for name, values in _known(self._metrics["eval"]).items():
+            output.metrics[f"{prefix}_{name}"] = sum(values) / len(values)
         return output
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        # A batch without, say, a localisation prompt has no mean for it; one such batch made the whole mean NaN.
+        mode = "train" if self.model.training else "eval"
+        known = _known(self._metrics[mode])
+        self._metrics[mode].clear()
+        self._metrics[mode].update(known)
+        super().log(logs, start_time)
+
+
+def _known(metrics: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """Metrics without the values that are NaN; those with no other value are left out."""
+    found = {name: [value for value in values if value == value] for name, values in metrics.items()}
+    return {name: values for name, values in found.items() if values}
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,229 @@
+"""`adcopilot rollouts RUN`: what a policy wrote and what it earned, as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from .. import __version__
+from ..boxes import parse_boxes
+from ..chat_ad.report.gallery import Box, Gallery, Picture
+from ..chat_ad.report.html import environment, policy, script_text, style_text
+from ..chat_ad.report.sampling import Draw
+from ..chat_ad.report.text import clean, shorten
+from ..errors import UserError
+from ..jsonl import atomic_write, read_jsonl
+from .rollout_log import FILE
+
+__all__ = ["Curve", "curves", "make_cards", "write_page"]
+
+_PAGE = Path(__file__).parent / "page"
+# Colours of the style sheet: bluish green for what is true, red for what the best completion says.
+_TRUE, _PREDICTED = 3, 0
+_WIDTH, _HEIGHT = 620.0, 200.0
+MOST_BOXES = 40
+MOST_TEXT = 2_500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A plot of mean reward by step: `lines` of (name, training or held out, points of the line, last value)."""
+
+    title: str
+    top: float
+    last_step: int
+    lines: Sequence[tuple[str, bool, str, float]]
+
+
+@dataclass(kw_only=True)
+class RolloutCard:
+    """A prompt with its group of completions, the best first."""
+
+    mode: str
+    task: str
+    part: str
+    step: int
+    question: str
+    truth: str
+    mean: float
+    pictures: list[Picture] = field(default_factory=list)
+    completions: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="output_dir of `adcopilot grpo`")
+    parser.add_argument("--output", type=Path, help="the page (RUN/rollouts.html)")
+    parser.add_argument("--media-dir", type=Path, help="folder of the images, if not the run's own")
+    parser.add_argument("--samples", type=int, default=60, help="prompts that are shown (60)")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice (0)")
+    parser.add_argument("--max-mib", type=float, default=16.0, help="of pictures in the page (16)")
+
+
+def run(args: argparse.Namespace) -> int:
+    output = args.output or args.run / "rollouts.html"
+    write_page(
+        run=args.run,
+        output=output,
+        media_dir=args.media_dir,
+        samples=args.samples,
+        seed=args.seed,
+        budget=int(args.max_mib * 2**20),
+    )
+    print(output)
+    return 0
+
+
+def write_page(*, run: Path, output: Path, media_dir: Path | None, samples: int, seed: int, budget: int) -> None:
+    """Write the page of a run.
+
+    Args:
+        run: its folder, with `rollouts.jsonl` and `grpo.json`.
+        output: the HTML file.
+        media_dir: folder of the images; by default the run's own.
+        samples: prompts that are shown, in turn from training and held out, tasks, and thirds of the run.
+        seed: of the choice.
+        budget: bytes of all pictures.
+
+    Raises:
+        UserError: the run has no rollouts, or they are damaged.
+    """
+    log = run / FILE
+    if not log.is_file():
+        raise UserError(f"{log}: not found; give the output_dir of an `adcopilot grpo` run")
+    about = _about(run)
+    rows = [row for _, row in read_jsonl(log)]
+    if not rows:
+        raise UserError(f"{log}: has no rollouts yet; wait for the run's first step")
+    settings = about.get("settings", {})
+    media_dir = media_dir or Path(settings.get("media_dir") or settings.get("dataset_dir") or ".")
+    try:
+        cards = make_cards(rows, samples=samples, seed=seed, media_dir=media_dir, budget=budget)
+        plots = curves(rows)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{log}: a line is not as `adcopilot grpo` writes it ({type(error).__name__}: {error})"
+        ) from None
+    style, script = style_text() + (_PAGE / "rollouts.css").read_text("utf-8"), script_text()
+    shown = {
+        kind: {name: number for number, name in enumerate(sorted({getattr(card, kind) for card in cards}))}
+        for kind in ("mode", "task", "part")
+    }
+    text = (
+        environment(_PAGE)
+        .get_template("rollouts.html.jinja")
+        .render(
+            style=Markup(style),  # files of this package; all else is escaped
+            script=Markup(script),
+            policy=policy(style, script),
+            version=__version__,
+            name=shorten(run.resolve().name, 80),
+            curves=plots,
+            cards=cards,
+            shown=shown,
+            groups=len(rows),
+            completions=sum(len(row["completions"]) for row in rows),
+            settings=[(name, shorten(value, 200)) for name, value in _flat(about)],
+        )
+    )
+    atomic_write(output, lambda file: file.write(text.encode("utf-8", "replace")))
+
+
+def curves(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    """Mean reward by step, in total and by reward function, of training's rollouts and of held-out prompts."""
+    sums: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        for one in row["completions"]:
+            sums["total", row["mode"]][row["step"]].append(one["total"])
+            for name, value in one["rewards"].items():
+                sums[name, row["mode"]][row["step"]].append(value)
+    last = max(row["step"] for row in rows) or 1
+    found = []
+    for name in sorted({name for name, _ in sums}, key=lambda name: (name != "total", name)):
+        means = {
+            mode: sorted((step, sum(values) / len(values)) for step, values in sums[name, mode].items())
+            for mode in ("train", "eval")
+            if (name, mode) in sums
+        }
+        top = max(1.0, max(value for line in means.values() for _, value in line))
+        lines = [
+            (
+                "held out" if mode == "eval" else "training",
+                mode == "eval",
+                " ".join(f"{_WIDTH * step / last:.1f},{_HEIGHT * (1 - value / top):.1f}" for step, value in line),
+                line[-1][1],
+            )
+            for mode, line in means.items()
+        ]
+        found.append(Curve(title=name, top=top, last_step=last, lines=lines))
+    return found
+
+
+def make_cards(
+    rows: Sequence[Mapping[str, Any]], *, samples: int, seed: int, media_dir: Path, budget: int
+) -> list[RolloutCard]:
+    """Choose prompts and make their cards; boxes drawn are the record's and those of the best completion."""
+    draw, last = Draw(count=samples, seed=seed), max(row["step"] for row in rows)
+    for index, row in enumerate(rows):
+        draw.offer((row["mode"], row["task"], _part(row["step"], last)), row["key"].encode(), index)
+    gallery = Gallery(media_dirs=[media_dir], budget=budget)
+    cards = []
+    for (_, _, part), index in draw.chosen():
+        row = rows[index]
+        best = sorted(row["completions"], key=lambda one: -one["total"])
+        card = RolloutCard(
+            mode="held out" if row["mode"] == "eval" else "training",
+            task={"mc": "multiple choice", "loc": "localisation"}[row["task"]],
+            part=part,
+            step=row["step"],
+            question=_cut(row["question"].replace("<image>", "")),
+            truth=_cut(str(row["truth"])),
+            mean=sum(one["total"] for one in best) / len(best),
+            completions=[{**one, "text": _cut(one["text"])} for one in best],
+        )
+        for number, path in enumerate(row["images"]):
+            role = "query" if number == len(row["images"]) - 1 else "template"
+            card.pictures.append(gallery.picture(path, role))
+        if card.pictures and row["task"] == "loc":
+            query = card.pictures[-1]
+            query.boxes += [_box(box, "true", _TRUE, False) for box in row["boxes"][:MOST_BOXES]]
+            predicted = [found["bbox_2d"] for found in parse_boxes(best[0]["text"])]
+            query.boxes += [_box(box, "best completion", _PREDICTED, True) for box in predicted[:MOST_BOXES]]
+        cards.append(card)
+    return cards
+
+
+def _box(box: Sequence[float], label: str, colour: int, told: bool) -> Box:
+    x1, y1, x2, y2 = map(float, box)
+    return Box(x=x1, y=y1, width=max(x2 - x1, 0), height=max(y2 - y1, 0), label=label, colour=colour, told=told)
+
+
+def _part(step: int, last: int) -> str:
+    return ("first third", "middle", "last third")[min(3 * step // (last + 1), 2)]
+
+
+def _cut(text: str) -> str:
+    text = clean(text)
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} … ({len(text):,} characters)"
+
+
+def _about(run: Path) -> dict[str, Any]:
+    try:
+        return json.loads((run / "grpo.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _flat(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (f"{group}: {name}", json.dumps(value) if not isinstance(value, str) else value)
+        for group, values in about.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+    ]
