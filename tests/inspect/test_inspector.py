@@ -352,7 +352,7 @@ def test_a_conversation_goes_on(inspector):
 
 
 def test_boxes_of_the_reasoning_are_no_findings(inspector, monkeypatch):
-    weighed, found = ('[{"bbox_2d": [%d, 5, 30, 40], "label": "scratch"}]' % x for x in (1, 10))
+    weighed, found = ('[{"bbox_2d": [X, 5, 30, 40], "label": "scratch"}]'.replace("X", x) for x in ("1", "10"))
     say(inspector, monkeypatch, f"<think>At {weighed}?</think><answer>Yes. {found}</answer>")
     [result] = inspector.inspect([(part(1), part(2))])
     assert len(result.boxes) == 1

@@ -1,0 +1,1 @@
+"""`adcopilot demo`: a web page that compares pictures of parts with pictures of good ones."""

@@ -1,0 +1,199 @@
+"""`adcopilot demo`: a web page over a model on this machine, or behind an OpenAI-style endpoint."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from ..inspect.loading import check_folder
+from ..inspect.pairs import find_images, mvtec_queries
+from .limits import MIB, Limits
+from .store import Store
+
+if TYPE_CHECKING:  # gradio and torch take seconds: only once the command line is known to be right
+    from .many_parts import ServerFolder
+    from .service import Engine
+
+#: Where the password of `--auth NAME` is.
+PASSWORD_VARIABLE = "ADCOPILOT_DEMO_PASSWORD"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    who = parser.add_argument_group("who answers")
+    who.add_argument("--model", required=True, help="model folder; with --endpoint, the model's name there")
+    who.add_argument("--endpoint", metavar="URL", help="OpenAI-style endpoint, for example http://127.0.0.1:8000/v1")
+    who.add_argument("--key-variable", metavar="NAME", help="environment variable with the endpoint's key")
+    who.add_argument("--family", help="family of the endpoint's model, where its name does not say it")
+    who.add_argument("--vllm", action="store_true", help="the endpoint is a vLLM server")
+    who.add_argument("--no-score", action="store_true", help="do not ask the endpoint for probabilities")
+    who.add_argument("--concurrency", type=int, default=8, help="questions under way at an endpoint (8)")
+    how = parser.add_argument_group("how")
+    how.add_argument("--thinking", action="store_true", help="ask for the reasoning before each answer")
+    how.add_argument("--threshold", type=float, default=0.5, help="a score from here on is a defect (0.5)")
+    how.add_argument("--max-new-tokens", type=int, default=512, help="longest answer (512)")
+    how.add_argument("--image-max-pixels", type=int, help="as in training (the model folder's, else 589824)")
+    how.add_argument("--image-min-pixels", type=int, help="as in training (the model folder's, else 1024)")
+    how.add_argument("--batch-size", type=int, default=4, help="pairs of a folder answered together (4)")
+    how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (auto)")
+    how.add_argument("--dtype", default="auto", help="auto (bfloat16 on a GPU), float32, bfloat16, float16")
+    where = parser.add_argument_group("who may see it")
+    where.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
+    where.add_argument("--port", type=int, help="port to listen on (the first free one from 7860 on)")
+    where.add_argument(
+        "--auth",
+        action="append",
+        default=[],
+        metavar="NAME[:PASSWORD]",
+        help=f"ask for a login; several times for several people; the password may be in {PASSWORD_VARIABLE}",
+    )
+    bring = parser.add_argument_group("what visitors may bring")
+    bring.add_argument("--max-upload-mb", type=int, default=64, help="largest file (64)")
+    bring.add_argument("--max-megapixels", type=float, default=50, help="largest picture (50)")
+    bring.add_argument("--max-files", type=int, default=2000, help="most pictures of a folder or zip (2000)")
+    bring.add_argument("--max-folder-mb", type=int, default=2048, help="largest folder or zip, unpacked (2048)")
+    bring.add_argument("--max-stored-mb", type=int, default=8192, help="files of all visitors together (8192)")
+    bring.add_argument("--keep-minutes", type=float, default=60, help="unused files are deleted after (60)")
+    bring.add_argument("--queue", type=int, default=256, help="questions that may wait (256)")
+    bring.add_argument("--folder", type=Path, help="a folder of this machine that visitors may have inspected")
+    bring.add_argument(
+        "--template-dir", type=Path, help="pictures of good parts for --folder (not for MVTec's layout)"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    limits = Limits(
+        upload_bytes=args.max_upload_mb * MIB,
+        pixels=int(args.max_megapixels * 1_000_000),
+        files=args.max_files,
+        unpacked_bytes=args.max_folder_mb * MIB,
+        stored_bytes=args.max_stored_mb * MIB,
+        seconds=int(args.keep_minutes * 60),
+    )
+    auth = logins(args.auth)
+    folder = check_server_folder(args)
+    if not 0 <= args.threshold <= 1:
+        raise UserError(f"--threshold is {args.threshold}, expected 0 to 1")
+    for name in ("queue", "concurrency", "max_new_tokens", "batch_size"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected 1 or more")
+    if args.port is not None and not 0 < args.port < 65536:
+        raise UserError(f"--port is {args.port}, expected 1 to 65535")
+    if not args.endpoint:
+        check_folder(Path(args.model))
+    store = Store(seconds=limits.seconds, stored_bytes=limits.stored_bytes)
+    try:
+        # Gradio reads these when it is imported, and serves all that lies there. What it writes while an upload comes
+        # in goes to the system's temporary folder, where nothing would delete it.
+        os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(store.served)
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        tempfile.tempdir = str(store.work)
+        from .examples import draw_examples
+        from .page import build_page
+        from .server import serve
+
+        page = build_page(
+            engine=make_engine(args),
+            store=store,
+            limits=limits,
+            threshold=args.threshold,
+            thinking=args.thinking,
+            examples=draw_examples(),
+            folder=folder,
+            queue=args.queue,
+        )
+        serve(page, store=store, limits=limits, host=args.host, port=args.port, auth=auth)
+    finally:
+        store.close()
+
+
+def logins(values: list[str]) -> list[tuple[str, str]]:
+    """(name, password) of each `--auth`.
+
+    Raises:
+        UserError: a name or a password is missing, or a name is there twice.
+    """
+    found = []
+    for value in values:
+        name, colon, password = value.partition(":")
+        password = password if colon else os.environ.get(PASSWORD_VARIABLE, "")
+        if not name or not password:
+            raise UserError(f"--auth {name or value}: no password; write NAME:PASSWORD, or set {PASSWORD_VARIABLE}")
+        if name in dict(found):
+            raise UserError(f"--auth {name}: is there twice; leave one out")
+        found.append((name, password))
+    return found
+
+
+def check_server_folder(args: argparse.Namespace) -> ServerFolder | None:
+    """The folder that visitors may have inspected, looked into before anything slow.
+
+    Raises:
+        UserError: there is no such folder, it has no images, or nobody says what to compare with.
+    """
+    if args.folder is None:
+        if args.template_dir is not None:
+            raise UserError("--template-dir goes with --folder; visitors add their own pictures of good parts")
+        return None
+    if args.template_dir is None:
+        try:
+            mvtec_queries(args.folder)
+        except UserError as error:
+            raise UserError(f"{error}; or give --template-dir with pictures of good parts") from None
+    else:
+        find_images(args.folder)
+        find_images(args.template_dir)
+    from .many_parts import ServerFolder
+
+    templates = args.template_dir.resolve() if args.template_dir else None
+    return ServerFolder(queries=args.folder.resolve(), templates=templates)
+
+
+def make_engine(args: argparse.Namespace) -> Engine:
+    """The model of the command line, loaded.
+
+    Raises:
+        UserError: the folder or the endpoint's settings cannot be used.
+    """
+    pixels = {"image_max_pixels": args.image_max_pixels, "image_min_pixels": args.image_min_pixels}
+    answers = {"threshold": args.threshold, "max_new_tokens": args.max_new_tokens}
+    from .tasks import INSPECT, wording
+
+    if args.endpoint:
+        from .endpoint_engine import EndpointEngine, TurnsBackend
+
+        backend = TurnsBackend(
+            base_url=args.endpoint,
+            model=args.model,
+            family=args.family,
+            vllm=args.vllm,
+            key_variable=args.key_variable,
+            concurrency=args.concurrency,
+            option_logprobs=not args.no_score,
+            # A person is waiting: say soon that there is no answer.
+            attempts=3,
+            longest_wait=5.0,
+            give_up=args.concurrency,
+            **pixels,
+        )
+        question = wording(INSPECT, templates=1, family=backend.family, thinking=args.thinking)
+        return EndpointEngine(backend=backend, question=question, **answers)
+    from ..evaluation.families import family_of_config
+    from ..inspect.inspector import Inspector
+    from .local_engine import LocalEngine
+
+    inspector = Inspector(
+        model=args.model,
+        device=args.device,
+        dtype=args.dtype,
+        attention="sdpa",
+        batch_size=args.batch_size,
+        **answers,
+        **pixels,
+    )
+    family = family_of_config(inspector.model.config.model_type)
+    inspector.question = wording(INSPECT, templates=1, family=family, thinking=args.thinking)
+    return LocalEngine(inspector=inspector)

@@ -1,0 +1,157 @@
+"""Answers from an OpenAI-style endpoint: a vLLM server with AD-Copilot, LlamaFactory's API, or another model's."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..boxes import map_text_boxes
+from ..errors import UserError
+from ..evaluation.backends.api import ApiBackend
+from ..evaluation.backends.base import Reply
+from ..evaluation.families import read_boxes, split_thinking
+from ..evaluation.items import Item
+from ..images import image_size
+from ..inspect.inspector import boxes_in_image
+from ..inspect.pairs import Pair
+from ..inspect.question import Question
+from ..inspect.result import Result
+from ..prompts import ANSWER_WORDS
+from ..vision_tokens import escape_vision_tokens
+
+__all__ = ["EndpointEngine", "TurnsBackend"]
+
+#: Every spelling of the two words whose probabilities make the score.
+YES, NO = ((word, word.lower(), word.upper()) for word in ANSWER_WORDS)
+#: Pairs of a folder that are handed over at a time.
+PAIRS_AT_ONCE = 64
+
+
+class TurnsBackend(ApiBackend):
+    """`ApiBackend` for items that go on with a conversation: `meta["turns"]` holds (answer, next question) pairs that
+    follow the item's own question."""
+
+    def body(self, item: Item, *, max_new_tokens: int) -> dict[str, Any]:
+        """As `ApiBackend.body`."""
+        body = super().body(item, max_new_tokens=max_new_tokens)
+        for answer, question in item.meta.get("turns", ()):
+            body["messages"].append({"role": "assistant", "content": escape_vision_tokens(answer)})
+            body["messages"].append({"role": "user", "content": escape_vision_tokens(question)})
+        return body
+
+
+class EndpointEngine:
+    """A model behind an endpoint.
+
+    Args:
+        backend: the endpoint; with `option_logprobs` there is a score where it tells the first token's probabilities.
+        question: what is asked about the pairs of a folder.
+        threshold: `anomalous` is `score >= threshold`.
+        max_new_tokens: longest answer.
+    """
+
+    has_heat = False
+
+    def __init__(self, *, backend: TurnsBackend, question: str, threshold: float, max_new_tokens: int) -> None:
+        self.backend = backend
+        self.question, self.threshold, self.max_new_tokens = question, threshold, max_new_tokens
+        self.family = backend.family
+        self.title = backend.model_name
+        self.concurrency = backend.concurrency
+
+    def ask(self, question: Question) -> tuple[Result, None]:
+        """The answer to one question, whose images are files; there is no attention to be seen from here.
+
+        Raises:
+            UserError: the endpoint does not answer. What it said is for the operator, on stderr: it names addresses.
+        """
+        item = self._item(question)
+        try:
+            [(_, reply)] = self.backend.answer([item], max_new_tokens=self.max_new_tokens)
+        except UserError as error:
+            raise _unavailable(str(error)) from error
+        if reply.error:
+            raise _unavailable(reply.error)
+        return self._result(item, reply), None
+
+    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any]]]:
+        """A line as `adcopilot inspect`'s for each pair, as soon as its answer is there.
+
+        Raises:
+            UserError: as `ask`.
+        """
+        pairs = iter(pairs)
+        while some := list(islice(pairs, PAIRS_AT_ONCE)):
+            asked: dict[str, Pair] = {}
+            items = []
+            for pair in some:
+                if pair.error is not None:
+                    yield pair, _error_line(pair, pair.error)
+                    continue
+                items.append(self._item(Question(templates=(pair.template,), query=pair.query, text=self.question)))
+                asked[items[-1].key] = pair
+            try:
+                for item, reply in self.backend.answer(items, max_new_tokens=self.max_new_tokens):
+                    pair = asked[item.key]
+                    if reply.error:
+                        yield pair, _error_line(pair, reply.error)
+                    else:
+                        yield pair, self._result(item, reply).as_dict()
+            except UserError as error:
+                raise _unavailable(str(error)) from error
+
+    def _item(self, question: Question) -> Item:
+        questions = [*(asked for asked, _ in question.turns), question.text]
+        answers = [answer for _, answer in question.turns]
+        images = (*question.templates, question.query)
+        return Item(
+            key=secrets.token_hex(8),
+            group=secrets.token_hex(8),
+            images=tuple(Path(image) for image in images),
+            prefix=tuple(range(len(images))),
+            question=questions[0],
+            options=dict.fromkeys((*YES, *NO), ""),
+            meta={"turns": tuple(zip(answers, questions[1:], strict=True))},
+        )
+
+    def _result(self, item: Item, reply: Reply) -> Result:
+        size = image_size(item.images[-1])
+        seen = self.backend.model_size(size)
+        said = split_thinking(reply.text)[1]
+        if self.family.name == "adcopilot":  # as `adcopilot inspect` reads and rounds them
+            boxes, text = boxes_in_image(said, seen, size), map_text_boxes(reply.text, seen, size)
+        else:
+            boxes = read_boxes(reply.text, family=self.family, size=size, model_size=seen)
+            boxes = [{**box, "bbox_2d": [round(value) for value in box["bbox_2d"]]} for box in boxes]
+            text = map_text_boxes(reply.text, seen, size) if self.family.pixels else reply.text
+        yes, no = (
+            sum(math.exp(value) for word, value in (reply.option_logprobs or {}).items() if word in words)
+            for words in (YES, NO)
+        )
+        score = yes / (yes + no) if yes + no > 0 else None
+        return Result(
+            query=str(item.images[-1]),
+            template=str(item.images[-2]) if len(item.images) > 1 else None,
+            anomalous=None if score is None else score >= self.threshold,
+            score=None if score is None else round(score, 6),
+            boxes=boxes,
+            text=text,
+            answer=reply.text,
+            yes_no_mass=None if score is None else round(min(yes + no, 1.0), 6),
+            size=size,
+        )
+
+
+def _error_line(pair: Pair, message: str) -> dict[str, Any]:
+    template = str(pair.template) if pair.template else None
+    return Result(query=str(pair.query), template=template, error=message).as_dict()
+
+
+def _unavailable(reason: str) -> UserError:
+    print(f"endpoint: {' '.join(reason.split())}", file=sys.stderr, flush=True)
+    return UserError("The model's server does not answer just now. Please try again in a minute.")

@@ -1,0 +1,190 @@
+"""Pieces of the page as HTML. Whatever comes from a visitor, a file's name or a model is escaped here."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from ..drawing import BOX_COLOURS
+from .answer import Answer
+
+__all__ = [
+    "conversation",
+    "history_list",
+    "notice",
+    "pair_strip",
+    "plain",
+    "progress",
+    "table",
+    "thumbnail",
+    "verdict",
+]
+
+#: Longer side of a thumbnail in pixels.
+THUMBNAIL = 88
+#: Rows of the table on the page; the CSV has all.
+MOST_ROWS = 200
+
+
+def plain(value: Any) -> str:
+    """A text that is nothing but text, within an element or an attribute."""
+    return html.escape(str(value))
+
+
+def thumbnail(image: Image.Image, *, boxes: Sequence[dict[str, Any]] = ()) -> str:
+    """A small JPEG as a data address, with boxes (in pixels of the image) drawn on it."""
+    small = image.convert("RGB")
+    if max(small.size) < THUMBNAIL:  # few large pixels stay visible as such
+        scale = THUMBNAIL / max(small.size)
+        small = small.resize((round(small.width * scale), round(small.height * scale)), Image.Resampling.NEAREST)
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    scale = small.width / image.width, small.height / image.height
+    for box in boxes:
+        x1, y1, x2, y2 = (value * scale[index % 2] for index, value in enumerate(box["bbox_2d"]))
+        ImageDraw.Draw(small).rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=BOX_COLOURS[0], width=2)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def notice(message: str) -> str:
+    """What went wrong, or nothing."""
+    return f'<p class="adc-notice" role="alert">{plain(message)}</p>' if message else ""
+
+
+def chip(anomalous: bool | None) -> str:
+    """The verdict in a coloured box; colour never says it alone."""
+    if anomalous is None:
+        return '<span class="adc-chip neutral">Answer</span>'
+    return (
+        '<span class="adc-chip bad">Defect found</span>'
+        if anomalous
+        else '<span class="adc-chip good">No defect found</span>'
+    )
+
+
+def verdict(answer: Answer, *, threshold: float) -> str:
+    """Verdict, score, and the boxes in words."""
+    parts = [f'<p class="adc-verdict">{chip(answer.anomalous)}']
+    if answer.score is not None:
+        percent = round(answer.score * 100)
+        parts.append(
+            f'<span class="adc-score">Score <b>{answer.score:.3f}</b></span></p>'
+            f'<div class="adc-bar" role="img" aria-label="{percent} out of 100">'
+            f'<i style="left:{percent}%"></i><b style="left:{threshold * 100:g}%"></b></div>'
+            f'<p class="adc-small">0 is like the good part, 1 is surely defective. '
+            f"From {threshold:g} on a part counts as defective.</p>"
+        )
+        if not answer.is_sure_of_form:
+            parts.append(
+                '<p class="adc-small"><b>Take care:</b> the model did not mean to answer with yes or no, '
+                "so this score says little.</p>"
+            )
+    else:
+        parts.append("</p>")
+    if boxes := answer.result.boxes:
+        rows = "".join(
+            "<li>{}: from {}, {} to {}, {}</li>".format(plain(box["label"] or "defect"), *box["bbox_2d"])
+            for box in boxes
+        )
+        parts.append(
+            f'<p class="adc-small">Marked places (pixels from the left and from the top of the picture):</p>'
+            f'<ol class="adc-boxes">{rows}</ol>'
+        )
+    return "".join(parts)
+
+
+def conversation(answers: Sequence[Answer]) -> str:
+    """Questions and answers, the newest last, the reasoning folded away."""
+    parts = ['<div class="adc-talk" role="log" aria-label="Questions and answers">']
+    for answer in answers:
+        parts.append(f'<p class="adc-asked"><b>You:</b> {plain(answer.question)}</p><div class="adc-said">')
+        if answer.reasoning:
+            parts.append(
+                "<details><summary>How the model came to this (its reasoning)</summary>"
+                f"<p>{plain(answer.reasoning)}</p></details>"
+            )
+        if report := answer.report:
+            lines = (
+                f"<p><b>{plain(name.replace('_', ' ').capitalize())}:</b> {plain(text)}</p>"
+                for name, text in report.items()
+            )
+            parts += lines
+        else:
+            parts.append(f"<p><b>Model:</b> {plain(answer.said or '(the model said nothing)')}</p>")
+        parts.append("</div>")
+    return "".join([*parts, "</div>"])
+
+
+def pair_strip(template: Image.Image, query: Image.Image, *, title: str) -> str:
+    """Two thumbnails side by side."""
+    return (
+        f'<div class="adc-strip"><img src="{thumbnail(template)}" alt="{plain(title)}: good part">'
+        f'<img src="{thumbnail(query)}" alt="{plain(title)}: part to inspect"></div>'
+    )
+
+
+def history_list(entries: Sequence[dict[str, Any]]) -> str:
+    """Earlier answers, the newest first. They come from the visitor's own browser, so every field may be anything."""
+    if not entries:
+        return '<p class="adc-small">Nothing yet. Answers are kept in this browser only, not on the server.</p>'
+    rows = []
+    for entry in entries:
+        image = str(entry.get("image", ""))
+        picture = f'<img src="{plain(image)}" alt="">' if image.startswith("data:image/jpeg;base64,") else ""
+        score = entry.get("score")
+        value = f"{score:.3f}" if isinstance(score, float) else ""
+        rows.append(
+            f"<li>{picture}<div>{chip(entry.get('anomalous'))} <b>{value}</b> "
+            f'<span class="adc-name">{plain(entry.get("query", ""))}</span> '
+            f'<span class="adc-small">{plain(entry.get("time", ""))}</span>'
+            f"<p>{plain(entry.get('question', ''))}</p><p>{plain(entry.get('answer', ''))}</p></div></li>"
+        )
+    return f'<ul class="adc-history">{"".join(rows)}</ul>'
+
+
+def progress(done: int, total: int, *, message: str = "") -> str:
+    """How far a folder has come."""
+    share = 100 * done / total if total else 100
+    return (
+        f'<p role="status">{done} of {total} pictures inspected. {plain(message)}</p>'
+        f'<progress class="adc-progress" max="100" value="{share:.1f}">{share:.0f} %</progress>'
+    )
+
+
+def table(rows: Sequence[dict[str, Any]], *, total: int) -> str:
+    """Results of a folder, the highest score first.
+
+    Args:
+        rows: `name`, `template`, `score`, `anomalous`, `boxes` (a number), `answer`, `error`, and the thumbnails
+            `image` and `template_image` (data addresses or "").
+        total: how many there are altogether.
+    """
+    body = []
+    for row in rows[:MOST_ROWS]:
+        pictures = "".join(
+            f'<img src="{plain(row[key])}" alt="{alt}">' if row[key] else ""
+            for key, alt in (("image", "part"), ("template_image", "good part it was compared with"))
+        )
+        if row["error"]:
+            told = f'<td colspan="3" class="adc-problem">Could not be inspected: {plain(row["error"])}</td>'
+        else:
+            score = "" if row["score"] is None else f"{row['score']:.3f}"
+            told = (
+                f"<td>{chip(row['anomalous'])}</td><td class='adc-number'>{score}</td><td>{plain(row['answer'])}</td>"
+            )
+        body.append(
+            f'<tr><td class="adc-pictures">{pictures}</td>'
+            f'<th scope="row" class="adc-name">{plain(row["name"])}</th>{told}</tr>'
+        )
+    more = f"<p class='adc-small'>The first {MOST_ROWS} of {total}; the file has all.</p>" if total > MOST_ROWS else ""
+    return (
+        '<div class="adc-scroll" tabindex="0" role="region" aria-label="Results"><table class="adc-table"><thead><tr>'
+        "<th>Part and good part</th><th>File</th><th>Verdict</th><th>Score</th><th>Answer</th></tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table></div>{more}"
+    )

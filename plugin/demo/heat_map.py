@@ -1,0 +1,118 @@
+"""Where the comparison tokens look: the last cross-attention of the Comparison Encoder, as a picture over the query.
+
+That attention (Figure 3 of the paper, CrossAttn3) has the L comparison queries on one side and, on the other, the
+query image's patches after both images have been compared. Its weights, averaged over queries and heads, say how much
+each patch contributes to what the language model is told about the difference. They are read beside the answer, in the
+same forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..model.comparison_encoder import apply_rotary
+
+__all__ = ["Attention", "draw_heat", "watch"]
+
+#: Opacity of the strongest colour over the image.
+OPACITY = 0.72
+#: From nothing to most, as (share, red, green, blue); bright on dark and dark on bright pictures alike.
+COLOURS = ((0.0, 30, 30, 110), (0.35, 30, 130, 200), (0.65, 250, 210, 60), (1.0, 225, 30, 40))
+
+
+@dataclass(kw_only=True)
+class Attention:
+    """What `watch` has seen.
+
+    Attributes:
+        weights: (patches of the last image,) each patch's share, adding up to 1, in the image processor's order; None
+            as long as no image was compared.
+    """
+
+    weights: torch.Tensor | None = field(default=None)
+
+    def grid(self, size: tuple[int, int], *, patch_size: int, merge_size: int) -> np.ndarray:
+        """The shares as rows and columns of patches.
+
+        Args:
+            size: (width, height) of the image as the model saw it, in pixels.
+            patch_size: side of a patch in pixels.
+            merge_size: side of the squares of patches that the image processor keeps together.
+
+        Returns:
+            (rows, columns) float32.
+        """
+        columns, rows = size[0] // patch_size, size[1] // patch_size
+        squares = self.weights.view(rows // merge_size, columns // merge_size, merge_size, merge_size)
+        return squares.transpose(1, 2).reshape(rows, columns).numpy()
+
+
+@contextmanager
+def watch(model: torch.nn.Module) -> Iterator[Attention]:
+    """Read the attention of the last image that a model compares in this block.
+
+    Args:
+        model: an AD-Copilot model; on any other nothing is read. Only one thread may use it meanwhile.
+    """
+    seen = Attention()
+    encoder = getattr(model, "comparison_encoder", None)
+    if encoder is None:
+        yield seen
+        return
+
+    def read(module, inputs) -> None:
+        queries, keys, query_lengths, key_lengths, at_queries, at_keys = inputs
+        seen.weights = _shares(
+            module,
+            queries[-query_lengths[-1] :],
+            keys[-key_lengths[-1] :],
+            None if at_queries is None else at_queries[-query_lengths[-1] :],
+            None if at_keys is None else at_keys[-key_lengths[-1] :],
+        )
+
+    handle = encoder.query_block.cross_attention.register_forward_pre_hook(read)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def _shares(attention, queries, keys, at_queries, at_keys) -> torch.Tensor:
+    """(L, D) queries, (P, D) keys and their coordinates -> (P,) on the CPU, one head at a time to save memory."""
+    q = attention.q_proj(queries).unflatten(-1, (attention.num_heads, -1))
+    k = attention.k_proj(keys).unflatten(-1, (attention.num_heads, -1))
+    if at_queries is not None:
+        q, k = apply_rotary(q, at_queries), apply_rotary(k, at_keys)
+    heads = [
+        ((q[:, head].float() @ k[:, head].float().T) * attention.scaling).softmax(-1).mean(0)
+        for head in range(attention.num_heads)
+    ]
+    return torch.stack(heads).mean(0).cpu()
+
+
+def draw_heat(image: Image.Image, grid: np.ndarray) -> Image.Image:
+    """Lay the attention over an image: from blue (least of all patches) to red (most), weak where there is little.
+
+    Args:
+        image: RGB.
+        grid: (rows, columns) as `Attention.grid` gives it.
+
+    Returns:
+        A new picture of `image.size`.
+    """
+    low, high = float(grid.min()), float(grid.max())
+    share = (grid - low) / (high - low) if high > low else np.zeros_like(grid)
+    large = Image.fromarray(np.rint(share * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
+    values = np.asarray(large, dtype=np.float32)[..., None] / 255
+    stops = np.array([stop[0] for stop in COLOURS])
+    channels = [np.interp(values[..., 0], stops, [stop[index] for stop in COLOURS]) for index in (1, 2, 3)]
+    weight = OPACITY * np.sqrt(values)
+    mixed = np.asarray(image, dtype=np.float32) * (1 - weight) + np.stack(channels, axis=-1) * weight
+    return Image.fromarray(np.rint(mixed).astype(np.uint8))

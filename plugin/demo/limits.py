@@ -1,0 +1,73 @@
+"""How much a visitor may bring, and images that are too much told from their headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ..errors import UserError
+from ..images import MAX_PIXELS, image_size, open_image
+
+__all__ = ["MIB", "Limits", "check_pixels", "open_upload"]
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What is taken from a visitor.
+
+    Attributes:
+        upload_bytes: of one uploaded file.
+        pixels: of one picture.
+        files: pictures in one folder or zip.
+        unpacked_bytes: of all files of one zip together, and of one upload of several files.
+        stored_bytes: of all visitors' files together.
+        question: letters of a question.
+        seconds: a file that nobody used for so long is deleted.
+
+    Raises:
+        UserError: a value is below 1, or there are more pixels than any part of this package takes.
+    """
+
+    upload_bytes: int = 64 * MIB
+    pixels: int = 50_000_000
+    files: int = 2000
+    unpacked_bytes: int = 2048 * MIB
+    stored_bytes: int = 8192 * MIB
+    question: int = 2000
+    seconds: int = 3600
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise UserError(f"the limit of {name.replace('_', ' ')} is {value}, expected 1 or more")
+        if self.pixels > MAX_PIXELS:
+            raise UserError(f"--max-megapixels: {self.pixels:,} pixels, expected at most {MAX_PIXELS:,}")
+
+
+def check_pixels(path: Path, *, name: str, limits: Limits) -> tuple[int, int]:
+    """Width and height of a picture, by its header: nothing is decoded.
+
+    Raises:
+        UserError: it is no image, too small, or has more pixels than a visitor may bring.
+    """
+    width, height = image_size(path, name=name)
+    if width * height > limits.pixels:
+        raise UserError(
+            f"{name}: {width}×{height} pixels are more than the {limits.pixels / 1e6:g} million that this page "
+            "takes; shrink or crop the picture first"
+        )
+    return width, height
+
+
+def open_upload(path: Path, *, name: str, limits: Limits) -> Image.Image:
+    """A visitor's picture, decoded as everywhere in this package (`adcopilot.images.open_image`).
+
+    Raises:
+        UserError: as `check_pixels`, or the picture is damaged. The message names the file as the visitor does.
+    """
+    check_pixels(path, name=name, limits=limits)
+    return open_image(path, name=name)

@@ -1,0 +1,76 @@
+"""Answers from a model on this machine, by `adcopilot inspect`'s own `Inspector`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..evaluation.families import family_of_config
+from ..inspect.command import inspect_all
+from ..inspect.inspector import Inspector
+from ..inspect.pairs import Pair
+from ..inspect.question import Question
+from ..inspect.result import Result
+from .heat_map import watch
+
+__all__ = ["LocalEngine"]
+
+T = TypeVar("T")
+_END = object()
+
+
+class LocalEngine:
+    """A model on this machine.
+
+    All of its work is done on one thread, in the order in which it is asked for: a visitor's question gets its turn
+    between two batches of another visitor's folder.
+
+    Args:
+        inspector: the model.
+    """
+
+    #: Questions worth answering at the same time.
+    concurrency = 1
+
+    def __init__(self, *, inspector: Inspector) -> None:
+        self.inspector = inspector
+        self.family = family_of_config(inspector.model.config.model_type)
+        self.title = inspector.folder.resolve().name
+        self.has_heat = hasattr(inspector.model, "comparison_encoder")
+        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+
+    def ask(self, question: Question) -> tuple[Result, np.ndarray | None]:
+        """The answer to one question, and the comparison tokens' attention over the query (rows, columns).
+
+        Raises:
+            UserError: as `Inspector.ask`.
+        """
+        return self._model_thread.submit(self._ask, question).result()
+
+    def _ask(self, question: Question) -> tuple[Result, np.ndarray | None]:
+        with watch(self.inspector.model) as seen:
+            [result] = self.inspector.ask([question])
+        if result.error or seen.weights is None:
+            return result, None
+        images = self.inspector.processor.image_processor
+        size = self.inspector.model_size(result.size)
+        return result, seen.grid(size, patch_size=images.patch_size, merge_size=images.merge_size)
+
+    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any]]]:
+        """`adcopilot inspect`'s line of each pair, in order, a batch at a time.
+
+        Raises:
+            UserError: as `Inspector.inspect`.
+        """
+        lines = inspect_all(self.inspector, pairs, model="", log=None)
+        try:
+            while (found := self._in_turn(lambda: next(lines, _END))) is not _END:
+                yield found
+        finally:
+            self._in_turn(lines.close)
+
+    def _in_turn(self, work: Callable[[], T]) -> T:
+        return self._model_thread.submit(work).result()

@@ -1,0 +1,338 @@
+"""The first tab: pictures of good parts, a part to inspect, questions and what comes of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from ..drawing import draw_boxes, draw_result
+from ..errors import UserError
+from ..inspect.question import Question
+from . import fragments
+from .answer import LEAST_MASS, Answer
+from .components import UploadedFiles, UploadedImage
+from .examples import Example
+from .heat_map import draw_heat
+from .service import Service
+from .tasks import INSPECT, TASKS, Task, wording
+
+__all__ = ["OnePart", "Talk"]
+
+#: Answers that the visitor's browser keeps.
+KEPT = 20
+#: Pictures of good parts beside the first.
+MOST_TEMPLATES = 8
+#: What every browser shows as it is; anything else is shown, and used, as the PNG that it decodes to.
+SHOWN_AS_IT_IS = {"PNG": ("L", "RGB", "RGBA", "P"), "JPEG": ("L", "RGB"), "WEBP": ("RGB", "RGBA")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Talk:
+    """A conversation about one set of pictures.
+
+    Attributes:
+        files: templates and query, as they were when it began; with others it begins anew.
+        answers: so far.
+    """
+
+    files: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
+
+
+class OnePart:
+    """The tab. Its methods are what the browser's events call.
+
+    Args:
+        service: model, store and limits.
+        examples: pairs to try.
+    """
+
+    def __init__(self, *, service: Service, examples: Sequence[Example]) -> None:
+        self.service, self.examples = service, examples
+
+    def build(self) -> None:
+        """Put the components into the tab that is open, and connect them."""
+        service = self.service
+        talk = gr.State(Talk(), time_to_live=service.limits.seconds)
+        kept = gr.BrowserState([], storage_key="adcopilot-demo-history")
+        with gr.Row():
+            template = UploadedImage(
+                label="Good part",
+                sources=["upload", "clipboard"],
+                image_mode=None,
+                height=300,
+                elem_classes="adc-picture",
+            )
+            query = UploadedImage(
+                label="Part to inspect", sources=["upload", "clipboard"], image_mode=None, height=300
+            )
+        with gr.Accordion("More pictures of good parts (optional)", open=False):
+            more = UploadedFiles(label=f"Up to {MOST_TEMPLATES} pictures", file_count="multiple", height=140)
+        said = gr.HTML("", elem_id="adc-problem", padding=False)
+        example_buttons = self._build_examples()
+        gr.HTML("<h3>Ask</h3>", padding=False)
+        with gr.Row(elem_classes="adc-tasks"):
+            buttons = [
+                gr.Button(task.title, variant="primary" if task is INSPECT else "secondary", min_width=150)
+                for task in TASKS
+            ]
+        with gr.Row(equal_height=True):
+            words = gr.Textbox(
+                label="Your own question (goes on with the conversation)",
+                placeholder="For example: What is it?",
+                max_lines=4,
+                max_length=service.limits.question,
+                scale=5,
+            )
+            ask = gr.Button("Ask", scale=1, min_width=90)
+        verdict = gr.HTML("", elem_id="adc-verdict", min_height=60, padding=False)
+        with gr.Row():
+            with gr.Column():
+                boxes = gr.Image(label="Marked places", interactive=False, format="png", elem_id="adc-marked")
+            with gr.Column(visible=service.engine.has_heat):
+                heat = gr.Image(
+                    label="Where the model compared (red: most)", interactive=False, format="png", elem_id="adc-heat"
+                )
+        talked = gr.HTML("", elem_id="adc-conversation", padding=False)
+        with gr.Row():
+            as_json = gr.DownloadButton("Save as JSON", interactive=False)
+            as_png = gr.DownloadButton("Save as picture (PNG)", interactive=False)
+            anew = gr.Button("Start again")
+        with gr.Accordion("Earlier answers", open=False):
+            earlier = gr.HTML(fragments.history_list([]), elem_id="adc-earlier")
+            forget = gr.Button("Forget them", size="sm")
+
+        pictures = [template, query, more]
+        results = [said, verdict, boxes, heat, talked, as_json, as_png, talk, kept, words]
+        asking = {
+            "outputs": results,
+            "concurrency_limit": service.engine.concurrency,
+            "concurrency_id": "model",
+            "show_progress": "full",
+            "show_progress_on": [verdict],
+            "api_name": False,
+        }
+        for task, button in zip(TASKS, buttons, strict=True):
+            button.click(self.task_event(task), [*pictures, kept], **asking)
+        for event in (ask.click, words.submit):
+            event(self.on_question, [words, *pictures, talk, kept], **asking)
+        checking = {"concurrency_limit": 4, "concurrency_id": "files", "api_name": False, "show_progress": "hidden"}
+        for component, name in ((template, "the good part"), (query, "the part to inspect")):
+            component.upload(self.upload_event(name), [component], [component, said], **checking)
+        more.upload(self.on_more, [more], [more, said], **checking)
+        for example, button in zip(self.examples, example_buttons, strict=True):
+            button.click(self.example_event(example), None, [template, query, more, said], **checking)
+        quick = {"queue": False, "api_name": False, "show_progress": "hidden"}
+        anew.click(self.on_start_again, None, [*pictures, *(one for one in results if one is not kept)], **quick)
+        forget.click(list, None, [kept], **quick)
+        kept.change(fragments.history_list, [kept], [earlier], **quick)
+        gr.on([service.page.load], fragments.history_list, [kept], [earlier], **quick)
+
+        hidden = gr.Button(visible=False)
+        hidden.click(
+            self.on_api,
+            [template, query, words],
+            [gr.JSON(visible=False)],
+            api_name="inspect",
+            concurrency_limit=service.engine.concurrency,
+            concurrency_id="model",
+        )
+
+    def _build_examples(self) -> list[gr.Button]:
+        if not self.examples:
+            return []
+        gr.HTML("<h3>Or try an example</h3>", padding=False)
+        buttons = []
+        with gr.Row():
+            for example in self.examples:
+                with gr.Column(min_width=130):
+                    gr.HTML(fragments.pair_strip(example.template, example.query, title=example.title), padding=False)
+                    buttons.append(gr.Button(example.title, size="sm"))
+        return buttons
+
+    # What events call. A mistake of the visitor's comes back as words in the place for problems.
+
+    def upload_event(self, role: str) -> Callable[..., tuple[Any, str]]:
+        """Look at a picture as soon as it is there; one that no browser shows is replaced by a PNG of it."""
+
+        def on_upload(path: str | None, request: gr.Request) -> tuple[Any, str]:
+            if path is None:
+                return gr.skip(), ""
+            try:
+                return self._shown(path, visitor=request.session_hash), ""
+            except UserError as error:
+                return None, fragments.notice(f"{error}. It was not taken as {role}.")
+
+        return on_upload
+
+    def on_more(self, files: list[tuple[str, str]], request: gr.Request) -> tuple[Any, str]:
+        """The same for further pictures of good parts."""
+        try:
+            if len(files) > MOST_TEMPLATES:
+                raise UserError(f"{len(files)} pictures of good parts, expected at most {MOST_TEMPLATES}")
+            for path, _ in files:
+                self.service.open(path, visitor=request.session_hash)
+        except UserError as error:
+            return None, fragments.notice(f"{error}.")
+        return gr.skip(), ""
+
+    def example_event(self, example: Example) -> Callable[..., tuple[str, str, None, str]]:
+        """Both pictures of an example, as this visitor's own files."""
+
+        def on_example(request: gr.Request) -> tuple[str, str, None, str]:
+            files = []
+            for name, image in (("good part", example.template), ("part to inspect", example.query)):
+                path = self.service.store.new_file(f"{name}.png", visitor=request.session_hash)
+                image.save(path)
+                files.append(str(path))
+            return *files, None, ""
+
+        return on_example
+
+    def task_event(self, task: Task) -> Callable[..., tuple]:
+        """A button begins a conversation, so that its answer depends on the pictures alone."""
+        service = self.service
+
+        def on_task(template, query, more, kept, request: gr.Request) -> tuple:
+            templates = [one for one in (template, *(path for path, _ in more)) if one]
+            question = wording(task, templates=len(templates), family=service.engine.family, thinking=service.thinking)
+            if question is None:
+                return self._problem("Add a picture of a good part first: it is what the part is compared with.")
+            return self._answer(Talk(), templates, query, question, task is INSPECT, kept, request)
+
+        return on_task
+
+    def on_question(self, words, template, query, more, talk: Talk, kept, request: gr.Request) -> tuple:
+        """A question of the visitor's own goes on with the conversation if the pictures are still the same."""
+        if not words.strip():
+            return self._problem("Write a question first, or use one of the buttons.")
+        templates = [one for one in (template, *(path for path, _ in more)) if one]
+        return self._answer(talk, templates, query, self.service.free_question(words), None, kept, request)
+
+    def on_start_again(self) -> tuple:
+        """Everything as at the beginning, except what the browser keeps."""
+        save = gr.DownloadButton(value=None, interactive=False)
+        return None, None, None, "", "", None, None, "", save, save, Talk(), ""
+
+    def on_api(self, template, query, words, request: gr.Request) -> dict[str, Any]:
+        """`/inspect` for programs: `adcopilot inspect --json`'s line. An empty question is `inspect`'s own.
+
+        Raises:
+            gr.Error: the pictures cannot be used; the message says why.
+        """
+        engine = self.service.engine
+        words = (words or "").strip()
+        try:
+            text = self.service.free_question(words) if words else ""
+            text = text or wording(INSPECT, templates=1, family=engine.family, thinking=self.service.thinking)
+            if not template:
+                raise UserError("the picture of a good part is missing")
+            return self._ask(Talk(), [template], query, text, not words, request)[0].as_dict()
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    # How answers come about.
+
+    def _answer(self, talk, templates, query, text, yes_or_no: bool | None, kept, request) -> tuple:
+        try:
+            answer, images, files = self._ask(talk, templates, query, text, yes_or_no, request)
+        except UserError as error:
+            return self._problem(f"{error}")
+        turns = talk.answers if talk.files == files else ()
+        talk = Talk(files=files, answers=(*turns, replace(answer, heat=None)))
+        saved = self._files_to_save(answer, images, visitor=request.session_hash)
+        kept = [self._entry(answer, images[-1]), *(kept if isinstance(kept, list) else [])][:KEPT]
+        panel = draw_boxes(images[-1], [])
+        heat = None if answer.heat is None else draw_heat(panel, answer.heat)
+        return (
+            "",
+            fragments.verdict(answer, threshold=self.service.threshold),
+            draw_boxes(images[-1], answer.result.boxes),
+            heat,
+            fragments.conversation(talk.answers),
+            *(gr.DownloadButton(value=str(path), interactive=True) for path in saved),
+            talk,
+            kept,
+            "",
+        )
+
+    def _ask(
+        self, talk: Talk, templates, query, text: str, yes_or_no: bool | None, request
+    ) -> tuple[Answer, list[Image.Image], tuple[str, ...]]:
+        """The answer, the pictures it is about (templates first), and their files."""
+        if not query:
+            raise UserError("Add a picture of the part to inspect first.")
+        service, visitor = self.service, request.session_hash
+        files = tuple(str(service.store.use(path, visitor=visitor)) for path in (*templates, query))
+        if len(files) > MOST_TEMPLATES + 2:
+            raise UserError(f"{len(files) - 1} pictures of good parts, expected at most {MOST_TEMPLATES + 1}")
+        images = [service.open(path, visitor=visitor) for path in files]
+        turns = talk.answers if talk.files == files else ()
+        question = Question(
+            templates=files[:-1],
+            query=files[-1],
+            text=text,
+            turns=tuple((turn.question, turn.result.answer) for turn in turns),
+        )
+        result, heat = service.ask(question)
+        names = [Path(path).name for path in files]
+        result = replace(result, query=names[-1], template=names[-2] if len(names) > 1 else None)
+        if yes_or_no is None:  # a question of the visitor's own is one if the model means to answer with yes or no
+            yes_or_no = (result.yes_no_mass or 0) >= LEAST_MASS
+        return Answer(question=text, result=result, yes_or_no=yes_or_no, heat=heat), images, files
+
+    def _problem(self, message: str) -> tuple:
+        """Words in the place for problems; what was there before stays."""
+        message = message if message.endswith(".") else f"{message}."
+        return fragments.notice(message), *[gr.skip()] * 9
+
+    def _shown(self, path: str, *, visitor: str) -> Any:
+        found = self.service.store.use(path, visitor=visitor)
+        image = self.service.open(path, visitor=visitor)
+        with Image.open(found) as raw:
+            same = raw.mode in SHOWN_AS_IT_IS.get(raw.format, ()) and getattr(raw, "n_frames", 1) == 1
+        if same:
+            return gr.skip()
+        shown = self.service.store.new_file(f"{found.stem}.png", visitor=visitor)
+        image.save(shown, compress_level=1)
+        return str(shown)
+
+    def _files_to_save(self, answer: Answer, images: list[Image.Image], *, visitor: str) -> list[Path]:
+        store, result = self.service.store, answer.result
+        stem = Path(result.query).stem[:60]
+        as_json = store.new_file(f"{stem}.json", visitor=visitor)
+        as_json.write_text(json.dumps(answer.as_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        as_png = store.new_file(f"{stem} inspected.png", visitor=visitor)
+        if answer.anomalous is None or answer.score is None or len(images) < 2:
+            picture = draw_boxes(images[-1], result.boxes)
+        else:
+            picture = draw_result(
+                template=images[-2],
+                query=images[-1],
+                boxes=result.boxes,
+                anomalous=answer.anomalous,
+                score=answer.score,
+                template_name=result.template,
+                query_name=result.query,
+            )
+        picture.save(as_png)
+        return [as_json, as_png]
+
+    def _entry(self, answer: Answer, image: Image.Image) -> dict[str, Any]:
+        """What the visitor's browser keeps of an answer."""
+        return {
+            "time": time.strftime("%Y-%m-%d %H:%M"),
+            "query": answer.result.query,
+            "question": answer.question[:200],
+            "answer": answer.said[:300],
+            "anomalous": answer.anomalous,
+            "score": answer.score,
+            "image": fragments.thumbnail(image),
+        }

@@ -1,0 +1,73 @@
+"""The page: what stands above its two tabs, and how it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from . import fragments
+from .examples import Example
+from .limits import Limits
+from .many_parts import ManyParts, ServerFolder
+from .one_part import OnePart
+from .service import Engine, Service
+from .store import Store
+
+__all__ = ["build_page"]
+
+#: Fonts of the visitor's system: nothing is loaded from other hosts.
+FONTS = ("system-ui", "sans-serif")
+MONOSPACE = ("ui-monospace", "monospace")
+
+
+def build_page(
+    *,
+    engine: Engine,
+    store: Store,
+    limits: Limits,
+    threshold: float,
+    thinking: bool,
+    examples: Sequence[Example],
+    folder: ServerFolder | None,
+    queue: int,
+) -> gr.Blocks:
+    """The page, not launched.
+
+    Args:
+        engine: who answers.
+        store: where visitors' files lie; `GRADIO_TEMP_DIR` has to name its `served`.
+        limits: how much visitors may bring.
+        threshold: a score from here on is defective.
+        thinking: ask for the reasoning before each answer.
+        examples: pairs to try.
+        folder: of this machine, which visitors may have inspected.
+        queue: so many questions may wait; further ones are told to come again.
+    """
+    theme = gr.themes.Default(font=FONTS, font_mono=MONOSPACE)
+    css = Path(__file__).with_name("page.css").read_text("utf-8")
+    page = gr.Blocks(title="AD-Copilot inspection", theme=theme, css=css, analytics_enabled=False)
+    service = Service(engine=engine, store=store, limits=limits, threshold=threshold, thinking=thinking, page=page)
+    with page:
+        gr.HTML(
+            "<h1>Compare a part with a good one</h1><p>The model looks at both pictures and says whether the part is "
+            f"defective, and where. It can be wrong. Model: <b>{fragments.plain(engine.title)}</b></p>"
+        )
+        with gr.Tab("One part"):
+            OnePart(service=service, examples=examples).build()
+        with gr.Tab("Many parts"):
+            ManyParts(service=service, folder=folder).build()
+        page.unload(_Leave(store))
+    return page.queue(max_size=queue, api_open=False)
+
+
+class _Leave:
+    """What happens when a visitor closes or reloads the page."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.__name__ = "leave"  # gradio names events after their functions
+
+    def __call__(self, request: gr.Request) -> None:
+        self.store.leave(request.session_hash)
