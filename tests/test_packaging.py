@@ -187,6 +187,15 @@ def test_serving_constraints_fit_the_ranges(requirements):
     assert all(pinned[name] in asked[name].specifier for name in shared)
 
 
+def test_cpu_serving_constraints_pin_the_base_and_the_same_torch(requirements):
+    pinned = pins("vllm-cpu.txt")
+    for requirement in requirements[""]:
+        assert pinned[normal(requirement.name)] in requirement.specifier, requirement
+    serve = pins("serve.txt")
+    for name in ("torch", "torchvision", "torchaudio", "transformers"):
+        assert pinned[name] == serve[name], name
+
+
 def test_licence_is_the_full_apache_text():
     text = (ROOT / "LICENSE").read_text("utf-8")
     assert "Version 2.0, January 2004" in text
