@@ -36,13 +36,14 @@ def unpack(archive: Path, folder: Path, *, name: str, limits: Limits) -> int:
     written, total = 0, 0
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = [info for info in opened.infolist() if not info.is_dir() and _is_wanted(info.filename)]
+            found = [(info, _inside(info.filename, name)) for info in opened.infolist() if not info.is_dir()]
+            members = [(info, path) for info, path in found if _is_wanted(path)]
             if not members:
                 raise UserError(f"{name}: no pictures in it, expected {', '.join(sorted(IMAGE_SUFFIXES))}")
             if len(members) > limits.files:
                 raise UserError(f"{name}: {len(members)} pictures in it, this page takes {limits.files} at a time")
-            for info in members:
-                path = folder / _inside(info.filename, name)
+            for info, inside in members:
+                path = folder / inside
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(info) as source, path.open("xb") as target:
                     size = 0
@@ -70,17 +71,14 @@ def unpack(archive: Path, folder: Path, *, name: str, limits: Limits) -> int:
     return written
 
 
-def _is_wanted(filename: str) -> bool:
-    parts = PurePosixPath(filename).parts
-    hidden = any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in parts)
-    return bool(parts) and not hidden and PurePosixPath(filename).suffix.lower() in IMAGE_SUFFIXES
+def _is_wanted(path: PurePosixPath) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _inside(filename: str, name: str) -> PurePosixPath:
-    """The path of a member, made of plain names only."""
-    path = PurePosixPath(filename)
-    if path.is_absolute() or any(part == ".." or set(part) & set("\\:\0") for part in path.parts):
-        raise UserError(
-            f"{name}: has a file named {filename[:80]!r}, which would lie outside of it; make the zip again"
-        )
+    """The path of a member; some Windows programs write it with backslashes."""
+    path = PurePosixPath(filename.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(f"{name}: has a file named {filename[:80]!r}, which leads out of it; make the zip again")
     return path

@@ -1,0 +1,41 @@
+"""An endpoint that says what it is told, the page in front of it, and the page over a small model."""
+
+import pytest
+
+from ..inspect.conftest import speaking_dir  # noqa: F401 - a fixture
+from ..webui.conftest import chromium  # noqa: F401 - a fixture
+from .running import demo
+from .stub import endpoint
+
+#: Answers of the small model are short, so that they are soon there.
+NEW_TOKENS = 12
+
+
+@pytest.fixture(scope="session")
+def stub():
+    with endpoint() as running:
+        yield running
+
+
+@pytest.fixture
+def said(stub):
+    """The endpoint as at its start, for one test."""
+    stub.reset()
+    return stub
+
+
+@pytest.fixture(scope="session")
+def stub_demo(stub, tmp_path_factory):
+    """The page in front of the endpoint. Its limits are small enough to be reached."""
+    limits = ["--max-upload-mb", 1, "--max-megapixels", 2, "--max-files", 12, "--max-folder-mb", 8]
+    words = ["--endpoint", stub.url, "--model", "ad-copilot", "--concurrency", 1, *limits]
+    with demo(tmp_path_factory.mktemp("stub_demo"), *words) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def local_demo(speaking_dir, tmp_path_factory):  # noqa: F811 - the fixture
+    """The page over a small model, which needs a login."""
+    words = ["--model", speaking_dir, "--device", "cpu", "--max-new-tokens", NEW_TOKENS, "--auth", "anna:secret"]
+    with demo(tmp_path_factory.mktemp("local_demo"), *words) as running:
+        yield running

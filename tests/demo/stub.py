@@ -1,0 +1,61 @@
+"""A stand-in for an OpenAI-style endpoint: it says what the test tells it to, so that pixels can be checked."""
+
+import json
+import math
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Stub:
+    """What the endpoint says next, and what it was asked."""
+
+    def __init__(self):
+        self.url = ""
+        self.reset()
+
+    def reset(self):
+        """As at its start."""
+        self.text, self.yes, self.status, self.seconds = "No.", 0.2, 200, 0.0
+        self.requests = []
+
+
+@contextmanager
+def endpoint():
+    """A running endpoint; the `Stub` that steers it."""
+    stub = Stub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            stub.requests.append(body)
+            time.sleep(stub.seconds)
+            if stub.status != 200:
+                self.send_error(stub.status, "secret-host.internal says no")
+                return
+            words = [
+                {"token": "Yes", "logprob": math.log(stub.yes)},
+                {"token": "No", "logprob": math.log(1 - stub.yes)},
+            ]
+            choice = {"message": {"role": "assistant", "content": stub.text}, "finish_reason": "stop"}
+            if body.get("logprobs"):
+                choice["logprobs"] = {"content": [{**words[0], "top_logprobs": words}]}
+            answer = json.dumps({"choices": [choice]}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    stub.url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        yield stub
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,160 @@
+"""Zips of visitors: what is in them comes out inside the folder, and no more of it than allowed."""
+
+import io
+import stat
+import struct
+import zipfile
+
+import pytest
+
+from adcopilot.demo.archive import unpack
+from adcopilot.demo.limits import MIB, Limits
+from adcopilot.errors import UserError
+
+LIMITS = Limits(upload_bytes=MIB, unpacked_bytes=2 * MIB, files=5)
+
+
+def make(path, *members, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def unpacked(archive, folder, **limits):
+    folder.mkdir(exist_ok=True)
+    number = unpack(archive, folder, name="parts.zip", limits=Limits(**{**vars(LIMITS), **limits}))
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert len(files) == number
+    return files
+
+
+def test_images_come_out_under_their_paths(tmp_path):
+    archive = make(
+        tmp_path / "a.zip",
+        ("test/scratch/000.PNG", b"1"),
+        ("test/good/000.png", b"2"),
+        ("ünï code.jpg", b"3"),
+        ("windows\\1.png", b"4"),
+        ("readme.txt", b"t"),
+        ("__MACOSX/test/._000.png", b"m"),
+        ("test/.hidden.png", b"h"),
+        ("empty/", b""),
+    )
+    found = unpacked(archive, tmp_path / "out")
+    assert found == {
+        "test/scratch/000.PNG": b"1",
+        "test/good/000.png": b"2",
+        "ünï code.jpg": b"3",
+        "windows/1.png": b"4",
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.png", "a/../../evil.png", "/etc/evil.png", "..\\evil.png", "\\evil.png", "a/..\\..\\x.png"]
+)
+def test_nothing_leads_out(tmp_path, name):
+    archive = make(tmp_path / "a.zip", (name, b"x"), ("fine.png", b"y"))
+    with pytest.raises(UserError, match=r"parts.zip: .*leads out of it"):
+        unpacked(archive, tmp_path / "out")
+    assert [path.name for path in tmp_path.rglob("*evil*")] == []
+
+
+def test_a_link_is_a_file(tmp_path):
+    link = zipfile.ZipInfo("link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    archive = make(tmp_path / "a.zip", (link, "/etc/passwd"))
+    assert unpacked(archive, tmp_path / "out") == {"link.png": b"/etc/passwd"}
+    assert not (tmp_path / "out/link.png").is_symlink()
+
+
+def test_a_bomb_stops_at_the_limit(tmp_path):
+    bomb = make(tmp_path / "a.zip", ("bomb.png", bytes(300 * MIB)))
+    assert bomb.stat().st_size < MIB
+    with pytest.raises(UserError, match=r"bomb.png is larger than 1 MB"):
+        unpacked(bomb, tmp_path / "out")
+    assert (tmp_path / "out/bomb.png").stat().st_size <= MIB
+    many = make(tmp_path / "b.zip", *((f"{index}.png", bytes(MIB)) for index in range(3)))
+    with pytest.raises(UserError, match=r"unpacked it is larger than 2 MB"):
+        unpacked(many, tmp_path / "out2")
+
+
+def test_sizes_that_lie(tmp_path):
+    """The directory says 10 bytes; what comes out is counted, and more than 10 do not come out unnoticed."""
+    archive = make(tmp_path / "a.zip", ("bomb.png", bytes(8 * MIB)))
+    data = bytearray(archive.read_bytes())
+    at = data.index(b"PK\1\2") + 24  # the uncompressed size in the central directory
+    assert struct.unpack_from("<I", data, at)[0] == 8 * MIB
+    struct.pack_into("<I", data, at, 10)
+    archive.write_bytes(data)
+    with pytest.raises(UserError, match="damaged"):
+        unpacked(archive, tmp_path / "out")
+    assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.png")) <= MIB
+
+
+def test_too_many_files(tmp_path):
+    archive = make(tmp_path / "a.zip", *((f"{index}.png", b"x") for index in range(6)))
+    with pytest.raises(UserError, match="6 pictures in it, this page takes 5"):
+        unpacked(archive, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def locked(path):
+    make(path, ("a.png", b"x" * 50))
+    data = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.index(mark) + offset] |= 1
+    path.write_bytes(data)
+
+
+def strange(path):
+    make(path, ("a.png", b"x" * 50))
+    data = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        data[data.index(mark) + offset] = 97
+    path.write_bytes(data)
+
+
+def torn(path):
+    make(path, ("a.png", bytes(range(256)) * 40), compression=zipfile.ZIP_STORED)
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def broken(path):
+    make(path, ("a.png", bytes(range(256)) * 40), compression=zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 255
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.write_bytes(b"hello"), "no zip, or it is damaged"),
+        (lambda path: path.touch(), "no zip, or it is damaged"),
+        (lambda path: make(path), "no pictures in it"),
+        (lambda path: make(path, ("a.txt", b"x")), "no pictures in it"),
+        (lambda path: make(path, ("a/b.png", b"x"), ("a/b.png", b"y")), "has b.png twice in the same folder"),
+        (lambda path: make(path, ("a.png", b"x"), ("a.png/b.png", b"y")), "has a.png twice in the same folder"),
+        (lambda path: make(path, ("x" * 300 + ".png", b"x")), "cannot be unpacked here"),
+        (locked, "locked with a password"),
+        (strange, "packed in a way that cannot be read here"),
+        (torn, "no zip, or it is damaged"),
+        (broken, "no zip, or it is damaged"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_bad_zips_are_explained(tmp_path, spoil, message):
+    spoil(tmp_path / "a.zip")
+    with pytest.raises(UserError, match=message) as error:
+        unpacked(tmp_path / "a.zip", tmp_path / "out")
+    assert str(error.value).startswith("parts.zip: ")
+    assert str(tmp_path) not in str(error.value)
+
+
+def test_a_zip_in_a_zip_is_not_opened(tmp_path):
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("b.png", b"x")
+    archive = make(tmp_path / "a.zip", ("inner.zip", inner.getvalue()), ("a.png", b"y"))
+    assert unpacked(archive, tmp_path / "out") == {"a.png": b"y"}
