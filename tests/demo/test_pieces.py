@@ -1,0 +1,189 @@
+"""Questions, answers, limits and the page's HTML: the parts that need no server."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adcopilot.demo import fragments
+from adcopilot.demo.answer import Answer
+from adcopilot.demo.examples import draw_examples
+from adcopilot.demo.limits import Limits, open_upload
+from adcopilot.demo.many_parts import _plain, _sorted, _write_csv
+from adcopilot.demo.tasks import INSPECT, TASKS, wording
+from adcopilot.errors import UserError
+from adcopilot.evaluation.families import FAMILIES
+from adcopilot.inspect import Result
+from adcopilot.prompts import INSPECT_QUESTION
+
+pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
+
+EVIL = "<img src=x onerror='window.pwned=1'>\"&"
+OURS = FAMILIES["adcopilot"]
+
+
+def answer(text="No.", *, yes_or_no=True, score=0.2, mass=0.9, boxes=(), question="Is it?"):
+    result = Result(
+        query="q.png",
+        template="t.png",
+        anomalous=None if score is None else score >= 0.5,
+        score=score,
+        boxes=list(boxes),
+        text=text,
+        answer=text,
+        yes_no_mass=mass,
+        size=(100, 50),
+    )
+    return Answer(question=question, result=result, yes_or_no=yes_or_no)
+
+
+def test_the_first_button_asks_what_inspect_asks():
+    assert TASKS[0] is INSPECT
+    assert wording(INSPECT, templates=1, family=OURS, thinking=False) == INSPECT_QUESTION
+
+
+def test_questions_follow_the_number_of_templates():
+    for task in TASKS:
+        two = wording(task, templates=2, family=OURS, thinking=False)
+        assert "second" not in two
+        assert "the two images" not in two
+        alone = wording(task, templates=0, family=OURS, thinking=False)
+        assert alone is None or not re.search("second|first|two", alone)
+    titles = {task.title for task in TASKS if wording(task, templates=0, family=OURS, thinking=False)}
+    assert titles == {"What product is it?", "Read the writing"}
+
+
+def test_other_families_are_told_their_notation_and_thinking_its_form():
+    gemini = FAMILIES["gemini"]
+    assert wording(INSPECT, templates=1, family=gemini, thinking=False) == f"{INSPECT_QUESTION} {gemini.box_request}"
+    assert wording(TASKS[2], templates=1, family=gemini, thinking=False) == TASKS[2].question
+    assert wording(INSPECT, templates=1, family=OURS, thinking=True).startswith(f"{INSPECT_QUESTION}\nFirst reason")
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict", "score"),
+    [
+        (answer(score=0.7), True, 0.7),
+        (answer(score=0.2, text="Yes."), False, 0.2),  # the score decides, as in `inspect`
+        (answer(score=None, mass=None, text="Yes. []"), True, None),  # an endpoint without probabilities
+        (answer(score=None, mass=None, text="no defect"), False, None),
+        (answer(score=None, mass=None, text="Maybe"), None, None),
+        (answer(score=None, mass=None, text=""), None, None),
+        (answer(score=0.9, mass=0.001, text="<think>Hm</think><answer>No.</answer>"), False, None),  # reasoned first
+        (answer(score=0.9, yes_or_no=False), None, None),
+    ],
+)
+def test_verdict_and_score(given, verdict, score):
+    assert (given.anomalous, given.score) == (verdict, score)
+    shown = fragments.verdict(given, threshold=0.5)
+    assert ("Score" in shown) == (score is not None)
+    chips = {True: "Defect found", False: "No defect found", None: "Answer"}
+    assert f">{chips[verdict]}<" in shown
+
+
+def test_a_score_that_says_little_says_so():
+    assert "Take care" in fragments.verdict(answer(mass=0.1), threshold=0.5)
+    assert "Take care" not in fragments.verdict(answer(mass=0.9), threshold=0.5)
+
+
+def test_reports_are_read_out_and_reasoning_is_folded_away():
+    report = '{"description": "A nut.", "defect_details": [{"bbox_2d": [1, 2, 3, 4]}], "defect_description": "Bent."}'
+    shown = fragments.conversation([answer(report)])
+    assert "<b>Description:</b> A nut." in shown
+    assert "<b>Defect description:</b> Bent." in shown
+    assert "bbox_2d" not in shown
+    shown = fragments.conversation([answer("<think>First I look.</think><answer>Fine.</answer>")])
+    assert re.search(r"<details><summary>[^<]*</summary><p>First I look.</p></details>", shown)
+    assert "<b>Model:</b> Fine.</p>" in shown
+    for broken in ("[1, 2]", '{"a": ', "{" * 100_000, '{"a": 1}'):
+        assert "<b>Model:</b>" in fragments.conversation([answer(broken)])
+
+
+def test_nothing_from_outside_becomes_html():
+    box = {"bbox_2d": [1, 2, 3, 4], "label": EVIL}
+    entry = dict.fromkeys(("time", "query", "question", "answer", "anomalous", "score"), EVIL)
+    row = {
+        **dict.fromkeys(("name", "template", "answer"), EVIL),
+        "score": 0.5, "anomalous": True, "boxes": 1, "error": "", "image": "", "template_image": "",
+    }
+    shown = [
+        fragments.verdict(answer(boxes=[box]), threshold=0.5),
+        fragments.conversation([answer(f"<think>{EVIL}</think>{EVIL}", question=EVIL)]),
+        fragments.conversation([answer('{"%s": "%s"}' % ((EVIL.replace('"', ""),) * 2))]),
+        fragments.history_list(
+            [{**entry, "image": "javascript:alert(1)"}, {**entry, "image": f"data:image/jpeg;base64,{EVIL}"}]
+        ),
+        fragments.notice(EVIL),
+        fragments.progress(1, 2, message=EVIL),
+        fragments.table([row, {**row, "error": EVIL}], total=2),
+    ]
+    for html in shown:
+        assert "<img src=x" not in html
+        assert "javascript:" not in html
+        assert re.search(r"=\"[^\"]*'window", html) is None
+        assert "&lt;img src=x" in html
+
+
+def test_a_history_that_somebody_has_changed_is_survived():
+    """It comes from the visitor's own browser."""
+    for entry in ({}, {"score": "x", "anomalous": "x", "image": 5}, {"score": None}):
+        assert fragments.history_list([entry]).count("<li>") == 1
+
+
+def test_limits_by_the_header_alone(tmp_path):
+    Image.new("1", (4000, 3000)).save(tmp_path / "large.png")
+    assert (tmp_path / "large.png").stat().st_size < 10_000
+    with pytest.raises(UserError, match=r"^large: 4000×3000 pixels are more than the 5 million"):
+        open_upload(tmp_path / "large.png", name="large", limits=Limits(pixels=5_000_000))
+    assert open_upload(tmp_path / "large.png", name="large", limits=Limits(pixels=12_000_000)).size == (4000, 3000)
+    for bad in ({"pixels": 0}, {"pixels": 10**9}, {"files": -1}):
+        with pytest.raises(UserError, match="expected"):
+            Limits(**bad)
+
+
+def rows(*pairs):
+    base = {"template": "t.png", "boxes": 0, "answer": "No.", "image": "", "template_image": ""}
+    return [
+        {**base, "name": name, "score": score, "anomalous": anomalous, "error": error}
+        for name, score, anomalous, error in pairs
+    ]
+
+
+def test_the_table_is_sorted_and_the_csv_is_safe(tmp_path):
+    found = _sorted(
+        rows(
+            ("a.png", 0.1, False, ""),
+            ("bad.png", None, None, "damaged"),
+            ("=cmd()|x.png", 0.9, True, ""),
+            ("b.png", None, True, ""),
+            ("c.png", None, False, ""),
+            ("ünï.png", 0.5, True, ""),
+        )
+    )
+    names = ["b.png", "=cmd()|x.png", "ünï.png", "a.png", "c.png", "bad.png"]
+    assert [row["name"] for row in found] == names
+    _write_csv(tmp_path / "a.csv", found)
+    data = (tmp_path / "a.csv").read_bytes()
+    assert data.startswith(b"\xef\xbb\xbf")
+    lines = data.decode("utf-8-sig").splitlines()
+    assert lines[0] == "file,good part,verdict,score,boxes,answer,error"
+    assert lines[2] == "'=cmd()|x.png,t.png,defect found,0.9,0,No.,"
+    assert lines[6] == "bad.png,t.png,,,0,No.,damaged"
+    assert [_plain(cell) for cell in ("+1", "-1", "@x", "\tx", "a=b", "")] == ["'+1", "'-1", "'@x", "'\tx", "a=b", ""]
+
+
+def test_the_table_shows_so_many_rows_and_says_so():
+    many = rows(*((f"{index}.png", 0.5, True, "") for index in range(fragments.MOST_ROWS + 1)))
+    shown = fragments.table(many, total=len(many))
+    assert shown.count("<tr>") == fragments.MOST_ROWS + 1  # the head is one
+    assert "The first 200 of 201" in shown
+
+
+def test_examples_are_the_same_at_every_start():
+    first, second = draw_examples(), draw_examples()
+    assert [one.title for one in first] == [one.title for one in second]
+    assert any("no defect" in one.title for one in first)
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one.query, other.query)
+        assert one.template.size == one.query.size == (56, 56)
