@@ -32,10 +32,11 @@ STEPS = {
     "llamafactory.data.loader": ("data_checks",),
     "llamafactory.model.model_utils.visual": ("composite",),
     "llamafactory.model.loader": ("loading",),
+    "llamafactory.chat.hf_engine": ("server_engine",),
     "llamafactory.webui.interface": ("webchat",),
 }
-#: Among them what only LlamaFactory itself should import: the web pages need gradio, and seconds.
-WHEN_IMPORTED = ("llamafactory.webui.interface",)
+#: Among them what only LlamaFactory itself imports: not every program chats, and the pages need gradio, and seconds.
+WHEN_IMPORTED = ("llamafactory.chat.hf_engine", "llamafactory.webui.interface")
 
 
 def install() -> None:

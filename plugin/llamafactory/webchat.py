@@ -41,10 +41,9 @@ def register(interface) -> None:
     With gradio 4, which LlamaFactory 0.9.5 still admits, the chat stays LlamaFactory's: its events have no `success`
     that waits for a checked upload, and its chat no files in messages.
     """
-    if int(metadata.version("gradio").split(".")[0]) != 5:
-        logger.warning(
-            "adcopilot: the chat compares two images with gradio 5 only, found %s", metadata.version("gradio")
-        )
+    version = metadata.version("gradio")
+    if int(version.split(".")[0]) != 5:
+        logger.warning("adcopilot: the chat compares two images with gradio 5 only, found gradio %s", version)
         return
     from llamafactory.webui import engine, locales
     from llamafactory.webui.components import infer
@@ -76,12 +75,7 @@ def _create_slots(engine, chatbot, messages, elems) -> dict:
     shown = engine.chatter.compares
     with gr.Column(visible=shown, scale=2) as compare_box, gr.Row():
         template_images = gr.Gallery(
-            type="filepath",
-            file_types=["image"],
-            interactive=True,
-            columns=2,
-            height=SLOT_HEIGHT,
-            object_fit="contain",
+            file_types=["image"], interactive=True, columns=2, height=SLOT_HEIGHT, object_fit="contain"
         )
         query_image = gr.Image(sources=["upload", "clipboard"], height=SLOT_HEIGHT)
     compare_btn = gr.Button(variant="primary", visible=shown)
@@ -89,6 +83,10 @@ def _create_slots(engine, chatbot, messages, elems) -> dict:
     _move(compare_btn, before=elems["submit_btn"])
     if shown:
         elems["mm_box"].visible = elems["submit_btn"].visible = False
+    if engine.pure_chat:
+        # LlamaFactory writes all labels when the language changes from none, as LlamaBoard's does when the page opens;
+        # with gradio 5 the stand-alone page's starts with the first choice, and its elements stay without names.
+        engine.manager.get_elem_by_id("top.lang").value = None
 
     chatter, images = engine.chatter, gr.State([])
     compare_btn.click(chatter.look, [template_images, query_image], [images], preprocess=False).success(
@@ -131,7 +129,7 @@ def _with_switching(create_infer_tab):
             "inputs": [model_name],
             "outputs": [elems[name] for name in ("compare_box", "compare_btn", "submit_btn", "mm_box")],
         }
-        gr.on(**switch)  # with the page
+        gr.on(**switch)  # with the page, which may be opened while a model is loaded
         elems["info_box"].change(**switch)  # says that a model is loaded or unloaded
         # LlamaFactory's own listener shows or hides `mm_box` by the name alone: ours has the last word.
         model_name.change(lambda: None).then(**switch)

@@ -1,12 +1,12 @@
 """The chat model behind LlamaBoard's chat tab and `llamafactory-cli webchat`, for models that compare images.
 
-A turn may bring several images (templates, then the query), which stay with that turn for the rest of the conversation;
-the boxes of an answer are drawn on the query. LlamaFactory's own methods still do all the work for other models.
+A turn may bring several images (templates, then the query), which stay with that turn for the rest of the
+conversation; the boxes of an answer are drawn on the query. Other models are left to LlamaFactory's own methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,15 @@ class ComparingChatModel(WebChatModel):
         """Whether the loaded model is an AD-Copilot model, whatever name was chosen for it."""
         return self.loaded and isinstance(self.engine.template.mm_plugin, AdCopilotPlugin)
 
-    def stream_chat(
-        self, messages, system=None, tools=None, images=None, *args, **kwargs
-    ) -> Generator[str, None, None]:
+    def load_model(self, data) -> Generator[str, None, None]:
+        """As upstream's; a user's mistake is told in words instead of as an "Error"."""
+        try:
+            yield from super().load_model(data)
+        except UserError as error:
+            gr.Warning(str(error))
+            yield str(error)
+
+    def stream_chat(self, messages, system=None, tools=None, images=None, *args, **kwargs) -> Iterator[str]:
         """As upstream's, with the images that `ask` kept in the messages."""
         kept = [path for message in messages for path in message.get(IMAGES, ())]
         if kept:

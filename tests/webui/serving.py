@@ -55,7 +55,8 @@ def stop(process: subprocess.Popen) -> None:
 
 @contextmanager
 def served(*command: str, folder: Path) -> Iterator[Server]:
-    """`llamafactory-cli` with a command that serves, in a new directory: LlamaBoard keeps settings and results there."""
+    """`llamafactory-cli` with a command that serves, in a new directory: LlamaBoard keeps its settings and results
+    there."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
