@@ -105,7 +105,12 @@ def test_nothing_from_outside_becomes_html():
     entry = dict.fromkeys(("time", "query", "question", "answer", "anomalous", "score"), EVIL)
     row = {
         **dict.fromkeys(("name", "template", "answer"), EVIL),
-        "score": 0.5, "anomalous": True, "boxes": 1, "error": "", "image": "", "template_image": "",
+        "score": 0.5,
+        "anomalous": True,
+        "boxes": 1,
+        "error": "",
+        "image": "",
+        "template_image": "",
     }
     shown = [
         fragments.verdict(answer(boxes=[box]), threshold=0.5),

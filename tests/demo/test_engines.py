@@ -1,0 +1,173 @@
+"""Who answers: the page's answers are `adcopilot inspect`'s and the API's, word for word and box for box."""
+
+import threading
+
+import pytest
+from PIL import Image
+
+from adcopilot.demo.endpoint_engine import EndpointEngine, TurnsBackend
+from adcopilot.demo.local_engine import LocalEngine
+from adcopilot.errors import UserError
+from adcopilot.inspect import Pair, Question
+from adcopilot.prompts import INSPECT_QUESTION
+
+from ..inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A template and two queries of other sizes."""
+    found = []
+    for index, size in enumerate([(84, 56), (300, 200), (120, 90)]):
+        found.append(str(tmp_path / f"{index}.png"))
+        part(index, size=size, defect=index > 0).save(found[-1])
+    return found
+
+
+def engine(stub, **options):
+    settings = {"option_logprobs": True, "attempts": 1, "first_wait": 0.01, "timeout": 20, "give_up": 2, **options}
+    backend = TurnsBackend(base_url=stub.url, model="ad-copilot", **settings)
+    return EndpointEngine(backend=backend, question=INSPECT_QUESTION, threshold=0.5, max_new_tokens=50)
+
+
+def pair_of(template, query):
+    return Pair(template=template, query=query, name=str(query))
+
+
+def test_a_model_here_answers_as_inspect_does(inspector, files):  # noqa: F811
+    local = LocalEngine(inspector=inspector)
+    assert (local.title, local.has_heat, local.family.name) == ("model", True, "adcopilot")
+    for query in files[1:]:
+        question = Question(templates=(files[0],), query=query, text=INSPECT_QUESTION)
+        result, heat = local.ask(question)
+        [wanted] = inspector.inspect([(files[0], query)])
+        assert result == wanted
+        with Image.open(query) as image:
+            width, height = inspector.model_size(image.size)
+        assert heat.shape == (height // 14, width // 14)
+        assert float(heat.sum()) == pytest.approx(1, abs=1e-5)
+    lines = [line for _, line in local.inspect([pair_of(files[0], query) for query in files[1:]])]
+    wanted = [result.as_dict() for result in inspector.inspect([(files[0], query) for query in files[1:]])]
+    assert [{**line, "score": None} for line in lines] == [{**line, "score": None} for line in wanted]
+    assert [line["score"] for line in lines] == pytest.approx([line["score"] for line in wanted], abs=1e-5)
+
+
+def test_a_question_gets_its_turn_between_batches(inspector, files):  # noqa: F811
+    """A folder of another visitor does not have to end first, and nothing runs at the same time."""
+    local = LocalEngine(inspector=inspector)
+    running = local.inspect([pair_of(files[0], files[1])] * (4 * inspector.batch_size))
+    next(running)
+    question = Question(templates=(files[0],), query=files[2], text=INSPECT_QUESTION)
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(local.ask(question)))
+    asking.start()
+    rest = 0
+    for _ in running:
+        rest += 1
+        if answers:
+            break
+        asking.join(0.5)
+    assert answers
+    assert rest < 3 * inspector.batch_size
+    running.close()
+    assert list(local.inspect([])) == []
+
+
+def test_an_endpoint_is_asked_and_read_as_inspect_is(said, files, inspector):  # noqa: F811
+    """What the endpoint is sent is the Inspector's prompt; what it says is read and rounded as the Inspector reads."""
+    said.text, said.yes = 'Yes. [{"bbox_2d": [31, 28, 150, 140], "label": "scratch"}]', 0.8
+    question = Question(
+        templates=(files[0],),
+        query=files[1],
+        text="Where?",
+        turns=(("Is it?", "Yes <|image_pad|>."), ("Sure?", "No.")),
+    )
+    result, heat = engine(said).ask(question)
+    assert heat is None
+    [body] = said.requests
+    roles = [message["role"] for message in body["messages"]]
+    assert roles == ["user", "assistant"] * 2 + ["user"]
+    kinds = [piece["type"] for piece in body["messages"][0]["content"]]
+    assert kinds == ["image_url", "image_url", "text"]
+    texts = [body["messages"][0]["content"][2]["text"], *(one["content"] for one in body["messages"][1:])]
+    assert texts == ["Is it?", "Yes <|\u200bimage_pad|>.", "Sure?", "No.", "Where?"]
+    assert (body["temperature"], body["logprobs"], body["max_tokens"]) == (0, True, 50)
+
+    pair = inspector._prepare(question)
+    wanted = inspector._result(pair, said.text, 0.8, 1.0)
+    assert result == wanted
+    assert (result.score, result.anomalous, result.yes_no_mass) == (0.8, True, 1.0)
+
+
+def test_boxes_of_other_families(said, files):
+    """Seed writes thousandths between tags."""
+    said.text = "<bbox>100 500 200 1000</bbox>"
+    result, _ = engine(said, family="seed").ask(Question(templates=(files[0],), query=files[1], text="Where?"))
+    assert [box["bbox_2d"] for box in result.boxes] == [[30, 100, 60, 200]]
+    assert result.text == said.text
+
+
+def test_an_endpoint_without_probabilities_has_no_score(said, files):
+    said.text = "Yes."
+    result, _ = engine(said, option_logprobs=False).ask(Question(templates=(files[0],), query=files[1], text="Is it?"))
+    assert (result.score, result.anomalous, result.yes_no_mass) == (None, None, None)
+    assert "logprobs" not in said.requests[0]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 500])
+def test_an_endpoint_that_fails_is_not_quoted_to_visitors(said, files, capsys, status):
+    said.status = status
+    with pytest.raises(UserError) as error:
+        engine(said).ask(Question(templates=(files[0],), query=files[1], text="Is it?"))
+    assert str(error.value) == "The model's server does not answer just now. Please try again in a minute."
+    logged = capsys.readouterr().err
+    assert str(status) in logged
+    assert logged.count("\n") == 1
+
+
+def test_an_endpoint_inspects_folders(said, files, tmp_path):
+    (tmp_path / "bad.png").write_text("x")
+    pairs = [pair_of(files[0], query) for query in (files[1], tmp_path / "bad.png", files[2])]
+    pairs.append(Pair(template=None, query=tmp_path / "none.png", name="none", error="no such file"))
+    found = {pair.name: line for pair, line in engine(said).inspect(pairs)}
+    assert len(found) == 4
+    assert [found[name].get("error") is None for name in (files[1], files[2])] == [True, True]
+    assert "not an image" in found[str(tmp_path / "bad.png")]["error"]
+    assert found["none"]["error"] == "no such file"
+    assert found[files[1]]["score"] == pytest.approx(0.2)
+
+
+@pytest.mark.timeout(300)
+def test_page_inspect_and_llamafactorys_api_agree(speaking_dir, files, tmp_path):
+    """One model three times: `adcopilot inspect`, the page's own engine, and LlamaFactory's OpenAI-style server."""
+    pytest.importorskip("llamafactory")
+    import yaml
+
+    from adcopilot.inspect import Inspector
+
+    from ..webui.serving import served
+    from .conftest import NEW_TOKENS
+
+    config = tmp_path / "api.yaml"
+    settings = {"model_name_or_path": str(speaking_dir), "template": "adcopilot", "infer_backend": "huggingface"}
+    settings |= {"infer_dtype": "float32", "do_sample": False, "max_new_tokens": NEW_TOKENS}
+    config.write_text(yaml.safe_dump(settings))
+    inspector = Inspector(model=speaking_dir, device="cpu", max_new_tokens=NEW_TOKENS)  # noqa: F811
+    local = LocalEngine(inspector=inspector)
+    with served("api", str(config), folder=tmp_path / "api") as server:
+        backend = TurnsBackend(base_url=f"{server.url}v1", model="ad-copilot", attempts=1)
+        remote = EndpointEngine(backend=backend, question=INSPECT_QUESTION, threshold=0.5, max_new_tokens=NEW_TOKENS)
+        said = []
+        for query in files[1:]:
+            question = Question(templates=(files[0],), query=query, text=INSPECT_QUESTION)
+            [wanted] = inspector.inspect([(files[0], query)])
+            here, there = local.ask(question)[0], remote.ask(question)[0]
+            assert here == wanted
+            assert (there.text, there.boxes, there.size) == (wanted.text, wanted.boxes, wanted.size)
+            further = Question(
+                templates=(files[0],), query=query, text="What is it?", turns=((INSPECT_QUESTION, wanted.answer),)
+            )
+            here, there = local.ask(further)[0], remote.ask(further)[0]
+            assert here.text == there.text
+            said += [wanted.text, here.text]
+    assert len(set(said)) == 4, said
