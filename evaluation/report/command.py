@@ -16,6 +16,7 @@ from adcopilot.jsonl import atomic_write
 from .cards import make_answers
 from .page import render
 from .paired import compare
+from .plan import ablation_tables, read_plan, scaling_figures
 from .sources import Source, read_csv, read_source
 from .tables import dataset_tables, heat_maps, main_tables, reading_table, setting_tables
 from .text_files import comparisons_csv, flat, markdown, settings_csv, table_csv
@@ -26,7 +27,9 @@ __all__ = ["add_arguments", "run", "write_report"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
     add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN", help="folder of a run, or MMAD's answer file; NAME=RUN gives it a name")
+    add("runs", nargs="*", metavar="RUN", help="folder of a run, or MMAD's answer file; NAME=RUN gives it a name")
+    add("--plan", type=Path, metavar="FILE.csv", help="runs with labels, for an ablation table and a curve over "
+        "numbers of samples: a column `run`, `name` and `samples` if wanted, and a column for each label")  # fmt: skip
     add("--output", type=Path, required=True, metavar="DIR", help="folder for report.html, report.md and tables")
     add("--against", action="append", default=[], metavar="WHAT", help="`published`, the paper's rows, or a table of "
         "MMAD's summary script (*_accuracy.csv); may be repeated")  # fmt: skip
@@ -49,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if not low <= value <= high:
             raise UserError(f"--{name.replace('_', '-')} is {value:g}, expected {low} to {high}")
+    if not args.runs and args.plan is None:
+        raise UserError("no run is given: name folders of runs, or a --plan")
     for folder in args.data_root:
         if not folder.is_dir():
             raise UserError(f"--data-root {folder}: no such folder")
@@ -56,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--output {args.output}: is a file, expected a folder")
     files, missing = write_report(
         runs=args.runs,
+        plan=args.plan,
         output=args.output,
         against=args.against,
         data_roots=args.data_root,
@@ -75,6 +81,7 @@ def write_report(
     *,
     runs: Sequence[str],
     output: Path,
+    plan: Path | None = None,
     against: Sequence[str] = (),
     data_roots: Sequence[Path] = (),
     samples: int = 48,
@@ -89,6 +96,7 @@ def write_report(
     Args:
         runs: folders or answer files, `NAME=` before them where they are to be called so.
         output: the folder, made when absent.
+        plan: CSV file of further runs with labels, which come first.
         against: `published`, and CSV files of MMAD's tables.
         data_roots: further folders with images.
         samples: answers in the gallery.
@@ -101,7 +109,8 @@ def write_report(
     Raises:
         UserError: a run or file cannot be read, its scores are damaged, or the folder cannot be written to.
     """
-    sources = _named([read_source(text) for text in runs])
+    planned = [] if plan is None else read_plan(plan)
+    sources = _named([*(row.source for row in planned), *(read_source(text) for text in runs)])
     others = [read_csv(Path(text)) for text in against if text != "published"]
     paper = "published" in against
     try:
@@ -110,6 +119,8 @@ def write_report(
         reading = reading_table(sources)
         datasets, maps = dataset_tables(sources), heat_maps(sources)
         pairs = [compare(one, other, samples=draws, seed=seed) for one, other in _pairs(sources)]
+        tables = [*ablation_tables(planned, pairs, paper=paper), *tables]
+        figures = scaling_figures(planned)
         answers, missing = make_answers(sources, samples=samples, seed=seed, budget=budget, data_roots=data_roots)
         settings = {
             f"{source.name}, {source.benchmark}": _settings(source, draws=draws, seed=seed) for source in sources
@@ -130,6 +141,7 @@ def write_report(
         tables=tables,
         datasets=datasets,
         maps=maps,
+        figures=figures,
         comparisons=pairs,
         answers=answers,
         settings=settings,
@@ -142,6 +154,7 @@ def write_report(
         "report.md": markdown([*tables, *datasets], pairs, settings, samples=draws, seed=seed,
                               version=__version__, heads=heads),
         **{f"{table.key}.csv": table_csv(table) for table in (*tables, *datasets, *maps)},
+        **{f"{figure.key}.svg": figure.svg for figure in figures},
         **({"pairs.csv": comparisons_csv(pairs)} if pairs else {}),
         "settings.csv": settings_csv(settings),
     }  # fmt: skip

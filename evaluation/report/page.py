@@ -14,6 +14,7 @@ from adcopilot.chat_ad.report.text import shorten
 from .cards import RIGHT_IOU, Answer
 from .charts import bars, heat, radar
 from .paired import Comparison
+from .plan import Figure
 from .tables import Table
 from .text_files import number_text
 
@@ -32,6 +33,7 @@ def render(
     tables: Sequence[Table],
     datasets: Sequence[Table],
     maps: Sequence[Table],
+    figures: Sequence[Figure],
     comparisons: Sequence[Comparison],
     answers: Sequence[Answer],
     settings: Mapping[str, Sequence[tuple[str, str]]],
@@ -45,6 +47,7 @@ def render(
         names: of the runs.
         tables: with the paper's columns, and others that stand beside them.
         datasets, maps: of each run, by dataset and by category.
+        figures: plots that are files of their own.
         comparisons: pairs of runs.
         answers: the gallery.
         settings: run → what its numbers depend on.
@@ -76,6 +79,7 @@ def render(
         tables=tables,
         datasets=datasets,
         maps=maps,
+        figures=figures,
         comparisons=comparisons,
         answers=answers,
         settings=settings,

@@ -49,6 +49,7 @@ class Published:
         human: a person's, no model's.
         trained: of a model that was trained with the benchmark's data.
         plot: whether it is drawn beside the runs.
+        labels: of an ablation's row, heading → text.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Published:
     human: bool = False
     trained: bool = False
     plot: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -198,6 +200,7 @@ def paper_table(number: str) -> list[Published]:
             human=row.get("human", False),
             trained=row.get("trained_on_benchmark", False),
             plot=row.get("plot", False),
+            labels=row.get("labels", {}),
         )
         for row in table["rows"]
     ]

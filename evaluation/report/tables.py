@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,19 @@ from ..mmad.scoring import SUB_TASKS
 from ..unipcb.scoring import COLUMNS as UNIPCB
 from .sources import Published, Source, paper_table
 
-__all__ = ["Row", "Table", "dataset_tables", "heat_maps", "main_tables", "reading_table", "setting_tables"]
+__all__ = [
+    "TITLES",
+    "Row",
+    "Table",
+    "columns_of",
+    "dataset_tables",
+    "heat_maps",
+    "main_tables",
+    "reading_table",
+    "run_row",
+    "setting_tables",
+    "values_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +39,7 @@ class Row:
         intervals: column → 95 % interval.
         apart: not compared with the others when the best is marked: people, and models trained on the benchmark.
         plot: drawn in the plots.
+        labels: heading → text, of a table with `labels`.
     """
 
     name: str
@@ -36,6 +49,7 @@ class Row:
     intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
     apart: bool = False
     plot: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +65,8 @@ class Table:
         axes: columns of the radar plot; none for no plot.
         note: what a reader has to know.
         counts: columns of whole numbers, where more is not better.
+        labels: headings of columns of text, before the numbers.
+        differences: columns of differences to the first row, shown with their sign and interval.
     """
 
     key: str
@@ -61,18 +77,45 @@ class Table:
     axes: Sequence[str] = ()
     note: str = ""
     counts: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    differences: Sequence[str] = ()
 
     def best(self, column: str) -> float | None:
         """The highest value of a column, to two decimals, None where fewer than two rows can be compared."""
         values = [row.values.get(column) for row in self.rows if not row.apart]
         known = [round(value, 2) for value in values if value is not None]
-        return None if column in self.counts or len(known) < 2 else max(known)
+        return None if column in (*self.counts, *self.differences) or len(known) < 2 else max(known)
+
+    def shows_interval(self, column: str) -> bool:
+        """Whether a column's interval stands beside its number; a CSV file has them all."""
+        return column in (self.main, "f1", *self.differences)
 
 
+#: The columns of a benchmark's table, (key in a run's values, head).
 _MMAD = (*((task, task.replace("Detection", "Discrimination")) for task in SUB_TASKS), ("average", "Average"),
          ("f1", "F1"))  # fmt: skip
 _BBOX = (("mean_iou", "mIoU"), *((str(one), f"ACC@{one}") for one in THRESHOLDS))
 _SHOTS = ("0", "1", "2", "4", "8")
+
+
+def values_of(source: Source) -> dict[str, float | None]:
+    """A run's numbers by the columns of its benchmark's table."""
+    found = source.results
+    if source.benchmark == "mmad":
+        return found["average"]
+    if source.benchmark == "mmad-bbox":
+        return _boxes(found)
+    return {**found["columns"], "average": found["average"]} if source.benchmark == "unipcb" else found["columns"]
+
+
+def columns_of(benchmark: str) -> tuple[list[tuple[str, str]], str]:
+    """The columns of a benchmark's table, and the main one."""
+    return {
+        "mmad": (list(_MMAD), "average"),
+        "mmad-bbox": (list(_BBOX), "mean_iou"),
+        "unipcb": ([*((name, name) for name in UNIPCB), ("average", "Average")], "average"),
+        "caption": ([(name, name) for name in METRICS], "CIDEr"),
+    }[benchmark]
 
 
 def main_tables(sources: Sequence[Source], *, paper: bool, others: Sequence[Published]) -> list[Table]:
@@ -84,25 +127,21 @@ def main_tables(sources: Sequence[Source], *, paper: bool, others: Sequence[Publ
         others: published rows of MMAD from elsewhere.
     """
     found = []
-    for benchmark, number, title, columns, main, axes, values in (
-        ("mmad", "II", "MMAD", _MMAD, "average", SUB_TASKS, lambda found: found["average"]),
-        ("mmad-bbox", "III", "MMAD-BBox", _BBOX, "mean_iou", (), _boxes),
-        ("unipcb", "IV", "UniPCB", [*((name, name) for name in UNIPCB), ("average", "Average")], "average", UNIPCB,
-         lambda found: {**found["columns"], "average": found["average"]}),
-        ("caption", "V", "Captions of changes", [(name, name) for name in METRICS], "CIDEr", (),
-         lambda found: found["columns"]),
+    for benchmark, number, axes in (
+        ("mmad", "II", SUB_TASKS), ("mmad-bbox", "III", ()), ("unipcb", "IV", UNIPCB), ("caption", "V", ()),
     ):  # fmt: skip
         runs = [source for source in sources if source.benchmark == benchmark]
         if not runs:
             continue
-        rows = [_row(source, values) for source in runs]
+        columns, main = columns_of(benchmark)
+        rows = [run_row(source) for source in runs]
         if benchmark == "mmad":
             rows += [_published(row) for row in others]
         rows += [_published(row) for row in paper_table(number)] if paper else []
         found.append(
             Table(
                 key=benchmark,
-                title=f"{title} (Table {number})",
+                title=f"{TITLES[benchmark]} (Table {number})",
                 columns=columns,
                 rows=rows,
                 main=main,
@@ -113,6 +152,7 @@ def main_tables(sources: Sequence[Source], *, paper: bool, others: Sequence[Publ
     return found
 
 
+TITLES = {"mmad": "MMAD", "mmad-bbox": "MMAD-BBox", "unipcb": "UniPCB", "caption": "Captions of changes"}
 _NOTES = {
     "mmad": "Percent. A dataset's average is the mean of its sub-tasks, a row the mean over datasets, as MMAD has it. "
     "† thinks before it answers; * trained with MMAD's data, so not compared. F1 is of anomaly discrimination.",
@@ -133,7 +173,8 @@ def _published(row: Published) -> Row:
     )
 
 
-def _row(source: Source, values: Callable[[Mapping[str, Any]], Mapping[str, float | None]]) -> Row:
+def run_row(source: Source) -> Row:
+    """A run's row in its benchmark's table."""
     answered = source.results.get("answered", source.results.get("questions"))
     words = ["this run" if source.path.is_dir() else "this answer file"]
     words.append(f"{answered:,} questions" if answered and not source.partial else "")
@@ -144,7 +185,7 @@ def _row(source: Source, values: Callable[[Mapping[str, Any]], Mapping[str, floa
     return Row(
         name=source.name,
         source=", ".join(filter(None, words)),
-        values=values(source.results),
+        values=values_of(source),
         intervals=_intervals(source),
         apart=bool(source.partial),
     )
@@ -184,7 +225,7 @@ def setting_tables(sources: Sequence[Source], *, paper: bool) -> list[Table]:
         compared = [source for source in runs if key != "template" or shots(source) in ("0", "1")]
         if len(set(map(differ, compared))) > 1:
             own = [
-                Row(name=f"{source.name}: {say(source)}", source=_row(source, lambda found: {}).source,
+                Row(name=f"{source.name}: {say(source)}", source=run_row(source).source,
                     values=source.results["average"], intervals=_intervals(source),
                     apart=bool(source.partial))
                 for source in compared

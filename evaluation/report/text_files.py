@@ -18,10 +18,12 @@ __all__ = ["comparisons_csv", "flat", "markdown", "number_text", "settings_csv",
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|#~!])")
 
 
-def number_text(value: float | None, *, whole: bool = False) -> str:
-    """Two decimals, a count with commas, or a dash."""
+def number_text(value: float | None, *, whole: bool = False, signed: bool = False) -> str:
+    """Two decimals, with their sign if that is asked for, a count with commas, or a dash."""
     if value is None:
         return "–"
+    if signed:
+        return f"{value:+.2f}"
     return f"{value:,.0f}" if whole else f"{value:.2f}"
 
 
@@ -42,17 +44,20 @@ def _lines(table: Table) -> list[str]:
     rows = []
     for row in table.rows:
         cells = [_plain(row.name), *([_plain(row.source)] if sourced else [])]
+        cells += [_plain(row.labels.get(head, "")) for head in table.labels]
         for column, _ in table.columns:
             value = row.values.get(column)
-            text = number_text(value, whole=column in table.counts)
+            text = number_text(value, whole=column in table.counts, signed=column in table.differences)
             if value is not None and not row.apart and round(value, 2) == best[column]:
                 text = f"**{text}**"
-            if column in row.intervals and row.values.get(column) is not None and column in (table.main, "f1"):
-                text += " ({:.1f}–{:.1f})".format(*row.intervals[column])
+            if column in row.intervals and value is not None and table.shows_interval(column):
+                shape = " ({:+.1f} to {:+.1f})" if column in table.differences else " ({:.1f}–{:.1f})"
+                text += shape.format(*row.intervals[column])
             cells.append(text)
         rows.append(cells)
-    heads = ["", *(["from"] if sourced else []), *(head for _, head in table.columns)]
-    return [f"## {_plain(table.title)}", "", *_markdown_table(heads, rows, texts=1 + sourced),
+    labels = [_plain(head) for head in table.labels]
+    heads = ["", *(["from"] if sourced else []), *labels, *(head for _, head in table.columns)]
+    return [f"## {_plain(table.title)}", "", *_markdown_table(heads, rows, texts=1 + sourced + len(labels)),
             *([_plain(table.note), ""] if table.note else [])]  # fmt: skip
 
 
@@ -134,12 +139,13 @@ def table_csv(table: Table) -> str:
     """All digits, with an interval's ends in columns of their own."""
     ends = [column for column, _ in table.columns if any(column in row.intervals for row in table.rows)]
     heads = dict(table.columns)
-    rows = [["name", "from", "published", *heads.values(),
+    rows = [["name", "from", "published", *map(_safe, table.labels), *heads.values(),
              *(f"{heads[one]} {end}" for one in ends for end in ("2.5%", "97.5%"))]]  # fmt: skip
     for row in table.rows:
         values = [row.values.get(column) for column in heads]
         values += [value for one in ends for value in row.intervals.get(one, (None, None))]
         rows.append([_safe(row.name), _safe(row.source), "no" if row.own else "yes",
+                     *(_safe(row.labels.get(head, "")) for head in table.labels),
                      *("" if value is None else value for value in values)])  # fmt: skip
     return _csv(rows)
 
