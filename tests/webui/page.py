@@ -11,7 +11,7 @@ class Page:
     """What a user does on the page. Every step waits for what it needs, and fails with what it waited for."""
 
     def __init__(self, *, driver, url: str):
-        self.driver = driver
+        self.driver, self.url = driver, url
         driver.get(url)
 
     def wait(self, what: str, condition, *, seconds: float = 30):

@@ -1,0 +1,96 @@
+"""LlamaFactory's chat as its user sees it, with an AD-Copilot model loaded."""
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+from selenium.webdriver.common.by import By
+
+from .page import Page
+
+TEMPLATES, QUERY = "Template images", "Query image"
+
+# As `fetch` of the page itself: what the page shows is what it could load.
+FETCH = """
+const [address, done] = arguments;
+fetch(address).then((one) => one.blob()).then((blob) => {
+  const reader = new FileReader();
+  reader.onload = () => done(reader.result);
+  reader.readAsDataURL(blob);
+}).catch((error) => done(String(error)));
+"""
+
+
+class ChatPage(Page):
+    """The chat tab, or the page of `webchat`."""
+
+    def open_chat(self) -> None:
+        """Load the page anew; on LlamaBoard, open the chat tab."""
+        self.driver.get(self.url)
+        self.wait("the page", lambda: self.driver.find_elements(By.CSS_SELECTOR, "button"))
+        if self.driver.find_elements(By.XPATH, "//button[@role='tab']"):
+            self.press("Chat")
+
+    def compare(self, *templates, query) -> None:
+        """Put images into both slots."""
+        self.upload(TEMPLATES, *templates)
+        self.upload(QUERY, query)
+
+    def empty(self, label: str) -> None:
+        """Take all images out of a slot."""
+        slot = self.slot(label)
+        slot.find_element(By.CSS_SELECTOR, "button[aria-label='Clear'], button[aria-label='Remove Image']").click()
+        self.wait(f"{label} to be empty", lambda: not self.pictures(label))
+
+    @property
+    def question(self):
+        """The field for the next question."""
+        field = "textarea[placeholder='Input...']"
+        return self.wait("the input field", lambda: self._visible(By.CSS_SELECTOR, field))
+
+    def messages(self) -> list[tuple[str, str, list]]:
+        """(user or bot, text, pictures) of each message."""
+        found = self.driver.find_elements(By.CSS_SELECTOR, "[data-testid='user'], [data-testid='bot']")
+        return [
+            (
+                one.get_attribute("data-testid"),
+                # not the visible text alone: what is scrolled out of the chat counts
+                ""
+                if (pictures := one.find_elements(By.TAG_NAME, "img"))
+                else one.get_attribute("textContent").strip(),
+                pictures,
+            )
+            for one in found
+        ]
+
+    def said(self) -> list[str]:
+        """What was said: texts, and for a message of pictures how many."""
+        return [text or f"{len(pictures)} pictures" for _, text, pictures in self.messages()]
+
+    def ask(self, text: str, *, answer: str) -> None:
+        """Ask a question and wait for an answer; fails with what the page says instead."""
+        before = len(self.messages())
+        self.question.send_keys(text)
+        self.press("Submit")
+        self.wait(f"the answer {answer!r}", lambda: answer in self.said()[before:])
+        self.wait("an empty field for the next question", lambda: self.question.get_attribute("value") == "")
+
+    def fetch(self, picture) -> Image.Image:
+        """The file behind an `img`, as the page got it."""
+        told = self.driver.execute_async_script(FETCH, picture.get_attribute("src"))
+        assert told.startswith("data:image/"), told
+        return Image.open(io.BytesIO(base64.b64decode(told.split(",", 1)[1]))).convert("RGB")
+
+    def shot(self, element) -> np.ndarray:
+        """An element as it is drawn on the screen, (height, width, 3)."""
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        return np.asarray(Image.open(io.BytesIO(element.screenshot_as_png)).convert("RGB"))
+
+    def warning(self) -> str:
+        """The text of the message that pops up when something is wrong; then close it."""
+        toast = self.wait("a message", lambda: self._visible(By.CSS_SELECTOR, "[data-testid='toast-body']"))
+        text = toast.text
+        toast.find_element(By.CSS_SELECTOR, "button").click()
+        self.wait("the message to go", lambda: not self._visible(By.CSS_SELECTOR, "[data-testid='toast-body']"))
+        return text
