@@ -132,15 +132,18 @@ class _Server:
         self.lock = threading.Lock()
 
     def post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        """The response, whatever its status.
+
+        Raises:
+            ServerDown: there is no connection.
+            Unusable: no answer in time.
+        """
         try:
-            response = self.client.post(path, json=body)
+            return self.client.post(path, json=body)
         except (httpx.ReadTimeout, httpx.WriteTimeout):
             raise Unusable(f"no answer within rollout_timeout, {self.client.timeout.read:g} s") from None
         except httpx.HTTPError as error:
             raise ServerDown(f"{self.url}: {type(error).__name__} {error}".strip()) from None
-        if response.status_code in (408, 429) or response.status_code >= 500:
-            raise ServerDown(f"{self.url}: status {response.status_code}")
-        return response
 
     def alive(self) -> bool:
         try:
@@ -159,19 +162,22 @@ class _Server:
         if self.policy == name:
             return
         response = self.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": folder})
-        if response.status_code == 404:
+        if response.status_code == 404 and '"Not Found"' in response.text:  # the path itself is unknown
             raise UserError(
                 f"{self.url}: does not load adapters; start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and "
                 "--enable-lora (docs/serving.md)"
             )
+        # Another process of this run may have been first.
         if response.status_code != 200 and "already been loaded" not in response.text:
+            if not self.alive():
+                raise ServerDown(f"{self.url}: status {response.status_code}")
             raise UserError(
                 f"{self.url}: refuses the adapter {folder} ({_said(response)}); it must see this folder (set "
                 "rollout_adapter_dir to a shared one) and be started with --enable-lora and a --max-lora-rank of at "
                 "least lora_rank"
             )
         if self.policy is not None:
-            with contextlib.suppress(ServerDown):  # it will be asked again before it is used
+            with contextlib.suppress(ServerDown, Unusable):  # it will be asked again before it is used
                 self.post("/v1/unload_lora_adapter", {"lora_name": self.policy})
         self.policy = name
 
@@ -226,8 +232,17 @@ class RolloutServers:
         return self.adapter_dir / f"policy-{self._run}-{step:06d}"
 
     def set_policy(self, folder: str) -> None:
-        """Completions come from this adapter from now on; each server loads it before its next prompt."""
+        """Completions come from this adapter from now on.
+
+        Servers load it at once; one that is away, before its next prompt.
+
+        Raises:
+            UserError: a server refuses it.
+        """
         self._policy = folder
+        for server in self.servers:
+            with server.lock, contextlib.suppress(ServerDown, Unusable):
+                server.load(folder)
 
     def generate(
         self,
@@ -352,6 +367,8 @@ class RolloutServers:
         response = server.post(
             "/v1/chat/completions", {**task.body, "model": Path(self._policy).name, "n": task.count}
         )
+        if response.status_code in (408, 429) or response.status_code >= 500:
+            raise ServerDown(f"{server.url}: {_said(response)}")
         if response.status_code == 404:  # a server that was restarted in between has forgotten the adapter
             with server.lock:
                 server.policy = None

@@ -149,9 +149,11 @@ def _names(value: str | list[str]) -> list[str]:
 def _converted(value: Any, kind: Any, where: str) -> Any:
     """`value` as `kind`; YAML reads `1e-5` as a text, and one server's URL is a list of one."""
     kinds = typing.get_args(kind) or (kind,)
-    if isinstance(value, str) and (list in map(typing.get_origin, (kind, *kinds))) and str not in kinds:
-        return _names(value)
-    if value is None or typing.get_origin(kind) is list or any(typing.get_origin(one) for one in kinds):
+    if value is None:
+        return value
+    if typing.get_origin(kind) is list:
+        return _names(value) if isinstance(value, str) else value
+    if any(typing.get_origin(one) for one in kinds):
         return value
     if float in kinds and str not in kinds and not isinstance(value, bool):
         try:

@@ -23,8 +23,8 @@ TASKS = {
 SHORT_TASKS = {"question": 1.0}
 MIDDLE_TASKS = {"question": 0.75, "inspect": 0.25}
 #: Questions with an answer that can be verified, for GRPO; and the same answered with reasons, which GRPO starts from.
-VERIFIABLE_TASKS = {"choice": 0.5, "locate": 0.5}
-THINKING_TASKS = {"think_choice": 0.5, "think_locate": 0.5}
+VERIFIABLE_TASKS = {"judge": 0.4, "choice": 0.2, "locate": 0.4}
+THINKING_TASKS = {f"think_{task}": share for task, share in VERIFIABLE_TASKS.items()}
 
 
 def pick(rng: np.random.Generator, pool: tuple[str, ...]) -> str:
@@ -55,8 +55,11 @@ def pair_messages(rng: np.random.Generator, pair: Pair, task: str) -> list[dict[
         turns = [(pick(rng, wording.ASK_LOCATE), found)]
     elif task == "choice":
         options, answer = choice_options(rng, pair.kind)
-        lines = "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
-        turns = [(wording.ASK_CHOICE + lines, answer)]
+        turns = [(wording.ASK_CHOICE + option_lines(options), answer)]
+    elif task == "judge":
+        options = [wording.YES, wording.NO] if rng.random() < 0.5 else [wording.NO, wording.YES]
+        answer = "AB"[options.index(wording.YES if defective else wording.NO)]
+        turns = [(pick(rng, wording.ASK_DEFECT) + option_lines(options), answer)]
     elif task == "caption":
         turns = [(pick(rng, wording.ASK_CAPTION), caption(pair))]
     elif task in THINKING_TASKS:
@@ -64,7 +67,7 @@ def pair_messages(rng: np.random.Generator, pair: Pair, task: str) -> list[dict[
         reason = wording.defect_sentence(pair.kind, pair.part) if defective else wording.NOTHING
         turns = [(thinking_question(question), thinking_answer(reason, answer))]
     else:
-        raise ValueError(f"task is {task!r}, expected one of {[*TASKS, *THINKING_TASKS]}")
+        raise ValueError(f"task is {task!r}, expected one of {[*TASKS, *VERIFIABLE_TASKS, *THINKING_TASKS]}")
     return as_messages(turns, images=2)
 
 
@@ -72,6 +75,10 @@ def _turns(messages: list[dict[str, str]]) -> list[tuple[str, str]]:
     """The reverse of `as_messages`."""
     texts = [message["content"].replace("<image>", "") for message in messages]
     return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def option_lines(options: list[str]) -> str:
+    return "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", options, strict=False))
 
 
 def choice_options(rng: np.random.Generator, kind: str | None) -> tuple[list[str], str]:

@@ -104,7 +104,7 @@ def standard_splits(count: int, *, test_count: int) -> list[Split]:
 def grpo_splits(count: int, *, test_count: int) -> list[Split]:
     """Thinking data to begin with, `count` prompts for GRPO, and prompts held out from it."""
     return [
-        Split(name="thinking", count=count, number=13, tasks=THINKING_TASKS),
+        Split(name="thinking", count=2 * count, number=13, tasks=THINKING_TASKS),
         Split(name="rl", count=count, number=14, tasks=VERIFIABLE_TASKS, verifiable=True),
         Split(name="rl_test", count=test_count, number=22, tasks=VERIFIABLE_TASKS, verifiable=True),
     ]
@@ -199,8 +199,8 @@ def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -
     difficulty = split.difficulty(rng, index)
     pair = draw_pair(rng, category=category, size=size, anomalous=anomalous, difficulty=difficulty)
     task = "inspect" if split.inspect_only else pick_task(rng, split.tasks)
-    if split.verifiable and not anomalous:
-        task = "choice"
+    if split.verifiable and not anomalous and task == "locate":
+        task = "judge"
     stem = f"{split.name}/{index // SHARD:03d}/{index:06d}"
     images = [f"images/{stem}_template.png", f"images/{stem}_query.png"]
     _save_png(output / images[0], pair.template)

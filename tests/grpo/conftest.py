@@ -1,0 +1,84 @@
+"""Records with verifiable answers, and a tiny policy that has begun to answer in the form that is rewarded."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adcopilot.cli import main
+from adcopilot.sample.generate import grpo_splits, write_sample
+
+
+@pytest.fixture(scope="session")
+def rl_data(tmp_path_factory) -> Path:
+    """`adcopilot data sample --rl 24`: thinking.jsonl, rl.jsonl, rl_test.jsonl and their images."""
+    folder = tmp_path_factory.mktemp("rl")
+    write_sample(folder, grpo_splits(24, test_count=8), seed=3)
+    return folder
+
+
+def read(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def rl_records(rl_data) -> list[dict]:
+    return read(rl_data / "rl.jsonl")
+
+
+@pytest.fixture(scope="session")
+def untrained_policy(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("policy") / "model"
+    assert main(["init", "--preset", "tiny", "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def policy_processor(untrained_policy):
+    from transformers import AutoProcessor
+
+    from adcopilot.model.registration import register_auto_classes
+
+    register_auto_classes()
+    return AutoProcessor.from_pretrained(untrained_policy)
+
+
+@pytest.fixture(scope="session")
+def policy_dir(untrained_policy, policy_processor, rl_data, tmp_path_factory) -> Path:
+    """The tiny base after a few steps on answers with reasons: some completions keep the form, others do not.
+
+    Its generation_config.json has settings like Qwen2.5-VL's, which must not reach the rollouts.
+    """
+    import torch
+
+    from adcopilot.grpo.policy import load_policy
+    from adcopilot.images import open_image
+
+    torch.manual_seed(0)
+    model, processor = load_policy(str(untrained_policy), attention="eager", bf16=False)
+    optimizer = torch.optim.AdamW(model.model.language_model.parameters(), lr=2e-3)
+    records = read(rl_data / "thinking.jsonl")
+    for step in range(45):
+        some = [records[(16 * step + k) % len(records)] for k in range(16)]
+        texts, images = [], []
+        for record in some:
+            question, answer = (message["content"] for message in record["messages"])
+            content = [{"type": "image"}] * 2 + [{"type": "text", "text": question.replace("<image>", "")}]
+            prompt = processor.apply_chat_template(
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            )
+            texts.append(prompt + answer + "<|im_end|>")
+            images += [open_image(rl_data / path) for path in record["images"]]
+        inputs = processor(text=texts, images=images, padding=True, return_tensors="pt")
+        labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+        loss = model(**inputs, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    folder = tmp_path_factory.mktemp("policy_trained") / "model"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    config = {"do_sample": True, "temperature": 1e-6, "top_k": 1, "repetition_penalty": 1.05}
+    eos = processor.tokenizer.eos_token_id
+    (folder / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": eos, "pad_token_id": eos}))
+    return folder

@@ -1,0 +1,303 @@
+"""`adcopilot.grpo.servers`: rollouts from servers that come, go, lie and stall."""
+
+import base64
+import io
+import threading
+import time
+
+import pytest
+from PIL import Image
+
+from adcopilot.errors import UserError
+from adcopilot.grpo import servers as module
+from adcopilot.grpo.servers import RolloutServers, Sampling, publish_adapter
+
+from .fake_server import FakeServer, running
+
+PROMPT_IDS = [5, 6, 7]
+MESSAGES = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Where?"}]}]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(module, "PROBE", 0.05)
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+def sampling(**changes):
+    settings = {
+        "max_tokens": 8,
+        "temperature": 0.9,
+        "top_p": 1.0,
+        "top_k": None,
+        "min_p": None,
+        "repetition_penalty": 1.0,
+        "banned": (3, 4),
+        "vocabulary": 100,
+    }
+    return Sampling(**{**settings, **changes})
+
+
+def adapter(folder, name="policy-a-000001"):
+    path = folder / name
+    publish_adapter(path, lambda where: write(where))
+    return str(path)
+
+
+def write(where):
+    from pathlib import Path
+
+    Path(where).mkdir()
+    Path(where, "adapter_config.json").write_text("{}")
+
+
+def client(urls, tmp_path, said=None, **changes):
+    settings = {"concurrency": 4, "timeout": 5.0, "patience": 5.0, **changes}
+    say = (said if said is not None else []).append
+    return RolloutServers(urls=urls, sampling=sampling(), adapter_dir=tmp_path, say=say, **settings)
+
+
+def pictures():
+    return [Image.new("RGB", (30, 20), "red"), Image.new("RGB", (30, 20), "blue")]
+
+
+def ask(rollouts, groups=3, size=2, prompt_ids=PROMPT_IDS, seed=(1, 0, 0)):
+    """`groups` prompts, `size` copies of each; equal ones share their images as the trainer's do."""
+    images = [pictures() for _ in range(groups)]
+    return rollouts.generate(
+        prompts=[MESSAGES] * groups * size,
+        images=[images[k // size] for k in range(groups * size)],
+        prompt_ids=[list(prompt_ids)] * groups * size,
+        seed=seed,
+    )
+
+
+def test_equal_prompts_are_one_request_with_all_that_decides(tmp_path):
+    with running(FakeServer(PROMPT_IDS)) as (server,):
+        rollouts = client([server.url], tmp_path)
+        rollouts.check()
+        rollouts.set_policy(adapter(tmp_path))
+        assert ask(rollouts) == [[10, 2], [11, 2]] * 3
+        bodies = server.asked()
+        assert len(bodies) == 3
+        assert len({body["seed"] for body in bodies}) == 3  # or prompts asked alike would be answered alike
+        body = bodies[0]
+        assert (body["model"], body["n"], body["max_tokens"]) == ("policy-a-000001", 2, 8)
+        # All that generation_config.json could set otherwise.
+        wanted = {"temperature": 0.9, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+        assert {key: body[key] for key in wanted} == wanted
+        assert body["logit_bias"] == {"3": -100.0, "4": -100.0}
+        content = body["messages"][0]["content"]
+        assert [part["type"] for part in content] == ["image_url", "image_url", "text"]
+        data = base64.b64decode(content[0]["image_url"]["url"].partition(",")[2])
+        sent = Image.open(io.BytesIO(data))
+        assert (sent.size, sent.getpixel((0, 0))) == ((30, 20), (255, 0, 0))
+
+
+def test_the_same_seed_asks_the_same(tmp_path):
+    with running(FakeServer(PROMPT_IDS)) as (server,):
+        rollouts = client([server.url], tmp_path)
+        rollouts.set_policy(adapter(tmp_path))
+        seeds = []
+        for seed in ((1, 5, 0), (1, 5, 0), (1, 6, 0), (2, 5, 0), (1, 5, 1)):
+            server.requests.clear()
+            ask(rollouts, groups=1, seed=seed)
+            seeds.append(server.asked()[0]["seed"])
+        assert seeds[0] == seeds[1]
+        assert len(set(seeds)) == 4
+
+
+def test_adapters_follow_one_another(tmp_path):
+    with running(FakeServer(PROMPT_IDS)) as (server,):
+        rollouts = client([server.url], tmp_path)
+        for step in range(4):
+            rollouts.set_policy(adapter(tmp_path, f"policy-a-{step:06d}"))
+            ask(rollouts, groups=1)
+            assert list(server.adapters) == [f"policy-a-{step:06d}"]
+        # What is on disk: the current one, and the one that a slow server may still be reading.
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["policy-a-000002", "policy-a-000003"]
+
+
+def test_work_is_shared_and_bounded(tmp_path):
+    one, two = FakeServer(PROMPT_IDS), FakeServer(PROMPT_IDS)
+    running_now, most, lock = {"now": 0}, {}, threading.Lock()
+
+    def slowly(server):
+        def answer(body):
+            with lock:
+                running_now[server.url] = running_now.get(server.url, 0) + 1
+                most[server.url] = max(most.get(server.url, 0), running_now[server.url])
+            time.sleep(0.03)
+            with lock:
+                running_now[server.url] -= 1
+            return server.completions(body)
+
+        return answer
+
+    one.answer, two.answer = slowly(one), slowly(two)
+    with running(one, two):
+        rollouts = client([one.url, two.url], tmp_path, concurrency=3)
+        rollouts.set_policy(adapter(tmp_path))
+        assert ask(rollouts, groups=24) == [[10, 2], [11, 2]] * 24
+        assert len(one.asked()) + len(two.asked()) == 24
+        assert min(len(one.asked()), len(two.asked())) > 4
+        assert max(most.values()) <= 3
+
+
+def test_a_server_lost_in_mid_step_costs_nothing_but_time(tmp_path, said):
+    one, two = FakeServer(PROMPT_IDS), FakeServer(PROMPT_IDS)
+    with running(one, two):
+        count = {"now": 0}
+
+        def dies(body):
+            count["now"] += 1
+            if count["now"] == 3:
+                threading.Thread(target=one.stop).start()
+                return None
+            time.sleep(0.02)
+            return one.completions(body)
+
+        one.answer = dies
+        rollouts = client([one.url, two.url], tmp_path, said)
+        rollouts.set_policy(adapter(tmp_path))
+        assert ask(rollouts, groups=30) == [[10, 2], [11, 2]] * 30
+        assert any("lost" in line and one.url in line for line in said)
+        # It comes back, without its adapters, and is used again.
+        one.answer = one.completions
+        one.requests.clear()
+        one.start()
+        assert ask(rollouts, groups=30) == [[10, 2], [11, 2]] * 30
+        assert len(one.asked()) > 0
+        assert list(one.adapters) == ["policy-a-000001"]
+
+
+def test_a_restart_nobody_noticed(tmp_path):
+    with running(FakeServer(PROMPT_IDS)) as (server,):
+        rollouts = client([server.url], tmp_path)
+        rollouts.set_policy(adapter(tmp_path))
+        ask(rollouts)
+        server.adapters.clear()
+        assert ask(rollouts) == [[10, 2], [11, 2]] * 3
+
+
+def test_all_servers_gone_ends_with_one_line(tmp_path, said):
+    with running(FakeServer(PROMPT_IDS)) as (server,):
+        rollouts = client([server.url], tmp_path, said, patience=0.6)
+        rollouts.set_policy(adapter(tmp_path))
+        server.stop()
+        with pytest.raises(UserError, match=r"has answered for 1 s .* goes on from the last checkpoint"):
+            ask(rollouts)
+    assert len([line for line in said if "lost" in line]) == 1
+
+
+def test_all_servers_gone_for_a_while(tmp_path):
+    with running(FakeServer(PROMPT_IDS)) as (server,):
+        rollouts = client([server.url], tmp_path)
+        rollouts.set_policy(adapter(tmp_path))
+        server.stop()
+        threading.Timer(0.7, server.start).start()
+        assert ask(rollouts) == [[10, 2], [11, 2]] * 3
+
+
+GARBAGE = {
+    "no JSON": (200, "<html>proxy error</html>"),
+    "other JSON": (200, {"choices": "none"}),
+    "too few": lambda server, body: (200, {**server.completions({"n": 1})[1]}),
+    "not ids": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
+        {"index": 0, "token_ids": ["7"]}, {"index": 1, "token_ids": [1]}]}),
+    "beyond the vocabulary": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
+        {"index": 0, "token_ids": [100]}, {"index": 1, "token_ids": [1]}]}),
+    "a pad": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
+        {"index": 0, "token_ids": [3, 2]}, {"index": 1, "token_ids": [1]}]}),
+    "empty": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
+        {"index": 0, "token_ids": []}, {"index": 1, "token_ids": [1]}]}),
+    "too long": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
+        {"index": 0, "token_ids": [1] * 9}, {"index": 1, "token_ids": [1]}]}),
+    "bytes": (200, b"\xff\xfe\x00"),
+    "server error": (500, {"error": {"message": "boom"}}),
+    "busy": (429, "later"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_garbage_is_asked_again_and_not_for_ever(tmp_path, name):
+    garbage = GARBAGE[name]
+    with running(FakeServer(PROMPT_IDS)) as (server,):
+        bad = (lambda body: garbage(server, body)) if callable(garbage) else (lambda body: garbage)
+        left = {"now": 2}
+
+        def twice(body):
+            left["now"] -= 1
+            return bad(body) if left["now"] >= 0 else server.completions(body)
+
+        server.answer = twice
+        rollouts = client([server.url], tmp_path)
+        rollouts.set_policy(adapter(tmp_path))
+        assert ask(rollouts) == [[10, 2], [11, 2]] * 3
+        server.answer = bad
+        with pytest.raises(UserError, match=r"a prompt failed 5 times") as caught:
+            ask(rollouts, groups=1)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_prompt_counted_otherwise_ends_the_run_at_once(tmp_path):
+    with running(FakeServer([5, 6, 6, 7])) as (server,):
+        rollouts = client([server.url], tmp_path)
+        rollouts.set_policy(adapter(tmp_path))
+        with pytest.raises(UserError, match=r"reads a prompt of 3 tokens as 4 \(token 2 is 6, expected 7\)"):
+            ask(rollouts)
+
+
+def test_a_refused_prompt_says_what_the_server_said(tmp_path):
+    with running(FakeServer(PROMPT_IDS)) as (server,):
+        server.answer = lambda body: (400, {"error": {"message": "maximum context length is 16"}})
+        rollouts = client([server.url], tmp_path)
+        rollouts.set_policy(adapter(tmp_path))
+        with pytest.raises(UserError, match=r"refuses a prompt of 3 tokens .*maximum context length is 16"):
+            ask(rollouts)
+
+
+def test_an_answer_that_never_comes(tmp_path):
+    with running(FakeServer(PROMPT_IDS)) as (server,):
+        server.answer = lambda body: time.sleep(1.0) or server.completions(body)
+        rollouts = client([server.url], tmp_path, timeout=0.1)
+        rollouts.set_policy(adapter(tmp_path))
+        with pytest.raises(UserError, match=r"no answer within rollout_timeout, 0\.1 s \(a prompt failed 5 times\)"):
+            ask(rollouts, groups=1)
+
+
+def test_a_server_that_cannot_see_the_adapter(tmp_path):
+    with running(FakeServer(PROMPT_IDS)) as (server,):
+        rollouts = client([server.url], tmp_path)
+        with pytest.raises(UserError, match=r"refuses the adapter .*set rollout_adapter_dir to a shared one"):
+            rollouts.set_policy(str(tmp_path / "elsewhere"))
+
+
+def test_nobody_there_is_said_before_anything_long_begins(tmp_path):
+    with pytest.raises(UserError, match=r"rollout_server http://127\.0\.0\.1:1: does not answer at /health"):
+        client(["http://127.0.0.1:1/v1"], tmp_path).check()
+
+
+def test_a_key_is_sent_and_never_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADCOPILOT_API_KEY", "secret-key")
+    rollouts = client(["http://127.0.0.1:1"], tmp_path)
+    assert rollouts.servers[0].client.headers["Authorization"] == "Bearer secret-key"
+    with pytest.raises(UserError) as caught:
+        rollouts.check()
+    assert "secret-key" not in str(caught.value)
+
+
+def test_an_adapter_is_there_whole_or_not_at_all(tmp_path):
+    def half(where):
+        write(where)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
+        publish_adapter(tmp_path / "policy-a-000001", half)
+    assert not (tmp_path / "policy-a-000001").exists()
+    publish_adapter(tmp_path / "policy-a-000001", write)
+    assert (tmp_path / "policy-a-000001" / "adapter_config.json").is_file()

@@ -1,0 +1,94 @@
+"""`adcopilot.grpo.settings`: what a YAML file may say."""
+
+import pytest
+
+from adcopilot.errors import UserError
+from adcopilot.grpo.settings import read_settings
+
+HEAD = "model_name_or_path: model\ndataset: rl\noutput_dir: {out}\nuse_cpu: true\nbf16: false\n"
+
+
+def settings(tmp_path, text="", *overrides):
+    file = tmp_path / "run.yaml"
+    file.write_text(HEAD.format(out=tmp_path / "out") + text)
+    return read_settings(file, overrides)
+
+
+def test_both_kinds_of_keys_and_overrides(tmp_path):
+    ours, trl = settings(
+        tmp_path, "lora_rank: 8\nlearning_rate: 5e-5\ndataset_dir: here\n", "beta=0.04", "dataset=a,b"
+    )
+    assert (ours.lora_rank, ours.dataset_dir, ours.datasets) == (8, "here", ["a", "b"])
+    assert (trl.learning_rate, trl.beta) == (5e-5, 0.04)  # YAML reads 5e-5 as a text
+
+
+def test_prompts_are_never_cut_by_trl(tmp_path):
+    # TRL's own default of 512 cuts from the left, through an image's tokens.
+    assert settings(tmp_path)[1].max_prompt_length is None
+
+
+def test_early_stopping_is_judged_by_held_out_reward(tmp_path):
+    text = "early_stopping_steps: 2\neval_strategy: steps\neval_steps: 5\nsave_steps: 5\neval_dataset: t\n"
+    trl = settings(tmp_path, text)[1]
+    assert (trl.metric_for_best_model, trl.greater_is_better, trl.load_best_model_at_end) == (
+        "eval_reward",
+        True,
+        True,
+    )
+
+
+def test_one_server_or_several(tmp_path):
+    assert settings(tmp_path, "rollout_server: http://127.0.0.1:1\n")[0].rollout_server == ["http://127.0.0.1:1"]
+    two = settings(tmp_path, "", 'rollout_server=["http://a:1", "http://b:2"]')[0].rollout_server
+    assert two == ["http://a:1", "http://b:2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lerning_rate: 1\n", "lerning_rate: no such key; did you mean learning_rate?"),
+        ("lora_rank: many\n", "lora_rank is 'many', expected a whole number"),
+        ("lora_rank: 0\n", "lora_rank is 0, expected 1 or more"),
+        ("think: 3\n", "think is 3, expected true or false"),
+        ("learning_rate: fast\n", "learning_rate is 'fast', expected a number"),
+        ("use_vllm: true\n", "set rollout_server"),
+        ("max_prompt_length: 512\n", "use cutoff_len"),
+        ("flash_attn: fa9\n", "flash_attn is 'fa9', expected one of auto, sdpa, disabled, fa2"),
+        ("choice_reward: false\nbbox_reward: false\n", "no answer counts"),
+        ("eval_strategy: steps\n", "nothing is held out"),
+        ("early_stopping_steps: 2\n", "needs held-out rewards"),
+        ("eval_dataset: a\nval_size: 3\n", "keep one"),
+        ("rollout_server: ftp://x\n", "expected http://HOST:PORT"),
+        ("rollout_patience: 0\n", "expected seconds above 0"),
+        ("num_generations: 3\n", "divisible"),
+        ("save_steps: 3\nnum_iterations: 2\ngradient_accumulation_steps: 1\n", "use a multiple"),
+        ("dataset: x\n", "stands there twice"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, text, said):
+    with pytest.raises(UserError) as caught:
+        settings(tmp_path, text)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_keys(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("dataset: x\noutput_dir: y\n")
+    with pytest.raises(UserError, match="model_name_or_path is missing"):
+        read_settings(file)
+    file.write_text("- a\n")
+    with pytest.raises(UserError, match="expected keys with values"):
+        read_settings(file)
+
+
+def test_examples_are_valid(project_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(project_root)
+    for name in ("tiny", "7b"):
+        # bf16 asks for a GPU, DeepSpeed for its processes; both are the machine's matter, not the file's.
+        overrides = [f"output_dir={tmp_path}", "use_cpu=true", "bf16=false", "deepspeed=null"]
+        if name == "7b":
+            overrides.append("per_device_train_batch_size=8")  # one process here instead of eight
+        ours, trl = read_settings(project_root / f"examples/grpo/{name}.yaml", overrides)
+        assert (ours.lora_rank, ours.lora_alpha) == (64, 128)
+        assert trl.num_generations == 8

@@ -1,0 +1,356 @@
+"""`adcopilot grpo` with the tiny model: what is trained, what is sampled, what a killed run leaves and goes on from."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from adcopilot.errors import UserError
+from adcopilot.grpo.command import train
+from adcopilot.grpo.settings import read_settings
+
+from .fake_server import FakeServer, running
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def write_config(policy_dir, rl_data, tmp_path):
+    def write(**changes):
+        settings = {
+            "model_name_or_path": str(policy_dir),
+            "flash_attn": "disabled",
+            "dataset_dir": str(rl_data),
+            "dataset": "rl",
+            "num_generations": 4,
+            "per_device_train_batch_size": 8,
+            "max_completion_length": 24,
+            "lora_rank": 4,
+            "lora_alpha": 8,
+            "learning_rate": 1e-3,
+            "lr_scheduler_type": "constant",
+            "max_steps": 4,
+            "gradient_checkpointing": False,
+            "bf16": False,
+            "use_cpu": True,
+            "logging_steps": 1,
+            "save_steps": 2,
+            "seed": 1,
+            "output_dir": str(tmp_path / "out"),
+            **changes,
+        }
+        file = tmp_path / "run.yaml"
+        file.write_text(yaml.safe_dump(settings))
+        return file
+
+    return write
+
+
+def run(file):
+    return train(*read_settings(file))
+
+
+def rollouts(folder):
+    return [json.loads(line) for line in (folder / "rollouts.jsonl").read_text().splitlines()]
+
+
+def weights(folder):
+    return load_file(folder / "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole_run(policy_dir, rl_data, tmp_path_factory):
+    """Four steps without interruption."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    file = out.with_suffix(".yaml")
+    settings = {
+        "model_name_or_path": str(policy_dir),
+        "flash_attn": "disabled",
+        "dataset_dir": str(rl_data),
+        "dataset": "rl",
+        "eval_dataset": "rl_test",
+        "max_eval_samples": 4,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "per_device_eval_batch_size": 8,
+        "num_generations": 4,
+        "per_device_train_batch_size": 8,
+        "max_completion_length": 24,
+        "lora_rank": 4,
+        "lora_alpha": 8,
+        "beta": 0.05,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "constant",
+        "max_steps": 4,
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "use_cpu": True,
+        "logging_steps": 1,
+        "save_steps": 2,
+        "seed": 1,
+        "output_dir": str(out),
+    }
+    file.write_text(yaml.safe_dump(settings))
+    trainer = run(file)
+    return file, out, trainer
+
+
+def test_only_the_language_models_lora_is_trained(whole_run):
+    _, out, trainer = whole_run
+    trained = [name for name, weight in trainer.model.named_parameters() if weight.requires_grad]
+    assert trained
+    assert all("language_model" in name and "lora_" in name for name in trained)
+    assert not any("visual" in name or "comparison" in name for name in weights(out))
+    layers = trainer.model.config.text_config.num_hidden_layers
+    assert len(weights(out)) == layers * 7 * 2
+    assert any(weight.abs().max() > 0 for name, weight in weights(out).items() if "lora_B" in name)
+
+
+def test_the_reference_is_the_same_weights_without_the_adapter(whole_run):
+    _, out, trainer = whole_run
+    assert trainer.ref_model is None
+    logged = [row for row in trainer.state.log_history if "kl" in row]
+    assert logged[0]["kl"] == pytest.approx(0.0, abs=1e-6)  # the adapter begins as nothing
+    assert logged[-1]["kl"] > 1e-6
+
+
+def test_completions_of_a_group_differ(whole_run):
+    # The folder's generation_config.json says temperature 1e-6 and top_k 1, as Qwen2.5-VL's nearly does.
+    _, out, trainer = whole_run
+    groups = [row for row in rollouts(out) if row["mode"] == "train"]
+    assert len(groups) == 4 * 2
+    assert sum(len({one["text"] for one in row["completions"]}) > 1 for row in groups) > len(groups) / 2
+
+
+def test_pads_are_never_sampled(whole_run):
+    _, _, trainer = whole_run
+    banned = set(trainer.generation_config.suppress_tokens)
+    tokenizer = trainer.processing_class.tokenizer
+    for token in ("<|image_pad|>", "<|video_pad|>", "<|compare_pad|>", "<|vision_start|>", "<|vision_end|>"):
+        assert tokenizer.convert_tokens_to_ids(token) in banned
+
+
+def test_the_log_is_what_was_trained_on(whole_run):
+    _, out, trainer = whole_run
+    rows = rollouts(out)
+    assert len({row["key"] for row in rows}) == len(rows)
+    for row in rows:
+        totals = [one["total"] for one in row["completions"]]
+        for one in row["completions"]:
+            assert one["total"] == pytest.approx(sum(one["rewards"].values()), abs=1e-5)
+            assert set(one["rewards"]) == {"format", "choice" if row["task"] == "mc" else "boxes"}
+        assert sum(one["advantage"] for one in row["completions"]) == pytest.approx(0, abs=1e-3)
+        assert (max(totals) == min(totals)) == all(one["advantage"] == 0 for one in row["completions"])
+    first = [one for row in rows if (row["mode"], row["step"]) == ("train", 0) for one in row["completions"]]
+    logged = next(row for row in trainer.state.log_history if "reward" in row)
+    assert logged["reward"] == pytest.approx(sum(one["total"] for one in first) / len(first), abs=1e-5)
+    assert logged["rewards/format/mean"] == pytest.approx(
+        sum(one["rewards"]["format"] for one in first) / len(first), abs=1e-5
+    )
+    assert any(one["total"] > 0 for row in rows for one in row["completions"])
+
+
+def test_held_out_reward_is_a_metric_and_no_mean_is_nan(whole_run):
+    _, _, trainer = whole_run
+    evaluations = [row for row in trainer.state.log_history if "eval_reward" in row]
+    assert [row["step"] for row in evaluations] == [2, 4]
+    assert trainer.evaluate()["eval_reward"] == pytest.approx(evaluations[-1]["eval_reward"])  # the same draws again
+    for row in trainer.state.log_history:
+        assert not any(isinstance(value, float) and value != value for value in row.values())
+        if "reward" in row:
+            assert row["seconds/step"] >= row["seconds/rollout"] > 0
+
+
+def test_the_run_says_what_its_numbers_depend_on(whole_run):
+    _, out, _ = whole_run
+    about = json.loads((out / "grpo.json").read_text())
+    assert about["versions"]["trl"] == "0.24.0"
+    assert about["settings"]["seed"] == 1
+    assert len(next(iter(about["data"].values()))) == 64
+    assert about["prompts"] == {"training": 24, "held_out": 4}
+    assert about["pixels"]["image_max_pixels"] == 768 * 768
+
+
+def test_resumes_to_the_same_numbers(whole_run, tmp_path):
+    """Stopped after two steps and gone on: the same completions, rewards and weights as without a stop."""
+    file, out, _ = whole_run
+    settings = yaml.safe_load(file.read_text())
+    again = tmp_path / "again.yaml"
+    settings["output_dir"] = str(tmp_path / "out")
+    again.write_text(yaml.safe_dump(settings))
+    args, config = read_settings(again)
+
+    # A stop in the middle of the third step, after its rollouts were logged.
+    from adcopilot.grpo.trainer import AdCopilotGRPOTrainer
+
+    original = AdCopilotGRPOTrainer.compute_loss
+
+    def stops(self, *positional, **named):
+        if self.state.global_step == 2:
+            raise KeyboardInterrupt
+        return original(self, *positional, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AdCopilotGRPOTrainer, "compute_loss", stops)
+        with pytest.raises(KeyboardInterrupt):
+            train(args, config)
+    assert max(row["step"] for row in rollouts(tmp_path / "out")) == 2
+    run(again)
+    assert rollouts(tmp_path / "out") == rollouts(out)
+    for name, weight in weights(out).items():
+        assert torch.equal(weight, weights(tmp_path / "out")[name]), name
+
+
+def test_other_settings_do_not_go_on(whole_run, tmp_path):
+    file, _, _ = whole_run
+    args, config = read_settings(file, ["learning_rate=0.01"])
+    with pytest.raises(UserError, match=r"other settings \(learning_rate\)"):
+        train(args, config)
+
+
+@pytest.mark.parametrize("off", ["choice_reward", "bbox_reward"])
+def test_ablations_run(write_config, tmp_path, off):
+    trainer = run(write_config(**{off: False}, max_steps=1, save_strategy="no"))
+    left = {"choice_reward": "boxes", "bbox_reward": "choice"}[off]
+    assert trainer.reward_func_names == ["format", left]
+    names = {name for row in rollouts(tmp_path / "out") for one in row["completions"] for name in one["rewards"]}
+    assert names == {"format", left}
+
+
+def test_stops_early(write_config, tmp_path):
+    # A learning rate of 0 never gets better.
+    trainer = run(
+        write_config(
+            learning_rate=0.0,
+            max_steps=20,
+            val_size=4,
+            eval_strategy="steps",
+            eval_steps=1,
+            save_steps=1,
+            per_device_eval_batch_size=16,
+            early_stopping_steps=2,
+            max_completion_length=8,
+        )
+    )
+    assert trainer.state.global_step == 3
+    assert trainer.state.best_metric is not None
+    held_out = {row["record"] for row in rollouts(tmp_path / "out") if row["mode"] == "eval"}
+    trained = {row["record"] for row in rollouts(tmp_path / "out") if row["mode"] == "train"}
+    assert len(held_out) == 4
+    assert not held_out & trained
+
+
+def test_several_updates_a_rollout(write_config, tmp_path):
+    trainer = run(write_config(num_iterations=2, save_strategy="no"))
+    assert sorted({row["step"] for row in rollouts(tmp_path / "out")}) == [0, 2]
+    assert trainer.state.global_step == 4
+
+
+def test_kill_9_loses_one_step_at_most(write_config, whole_run, tmp_path):
+    """A process killed at any moment goes on from its last whole checkpoint."""
+    file = write_config(max_steps=6, save_steps=1, logging_steps=1)
+    command = [sys.executable, "-m", "adcopilot.cli", "grpo", str(file)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "out" / "checkpoint-2" / "adapter_model.safetensors").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr[-2000:]
+    steps = [row["step"] for row in rollouts(tmp_path / "out")]
+    assert steps == sorted(steps)
+    assert sorted(set(steps)) == list(range(6))
+    assert len({row["key"] for row in rollouts(tmp_path / "out")}) == len(steps) == 12
+
+
+def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_afterwards(write_config, tmp_path, capsys):
+    file = write_config()
+    from adcopilot.grpo.trainer import AdCopilotGRPOTrainer
+
+    original = AdCopilotGRPOTrainer._save_checkpoint
+
+    def full(self, model, trial):
+        if self.state.global_step == 4:
+            (tmp_path / "out" / "checkpoint-4").mkdir()
+            raise OSError(28, "No space left on device")
+        return original(self, model, trial)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AdCopilotGRPOTrainer, "_save_checkpoint", full)
+        with pytest.raises(
+            UserError, match=r"cannot be written \(No space left on device\); make room and run the same"
+        ):
+            run(file)
+    trainer = run(file)
+    assert trainer.state.global_step == 4
+    assert {row["step"] for row in rollouts(tmp_path / "out")} == {0, 1, 2, 3}
+
+
+def test_rollouts_from_a_server_are_trained_on(write_config, policy_dir, tmp_path, rl_records):
+    """The trainer's side of a server's step: adapters appear before prompts are asked, ids come back as they are."""
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(policy_dir)
+    good = "<think>No defect.</think><answer>A</answer><|im_end|>"
+    ids = [processor.tokenizer(text).input_ids for text in (good, good, "A<|im_end|>", "No.<|im_end|>")]
+
+    with running(FakeServer([])) as (server,):
+        from adcopilot.grpo.servers import RolloutServers
+
+        original = RolloutServers.generate
+
+        def told(self, *, prompt_ids, **named):
+            server.prompt_ids = None
+            asked = {json.dumps(one) for one in prompt_ids}
+            server.known = asked
+            return original(self, prompt_ids=prompt_ids, **named)
+
+        def answer(body):
+            text = body["messages"][-1]["content"][-1]["text"]
+            for one in map(json.loads, server.known):
+                if processor.tokenizer.decode(one).count(text):
+                    choices = [{"index": k, "token_ids": ids[k % 4]} for k in range(body["n"])]
+                    return 200, {"prompt_token_ids": one, "choices": choices}
+            return 400, {"error": "not asked"}
+
+        server.answer = answer
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RolloutServers, "generate", told)
+            trainer = run(write_config(rollout_server=[server.url], max_steps=2, save_strategy="no", dataset="rl"))
+        loads = server.asked("/v1/load_lora_adapter")
+        assert len({body["lora_name"] for body in loads}) == 2
+        bodies = server.asked()
+        assert all(body["n"] == 4 for body in bodies)
+        assert bodies[0]["model"] == loads[0]["lora_name"]
+        assert bodies[-1]["model"] == loads[1]["lora_name"]
+    for row in rollouts(tmp_path / "out"):
+        texts = [one["text"] for one in row["completions"]]
+        assert texts[0] == texts[1] == "<think>No defect.</think><answer>A</answer>"
+        assert [one["rewards"]["format"] for one in row["completions"]] == [1.0, 1.0, 0.0, 0.0]
+    logged = [row for row in trainer.state.log_history if "reward" in row]
+    assert all(row["seconds/adapter_sync"] > 0 for row in logged)
+
+
+def test_mistakes_are_said_before_the_model_loads(write_config, tmp_path, policy_dir):
+    with pytest.raises(UserError, match="does not answer at /health"):
+        run(write_config(rollout_server=["http://127.0.0.1:1"]))
+    with pytest.raises(UserError, match="no such model folder"):
+        run(write_config(model_name_or_path=str(tmp_path / "none")))
+    with pytest.raises(UserError, match="holds a LoRA adapter, expected a whole model"):
+        folder = tmp_path / "adapter"
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text("{}")
+        run(write_config(model_name_or_path=str(folder)))
+    with pytest.raises(UserError, match="val_size is 24, expected less than the 24 records"):
+        run(write_config(val_size=24, eval_strategy="steps", eval_steps=1))
