@@ -58,16 +58,9 @@ def build_page(
             OnePart(service=service, examples=examples).build()
         with gr.Tab("Many parts"):
             ManyParts(service=service, folder=folder).build()
-        page.unload(_Leave(store))
+
+        def leave(request: gr.Request) -> None:
+            store.leave(request.session_hash)
+
+        page.unload(leave)  # when a visitor closes or reloads the page
     return page.queue(max_size=queue, api_open=False)
-
-
-class _Leave:
-    """What happens when a visitor closes or reloads the page."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.__name__ = "leave"  # gradio names events after their functions
-
-    def __call__(self, request: gr.Request) -> None:
-        self.store.leave(request.session_hash)
