@@ -223,7 +223,8 @@ def test_files_go_when_a_visitor_leaves(stub_demo, said):
         image = upload(client, png(part(7))).json()[0]
         body = {"fn_index": function(client), "session_hash": "leaving", "data": [file(image), file(image), "Is it?"]}
         with client.stream("GET", "/gradio_api/heartbeat/leaving") as heart:
-            next(heart.iter_lines())
+            beats = heart.iter_lines()  # kept: the connection ends with it
+            next(beats)
             client.post("/gradio_api/queue/join", json=body)
             with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": "leaving"}) as stream:
                 assert any("process_completed" in line for line in stream.iter_lines())
