@@ -20,7 +20,6 @@ from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.parse import ImageProcessorItems, MultiModalDataItems
 from vllm.multimodal.processing import PromptReplacement
 
-from ..model.configuration import AdCopilotConfig
 from ..model.processing import AdCopilotProcessor
 
 
@@ -49,9 +48,6 @@ def pair_hashes(hashes: Sequence[str]) -> list[str]:
 
 class AdCopilotProcessingInfo(Qwen2_5_VLProcessingInfo):
     """Qwen2.5-VL's, with comparison tokens counted in and images as the only modality."""
-
-    def get_hf_config(self) -> AdCopilotConfig:
-        return self.ctx.get_hf_config(AdCopilotConfig)
 
     def get_hf_processor(self, **kwargs: object) -> AdCopilotProcessor:
         return self.ctx.get_hf_processor(AdCopilotProcessor, use_fast=kwargs.pop("use_fast", True), **kwargs)

@@ -135,6 +135,17 @@ def test_the_processors_cache_changes_nothing(model_config, processor, process, 
         process("ab", by=caching, uuids=["w", "v"], data=[images["c"], None])
 
 
+def test_a_folder_whose_own_code_is_trusted(tiny_dir, process):
+    """`--trust-remote-code`, which vLLM's users are used to: the configuration's class is then the folder's copy."""
+    from vllm.config import ModelConfig
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+
+    config = ModelConfig(str(tiny_dir), dtype="float32", trust_remote_code=True, limit_mm_per_prompt={"image": 4})
+    trusting = MULTIMODAL_REGISTRY.create_processor(config)
+    assert type(config.hf_config).__module__ != "adcopilot.model.configuration"
+    assert process("ab", by=trusting)["prompt_token_ids"] == process("ab")["prompt_token_ids"]
+
+
 @pytest.mark.parametrize("ids", ["scaled", "fixed"])
 @pytest.mark.parametrize("names", [name for name in CASES if name])
 def test_positions_equal_transformers(names, ids, process, tiny_dir):
