@@ -122,6 +122,8 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArgume
         if not values.get(key):
             raise UserError(f"{path}: {key} is missing")
     kinds = {**typing.get_type_hints(GRPOConfig), **typing.get_type_hints(GrpoArguments)}
+    # YAML reads an unquoted `no` as false.
+    values = {key: "no" if value is False and key.endswith("_strategy") else value for key, value in values.items()}
     values = {key: _converted(value, kinds[key], f"{path}: {key}") for key, value in values.items()}
     args = GrpoArguments(**{key: value for key, value in values.items() if key in ours})
     _check(args, path)

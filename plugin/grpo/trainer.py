@@ -94,8 +94,8 @@ class AdCopilotGRPOTrainer(GRPOTrainer):
     def _timed(self, part: str):
         """Log the seconds of a part as `seconds/…`; forward and backward are `step` without the other parts."""
         start = time.perf_counter()
-        mode = "train" if self.model.training else "eval"
         yield
+        mode = "train" if self.model.training else "eval"  # after: an evaluation leaves the model in its mode
         self._metrics[mode][f"seconds/{part}"].append(time.perf_counter() - start)
 
     def _save_adapter(self, step: int) -> str:

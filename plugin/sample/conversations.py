@@ -57,14 +57,14 @@ def pair_messages(rng: np.random.Generator, pair: Pair, task: str) -> list[dict[
         options, answer = choice_options(rng, pair.kind)
         turns = [(wording.ASK_CHOICE + option_lines(options), answer)]
     elif task == "judge":
-        options = [wording.YES, wording.NO] if rng.random() < 0.5 else [wording.NO, wording.YES]
-        answer = "AB"[options.index(wording.YES if defective else wording.NO)]
-        turns = [(pick(rng, wording.ASK_DEFECT) + option_lines(options), answer)]
+        # In this order always, as benchmarks have it.
+        turns = [(pick(rng, wording.ASK_DEFECT) + option_lines([wording.YES, wording.NO]), "A" if defective else "B")]
     elif task == "caption":
         turns = [(pick(rng, wording.ASK_CAPTION), caption(pair))]
     elif task in THINKING_TASKS:
         [(question, answer)] = _turns(pair_messages(rng, pair, task.removeprefix("think_")))
-        reason = wording.defect_sentence(pair.kind, pair.part) if defective else wording.NOTHING
+        seen = wording.defect_sentence(pair.kind, pair.part) if defective else wording.NOTHING
+        reason = f"{wording.YES if defective else wording.NO}. {seen}"
         turns = [(thinking_question(question), thinking_answer(reason, answer))]
     else:
         raise ValueError(f"task is {task!r}, expected one of {[*TASKS, *VERIFIABLE_TASKS, *THINKING_TASKS]}")

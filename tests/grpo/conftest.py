@@ -45,7 +45,7 @@ def policy_processor(untrained_policy):
 
 @pytest.fixture(scope="session")
 def policy_dir(untrained_policy, policy_processor, rl_data, tmp_path_factory) -> Path:
-    """The tiny base after a few steps on answers with reasons: some completions keep the form, others do not.
+    """The tiny base after a few steps on one answer with reasons, A or B: some completions keep the form, not all.
 
     Its generation_config.json has settings like Qwen2.5-VL's, which must not reach the rollouts.
     """
@@ -53,28 +53,29 @@ def policy_dir(untrained_policy, policy_processor, rl_data, tmp_path_factory) ->
 
     from adcopilot.grpo.policy import load_policy
     from adcopilot.images import open_image
+    from adcopilot.prompts import thinking_answer, thinking_question
 
     torch.manual_seed(0)
     model, processor = load_policy(str(untrained_policy), attention="eager", bf16=False)
-    optimizer = torch.optim.AdamW(model.model.language_model.parameters(), lr=2e-3)
-    records = read(rl_data / "thinking.jsonl")
-    for step in range(45):
-        some = [records[(16 * step + k) % len(records)] for k in range(16)]
+    optimizer = torch.optim.AdamW(model.model.language_model.parameters(), lr=3e-3)
+    records = read(rl_data / "rl.jsonl")
+    for step in range(30):
         texts, images = [], []
-        for record in some:
-            question, answer = (message["content"] for message in record["messages"])
-            content = [{"type": "image"}] * 2 + [{"type": "text", "text": question.replace("<image>", "")}]
+        for k in range(4):
+            record = records[(4 * step + k) % len(records)]
+            question = thinking_question(record["messages"][0]["content"].replace("<image>", ""))
+            content = [{"type": "image"}] * 2 + [{"type": "text", "text": question}]
             prompt = processor.apply_chat_template(
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )
-            texts.append(prompt + answer + "<|im_end|>")
+            texts.append(prompt + thinking_answer("No.", "AB"[k % 2]) + "<|im_end|>")
             images += [open_image(rl_data / path) for path in record["images"]]
         inputs = processor(text=texts, images=images, padding=True, return_tensors="pt")
-        labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
-        loss = model(**inputs, labels=labels).loss
+        loss = model(**inputs, labels=inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+    print(f"loss {loss.item():.3f}")
     folder = tmp_path_factory.mktemp("policy_trained") / "model"
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

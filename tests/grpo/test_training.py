@@ -1,4 +1,4 @@
-"""`adcopilot grpo` with the tiny model: what is trained, what is sampled, what a killed run leaves and goes on from."""
+"""`adcopilot grpo` with the tiny model: what is trained and sampled, what a killed run leaves and goes on from."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def write_config(policy_dir, rl_data, tmp_path):
             "dataset": "rl",
             "num_generations": 4,
             "per_device_train_batch_size": 8,
-            "max_completion_length": 24,
+            "max_completion_length": 32,
             "lora_rank": 4,
             "lora_alpha": 8,
             "learning_rate": 1e-3,
@@ -82,7 +82,7 @@ def whole_run(policy_dir, rl_data, tmp_path_factory):
         "per_device_eval_batch_size": 8,
         "num_generations": 4,
         "per_device_train_batch_size": 8,
-        "max_completion_length": 24,
+        "max_completion_length": 32,
         "lora_rank": 4,
         "lora_alpha": 8,
         "beta": 0.05,
@@ -114,7 +114,7 @@ def test_only_the_language_models_lora_is_trained(whole_run):
 
 
 def test_the_reference_is_the_same_weights_without_the_adapter(whole_run):
-    _, out, trainer = whole_run
+    _, _, trainer = whole_run
     assert trainer.ref_model is None
     logged = [row for row in trainer.state.log_history if "kl" in row]
     assert logged[0]["kl"] == pytest.approx(0.0, abs=1e-6)  # the adapter begins as nothing
@@ -123,7 +123,7 @@ def test_the_reference_is_the_same_weights_without_the_adapter(whole_run):
 
 def test_completions_of_a_group_differ(whole_run):
     # The folder's generation_config.json says temperature 1e-6 and top_k 1, as Qwen2.5-VL's nearly does.
-    _, out, trainer = whole_run
+    _, out, _ = whole_run
     groups = [row for row in rollouts(out) if row["mode"] == "train"]
     assert len(groups) == 4 * 2
     assert sum(len({one["text"] for one in row["completions"]}) > 1 for row in groups) > len(groups) / 2
@@ -161,7 +161,9 @@ def test_held_out_reward_is_a_metric_and_no_mean_is_nan(whole_run):
     _, _, trainer = whole_run
     evaluations = [row for row in trainer.state.log_history if "eval_reward" in row]
     assert [row["step"] for row in evaluations] == [2, 4]
+    trainer.rollout_log, log = None, trainer.rollout_log
     assert trainer.evaluate()["eval_reward"] == pytest.approx(evaluations[-1]["eval_reward"])  # the same draws again
+    trainer.rollout_log = log
     for row in trainer.state.log_history:
         assert not any(isinstance(value, float) and value != value for value in row.values())
         if "reward" in row:
@@ -193,7 +195,7 @@ def test_resumes_to_the_same_numbers(whole_run, tmp_path):
     original = AdCopilotGRPOTrainer.compute_loss
 
     def stops(self, *positional, **named):
-        if self.state.global_step == 2:
+        if self.state.global_step == 2 and self.model.training:
             raise KeyboardInterrupt
         return original(self, *positional, **named)
 
@@ -202,7 +204,9 @@ def test_resumes_to_the_same_numbers(whole_run, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             train(args, config)
     assert max(row["step"] for row in rollouts(tmp_path / "out")) == 2
-    run(again)
+    assert (tmp_path / "out" / "checkpoint-2").is_dir()
+    resumed = run(again)
+    assert [row["step"] for row in resumed.state.log_history if "reward" in row] == [1, 2, 3, 4]
     assert rollouts(tmp_path / "out") == rollouts(out)
     for name, weight in weights(out).items():
         assert torch.equal(weight, weights(tmp_path / "out")[name]), name
@@ -221,7 +225,8 @@ def test_ablations_run(write_config, tmp_path, off):
     left = {"choice_reward": "boxes", "bbox_reward": "choice"}[off]
     assert trainer.reward_func_names == ["format", left]
     names = {name for row in rollouts(tmp_path / "out") for one in row["completions"] for name in one["rewards"]}
-    assert names == {"format", left}
+    assert names - {"format"} <= {left}
+    assert "format" in names
 
 
 def test_stops_early(write_config, tmp_path):
@@ -255,12 +260,12 @@ def test_several_updates_a_rollout(write_config, tmp_path):
 
 def test_kill_9_loses_one_step_at_most(write_config, whole_run, tmp_path):
     """A process killed at any moment goes on from its last whole checkpoint."""
-    file = write_config(max_steps=6, save_steps=1, logging_steps=1)
+    file = write_config(max_steps=3, save_steps=1, logging_steps=1, max_completion_length=8)
     command = [sys.executable, "-m", "adcopilot.cli", "grpo", str(file)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
-    while not (tmp_path / "out" / "checkpoint-2" / "adapter_model.safetensors").exists():
+    while not (tmp_path / "out" / "checkpoint-2").exists():
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -270,8 +275,8 @@ def test_kill_9_loses_one_step_at_most(write_config, whole_run, tmp_path):
     assert result.returncode == 0, result.stderr[-2000:]
     steps = [row["step"] for row in rollouts(tmp_path / "out")]
     assert steps == sorted(steps)
-    assert sorted(set(steps)) == list(range(6))
-    assert len({row["key"] for row in rollouts(tmp_path / "out")}) == len(steps) == 12
+    assert sorted(set(steps)) == list(range(3))
+    assert len({row["key"] for row in rollouts(tmp_path / "out")}) == len(steps) == 6
 
 
 def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_afterwards(write_config, tmp_path, capsys):
@@ -288,9 +293,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_afterwards(write_confi
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AdCopilotGRPOTrainer, "_save_checkpoint", full)
-        with pytest.raises(
-            UserError, match=r"cannot be written \(No space left on device\); make room and run the same"
-        ):
+        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room"):
             run(file)
     trainer = run(file)
     assert trainer.state.global_step == 4
@@ -347,10 +350,10 @@ def test_mistakes_are_said_before_the_model_loads(write_config, tmp_path, policy
         run(write_config(rollout_server=["http://127.0.0.1:1"]))
     with pytest.raises(UserError, match="no such model folder"):
         run(write_config(model_name_or_path=str(tmp_path / "none")))
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match="holds a LoRA adapter, expected a whole model"):
-        folder = tmp_path / "adapter"
-        folder.mkdir()
-        (folder / "adapter_config.json").write_text("{}")
         run(write_config(model_name_or_path=str(folder)))
     with pytest.raises(UserError, match="val_size is 24, expected less than the 24 records"):
         run(write_config(val_size=24, eval_strategy="steps", eval_steps=1))
