@@ -2,7 +2,8 @@
 
 How it gets there: `hook.py`. What it registers: `template.py` (template, mm plugin, model group), `mm_plugin.py`,
 `composite.py` (what the freeze flags mean), `loading.py` (auto classes, liger, export), `data_checks.py` and
-`preflight.py` (bad samples are named before training starts).
+`preflight.py` (bad samples are named before training starts), `server_engine.py` (chat with a server), `webchat.py`
+and `webchat_model.py` (chat pages with a slot for templates).
 """
 
 
@@ -10,7 +11,8 @@ def register() -> None:
     """Register everything now; calling it again does nothing.
 
     For programs that drive LlamaFactory from Python, and for forks that load the entry-point group
-    `llamafactory.plugins` (see `patches/`). The stock LlamaFactory needs no call: the hook does this. With
+    `llamafactory.plugins` (see `patches/`). The stock LlamaFactory needs no call: the hook does this. LlamaFactory's
+    chat and its pages are reached when they are imported, so they must not have been before this. With
     `ADCOPILOT_PLUGIN=0` in the environment nothing is registered.
 
     Raises:

@@ -33,10 +33,10 @@ STEPS = {
     "llamafactory.model.model_utils.visual": ("composite",),
     "llamafactory.model.loader": ("loading",),
     "llamafactory.chat.hf_engine": ("server_engine",),
-    "llamafactory.webui.interface": ("webchat",),
+    "llamafactory.webui.components.infer": ("webchat",),
 }
 #: Among them what only LlamaFactory itself imports: not every program chats, and the pages need gradio, and seconds.
-WHEN_IMPORTED = ("llamafactory.chat.hf_engine", "llamafactory.webui.interface")
+WHEN_IMPORTED = ("llamafactory.chat.hf_engine", "llamafactory.webui.components.infer")
 
 
 def install() -> None:
@@ -51,10 +51,13 @@ def is_switched_on() -> bool:
 
 
 def register_now() -> None:
-    """Import the modules of `STEPS` and run their steps, whether or not the hook was installed."""
+    """Import the modules of `STEPS` and run their steps, whether or not the hook was installed.
+
+    The steps of `WHEN_IMPORTED` follow when LlamaFactory imports those modules; it must not have done so before.
+    """
     _wait()
     for name in STEPS:
-        if name not in WHEN_IMPORTED or name in sys.modules:
+        if name not in WHEN_IMPORTED:
             _run_steps(importlib.import_module(name))
 
 

@@ -35,28 +35,28 @@ TEXTS = {
 }
 
 
-def register(interface) -> None:
-    """Have `llamafactory.webui.interface` build the slots.
+def register(infer) -> None:
+    """Have LlamaFactory's pages build the slots.
+
+    `llamafactory.webui.components.infer` is the first of their modules that is imported after `llamafactory.data`,
+    where patched forks load plugins, and it is imported before the pages that use it.
 
     With gradio 4, which LlamaFactory 0.9.5 still admits, the chat stays LlamaFactory's: its events have no `success`
-    that waits for a checked upload, and its chat no files in messages.
+    that waits for a checked upload, and its chat no elements in messages.
     """
     version = metadata.version("gradio")
     if int(version.split(".")[0]) != 5:
         logger.warning("adcopilot: the chat compares two images with gradio 5 only, found gradio %s", version)
         return
-    from llamafactory.webui import engine, locales
-    from llamafactory.webui.components import infer
+    from llamafactory.webui import components, engine, locales
 
     from .webchat_model import ComparingChatModel
 
-    if engine.WebChatModel is ComparingChatModel:
-        return
     engine.WebChatModel = ComparingChatModel
     locales.LOCALES.update(TEXTS, compare_btn=locales.LOCALES["submit_btn"])
-    # both names of the one function: the tab's and the stand-alone page's
-    infer.create_chat_box = interface.create_chat_box = _with_slots(infer.create_chat_box)
-    interface.create_infer_tab = _with_switching(interface.create_infer_tab)
+    # The tab takes it from `infer`, the page of `webchat` from the package.
+    infer.create_chat_box = components.create_chat_box = _with_slots(infer.create_chat_box)
+    infer.create_infer_tab = _with_switching(infer.create_infer_tab)
 
 
 def _with_slots(create_chat_box):

@@ -147,7 +147,8 @@ class ComparingChatModel(WebChatModel):
             yield chatbot[:-turn], messages[:-1], gr.skip()
             raise gr.Error(f"No answer: {' '.join(str(error).split()) or type(error).__name__}") from error
         if sizes and told[-1]["role"] == Role.ASSISTANT.value:
-            _, _, text = told[-1]["content"].rpartition(self.engine.template.thought_words[1])
+            # LlamaFactory's word for the end of reasoning has line breaks around it, which models leave out
+            _, _, text = told[-1]["content"].rpartition(self.engine.template.thought_words[1].strip())
             if boxes := boxes_in_image(text, sizes[1], sizes[0]):
                 yield [*asked, self._drawing(images[-1], boxes)], told, ""
 
