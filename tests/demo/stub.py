@@ -3,7 +3,6 @@
 import json
 import math
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -17,8 +16,10 @@ class Stub:
 
     def reset(self):
         """As at its start."""
-        self.text, self.yes, self.status, self.seconds = "No.", 0.2, 200, 0.0
+        self.text, self.yes, self.status = "No.", 0.2, 200
         self.requests = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def endpoint():
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             stub.requests.append(body)
-            time.sleep(stub.seconds)
+            stub.may_answer.wait(60)
             if stub.status != 200:
                 self.send_error(stub.status, "secret-host.internal says no")
                 return

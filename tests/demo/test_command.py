@@ -1,0 +1,66 @@
+"""`adcopilot demo` refuses what cannot work, in one line, before anything slow."""
+
+import pytest
+
+from adcopilot.cli import main
+from adcopilot.demo.command import logins
+from adcopilot.errors import UserError
+
+from ..inspect.conftest import part
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "nowhere"], "nowhere: no such model folder"),
+        (["--model", "m", "--endpoint", "ftp://x"], "--base-url is ftp://x"),
+        (["--model", "m", "--endpoint", "http://x/v1", "--family", "qwen"], "--family is 'qwen'"),
+        (["--model", "m", "--endpoint", "http://x/v1", "--key-variable", "NO_KEY"], "environment variable NO_KEY"),
+        (["--model", "m", "--threshold", "2"], "--threshold is 2.0, expected 0 to 1"),
+        (["--model", "m", "--queue", "0"], "--queue is 0, expected 1 or more"),
+        (["--model", "m", "--max-megapixels", "500"], "--max-megapixels: 500,000,000 pixels, expected at most"),
+        (["--model", "m", "--max-upload-mb", "0"], "the limit of upload bytes is 0, expected 1 or more"),
+        (["--model", "m", "--port", "99999"], "--port is 99999, expected 1 to 65535"),
+        (["--model", "m", "--auth", "anna"], "--auth anna: no password"),
+        (["--model", "m", "--template-dir", "t"], "--template-dir goes with --folder"),
+        (["--model", "m", "--folder", "nowhere"], "nowhere: no such folder"),
+    ],
+)
+def test_mistakes_are_one_line(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    monkeypatch.setenv("GRADIO_EXAMPLES_CACHE", "")
+    assert main(["demo", *words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {message}"), said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []  # its temporary folder has gone again
+
+
+def test_a_folder_without_templates_says_what_is_missing(capsys, tmp_path):
+    part(1).save(tmp_path / "a.png")
+    assert main(["demo", "--model", "m", "--folder", str(tmp_path)]) == 2
+    assert "not an MVTec-style tree" in (said := capsys.readouterr().err)
+    assert said.rstrip().endswith("or give --template-dir with pictures of good parts")
+
+
+def test_logins(monkeypatch):
+    monkeypatch.setenv("ADCOPILOT_DEMO_PASSWORD", "from: outside")
+    assert logins(["anna:a:b", "ben"]) == [("anna", "a:b"), ("ben", "from: outside")]
+    for bad in (["anna:"], [":x"], [""], ["anna:1", "anna:2"]):
+        with pytest.raises(UserError, match="--auth"):
+            logins(bad)
+
+
+def test_a_port_that_is_taken(stub_demo, stub):
+    import subprocess
+    import sys
+
+    port = stub_demo.url.rpartition(":")[2]
+    command = [sys.executable, "-m", "adcopilot.cli", "demo", "--endpoint", stub.url, "--model", "m", "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: --host 127.0.0.1, --port {port}: cannot listen there"), done.stderr
+    assert done.stderr.count("\n") == 1

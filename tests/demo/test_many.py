@@ -1,0 +1,176 @@
+"""The second tab in a real browser: folders and zips, progress, the table, the file, and what cannot be inspected."""
+
+import csv
+import io
+import os
+import time
+import zipfile
+
+import pytest
+from PIL import Image
+
+from ..inspect.conftest import part
+from .running import demo
+from .test_page import Part, screenshot
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+
+class Many(Part):
+    """What an inspector does on the second tab."""
+
+    def __init__(self, *, driver, url: str) -> None:
+        super().__init__(driver=driver, url=url)
+        driver.find_element("xpath", "//button[@role='tab' and normalize-space()='Many parts']").click()
+        self.wait("the tab", lambda: self.button("Inspect all"))
+
+    def give(self, label: str, *paths) -> None:
+        """Upload files and wait until their names are shown."""
+        before = len(self.driver.find_elements("css selector", ".file-preview tr"))
+        self.upload(label, "\n".join(map(str, paths)))
+        self.wait("the files", lambda: len(self.driver.find_elements("css selector", ".file-preview tr")) > before)
+
+    def rows(self) -> list[list[str]]:
+        """The table's cells."""
+        lines = self.driver.find_elements("css selector", "#adc-results tbody tr")
+        return [[cell.text for cell in line.find_elements("css selector", "th, td")] for line in lines]
+
+
+@pytest.fixture
+def page(chromium, stub_demo, said):
+    return Many(driver=chromium, url=stub_demo.url)
+
+
+def good_and_bad(folder, number=5):
+    """Pictures of parts, of which two cannot be inspected."""
+    folder.mkdir()
+    for index in range(number):
+        part(index, size=(84, 56 + 10 * index), defect=index > 2).save(folder / f"{index}.png")
+    (folder / "broken.png").write_bytes(b"hello")
+    Image.new("1", (2000, 1500)).save(folder / "wide.png")
+    return folder
+
+
+def test_a_zip_becomes_a_sorted_table_and_a_file(page, said, stub_demo, tmp_path):
+    parts = good_and_bad(tmp_path / "parts")
+    archive = tmp_path / "my parts.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for path in sorted(parts.iterdir()):
+            opened.write(path, f"lot 7/{path.name}")
+    for index in (0, 3):
+        part(index, size=(84, 56 + 10 * index)).save(tmp_path / f"{index}.png")
+    (tmp_path / "no.png").write_bytes(b"hello")
+    driver = page.driver
+    driver.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path / "saved")}
+    )
+    said.text, said.yes = 'Yes. [{"bbox_2d": [10, 10, 40, 40], "label": "scratch"}]', 0.9
+
+    page.press("Inspect all")
+    page.wait("words", lambda: "Add pictures of good parts first" in page.said("progress"))
+    page.give("Good parts: pictures or a zip", tmp_path / "0.png", tmp_path / "3.png", tmp_path / "no.png")
+    page.give("Parts to inspect: pictures or a zip", archive)
+    page.press("Inspect all")
+    page.wait("the end", lambda: "Done." in page.said("progress"), seconds=120)
+    assert "7 of 7 pictures inspected." in page.said("progress")
+    assert "2 could not be inspected" in page.said("progress")
+    assert "1 pictures of good parts could not be used" in page.said("progress")
+    rows = page.rows()
+    assert [row[1] for row in rows] == [
+        *(f"lot 7/{index}.png" for index in range(5)),
+        "lot 7/broken.png",
+        "lot 7/wide.png",
+    ]
+    for row in rows[:5]:
+        assert row[2:4] == ["Defect found", "0.900"]
+    assert rows[5][2].startswith("Could not be inspected: lot 7/broken.png: damaged at its start, or not an image")
+    assert "2000×1500 pixels are more than the 2 million" in rows[6][2]
+    assert str(stub_demo.log.parent) not in page.text()
+    pictures = driver.find_elements("css selector", "#adc-results td img")
+    assert len(pictures) == 10
+    assert all(one.get_property("naturalWidth") > 40 for one in pictures)
+    screenshot(page, "demo-many.png", height=1250)
+
+    page.press("Save the table (CSV)")
+    saved = tmp_path / "saved/inspection.csv"
+    page.wait("the file", saved.exists)
+    with saved.open(encoding="utf-8-sig", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["file"] for line in lines] == [row[1] for row in rows]
+    # the good part of the same name, or else the one most alike
+    assert [line["good part"] for line in lines[:5]][0::3] == ["0.png", "3.png"]
+    assert {line["good part"] for line in lines[:5]} == {"0.png", "3.png"}
+    assert [line["verdict"] for line in lines] == ["defect found"] * 5 + [""] * 2
+    assert lines[0]["score"] == "0.9"
+    jobs = next(stub_demo.log.parent.glob("adcopilot-demo-*")) / "work"
+    assert [path for path in jobs.rglob("*.png") if "tmp" in path.parent.name] == []
+
+
+def test_a_folder_of_the_visitors(page, said, tmp_path):
+    """Chromium's folder dialogue takes a folder; equal names in two of its folders are kept apart."""
+    tree = tmp_path / "tree"
+    for name in ("a", "b"):
+        (tree / name).mkdir(parents=True)
+        part(1, defect=True).save(tree / name / "000.png")
+    part(1).save(tmp_path / "good.png")
+    page.give("Good parts: pictures or a zip", tmp_path / "good.png")
+    page.press("Take a whole folder instead")
+    page.upload("Folder of parts to inspect", tree)
+    page.wait("the files", lambda: len(page.driver.find_elements("css selector", ".file-preview tr")) == 3)
+    page.press("Inspect all")
+    page.wait("the end", lambda: "2 of 2 pictures inspected. Done." in page.said("progress"), seconds=60)
+    assert [row[1] for row in page.rows()] == ["000 (2).png", "000.png"]
+
+
+def test_zips_that_are_refused_and_stopping(page, said, tmp_path):
+    part(1).save(tmp_path / "good.png")
+    page.give("Good parts: pictures or a zip", tmp_path / "good.png")
+
+    def refused(words, *members):
+        with zipfile.ZipFile(tmp_path / "parts.zip", "w", zipfile.ZIP_DEFLATED) as opened:
+            for name, data in members:
+                opened.writestr(name, data)
+        page.give("Parts to inspect: pictures or a zip", tmp_path / "parts.zip")
+        page.press("Inspect all")
+        page.wait(words, lambda: words in page.said("progress"), seconds=60)
+        block = "//label[contains(., 'Parts to inspect')]/ancestor::div[contains(@class, 'block')][1]"
+        page.driver.find_element("xpath", f"{block}//button[@aria-label='Clear']").click()
+
+    refused("parts.zip: has a file named '../evil.png', which leads out of it", ("../evil.png", b"x"))
+    refused("bomb.png is larger than 1 MB", ("bomb.png", bytes(50 << 20)))
+    refused("13 pictures in it, this page takes 12", *((f"{index}.png", b"x") for index in range(13)))
+    refused("no pictures in it", ("readme.txt", b"x"))
+
+    image = io.BytesIO()
+    part(1).save(image, "PNG")
+    with zipfile.ZipFile(tmp_path / "slow.zip", "w") as opened:
+        for index in range(12):
+            opened.writestr(f"{index}.png", image.getvalue())
+    page.give("Parts to inspect: pictures or a zip", tmp_path / "slow.zip")
+    said.may_answer.clear()
+    page.press("Inspect all")
+    page.wait("the first question", lambda: said.requests, seconds=60)
+    page.press("Stop")
+    time.sleep(2)
+    said.may_answer.set()
+    time.sleep(5)
+    assert len(said.requests) < 12
+    assert "Done." not in page.said("progress")
+    # and the page goes on working
+    page.press("Inspect all")
+    page.wait("the end", lambda: "12 of 12 pictures inspected. Done." in page.said("progress"), seconds=60)
+
+
+def test_the_servers_own_folder(chromium, stub, said, tmp_path):
+    """Only the command line names it; visitors see its name, and its files' names below it."""
+    tree = tmp_path / "lines" / "nut"
+    for name in ("train/good/0.png", "test/good/0.png", "test/scratch/0.png"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        part(1, defect="scratch" in name).save(tree / name)
+    words = ["--endpoint", stub.url, "--model", "ad-copilot", "--folder", tmp_path / "lines"]
+    with demo(tmp_path / "run", *words) as running:
+        page = Many(driver=chromium, url=running.url)
+        page.press("Inspect the server's folder “lines”")
+        page.wait("the end", lambda: "2 of 2 pictures inspected. Done." in page.said("progress"), seconds=60)
+        assert [row[1] for row in page.rows()] == ["nut/test/good/0.png", "nut/test/scratch/0.png"]
+        assert str(tmp_path) not in page.driver.page_source.replace(os.fspath(tmp_path / "run"), "")
