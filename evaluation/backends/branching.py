@@ -5,8 +5,8 @@ several prompts. What must not change are the tokens; tests hold them against `g
 
 - Token ids are those of each whole prompt. The prefix is what the prompts of a group have in common as tokens, so no
   word is cut otherwise than `generate` would see it.
-- mRoPE positions come from the model's own `get_rope_index` on each whole prompt and are then cut at the prefix.
-  Comparison tokens and images move the text behind them by an amount that only the model knows.
+- mRoPE positions come from the model's own `get_rope_index` on a group's first whole prompt: comparison tokens and
+  images move the text behind them by an amount that only the model knows. Text behind the last image counts on by one.
 - All branches of a prefix stand in its row, behind one another, so that its keys and values are kept once. A mask for
   each pair of tokens shows a token its prefix and its own question's tokens, and hides padding and other questions.
   Positions are given for every token, so holes do not count.
@@ -20,10 +20,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache
 
-__all__ = ["Answered", "Prefix", "Prompt", "answer_branches", "run_prefixes", "shared_length"]
+__all__ = [
+    "Answered",
+    "Prefix",
+    "Prompt",
+    "answer_branches",
+    "make_prompts",
+    "patches_as_product",
+    "run_prefixes",
+    "shared_length",
+]
 
 #: Whose a token in the cache is: a question's, or one of these.
 _EVERYONE, _NOBODY = -1, -2
@@ -72,13 +82,10 @@ class Answered:
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     """How many tokens all prompts begin with; at least the last token of each is left out, for it has to be asked."""
-    shortest = min(map(len, prompts))
-    first = prompts[0]
-    for index in range(shortest - 1):
-        token = first[index]
-        if any(prompt[index] != token for prompt in prompts):
-            return index
-    return shortest - 1
+    length = min(map(len, prompts)) - 1
+    rows = np.array([prompt[:length] for prompt in prompts])
+    differ = (rows != rows[0]).any(0)
+    return int(differ.argmax()) if differ.any() else length
 
 
 def make_prompts(model: Any, prompts: Sequence[list[int]], grid: torch.Tensor | None) -> list[Prompt]:
@@ -86,21 +93,27 @@ def make_prompts(model: Any, prompts: Sequence[list[int]], grid: torch.Tensor | 
 
     Args:
         model: AD-Copilot or Qwen2.5-VL.
-        prompts: token ids of each.
+        prompts: token ids of each, all the same up to the end of the last image.
         grid: (N, 3) patch grids of the images, None without images.
     """
+    start, head = 0, torch.zeros(3, 0, dtype=torch.long)
+    if grid is not None:
+        row = torch.tensor(prompts[:1])
+        given = {"image_grid_thw": grid, "attention_mask": torch.ones_like(row)}
+        if "mm_token_type_ids" in inspect.signature(model.model.get_rope_index).parameters:  # transformers 5
+            given["mm_token_type_ids"] = (row == model.config.image_token_id).int()
+        positions, _ = model.model.get_rope_index(row, **given)
+        # The token that ends the last image is text, and text counts on by one: the other prompts' positions follow.
+        start = int((row[0] == model.config.vision_end_token_id).nonzero()[-1])
+        head = positions[:, 0, :start]
+        first = int(positions[0, 0, start])
+    else:
+        first = 0
     made = []
     for ids in prompts:
-        if grid is None:
-            positions, following = torch.arange(len(ids)).expand(3, -1), len(ids)
-        else:
-            row = torch.tensor([ids])
-            given = {"image_grid_thw": grid, "attention_mask": torch.ones_like(row)}
-            if "mm_token_type_ids" in inspect.signature(model.model.get_rope_index).parameters:  # transformers 5
-                given["mm_token_type_ids"] = (row == model.config.image_token_id).int()
-            positions, delta = model.model.get_rope_index(row, **given)
-            positions, following = positions[:, 0], len(ids) + int(delta.flatten()[0])
-        made.append(Prompt(ids=ids, positions=positions, following=following))
+        text = torch.arange(first, first + len(ids) - start)
+        positions = torch.cat([head, text.expand(3, -1)], 1)
+        made.append(Prompt(ids=ids, positions=positions, following=first + len(ids) - start))
     return made
 
 
@@ -126,15 +139,16 @@ def run_prefixes(
     if pixel_values is not None:
         images = {"pixel_values": pixel_values.to(model.device), "image_grid_thw": grid.to(model.device)}
     cache = DynamicCache()
-    model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-        **images,
-    )
+    with patches_as_product(model):
+        model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **images,
+        )
     return Prefix(cache=cache, mask=mask)
 
 
@@ -238,6 +252,19 @@ def _branch_mask(owners: torch.Tensor, new: int, *, dtype: torch.dtype) -> torch
     asking, at = owners[:, -new:, None], columns[-new:, None]
     seen = (owners[:, None] == _EVERYONE) | ((owners[:, None] == asking) & (columns <= at))
     return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+
+
+@contextmanager
+def patches_as_product(model: Any) -> Iterator[None]:
+    """The vision tower's patches embedded by one matrix product: a convolution whose step is its kernel is nothing
+    else, and torch's Conv3d is slow at it (a tenth of a prefix's time with the tiny model on a CPU)."""
+    embed = model.model.visual.patch_embed
+    weight = embed.proj.weight  # Qwen2.5-VL has no bias here
+    embed.forward = lambda pixels: torch.nn.functional.linear(pixels.to(weight.dtype), weight.flatten(1))
+    try:
+        yield
+    finally:
+        del embed.forward
 
 
 @contextmanager

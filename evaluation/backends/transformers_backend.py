@@ -35,6 +35,9 @@ from .sizing import Sizing, processor_sizing
 
 __all__ = ["TransformersBackend"]
 
+#: Threads that open images: decoding and resizing let others run, tokenizing and templates do not.
+_READERS = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Group:
@@ -119,6 +122,9 @@ class TransformersBackend:
             largest=image_max_pixels,
         )
         self.ends, self.pad = self._ending_tokens()
+        # A tokenizer that was saved with padding or truncation takes it off at its first call, which no two threads
+        # may do at once.
+        self.processor.tokenizer("")
         config = self.model.config
         names = ("image_token_id", "video_token_id", "comparison_token_id")
         # A generated pad would stand for an image that is not there.
@@ -156,17 +162,12 @@ class TransformersBackend:
         prepare = self._prepare if self.reuse else self._open
         work = self._branch if self.reuse else self._generate
         # The next batch is read and resized while the model answers the one before.
-        with ThreadPoolExecutor(1) as reader:
-            following = self._submit(reader, prepare, batches)
-            while following is not None:
-                batch = following.result()
-                following = self._submit(reader, prepare, batches)
+        with ThreadPoolExecutor(_READERS) as readers:
+            following = [readers.submit(prepare, one) for one in next(batches, ())]
+            while following:
+                batch = [one.result() for one in following]
+                following = [readers.submit(prepare, one) for one in next(batches, ())]
                 yield from self._answered(work, batch, max_new_tokens)
-
-    @staticmethod
-    def _submit(reader: ThreadPoolExecutor, prepare: Any, batches: Iterator[list[Any]]) -> Any:
-        batch = next(batches, None)
-        return None if batch is None else reader.submit(lambda: [prepare(one) for one in batch])
 
     def _answered(self, work: Any, batch: list[Any], max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
         """The replies to a batch; errors first, and a batch that does not fit into memory in parts."""

@@ -273,6 +273,40 @@ def test_prompts_without_a_common_beginning_after_the_images_share_the_images(ba
         assert reply.text == expected[item.key].replace("<|im_end|>", "").strip()
 
 
+@pytest.mark.parametrize("name", ["ad", "fixed", "qwen"])
+def test_positions_are_the_models_own(backends, items, name):
+    """Of every prompt of a group, though only the first is asked for."""
+    backend = backends(name)
+    groups = [[item for item in items if item.group == name] for name in ("pair", "shots", "text")]
+    for group in groups:
+        prepared = backend._prepare(group)
+        for prompt in prepared.prompts:
+            row = torch.tensor([prompt.ids])
+            if prepared.grid is None:
+                expected, delta = torch.arange(len(prompt.ids)).expand(3, 1, -1), torch.zeros(1, 1)
+            else:
+                expected, delta = backend.model.model.get_rope_index(
+                    row, image_grid_thw=prepared.grid, attention_mask=torch.ones_like(row)
+                )
+            assert torch.equal(prompt.positions, expected[:, 0])
+            assert prompt.following == len(prompt.ids) + int(delta)
+
+
+def test_patches_as_one_product_are_the_convolutions(backends):
+    """And the model is as it was afterwards."""
+    model = backends("ad").model
+    embed = model.model.visual.patch_embed
+    pixels = torch.randn(64, 3 * 2 * 14 * 14, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        plain = embed(pixels)
+        with branching.patches_as_product(model):
+            product = embed(pixels)
+        assert torch.equal(embed(pixels), plain)
+    assert product.shape == plain.shape
+    torch.testing.assert_close(product, plain, atol=1e-5, rtol=1e-5)
+    assert "forward" not in vars(embed)
+
+
 def test_shared_length():
     assert branching.shared_length([[1, 2, 3, 4], [1, 2, 5]]) == 2
     assert branching.shared_length([[1, 2, 3], [1, 2, 3, 4]]) == 2  # something is left to be asked
