@@ -61,8 +61,7 @@ extras = {
         *("sentence-transformers>=5.0", "bert-score>=0.3.13", "pycocoevalcap>=1.2"),
     ],
     "demo": train,  # the demo trains through the stock llamafactory-cli
-    # `adcopilot demo`: the newest gradio that LlamaFactory admits, whose handling of paths the tests have checked; httpx
-    # for an endpoint.
+    # `adcopilot demo`: the newest gradio that LlamaFactory admits, whose way with paths the tests check, and httpx.
     "web": ["gradio>=5.50.0,<=5.50.0", "httpx"],
     "dev": [
         "pytest>=8",
