@@ -15,6 +15,8 @@ from ..prompts import ANSWER_WORDS
 
 __all__ = ["LEAST_MASS", "Answer"]
 
+#: A JSON list of boxes within an answer, complete or cut off at its end.
+_BOX_LIST = re.compile(r"""\[\s*+\{(?=[^{}]*["']bbox_2d["']).*?(?:\}\s*+\]|\Z)""", re.DOTALL)
 #: Below this much probability of "Yes" and "No" together the model was about to say something else.
 LEAST_MASS = 0.5
 
@@ -45,6 +47,17 @@ class Answer:
     def said(self) -> str:
         """The answer without the reasoning."""
         return split_thinking(self.result.text)[1]
+
+    @property
+    def words(self) -> str:
+        """The answer for people: without the lists of boxes, which are drawn."""
+        if not self.said:
+            return "(The model said nothing.)"
+        without = _BOX_LIST.sub("", self.said).strip()
+        if without in ("", "[]"):
+            number = len(self.result.boxes)
+            return f"{number} marked place{'s' * (number != 1)}." if number else "No marked places."
+        return without
 
     @property
     def score(self) -> float | None:

@@ -116,7 +116,7 @@ def conversation(answers: Sequence[Answer]) -> str:
             )
             parts += lines
         else:
-            parts.append(f"<p><b>Model:</b> {plain(answer.said or '(the model said nothing)')}</p>")
+            parts.append(f"<p><b>Model:</b> {plain(answer.words)}</p>")
         parts.append("</div>")
     return "".join([*parts, "</div>"])
 

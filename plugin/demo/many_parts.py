@@ -212,7 +212,7 @@ class ManyParts:
             "score": answer.score,
             "anomalous": answer.anomalous,
             "boxes": len(line["boxes"]),
-            "answer": answer.said[:200],
+            "answer": answer.words[:200],
             "error": self.service.without_paths(error, *folders) if error else "",
             "image": "",
             "template_image": "",

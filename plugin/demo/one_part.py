@@ -331,7 +331,7 @@ class OnePart:
             "time": time.strftime("%Y-%m-%d %H:%M"),
             "query": answer.result.query,
             "question": answer.question[:200],
-            "answer": answer.said[:300],
+            "answer": answer.words[:300],
             "anomalous": answer.anomalous,
             "score": answer.score,
             "image": fragments.thumbnail(image),

@@ -1,5 +1,6 @@
 """The first tab in a real browser: two pictures, an answer, boxes at the right pixels, and all that goes wrong."""
 
+import base64
 import io
 import json
 import os
@@ -18,11 +19,14 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from adcopilot.demo.examples import NUMBER, SEED, SIDE
+from adcopilot.demo.heat_map import draw_heat, watch
 from adcopilot.drawing import BOX_COLOURS, draw_boxes
 from adcopilot.inspect.inspector import boxes_in_image
 from adcopilot.prompts import INSPECT_QUESTION
+from adcopilot.sample.pairs import draw_pair, stream
 
-from ..inspect.conftest import part
+from ..inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
 from ..inspect.test_command import bad_files
 from ..webui.page import Page
 from ..webui.test_data_report import CONTRASTS
@@ -165,7 +169,55 @@ def test_two_pictures_an_answer_and_its_boxes(page, pictures, said):
     wanted = [left + x1 * scale, top + y1 * scale, left + x2 * scale, top + y2 * scale]
     found = edge(pixels, BOX_COLOURS[0], ((x2 - x1) * scale, (y2 - y1) * scale))
     assert np.abs(np.subtract(found, wanted)).max() <= 2, (found, wanted)
+
+
+def test_an_example(page, said):
+    """Its pictures are loaded, and the endpoint is sent those; here it says what is true of them."""
+    pair = draw_pair(stream(SEED, NUMBER, 1), category="gear", size=SIDE, anomalous=True)
+    label = "stain"
+    said.text = f"Yes. {json.dumps([{'bbox_2d': box, 'label': label} for box in pair.boxes])}"
+    said.yes = 0.97
+    page.press("Gear: stain")
+    page.wait("the example", lambda: page.shown("Good part") and page.shown("Part to inspect"))
+    page.press("Is it defective?")
+    page.wait("the verdict", lambda: "Defect found" in page.said("verdict"))
+    urls = [piece["image_url"]["url"] for piece in said.requests[0]["messages"][0]["content"][:2]]
+    sent = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in urls]
+    for image, wanted in zip(sent, (pair.template, pair.query), strict=True):
+        assert np.array_equal(image, wanted)
+    assert page.said("conversation").endswith("Model: Yes.")
+    page.wait("the picture", lambda: page.shown("Marked places"))
     screenshot(page, "demo.png")
+
+
+def test_a_login_and_the_heat_map(chromium, local_demo, inspector, pictures):  # noqa: F811
+    """Over a model on this machine: the answer and the score are the Inspector's, the map is `heat_map`'s."""
+    chromium.get(local_demo.url)
+    fields = {}
+    for _ in range(100):
+        fields = {one.get_attribute("type"): one for one in chromium.find_elements(By.CSS_SELECTOR, "input, textarea")}
+        if len(fields) == 2:
+            break
+        time.sleep(0.2)
+    password = fields.pop("password")
+    next(iter(fields.values())).send_keys("anna")
+    password.send_keys("secret", Keys.ENTER)
+    time.sleep(1)
+    page = Part(driver=chromium, url=local_demo.url)
+    ready(page, pictures)
+    page.press("Is it defective?")
+    page.wait("the verdict", lambda: "Score" in page.said("verdict"), seconds=60)
+    question = inspector.pair_question(*map(str, pictures))
+    with watch(inspector.model) as seen:
+        [wanted] = inspector.ask([question])
+    assert f"Score {wanted.score:.3f}" in page.said("verdict")
+    assert ("Take care" in page.said("verdict")) == (wanted.yes_no_mass < 0.5)
+    grid = seen.grid(inspector.model_size(SIZE), patch_size=14, merge_size=2)
+    with Image.open(pictures[1]) as query:
+        drawn = np.asarray(draw_heat(draw_boxes(query.convert("RGB"), []), grid)).astype(int)
+    shown = page.picture("Where the model compared (red: most)")
+    assert np.abs(shown - drawn).max() <= 1
+    assert drawn.std() > 0
 
 
 def test_a_conversation_downloads_and_history(page, pictures, said, tmp_path):

@@ -1,6 +1,7 @@
 """Questions, answers, limits and the page's HTML: the parts that need no server."""
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -98,6 +99,33 @@ def test_reports_are_read_out_and_reasoning_is_folded_away():
     assert "<b>Model:</b> Fine.</p>" in shown
     for broken in ("[1, 2]", '{"a": ', "{" * 100_000, '{"a": 1}'):
         assert "<b>Model:</b>" in fragments.conversation([answer(broken)])
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            'Yes. [{"bbox_2d": [1, 2, 3, 4], "label": "a"}, {"label": "b", "bbox_2d": [5, 6, 7, 8]}] Both.',
+            "Yes.  Both.",
+        ),
+        ('[{"bbox_2d": [1, 2, 3, 4]}]', "2 marked places."),
+        ('Yes. [{"bbox_2d": [1, 2', "Yes."),
+        ("[]", "2 marked places."),
+        ("", "(The model said nothing.)"),
+        ('See [1] and [{"a": 1}].', 'See [1] and [{"a": 1}].'),
+    ],
+)
+def test_words_leave_out_what_is_drawn(said, words):
+    boxes = [{"bbox_2d": [1, 2, 3, 4], "label": ""}] * 2
+    assert answer(said, boxes=boxes).words == words
+    assert answer("[]").words == "No marked places."
+
+
+def test_leaving_out_takes_no_time():
+    for hostile in ("[{" * 50_000, '[{"bbox_2d"' * 20_000, '[{"bbox_2d": [1, 2, 3, 4]},' * 20_000, "[ " * 50_000):
+        start = time.perf_counter()
+        assert answer(hostile).words is not None
+        assert time.perf_counter() - start < 5
 
 
 def test_nothing_from_outside_becomes_html():
