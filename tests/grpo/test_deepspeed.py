@@ -1,0 +1,61 @@
+"""`adcopilot grpo` in two processes under DeepSpeed's ZeRO-2, with rollouts by transformers."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from tests.training.test_deepspeed import extensions  # noqa: F401 - the fixture: where DeepSpeed's extension is kept
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def test_two_ranks_share_the_groups(policy_dir, rl_data, tmp_path, project_root, extensions):  # noqa: F811
+    settings = {
+        "model_name_or_path": str(policy_dir),
+        "flash_attn": "disabled",
+        "dataset_dir": str(rl_data),
+        "dataset": "rl",
+        "num_generations": 4,
+        "per_device_train_batch_size": 2,  # a group lies across both ranks
+        "max_completion_length": 32,
+        "lora_rank": 4,
+        "lora_alpha": 8,
+        "beta": 0.01,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "constant",
+        "max_steps": 2,
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "use_cpu": True,
+        "logging_steps": 1,
+        "save_steps": 1,
+        "seed": 1,
+        "deepspeed": str(project_root / "examples/deepspeed/zero2.json"),
+        "output_dir": str(tmp_path / "out"),
+    }
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    environment = {
+        **os.environ,
+        "DS_ACCELERATOR": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "TORCH_EXTENSIONS_DIR": str(extensions),
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    command += ["-m", "adcopilot.cli", "grpo", str(file)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1000)
+    assert result.returncode == 0, result.stderr[-4000:]
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1]
+    assert all(len(row["completions"]) == 4 for row in rows)
+    weights = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert all(weight.numel() for weight in weights.values())
+    again = subprocess.run([*command, "max_steps=3"], env=environment, capture_output=True, text=True, timeout=1000)
+    assert again.returncode == 0, again.stderr[-4000:]
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2]
