@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,8 @@ ENVIRONMENT = {
 ARGUMENTS = [
     *("--host=127.0.0.1", "--dtype=float32", "--enforce-eager", "--max-model-len=2048", "--max-num-seqs=16"),
     *("--gpu-memory-utilization=0.1", "--enable-lora", "--max-lora-rank=16", "--max-loras=2", "--max-cpu-loras=4"),
-    "--skip-mm-profiling",  # of the largest image, most of the time to start
+    # most of the time to start goes into trying the largest batch and the largest image
+    *("--max-num-batched-tokens=512", "--skip-mm-profiling"),
 ]
 START_SECONDS = 400  # of which one minute is used where nothing else runs
 
@@ -62,13 +63,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve(model: Path, *, log: Path, arguments: Sequence[str] = (), port: int | None = None) -> Iterator[Server]:
+def serve(
+    model: Path,
+    *,
+    log: Path,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    port: int | None = None,
+) -> Iterator[Server]:
     """A server of the model in this folder until the block is left, under the name of the folder's path.
 
     Args:
         model: an AD-Copilot folder.
         log: file that gets the server's output.
         arguments: more arguments of `vllm serve`; a later one replaces an earlier one of ARGUMENTS.
+        environment: more environment variables, over those of ENVIRONMENT.
         port: a free one by default.
 
     Raises:
@@ -82,7 +91,7 @@ def serve(model: Path, *, log: Path, arguments: Sequence[str] = (), port: int | 
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **ENVIRONMENT},
+            env={**os.environ, **ENVIRONMENT, **(environment or {})},
             start_new_session=True,  # its engine and workers are stopped with it
         )
     try:
