@@ -71,7 +71,7 @@ class ManyParts:
         with gr.Row():
             start = gr.Button("Inspect all", variant="primary", min_width=150)
             served = gr.Button(
-                f"Inspect the server's folder “{self.folder.queries.name}”" if self.folder else "",
+                f"Inspect the folder “{self.folder.queries.name}” of the server" if self.folder else "",
                 visible=self.folder is not None,
                 min_width=150,
             )
@@ -182,9 +182,9 @@ class ManyParts:
         problems = sum(bool(row["error"]) for row in rows)
         message = "Done."
         if problems:
-            message += f" {problems} could not be inspected; they stand at the end of the table."
+            message += f" {problems} of them could not be inspected; they stand at the end of the table."
         if unusable:
-            message += f" {len(unusable)} pictures of good parts could not be used."
+            message += f" {len(unusable)} of the pictures of good parts could not be used."
         path = self.service.store.new_file("inspection.csv", visitor=request.session_hash)
         _write_csv(path, _sorted(rows))
         save = gr.DownloadButton(value=str(path), interactive=True)

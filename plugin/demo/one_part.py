@@ -189,9 +189,7 @@ class OnePart:
         def on_example(request: gr.Request) -> tuple[str, str, None, str]:
             files = []
             for name, image in (("good part", example.template), ("part to inspect", example.query)):
-                path = self.service.store.new_file(f"{name}.png", visitor=request.session_hash)
-                image.save(path)
-                files.append(str(path))
+                files.append(self._file_of(image, f"{name}.png", visitor=request.session_hash))
             return *files, None, ""
 
         return on_example
@@ -249,13 +247,12 @@ class OnePart:
         talk = Talk(files=files, answers=(*turns, replace(answer, heat=None)))
         saved = self._files_to_save(answer, images, visitor=request.session_hash)
         kept = [self._entry(answer, images[-1]), *(kept if isinstance(kept, list) else [])][:KEPT]
-        panel = draw_boxes(images[-1], [])
-        heat = None if answer.heat is None else draw_heat(panel, answer.heat)
+        heat = None if answer.heat is None else draw_heat(draw_boxes(images[-1], []), answer.heat)
         return (
             "",
             fragments.verdict(answer, threshold=self.service.threshold),
-            draw_boxes(images[-1], answer.result.boxes),
-            heat,
+            self._file_of(draw_boxes(images[-1], answer.result.boxes), "marked.png", visitor=request.session_hash),
+            self._file_of(heat, "compared.png", visitor=request.session_hash),
             fragments.conversation(talk.answers),
             *(gr.DownloadButton(value=str(path), interactive=True) for path in saved),
             talk,
@@ -300,9 +297,15 @@ class OnePart:
             same = raw.mode in SHOWN_AS_IT_IS.get(raw.format, ()) and getattr(raw, "n_frames", 1) == 1
         if same:
             return gr.skip()
-        shown = self.service.store.new_file(f"{found.stem}.png", visitor=visitor)
-        image.save(shown, compress_level=1)
-        return str(shown)
+        return self._file_of(image, f"{found.stem}.png", visitor=visitor)
+
+    def _file_of(self, picture: Image.Image | None, name: str, *, visitor: str) -> str | None:
+        """A picture as a file of the visitor's, which goes when he leaves; gradio would keep its own copy longer."""
+        if picture is None:
+            return None
+        path = self.service.store.new_file(name, visitor=visitor)
+        picture.save(path, compress_level=1)
+        return str(path)
 
     def _files_to_save(self, answer: Answer, images: list[Image.Image], *, visitor: str) -> list[Path]:
         store, result = self.service.store, answer.result

@@ -73,8 +73,8 @@ def test_a_zip_becomes_a_sorted_table_and_a_file(page, said, stub_demo, tmp_path
     page.press("Inspect all")
     page.wait("the end", lambda: "Done." in page.said("progress"), seconds=120)
     assert "7 of 7 pictures inspected." in page.said("progress")
-    assert "2 could not be inspected" in page.said("progress")
-    assert "1 pictures of good parts could not be used" in page.said("progress")
+    assert "2 of them could not be inspected" in page.said("progress")
+    assert "1 of the pictures of good parts could not be used" in page.said("progress")
     rows = page.rows()
     assert [row[1] for row in rows] == [
         *(f"lot 7/{index}.png" for index in range(5)),
@@ -170,7 +170,7 @@ def test_the_servers_own_folder(chromium, stub, said, tmp_path):
     words = ["--endpoint", stub.url, "--model", "ad-copilot", "--folder", tmp_path / "lines"]
     with demo(tmp_path / "run", *words) as running:
         page = Many(driver=chromium, url=running.url)
-        page.press("Inspect the server's folder “lines”")
+        page.press("Inspect the folder “lines” of the server")
         page.wait("the end", lambda: "2 of 2 pictures inspected. Done." in page.said("progress"), seconds=60)
         assert [row[1] for row in page.rows()] == ["nut/test/good/0.png", "nut/test/scratch/0.png"]
         assert str(tmp_path) not in page.driver.page_source.replace(os.fspath(tmp_path / "run"), "")

@@ -348,6 +348,7 @@ def test_reload_in_mid_answer_and_the_queue(page, pictures, said, stub_demo, tmp
         page.wait("the page", lambda: page.button("Is it defective?"), seconds=60)
         assert page.said("verdict") == ""
         assert page.shown("Good part") is None
+        page.driver.get_log("browser")  # the page that was left says there that its connections ended
         said.may_answer.set()
         other.wait("the other's verdict", lambda: "No defect found" in other.said("verdict"), seconds=30)
     ready(page, pictures)
