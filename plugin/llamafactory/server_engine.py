@@ -91,20 +91,11 @@ class ServerEngine(BaseEngine):
 
     def __init__(self, model_args, data_args, finetuning_args, generating_args) -> None:
         self.name, self.can_generate = EngineName.VLLM, True
-        self.url, wanted = urldefrag(model_args.model_name_or_path)
-        self.url = self.url.rstrip("/")
+        self.url, wanted = _checked_address(model_args.model_name_or_path)
         # one of its own: the chat page changes `enable_thinking` in place
         self.template = copy.deepcopy(TEMPLATES.get(data_args.template))
         if self.template is None or not isinstance(self.template.mm_plugin, AdCopilotPlugin):
-            raise UserError(
-                f"{self.url} with template {data_args.template}: chat with a server needs template adcopilot"
-            )
-        parts = urlsplit(self.url)
-        if not parts.netloc or parts.query or parts.username or parts.password:
-            raise UserError(
-                f"model_name_or_path {parts.scheme}://{parts.hostname}: expected an address such as "
-                f"http://127.0.0.1:8000/v1, without password or query; a key goes into {KEY_VARIABLE}"
-            )
+            raise UserError(f"{self.url}: a server needs template adcopilot, found template {data_args.template}")
         if model_args.adapter_name_or_path:
             raise UserError(
                 f"{self.url}: adapters live on the server; name one behind #, without adapter_name_or_path"
@@ -140,7 +131,7 @@ class ServerEngine(BaseEngine):
             _check(response.status_code, response.content, self.url)
             served = response.json()["data"]
             return [model for model in served if isinstance(model["id"], str)]
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UserError(
                 f"{self.url}: no answer ({error or type(error).__name__}); is the server running?"
             ) from error
@@ -252,6 +243,21 @@ class ServerEngine(BaseEngine):
         return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def _checked_address(address: str) -> tuple[str, str]:
+    """The address as requests begin with it, and the name behind its #."""
+    try:
+        url, wanted = urldefrag(address)
+        parts = urlsplit(url)
+    except ValueError:  # a bracket that is not closed
+        url, parts = address, urlsplit("")
+    if not parts.netloc or parts.query or parts.username or parts.password:
+        raise UserError(
+            f"model_name_or_path {parts.scheme}://{parts.hostname}: expected an address such as "
+            f"http://127.0.0.1:8000/v1, without password or query; a key goes into {KEY_VARIABLE}"
+        )
+    return url.rstrip("/"), wanted
+
+
 def _check(status: int, body: bytes, url: str) -> None:
     if status != 200:
         raise UserError(f"{url}: HTTP {status} ({_told(body)})")
@@ -268,7 +274,7 @@ def _told(body: bytes) -> str:
     return " ".join(str(told).split())[:300] or "no reason given"
 
 
-def _reason(error: httpx.HTTPError) -> str:
+def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
