@@ -47,7 +47,12 @@ def plan(output: Path, base: Path, data: Path, *, seeds: list[int], overrides: l
     examples, start = ROOT / "examples", output / "start"
     where = [f"dataset_dir={data}", f"media_dir={data}"]
     train = [tool("llamafactory-cli"), "train", str(examples / "train" / "tiny" / "thinking.yaml"), *where]
-    train += [f"model_name_or_path={base}", f"output_dir={output / 'thinking'}", "overwrite_cache=true"]
+    train += [
+        "dataset=thinking",
+        f"model_name_or_path={base}",
+        f"output_dir={output / 'thinking'}",
+        "overwrite_cache=true",
+    ]
     steps = [Step(name="thinking", command=train, output=output / "thinking")]
 
     def export(name: str, model: Path, adapter: Path, folder: Path) -> None:
@@ -57,7 +62,7 @@ def plan(output: Path, base: Path, data: Path, *, seeds: list[int], overrides: l
 
     def grpo(name: str, folder: Path, *settings: str) -> None:
         command = [tool("adcopilot"), "grpo", str(examples / "grpo" / "tiny.yaml"), f"model_name_or_path={start}"]
-        command += [*where, f"output_dir={folder}", *settings, *overrides]
+        command += [*where, "dataset=rl", "eval_dataset=rl_test", f"output_dir={folder}", *settings, *overrides]
         steps.append(Step(name=name, command=command, output=folder))
 
     export("export start", base, output / "thinking", start)

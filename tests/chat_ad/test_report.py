@@ -490,7 +490,7 @@ def test_names_are_bounded():
 def test_the_sample_set(project_root, tmp_path, capsys):
     output = tmp_path / "report.html"
     assert cli.main(["data", "report", str(project_root / "data/sample"), "--output", str(output)]) == 0
-    assert re.search(r"^\d+ records of 5 datasets, 60 of them shown: ", capsys.readouterr().out)
+    assert re.search(r"^\d+ records of 8 datasets, 60 of them shown: ", capsys.readouterr().out)
     page = Page(output.read_text("utf-8"))
     lines = {path.stem: path.read_text().splitlines() for path in (project_root / "data/sample").glob("*.jsonl")}
     assert {row[0]: int(row[1]) for row in page.rows("Datasets")} == {

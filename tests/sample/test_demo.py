@@ -83,10 +83,11 @@ def test_table_has_a_row_for_each_run_and_split():
 def test_committed_sample_is_what_the_code_draws(tmp_path):
     from pathlib import Path
 
-    from adcopilot.sample.generate import standard_splits, write_sample
+    from adcopilot.sample.generate import grpo_splits, standard_splits, write_sample
 
     committed = Path(__file__).parents[2] / "data" / "sample"
-    made = write_sample(tmp_path, standard_splits(60, test_count=26), prefix="sample/")
+    splits = [*standard_splits(60, test_count=26), *grpo_splits(12, test_count=26)]
+    made = write_sample(tmp_path, splits, prefix="sample/")
     assert made == json.loads((committed / "manifest.json").read_text())
     for split in made["splits"]:
         assert (tmp_path / f"{split}.jsonl").read_text() == (committed / f"{split}.jsonl").read_text()

@@ -9,10 +9,11 @@ from PIL import Image
 
 from adcopilot.boxes import parse_boxes
 from adcopilot.errors import UserError
-from adcopilot.prompts import ANSWER_WORDS, INSPECT_QUESTION
+from adcopilot.grpo.rewards import question_kind, score
+from adcopilot.prompts import ANSWER_WORDS, INSPECT_QUESTION, THINK_INSTRUCTION
 from adcopilot.sample.categories import HELD_OUT, TRAINED
 from adcopilot.sample.defects import KINDS, STRUCTURAL_LEAST, WRONG_PRODUCT, component_boxes
-from adcopilot.sample.generate import REVIEW, SHARD, Split, standard_splits, write_sample
+from adcopilot.sample.generate import REVIEW, SHARD, Split, grpo_splits, standard_splits, write_sample
 from adcopilot.sample.pairs import CATEGORIES, LARGE, USUAL, WRONG, draw_pair, stream
 from adcopilot.sample.scenes import LESSONS, draw_scene
 
@@ -206,3 +207,24 @@ def test_scenes_show_one_image_and_true_boxes():
             assert 0 <= y1 < y2 <= height
     assert seen == {task for lesson in LESSONS for task in lesson.tasks}
     assert sum(lesson.share for lesson in LESSONS) == pytest.approx(1)
+
+
+def test_verifiable_records_are_what_grpo_reads(tmp_path):
+    write_sample(tmp_path, grpo_splits(60, test_count=20), seed=5)
+    records = [json.loads(line) for line in (tmp_path / "rl.jsonl").read_text().splitlines()]
+    assert len({record["key"] for record in records}) == len(records)
+    assert {record["task"] for record in records} == {"judge", "choice", "locate"}
+    for record in records:
+        truth = record["messages"][-1]["content"]
+        assert record["answer"] == truth
+        assert question_kind(record) == ("loc" if record["task"] == "locate" else "mc")
+        assert record["anomalous"] or record["task"] != "locate"  # a normal pair has nothing to localise
+        earned = score(f"<think>.</think><answer>{truth}</answer>", record, format_weight=1.0, media_dir=tmp_path)
+        # The mask's own bounding boxes are not the mask.
+        assert earned["answer"] == 1.0 if record["task"] != "locate" else earned["answer"] > 0.02
+    thinking = [json.loads(line) for line in (tmp_path / "thinking.jsonl").read_text().splitlines()]
+    assert len(thinking) == 120
+    for record in thinking:
+        question, answer = (message["content"] for message in record["messages"])
+        assert question.endswith(THINK_INSTRUCTION)
+        assert answer.startswith("<think>Yes. " if record["anomalous"] else "<think>No. ")
