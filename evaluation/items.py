@@ -38,6 +38,8 @@ class Item:
         question: text asked after the prefix, with its options written out and with what the answer should look like.
         options: letter → text for multiple choice, in the order asked; None for an open question.
         reference: the right answer, in the benchmark's own form (a letter, a text, a list of boxes).
+        history: (question, answer) of the conversation so far. The prefix then stands before the first of these
+            questions, and `question` is the latest.
         meta: whatever scoring and reports need (dataset, category, type, normal, …); JSON values only.
 
     Raises:
@@ -51,6 +53,7 @@ class Item:
     question: str
     options: Mapping[str, str] | None = None
     reference: Any = None
+    history: tuple[tuple[str, str], ...] = ()
     meta: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
     def __post_init__(self) -> None:

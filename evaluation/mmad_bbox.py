@@ -23,6 +23,7 @@ from .box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, encode_mask, re
 from .command import add_arguments as add_arguments_of_a_run
 from .command import evaluate, identity, make_backend, require, run_to_score
 from .families import FAMILIES, Family, box_question, read_boxes
+from .image_digests import image_digests
 from .items import Item
 from .mmad import choosing, dataset
 from .mmad.answers import anomaly_score
@@ -31,7 +32,7 @@ from .mmad.scoring import DATASETS
 from .ranking import auroc, average_precision
 
 #: Counts up whenever the same command would ask something else.
-VERSION = 1
+VERSION = 2
 
 #: Asked about the same images for a score to rank them by, of models whose box answer does not begin with yes or no.
 _DEFECTIVE = "Is there any defect in the query image? Answer with the letter of the right option.\nA. Yes.\nB. No."
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         family=backend.family,
         thinking=args.thinking,
         with_score=args.anomaly_score,
+        folder=args.output,
     )
     settings = identity(backend, benchmark="mmad-bbox", version=VERSION, shots=args.shots, template=args.template,
                         data=digest)  # fmt: skip
@@ -127,6 +129,7 @@ def items(
     family: Family,
     thinking: bool = False,
     with_score: bool = False,
+    folder: Path | None = None,
 ) -> list[Item]:
     """One item a sample, and with `with_score` what its anomaly score is read from.
 
@@ -135,7 +138,7 @@ def items(
     second question in the same group.
 
     Args:
-        samples, root, shots, kind, thinking: as `mmad.prompts.items`.
+        samples, root, shots, kind, thinking, folder: as `mmad.prompts.items`.
         family: how the model is asked for boxes.
         with_score: whether images are to be ranked.
     """
@@ -146,11 +149,12 @@ def items(
         parts = (*before, *range(shots), PROMPTS["query"], shots)
     question = box_question(family, images=shots + 1)
     question = question if own else f"\n{question}"
+    shown = [(*dataset.templates(sample, shots=shots, kind=kind), sample.image) for sample in samples]
+    digests = image_digests((root / name for names in shown for name in names), folder=folder)
     found = []
-    for sample in samples:
-        names = (*dataset.templates(sample, shots=shots, kind=kind), sample.image)
+    for sample, names in zip(samples, shown, strict=True):
         paths = tuple(root / name for name in names)
-        group = content_key("mmad-bbox", names, [path.stat().st_size for path in paths], parts)
+        group = content_key("mmad-bbox", names, [digests[path] for path in paths], parts)
         ask: list[tuple[str, str, dict[str, str] | None]] = [("boxes", question, None)]
         if with_score and own and not thinking:
             ask = [("boxes", question, _WORDS)]

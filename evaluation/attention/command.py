@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         prompts=prompts,
         family=probe.family,
         thinking=args.thinking,
+        folder=args.output,
     )
 
     def extra(item: Item) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where answers come from: a model on this machine (`transformers_backend`) or an endpoint (`api`)."""
+"""Where answers come from: a model on this machine (`transformers_backend`, `vllm_backend`) or an endpoint (`api`)."""
 
 import importlib
 
@@ -7,6 +7,7 @@ _HOME = {
     "Backend": "base",
     "Reply": "base",
     "TransformersBackend": "transformers_backend",
+    "VllmBackend": "vllm_backend",
 }
 
 __all__ = list(_HOME)

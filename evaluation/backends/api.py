@@ -33,7 +33,7 @@ from ..families import family_of
 from ..items import Item
 from .base import Reply, grouped
 from .completions import Completion, read_completion
-from .prompting import chat_parts
+from .prompting import chat_messages
 from .sizing import MMAD_PIXELS, PROCESSOR_PIXELS, TRAINING_PIXELS, Budget, Sizing
 
 __all__ = ["ApiBackend"]
@@ -167,15 +167,20 @@ class ApiBackend:
         Raises:
             UserError: an image cannot be read.
         """
-        content = [
-            {"type": "text", "text": part}
-            if isinstance(part, str)
-            else {"type": "image_url", "image_url": {"url": self._data_url(item.images[part])}}
-            for part in chat_parts(item)
-        ]
+
+        def content(role: str, parts: Sequence[str | int]) -> Any:
+            if role == "assistant":  # which some servers take as a plain text only
+                return parts[0]
+            return [
+                {"type": "text", "text": part}
+                if isinstance(part, str)
+                else {"type": "image_url", "image_url": {"url": self._data_url(item.images[part])}}
+                for part in parts
+            ]
+
         body = {
             "model": self.model_name,
-            "messages": [{"role": "user", "content": content}],
+            "messages": [{"role": role, "content": content(role, parts)} for role, parts in chat_messages(item)],
             "temperature": 0,
             self.limit_field: max_new_tokens,
         }

@@ -15,7 +15,7 @@ from adcopilot.jsonl import content_key, file_digest
 
 from ..families import Family, family_of, family_of_config
 
-__all__ = ["Loaded", "load_model"]
+__all__ = ["Loaded", "load_model", "read_config"]
 
 #: Models whose prefix can be shared: `branching` knows how they place text after images, and tests hold it.
 REUSABLE = {
@@ -70,7 +70,7 @@ def load_model(
         if model.count("/") != 1 or model.startswith((".", "/", "~")) or folder.parent.is_dir():
             raise UserError(f"--model {model}: no such folder{_near(folder)}; give a model folder or a hub name")
         return _load_any(model, None, family, device, dtype, attention, trust_remote_code)
-    config = _read_config(folder)
+    config = read_config(folder)
     model_type = config.get("model_type")
     own = REUSABLE.get(str(model_type)) in (config.get("architectures") or [None])
     if own and not trust_remote_code:
@@ -153,7 +153,8 @@ def _full_attention(config: Any) -> bool:
     return set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"]) == {"full_attention"}
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a model folder; UserError if it is none."""
     file = folder / "config.json"
     if not file.is_file():
         if (folder / "adapter_config.json").is_file():

@@ -13,7 +13,7 @@ from adcopilot.vision_tokens import escape_vision_tokens
 from ..items import Item
 from .sizing import Sizing
 
-__all__ = ["chat_parts", "option_tokens", "prompt_text", "sorted_groups"]
+__all__ = ["chat_messages", "option_tokens", "prompt_text", "sorted_groups"]
 
 #: So many groups are sorted by size at a time: enough to find like sizes, few enough that the work goes steadily on.
 WINDOW = 64
@@ -21,9 +21,17 @@ WINDOW = 64
 _OTHER_PADS = re.compile(r"<(?=(?:image|img|/img|IMG_CONTEXT|image_soft_token|start_of_image|end_of_image)>)")
 
 
-def chat_parts(item: Item) -> list[str | int]:
-    """The prompt's parts, question last: texts without tokens that would stand for images, and indices of images."""
-    return [_plain(part) if isinstance(part, str) else part for part in (*item.prefix, item.question)]
+def chat_messages(item: Item) -> list[tuple[str, list[str | int]]]:
+    """The prompt's turns, `user` or `assistant` and their parts: texts without tokens that would stand for images, and
+    indices of images. The last is the user's, with the question at its end."""
+    asked = [*(question for question, _ in item.history), item.question]
+    turns: list[tuple[str, list[str | int]]] = []
+    for number, question in enumerate(asked):
+        parts = (*item.prefix, question) if number == 0 else (question,)
+        turns.append(("user", [_plain(part) if isinstance(part, str) else part for part in parts]))
+        if number < len(item.history):
+            turns.append(("assistant", [_plain(item.history[number][1])]))
+    return turns
 
 
 def _plain(text: str) -> str:
@@ -36,13 +44,17 @@ def prompt_text(item: Item, processor: Any) -> str:
     Raises:
         UserError: the template cannot take this.
     """
-    content = [
-        {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in chat_parts(item)
+    messages = [
+        {
+            "role": role,
+            "content": [
+                {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts
+            ],
+        }
+        for role, parts in chat_messages(item)
     ]
     try:
-        return processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
+        return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # whatever a template raises
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"the model's chat template cannot be applied ({reason})") from error

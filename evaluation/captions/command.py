@@ -18,6 +18,7 @@ from ..bootstrap import interval, ratio_draws
 from ..command import add_arguments as add_arguments_of_a_run
 from ..command import add_benchmark_arguments, evaluate, identity, make_backend, require, run_to_score
 from ..families import Family, split_thinking
+from ..image_digests import image_digests
 from ..items import Item
 from ..running import write_json
 from ..selection import first, of_category, stratified, without_missing
@@ -27,7 +28,7 @@ from .scorers import METRICS, TOKENIZERS, java_problem, score_captions
 __all__ = ["PROMPTS", "VERSION", "add_arguments", "items", "results_of_records", "run"]
 
 #: Counts up whenever the same command would ask something else.
-VERSION = 1
+VERSION = 2
 
 #: What is asked, by layout: the references of the three differ in length and detail.
 PROMPTS = {
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     pairs = choose(args, pairs)
     prompt = (args.prompt or PROMPTS[args.layout]).strip()
     backend = make_backend(args)
-    asked = items(pairs, prompt=prompt, family=backend.family, thinking=args.thinking)
+    asked = items(pairs, prompt=prompt, family=backend.family, thinking=args.thinking, folder=args.output)
     references = {item.key: item.reference for item in asked}
 
     def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -151,21 +152,37 @@ def choose(args: argparse.Namespace, pairs: Sequence[dataset.Pair]) -> list[data
     return pairs
 
 
-def items(pairs: Sequence[dataset.Pair], *, prompt: str, family: Family, thinking: bool = False) -> list[Item]:
-    """Each pair with the one question; `meta` has its `name` and `category`."""
+def items(
+    pairs: Sequence[dataset.Pair], *, prompt: str, family: Family, thinking: bool = False, folder: Path | None = None
+) -> list[Item]:
+    """Each pair with the one question; `meta` has its `name` and `category`.
+
+    Args:
+        pairs: their images must be there.
+        prompt: the question.
+        family, thinking: how it is asked.
+        folder: of the run, where `image_digests` keeps what it has read.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
     asked = family.question(prompt, thinking=thinking)
-    return [
-        Item(
-            key=content_key("caption", pair.name, asked),
-            group=content_key("caption", pair.name),
-            images=pair.images,
-            prefix=(0, 1, "\n"),
-            question=asked,
-            reference=list(pair.captions),
-            meta={"name": pair.name, "category": pair.category},
+    digests = image_digests((path for pair in pairs for path in pair.images), folder=folder)
+    found = []
+    for pair in pairs:
+        group = content_key("caption", pair.name, [digests[path] for path in pair.images])
+        found.append(
+            Item(
+                key=content_key(group, asked),
+                group=group,
+                images=pair.images,
+                prefix=(0, 1, "\n"),
+                question=asked,
+                reference=list(pair.captions),
+                meta={"name": pair.name, "category": pair.category},
+            )
         )
-        for pair in pairs
-    ]
+    return found
 
 
 def results_of_records(

@@ -19,7 +19,7 @@ from .prompts import items, read_prompts
 from .results import answer_entries, results_of_entries, results_of_records, table_text
 
 #: Counts up whenever the same command would ask something else.
-VERSION = 1
+VERSION = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         knowledge=knowledge,
         family=backend.family,
         thinking=args.thinking,
+        folder=args.output,
     )
     settings = identity(
         backend,

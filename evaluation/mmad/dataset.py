@@ -22,7 +22,7 @@ from adcopilot.jsonl import file_digest
 from ..selection import of_category
 from .scoring import DATASETS, is_normal
 
-__all__ = ["Question", "Sample", "check_files", "domain_knowledge", "load", "select", "templates"]
+__all__ = ["Question", "Sample", "check_files", "domain_knowledge", "load", "mask_places", "select", "templates"]
 
 #: The letters that options get, in the order in which they stand in the file, as in MMAD's scripts.
 _LETTERS = "ABCDE"
@@ -86,12 +86,15 @@ class Sample:
     def masks(self, root: Path) -> list[Path]:
         """Where the mask may be, likeliest first: MMAD's paths are relative to dataset and category in one place and
         to three folders in another. A folder of masks (MVTec-LOCO) is a mask too."""
-        if not self.mask_path:
-            return []
-        parts = PurePosixPath(self.image).parts
-        name = self.mask_path.replace("\\", "/").strip("/")
-        starts = ["/".join(parts[:2]), "/".join(parts[:3]), parts[0], ""]
-        return [root / start / name for start in starts]
+        return mask_places(root, self.image, self.mask_path) if self.mask_path else []
+
+
+def mask_places(root: Path, image: str, mask_path: str) -> list[Path]:
+    """As `Sample.masks`, from an image's name and `mask_path` as `mmad.json` has them."""
+    parts = PurePosixPath(image).parts
+    name = mask_path.replace("\\", "/").strip("/")
+    starts = ["/".join(parts[:2]), "/".join(parts[:3]), parts[0], ""]
+    return [root / start / name for start in starts]
 
 
 def load(root: str | os.PathLike) -> tuple[list[Sample], str]:

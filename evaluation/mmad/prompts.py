@@ -15,6 +15,7 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key
 
 from ..families import Family
+from ..image_digests import image_digests
 from ..items import Item, Part
 from .dataset import Question, Sample, templates
 
@@ -82,6 +83,7 @@ def items(
     knowledge: Mapping[tuple[str, str], str] | None = None,
     family: Family | None = None,
     thinking: bool = False,
+    folder: Path | None = None,
 ) -> list[Item]:
     """One item a question; the questions of a sample are a group.
 
@@ -93,19 +95,20 @@ def items(
         knowledge: `dataset.domain_knowledge`, if it is to be told.
         family: how the model is asked to reason; needed with `thinking`.
         thinking: ask for reasoning before the answer.
+        folder: of the run, where `image_digests` keeps what it has read.
 
     Raises:
-        UserError: a sample has too few templates.
+        UserError: a sample has too few templates, or an image cannot be read.
     """
+    shown = [(*templates(sample, shots=shots, kind=kind), sample.image) for sample in samples]
+    digests = image_digests((root / name for names in shown for name in names), folder=folder)
     found = []
-    for sample in samples:
-        names = (*templates(sample, shots=shots, kind=kind), sample.image)
+    for sample, names in zip(samples, shown, strict=True):
         paths = tuple(root / name for name in names)
         told = (knowledge or {}).get((sample.dataset, sample.category))
         parts = prefix(prompts, shots=shots, knowledge=told)
-        # An image that was exchanged (MMAD once corrected 22) is another question; hashing 20 GB would take minutes.
-        sizes = [path.stat().st_size for path in paths]
-        group = content_key("mmad", names, sizes, parts)
+        # An image that was exchanged (MMAD once corrected 22) is another question.
+        group = content_key("mmad", names, [digests[path] for path in paths], parts)
         for question in sample.questions:
             asked = _asked(prompts, question)
             if thinking and family is not None:
@@ -126,6 +129,7 @@ def items(
                         "category": sample.category,
                         "kind": sample.kind,
                         "normal": sample.normal,
+                        "mask": sample.mask_path,
                         "type": question.type,
                         "question": question.text,
                     },

@@ -11,9 +11,12 @@ from adcopilot.chat_ad.report.gallery import Box, Gallery, Picture
 from adcopilot.chat_ad.report.sampling import Draw
 from adcopilot.chat_ad.report.text import clean, shorten
 from adcopilot.errors import UserError
+from adcopilot.images import image_size
 
+from ..box_scores import BoxRule, read_mask
 from ..families import split_thinking
 from ..mmad.answers import official_answer, strict_answer
+from ..mmad.dataset import mask_places
 from ..mmad.scoring import sub_task
 from ..unipcb.results import read_boxes_of
 from .sources import Source
@@ -104,7 +107,8 @@ def make_answers(
         line = scored[number].get(record["meta"]["image"] if source.benchmark == "mmad-bbox" else record["item"])
         card = _card(source, record, line, dataset=dataset, task=task, label=label)
         # One budget for all folders.
-        _show(card, source, record, line, gallery=gallery, root=root, room=budget - used)
+        _show(card, source, record, line, gallery=gallery, root=root, data_roots=data_roots,
+              room=budget - used)  # fmt: skip
         used += sum(len(picture.url) for picture in card.pictures)
         cards.append(card)
     return cards, sum(not picture.url for card in cards for picture in card.pictures)
@@ -201,6 +205,7 @@ def _show(
     *,
     gallery: Gallery,
     root: Path,
+    data_roots: Sequence[Path],
     room: int,
 ) -> None:
     """Put the pictures into a card, and the boxes on the last of them."""
@@ -223,14 +228,18 @@ def _show(
         room -= len(picture.url)
         card.pictures.append(picture)
     if card.pictures:
-        for boxes, colour, broken, what in _boxes(source, record, line):
+        for boxes, colour, broken, what in _boxes(source, record, line, roots=[root, *data_roots]):
             _draw(card, boxes, colour=colour, broken=broken, what=what)
 
 
 def _boxes(
-    source: Source, record: Mapping[str, Any], line: Mapping[str, Any] | None
+    source: Source, record: Mapping[str, Any], line: Mapping[str, Any] | None, *, roots: Sequence[Path]
 ) -> Iterator[tuple[list[Mapping[str, Any]], int, bool, str]]:
     """(boxes, colour, broken line, what they are)."""
+    if source.benchmark == "mmad" and record["meta"].get("mask"):
+        boxes = _mask_boxes(record, roots)
+        if boxes is not None:
+            yield [{"bbox_2d": box, "label": ""} for box in boxes], _TRUE, False, "true"
     if source.benchmark == "mmad-bbox" and line is not None:
         labels = line.get("labels") or [""] * len(line["predicted"])
         yield [{"bbox_2d": box, "label": ""} for box in line["truth"]], _TRUE, False, "true"
@@ -242,6 +251,20 @@ def _boxes(
             yield read_boxes_of(record), _PREDICTED, True, "predicted"
         except (KeyError, UserError):
             return
+
+
+def _mask_boxes(record: Mapping[str, Any], roots: Sequence[Path]) -> list[list[int]] | None:
+    """A box around each region of the image's mask; None where no mask is there that fits the image."""
+    image, name = record["meta"]["image"], record["meta"]["mask"]
+    for root in roots:
+        inside = root.resolve()
+        for path in mask_places(root, image, name):
+            if path.exists() and path.resolve().is_relative_to(inside):
+                try:
+                    return BoxRule().boxes(read_mask(path, size=image_size(root / image)))
+                except UserError:
+                    return None
+    return None
 
 
 def _draw(card: Answer, boxes: Sequence[Mapping[str, Any]], *, colour: int, broken: bool, what: str) -> None:

@@ -16,17 +16,18 @@ from ..backends.base import Backend
 from ..command import add_arguments as add_arguments_of_a_run
 from ..command import add_benchmark_arguments, evaluate, identity, make_backend, require, run_to_score
 from ..items import Item
-from ..running import Shard, write_json
+from ..running import Shard, read_records, write_json
 from ..selection import first, of_category, stratified, without_missing
 from ..text_scores import BERTSCORE_MODEL, SBERT_MODEL, BertScore, SBert, TextScorer
 from . import dataset
+from .conversation import Conversation, answers_of
 from .results import official_predictions, results_of_records, run_judge, table_text
 from .scoring import IOU
 
 __all__ = ["VERSION", "add_arguments", "run"]
 
 #: Counts up whenever the same command would ask something else.
-VERSION = 1
+VERSION = 2
 
 _ANSWER = 768
 
@@ -45,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="image_size",
         choices=dataset.FRAMES,
         help="what the file's boxes are pixels of: a copy of that size, or the image itself (image_size)",
+    )
+    what.add_argument(
+        "--alone",
+        action="store_true",
+        help="ask each question by itself; otherwise an image's questions are one conversation, as in the benchmark",
     )
     add_arguments_of_a_run(parser)
     how = parser.add_argument_group("the scores")
@@ -81,7 +87,12 @@ def run(args: argparse.Namespace) -> int:
     scorers = make_scorers(args)
     judge_backend = _judge_backend(args)
     backend = make_backend(args)
-    asked = dataset.items(prepared.questions, family=backend.family, thinking=args.thinking)
+    asked = dataset.items(
+        prepared.questions, family=backend.family, thinking=args.thinking, alone=args.alone, folder=args.output
+    )
+    if not args.alone:
+        known = read_records(args.output) if args.output.is_dir() else ()
+        backend = Conversation(backend=backend, items=asked, answers=answers_of(known))
     current = {item.key: item for item in asked}
 
     def extra(item: Item) -> dict[str, Any]:
@@ -116,7 +127,9 @@ def run(args: argparse.Namespace) -> int:
         args,
         backend=backend,
         items=asked,
-        settings=identity(backend, benchmark="unipcb", version=VERSION, data=file_digest(path)),
+        settings=identity(
+            backend, benchmark="unipcb", version=VERSION, data=file_digest(path), conversation=not args.alone
+        ),
         answer_tokens=_ANSWER,
         finish=finish,
         extra=extra,

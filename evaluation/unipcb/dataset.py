@@ -34,6 +34,7 @@ from adcopilot.images import image_size
 from adcopilot.jsonl import content_key
 
 from ..families import Family
+from ..image_digests import image_digests
 from ..items import Item
 from .classes import ClassNames
 from .prompts import prefix, question_text
@@ -274,14 +275,34 @@ class _Preparation:
         return boxes
 
 
-def items(questions: Sequence[Question], *, family: Family, thinking: bool = False) -> list[Item]:
+def items(
+    questions: Sequence[Question],
+    *,
+    family: Family,
+    thinking: bool = False,
+    alone: bool = False,
+    folder: Path | None = None,
+) -> list[Item]:
     """Questions as a model of `family` is asked them; with `thinking`, reasoning first.
+
+    The questions of a sample are a group, in the order of its conversation.
+
+    Args:
+        questions: of `prepare`.
+        family, thinking: how they are asked.
+        alone: whether each is asked by itself; otherwise its key depends on the questions before it too.
+        folder: of the run, where `image_digests` keeps what it has read.
+
+    Raises:
+        UserError: an image cannot be read.
 
     `meta` has `dataset`, `level`, `type`, `form`, `language`, `sample`, `turn`, `question` (the benchmark's own words)
     and, for boxes, `size` and `frame`.
     """
+    digests = image_digests((path for one in questions for path in one.sample.images), folder=folder)
     found = []
     keys: Counter[str] = Counter()
+    before: dict[int, list[str]] = {}
     for question in questions:
         sample, entry = question.sample, question.sample.turns[question.turn]
         kind = str(entry.get("type", ""))
@@ -296,7 +317,10 @@ def items(questions: Sequence[Question], *, family: Family, thinking: bool = Fal
         )
         asked = family.question(text, thinking=thinking)
         options = dict(question.options) if question.options else None
-        key = content_key("unipcb", sample.names, start, asked, options)
+        pictured = [sample.names, [digests[path] for path in sample.images]]
+        earlier = before.setdefault(sample.number, [])
+        key = content_key("unipcb", pictured, start, asked, options, *([] if alone else [earlier]))
+        earlier.append(asked)
         # What the benchmark asks twice counts twice.
         keys[key] += 1
         meta = {
@@ -314,7 +338,7 @@ def items(questions: Sequence[Question], *, family: Family, thinking: bool = Fal
         found.append(
             Item(
                 key=key if keys[key] == 1 else content_key(key, keys[key]),
-                group=content_key("unipcb", sample.names, start),
+                group=content_key("unipcb", pictured, start, *([] if alone else [sample.number])),
                 images=sample.images,
                 prefix=start,
                 question=asked,

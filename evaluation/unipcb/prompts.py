@@ -1,8 +1,7 @@
 """What is asked, in the language of the sample: English or Chinese.
 
-The benchmark's own script asks for `<think>` and `<answer>` from every model and holds one conversation about an
-image; here each question is asked by itself, directly, and reasoning only from models that are to reason
-(`--thinking`). The wording is this package's own; its hash is part of a run's settings.
+The benchmark's own script asks for `<think>` and `<answer>` from every model; here reasoning is asked only from models
+that are to reason (`--thinking`). The wording is this package's own; what is asked is part of each answer's key.
 """
 
 from __future__ import annotations

@@ -1,0 +1,75 @@
+"""The benchmark's questions about an image as one conversation, each with what was said before it.
+
+The benchmark's own script asks so: the images stand in the first question, and every later question comes with the
+earlier ones and the model's own answers to them. What is asked therefore depends on answers, and an image's questions
+are asked one after another; the first questions of all images go first, then all second ones, ….
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..backends.base import Backend, Reply, grouped
+from ..items import Item
+
+__all__ = ["Conversation", "answers_of"]
+
+#: Why a question was not asked.
+_SKIPPED = "an earlier question of its conversation has no answer"
+
+
+class Conversation:
+    """A backend that asks the items of a group in their order, each with the history of the group.
+
+    Args:
+        backend: answers the items.
+        items: all items of the run, those of a group in the order of the conversation.
+        answers: key of an item → the model's answer to it, of those that an earlier start has answered.
+    """
+
+    def __init__(self, *, backend: Backend, items: Sequence[Item], answers: Mapping[str, str]) -> None:
+        self._backend = backend
+        self.name, self.family = backend.name, backend.family
+        self.describe, self.model_size = backend.describe, backend.model_size
+        self._groups = {group[0].group: group for group in grouped(items)}
+        self._answers = dict(answers)
+
+    def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
+        """As `Backend.answer`. A question after one that got no answer has an error."""
+        waiting = [list(group) for group in grouped(items)]
+        for group in waiting:
+            order = {item.key: place for place, item in enumerate(self._groups[group[0].group])}
+            group.sort(key=lambda item: order[item.key])
+        while waiting:
+            asked: dict[str, Item] = {}
+            for group in waiting:
+                history = self._history(group[0])
+                if history is not None:
+                    asked[group[0].key] = replace(group[0], history=history)
+                    continue
+                yield from ((item, Reply(error=_SKIPPED)) for item in group)
+                group.clear()
+            firsts = {group[0].key: group[0] for group in waiting if group}
+            for item, reply in self._backend.answer(list(asked.values()), max_new_tokens=max_new_tokens):
+                if reply.error is None:
+                    self._answers[item.key] = reply.text
+                yield firsts[item.key], reply
+            waiting = [group[1:] for group in waiting if len(group) > 1]
+
+    def _history(self, item: Item) -> tuple[tuple[str, str], ...] | None:
+        """What was asked and answered before an item; None where an answer is missing."""
+        turns: list[tuple[str, str]] = []
+        for earlier in self._groups[item.group]:
+            if earlier.key == item.key:
+                break
+            if earlier.key not in self._answers:
+                return None
+            turns.append((earlier.question, self._answers[earlier.key]))
+        return tuple(turns)
+
+
+def answers_of(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Item key → answer, from the lines of a run."""
+    return {record["item"]: record["reply"]["text"] for record in records}
