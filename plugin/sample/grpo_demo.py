@@ -35,11 +35,12 @@ COLOURS = ("#0b6bc2", "#c2470a", "#14805a", "#9c3fb0", "#8a6a00")
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Held-out means of one run: step -> column -> mean; and the seconds it took."""
+    """Held-out means of one run: step -> column -> mean; the seconds it took; and those of a step's parts."""
 
     name: str
     steps: dict[int, dict[str, float]]
     seconds: float
+    parts: dict[str, float]
 
 
 def plan(output: Path, base: Path, data: Path, *, seeds: list[int], overrides: list[str]) -> list[Step]:
@@ -91,7 +92,9 @@ def read_curve(name: str, folder: Path) -> Curve:
         if "eval_reward" in row
     }
     seconds = next((row["train_runtime"] for row in history if "train_runtime" in row), 0.0)
-    return Curve(name=name, steps=steps, seconds=seconds)
+    timed = [row for row in history if "seconds/step" in row]
+    parts = {part: mean(row[f"seconds/{part}"] for row in timed) for part in ("step", "rollout", "reward") if timed}
+    return Curve(name=name, steps=steps, seconds=seconds, parts=parts)
 
 
 def svg(curves: list[Curve]) -> str:
@@ -162,6 +165,14 @@ def report(curves: list[Curve], *, seeds: int, command: str, hardware: str) -> s
         gains = [after["reward"] - before["reward"] for before, after in zip(first, last, strict=True)]
         lines.append(f"Gain in reward over {seeds} seeds: {mean(gains):+.3f} (standard deviation {stdev(gains):.3f}).")
     lines.append("Without one of the rewards, that column is not logged, and `reward` is the sum of what is left.")
+    parts = seeded[0].parts
+    if parts:
+        rest = parts["step"] - parts["rollout"] - parts["reward"]
+        lines += [
+            "",
+            f"Seconds of a training step ({seeded[0].name}, transformers' rollouts), on average: {parts['step']:.2f},",
+            f"of which rollout {parts['rollout']:.2f}, reward {parts['reward']:.3f}, forward and backward {rest:.2f}.",
+        ]
     minutes = ", ".join(f"{curve.name} {curve.seconds / 60:.1f}" for curve in curves)
     lines += ["", f"Minutes of each run, evaluations included: {minutes}.", ""]
     return "\n".join(lines)

@@ -212,6 +212,29 @@ def test_resumes_to_the_same_numbers(whole_run, tmp_path):
         assert torch.equal(weight, weights(tmp_path / "out")[name]), name
 
 
+def test_merged_export_is_the_trained_policy(whole_run, policy_dir, rl_data, rl_records, tmp_path):
+    from peft import PeftModel
+
+    from adcopilot.grpo.policy import load_policy
+    from adcopilot.images import open_image
+    from tests.training.conftest import export
+
+    _, out, _ = whole_run
+    merged = tmp_path / "merged"
+    export(model_name_or_path=str(policy_dir), adapter_name_or_path=str(out), export_dir=str(merged))
+    model, processor = load_policy(str(policy_dir), attention="eager", bf16=False)
+    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Where is it?"}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+    images = [open_image(rl_data / path) for path in rl_records[0]["images"]]
+    inputs = processor(text=[text], images=images, return_tensors="pt")
+    with torch.no_grad():
+        before = model(**inputs).logits
+        trained = PeftModel.from_pretrained(model, out)(**inputs).logits
+        exported = load_policy(str(merged), attention="eager", bf16=False)[0](**inputs).logits
+    assert (trained - before).abs().max() > 1e-3
+    torch.testing.assert_close(exported, trained, atol=1e-4, rtol=1e-3)
+
+
 def test_other_settings_do_not_go_on(whole_run, tmp_path):
     file, _, _ = whole_run
     args, config = read_settings(file, ["learning_rate=0.01"])
