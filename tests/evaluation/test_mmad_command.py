@@ -287,7 +287,7 @@ def test_options_of_endpoints(capsys, monkeypatch):
     assert "--base-url" in capsys.readouterr().err
     parsed = cli.Parser()
     command.add_arguments(parsed)
-    backend = shared.make_backend(parsed.parse_args(["--model", "m", "--backend", "vllm", "--request", '{"seed": 1}']))
-    assert backend.base_url.startswith("http://localhost:8000/v1")
+    server = ["--model", "m", "--backend", "vllm", "--base-url", "http://localhost:8000/v1"]
+    backend = shared.make_backend(parsed.parse_args([*server, "--request", '{"seed": 1}']))
     assert backend.option_logprobs
     assert backend.extra == {"repetition_penalty": 1.0, "seed": 1}

@@ -108,6 +108,27 @@ def test_the_gallery_is_bounded(runs, tmp_path, capsys):
     assert "pictures of the gallery could not be shown" in capsys.readouterr().out
 
 
+def test_cards_of_mmad_show_where_the_mask_is(runs, mini_mmad, tmp_path):
+    report(runs[1], "--output", tmp_path / "out", "--samples", 72)
+    text = (tmp_path / "out/report.html").read_text()
+    cards = [card for card in text.split("<article")[1:] if "bad/000.JPG" in card]
+    assert cards
+    for card in cards:  # the mask's two regions: 20 × 12 at (10, 14), and one in the corner
+        assert re.search(r'class="box c3" x="10.0" y="14.0" width="20.0"\s+height="12.0"', card)
+        assert "true: 2 boxes" in card
+    assert all("box c3" not in card for card in text.split("<article")[1:] if "good/" in card.split("</header>")[0])
+    # Without the masks there are none, and the report is made all the same.
+    moved = json.loads((Path(runs[1]) / "manifest.json").read_text())
+    run = tmp_path / "moved"
+    run.mkdir()
+    for file in Path(runs[1]).iterdir():
+        (run / file.name).write_bytes(file.read_bytes())
+    moved["selection"]["data_root"] = str(tmp_path)
+    (run / "manifest.json").write_text(json.dumps(moved))
+    report(run, "--output", tmp_path / "none", "--samples", 72)
+    assert "box c3" not in (tmp_path / "none/report.html").read_text()
+
+
 def test_both_verdicts_and_the_boxes_are_there(runs, tmp_path):
     report(*runs[3:], "--output", tmp_path / "out", "--samples", 64)
     text = (tmp_path / "out/report.html").read_text()
