@@ -91,9 +91,10 @@ test-forward: setup-forward ## the tests of model, processor and training, with 
 test-vllm: vllm-cpu ## the tests of the vLLM model and of serving, on a CPU
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 ADCOPILOT_TEST_VLLM=1 $(VENV_VLLM)/bin/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)
 
-bench: setup ## step time and tokens a second, against stock Qwen2.5-VL of the same size; the data pipeline on a core
+bench: setup ## step time and tokens a second, against stock Qwen2.5-VL of the same size; the data pipeline on a core; questions a second
 	@$(VENV)/bin/python benchmarks/run.py
 	@$(VENV)/bin/python benchmarks/data_pipeline.py
+	@$(VENV)/bin/python benchmarks/evaluation.py
 
 lint: setup ## ruff, linter and formatter
 	@$(VENV)/bin/ruff check .
