@@ -70,15 +70,18 @@ def train(args: Any, config: Any) -> Any:
     from transformers import EarlyStoppingCallback
 
     from ..inspect.inspector import IMAGE_MAX_PIXELS, IMAGE_MIN_PIXELS
+    from ..inspect.loading import check_folder
     from .checkpoints import check_same_run, last_checkpoint
     from .policy import language_model_lora, load_policy, pad_tokens
     from .prompts import RolloutPrompts, dataset_files, draw, read_records
     from .reward_functions import reward_functions
     from .rollout_log import RolloutLog
-    from .servers import RolloutServers, Sampling
+    from .servers import RolloutServers, Sampling, check_servers
     from .trainer import AdCopilotGRPOTrainer
 
     main = config.process_index == 0
+    check_folder(Path(args.model_name_or_path))
+    check_servers(args.rollout_server)
     media_dir = args.media_dir or args.dataset_dir
     train_files = dataset_files(args.datasets, args.dataset_dir)
     eval_files = dataset_files(args.eval_datasets, args.dataset_dir)
@@ -86,7 +89,7 @@ def train(args: Any, config: Any) -> Any:
     found = last_checkpoint(config.output_dir, tidy=main) if args.resume else None
     if found is not None:
         check_same_run(found[0], settings)
-    elif main and Path(config.output_dir, "adapter_model.safetensors").exists() and not args.resume:
+    elif Path(config.output_dir, "adapter_model.safetensors").exists():
         raise UserError(f"{config.output_dir}: holds a finished run; give another output_dir")
 
     records = read_records(train_files, media_dir=media_dir)
@@ -123,7 +126,7 @@ def train(args: Any, config: Any) -> Any:
 
     train_prompts = prompts(records, "training")
     eval_prompts = prompts(held_out, "held out") if held_out else None
-    _check_counts(config, len(train_prompts), len(eval_prompts) if eval_prompts else None)
+    _check_count(config, len(train_prompts))
 
     banned = pad_tokens(model, processor)
     config.generation_kwargs = {**(config.generation_kwargs or {}), "suppress_tokens": list(banned)}
@@ -150,7 +153,6 @@ def train(args: Any, config: Any) -> Any:
             patience=args.rollout_patience,
             adapter_dir=args.rollout_adapter_dir or Path(config.output_dir, "rollout_adapters"),
         )
-        servers.check()
 
     trainer = AdCopilotGRPOTrainer(
         **budget,
@@ -206,12 +208,10 @@ def _settings(args: Any, config: Any) -> dict[str, Any]:
     return {**ours, **{name: getattr(config, name) for name in names}, "processes": config.world_size}
 
 
-def _check_counts(config: Any, training: int, held_out: int | None) -> None:
+def _check_count(config: Any, training: int) -> None:
     groups = config.generation_batch_size // config.num_generations
     if training < groups:
         raise UserError(
             f"{training} training prompts, fewer than the {groups} of one step (per_device_train_batch_size x "
             "processes x steps_per_generation / num_generations); lower these or add records"
         )
-    if held_out is not None and not held_out:
-        raise UserError("nothing is left to evaluate on; raise val_size or max_eval_samples")

@@ -31,7 +31,7 @@ from PIL import Image
 
 from ..errors import UserError
 
-__all__ = ["RolloutServers", "Sampling", "publish_adapter"]
+__all__ = ["RolloutServers", "Sampling", "check_servers", "publish_adapter"]
 
 #: Where a key is, if the servers ask for one; it is written nowhere.
 KEY_VARIABLE = "ADCOPILOT_API_KEY"
@@ -182,6 +182,21 @@ class _Server:
         self.policy = name
 
 
+def check_servers(urls: Sequence[str]) -> None:
+    """Ask every server whether it is there, before anything long begins.
+
+    Raises:
+        UserError: one does not answer.
+    """
+    for url in urls:
+        server = _Server(url=url, timeout=5.0)
+        if not server.alive():
+            raise UserError(
+                f"rollout_server {server.url}: does not answer at /health; start `vllm serve` there "
+                "(docs/serving.md), or correct the address"
+            )
+
+
 class RolloutServers:
     """The servers of a run.
 
@@ -213,19 +228,6 @@ class RolloutServers:
         self._run = uuid.uuid4().hex[:8]
         self._policy: str | None = None
         self._last_answer = time.monotonic()
-
-    def check(self) -> None:
-        """Ask every server once, before anything long begins.
-
-        Raises:
-            UserError: one does not answer.
-        """
-        for server in self.servers:
-            if not server.alive():
-                raise UserError(
-                    f"rollout_server {server.url}: does not answer at /health; start `vllm serve` there "
-                    "(docs/serving.md), or correct the address"
-                )
 
     def adapter_folder(self, step: int) -> Path:
         """Where this process would put the adapter of a step; other runs, and this one resumed, have other names."""

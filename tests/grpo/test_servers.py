@@ -10,7 +10,7 @@ from PIL import Image
 
 from adcopilot.errors import UserError
 from adcopilot.grpo import servers as module
-from adcopilot.grpo.servers import RolloutServers, Sampling, publish_adapter
+from adcopilot.grpo.servers import RolloutServers, Sampling, check_servers, publish_adapter
 
 from .fake_server import FakeServer, running
 
@@ -79,7 +79,7 @@ def ask(rollouts, groups=3, size=2, prompt_ids=PROMPT_IDS, seed=(1, 0, 0)):
 def test_equal_prompts_are_one_request_with_all_that_decides(tmp_path):
     with running(FakeServer(PROMPT_IDS)) as (server,):
         rollouts = client([server.url], tmp_path)
-        rollouts.check()
+        check_servers([server.url])
         rollouts.set_policy(adapter(tmp_path))
         assert ask(rollouts) == [[10, 2], [11, 2]] * 3
         bodies = server.asked()
@@ -277,9 +277,9 @@ def test_a_server_that_cannot_see_the_adapter(tmp_path):
             rollouts.set_policy(str(tmp_path / "elsewhere"))
 
 
-def test_nobody_there_is_said_before_anything_long_begins(tmp_path):
+def test_nobody_there_is_said_before_anything_long_begins():
     with pytest.raises(UserError, match=r"rollout_server http://127\.0\.0\.1:1: does not answer at /health"):
-        client(["http://127.0.0.1:1/v1"], tmp_path).check()
+        check_servers(["http://127.0.0.1:1/v1"])
 
 
 def test_a_key_is_sent_and_never_shown(tmp_path, monkeypatch):
@@ -287,7 +287,7 @@ def test_a_key_is_sent_and_never_shown(tmp_path, monkeypatch):
     rollouts = client(["http://127.0.0.1:1"], tmp_path)
     assert rollouts.servers[0].client.headers["Authorization"] == "Bearer secret-key"
     with pytest.raises(UserError) as caught:
-        rollouts.check()
+        check_servers(["http://127.0.0.1:1"])
     assert "secret-key" not in str(caught.value)
 
 
