@@ -154,7 +154,7 @@ def test_metadata(metadata, requirements):
     assert metadata["License"] == "Apache-2.0"
     assert metadata["License-File"] == "LICENSE"
     assert set(requirements) == {
-        *("", "train", "deepspeed", "data", "ray", "serve", "flash-attn", "eval", "demo", "dev")
+        *("", "train", "deepspeed", "data", "ray", "serve", "flash-attn", "eval", "demo", "web", "dev")
     }
     # A small base: what the model, `adcopilot init` and `adcopilot inspect` import.
     assert {normal(each.name) for each in requirements[""]} == {
