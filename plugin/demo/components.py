@@ -13,8 +13,6 @@ import gradio as gr
 from gradio.data_classes import FileData, ImageData, ListFiles
 from gradio_client.utils import is_http_url_like
 
-from ..errors import UserError
-
 __all__ = ["UploadedFiles", "UploadedImage"]
 
 
@@ -25,10 +23,12 @@ class _UploadsOnly:
         """As upstream (gradio/blocks.py), without downloads.
 
         Raises:
-            UserError: it is a URL.
+            gr.Error: it is a URL.
         """
         if is_http_url_like(str(url_or_file_path)):
-            raise UserError("Addresses of the web are not taken here. Please add the picture itself.")
+            raise gr.Error(
+                "Addresses of the web are not taken here. Please add the picture itself.", print_exception=False
+            )
         return await super().async_move_resource_to_block_cache(url_or_file_path)
 
 
@@ -43,12 +43,12 @@ class UploadedImage(_UploadsOnly, gr.Image):
         """The path, or None without a picture.
 
         Raises:
-            UserError: the picture came inside the message instead of as an upload.
+            gr.Error: the picture came inside the message instead of as an upload.
         """
         if payload is None:
             return None
         if payload.path is None or (payload.url or "").startswith("data:"):
-            raise UserError("Please add the picture as a file.")
+            raise gr.Error("Please add the picture as a file.", print_exception=False)
         return payload.path
 
 

@@ -138,7 +138,8 @@ def history_list(entries: Sequence[dict[str, Any]]) -> str:
         image = str(entry.get("image", ""))
         picture = f'<img src="{plain(image)}" alt="">' if image.startswith("data:image/jpeg;base64,") else ""
         score = entry.get("score")
-        value = f"{score:.3f}" if isinstance(score, float) else ""
+        # In a browser 1.0 is 1, and a bool is no number.
+        value = f"{score:.3f}" if isinstance(score, (int, float)) and not isinstance(score, bool) else ""
         rows.append(
             f"<li>{picture}<div>{chip(entry.get('anomalous'))} <b>{value}</b> "
             f'<span class="adc-name">{plain(entry.get("query", ""))}</span> '

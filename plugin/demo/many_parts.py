@@ -6,7 +6,7 @@ import csv
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,12 @@ class ManyParts:
 
     def __init__(self, *, service: Service, folder: ServerFolder | None) -> None:
         self.service, self.folder = service, folder
+        self._wanted: dict[str, bool] = {}  # whether a visitor whose folder is under way still wants it
+
+    def stop(self, request: gr.Request) -> None:
+        """End a visitor's folder after the pictures under way; what is finished stays and can be saved."""
+        if request.session_hash in self._wanted:
+            self._wanted[request.session_hash] = False
 
     def build(self) -> None:
         """Put the components into the tab that is open, and connect them."""
@@ -87,10 +93,10 @@ class ManyParts:
             "show_progress_on": [state],
             "api_name": False,
         }
-        events = [start.click(self.on_start, [good, parts, tree], **running)]
+        start.click(self.on_start, [good, parts, tree], **running)
         if self.folder:
-            events.append(served.click(self.on_server_folder, None, **running))
-        stop.click(None, None, None, cancels=events)
+            served.click(self.on_server_folder, None, **running)
+        stop.click(self.stop, None, None, queue=False, api_name=False)
 
     def on_start(self, good, parts, tree, request: gr.Request) -> Iterator[tuple]:
         """Inspect what a visitor has uploaded."""
@@ -169,18 +175,25 @@ class ManyParts:
         off = gr.DownloadButton(value=None, interactive=False)
         yield fragments.progress(0, total, message="Getting ready."), "", off
         pools: list[TemplatePool] = []
-        with ExitStack() as stack:
-            lines = self.service.engine.inspect(self._pairs(groups, pools))
-            stack.callback(lines.close)
-            for pair, line in lines:
-                rows.append(self._row(pair, line, folders))
-                table = gr.skip()
-                if time.monotonic() - last > TABLE_EVERY:
-                    table, last = self._table(rows), time.monotonic()
-                yield fragments.progress(len(rows), total), table, gr.skip()
+        message = "Done."
+        self._wanted[request.session_hash] = True
+        try:
+            with closing(self.service.engine.inspect(self._pairs(groups, pools))) as lines:
+                for pair, line in lines:
+                    rows.append(self._row(pair, line, folders))
+                    if not self._wanted[request.session_hash]:
+                        message = "Stopped."
+                        break
+                    table = gr.skip()
+                    if time.monotonic() - last > TABLE_EVERY:
+                        table, last = self._table(rows), time.monotonic()
+                    yield fragments.progress(len(rows), total), table, gr.skip()
+        except UserError as error:
+            message = f"It ended early: {self.service.without_paths(str(error), *folders)}"
+        finally:
+            del self._wanted[request.session_hash]
         unusable = [*unusable, *(message for pool in pools for message in pool.unusable)]
         problems = sum(bool(row["error"]) for row in rows)
-        message = "Done."
         if problems:
             message += f" {problems} of them could not be inspected; they stand at the end of the table."
         if unusable:
@@ -188,7 +201,7 @@ class ManyParts:
         path = self.service.store.new_file("inspection.csv", visitor=request.session_hash)
         _write_csv(path, _sorted(rows))
         save = gr.DownloadButton(value=str(path), interactive=True)
-        yield fragments.progress(total, total, message=message), self._table(rows), save
+        yield fragments.progress(len(rows), total, message=message), self._table(rows), save
 
     def _pairs(self, groups, pools: list[TemplatePool]) -> Iterator[Pair]:
         """Each query with its template; too large pictures become errors before anything decodes them."""

@@ -57,9 +57,11 @@ def build_page(
         with gr.Tab("One part"):
             OnePart(service=service, examples=examples).build()
         with gr.Tab("Many parts"):
-            ManyParts(service=service, folder=folder).build()
+            many = ManyParts(service=service, folder=folder)
+            many.build()
 
         def leave(request: gr.Request) -> None:
+            many.stop(request)
             store.leave(request.session_hash)
 
         page.unload(leave)  # when a visitor closes or reloads the page

@@ -110,7 +110,7 @@ def serve(
             prevent_thread_lock=True,
             quiet=True,
             share=False,
-            show_error=True,
+            show_error=False,  # what our own code raises for visitors (gr.Error) is shown all the same
             show_api=False,
             enable_monitoring=False,
             ssr_mode=False,

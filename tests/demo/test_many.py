@@ -155,7 +155,17 @@ def test_zips_that_are_refused_and_stopping(page, said, tmp_path):
     said.may_answer.set()
     time.sleep(5)
     assert len(said.requests) < 12
-    assert "Done." not in page.said("progress")
+    # what was finished is there and can be saved
+    page.wait("the end", lambda: "Stopped." in page.said("progress"))
+    assert 1 <= len(page.rows()) == int(page.said("progress").split()[0]) < 12
+    assert page.button("Save the table (CSV)").is_enabled()
+    # and so is what was finished when the model's server goes away
+    said.status = 401
+    page.press("Inspect all")
+    page.wait(
+        "words", lambda: "It ended early: The model's server does not answer" in page.said("progress"), seconds=60
+    )
+    said.status = 200
     # and the page goes on working
     page.press("Inspect all")
     page.wait("the end", lambda: "12 of 12 pictures inspected. Done." in page.said("progress"), seconds=60)
