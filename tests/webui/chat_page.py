@@ -2,6 +2,7 @@
 
 import base64
 import io
+import time
 
 import numpy as np
 from PIL import Image
@@ -30,7 +31,7 @@ class ChatPage(Page):
         self.driver.get(self.url)
         self.wait("the page", lambda: self.driver.find_elements(By.CSS_SELECTOR, "button"))
         if self.driver.find_elements(By.XPATH, "//button[@role='tab']"):
-            self.press("Chat")
+            self.tab("Chat")
 
     def compare(self, *templates, query) -> None:
         """Put images into both slots."""
@@ -75,6 +76,15 @@ class ChatPage(Page):
         self.press("Submit")
         self.wait(f"the answer {answer!r}", lambda: answer in self.said()[before:])
         self.wait("an empty field for the next question", lambda: self.question.get_attribute("value") == "")
+
+    def stretch(self) -> None:
+        """Drag the chat as high as what was said, as a user can at its corner, and scroll to it."""
+        for step in (
+            "arguments[0].closest('.block').style.height = arguments[0].scrollHeight + 40 + 'px'",
+            "arguments[0].closest('.block').scrollIntoView({block: 'start'})",
+        ):
+            self.driver.execute_script(step, self.driver.find_element(By.CSS_SELECTOR, "[role='log']"))
+            time.sleep(0.5)
 
     def fetch(self, picture) -> Image.Image:
         """The file behind an `img`, as the page got it."""

@@ -87,9 +87,30 @@ class Page:
         """The images that a slot shows."""
         return self.slot(label).find_elements(By.CSS_SELECTOR, "img")
 
+    def check(self, label: str, *, on: bool) -> None:
+        """Switch a checkbox on or off."""
+        selector = f"//label[normalize-space()='{label}']/input[@type='checkbox']"
+        box = self.wait(f"the checkbox {label!r}", lambda: self._visible(By.XPATH, selector))
+        if box.is_selected() != on:
+            self._click(box)
+        self.wait(f"{label} to be {on}", lambda: self._visible(By.XPATH, selector).is_selected() == on)
+
+    def shows(self, text: str) -> bool:
+        """Whether a text stands on the page or in one of its fields."""
+        fields = "return Array.from(document.querySelectorAll('textarea, input'), (one) => one.value)"
+        return text in self.text() or any(text in value for value in self.driver.execute_script(fields))
+
+    def tab(self, text: str) -> None:
+        """Open a tab."""
+        selector = f"//button[@role='tab' and normalize-space()='{text}']"
+        self._click(self.wait(f"the tab {text!r}", lambda: self._visible(By.XPATH, selector)))
+
     def press(self, text: str) -> None:
         """Click the button, or open the section, of this text."""
-        selector = f"//button[normalize-space()='{text}' or ./span[normalize-space()='{text}']]"
-        button = self.wait(f"the button {text!r}", lambda: self._visible(By.XPATH, selector))
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
-        button.click()
+        name = f"normalize-space()='{text}' or ./span[normalize-space()='{text}']"
+        selector = f"//button[not(@role='tab') and ({name})]"
+        self._click(self.wait(f"the button {text!r}", lambda: self._visible(By.XPATH, selector)))
+
+    def _click(self, element) -> None:
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()

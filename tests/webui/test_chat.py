@@ -54,7 +54,7 @@ def board(driver, taught_dir, tmp_path_factory):
         page.choose("Model name", "AD-Copilot")
         page.wait("the template", lambda: page.value("Chat template") == "adcopilot")
         page.write("Model path", str(taught_dir))
-        page.press("Chat")
+        page.tab("Chat")
         page.write("Extra arguments", '{"do_sample": false}')
         page.press("Load model")
         page.slot(QUERY)
@@ -72,6 +72,7 @@ def chat(board):
 def screenshot(page: ChatPage, name: str) -> None:
     """A picture for the documentation, where ADCOPILOT_SCREENSHOTS names a folder for them."""
     if folder := os.environ.get("ADCOPILOT_SCREENSHOTS"):
+        page.stretch()  # so that the whole conversation is seen
         page.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
 
 

@@ -11,6 +11,9 @@ pytest.importorskip("llamafactory", reason="needs LlamaFactory: pip install adco
 pytest.importorskip("gradio", reason="needs gradio, which LlamaFactory installs")
 pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
 
+from .page import Page
+from .serving import served
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
 # LlamaBoard is made for GPUs: on a CPU its bf16 needs `use_cpu`, and it starts 16 processes to prepare 6 pairs.
@@ -36,9 +39,45 @@ def pairs(tmp_path):
     return folder
 
 
-def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
-    from .page import Page
+@pytest.fixture(scope="module")
+def llamaboard(tmp_path_factory):
+    with served("webui", folder=tmp_path_factory.mktemp("llamaboard") / "board") as server:
+        yield server
 
+
+def command(page, part: str) -> list[str]:
+    """The words of the command that the open tab previews; waits for one with this part."""
+    page.press("Preview command")
+    page.wait("the previewed command", lambda: part in page.text())
+    return page.text()[page.text().index("llamafactory-cli train") :].replace("\\\n", " ").split()
+
+
+def test_stage_0_can_be_set_on_the_board(llamaboard, chromium, adcopilot_dir, pairs):
+    """Full training with everything frozen but the comparison encoder."""
+    page = Page(driver=chromium, url=llamaboard.url)
+    page.choose("Model name", "AD-Copilot")
+    page.wait("the template", lambda: page.value("Chat template") == "adcopilot")
+    page.write("Model path", str(adcopilot_dir))
+    page.choose("Finetuning method", "full")
+    page.write("Data dir", str(pairs))
+    page.field("Dataset").click()
+    page.option("pairs").click()
+    page.press("Multimodal configurations")
+    for switch in ("Freeze vision tower", "Freeze multi-modal projector", "Freeze language model"):
+        page.check(switch, on=True)
+    page.write("Image max pixels", "2800*2800")
+    words = command(page, "--freeze_language_model True")
+    given = {words[i]: words[i + 1] for i, word in enumerate(words[:-1]) if word.startswith("--")}
+    flags = ("vision_tower", "multi_modal_projector", "language_model")
+    assert [given[f"--freeze_{flag}"] for flag in flags] == ["True"] * 3
+    assert given["--finetuning_type"] == "full"
+    assert given["--template"] == "adcopilot"
+    assert given["--image_max_pixels"] == str(2800 * 2800)
+    if folder := os.environ.get("ADCOPILOT_SCREENSHOTS"):
+        chromium.save_screenshot(os.path.join(folder, "stage0.png"))
+
+
+def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
     page = Page(driver=chromium, url=llamaboard.url)
     # AD-Copilot is offered, and choosing it brings its template and the authors' checkpoint
     page.choose("Model name", "AD-Copilot")
@@ -55,14 +94,12 @@ def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
     page.press("Extra configurations")
     page.write("Output dir", "first")
 
-    page.press("Preview command")
-    page.wait("the previewed command", lambda: "--template adcopilot" in page.text())
-    command = page.text()[page.text().index("llamafactory-cli train") :]
+    words = " ".join(command(page, "--template adcopilot"))
     for argument in (f"--model_name_or_path {adcopilot_dir}", "--dataset pairs", "--trust_remote_code True"):
-        assert argument in command
+        assert argument in words
 
     page.press("Start")
-    page.wait("the end of training", lambda: any(w in page.text() for w in ("Finished.", "Failed.")), seconds=300)
+    page.wait("the end of training", lambda: any(w in page.text() for w in ("Finished.", "Failed.")), seconds=600)
     assert "Failed." not in page.text(), page.text()
     if picture := os.environ.get("ADCOPILOT_SCREENSHOT"):
         chromium.set_window_size(1250, 1900)
@@ -82,3 +119,24 @@ def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
     losses = [entry["loss"] for entry in log if "loss" in entry]
     assert len(losses) == EXTRA["max_steps"]
     assert all(math.isfinite(loss) and loss > 0 for loss in losses), losses  # 0.0 is how NaN is logged
+
+    # the adapter is offered on the other tabs
+    page.field("Checkpoint path").click()
+    page.option("first").click()
+    page.tab("Evaluate & Predict")
+    page.write("Data dir", str(pairs))
+    page.field("Dataset").click()
+    page.option("pairs").click()
+    words = " ".join(command(page, "--eval_dataset pairs"))
+    saved = os.path.join("saves", "AD-Copilot", "lora", "first")
+    for argument in ("--template adcopilot", f"--adapter_name_or_path {saved}", "--do_predict True"):
+        assert argument in words
+
+    page.tab("Export")
+    merged = llamaboard.folder / "merged"
+    page.write("Export dir", str(merged))
+    page.press("Export")
+    page.wait("the end of the export", lambda: page.shows("Model exported."), seconds=120)
+    config = json.loads((merged / "config.json").read_text())
+    assert config["model_type"] == "adcopilot"
+    assert (merged / "modeling.py").exists()  # loads elsewhere with trust_remote_code
