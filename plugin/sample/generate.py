@@ -104,7 +104,7 @@ def standard_splits(count: int, *, test_count: int) -> list[Split]:
 def grpo_splits(count: int, *, test_count: int) -> list[Split]:
     """Thinking data to begin with, `count` prompts for GRPO, and prompts held out from it."""
     return [
-        Split(name="thinking", count=2 * count, number=13, tasks=THINKING_TASKS),
+        Split(name="thinking", count=count // 2, number=13, tasks=THINKING_TASKS),
         Split(name="rl", count=count, number=14, tasks=VERIFIABLE_TASKS, verifiable=True),
         Split(name="rl_test", count=test_count, number=22, tasks=VERIFIABLE_TASKS, verifiable=True),
     ]

@@ -223,7 +223,7 @@ def test_verifiable_records_are_what_grpo_reads(tmp_path):
         # The mask's own bounding boxes are not the mask.
         assert earned["answer"] == 1.0 if record["task"] != "locate" else earned["answer"] > 0.02
     thinking = [json.loads(line) for line in (tmp_path / "thinking.jsonl").read_text().splitlines()]
-    assert len(thinking) == 120
+    assert len(thinking) == 30
     for record in thinking:
         question, answer = (message["content"] for message in record["messages"])
         assert question.endswith(THINK_INSTRUCTION)
