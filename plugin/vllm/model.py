@@ -20,6 +20,7 @@ from vllm.model_executor.models.utils import WeightsMapper
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import MultiModalFeatureSpec
 
+from ..errors import UserError
 from ..model.comparison_encoder import ComparisonEncoder
 from ..model.positions import diagonal_positions
 from .image_pairs import AdCopilotMultiModalProcessor, AdCopilotProcessingInfo
@@ -46,7 +47,11 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     """`Qwen2_5_VLForConditionalGeneration` whose images bring their comparison tokens; see `image_pairs.py`.
 
     Under tensor parallelism each rank has the whole Comparison Encoder: its inputs are whole on each rank, and it is
-    small beside the tower. LoRA adapters are those of the language model (and of the tower, where vLLM is told to).
+    small beside the tower. LoRA adapters are those of the language model.
+
+    Raises:
+        UserError: vLLM was told to take adapters of the tower (`--enable-tower-connector-lora`). It would lay them out
+            by the item's tokens, while the tower also runs on predecessors.
     """
 
     hf_to_vllm_mapper = WeightsMapper(
@@ -67,6 +72,12 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     supports_multimodal_pruning = False  # of videos, which this model does not take
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = ""):
+        lora = vllm_config.lora_config
+        if lora is not None and lora.enable_tower_connector_lora:
+            raise UserError(
+                "--enable-tower-connector-lora: AD-Copilot takes adapters of the language model only; leave it out, "
+                "and merge an adapter of the vision tower into the weights first"
+            )
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         config = self.config
         self.visual.merger.__class__ = FeatureKeepingPatchMerger
@@ -192,7 +203,7 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         return logits
 
     def get_mm_mapping(self) -> MultiModelKeys:
-        """Module prefixes; adapters of the Comparison Encoder are refused, so it is named with the tower."""
+        """Module prefixes. The Comparison Encoder gets no adapters, as the tower does not."""
         return MultiModelKeys.from_string_field(
             language_model="language_model",
             connector="visual.merger.",

@@ -189,3 +189,15 @@ def test_precomputed_embeddings_are_refused(process):
     data = {"image_embeds": torch.zeros(4, 128), "image_grid_thw": torch.tensor([[1, 4, 4]])}
     with pytest.raises(ValueError, match="pixels"):
         process("a", data=data)
+
+
+def test_adapters_of_the_tower_are_refused(model_config):
+    """Before anything of the model is built."""
+    from types import SimpleNamespace
+
+    from adcopilot.errors import UserError
+    from adcopilot.vllm.model import AdCopilotForConditionalGeneration
+
+    told = SimpleNamespace(lora_config=SimpleNamespace(enable_tower_connector_lora=True))
+    with pytest.raises(UserError, match="--enable-tower-connector-lora"):
+        AdCopilotForConditionalGeneration(vllm_config=told)
