@@ -1,6 +1,7 @@
 """`adcopilot eval mmad` from the command line to the table, with the tiny model and through an endpoint."""
 
 import base64
+import hashlib
 import io
 import json
 import random
@@ -173,38 +174,67 @@ def test_an_endpoint_that_declines_one_question(mini_mmad, tmp_path, capsys):
     assert "16 of 18 questions answered; start again to ask the rest" in err
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_kills_and_the_results_of_one_run(mini_mmad, model, tmp_path, kills):
-    """The command itself, killed a few answers after it began, again and again."""
-    run, whole, dice = tmp_path / "killed", tmp_path / "whole", random.Random(4)
-    assert evaluate(mini_mmad, model, whole) == 0
-    log = run / "answers.jsonl"
+def kill_again_and_again(arguments, run, *, kills, seed):
+    """Start the command, kill -9 it a moment after its first new answers, again and again; near the end of the run the
+    log is torn and shortened."""
+    dice, log, done = random.Random(seed), run / "answers.jsonl", 0
 
     def size():
         return log.stat().st_size if log.exists() else 0
 
-    done = 0
     while done < kills:
         before = size()
         process = subprocess.Popen(
-            [sys.executable, "-m", "adcopilot.cli", *words(mini_mmad, model, run, "--batch-size", 1)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            [sys.executable, "-m", "adcopilot.cli", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         while process.poll() is None and size() == before:
             time.sleep(0.002)
         time.sleep(dice.uniform(0, 0.2))
         process.kill()
         done += process.wait() == -signal.SIGKILL
-        if log.read_bytes().count(b"\n") > 50:  # near the end: tear a line, take others away
+        if log.read_bytes().count(b"\n") > 50:
             lines = log.read_bytes().splitlines(keepends=True)
             log.write_bytes(b"".join(lines[: dice.randrange(20)]) + lines[-1][: dice.randrange(1, 100)])
+
+
+KILLS = pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+
+
+@KILLS
+def test_kills_and_the_results_of_one_run(mini_mmad, model, tmp_path, kills):
+    """The command itself, with the model on this machine."""
+    run, whole = tmp_path / "killed", tmp_path / "whole"
+    assert evaluate(mini_mmad, model, whole) == 0
+    kill_again_and_again(words(mini_mmad, model, run, "--batch-size", 1), run, kills=kills, seed=4)
     assert 0 < len(texts(run)) < 72
     assert evaluate(mini_mmad, model, run) == 0
     assert texts(run) == texts(whole)
-    assert len(log.read_bytes().splitlines()) == 72
+    assert len((run / "answers.jsonl").read_bytes().splitlines()) == 72
     name = f"answers_1_shot_{model.name}.json"
     assert (run / name).read_bytes() == (whole / name).read_bytes()
+
+
+@KILLS
+def test_kills_while_an_endpoint_answers(mini_mmad, tmp_path, kills):
+    """Several requests are under way when the process dies; what was logged is never asked again."""
+
+    def respond(body, number):
+        time.sleep(0.02)
+        asked = json.dumps(body["messages"], sort_keys=True)
+        return completion("ABCD"[int(hashlib.sha256(asked.encode()).hexdigest(), 16) % 4])
+
+    with Endpoint(respond) as endpoint:
+        options = ["--backend", "api", "--base-url", endpoint.url, "--concurrency", 4]
+        assert evaluate(mini_mmad, "gpt-x", tmp_path / "whole", *options) == 0
+        run = tmp_path / "killed"
+        kill_again_and_again(words(mini_mmad, "gpt-x", run, *options), run, kills=kills, seed=5)
+        kept = len(texts(run))
+        assert 0 < kept < 72
+        before = len(endpoint.bodies)
+        assert evaluate(mini_mmad, "gpt-x", run, *options) == 0
+        assert len(endpoint.bodies) - before == 72 - kept
+    assert texts(run) == texts(tmp_path / "whole")
+    assert len(set(texts(run).values())) == 4
 
 
 def test_several_processes_make_one_result(mini_mmad, model, tmp_path, capsys, monkeypatch):
