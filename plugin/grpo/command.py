@@ -76,7 +76,8 @@ def train(args: Any, config: Any) -> Any:
     from .prompts import RolloutPrompts, dataset_files, draw, read_records
     from .reward_functions import reward_functions
     from .rollout_log import RolloutLog
-    from .servers import RolloutServers, Sampling, check_servers
+    from .rollout_server import Sampling, check_servers
+    from .servers import RolloutServers
     from .trainer import AdCopilotGRPOTrainer
 
     main = config.process_index == 0

@@ -10,12 +10,8 @@ counts otherwise than the trainer's own processor ends the run, because rewards 
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import json
-import os
-import shutil
 import sys
 import threading
 import time
@@ -30,59 +26,14 @@ import httpx
 from PIL import Image
 
 from ..errors import UserError
+from .rollout_server import RolloutServer, Sampling, ServerDown, Unusable, chat_messages, said
 
-__all__ = ["RolloutServers", "Sampling", "check_servers", "publish_adapter"]
+__all__ = ["RolloutServers"]
 
-#: Where a key is, if the servers ask for one; it is written nowhere.
-KEY_VARIABLE = "ADCOPILOT_API_KEY"
 #: One prompt may fail so often, at servers that are there, before the run ends.
 MAX_FAILURES = 5
 #: Seconds between two looks at a server that is down.
 PROBE = 2.0
-#: Folders of adapters that are kept: the current one, and the one that a slow server may still be reading.
-KEPT_ADAPTERS = 2
-
-
-class ServerDown(Exception):
-    """The server cannot be reached, or says that it cannot answer now."""
-
-
-class Unusable(Exception):
-    """The server answered with something that is no set of completions."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How completions are drawn, the same as transformers' `generate` would.
-
-    Attributes:
-        max_tokens: longest completion.
-        temperature, top_p, top_k, min_p, repetition_penalty: as TRL's, None where it has no such limit.
-        banned: token ids that stand for images and are never to be generated.
-        vocabulary: number of token ids that there are.
-    """
-
-    max_tokens: int
-    temperature: float
-    top_p: float
-    top_k: int | None
-    min_p: float | None
-    repetition_penalty: float
-    banned: tuple[int, ...]
-    vocabulary: int
-
-    def request(self) -> dict[str, Any]:
-        """The fields of a request. All are given, or the server would take them from generation_config.json."""
-        return {
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "top_k": self.top_k or -1,
-            "min_p": self.min_p or 0.0,
-            "repetition_penalty": self.repetition_penalty,
-            "logit_bias": {str(token): -100.0 for token in self.banned},
-            "return_token_ids": True,
-        }
 
 
 @dataclass(eq=False)
@@ -115,88 +66,6 @@ class _Round:
         return self.left == 0 or self.error is not None
 
 
-class _Server:
-    """One server: its connection, the adapter it has, and whether it was there when last asked."""
-
-    def __init__(self, *, url: str, timeout: float) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
-        key = os.environ.get(KEY_VARIABLE, "")
-        self.client = httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(timeout, connect=10.0),
-            limits=httpx.Limits(max_connections=None),
-        )
-        self.policy: str | None = None
-        self.down = False
-        self.lock = threading.Lock()
-
-    def post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
-        """The response, whatever its status.
-
-        Raises:
-            ServerDown: there is no connection.
-            Unusable: no answer in time.
-        """
-        try:
-            return self.client.post(path, json=body)
-        except (httpx.ReadTimeout, httpx.WriteTimeout):
-            raise Unusable(f"no answer within rollout_timeout, {self.client.timeout.read:g} s") from None
-        except httpx.HTTPError as error:
-            raise ServerDown(f"{self.url}: {type(error).__name__} {error}".strip()) from None
-
-    def alive(self) -> bool:
-        try:
-            return self.client.get("/health", timeout=5.0).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def load(self, folder: str) -> None:
-        """Load the adapter of a folder, and forget the one before.
-
-        Raises:
-            ServerDown: it cannot be asked now.
-            UserError: it refuses adapters.
-        """
-        name = Path(folder).name
-        if self.policy == name:
-            return
-        response = self.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": folder})
-        if response.status_code == 404 and '"Not Found"' in response.text:  # the path itself is unknown
-            raise UserError(
-                f"{self.url}: does not load adapters; start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and "
-                "--enable-lora (docs/serving.md)"
-            )
-        # Another process of this run may have been first.
-        if response.status_code != 200 and "already been loaded" not in response.text:
-            if not self.alive():
-                raise ServerDown(f"{self.url}: status {response.status_code}")
-            raise UserError(
-                f"{self.url}: refuses the adapter {folder} ({_said(response)}); it must see this folder (set "
-                "rollout_adapter_dir to a shared one) and be started with --enable-lora and a --max-lora-rank of at "
-                "least lora_rank"
-            )
-        if self.policy is not None:
-            with contextlib.suppress(ServerDown, Unusable):  # it will be asked again before it is used
-                self.post("/v1/unload_lora_adapter", {"lora_name": self.policy})
-        self.policy = name
-
-
-def check_servers(urls: Sequence[str]) -> None:
-    """Ask every server whether it is there, before anything long begins.
-
-    Raises:
-        UserError: one does not answer.
-    """
-    for url in urls:
-        server = _Server(url=url, timeout=5.0)
-        if not server.alive():
-            raise UserError(
-                f"rollout_server {server.url}: does not answer at /health; start `vllm serve` there "
-                "(docs/serving.md), or correct the address"
-            )
-
-
 class RolloutServers:
     """The servers of a run.
 
@@ -221,7 +90,7 @@ class RolloutServers:
         adapter_dir: str | Path,
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
-        self.servers = [_Server(url=url, timeout=timeout) for url in dict.fromkeys(urls)]
+        self.servers = [RolloutServer(url=url, timeout=timeout) for url in dict.fromkeys(urls)]
         self.sampling, self.concurrency, self.patience = sampling, concurrency, patience
         self.adapter_dir = Path(adapter_dir).resolve()
         self.say = say
@@ -301,11 +170,11 @@ class RolloutServers:
                 tasks[-1].count += 1
                 continue
             number = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([*seed, index])).int % 2**31
-            body = {"messages": _messages(prompt, pictures), "seed": number, **self.sampling.request()}
+            body = {"messages": chat_messages(prompt, pictures), "seed": number, **self.sampling.request()}
             tasks.append(_Task(first=index, count=1, body=body, prompt_ids=ids))
         return tasks
 
-    def _work(self, server: _Server, round_: _Round) -> None:
+    def _work(self, server: RolloutServer, round_: _Round) -> None:
         """One of the requests in flight at a server, until all prompts are answered."""
         while True:
             with round_.changed:
@@ -346,13 +215,13 @@ class RolloutServers:
                     self._last_answer = time.monotonic()
                 round_.changed.notify_all()
 
-    def _lost(self, server: _Server, why: str) -> None:
+    def _lost(self, server: RolloutServer, why: str) -> None:
         with server.lock:
             if not server.down:
                 self.say(f"rollouts: lost {why}; its prompts go to others until it is back")
             server.down, server.policy = True, None
 
-    def _back(self, server: _Server) -> bool:
+    def _back(self, server: RolloutServer) -> bool:
         if not server.alive():
             return False
         with server.lock:
@@ -361,7 +230,7 @@ class RolloutServers:
             server.down = False
         return True
 
-    def _ask(self, server: _Server, task: _Task) -> list[list[int]]:
+    def _ask(self, server: RolloutServer, task: _Task) -> list[list[int]]:
         if self._policy is None:
             raise ValueError("set_policy comes before generate")
         with server.lock:
@@ -370,13 +239,13 @@ class RolloutServers:
             "/v1/chat/completions", {**task.body, "model": Path(self._policy).name, "n": task.count}
         )
         if response.status_code in (408, 429) or response.status_code >= 500:
-            raise ServerDown(f"{server.url}: {_said(response)}")
+            raise ServerDown(f"{server.url}: {said(response)}")
         if response.status_code == 404:  # a server that was restarted in between has forgotten the adapter
             with server.lock:
                 server.policy = None
-            raise Unusable(f"no model {Path(self._policy).name}: {_said(response)}")
+            raise Unusable(f"no model {Path(self._policy).name}: {said(response)}")
         if response.status_code != 200:
-            raise UserError(f"{server.url}: refuses a prompt of {len(task.prompt_ids)} tokens ({_said(response)})")
+            raise UserError(f"{server.url}: refuses a prompt of {len(task.prompt_ids)} tokens ({said(response)})")
         return self._completions(response, task, server.url)
 
     def _completions(self, response: httpx.Response, task: _Task, url: str) -> list[list[int]]:
@@ -403,49 +272,6 @@ class RolloutServers:
         return found
 
 
-def publish_adapter(folder: Path, save: Callable[[str], None]) -> None:
-    """Write an adapter's folder so that it is there whole or not at all, and remove old ones.
-
-    Raises:
-        UserError: the disk is full, or the folder cannot be written.
-    """
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        save(str(part))
-        os.replace(part, folder)
-        written = sorted(folder.parent.glob("policy-*"), key=lambda path: path.stat().st_mtime)
-        for old in written[:-KEPT_ADAPTERS]:
-            shutil.rmtree(old, ignore_errors=True)
-    except Exception as error:  # safetensors has its own errors for a full disk
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
-        raise UserError(f"{folder}: the adapter cannot be written ({reason}); make room and start again") from None
-
-
-def _messages(prompt: Sequence[Mapping[str, Any]], images: Sequence[Image.Image]) -> list[dict[str, Any]]:
-    """OpenAI's form of a conversation, images as PNG: lossless, so that the server sees the trainer's pixels."""
-    pictures = iter(images)
-    return [
-        {
-            "role": message["role"],
-            "content": [
-                {"type": "image_url", "image_url": {"url": _data_url(next(pictures))}}
-                if part["type"] == "image"
-                else part
-                for part in message["content"]
-            ],
-        }
-        for message in prompt
-    ]
-
-
-def _data_url(image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
 def _same(one: Sequence[Image.Image], other: Sequence[Image.Image]) -> bool:
     return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
@@ -459,7 +285,3 @@ def _difference(found: list[int], expected: list[int]) -> str:
         if one != other:
             return f" (token {index} is {one}, expected {other})"
     return ""
-
-
-def _said(response: httpx.Response) -> str:
-    return f"status {response.status_code}: {' '.join(response.text.split())[:200]}"

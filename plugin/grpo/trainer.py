@@ -14,10 +14,11 @@ from trl import GRPOTrainer
 
 from ..errors import UserError
 from ..images import open_image, resize_for_training
+from .adapters import publish_adapter
 from .reward_functions import answer_text
 from .rewards import question_kind
 from .rollout_log import RolloutLog
-from .servers import RolloutServers, publish_adapter
+from .servers import RolloutServers
 
 __all__ = ["AdCopilotGRPOTrainer"]
 

@@ -10,7 +10,9 @@ from PIL import Image
 
 from adcopilot.errors import UserError
 from adcopilot.grpo import servers as module
-from adcopilot.grpo.servers import RolloutServers, Sampling, check_servers, publish_adapter
+from adcopilot.grpo.adapters import publish_adapter
+from adcopilot.grpo.rollout_server import Sampling, check_servers
+from adcopilot.grpo.servers import RolloutServers
 
 from .fake_server import FakeServer, running
 
