@@ -98,6 +98,7 @@ def _create_slots(engine, chatbot, messages, elems) -> dict:
         [
             chatbot,
             messages,
+            elems["query"],
             engine.manager.get_elem_by_id("top.lang"),
             *(elems[name] for name in ("system", "tools", "max_new_tokens", "top_p", "temperature")),
             *(elems[name] for name in ("skip_special_tokens", "escape_html", "enable_thinking")),

@@ -20,7 +20,7 @@ from llamafactory.webui.chatter import WebChatModel
 from ..boxes import map_text_boxes
 from ..drawing import draw_boxes
 from ..errors import UserError
-from ..images import open_image
+from ..images import image_size, open_image
 from ..inspect.inspector import boxes_in_image
 from .mm_plugin import AdCopilotPlugin, size_for_model
 
@@ -58,7 +58,8 @@ class ComparingChatModel(WebChatModel):
         """Check the images of the slots before anything is asked about them.
 
         Args:
-            templates: value of the gallery, as gradio has it before preprocessing: `{"image": {"path": …}, …}` each.
+            templates: value of the gallery, as gradio has it before preprocessing: `{"image": {"path": …}, …}` each,
+                with `video` as the key for a film.
             query: value of the query image, before preprocessing too. Gradio's own would decode it in its own way
                 (16-bit grey turns white) and fail without a word at a file that is no image.
 
@@ -70,10 +71,12 @@ class ComparingChatModel(WebChatModel):
         """
         if templates and not query:
             raise gr.Error("There are template images but no query image: add the image of the part in question.")
-        paths = [one["image"]["path"] for one in templates or []] + ([query["path"]] if query else [])
+        # a film in the gallery is told apart from an image by its key alone; as an image it is refused in words
+        files = [one.get("image") or one["video"] for one in templates or []] + ([query] if query else [])
+        paths = [file["path"] for file in files]
         try:
             for path in paths:
-                self._sizes(path)
+                size_for_model(open_image(path, name=Path(path).name).size, self.engine.processor)
         except UserError as error:
             raise gr.Error(str(error)) from error
         return paths
@@ -115,7 +118,7 @@ class ComparingChatModel(WebChatModel):
         return [*chatbot, *pictures, shown[-1]], told
 
     def answer(
-        self, chatbot: Chat, messages: Chat, lang: str, system: str, tools: str, *settings: Any
+        self, chatbot: Chat, messages: Chat, query: str, lang: str, system: str, tools: str, *settings: Any
     ) -> Generator[tuple[Chat, Chat, Any], None, None]:
         """Answer the question that `ask` added.
 
@@ -123,14 +126,16 @@ class ComparingChatModel(WebChatModel):
         of its own answer in later turns stays in the pixels that it sees.
 
         Args:
-            chatbot, messages, lang, system, tools: as `WebChatModel.stream`.
+            chatbot, messages: from `ask`.
+            query: the question as it was typed.
+            lang, system, tools: as `WebChatModel.stream`.
             settings: `max_new_tokens` and what follows it there.
 
         Yields:
             What the page shows, what the model is told next time, and the text of the input field.
 
         Raises:
-            gr.Error: the engine failed. The question is taken back, and is still in the input field.
+            gr.Error: the engine failed. The question is taken out of the conversation, back into the input field.
         """
         images = last_images(messages)
         sizes = self._sizes(images[-1]) if images else None
@@ -144,21 +149,22 @@ class ComparingChatModel(WebChatModel):
                 yield shown, told, ""
         except Exception as error:
             turn = 1 + (IMAGES in messages[-1])
-            yield chatbot[:-turn], messages[:-1], gr.skip()
+            yield chatbot[:-turn], messages[:-1], query
             raise gr.Error(f"No answer: {' '.join(str(error).split()) or type(error).__name__}") from error
         if sizes and told[-1]["role"] == Role.ASSISTANT.value:
-            # LlamaFactory's word for the end of reasoning has line breaks around it, which models leave out
-            _, _, text = told[-1]["content"].rpartition(self.engine.template.thought_words[1].strip())
-            if boxes := boxes_in_image(text, sizes[1], sizes[0]):
+            boxes = boxes_in_image(self._conclusion(told[-1]["content"]), sizes[1], sizes[0])
+            if boxes:
                 yield [*asked, self._drawing(images[-1], boxes)], told, ""
 
-    def _sizes(self, path: str) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(width, height) of an image file, upright, and of the same image as the model sees it.
+    def _conclusion(self, text: str) -> str:
+        """An answer without its reasoning; nothing of one whose reasoning was cut off."""
+        # LlamaFactory's words around reasoning have line breaks in them, which models leave out
+        start, end = (word.strip() for word in self.engine.template.thought_words)
+        return "" if start in text and end not in text else text.rpartition(end)[2]
 
-        Raises:
-            UserError: the file is no image that can be used.
-        """
-        size = open_image(path, name=Path(path).name).size
+    def _sizes(self, path: str) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(width, height) of an image file that `look` has seen, upright, and of the image as the model sees it."""
+        size = image_size(path)
         return size, size_for_model(size, self.engine.processor)
 
     def _drawing(self, path: str, boxes: list[dict[str, Any]]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def turn(chat, text, images, answer, *, chatbot=(), messages=()):
     chat.engine.says[:] = [answer]
     chatbot, messages = chat.ask(list(chatbot), list(messages), "user", text, True, images)
     shown = [(chatbot, messages, None)]
-    shown += chat.answer(chatbot, messages, "en", "", "", *SETTINGS)
+    shown += chat.answer(chatbot, messages, text, "en", "", "", *SETTINGS)
     return shown[-1][:2]
 
 
@@ -115,16 +115,16 @@ def test_boxes_in_the_reasoning_are_not_drawn(chat, image_files, between):
     assert "dent" in chatbot[-1]["content"]
     chatbot, _ = turn(chat, "Same?", image_files[:2], thought + '{"bbox_2d": [2, 2, 30, 30], "label": "nick"}')
     assert chatbot[-1]["content"]["alt_text"] == "1.png: nick"
+    chatbot, _ = turn(chat, "Same?", image_files[:2], f"<think>{between}{reasoning}")  # cut off
+    assert len(chatbot) == 3
 
 
 def test_an_engine_that_fails_takes_the_question_back(chat, image_files):
     chatbot, messages = turn(chat, "Same?", image_files[:2], "No.")
     chat.engine.says[:] = [ValueError("the cable\nwas cut")]
     asked, told = chat.ask(chatbot, messages, "user", "And now?", True, image_files[1:3])
-    answer = chat.answer(asked, told, "en", "", "", *SETTINGS)
-    shown, kept, field = next(answer)
-    assert (shown, kept) == (chatbot, messages)
-    assert "value" not in field  # the question stays in its field
+    answer = chat.answer(asked, told, "And now?", "en", "", "", *SETTINGS)
+    assert next(answer) == (chatbot, messages, "And now?")
     with pytest.raises(gr.Error, match="No answer: the cable was cut"):
         next(answer)
 
@@ -142,6 +142,8 @@ def test_what_is_wrong_with_the_slots_is_told_in_words(chat, image_files, tmp_pa
         chat.look(gallery(good), None)
     with pytest.raises(gr.Error, match=r"^'?notes\.png: damaged at its start"):
         chat.look(gallery(str(text)), {"path": good})
+    with pytest.raises(gr.Error, match=r"film\.mp4: no such image file"):
+        chat.look([{"video": {"path": str(tmp_path / "film.mp4")}}], {"path": good})
     with pytest.raises(gr.Error, match="2 <image> for 1 new images"):
         chat.ask([], [], "user", "<image> or <image>?", True, [good])
     _, told = chat.ask([], [], "user", "Good: <image> Other: <image>", True, image_files[:2])
