@@ -68,7 +68,6 @@ class OnePart:
                 sources=["upload", "clipboard"],
                 image_mode=None,
                 height=300,
-                elem_classes="adc-picture",
             )
             query = UploadedImage(
                 label="Part to inspect", sources=["upload", "clipboard"], image_mode=None, height=300

@@ -71,7 +71,7 @@ def test_a_zip_becomes_a_sorted_table_and_a_file(page, said, stub_demo, tmp_path
     page.give("Good parts: pictures or a zip", tmp_path / "0.png", tmp_path / "3.png", tmp_path / "no.png")
     page.give("Parts to inspect: pictures or a zip", archive)
     page.press("Inspect all")
-    page.wait("the end", lambda: "Done." in page.said("progress"), seconds=120)
+    page.wait("the end", lambda: "Done." in page.said("progress"))
     assert "7 of 7 pictures inspected." in page.said("progress")
     assert "2 of them could not be inspected" in page.said("progress")
     assert "1 of the pictures of good parts could not be used" in page.said("progress")
@@ -118,7 +118,7 @@ def test_a_folder_of_the_visitors(page, said, tmp_path):
     page.upload("Folder of parts to inspect", tree)
     page.wait("the files", lambda: len(page.driver.find_elements("css selector", ".file-preview tr")) == 3)
     page.press("Inspect all")
-    page.wait("the end", lambda: "2 of 2 pictures inspected. Done." in page.said("progress"), seconds=60)
+    page.wait("the end", lambda: "2 of 2 pictures inspected. Done." in page.said("progress"))
     assert [row[1] for row in page.rows()] == ["000 (2).png", "000.png"]
 
 
@@ -132,7 +132,7 @@ def test_zips_that_are_refused_and_stopping(page, said, tmp_path):
                 opened.writestr(name, data)
         page.give("Parts to inspect: pictures or a zip", tmp_path / "parts.zip")
         page.press("Inspect all")
-        page.wait(words, lambda: words in page.said("progress"), seconds=60)
+        page.wait(words, lambda: words in page.said("progress"))
         block = "//label[contains(., 'Parts to inspect')]/ancestor::div[contains(@class, 'block')][1]"
         page.driver.find_element("xpath", f"{block}//button[@aria-label='Clear']").click()
 
@@ -149,7 +149,7 @@ def test_zips_that_are_refused_and_stopping(page, said, tmp_path):
     page.give("Parts to inspect: pictures or a zip", tmp_path / "slow.zip")
     said.may_answer.clear()
     page.press("Inspect all")
-    page.wait("the first question", lambda: said.requests, seconds=60)
+    page.wait("the first question", lambda: said.requests)
     page.press("Stop")
     time.sleep(2)
     said.may_answer.set()
@@ -168,7 +168,7 @@ def test_zips_that_are_refused_and_stopping(page, said, tmp_path):
     said.status = 200
     # and the page goes on working
     page.press("Inspect all")
-    page.wait("the end", lambda: "12 of 12 pictures inspected. Done." in page.said("progress"), seconds=60)
+    page.wait("the end", lambda: "12 of 12 pictures inspected. Done." in page.said("progress"))
 
 
 def test_the_servers_own_folder(chromium, stub, said, tmp_path):
@@ -181,6 +181,6 @@ def test_the_servers_own_folder(chromium, stub, said, tmp_path):
     with demo(tmp_path / "run", *words) as running:
         page = Many(driver=chromium, url=running.url)
         page.press("Inspect the folder “lines” of the server")
-        page.wait("the end", lambda: "2 of 2 pictures inspected. Done." in page.said("progress"), seconds=60)
+        page.wait("the end", lambda: "2 of 2 pictures inspected. Done." in page.said("progress"))
         assert [row[1] for row in page.rows()] == ["nut/test/good/0.png", "nut/test/scratch/0.png"]
         assert str(tmp_path) not in page.driver.page_source.replace(os.fspath(tmp_path / "run"), "")

@@ -45,7 +45,11 @@ class Part(Page):
 
     def __init__(self, *, driver, url: str) -> None:
         super().__init__(driver=driver, url=url)
-        self.wait("the page", lambda: self.button("Is it defective?"), seconds=60)
+        self.wait("the page", lambda: self.button("Is it defective?"))
+
+    def wait(self, what, condition, *, seconds: float = 120):
+        """As `Page.wait`, with patience for a machine that has much else to do."""
+        return super().wait(what, condition, seconds=seconds)
 
     def button(self, text: str):
         """A button that can be seen, or None."""
@@ -206,7 +210,7 @@ def test_a_login_and_the_heat_map(chromium, local_demo, inspector, pictures):  #
     page = Part(driver=chromium, url=local_demo.url)
     ready(page, pictures)
     page.press("Is it defective?")
-    page.wait("the verdict", lambda: "Score" in page.said("verdict"), seconds=60)
+    page.wait("the verdict", lambda: "Score" in page.said("verdict"))
     question = inspector.pair_question(*map(str, pictures))
     with watch(inspector.model) as seen:
         [wanted] = inspector.ask([question])
@@ -258,7 +262,7 @@ def test_a_conversation_downloads_and_history(page, pictures, said, tmp_path):
 
     # what was answered stays in the browser, after a reload too, and can be forgotten
     driver.refresh()
-    page.wait("the page", lambda: page.button("Is it defective?"), seconds=60)
+    page.wait("the page", lambda: page.button("Is it defective?"))
     page.press("Earlier answers")
     page.wait("three earlier answers", lambda: len(driver.find_elements(By.CSS_SELECTOR, ".adc-history li")) == 3)
     assert "0.900" in page.said("earlier")
@@ -278,7 +282,7 @@ def test_problems_are_words(page, pictures, said, tmp_path):
     assert page.problem() == ""
     said.status = 500
     page.press("Is it defective?")
-    page.wait("words", lambda: "The model's server does not answer just now" in page.problem(), seconds=60)
+    page.wait("words", lambda: "The model's server does not answer just now" in page.problem())
     said.status = 200
     page.press("Is it defective?")
     page.wait("the verdict", lambda: "No defect found" in page.said("verdict"))
@@ -293,7 +297,7 @@ def test_problems_are_words(page, pictures, said, tmp_path):
     # more pixels than it takes, in few bytes
     Image.new("1", (2000, 1500)).save(tmp_path / "wide.png")
     page.driver.refresh()
-    page.wait("the page", lambda: page.button("Is it defective?"), seconds=60)
+    page.wait("the page", lambda: page.button("Is it defective?"))
     page.upload("Part to inspect", tmp_path / "wide.png")
     page.wait("words", lambda: "wide.png: 2000×1500 pixels are more than the 2 million" in page.problem())
     assert page.shown("Part to inspect") is None
@@ -345,12 +349,12 @@ def test_reload_in_mid_answer_and_the_queue(page, pictures, said, stub_demo, tmp
         other.press("Is it defective?")
         other.wait("the place in the queue", lambda: "queue: 1/" in other.waiting())
         page.driver.refresh()
-        page.wait("the page", lambda: page.button("Is it defective?"), seconds=60)
+        page.wait("the page", lambda: page.button("Is it defective?"))
         assert page.said("verdict") == ""
         assert page.shown("Good part") is None
         page.driver.get_log("browser")  # the page that was left says there that its connections ended
         said.may_answer.set()
-        other.wait("the other's verdict", lambda: "No defect found" in other.said("verdict"), seconds=30)
+        other.wait("the other's verdict", lambda: "No defect found" in other.said("verdict"))
     ready(page, pictures)
     page.press("Is it defective?")
     page.wait("the verdict", lambda: "No defect found" in page.said("verdict"))
@@ -397,7 +401,7 @@ def test_small_screens_and_the_dark(page, pictures, said, width, scheme):
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     driver.refresh()
-    page.wait("the page", lambda: page.button("Is it defective?"), seconds=60)
+    page.wait("the page", lambda: page.button("Is it defective?"))
     said.text, said.yes = "<think>It is thin.</think><answer>" + SAID + "</answer>", 0.9
     ready(page, pictures)
     page.press("Is it defective?")
