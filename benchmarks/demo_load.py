@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -147,9 +148,10 @@ def all_at_once(url: str, visitors: int, broken: int) -> tuple[list[float], int,
     return [seconds for seconds, _ in found], right, [text for text in answers if isinstance(text, str)], whole
 
 
-def memory_of(url: str, process: psutil.Process, requests: int, every: int) -> list[tuple[int, float]]:
-    """(requests so far, resident MiB of the server), each request a new visitor with pictures of his own."""
+def memory_of(url: str, process: psutil.Process, requests: int, every: int) -> Iterator[list[tuple[int, float]]]:
+    """(requests so far, resident MiB of the server) up to now, each request a new visitor with pictures of his own."""
     found = [(0, process.memory_info().rss / MIB)]
+    yield found
     for number in range(1, requests + 1):
         visitor = Visitor(url, 1000 + number)
         _, answer = visitor.ask()
@@ -159,7 +161,7 @@ def memory_of(url: str, process: psutil.Process, requests: int, every: int) -> l
         if number % every == 0:
             found.append((number, process.memory_info().rss / MIB))
             print(f"{number} requests: {found[-1][1]:.0f} MiB", file=sys.stderr, flush=True)
-    return found
+            yield found
 
 
 def main() -> None:
@@ -176,13 +178,14 @@ def main() -> None:
         one_after_the_other(first, 3)  # warm
         alone = statistics.median(one_after_the_other(first, 20))
         seconds, right, words, whole = all_at_once(url, args.visitors, args.broken)
-        memory = memory_of(url, process, args.requests, max(1, args.requests // 10))
         lost = args.visitors - right - len([text for text in words if "not an image" in text])
         median, slowest = statistics.median(seconds), max(seconds)
-        rows = "\n".join(f"| {number} | {size:.0f} |" for number, size in memory)
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(
-            f"""# `adcopilot demo` under load
+        # Written again after each step: a run that is broken off has measured something.
+        for memory in memory_of(url, process, args.requests, max(1, args.requests // 10)):
+            rows = "\n".join(f"| {number} | {size:.0f} |" for number, size in memory)
+            args.output.write_text(
+                f"""# `adcopilot demo` under load
 
 `python benchmarks/demo_load.py`, {now()}. Model: {Path(args.model).name} (tiny preset), one thread.
 {facts}. {as_lines(versions())}.
@@ -202,13 +205,13 @@ seconds.
 The model answers one question at a time, so the last of {args.visitors} waits for the others; the page shows each
 visitor the place in the queue. What a visitor with a broken file reads: “{words[0] if words else ""}”.
 
-Resident memory of the server over {args.requests} further visitors, each with two pictures of his own:
+Resident memory of the server over {memory[-1][0]} further visitors, each with two pictures of his own:
 
 | visitors so far | MiB |
 |---|---|
 {rows}
 """
-        )
+            )
     print(f"wrote {args.output}")
     if lost or len(words) != args.broken:
         sys.exit(f"{lost} answers were lost: {words[:3]}")
