@@ -71,5 +71,5 @@ class Conversation:
 
 
 def answers_of(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Item key → answer, from the lines of a run."""
-    return {record["item"]: record["reply"]["text"] for record in records}
+    """Item key → answer, from the lines of a run; lines of another kind of run, which will be refused, have none."""
+    return {one["item"]: one["reply"]["text"] for one in records if {"item", "reply"} <= one.keys()}
