@@ -20,6 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,7 @@ class AttentionProbe(TransformersBackend):
                 continue
             self.measured[item.key] = found
             [(_, reply)] = self._replies([item], [tokens], logits)
-            yield (
-                item,
-                Reply(
-                    text=reply.text,
-                    option_logprobs=reply.option_logprobs,
-                    truncated=reply.truncated,
-                    seconds=time.perf_counter() - start,
-                ),
-            )
+            yield item, replace(reply, seconds=time.perf_counter() - start)
 
     @torch.inference_mode()
     def measure(
