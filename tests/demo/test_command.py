@@ -60,7 +60,7 @@ def test_a_port_that_is_taken(stub_demo, stub):
 
     port = stub_demo.url.rpartition(":")[2]
     command = [sys.executable, "-m", "adcopilot.cli", "demo", "--endpoint", stub.url, "--model", "m", "--port", port]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --host 127.0.0.1, --port {port}: cannot listen there"), done.stderr
     assert done.stderr.count("\n") == 1

@@ -13,7 +13,7 @@ from ..inspect.conftest import part
 from .running import demo
 from .test_page import Part, screenshot
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
 
 class Many(Part):

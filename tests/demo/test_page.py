@@ -31,7 +31,7 @@ from ..inspect.test_command import bad_files
 from ..webui.page import Page
 from ..webui.test_data_report import CONTRASTS
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
 SIZE = (300, 200)
 SAID = 'Yes. [{"bbox_2d": [60, 50, 200, 120], "label": "scratch"}]'

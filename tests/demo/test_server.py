@@ -16,7 +16,7 @@ from ..inspect.conftest import part
 
 gradio_client = pytest.importorskip("gradio_client", reason="needs gradio: pip install adcopilot[web]")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 
 def png(image) -> bytes:
