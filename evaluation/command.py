@@ -35,6 +35,9 @@ __all__ = [
 
 BACKENDS = ("transformers", "vllm", "api")
 
+#: Longest answer with the reasoning before it.
+_REASONED_TOKENS = 4096
+
 #: Where `vllm serve` listens unless it is told otherwise.
 VLLM_URL = "http://localhost:8000/v1"
 
@@ -199,7 +202,6 @@ def evaluate(
     items: Sequence[Item],
     settings: Mapping[str, Any],
     answer_tokens: int,
-    reasoned_tokens: int = 4096,
     finish: Callable[[Path, list[dict[str, Any]]], dict[str, Any]],
     show: Callable[..., int | None],
     extra: Callable[[Item], dict[str, Any]] | None = None,
@@ -210,7 +212,7 @@ def evaluate(
         args: the command line.
         backend, items: who is asked what.
         settings: `identity`.
-        answer_tokens, reasoned_tokens: longest answer without and with `--thinking`, unless `--max-new-tokens` says.
+        answer_tokens: longest answer, unless `--max-new-tokens` or `--thinking` says otherwise.
         finish: from the run's folder and its lines to the scores; may write further files.
         show: prints scores, given them and `as_json`; an exit code of its own, None for 0.
         extra: further fields of an item's line.
@@ -221,7 +223,7 @@ def evaluate(
     Raises:
         UserError: the run was ended by it; what was answered is kept, as the message says.
     """
-    max_new_tokens = args.max_new_tokens or (reasoned_tokens if args.thinking else answer_tokens)
+    max_new_tokens = args.max_new_tokens or (_REASONED_TOKENS if args.thinking else answer_tokens)
     selection = {name: getattr(args, name) for name in ("limit", "category", "quick", "skip_missing")}
     run = Run(
         folder=args.output,
