@@ -32,6 +32,8 @@ __all__ = ["VllmBackend"]
 _AHEAD = 4
 #: Images of a prompt: eight templates and the query.
 _IMAGES = 9
+#: vLLM wants 92 % of a CPU's memory to be free by default, and compiles for minutes.
+_ON_CPU = {"gpu_memory_utilization": 0.3, "enforce_eager": True}
 #: The most alternatives to a token that vLLM tells unless it is started otherwise. Asking for chosen tokens instead
 #: (`logprob_token_ids`) ends vLLM 0.20 on a CPU.
 _TOP_LOGPROBS = 20
@@ -86,7 +88,8 @@ class VllmBackend:
             )
         self.model_name, self.batch_size = str(model), batch_size
         self.family = family_of(family, model="") if family else family_of_config(config["model_type"])
-        self.dtype = pick_dtype(dtype, pick_device("auto"))
+        device = pick_device("auto")
+        self.dtype = pick_dtype(dtype, device)
         self.processor = _load_processor(folder)
         self.sizing = processor_sizing(
             self.processor,
@@ -105,7 +108,9 @@ class VllmBackend:
             "max_num_seqs": batch_size,
             "limit_mm_per_prompt": {"image": _IMAGES},
             "mm_processor_kwargs": {"min_pixels": budget.smallest, "max_pixels": budget.largest} if budget else None,
+            "max_model_len": -1,  # as long as the model allows and its cache has room for
             "seed": 0,
+            **(_ON_CPU if device == "cpu" else {}),
             **engine,
         }
         self.llm = _start(str(folder), dtype=self.dtype, **options)
