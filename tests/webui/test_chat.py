@@ -88,7 +88,7 @@ def test_two_images_are_compared_through_two_turns_and_the_box_is_drawn(chat, pa
     chat.wait("the drawn query", lambda: len(chat.messages()) == 4)
     assert chat.said() == ["2 pictures", taught.ASK, FOUND, "1 pictures"]
     assert [role for role, *_ in chat.messages()] == ["user", "user", "bot", "bot"]
-    screenshot(chat, "chat")
+    screenshot(chat, "llamaboard-chat")
 
     picture = chat.messages()[-1][2][0]
     scale = panel_scale(taught.SIZE)
@@ -183,7 +183,7 @@ def test_a_stock_model_has_llamafactorys_own_chat(chat, qwen_base_dir, parts):
     labels = page.driver.find_elements("css selector", "label[data-testid='block-label']")
     assert not {TEMPLATES, QUERY} & {one.text.strip() for one in labels}
     assert [button.text for button in visible_buttons(page, "Submit")] == ["Submit"]
-    screenshot(page, "chat-stock")
+    screenshot(page, "llamaboard-stock")
     page.upload(image, parts["bad"])
     page.write("Maximum new tokens", "8")
     page.question.send_keys("What is it?")
@@ -219,7 +219,7 @@ def test_webchat_on_screens_wide_and_narrow_light_and_dark(webchat, parts, width
         page.compare(parts["other"], parts["good"], query=parts["bad"])
         page.ask(taught.ASK, answer=FOUND_BOTH)
         page.wait("the drawn query", lambda: len(page.messages()) == 4)
-        screenshot(page, f"webchat-{scheme}-{width}")
+        screenshot(page, "llamaboard-narrow" if width < 500 else "llamaboard-webchat")
         dark = page.driver.execute_script("return document.body.classList.contains('dark')")
         assert dark == (scheme == "dark")
         assert page.driver.execute_script("return document.documentElement.scrollWidth") == width

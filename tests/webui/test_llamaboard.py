@@ -77,10 +77,10 @@ def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
     page.press("Start")
     page.wait("the end of training", lambda: any(w in page.text() for w in ("Finished.", "Failed.")), seconds=600)
     assert "Failed." not in page.text(), page.text()
-    if picture := os.environ.get("ADCOPILOT_SCREENSHOT"):
+    if folder := os.environ.get("ADCOPILOT_SCREENSHOTS"):
         chromium.set_window_size(1250, 1900)
         chromium.execute_script("window.scrollTo(0, 0)")
-        chromium.save_screenshot(picture)
+        chromium.save_screenshot(os.path.join(folder, "llamaboard.png"))
 
     output = llamaboard.folder / "saves" / "AD-Copilot" / "lora" / "first"
     ran = yaml.safe_load((output / "training_args.yaml").read_text())
@@ -112,7 +112,7 @@ def test_stage_0_can_be_set_on_the_board(llamaboard, chromium, adcopilot_dir, pa
         page.check(switch, on=True)
     page.write("Image max pixels", "2800*2800")
     if folder := os.environ.get("ADCOPILOT_SCREENSHOTS"):
-        chromium.save_screenshot(os.path.join(folder, "stage0.png"))
+        chromium.save_screenshot(os.path.join(folder, "llamaboard-stage0.png"))
     words = command(page, "--freeze_language_model True")
     given = {words[i]: words[i + 1] for i, word in enumerate(words[:-1]) if word.startswith("--")}
     flags = ("vision_tower", "multi_modal_projector", "language_model")
