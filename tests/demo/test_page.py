@@ -196,17 +196,13 @@ def test_an_example(page, said):
 
 def test_a_login_and_the_heat_map(chromium, local_demo, inspector, pictures):  # noqa: F811
     """Over a model on this machine: the answer and the score are the Inspector's, the map is `heat_map`'s."""
-    chromium.get(local_demo.url)
-    fields = {}
-    for _ in range(100):
-        fields = {one.get_attribute("type"): one for one in chromium.find_elements(By.CSS_SELECTOR, "input, textarea")}
-        if len(fields) == 2:
-            break
-        time.sleep(0.2)
-    password = fields.pop("password")
-    next(iter(fields.values())).send_keys("anna")
+    door = Page(driver=chromium, url=local_demo.url)
+    password = door.wait("the login", lambda: door._visible(By.CSS_SELECTOR, "input[type='password']"), seconds=120)
+    name = door.wait("the name", lambda: door._visible(By.CSS_SELECTOR, "input:not([type='password']), textarea"))
+    name.send_keys("anna")
     password.send_keys("secret", Keys.ENTER)
-    time.sleep(1)
+    inside = "//button[normalize-space()='Is it defective?']"
+    door.wait("the page", lambda: door._visible(By.XPATH, inside), seconds=120)
     page = Part(driver=chromium, url=local_demo.url)
     ready(page, pictures)
     page.press("Is it defective?")
