@@ -16,9 +16,9 @@ from tests.vllm import serving
 QUESTION = "Is there a defect?"
 
 
-@pytest.fixture(autouse=True)
-def _only_where_vllm_is_tested(request):
-    if request.node.get_closest_marker("vllm") and os.environ.get("ADCOPILOT_TEST_VLLM") != "1":
+def pytest_runtest_setup(item):
+    """Before any fixture: those of the whole session start servers."""
+    if item.get_closest_marker("vllm") and os.environ.get("ADCOPILOT_TEST_VLLM") != "1":
         pytest.skip("starts vLLM, which takes minutes: run by `make test-vllm`")
 
 
