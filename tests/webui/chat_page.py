@@ -74,7 +74,7 @@ class ChatPage(Page):
         before = len(self.messages())
         self.question.send_keys(text)
         self.press("Submit")
-        self.wait(f"the answer {answer!r}", lambda: answer in self.said()[before:])
+        self.wait(f"the answer {answer!r}", lambda: answer in self.said()[before:], seconds=120)
         self.wait("an empty field for the next question", lambda: self.question.get_attribute("value") == "")
 
     def stretch(self) -> None:
