@@ -12,10 +12,10 @@ import pytest
 pytestmark = pytest.mark.forward
 
 WHERE_AND_WHETHER = """
-import llamafactory, sys
+import llamafactory, sys, torch
 from adcopilot.llamafactory import hook
+hooked = any(type(finder) is hook._Finder for finder in sys.meta_path)  # registering waits for modules by it, too
 from llamafactory.data import TEMPLATES
-hooked = any(type(finder) is hook._Finder for finder in sys.meta_path)
 print(llamafactory.__file__, hooked, "adcopilot" in TEMPLATES)
 """
 
