@@ -96,7 +96,9 @@ class Part(Page):
         """A drawn picture's pixels (height, width, 3), as the server sent them."""
         image = self.wait(f"the picture {label!r}", lambda: self.shown(label))
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        data = opener.open(image.get_attribute("src")).read()
+        cookies = "; ".join(f"{one['name']}={one['value']}" for one in self.driver.get_cookies())  # of a login
+        request = urllib.request.Request(image.get_attribute("src"), headers={"Cookie": cookies})
+        data = opener.open(request).read()
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
     def screen(self, label: str) -> np.ndarray:
