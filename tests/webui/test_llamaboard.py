@@ -96,6 +96,27 @@ def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
     assert len(losses) == EXTRA["max_steps"]
     assert all(math.isfinite(loss) and loss > 0 for loss in losses), losses  # 0.0 is how NaN is logged
 
+    # the adapter is offered on the other tabs
+    page.field("Checkpoint path").click()
+    page.option("first").click()
+    page.tab("Evaluate & Predict")
+    page.write("Data dir", str(pairs))
+    page.field("Dataset").click()
+    page.option("pairs").click()
+    words = " ".join(command(page, "--eval_dataset pairs"))
+    saved = os.path.join("saves", "AD-Copilot", "lora", "first")
+    for argument in ("--template adcopilot", f"--adapter_name_or_path {saved}", "--do_predict True"):
+        assert argument in words
+
+    page.tab("Export")
+    merged = llamaboard.folder / "merged"
+    page.write("Export dir", str(merged))
+    page.press("Export")
+    page.wait("the end of the export", lambda: page.shows("Model exported."), seconds=300)
+    config = json.loads((merged / "config.json").read_text())
+    assert config["model_type"] == "adcopilot"
+    assert (merged / "modeling.py").exists()  # loads elsewhere with trust_remote_code
+
 
 def test_stage_0_can_be_set_on_the_board(llamaboard, chromium, adcopilot_dir, pairs):
     """Full training with everything frozen but the comparison encoder."""
