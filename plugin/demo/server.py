@@ -26,6 +26,8 @@ POLICY = (
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
+#: Conversations that are remembered at once; the one that was used longest ago is forgotten.
+MOST_SESSIONS = 300
 #: A file's address that is another host's.
 ELSEWHERE = re.compile(r"file[=/]+https?:", re.IGNORECASE)
 HEADERS = {
@@ -115,6 +117,8 @@ def serve(
             enable_monitoring=False,
             ssr_mode=False,
             pwa=False,
+            # Gradio's own 10,000 would keep the pictures of thousands of visitors who have left without saying so.
+            state_session_capacity=MOST_SESSIONS,
             allowed_paths=[],
             blocked_paths=[str(store.work)],
         )
