@@ -11,7 +11,6 @@ counts otherwise than the trainer's own processor ends the run, because rewards 
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import threading
 import time
@@ -121,7 +120,6 @@ class RolloutServers:
         prompts: Sequence[Sequence[Mapping[str, Any]]],
         images: Sequence[Sequence[Image.Image]],
         prompt_ids: Sequence[list[int]],
-        seed: tuple[int, ...],
     ) -> list[list[int]]:
         """Completions of all prompts; equal ones that follow one another are asked for together.
 
@@ -129,7 +127,6 @@ class RolloutServers:
             prompts: conversations as `RolloutPrompts` makes them.
             images: of each prompt, resized as the trainer's processor takes them.
             prompt_ids: tokens of each prompt as the trainer's processor counts them, pads of images included.
-            seed: makes the draws of a step its own; equal seeds give equal requests.
 
         Returns:
             Token ids of each prompt's completion, the end token included.
@@ -138,7 +135,7 @@ class RolloutServers:
             UserError: no server answered for `patience` seconds, a server counts a prompt's tokens otherwise, or its
                 answers stayed unusable.
         """
-        tasks = self._tasks(prompts, images, prompt_ids, seed)
+        tasks = self._tasks(prompts, images, prompt_ids)
         round_ = _Round(waiting=deque(tasks), left=len(tasks), results=[None] * len(prompts))
         self._last_answer = time.monotonic()
         threads = [
@@ -163,14 +160,13 @@ class RolloutServers:
             raise UserError(round_.error)
         return [ids for ids in round_.results if ids is not None]
 
-    def _tasks(self, prompts, images, prompt_ids, seed) -> list[_Task]:
+    def _tasks(self, prompts, images, prompt_ids) -> list[_Task]:
         tasks: list[_Task] = []
         for index, (prompt, pictures, ids) in enumerate(zip(prompts, images, prompt_ids, strict=True)):
             if tasks and tasks[-1].prompt_ids == ids and _same(images[tasks[-1].first], pictures):
                 tasks[-1].count += 1
                 continue
-            number = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([*seed, index])).int % 2**31
-            body = {"messages": chat_messages(prompt, pictures), "seed": number, **self.sampling.request()}
+            body = {"messages": chat_messages(prompt, pictures), **self.sampling.request()}
             tasks.append(_Task(first=index, count=1, body=body, prompt_ids=ids))
         return tasks
 

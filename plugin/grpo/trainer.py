@@ -80,10 +80,8 @@ class AdCopilotGRPOTrainer(GRPOTrainer):
         prompt_ids = [ids[kept].tolist() for ids, kept in zip(inputs["input_ids"], mask, strict=True)]
         forward = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
         forward = {key: value.to(self.accelerator.device) for key, value in forward.items()}
-        rank = self.accelerator.process_index
-        mode = 1 if self.model.training else 2
         completion_ids = self.servers.generate(
-            prompts=prompts, images=images or [[]] * len(prompts), prompt_ids=prompt_ids, seed=(mode, step, rank)
+            prompts=prompts, images=images or [[]] * len(prompts), prompt_ids=prompt_ids
         )
         return prompt_ids, completion_ids, None, forward
 

@@ -67,14 +67,13 @@ def pictures():
     return [Image.new("RGB", (30, 20), "red"), Image.new("RGB", (30, 20), "blue")]
 
 
-def ask(rollouts, groups=3, size=2, prompt_ids=PROMPT_IDS, seed=(1, 0, 0)):
+def ask(rollouts, groups=3, size=2, prompt_ids=PROMPT_IDS):
     """`groups` prompts, `size` copies of each; equal ones share their images as the trainer's do."""
     images = [pictures() for _ in range(groups)]
     return rollouts.generate(
         prompts=[MESSAGES] * groups * size,
         images=[images[k // size] for k in range(groups * size)],
         prompt_ids=[list(prompt_ids)] * groups * size,
-        seed=seed,
     )
 
 
@@ -86,7 +85,7 @@ def test_equal_prompts_are_one_request_with_all_that_decides(tmp_path):
         assert ask(rollouts) == [[10, 2], [11, 2]] * 3
         bodies = server.asked()
         assert len(bodies) == 3
-        assert len({body["seed"] for body in bodies}) == 3  # or prompts asked alike would be answered alike
+        assert not any("seed" in body for body in bodies)  # vLLM 0.20.2 on a CPU stops at some that have one
         body = bodies[0]
         assert (body["model"], body["n"], body["max_tokens"]) == ("policy-a-000001", 2, 8)
         # All that generation_config.json could set otherwise.
@@ -98,19 +97,6 @@ def test_equal_prompts_are_one_request_with_all_that_decides(tmp_path):
         data = base64.b64decode(content[0]["image_url"]["url"].partition(",")[2])
         sent = Image.open(io.BytesIO(data))
         assert (sent.size, sent.getpixel((0, 0))) == ((30, 20), (255, 0, 0))
-
-
-def test_the_same_seed_asks_the_same(tmp_path):
-    with running(FakeServer(PROMPT_IDS)) as (server,):
-        rollouts = client([server.url], tmp_path)
-        rollouts.set_policy(adapter(tmp_path))
-        seeds = []
-        for seed in ((1, 5, 0), (1, 5, 0), (1, 6, 0), (2, 5, 0), (1, 5, 1)):
-            server.requests.clear()
-            ask(rollouts, groups=1, seed=seed)
-            seeds.append(server.asked()[0]["seed"])
-        assert seeds[0] == seeds[1]
-        assert len(set(seeds)) == 4
 
 
 def test_adapters_follow_one_another(tmp_path):
