@@ -10,20 +10,19 @@ import yaml
 
 from tests.vllm import serving
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
-
-
-@pytest.fixture(autouse=True)
-def _only_where_vllm_is_tested():
-    if os.environ.get("ADCOPILOT_TEST_VLLM") != "1":
-        pytest.skip("starts vLLM, which takes minutes: run by `make test-vllm`")
-    pytest.importorskip("trl", reason="needs the training environment beside the serving one")
-    if reason := serving.why_not():
-        pytest.skip(reason)
+WANTED = os.environ.get("ADCOPILOT_TEST_VLLM") == "1"
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.timeout(1200),
+    # A mark, not a fixture: the module's server would be started before a fixture of the test could skip.
+    pytest.mark.skipif(not WANTED, reason="starts vLLM, which takes minutes: run by `make test-vllm`"),
+]
 
 
 @pytest.fixture(scope="module")
 def server(policy_dir, tmp_path_factory):
+    if reason := serving.why_not():
+        pytest.skip(reason)
     with serving.serve(policy_dir, log=tmp_path_factory.mktemp("vllm") / "server.log") as running:
         yield running
 
