@@ -46,6 +46,7 @@ train = [
     "trl>=0.24.0,<=0.24.0",
     "datasets",
     "accelerate",
+    "tensorboard",  # what the GRPO examples report to
 ]
 
 extras = {
