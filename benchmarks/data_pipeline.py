@@ -420,11 +420,7 @@ def main() -> int:
         "versions": machine.versions(),
         **bench(args.sizes, args.pictures),
     }
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    stem = args.output_dir / "data-pipeline"
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    stem.with_suffix(".md").write_text(page(result), encoding="utf-8")
-    print(page(result))
+    machine.write_result(args.output_dir / "data-pipeline", result, page(result))
     return 0
 
 

@@ -10,7 +10,6 @@ float32 the answers must be equal. Results go to `docs/results/`.
 """
 
 import argparse
-import json
 import shlex
 import sys
 import tempfile
@@ -312,10 +311,7 @@ def main() -> int:
                 result["rows"].append({"images": label, "side": side, **tokens, **measured})
                 print(table_row(result["rows"][-1]), flush=True)
     stem = args.output_dir / f"bench-evaluation-{device}{'-small' if name == 'small' else ''}"
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    stem.with_suffix(".md").write_text(page(result), encoding="utf-8")
-    print(page(result))
+    machine.write_result(stem, result, page(result))
     return 0
 
 

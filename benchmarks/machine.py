@@ -1,5 +1,6 @@
 """What a result has to say about where it was measured."""
 
+import json
 import os
 import platform
 from datetime import UTC, datetime
@@ -49,3 +50,11 @@ def now() -> str:
 def as_lines(facts: dict) -> str:
     """`name value` pairs in one line of text."""
     return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def write_result(stem: Path, result: dict, page: str) -> None:
+    """Write a result as `stem`.json and its page as `stem`.md, and print the page."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    stem.with_suffix(".md").write_text(page, encoding="utf-8")
+    print(page)

@@ -9,7 +9,6 @@ with an adapter that is not merged, as in training. Results go to `docs/results/
 """
 
 import argparse
-import json
 import shlex
 import sys
 import tempfile
@@ -221,11 +220,7 @@ def main() -> int:
                     measured = compare(ways, side=side, args=args)
                     result["rows"].append({"side": side, "prompt_tokens": length, "weights": weights, **measured})
                     print(table_row(result["rows"][-1]), flush=True)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    stem = args.output_dir / "bench-rollouts-cpu"
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    stem.with_suffix(".md").write_text(page(result), encoding="utf-8")
-    print(page(result))
+    machine.write_result(args.output_dir / "bench-rollouts-cpu", result, page(result))
     return 0
 
 

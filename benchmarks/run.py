@@ -9,7 +9,6 @@ all in turns. 7B shapes (random weights, bfloat16): prefill, decoding, LoRA step
 """
 
 import argparse
-import json
 import shlex
 import sys
 import tempfile
@@ -184,11 +183,7 @@ def main() -> int:
     else:
         with tempfile.TemporaryDirectory() as work:
             result["tiny"] = bench_tiny(Path(work), steps=args.steps, batch=args.batch, repeats=args.repeats)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    stem = args.output_dir / f"bench-{'cuda' if use_gpu else 'cpu'}"
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    stem.with_suffix(".md").write_text(page(result), encoding="utf-8")
-    print(page(result))
+    machine.write_result(args.output_dir / f"bench-{'cuda' if use_gpu else 'cpu'}", result, page(result))
     return 0
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import UserError
 
-__all__ = ["last_checkpoint"]
+__all__ = ["check_same_run", "last_checkpoint"]
 
 
 def last_checkpoint(output_dir: str | Path, *, tidy: bool) -> tuple[Path, int] | None:

@@ -86,7 +86,8 @@ def train(args: Any, config: Any) -> Any:
     media_dir = args.media_dir or args.dataset_dir
     train_files = dataset_files(args.datasets, args.dataset_dir)
     eval_files = dataset_files(args.eval_datasets, args.dataset_dir)
-    settings = _settings(args, config)
+    digests = {str(file): file_digest(file) for file in [*train_files, *eval_files]}
+    settings = {**_settings(args, config), "data": sorted(digests.values())}
     found = last_checkpoint(config.output_dir, tidy=main) if args.resume else None
     if found is not None:
         check_same_run(found[0], settings)
@@ -172,7 +173,7 @@ def train(args: Any, config: Any) -> Any:
         about = {
             "settings": settings,
             "versions": {name: metadata.version(name) for name in PACKAGES},
-            "data": {str(file): file_digest(file) for file in [*train_files, *eval_files]},
+            "data": digests,
             "pixels": budget,
             "prompts": {"training": len(train_prompts), "held_out": len(eval_prompts) if eval_prompts else 0},
         }

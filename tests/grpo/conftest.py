@@ -83,3 +83,29 @@ def policy_dir(untrained_policy, policy_processor, rl_data, tmp_path_factory) ->
     eos = processor.tokenizer.eos_token_id
     (folder / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": eos, "pad_token_id": eos}))
     return folder
+
+
+def grpo_settings(policy: Path, data: Path, output: Path, **changes) -> dict:
+    """A YAML's keys for a few steps of the tiny policy on a CPU."""
+    return {
+        "model_name_or_path": str(policy),
+        "flash_attn": "disabled",
+        "dataset_dir": str(data),
+        "dataset": "rl",
+        "num_generations": 4,
+        "per_device_train_batch_size": 8,
+        "max_completion_length": 32,
+        "lora_rank": 4,
+        "lora_alpha": 8,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "constant",
+        "max_steps": 4,
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "use_cpu": True,
+        "logging_steps": 1,
+        "save_steps": 2,
+        "seed": 1,
+        "output_dir": str(output),
+        **changes,
+    }

@@ -9,35 +9,23 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from tests.grpo.conftest import grpo_settings
 from tests.training.test_deepspeed import extensions  # noqa: F401 - the fixture: where DeepSpeed's extension is kept
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_two_ranks_share_the_groups(policy_dir, rl_data, tmp_path, project_root, extensions):  # noqa: F811
-    settings = {
-        "model_name_or_path": str(policy_dir),
-        "flash_attn": "disabled",
-        "dataset_dir": str(rl_data),
-        "dataset": "rl",
-        "num_generations": 4,
-        "per_device_train_batch_size": 2,  # a group lies across both ranks
-        "max_completion_length": 32,
-        "lora_rank": 4,
-        "lora_alpha": 8,
-        "beta": 0.01,
-        "learning_rate": 1e-3,
-        "lr_scheduler_type": "constant",
-        "max_steps": 2,
-        "gradient_checkpointing": False,
-        "bf16": False,
-        "use_cpu": True,
-        "logging_steps": 1,
-        "save_steps": 1,
-        "seed": 1,
-        "deepspeed": str(project_root / "examples/deepspeed/zero2.json"),
-        "output_dir": str(tmp_path / "out"),
-    }
+    settings = grpo_settings(
+        policy_dir,
+        rl_data,
+        tmp_path / "out",
+        per_device_train_batch_size=2,  # a group lies across both ranks
+        beta=0.01,
+        max_steps=2,
+        save_steps=1,
+        deepspeed=str(project_root / "examples/deepspeed/zero2.json"),
+    )
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(settings))
     environment = {

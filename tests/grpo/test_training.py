@@ -16,6 +16,7 @@ from adcopilot.errors import UserError
 from adcopilot.grpo.command import train
 from adcopilot.grpo.settings import read_settings
 
+from .conftest import grpo_settings
 from .fake_server import FakeServer, running
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -24,28 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture
 def write_config(policy_dir, rl_data, tmp_path):
     def write(**changes):
-        settings = {
-            "model_name_or_path": str(policy_dir),
-            "flash_attn": "disabled",
-            "dataset_dir": str(rl_data),
-            "dataset": "rl",
-            "num_generations": 4,
-            "per_device_train_batch_size": 8,
-            "max_completion_length": 32,
-            "lora_rank": 4,
-            "lora_alpha": 8,
-            "learning_rate": 1e-3,
-            "lr_scheduler_type": "constant",
-            "max_steps": 4,
-            "gradient_checkpointing": False,
-            "bf16": False,
-            "use_cpu": True,
-            "logging_steps": 1,
-            "save_steps": 2,
-            "seed": 1,
-            "output_dir": str(tmp_path / "out"),
-            **changes,
-        }
+        settings = grpo_settings(policy_dir, rl_data, tmp_path / "out", **changes)
         file = tmp_path / "run.yaml"
         file.write_text(yaml.safe_dump(settings))
         return file
@@ -70,33 +50,17 @@ def whole_run(policy_dir, rl_data, tmp_path_factory):
     """Four steps without interruption."""
     out = tmp_path_factory.mktemp("whole") / "out"
     file = out.with_suffix(".yaml")
-    settings = {
-        "model_name_or_path": str(policy_dir),
-        "flash_attn": "disabled",
-        "dataset_dir": str(rl_data),
-        "dataset": "rl",
-        "eval_dataset": "rl_test",
-        "max_eval_samples": 4,
-        "eval_strategy": "steps",
-        "eval_steps": 2,
-        "per_device_eval_batch_size": 8,
-        "num_generations": 4,
-        "per_device_train_batch_size": 8,
-        "max_completion_length": 32,
-        "lora_rank": 4,
-        "lora_alpha": 8,
-        "beta": 0.05,
-        "learning_rate": 1e-3,
-        "lr_scheduler_type": "constant",
-        "max_steps": 4,
-        "gradient_checkpointing": False,
-        "bf16": False,
-        "use_cpu": True,
-        "logging_steps": 1,
-        "save_steps": 2,
-        "seed": 1,
-        "output_dir": str(out),
-    }
+    settings = grpo_settings(
+        policy_dir,
+        rl_data,
+        out,
+        eval_dataset="rl_test",
+        max_eval_samples=4,
+        eval_strategy="steps",
+        eval_steps=2,
+        per_device_eval_batch_size=8,
+        beta=0.05,
+    )
     file.write_text(yaml.safe_dump(settings))
     trainer = run(file)
     return file, out, trainer
@@ -240,6 +204,18 @@ def test_other_settings_do_not_go_on(whole_run, tmp_path):
     args, config = read_settings(file, ["learning_rate=0.01"])
     with pytest.raises(UserError, match=r"other settings \(learning_rate\)"):
         train(args, config)
+
+
+def test_other_data_do_not_go_on(whole_run, rl_data):
+    """The order of prompts would be another, and a resumed run would not say so."""
+    file, _, _ = whole_run
+    kept = (rl_data / "rl.jsonl").read_text()
+    try:
+        (rl_data / "rl.jsonl").write_text("".join(kept.splitlines(keepends=True)[1:]))
+        with pytest.raises(UserError, match=r"other settings \(data\)"):
+            run(file)
+    finally:
+        (rl_data / "rl.jsonl").write_text(kept)
 
 
 @pytest.mark.parametrize("off", ["choice_reward", "bbox_reward"])

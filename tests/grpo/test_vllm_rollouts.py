@@ -8,6 +8,7 @@ from contextlib import ExitStack, nullcontext
 import pytest
 import yaml
 
+from tests.grpo.conftest import grpo_settings
 from tests.vllm import serving
 
 WANTED = os.environ.get("ADCOPILOT_TEST_VLLM") == "1"
@@ -28,29 +29,8 @@ def server(policy_dir, tmp_path_factory):
 
 
 def settings(policy_dir, rl_data, folder, url, **changes):
-    values = {
-        "model_name_or_path": str(policy_dir),
-        "flash_attn": "disabled",
-        "dataset_dir": str(rl_data),
-        "dataset": "rl",
-        "num_generations": 4,
-        "per_device_train_batch_size": 8,
-        "max_completion_length": 32,
-        "lora_rank": 8,
-        "lora_alpha": 16,
-        "learning_rate": 5e-3,
-        "lr_scheduler_type": "constant",
-        "max_steps": 3,
-        "gradient_checkpointing": False,
-        "bf16": False,
-        "use_cpu": True,
-        "logging_steps": 1,
-        "save_steps": 1,
-        "seed": 1,
-        "rollout_server": [url],
-        "output_dir": str(folder / "out"),
-        **changes,
-    }
+    server = {"rollout_server": [url], "lora_rank": 8, "lora_alpha": 16, "learning_rate": 5e-3, "max_steps": 3}
+    values = grpo_settings(policy_dir, rl_data, folder / "out", **{**server, "save_steps": 1, **changes})
     file = folder / "run.yaml"
     file.write_text(yaml.safe_dump(values))
     return file
