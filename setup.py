@@ -58,7 +58,7 @@ extras = {
     "ray": ["ray[data]>=2.50"],  # `adcopilot data build --ray`
     # Other models through transformers, or behind an OpenAI-style API; the scorers of UniPCB and of captions.
     "eval": [
-        *("accelerate", "httpx", "jinja2", "pycocotools", "scipy"),
+        *("accelerate", "httpx", "jinja2", "pycocotools", "scipy", "threadpoolctl"),
         *("sentence-transformers>=5.0", "bert-score>=0.3.13", "pycocoevalcap>=1.2"),
     ],
     "demo": train,  # the demo trains through the stock llamafactory-cli

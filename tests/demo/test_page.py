@@ -88,6 +88,10 @@ class Part(Page):
         """The words in the place for problems."""
         return self.said("problem")
 
+    def wait_for_no_problem(self) -> None:
+        """The words go with the server's answer, which comes after the browser shows what it uploaded."""
+        self.wait("the problem's words to go", lambda: self.problem() == "")
+
     def waiting(self) -> str:
         """What stands over the verdict while an answer is under way."""
         return self.driver.execute_script("return document.getElementById('adc-verdict').parentElement.innerText")
@@ -277,14 +281,14 @@ def test_problems_are_words(page, pictures, said, tmp_path):
     page.press("Ask")
     page.wait("words", lambda: "Write a question first" in page.problem())
     page.add("Part to inspect", pictures[1])
-    assert page.problem() == ""
+    page.wait_for_no_problem()
     said.status = 500
     page.press("Is it defective?")
     page.wait("words", lambda: "The model's server does not answer just now" in page.problem())
     said.status = 200
     page.press("Is it defective?")
     page.wait("the verdict", lambda: "No defect found" in page.said("verdict"))
-    assert page.problem() == ""
+    page.wait_for_no_problem()
     page.press("Start again")
     page.wait("an empty page", lambda: not page.shown("Good part") and page.said("verdict") == "")
 
@@ -298,7 +302,7 @@ def test_problems_are_words(page, pictures, said, tmp_path):
     page.wait("the page", lambda: page.button("Is it defective?"))
     page.upload("Part to inspect", tmp_path / "wide.png")
     page.wait("words", lambda: "wide.png: 2000×1500 pixels are more than the 2 million" in page.problem())
-    assert page.shown("Part to inspect") is None
+    page.wait("no picture", lambda: page.shown("Part to inspect") is None)
     page.driver.get_log("browser")  # the refused upload is an error there
 
 
@@ -317,13 +321,13 @@ def test_bad_files(page, said, tmp_path):
                 f"{name}: {error}", lambda name=name, error=error: name in page.problem() and error in page.problem()
             )
             assert "/" not in page.problem()
-            assert page.shown("Part to inspect") is None
+            page.wait("no picture", lambda: page.shown("Part to inspect") is None)
             continue
         stem = Path(name).stem
         page.wait(f"{name} to be shown", lambda stem=stem: stem in page.source("Part to inspect"))
         image = page.shown("Part to inspect")
         page.wait("the picture", lambda image=image: image.get_property("naturalWidth") == 84)
-        assert page.problem() == ""
+        page.wait_for_no_problem()
         before = len(said.requests)
         page.press("Is it defective?")
         page.wait("an answer", lambda before=before: len(said.requests) > before)

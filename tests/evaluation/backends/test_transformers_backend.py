@@ -143,6 +143,29 @@ def test_images_and_prefix_run_once_for_a_group(backends, items, name, monkeypat
     assert calls == {"images": sum(groups.values()), "prefixes": len(groups)}
 
 
+@pytest.mark.parametrize("reuse", [True, False])
+def test_reading_threads_leave_the_cores_to_the_model(backends, items, reuse, monkeypatch):
+    backend = backends("ad", reuse=reuse)
+    teams = {"reading": set(), "answering": set()}
+
+    def watched(name, original):
+        def call(*args, **options):
+            teams[name].add(torch.get_num_threads())
+            return original(*args, **options)
+
+        return call
+
+    monkeypatch.setattr(backend, "_images", watched("reading", backend._images))
+    monkeypatch.setattr(backend, "_replies", watched("answering", backend._replies))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        list(backend.answer(items, max_new_tokens=1))
+        assert teams == {"reading": {1}, "answering": {2}}
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_rows_that_have_ended_leave_the_batch(backends, items, monkeypatch):
     backend = backends("ad")
     replies = tokens_and_replies(backend, items[:5], monkeypatch)
