@@ -7,6 +7,7 @@ probable first tokens, as from an endpoint.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -234,7 +235,9 @@ def _load_processor(folder: Path):
 
 
 def _start(folder: str, **options: Any):
-    """A vLLM engine; what its processes said before they failed is on stderr."""
+    """A vLLM engine; what it said before it failed is on stderr."""
+    # The engine in this process: one of its own would outlive a kill -9 of this one and keep the GPU's memory.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM
 
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from . import fragments
+from .event_queue import with_queue
 from .examples import Example
 from .limits import Limits
 from .many_parts import ManyParts, ServerFolder
@@ -65,4 +66,4 @@ def build_page(
             store.leave(request.session_hash)
 
         page.unload(leave)  # when a visitor closes or reloads the page
-    return page.queue(max_size=queue, api_open=False)
+    return with_queue(page, waiting=queue)

@@ -4,10 +4,6 @@ import base64
 import hashlib
 import io
 import json
-import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from functools import partial
@@ -23,6 +19,7 @@ from adcopilot.evaluation.mmad.answer_file import read_answer_file
 from adcopilot.evaluation.running import read_records
 
 from .backends.endpoint import Endpoint, completion
+from .killing import CLI, kill_again_and_again
 from .test_mmad_scoring import reference
 
 
@@ -174,29 +171,6 @@ def test_an_endpoint_that_declines_one_question(mini_mmad, tmp_path, capsys):
     assert "16 of 18 questions answered; start again to ask the rest" in err
 
 
-def kill_again_and_again(arguments, run, *, kills, seed):
-    """Start the command, kill -9 it a moment after its first new answers, again and again; near the end of the run the
-    log is torn and shortened."""
-    dice, log, done = random.Random(seed), run / "answers.jsonl", 0
-
-    def size():
-        return log.stat().st_size if log.exists() else 0
-
-    while done < kills:
-        before = size()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "adcopilot.cli", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        while process.poll() is None and size() == before:
-            time.sleep(0.002)
-        time.sleep(dice.uniform(0, 0.2))
-        process.kill()
-        done += process.wait() == -signal.SIGKILL
-        if log.read_bytes().count(b"\n") > 50:
-            lines = log.read_bytes().splitlines(keepends=True)
-            log.write_bytes(b"".join(lines[: dice.randrange(20)]) + lines[-1][: dice.randrange(1, 100)])
-
-
 KILLS = pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 
 
@@ -205,7 +179,7 @@ def test_kills_and_the_results_of_one_run(mini_mmad, model, tmp_path, kills):
     """The command itself, with the model on this machine."""
     run, whole = tmp_path / "killed", tmp_path / "whole"
     assert evaluate(mini_mmad, model, whole) == 0
-    kill_again_and_again(words(mini_mmad, model, run, "--batch-size", 1), run, kills=kills, seed=4)
+    kill_again_and_again([*CLI, *words(mini_mmad, model, run, "--batch-size", 1)], run, kills=kills, seed=4)
     assert 0 < len(texts(run)) < 72
     assert evaluate(mini_mmad, model, run) == 0
     assert texts(run) == texts(whole)
@@ -227,7 +201,7 @@ def test_kills_while_an_endpoint_answers(mini_mmad, tmp_path, kills):
         options = ["--backend", "api", "--base-url", endpoint.url, "--concurrency", 4]
         assert evaluate(mini_mmad, "gpt-x", tmp_path / "whole", *options) == 0
         run = tmp_path / "killed"
-        kill_again_and_again(words(mini_mmad, "gpt-x", run, *options), run, kills=kills, seed=5)
+        kill_again_and_again([*CLI, *words(mini_mmad, "gpt-x", run, *options)], run, kills=kills, seed=5)
         kept = len(texts(run))
         assert 0 < kept < 72
         before = len(endpoint.bodies)

@@ -1,14 +1,18 @@
 """The evaluation's vLLM backend, without a server: the same answers as the transformers backend."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from adcopilot import cli
 from adcopilot.errors import UserError
+from adcopilot.evaluation.running import read_records
 from tests.evaluation import mini_mmad
 from tests.evaluation.backends.conftest import make_group
+from tests.evaluation.killing import kill_again_and_again
 
 ENGINE = {
     "enforce_eager": True,
@@ -94,6 +98,44 @@ def test_mmad_from_the_command_line(backend, tiny_dir, tmp_path, monkeypatch, ca
         assert cli.main([str(part) for part in (*command, "--output", tmp_path / name, "--max-new-tokens", 4)]) == 0
         scores[name] = json.loads(capsys.readouterr().out)
     assert scores["vllm"]["average"] == scores["transformers"]["average"]
+
+
+#: The command, with an engine that starts in half the time.
+QUICK_START = f"""
+import sys
+from adcopilot import cli
+from adcopilot.evaluation.backends import vllm_backend
+
+if __name__ == "__main__":
+    vllm_backend._ON_CPU.update({ENGINE!r})
+    sys.exit(cli.main())
+"""
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.timeout(3600)
+def test_kills_and_the_results_of_one_run(tiny_dir, tmp_path, kills):
+    """Answers that were kept are kept, and those of the engine are the same after every start."""
+    (tmp_path / "quick.py").write_text(QUICK_START, "utf-8")
+    data = mini_mmad.build(tmp_path / "mmad", per_kind=1)
+
+    def command(run):
+        fixed = ("--data-root", data, "--model", tiny_dir, "--output", run, "--max-new-tokens", 6)
+        options = ("--backend", "vllm", "--batch-size", 1)
+        return [sys.executable, *map(str, (tmp_path / "quick.py", "eval", "mmad", *fixed, *options))]
+
+    run, whole = tmp_path / "killed", tmp_path / "whole"
+    subprocess.run(command(whole), check=True)
+    kill_again_and_again(command(run), run, kills=kills, seed=6)
+    kept = {record["item"] for record in read_records(run)}
+    assert 0 < len(kept) < 36
+    subprocess.run(command(run), check=True)
+    texts = [{one["item"]: one["reply"]["text"] for one in read_records(folder)} for folder in (run, whole)]
+    assert texts[0] == texts[1]
+    assert len((run / "answers.jsonl").read_bytes().splitlines()) == 36
+    name = f"answers_1_shot_{tiny_dir.name}.json"
+    assert (run / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_refused_before_anything_starts(tiny_dir, tmp_path, monkeypatch):

@@ -1,0 +1,36 @@
+"""Runs that are killed again and again before they end."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+CLI = (sys.executable, "-m", "adcopilot.cli")
+
+
+def kill_again_and_again(command: list[str], run: Path, *, kills: int, seed: int, wait: float = 0.2) -> None:
+    """Start the command, kill -9 it up to `wait` seconds after its first new answers, again and again; near the end of
+    the run (72 answers) the log is torn and shortened. What a killed process had started must end by itself."""
+    dice, log, done = random.Random(seed), run / "answers.jsonl", 0
+
+    def size():
+        return log.stat().st_size if log.exists() else 0
+
+    while done < kills:
+        before = size()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and size() == before:
+            time.sleep(0.002)
+        time.sleep(dice.uniform(0, wait))
+        started = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
+        done += process.wait() == -signal.SIGKILL
+        _, alive = psutil.wait_procs(started, timeout=60)
+        assert alive == []
+        if log.read_bytes().count(b"\n") > 50:
+            lines = log.read_bytes().splitlines(keepends=True)
+            log.write_bytes(b"".join(lines[: dice.randrange(20)]) + lines[-1][: dice.randrange(1, 100)])
