@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from adcopilot.inspect.loading import pick_device, pick_dtype
 
 from ..families import family_of
 from ..items import Item
-from .base import Reply, grouped
+from .base import LocalBackend, Reply, grouped
 from .branching import Prompt, answer_branches, make_prompts, run_prefixes, shared_length
 from .loading import Loaded, load_model
 from .prompting import option_tokens, prompt_text, sorted_groups
@@ -59,7 +58,7 @@ class _Group:
     error: str | None = None
 
 
-class TransformersBackend:
+class TransformersBackend(LocalBackend):
     """A model on this machine.
 
     Args:
@@ -82,6 +81,7 @@ class TransformersBackend:
     """
 
     name = "transformers"
+    packages = ("adcopilot", "torch", "transformers")
 
     def __init__(
         self,
@@ -142,23 +142,6 @@ class TransformersBackend:
         self.model.generation_config = GenerationConfig(
             do_sample=False, eos_token_id=self.ends, pad_token_id=self.pad, suppress_tokens=self.banned or None
         )
-
-    def describe(self) -> dict[str, Any]:
-        """As `Backend.describe`. Batch size, reuse and device are left out: they do not change answers."""
-        return {
-            "backend": self.name,
-            "model": self.model_name,
-            "model_digest": self.digest,
-            "family": self.family.name,
-            "dtype": self.dtype,
-            "images": self.sizing.describe(),
-            "decoding": "greedy",
-            "versions": {name: metadata.version(name) for name in ("adcopilot", "torch", "transformers")},
-        }
-
-    def model_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """As `Backend.model_size`."""
-        return self.sizing.model_size(size)
 
     def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
         """As `Backend.answer`. An item whose image cannot be read, or that does not fit into the device's memory even

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from adcopilot.inspect.loading import model_digest, pick_device, pick_dtype
 
 from ..families import family_of, family_of_config
 from ..items import Item
-from .base import Reply, grouped
+from .base import LocalBackend, Reply, grouped
 from .loading import REUSABLE, read_config
 from .prompting import option_tokens, prompt_text
 from .sizing import Sizing, processor_sizing
@@ -40,7 +40,7 @@ _ON_CPU = {"gpu_memory_utilization": 0.3, "enforce_eager": True}
 _TOP_LOGPROBS = 20
 
 
-class VllmBackend:
+class VllmBackend(LocalBackend):
     """A model in vLLM on this machine.
 
     Args:
@@ -57,6 +57,7 @@ class VllmBackend:
     """
 
     name = "vllm"
+    packages = ("adcopilot", "vllm", "torch", "transformers")
 
     def __init__(
         self,
@@ -115,23 +116,6 @@ class VllmBackend:
             **engine,
         }
         self.llm = _start(str(folder), dtype=self.dtype, **options)
-
-    def describe(self) -> dict[str, Any]:
-        """As `Backend.describe`. Batch size and the engine's options are left out: they do not change answers."""
-        return {
-            "backend": self.name,
-            "model": self.model_name,
-            "model_digest": self.digest,
-            "family": self.family.name,
-            "dtype": self.dtype,
-            "images": self.sizing.describe(),
-            "decoding": "greedy",
-            "versions": {name: metadata.version(name) for name in ("adcopilot", "vllm", "torch", "transformers")},
-        }
-
-    def model_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """As `Backend.model_size`."""
-        return self.sizing.model_size(size)
 
     def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
         """As `Backend.answer`. An item whose image cannot be read, or whose prompt is too long, is answered with an

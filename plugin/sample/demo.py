@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adcopilot.errors import UserError
+from adcopilot.jsonl import atomic_write
 from adcopilot.sample.generate import standard_splits, write_sample
 from adcopilot.sample.measure import Scores, measure, read_split
 
@@ -40,11 +41,13 @@ class Step:
         name: of the step, its log and its folder.
         command: what is executed.
         output: the folder it writes.
+        resumes: whether the command goes on with what it left in `output` when it was stopped.
     """
 
     name: str
     command: list[str]
     output: Path
+    resumes: bool = False
 
 
 def tool(name: str) -> str:
@@ -97,8 +100,12 @@ def run_step(step: Step, log: Path) -> None:
     if mark.exists() and json.loads(mark.read_text()) == step.command:
         return
     mark.unlink(missing_ok=True)
-    shutil.rmtree(step.output, ignore_errors=True)
+    begun = step.output.with_name(f"{step.output.name}.begun")
+    if not (step.resumes and begun.exists() and json.loads(begun.read_text()) == step.command):
+        begun.unlink(missing_ok=True)
+        shutil.rmtree(step.output, ignore_errors=True)
     step.output.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(begun, lambda file: file.write(json.dumps(step.command).encode()))
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -114,7 +121,7 @@ def run_step(step: Step, log: Path) -> None:
     if status:
         last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
         raise UserError(f"{step.name} ended with status {status}: {' '.join(last)[:300]}; the whole log is {log}")
-    mark.write_text(json.dumps(step.command))
+    begun.rename(mark)
 
 
 class Run(threading.Thread):

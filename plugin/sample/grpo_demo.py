@@ -6,7 +6,8 @@
     switches   the same without the box reward, and without the choice reward
     export     `llamafactory-cli export` of the first seed's adapter: the thinking model
 
-Every step leaves a mark with its command; one that was killed goes on after the last finished one.
+Every step leaves a mark with its command. What was killed goes on after the last finished one, in GRPO's runs after
+the last checkpoint.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def plan(output: Path, base: Path, data: Path, *, seeds: list[int], overrides: l
     def grpo(name: str, folder: Path, *settings: str) -> None:
         command = [tool("adcopilot"), "grpo", str(examples / "grpo" / "tiny.yaml"), f"model_name_or_path={start}"]
         command += [*where, "dataset=rl", "eval_dataset=rl_test", f"output_dir={folder}", *settings, *overrides]
-        steps.append(Step(name=name, command=command, output=folder))
+        steps.append(Step(name=name, command=command, output=folder, resumes=True))
 
     export("export start", base, output / "thinking", start)
     for seed in seeds:

@@ -66,6 +66,25 @@ def test_finished_step_is_not_run_again(tmp_path):
     assert marker.read_text() == "xx"
 
 
+@pytest.mark.parametrize(("resumes", "kept"), [(True, "xxx"), (False, "x")])
+def test_stopped_step_goes_on_where_it_can(tmp_path, resumes, kept):
+    """Three starts, of which the first two are stopped; with other settings it begins anew."""
+    code = f"import os, sys; os.chdir({str(tmp_path)!r}); os.makedirs('out', exist_ok=True); "
+    code += "open('out/part', 'a').write('x'); sys.exit(not os.path.exists('may'))"
+    step = Step(name="seed 0", command=[sys.executable, "-c", code], output=tmp_path / "out", resumes=resumes)
+    for _ in range(2):
+        with pytest.raises(UserError, match="status 1"):
+            run_step(step, tmp_path / "log")
+    (tmp_path / "may").touch()
+    run_step(step, tmp_path / "log")
+    assert (tmp_path / "out/part").read_text() == kept
+    run_step(step, tmp_path / "log")  # finished
+    assert (tmp_path / "out/part").read_text() == kept
+    (tmp_path / "out.done").unlink()
+    run_step(Step(name="seed 0", command=[*step.command, "other"], output=step.output, resumes=True), tmp_path / "log")
+    assert (tmp_path / "out/part").read_text() == "x"
+
+
 def test_failed_step_names_its_log(tmp_path):
     command = [sys.executable, "-c", "import sys; print('no room'); sys.exit(3)"]
     with pytest.raises(UserError, match=r"stage 1 ended with status 3: no room; the whole log is .*log"):
