@@ -29,7 +29,7 @@ from adcopilot.sample.pairs import draw_pair, stream
 from ..inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
 from ..inspect.test_command import bad_files
 from ..webui.page import Page
-from ..webui.test_data_report import CONTRASTS
+from ..webui.report_pages import CONTRASTS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 

@@ -12,6 +12,7 @@ from adcopilot.chat_ad.report.report import write_report
 from adcopilot.drawing import BOX_COLOURS
 
 from ..chat_ad.reported import BOX, EVIL, SIZE, bad_record, draw, make_folder, pair_record, write_lines
+from .report_pages import choose, count, fits_and_can_be_read, quiet, resize
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -44,34 +45,14 @@ def report(tmp_path_factory):
 
 @pytest.fixture
 def page(chromium, report):
-    """The driver with the page open; afterwards, the console must be empty."""
-    chromium.get(report)
-    yield chromium
-    assert chromium.get_log("browser") == []
-    assert chromium.execute_script("return window.pwned") is None
-    loaded = chromium.execute_script("return performance.getEntriesByType('resource').map((one) => one.name)")
-    assert [name for name in loaded if not name.startswith("data:")] == []
+    with quiet(chromium, report) as page:
+        yield page
 
 
 def shown(page):
     """(heading, label chip) of the cards that can be seen."""
     cards = [card for card in page.find_elements("css selector", ".card") if card.is_displayed()]
     return [card.find_element("css selector", ".where").text.split(",")[0] for card in cards]
-
-
-def choose(page, kind, text):
-    from selenium.webdriver.support.ui import Select
-
-    Select(page.find_element("id", f"by-{kind}")).select_by_visible_text(text)
-
-
-def count(page):
-    return page.find_element("id", "shown").text
-
-
-def resize(page, width):
-    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
 
 
 def test_hostile_text_is_text(page):
@@ -191,15 +172,7 @@ def test_tables_sort(page):
 
 
 def test_nothing_is_wider_than_the_page_and_text_can_be_read(page):
-    for width, scheme in itertools.product([1400, 390], ["light", "dark"]):
-        media = [{"name": "prefers-color-scheme", "value": scheme}]
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-        resize(page, width)
-        root = "document.documentElement"
-        assert page.execute_script(f"return [innerWidth, {root}.scrollWidth - {root}.clientWidth]") == [width, 0]
-        assert page.execute_script(CONTRASTS) == [], (width, scheme)
-        ground = page.execute_script("return getComputedStyle(document.body).backgroundColor")
-        assert (sum(map(int, ground.strip("rgb()").split(","))) < 200) == (scheme == "dark")
+    fits_and_can_be_read(page)
 
 
 def test_without_javascript(chromium, report):
@@ -208,28 +181,3 @@ def test_without_javascript(chromium, report):
     assert len(shown(chromium)) == 11
     assert not chromium.find_element("id", "filters").is_displayed()
     assert not chromium.find_element("css selector", ".zoom").is_displayed()
-
-
-# WCAG's contrast of each element that has text of its own with the ground below it; those under 4.5 (3 of large text).
-CONTRASTS = """
-const part = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-const light = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
-const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
-const faint = [];
-for (const element of document.querySelectorAll("body *")) {
-  const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-  const other = ["SCRIPT", "STYLE", "OPTION", "TITLE"].includes(element.nodeName);
-  if (!own || other || !element.checkVisibility()) continue;
-  let ground = element, colour;
-  while ((colour = numbers(getComputedStyle(ground).backgroundColor)).length === 4 && colour[3] === 0) {
-    ground = ground.parentElement;
-  }
-  const style = getComputedStyle(element);
-  const [a, b] = [light(numbers(style.color)), light(colour)].sort((x, y) => y - x);
-  const large = parseFloat(style.fontSize) >= 18.66 && parseInt(style.fontWeight) >= 600;
-  if ((a + 0.05) / (b + 0.05) < (large ? 3 : 4.5)) {
-    faint.push(`${element.nodeName}.${element.className}: ${((a + 0.05) / (b + 0.05)).toFixed(2)}`);
-  }
-}
-return [...new Set(faint)];
-"""

@@ -1,14 +1,12 @@
 """The page of `adcopilot eval report` in a real browser."""
 
-import itertools
-
 import pytest
 
 from adcopilot.evaluation.report.command import write_report
 
 from ..evaluation.mini_mmad import build
 from ..evaluation.report_runs import EVIL, make_runs
-from .test_data_report import CONTRASTS, choose, count, resize
+from .report_pages import choose, count, fits_and_can_be_read, quiet, resize
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -25,13 +23,8 @@ def report(tmp_path_factory):
 
 @pytest.fixture
 def page(chromium, report):
-    """The driver with the page open; afterwards, the console must be empty, and nothing loaded."""
-    chromium.get(report)
-    yield chromium
-    assert chromium.get_log("browser") == []
-    assert chromium.execute_script("return window.pwned") is None
-    loaded = chromium.execute_script("return performance.getEntriesByType('resource').map((one) => one.name)")
-    assert [name for name in loaded if not name.startswith("data:")] == []
+    with quiet(chromium, report) as page:
+        yield page
 
 
 def cards(page):
@@ -104,10 +97,4 @@ def test_all_pictures_are_there(page):
 
 def test_nothing_is_wider_than_the_page_and_text_can_be_read(page):
     page.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
-    for width, scheme in itertools.product([1400, 390], ["light", "dark"]):
-        media = [{"name": "prefers-color-scheme", "value": scheme}]
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-        resize(page, width)
-        root = "document.documentElement"
-        assert page.execute_script(f"return [innerWidth, {root}.scrollWidth - {root}.clientWidth]") == [width, 0]
-        assert page.execute_script(CONTRASTS) == [], (width, scheme)
+    fits_and_can_be_read(page)
