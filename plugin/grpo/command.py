@@ -9,10 +9,13 @@ import os
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..jsonl import atomic_write, file_digest
+
+if TYPE_CHECKING:
+    from .servers import RolloutServers
 
 PACKAGES = ("adcopilot", "torch", "transformers", "trl", "peft")
 #: What may differ between the start of a run and its continuation.
@@ -73,11 +76,10 @@ def train(args: Any, config: Any) -> Any:
     from ..inspect.loading import check_folder
     from .checkpoints import check_same_run, last_checkpoint
     from .policy import language_model_lora, load_policy, pad_tokens
-    from .prompts import RolloutPrompts, dataset_files, draw, read_records
+    from .prompts import RolloutPrompts, dataset_files
     from .reward_functions import reward_functions
     from .rollout_log import RolloutLog
-    from .rollout_server import Sampling, check_servers
-    from .servers import RolloutServers
+    from .rollout_server import check_servers
     from .trainer import AdCopilotGRPOTrainer
 
     main = config.process_index == 0
@@ -94,17 +96,7 @@ def train(args: Any, config: Any) -> Any:
     elif Path(config.output_dir, "adapter_model.safetensors").exists():
         raise UserError(f"{config.output_dir}: holds a finished run; give another output_dir")
 
-    records = read_records(train_files, media_dir=media_dir)
-    records = draw(records, args.max_samples, seed=config.seed)
-    held_out = read_records(eval_files, media_dir=media_dir) if eval_files else []
-    if args.val_size:
-        if args.val_size >= len(records):
-            raise UserError(f"val_size is {args.val_size}, expected less than the {len(records)} records there are")
-        held_out = draw(records, args.val_size, seed=config.seed)
-        kept_out = {record["key"] for record in held_out}
-        records = [record for record in records if record["key"] not in kept_out]
-    held_out = draw(held_out, args.max_eval_samples, seed=config.seed)
-
+    records, held_out = _records(args, train_files, eval_files, media_dir=media_dir, seed=config.seed)
     transformers.set_seed(config.seed)
     model, processor = load_policy(args.model_name_or_path, attention=args.attention, bf16=bool(config.bf16))
     budget = {
@@ -136,26 +128,8 @@ def train(args: Any, config: Any) -> Any:
         format_weight=args.format_weight, media_dir=media_dir, choice=args.choice_reward, boxes=args.bbox_reward
     )
     config.reward_weights = weights
-    servers = None
-    if args.rollout_server:
-        servers = RolloutServers(
-            urls=args.rollout_server,
-            sampling=Sampling(
-                max_tokens=config.max_completion_length,
-                temperature=config.temperature,
-                top_p=config.top_p,
-                top_k=config.top_k,
-                min_p=config.min_p,
-                repetition_penalty=config.repetition_penalty,
-                banned=banned,
-                vocabulary=model.get_input_embeddings().num_embeddings,
-            ),
-            concurrency=args.rollout_concurrency,
-            timeout=args.rollout_timeout,
-            patience=args.rollout_patience,
-            adapter_dir=args.rollout_adapter_dir or Path(config.output_dir, "rollout_adapters"),
-        )
-
+    vocabulary = model.get_input_embeddings().num_embeddings
+    servers = _servers(args, config, banned=banned, vocabulary=vocabulary) if args.rollout_server else None
     trainer = AdCopilotGRPOTrainer(
         **budget,
         servers=servers,
@@ -192,6 +166,48 @@ def train(args: Any, config: Any) -> Any:
     if main:
         print(config.output_dir)
     return trainer
+
+
+def _records(
+    args: Any, train_files: list[Path], eval_files: list[Path], *, media_dir: Path, seed: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Training's and held-out records, which have none in common where `val_size` splits them."""
+    from .prompts import draw, read_records
+
+    records = draw(read_records(train_files, media_dir=media_dir), args.max_samples, seed=seed)
+    held_out = read_records(eval_files, media_dir=media_dir) if eval_files else []
+    if args.val_size:
+        if args.val_size >= len(records):
+            raise UserError(f"val_size is {args.val_size}, expected less than the {len(records)} records there are")
+        held_out = draw(records, args.val_size, seed=seed)
+        kept_out = {record["key"] for record in held_out}
+        records = [record for record in records if record["key"] not in kept_out]
+    return records, draw(held_out, args.max_eval_samples, seed=seed)
+
+
+def _servers(args: Any, config: Any, *, banned: tuple[int, ...], vocabulary: int) -> RolloutServers:
+    """The servers that roll out, told to sample as TRL would."""
+    from .rollout_server import Sampling
+    from .servers import RolloutServers
+
+    sampling = Sampling(
+        max_tokens=config.max_completion_length,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        min_p=config.min_p,
+        repetition_penalty=config.repetition_penalty,
+        banned=banned,
+        vocabulary=vocabulary,
+    )
+    return RolloutServers(
+        urls=args.rollout_server,
+        sampling=sampling,
+        concurrency=args.rollout_concurrency,
+        timeout=args.rollout_timeout,
+        patience=args.rollout_patience,
+        adapter_dir=args.rollout_adapter_dir or Path(config.output_dir, "rollout_adapters"),
+    )
 
 
 def _settings(args: Any, config: Any) -> dict[str, Any]:
