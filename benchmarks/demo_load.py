@@ -189,8 +189,7 @@ def main() -> None:
 
 `python benchmarks/demo_load.py`, {now()}. Model: {Path(args.model).name} (tiny preset), one thread.
 {facts}. {as_lines(versions())}.
-Visitors and server ran on the same machine, which other work used at the same time: the ratios say more than the
-seconds.
+Visitors and server ran on the same machine: the ratios say more than the seconds.
 
 | | |
 |---|---|
@@ -198,14 +197,15 @@ seconds.
 | {args.visitors} visitors at once: median, slowest | {median:.2f} s, {slowest:.2f} s |
 | ratio to one visitor: median, slowest | {median / alone:.1f}, {slowest / alone:.1f} |
 | all {args.visitors} answered after | {whole:.2f} s ({args.visitors / whole:.1f} a second) |
-| right answers | {right} of {args.visitors - args.broken} |
+| answers | {right} of {args.visitors - args.broken} |
 | files that are no picture, answered with words | {len(words)} of {args.broken} |
 | lost | {lost} |
 
 The model answers one question at a time, so the last of {args.visitors} waits for the others; the page shows each
 visitor the place in the queue. What a visitor with a broken file reads: “{words[0] if words else ""}”.
 
-Resident memory of the server over {memory[-1][0]} further visitors, each with two pictures of his own:
+Resident memory of the server over {memory[-1][0]} further visitors, each with two pictures of his own (300 conversations are
+remembered; what fills up stops there):
 
 | visitors so far | MiB |
 |---|---|
