@@ -128,7 +128,7 @@ def one_after_the_other(visitor: Visitor, number: int) -> list[float]:
 
 
 def all_at_once(url: str, visitors: int, broken: int) -> tuple[list[float], int, list[str], float]:
-    """Seconds of each answer, how many were right, the errors' words, and seconds until all had theirs."""
+    """Seconds of each answer, how many got one, the errors' words, and seconds until all had theirs."""
     people = [Visitor(url, number, broken=number < broken) for number in range(visitors)]
     alone = [visitor.ask()[1] for visitor in people[broken : broken + 4]]
     together = threading.Barrier(visitors)
@@ -144,8 +144,8 @@ def all_at_once(url: str, visitors: int, broken: int) -> tuple[list[float], int,
     answers = [answer for _, answer in found]
     if answers[broken : broken + 4] != alone:
         sys.exit("answers under load differ from those without")
-    right = sum(isinstance(answer, dict) for answer in answers)
-    return [seconds for seconds, _ in found], right, [text for text in answers if isinstance(text, str)], whole
+    answered = sum(isinstance(answer, dict) for answer in answers)
+    return [seconds for seconds, _ in found], answered, [text for text in answers if isinstance(text, str)], whole
 
 
 def memory_of(url: str, process: psutil.Process, requests: int, every: int) -> Iterator[list[tuple[int, float]]]:
@@ -177,8 +177,8 @@ def main() -> None:
         first = Visitor(url, 0)
         one_after_the_other(first, 3)  # warm
         alone = statistics.median(one_after_the_other(first, 20))
-        seconds, right, words, whole = all_at_once(url, args.visitors, args.broken)
-        lost = args.visitors - right - len([text for text in words if "not an image" in text])
+        seconds, answered, words, whole = all_at_once(url, args.visitors, args.broken)
+        lost = args.visitors - answered - len([text for text in words if "not an image" in text])
         median, slowest = statistics.median(seconds), max(seconds)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         # Written again after each step: a run that is broken off has measured something.
@@ -197,15 +197,15 @@ Visitors and server ran on the same machine: the ratios say more than the second
 | {args.visitors} visitors at once: median, slowest | {median:.2f} s, {slowest:.2f} s |
 | ratio to one visitor: median, slowest | {median / alone:.1f}, {slowest / alone:.1f} |
 | all {args.visitors} answered after | {whole:.2f} s ({args.visitors / whole:.1f} a second) |
-| answers | {right} of {args.visitors - args.broken} |
+| answers | {answered} of {args.visitors - args.broken} |
 | files that are no picture, answered with words | {len(words)} of {args.broken} |
 | lost | {lost} |
 
 The model answers one question at a time, so the last of {args.visitors} waits for the others; the page shows each
 visitor the place in the queue. What a visitor with a broken file reads: “{words[0] if words else ""}”.
 
-Resident memory of the server over {memory[-1][0]} further visitors, each with two pictures of his own (300 conversations are
-remembered; what fills up stops there):
+Resident memory of the server over {memory[-1][0]} further visitors, each with two pictures of his own
+(300 conversations are remembered; what fills up stops there):
 
 | visitors so far | MiB |
 |---|---|
