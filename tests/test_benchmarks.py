@@ -40,6 +40,7 @@ def test_generation_and_training_step_of_both(models):
     assert ours["prompt_tokens"] - stock["prompt_tokens"] == comparison_tokens
     for row in (stock, ours):
         assert row["prefill_seconds"] > 0
+        assert row["decode_seconds"] > 0
     for model in models.values():
         assert shapes.train_steps(model, shape, repeats=1, rank=2)["train_step_seconds"] > 0
 

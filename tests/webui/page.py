@@ -1,6 +1,7 @@
 """LlamaBoard's page as its user sees it: fields by their labels, buttons by their texts."""
 
 import time
+from contextlib import suppress
 
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
@@ -59,6 +60,17 @@ class Page:
         self.field(label).send_keys(Keys.CONTROL, "a")
         self.field(label).send_keys(option)
         self.option(option).click()
+
+    def choose_model(self, name: str, *, template: str) -> None:
+        """Choose a model on LlamaBoard, again where that failed: LlamaFactory reads its file of settings while another
+        event writes it, and then shows an error."""
+        for _ in range(4):
+            self.choose("Model name", name)
+            with suppress(AssertionError):
+                self.wait("the template", lambda: self.value("Chat template") == template)
+                return
+            self.choose("Model name", "Custom")
+        raise AssertionError(f"{name} does not bring its template {template}; the page says:\n{self.text()[-2000:]}")
 
     def option(self, name: str):
         """An entry of the drop-down list that is open."""

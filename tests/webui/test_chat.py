@@ -51,8 +51,7 @@ def board(driver, taught_dir, tmp_path_factory):
     """LlamaBoard's page with the checkpoint loaded as its user loads it."""
     with served("webui", folder=tmp_path_factory.mktemp("board") / "board") as server:
         page = ChatPage(driver=driver, url=server.url)
-        page.choose("Model name", "AD-Copilot")
-        page.wait("the template", lambda: page.value("Chat template") == "adcopilot")
+        page.choose_model("AD-Copilot", template="adcopilot")
         page.write("Model path", str(taught_dir))
         page.tab("Chat")
         page.write("Extra arguments", '{"do_sample": false}')
@@ -173,8 +172,7 @@ def test_a_stock_model_has_llamafactorys_own_chat(chat, qwen_base_dir, parts):
     assert [button.text for button in visible_buttons(page, "Submit")] == ["Submit"]
     page.press("Unload model")
     page.wait("the chat to go", lambda: not page.driver.find_elements("css selector", "[data-testid='user']"))
-    page.choose("Model name", "Qwen2.5-VL-3B-Instruct")
-    page.wait("the template", lambda: page.value("Chat template") == "qwen2_vl")
+    page.choose_model("Qwen2.5-VL-3B-Instruct", template="qwen2_vl")
     page.write("Model path", str(qwen_base_dir))
     page.write("Extra arguments", '{"max_new_tokens": 4}')
     page.press("Load model")

@@ -56,8 +56,7 @@ def command(page, part: str) -> list[str]:
 def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
     page = Page(driver=chromium, url=llamaboard.url)
     # AD-Copilot is offered, and choosing it brings its template and the authors' checkpoint
-    page.choose("Model name", "AD-Copilot")
-    page.wait("the template", lambda: page.value("Chat template") == "adcopilot")
+    page.choose_model("AD-Copilot", template="adcopilot")
     assert page.value("Model path") == "jiang-cc/AD-Copilot"
     page.choose("Chat template", "adcopilot")
 
@@ -121,8 +120,7 @@ def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
 def test_stage_0_can_be_set_on_the_board(llamaboard, chromium, adcopilot_dir, pairs):
     """Full training with everything frozen but the comparison encoder."""
     page = Page(driver=chromium, url=llamaboard.url)
-    page.choose("Model name", "AD-Copilot")
-    page.wait("the template", lambda: page.value("Chat template") == "adcopilot")
+    page.choose_model("AD-Copilot", template="adcopilot")
     page.write("Model path", str(adcopilot_dir))
     page.choose("Finetuning method", "full")
     page.write("Data dir", str(pairs))
