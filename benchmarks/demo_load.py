@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from adcopilot.demo.examples import draw_examples  # noqa: E402
+from adcopilot.demo.server import MOST_SESSIONS  # noqa: E402
 from benchmarks.machine import as_lines, hardware, now, versions  # noqa: E402
 
 RESULT = ROOT / "docs/results/demo-load.md"
@@ -205,7 +206,7 @@ The model answers one question at a time, so the last of {args.visitors} waits f
 visitor the place in the queue. What a visitor with a broken file reads: “{words[0] if words else ""}”.
 
 Resident memory of the server over {memory[-1][0]} further visitors, each with two pictures of his own
-(300 conversations are remembered; what fills up stops there):
+({MOST_SESSIONS} conversations are remembered; what fills up stops there):
 
 | visitors so far | MiB |
 |---|---|

@@ -33,6 +33,10 @@ class ForgettingQueue(Queue):
     did not take is forgotten when gradio forgets his session, of which it keeps 2,000.
     """
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._answering: set[str] = set()
+
     def compute_analytics_summary(self, event_analytics: dict[str, Any]) -> dict[str, Any]:
         """Nothing: the page has no monitoring."""
         return self.cached_event_analytics_summary
@@ -44,9 +48,12 @@ class ForgettingQueue(Queue):
 
     async def process_events(self, events: list[Event], batch: bool, begin_time: float) -> None:
         """As gradio's."""
+        mine = {event._id for event in events}
+        self._answering |= mine  # gradio's own list of active jobs lets go of them before it has done with them
         try:
             await super().process_events(events, batch, begin_time)
         finally:
+            self._answering -= mine
             self._forget()
 
     def _forget(self) -> None:
@@ -54,6 +61,7 @@ class ForgettingQueue(Queue):
         self._asyncio_tasks = [task for task in self._asyncio_tasks if not task.done()]  # this one goes with the next
         queues = [one.queue for one in self.event_queue_per_concurrency_id.values()]
         under_way = {event._id for events in (*queues, *filter(None, self.active_jobs)) for event in events}
+        under_way |= self._answering
         for session, not_taken in list(self.pending_event_ids_session.items()):
             if session not in self.pending_messages_per_session:
                 not_taken &= under_way
