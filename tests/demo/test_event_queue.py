@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -14,7 +15,10 @@ gr = pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[w
 
 from gradio.queueing import Queue  # noqa: E402
 
-from adcopilot.demo.event_queue import with_queue  # noqa: E402
+from adcopilot.demo.event_queue import ForgettingQueue, with_queue  # noqa: E402
+from adcopilot.demo.limits import Limits  # noqa: E402
+from adcopilot.demo.page import build_page  # noqa: E402
+from adcopilot.demo.store import Store  # noqa: E402
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -151,3 +155,23 @@ def test_who_leaves_is_forgotten_with_the_session(page, client):
         assert take(client, session) == {mine: text}
     assert not {event, waiting} & page._queue.event_ids_to_events.keys()
     assert gone not in page._queue.pending_event_ids_session
+
+
+def test_the_demos_page_has_this_queue():
+    store = Store(seconds=60, stored_bytes=1 << 20)
+    engine = SimpleNamespace(title="tiny", has_heat=False, concurrency=1, family=None)
+    try:
+        page = build_page(
+            engine=engine,
+            store=store,
+            limits=Limits(),
+            threshold=0.5,
+            thinking=False,
+            examples=(),
+            folder=None,
+            queue=7,
+        )
+    finally:
+        store.close()
+    assert type(page._queue) is ForgettingQueue
+    assert (page._queue.max_size, page.api_open) == (7, False)
