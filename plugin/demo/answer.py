@@ -12,13 +12,12 @@ import numpy as np
 from ..evaluation.families import split_thinking
 from ..inspect.result import Result
 from ..prompts import ANSWER_WORDS
+from ..verdict import LEAST_MASS
 
 __all__ = ["LEAST_MASS", "Answer"]
 
 #: A JSON list of boxes within an answer, complete or cut off at its end.
 _BOX_LIST = re.compile(r"""\[\s*+\{(?=[^{}]*["']bbox_2d["']).*?(?:\}\s*+\]|\Z)""", re.DOTALL)
-#: Below this much probability of "Yes" and "No" together the model was about to say something else.
-LEAST_MASS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

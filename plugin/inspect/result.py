@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..verdict import VerdictWord
+
 __all__ = ["Result"]
 
 
@@ -14,7 +16,8 @@ class Result:
 
     Attributes:
         query, template: names of the images; no template if none could be chosen.
-        anomalous: whether `score` reaches the threshold; None after an error.
+        anomalous: True, False, or None where the verdict is undecided (`adcopilot.verdict`) or after an error.
+        reason: one line that says why the verdict is undecided; None otherwise.
         score: 0 to 1, the probability that the answer begins with "Yes" rather than "No"; None after an error.
         boxes: `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}`, in pixels of the upright query image, inside it.
         text: the model's answer, with its boxes mapped to original pixels.
@@ -28,6 +31,7 @@ class Result:
     query: str
     template: str | None
     anomalous: bool | None = None
+    reason: str | None = None
     score: float | None = None
     boxes: list[dict[str, Any]] = field(default_factory=list)
     text: str = ""
@@ -36,11 +40,17 @@ class Result:
     size: tuple[int, int] | None = None
     error: str | None = None
 
+    @property
+    def verdict(self) -> VerdictWord:
+        """`anomalous`, `normal`, or `undecided`, after an error too."""
+        return "undecided" if self.anomalous is None else "anomalous" if self.anomalous else "normal"
+
     def as_dict(self) -> dict[str, Any]:
-        """The fields of a JSON line; `error` is there only if there was one."""
+        """The fields of a JSON line; `error` is there only if there was one, `reason` only if it is undecided."""
         line = {
             "query": self.query,
             "template": self.template,
+            "verdict": self.verdict,
             "anomalous": self.anomalous,
             "score": self.score,
             "boxes": self.boxes,
@@ -48,4 +58,6 @@ class Result:
             "yes_no_mass": self.yes_no_mass,
             "size": None if self.size is None else list(self.size),
         }
+        reason = self.reason if self.error is None else self.error
+        line |= {"reason": reason} if self.anomalous is None and reason else {}
         return line if self.error is None else {**line, "error": self.error}

@@ -1,0 +1,96 @@
+"""The one place where a verdict is made: anomalous, normal, or undecided and why.
+
+A verdict is given only where its ground is there. Whoever shows one (`inspect`, the demo page, evaluation's table)
+asks `decide` and shows `Verdict.word`; what is undecided is never counted or coloured as normal.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .prompts import ANSWER_WORDS
+
+__all__ = ["LEAST_MASS", "Verdict", "VerdictWord", "decide", "first_word_says"]
+
+VerdictWord = Literal["anomalous", "normal", "undecided"]
+
+#: Below this much probability of "Yes" and "No" together the model was about to say something else, and what little it
+#: gave to either word says nothing about the picture.
+LEAST_MASS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A verdict.
+
+    Attributes:
+        anomalous: True, False, or None where it is undecided.
+        reason: one line that says why it is undecided; None otherwise.
+    """
+
+    anomalous: bool | None
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.anomalous is None) != bool(self.reason):
+            raise ValueError(f"anomalous {self.anomalous} with the reason {self.reason!r}")
+
+    @property
+    def word(self) -> VerdictWord:
+        """`anomalous`, `normal` or `undecided`."""
+        return "undecided" if self.anomalous is None else "anomalous" if self.anomalous else "normal"
+
+
+def first_word_says(answer: str) -> bool | None:
+    """Whether an answer (without its reasoning) begins with "Yes" (True) or "No" (False); None for any other word."""
+    word = re.match(r"\W*(\w+)", answer)
+    found = word[1].casefold() if word else ""
+    yes, no = (word.casefold() for word in ANSWER_WORDS)
+    return {yes: True, no: False}.get(found)
+
+
+def decide(
+    *,
+    score: float | None,
+    yes_no_mass: float | None,
+    threshold: float,
+    answer: str,
+    doubts: Sequence[str] = (),
+) -> Verdict:
+    """The verdict about a query.
+
+    Args:
+        score: probability of "Yes" rather than "No" as the first word, 0 to 1; None where it is not known: an endpoint
+            that tells no probabilities, a model that reasons before it answers.
+        yes_no_mass: probability of the two words together among all first words; None as `score`.
+        threshold: a score from here on is anomalous.
+        answer: what was said, without the reasoning; it decides where there is no score.
+        doubts: reasons, known before, for which no answer about these pictures counts: a picture far outside the sizes
+            of training, a template that is the query itself.
+    """
+    if doubts:
+        return Verdict(anomalous=None, reason=doubts[0])
+    if score is None or yes_no_mass is None:
+        said = first_word_says(answer)
+        if said is None:
+            return Verdict(anomalous=None, reason=_neither(answer))
+        return Verdict(anomalous=said)
+    if not (math.isfinite(score) and math.isfinite(yes_no_mass)):
+        return Verdict(anomalous=None, reason="the model's logits are not finite, so its answer means nothing")
+    if yes_no_mass < LEAST_MASS:
+        return Verdict(
+            anomalous=None,
+            reason=f"{_neither(answer)} (the two words have a probability of {yes_no_mass:.3g} together, expected "
+            f"{LEAST_MASS:g} or more)",
+        )
+    return Verdict(anomalous=score >= threshold)
+
+
+def _neither(answer: str) -> str:
+    words = " ".join(answer.split())
+    begins = f"begins with {words[:24]!r}, which is neither" if words else "is empty, neither"
+    return f"the answer {begins} {ANSWER_WORDS[0]!r} nor {ANSWER_WORDS[1]!r}"
