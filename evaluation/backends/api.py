@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from adcopilot.chat_ad.generation.generator import Refused
-from adcopilot.chat_ad.generation.transport import Transport
+from adcopilot.chat_ad.generation.transport import Declined, Transport
 from adcopilot.errors import UserError
 from adcopilot.images import open_image
 
@@ -64,7 +64,7 @@ class ApiBackend:
         extra: further fields of a request; None takes a field out (`{"temperature": None}`).
         timeout: seconds for one answer.
         attempts, first_wait, longest_wait: how often a request is tried, and the seconds in between.
-        give_up: so many failed requests in a row end the run.
+        give_up: so many failed requests in a row, without those that were declined, end the run.
 
     Raises:
         UserError: a value is out of range, or the key's variable is not set.
@@ -142,11 +142,12 @@ class ApiBackend:
         return self.sizing.model_size(size)
 
     def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
-        """As `Backend.answer`. Where an endpoint declines one request, or does not answer it, the item has an error.
+        """As `Backend.answer`. Where an endpoint declines one request, the item is refused; where it does not
+        answer it, the item has an error.
 
         Raises:
-            UserError: the endpoint refuses everything (key, address, model), or many requests in a row failed. Answers
-                that were under way are waited for and yielded first.
+            UserError: the endpoint refuses everything (key, address, model), or many requests in a row failed (not:
+                were declined). Answers that were under way are waited for and yielded first.
         """
         if max_new_tokens < 1:
             raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
@@ -194,7 +195,9 @@ class ApiBackend:
         return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
     def reply(self, item: Item, completion: Completion, seconds: float) -> Reply:
-        """What an answer of the endpoint says about an item."""
+        """What an answer of the endpoint says about an item. What a filter cut off was cut off."""
+        if completion.declined:
+            return Reply(error=completion.declined, refused=True, seconds=seconds)
         logprobs = None
         if item.options and completion.first_token:
             logprobs = {}
@@ -207,7 +210,7 @@ class ApiBackend:
             text=completion.text.strip(),
             option_logprobs=logprobs,
             seconds=seconds,
-            truncated=completion.finish == "length",
+            truncated=completion.finish in ("length", "content_filter"),
         )
 
 
@@ -271,7 +274,9 @@ class _Run:
             except Refused as error:
                 if transport.stopping.is_set():
                     return  # the item was not answered at all
-                self.answers.put((item, Reply(error=str(error), seconds=time.perf_counter() - start)))
+                refused = isinstance(error, Declined)
+                seconds = time.perf_counter() - start
+                self.answers.put((item, Reply(error=str(error), refused=refused, seconds=seconds)))
                 continue
             except BaseException:
                 transport.stopping.set()  # the others finish what they have begun

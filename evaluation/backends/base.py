@@ -25,7 +25,9 @@ class Reply:
             letter (with or without a space before it), over the whole vocabulary. None where the item has no options,
             or the backend was not asked for it or cannot. An endpoint tells only its most probable tokens: letters
             that are not among them are left out. Of a model that reasons first they say nothing.
-        error: one line that says why there is no answer; None otherwise. Asking again may help.
+        error: one line that says why there is no answer; None otherwise. Asking again may help, unless it is refused.
+        refused: whether an endpoint that is well declined to answer this item (a filter, a prompt that is too long):
+            it would do so the next time too. `error` has its words.
         seconds: time this answer took; for answers computed together, their share.
         truncated: whether the answer was cut off at `max_new_tokens`.
     """
@@ -33,6 +35,7 @@ class Reply:
     text: str = ""
     option_logprobs: Mapping[str, float] | None = None
     error: str | None = None
+    refused: bool = False
     seconds: float = 0.0
     truncated: bool = False
 
@@ -41,7 +44,9 @@ class Reply:
         line: dict[str, Any] = {"text": self.text, "seconds": round(self.seconds, 4), "truncated": self.truncated}
         if self.option_logprobs is not None:
             line["option_logprobs"] = {letter: round(value, 6) for letter, value in self.option_logprobs.items()}
-        return line if self.error is None else {**line, "error": self.error}
+        if self.error is not None:
+            line["error"] = self.error
+        return {**line, "refused": True} if self.refused else line
 
 
 class Backend(Protocol):

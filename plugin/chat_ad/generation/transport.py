@@ -2,9 +2,12 @@
 
 - 408, 409, 425, 429, 5xx, time-outs, broken connections and bodies that are no chat completion are tried again, after
   twice the wait each time and not before what `Retry-After` says, which all requests then keep to.
-- 401, 403, 404, 405 and redirects end the run: no other request would fare better.
-- Other 4xx are about this request (too long, refused by a filter) and refuse this sample.
-- Many failures in a row end the run too.
+- 401, 402, 403, 404, 405, 407, 410, redirects, and 4xx that speak of the key or of the model's name end the run: no
+  other request would fare better.
+- Other 4xx are about this request (too long, too large, refused by a filter): `Declined`. So is a 403 that speaks of
+  moderation, and a body without any choice that comes again at each attempt. However many come in a row, the endpoint
+  is well.
+- Many other failures in a row end the run too.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import contextlib
 import email.utils
 import json
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -26,10 +30,26 @@ from ...errors import UserError
 from .generator import Refused
 from .verify import shorten
 
-__all__ = ["Answer", "Transport"]
+__all__ = ["Answer", "Declined", "NoChoice", "Transport"]
 
 _AGAIN = frozenset({408, 409, 425, 429})
-_HOPELESS = frozenset({401, 403, 404, 405})
+_HOPELESS = frozenset({401, 402, 403, 404, 405, 407, 410})
+#: What some servers say with a status of 400 though it is about every request.
+_ABOUT_ALL = re.compile(
+    r"api[ _-]?key|authenticat|insufficient[ _]quota|model[ _]not[ _]found|"
+    r"\bmodel\b.{0,120}(?:does not exist|not found)",
+    re.IGNORECASE,
+)
+#: What others say with a status of 403 though it is about this request.
+_ABOUT_ONE = re.compile(r"moderation|flagged|content[ _-]?(?:filter|policy)", re.IGNORECASE)
+
+
+class Declined(Refused):
+    """The endpoint is well and does not answer this request; it would not answer it the next time either."""
+
+
+class NoChoice(ValueError):
+    """A whole body of a chat completion that has no choice in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +117,15 @@ class Transport:
         """Ask until there is an answer: an `Answer`, or what `read` makes of it.
 
         Raises:
-            Refused: there is none for this request.
+            Declined: the endpoint does not answer this request.
+            Refused: there is none for this request now.
             UserError: there will be none for any.
         """
-        reason = ""
+        reason, empty = "", False
         for attempt in range(self._attempts):
             await self._wait(attempt)
             self._events["requests"] += 1
+            empty = False
             try:
                 # The read time-out is for a silent connection; a server may also trickle for ever.
                 response = await asyncio.wait_for(self._client.post(self._url, json=body), 2 * self._timeout)
@@ -117,19 +139,23 @@ class Transport:
                 continue
             except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
                 raise UserError(f"{self._url}: not an address ({self._safe(str(error))})") from None
-            if response.status_code != 200:
-                self._events[f"status {response.status_code}"] += 1
-                reason = self._status(response)
+            status = _status_of(response)
+            if status != 200:
+                self._events[f"status {status}"] += 1
+                reason = self._status(response, status)
                 continue
             try:
                 answer = self._read(response.content)
             except ValueError as error:
-                reason = self._safe(str(error))
+                reason, empty = self._safe(str(error)), isinstance(error, NoChoice)
                 self._events["unusable body"] += 1
                 continue
             self._failed_in_row = 0
             return answer
-        return self._fail(f"no answer after {self._attempts} attempts: {reason}")
+        reason = f"no answer after {self._attempts} attempts: {reason}"
+        if empty:
+            raise Declined(reason)
+        return self._fail(reason)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -149,9 +175,8 @@ class Transport:
         if self.stopping.is_set():
             raise Refused("the run was stopped")
 
-    def _status(self, response: httpx.Response) -> str:
+    def _status(self, response: httpx.Response, status: int) -> str:
         """What a status other than 200 means: the reason to try again, or an exception."""
-        status = response.status_code
         said = self._safe(_message(response))
         reason = f"status {status}{f' ({said})' if said else ''}"
         if status in _AGAIN or status >= 500:
@@ -162,10 +187,12 @@ class Transport:
                 )
             self._not_before = max(self._not_before, time.monotonic() + seconds)
             return reason
-        if status in _HOPELESS or status < 400:
+        told = _message(response, whole=True)
+        about_all = status in _HOPELESS and not (status == 403 and _ABOUT_ONE.search(told))
+        if about_all or status < 400 or _ABOUT_ALL.search(told):
             where = f" to {response.headers.get('location', '?')}" if 300 <= status < 400 else ""
             raise UserError(f"{self._url}: {reason}{where}; check the address, the model's name and the key")
-        return self._fail(reason)
+        raise Declined(reason)
 
     def _fail(self, reason: str) -> Any:
         self._failed_in_row += 1
@@ -223,9 +250,28 @@ def _retry_after(value: str | None) -> float:
     return seconds if 0 <= seconds < 1e9 else 0.0
 
 
-def _message(response: httpx.Response) -> str:
+def _message(response: httpx.Response, *, whole: bool = False) -> str:
+    """What a body says of an error; `whole`, its code and type too."""
     try:
         error = response.json()["error"]
-        return str(error.get("message") if isinstance(error, dict) else error)
+        parts = [error.get("message")] if isinstance(error, dict) else [error]
+        if whole and isinstance(error, dict):
+            parts += [error.get("code"), error.get("type"), error.get("metadata")]
+        return " ".join(str(part) for part in parts if part is not None)[:2000]
     except Exception:  # any body at all: it is only quoted
         return response.text[:200]
+
+
+def _status_of(response: httpx.Response) -> int:
+    """The status; of a 200 whose body is an error and no completion, as routers send, the error's own."""
+    if response.status_code != 200 or b'"error"' not in response.content[:2000]:
+        return response.status_code
+    try:
+        body = response.json()
+        error = body["error"] if "choices" not in body else None
+        code = error["code"] if isinstance(error, dict) else None
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return 200
+    if not error:
+        return 200
+    return code if type(code) is int and 400 <= code < 600 else 502

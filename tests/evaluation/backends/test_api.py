@@ -200,7 +200,65 @@ def test_a_request_that_is_declined_is_one_items_error(items):
         found = answers(backend(endpoint), items[:4])
     failed = {key: reply.error for key, reply in found.items() if reply.error}
     assert failed == {items[1].key: "status 400 (image too large)"}
+    assert found[items[1].key].refused
     assert len(endpoint.bodies) == 4  # asked once: it would not fare better
+
+
+@pytest.mark.parametrize("status", [400, 406, 413, 414, 415, 418, 422, 431, 451])
+def test_any_number_of_requests_in_a_row_may_be_declined(items, status):
+    """The endpoint is well: what it does not answer is passed by."""
+
+    def respond(body, number):
+        return (status, {}, {"error": {"message": "too large"}}) if number < 5 else echo(body, number)
+
+    with Endpoint(respond) as endpoint:
+        found = answers(backend(endpoint, give_up=3, concurrency=1), items[:6])
+    assert [reply.refused for reply in found.values()] == [True] * 5 + [False]
+    assert [bool(reply.error) for reply in found.values()] == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize(
+    ("response", "refused", "error"),
+    [
+        ((200, {}, {"choices": []}), True, "no answer after 2 attempts: the endpoint sent no choice"),
+        ((200, {}, b'{"choices": [{"mess'), False, "no answer after 2 attempts: the body is no chat completion"),
+        (completion(None, finish="content_filter"), True, "a content filter of the endpoint took the answer away"),
+        (completion(None, refusal="I cannot."), True, "the model declined (I cannot.)"),
+        ((200, {}, {"error": {"code": 400, "message": "too long"}}), True, "status 400 (too long)"),
+        (
+            (200, {}, {"error": {"code": 503, "message": "busy"}}),
+            False,
+            "no answer after 2 attempts: status 503 (busy)",
+        ),
+        ((200, {}, {"error": "busy"}), False, "no answer after 2 attempts: status 502 (busy)"),
+        ((403, {}, {"error": {"message": "input flagged", "metadata": {}}}), True, "status 403 (input flagged)"),
+        ((400, {}, b"<html>"), True, "status 400 (<html>)"),
+        ((500, {}, {}), False, "no answer after 2 attempts: status 500"),
+        ((429, {}, {}), False, "no answer after 2 attempts: status 429"),
+    ],
+)
+def test_refused_or_failed(items, response, refused, error):
+    """What would come again at each start is a refusal, what may pass is an error."""
+    with Endpoint(lambda body, number: response) as endpoint:
+        (reply,) = answers(backend(endpoint, attempts=2, concurrency=1), items[:1]).values()
+    assert reply.error.startswith(error)
+    assert (reply.refused, reply.text) == (refused, "")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT"},
+        {"message": "The model `vlm` does not exist"},
+        {"message": "?", "code": "model_not_found"},
+        {"message": "?", "code": "insufficient_quota"},
+    ],
+)
+def test_a_400_about_every_request_ends_the_run(items, error):
+    said = "check the address, the model's name and the key"
+    with Endpoint(lambda body, number: (400, {}, {"error": error})) as endpoint, pytest.raises(UserError, match=said):
+        answers(backend(endpoint, concurrency=1), items)
+    assert len(endpoint.bodies) == 1
 
 
 def test_an_endpoint_that_stays_broken_for_one_question_is_one_items_error(items):
@@ -244,7 +302,7 @@ def test_endpoint_that_is_not_there(items):
         answers(made, items)
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 410])
 def test_wrong_key_or_address_ends_the_run_at_once(items, status, monkeypatch):
     monkeypatch.setenv("SOME_KEY", "secret-123")
 
@@ -286,18 +344,18 @@ def test_unreadable_image_is_its_items_error_and_nothing_is_sent(tmp_path, items
 def test_an_empty_answer_is_an_answer(items):
     replies = [
         completion("", finish="length"),
-        completion(None, refusal="I cannot."),
+        completion("", refusal=""),
         completion("B", reasoning_content="It has a scratch."),
-        completion(None, finish="content_filter"),
+        completion("There is a", finish="content_filter"),
     ]
     with Endpoint(lambda body, number: replies[number]) as endpoint:
         found = answers(backend(endpoint, concurrency=1), items[:4])
     assert all(reply.error is None for reply in found.values())
     assert [(reply.text, reply.truncated) for reply in found.values()] == [
         ("", True),
-        ("I cannot.", False),
-        ("<think>It has a scratch.</think>B", False),
         ("", False),
+        ("<think>It has a scratch.</think>B", False),
+        ("There is a", True),
     ]
     assert len(endpoint.bodies) == 4
 
@@ -323,6 +381,36 @@ def test_option_logprobs_come_from_the_first_token(items):
     asked = [body for body in endpoint.bodies if body.get("logprobs")]
     assert [question(body) for body in asked] == [choice_item.question]
     assert asked[0]["top_logprobs"] == 20
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.5, "NaN", 10**400, None, [], "x"])
+def test_logprobs_that_are_none(items, value):
+    """Python's JSON reads NaN and Infinity; neither may come near a score."""
+    choice_item = next(item for item in items if item.options)
+
+    def respond(body, number):
+        top = [{"token": "A", "logprob": -0.5}, {"token": "B", "logprob": value}]
+        answer = completion("A")
+        answer["choices"][0]["logprobs"] = {"content": [{"token": "A", "top_logprobs": top}]}
+        return answer
+
+    with Endpoint(respond) as endpoint:
+        (reply,) = answers(backend(endpoint, option_logprobs=True), [choice_item]).values()
+    assert (reply.text, reply.option_logprobs) == ("A", None)
+
+
+def test_minus_infinity_is_no_probability_at_all(items):
+    choice_item = next(item for item in items if item.options)
+    top = [{"token": "A", "logprob": 1e-7}, {"token": "B", "logprob": -math.inf}]
+
+    def respond(body, number):
+        answer = completion("A")
+        answer["choices"][0]["logprobs"] = {"content": [{"token": "A", "top_logprobs": top}]}
+        return answer
+
+    with Endpoint(respond) as endpoint:
+        (reply,) = answers(backend(endpoint, option_logprobs=True), [choice_item]).values()
+    assert reply.option_logprobs == {"A": 0.0}
 
 
 def test_closing_the_iterator_stops_the_requests(tmp_path):
