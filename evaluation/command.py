@@ -80,7 +80,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> Any:
     group.add_argument(
         "--image-side", type=int, metavar="N", help="shrink images to so many pixels on the longer side"
     )
-    group.add_argument("--image-max-pixels", type=int, metavar="N", help="largest area of an image (the model's own)")
+    group.add_argument("--image-max-pixels", type=int, metavar="N", help="largest area of an image (the model's "
+                       "own; 2097152 at an endpoint whose model resizes in a way of its own)")  # fmt: skip
     group.add_argument("--image-min-pixels", type=int, metavar="N", help="smallest area of an image (the model's own)")
     return group
 

@@ -7,8 +7,6 @@ keeps prefixes (vLLM does) computes images and prefix once.
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import math
 import os
 import queue
@@ -17,24 +15,22 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from importlib import metadata
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from adcopilot.chat_ad.generation.generator import Refused
 from adcopilot.chat_ad.generation.transport import Declined, Transport
 from adcopilot.errors import UserError
-from adcopilot.images import open_image
 
 from ..families import family_of
 from ..items import Item
 from .base import Reply, grouped
 from .completions import Completion, read_completion
+from .image_urls import ImageUrls
 from .prompting import chat_messages
-from .sizing import MMAD_PIXELS, PROCESSOR_PIXELS, TRAINING_PIXELS, Budget, Sizing
+from .sizing import MMAD_PIXELS, PROCESSOR_PIXELS, SENT_PIXELS, TRAINING_PIXELS, Budget, Sizing
 
 __all__ = ["ApiBackend"]
 
@@ -59,7 +55,8 @@ class ApiBackend:
         option_logprobs: ask for the probabilities of option letters; not all endpoints give them.
         image_side: shrink images to so many pixels on the longer side first.
         image_max_pixels, image_min_pixels: for AD-Copilot and Qwen2.5-VL, as in `TransformersBackend`. Images are
-            resized here, so that the server's processor finds the same image as it would on this machine.
+            resized here, so that the server's processor finds the same image as it would on this machine. For others
+            `image_max_pixels` (2097152) is the area that images are shrunk to, and there is no least one.
         limit_field: what the endpoint calls the longest answer (`max_completion_tokens` for OpenAI's newer models).
         extra: further fields of a request; None takes a field out (`{"temperature": None}`).
         timeout: seconds for one answer.
@@ -119,7 +116,8 @@ class ApiBackend:
             "give_up": give_up,
             "events": self.events,
         }
-        self._data_url = lru_cache(maxsize=4 * concurrency)(self._encode)
+        # Where the size that the model sees is known, its pixels are those of a model on this machine.
+        self.image_urls = ImageUrls(sizing=self.sizing, exact=self.sizing.processor is not None)
 
     def __repr__(self) -> str:
         return f"ApiBackend({self.base_url}, {self.model_name})"
@@ -130,7 +128,7 @@ class ApiBackend:
             "backend": self.name,
             "model": self.model_name,
             "family": self.family.name,
-            "images": self.sizing.describe(),
+            "images": {**self.sizing.describe(), **self.image_urls.describe()},
             "decoding": "greedy",
             "request": self.extra,
             "option_logprobs": self.option_logprobs,
@@ -152,7 +150,9 @@ class ApiBackend:
         if max_new_tokens < 1:
             raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
         answers: queue.SimpleQueue[tuple[Item, Reply] | BaseException | None] = queue.SimpleQueue()
-        run = _Run(self, _close_together(grouped(items), self.concurrency), max_new_tokens, answers)
+        order = _close_together(grouped(items), self.concurrency, urls=self.image_urls)
+        self.image_urls.expect(order)
+        run = _Run(self, iter(order), max_new_tokens, answers)
         run.start()
         try:
             while (found := answers.get()) is not None:
@@ -175,7 +175,7 @@ class ApiBackend:
             return [
                 {"type": "text", "text": part}
                 if isinstance(part, str)
-                else {"type": "image_url", "image_url": {"url": self._data_url(item.images[part])}}
+                else {"type": "image_url", "image_url": {"url": self.image_urls(item.images[part])}}
                 for part in parts
             ]
 
@@ -188,11 +188,6 @@ class ApiBackend:
         if self.option_logprobs and item.options:
             body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         return {name: value for name, value in {**body, **self.extra}.items() if value is not None}
-
-    def _encode(self, path: Path) -> str:
-        buffer = io.BytesIO()
-        self.sizing.apply(open_image(path)).save(buffer, "PNG", compress_level=1)  # lossless: scratches are small
-        return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
     def reply(self, item: Item, completion: Completion, seconds: float) -> Reply:
         """What an answer of the endpoint says about an item. What a filter cut off was cut off."""
@@ -284,12 +279,30 @@ class _Run:
             self.answers.put((item, self.backend.reply(item, completion, time.perf_counter() - start)))
 
 
-def _close_together(groups: Sequence[list[Item]], width: int) -> Iterator[Item]:
+def _close_together(groups: Sequence[list[Item]], width: int, *, urls: ImageUrls | None = None) -> list[Item]:
     """The first questions of `width` groups, then their second ones, …: when a group's second question comes, the
-    server has seen its first, and not yet forgotten it."""
-    for start in range(0, len(groups), width):
-        for row in zip_longest(*groups[start : start + width]):
-            yield from (item for item in row if item is not None)
+    server has seen its first, and not yet forgotten it.
+
+    Groups whose first template is the same follow one another, and where the images of so many groups would not fit
+    into half of what `urls` keeps, fewer are taken together: each image is then encoded once.
+    """
+    first: dict[Any, int] = {}
+    groups = sorted(groups, key=lambda group: first.setdefault(group[0].images[:1], len(first)))
+    found: list[Item] = []
+    window: list[list[Item]] = []
+    weight = 0
+    for group in groups:
+        more = sum(map(urls.weight, group[0].images)) if urls else 0
+        if window and (len(window) == width or (urls and weight + more > urls.room // 2)):
+            found += _by_turns(window)
+            window, weight = [], 0
+        window.append(group)
+        weight += more
+    return found + _by_turns(window)
+
+
+def _by_turns(groups: Sequence[list[Item]]) -> list[Item]:
+    return [item for row in zip_longest(*groups) for item in row if item is not None]
 
 
 def _checked_url(url: str | None) -> str:
@@ -325,6 +338,8 @@ def _sizing(family: str, side: int | None, smallest: int | None, largest: int | 
     if family == "qwen2.5-vl":
         budget = Budget(smallest=smallest or MMAD_PIXELS[0], largest=largest or MMAD_PIXELS[1])
         return Sizing(side=side, processor=budget, here=True)
-    if smallest or largest:
-        raise UserError("--image-max-pixels: for AD-Copilot and Qwen2.5-VL only at an endpoint; use --image-side")
-    return Sizing(side=side)
+    if smallest:
+        raise UserError("--image-min-pixels: for AD-Copilot and Qwen2.5-VL only at an endpoint")
+    if side is not None or largest is not None:
+        return Sizing(side=side, largest=largest)
+    return Sizing(largest=SENT_PIXELS, largest_by_default=True)

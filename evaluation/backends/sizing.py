@@ -11,7 +11,15 @@ from adcopilot.boxes import model_image_size
 from adcopilot.errors import UserError
 from adcopilot.images import resize_for_training
 
-__all__ = ["MMAD_PIXELS", "PROCESSOR_PIXELS", "TRAINING_PIXELS", "Budget", "Sizing", "processor_sizing"]
+__all__ = [
+    "MMAD_PIXELS",
+    "PROCESSOR_PIXELS",
+    "SENT_PIXELS",
+    "TRAINING_PIXELS",
+    "Budget",
+    "Sizing",
+    "processor_sizing",
+]
 
 #: LlamaFactory's default areas in pixels, smallest and largest: what AD-Copilot sees unless its folder says otherwise.
 TRAINING_PIXELS = (32 * 32, 768 * 768)
@@ -19,6 +27,8 @@ TRAINING_PIXELS = (32 * 32, 768 * 768)
 MMAD_PIXELS = (64 * 28 * 28, 1280 * 28 * 28)
 #: The areas that a Qwen2.5-VL processor allows if nobody tells it otherwise.
 PROCESSOR_PIXELS = (56 * 56, 1280 * 28 * 28)
+#: The area up to which images are sent to an endpoint whose model's own sizes are not known here.
+SENT_PIXELS = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +55,8 @@ class Sizing:
 
     Attributes:
         side: the longer side is shrunk to at most so many pixels.
+        largest: the area is shrunk to at most so many pixels, for models that resize in a way of their own.
+        largest_by_default: whether nobody asked for `largest`.
         training: LlamaFactory's resize to a budget, as in AD-Copilot's training.
         processor: the budget of Qwen2-VL's image processor, which rounds sides to multiples of `unit`.
         unit: pixels of a side that one token of the model spans.
@@ -52,6 +64,8 @@ class Sizing:
     """
 
     side: int | None = None
+    largest: int | None = None
+    largest_by_default: bool = False
     training: Budget | None = None
     processor: Budget | None = None
     unit: int = 28
@@ -60,6 +74,8 @@ class Sizing:
     def __post_init__(self) -> None:
         if self.side is not None and self.side < 28:
             raise UserError(f"--image-side is {self.side}, expected 28 or more pixels")
+        if self.largest is not None and self.largest < 28 * 28:
+            raise UserError(f"--image-max-pixels is {self.largest}, expected {28 * 28} or more")
 
     def apply(self, image: Image.Image) -> Image.Image:
         """An upright RGB image as the processor gets it.
@@ -78,6 +94,16 @@ class Sizing:
             target = self._processed(image.size)
             image = image if image.size == target else image.resize(target, Image.Resampling.BICUBIC)
         return image
+
+    def sent_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size of what `apply` makes of an upright image of `size`; at most, where training's resize comes in."""
+        width, height = self._shrunk(size)
+        if self.here:
+            return self._processed((width, height))
+        if self.training is not None and width * height > self.training.largest:
+            factor = (self.training.largest / (width * height)) ** 0.5
+            return int(width * factor), int(height * factor)
+        return width, height
 
     def model_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) that the model sees an upright image of `size` in.
@@ -99,15 +125,19 @@ class Sizing:
         budgets = {"training": self.training, "processor": self.processor}
         return {
             "side": self.side,
+            **({"largest": self.largest} if self.largest else {}),
             **{name: [one.smallest, one.largest] if one else None for name, one in budgets.items()},
             "resized_before_sending": self.here,
         }
 
     def _shrunk(self, size: tuple[int, int]) -> tuple[int, int]:
-        if self.side is None or max(size) <= self.side:
-            return size
-        scale = self.side / max(size)
-        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        if self.side is not None and max(size) > self.side:
+            scale = self.side / max(size)
+            size = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        if self.largest is not None and size[0] * size[1] > self.largest:
+            scale = (self.largest / (size[0] * size[1])) ** 0.5
+            size = max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
+        return size
 
     def _processed(self, size: tuple[int, int], **training: int | None) -> tuple[int, int]:
         return model_image_size(

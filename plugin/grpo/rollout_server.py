@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,6 +13,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from ..data_urls import image_url
 from ..errors import UserError
 
 __all__ = ["RolloutServer", "Sampling", "ServerDown", "Unusable", "chat_messages", "check_servers", "said"]
@@ -158,7 +157,7 @@ def chat_messages(prompt: Sequence[Mapping[str, Any]], images: Sequence[Image.Im
         {
             "role": message["role"],
             "content": [
-                {"type": "image_url", "image_url": {"url": _data_url(next(pictures))}}
+                {"type": "image_url", "image_url": {"url": image_url(next(pictures))}}
                 if part["type"] == "image"
                 else part
                 for part in message["content"]
@@ -166,12 +165,6 @@ def chat_messages(prompt: Sequence[Mapping[str, Any]], images: Sequence[Image.Im
         }
         for message in prompt
     ]
-
-
-def _data_url(image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def said(response: httpx.Response) -> str:

@@ -8,9 +8,7 @@ a model's folder, LlamaBoard's chat, `webchat`, `chat` and `api` send what they 
 
 from __future__ import annotations
 
-import base64
 import copy
-import io
 import json
 import os
 from collections.abc import AsyncGenerator
@@ -22,6 +20,7 @@ from llamafactory.chat.base_engine import BaseEngine, Response
 from llamafactory.data.template import TEMPLATES
 from llamafactory.extras.constants import IMAGE_PLACEHOLDER, EngineName
 
+from ..data_urls import image_url
 from ..errors import UserError
 from ..images import open_image, resize_for_training
 from ..vision_tokens import escape_vision_tokens
@@ -238,9 +237,7 @@ class ServerEngine(BaseEngine):
     def _data_url(self, image: Any) -> str:
         # The same pixels as LlamaFactory's engines hand to the processor, without loss.
         bounds = {name: getattr(self.processor, name) for name in ("image_max_pixels", "image_min_pixels")}
-        buffer = io.BytesIO()
-        resize_for_training(open_image(image), **bounds).save(buffer, "PNG", compress_level=1)
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        return image_url(resize_for_training(open_image(image), **bounds))
 
 
 def _checked_address(address: str) -> tuple[str, str]:

@@ -441,7 +441,8 @@ def test_closing_the_iterator_stops_the_requests(tmp_path):
         ({"timeout": 0}, "--timeout is 0"),
         ({"key_variable": "NOT_SET_ANYWHERE"}, "NOT_SET_ANYWHERE: not set"),
         ({"family": "qwen3vl"}, "did you mean qwen3-vl"),
-        ({"model": "gpt-4o", "image_max_pixels": 1000}, "use --image-side"),
+        ({"model": "gpt-4o", "image_min_pixels": 1000}, "--image-min-pixels: for AD-Copilot and"),
+        ({"model": "gpt-4o", "image_max_pixels": 100}, "--image-max-pixels is 100, expected 784 or more"),
         ({"image_side": 5}, "--image-side is 5"),
     ],
 )

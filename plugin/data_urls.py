@@ -1,0 +1,59 @@
+"""Images as endpoints take them: data URLs, a file's own bytes where nothing needs to be changed."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from .images import _orientation
+
+__all__ = ["JPEG_QUALITY", "file_url", "image_url", "own_kind"]
+
+#: Of what is encoded again; its chroma is not subsampled, for thin coloured scratches would fade.
+JPEG_QUALITY = 95
+
+_KINDS = ("JPEG", "PNG", "WEBP")
+
+
+def own_kind(path: Path) -> str | None:
+    """`JPEG`, `PNG` or `WEBP` of a file that shows everybody what `images.open_image` makes of it; None of others.
+
+    Such a file has one frame, RGB or grey of 8 bits, no transparency, and no orientation to be applied. Only its
+    header is read: whether its pixels are whole is not known yet.
+    """
+    try:
+        with Image.open(path, formats=_KINDS) as image:
+            plain = image.mode in ("RGB", "L") and "transparency" not in image.info
+            if not plain or getattr(image, "n_frames", 1) > 1 or _orientation(image) != 1:
+                return None
+            if image.format == "PNG" and image.tile and "16" in str(image.tile[0][3]):
+                return None  # Pillow hands 16-bit colours out with 8 bits
+            return image.format
+    except Exception:  # a damaged header raises whatever its parser stumbles on; `open_image` says what is wrong
+        return None
+
+
+def file_url(path: Path, kind: str) -> str:
+    """A file as it is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _url(kind, path.read_bytes())
+
+
+def image_url(image: Image.Image, kind: str = "PNG") -> str:
+    """An image as PNG, without loss, or as JPEG of `JPEG_QUALITY`."""
+    buffer = io.BytesIO()
+    if kind == "JPEG":
+        image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    else:
+        image.save(buffer, "PNG", compress_level=1)
+    return _url(kind, buffer.getvalue())
+
+
+def _url(kind: str, content: bytes) -> str:
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}"
