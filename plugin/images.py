@@ -5,14 +5,19 @@ pixels of the upright image: a place that ignored the EXIF orientation would put
 
 What is done to each kind of file:
 
+- Only the formats of `FORMATS` are read, whatever a file's name says: others start foreign programs (EPS) or have
+  parsers that nobody here looks after.
 - EXIF (or XMP, or TIFF) orientation is applied. A PNG's orientation is read only if it stands before the pixels.
-- 16-bit grey: scaled by the full range of the file's bit depth (65535 → 255), never clipped and never stretched per
-  image, so that a template and its query stay comparable. TIFF's 12 bits are scaled by 4095.
+- 16 bits a channel, grey or colour: scaled by one depth, never clipped and never stretched per image, so that a
+  template and its query stay comparable. Cameras write 10, 12 or 14 bits into 16-bit files: whoever owns a set of
+  images finds the depth that all of them use (`used_bits`) and opens each with it (`bits`). An image opened alone is
+  scaled by its full range (65535 → 255), with one warning where it uses fewer bits. TIFF may state 10, 12 or 14 bits.
 - 32-bit integers within 0..65535 are read as 16-bit, floats within 0..1 are scaled by 255; others are refused.
 - Alpha (RGBA, LA, palette or PNG transparency) is composited on white. CMYK, YCbCr, LAB, palettes are converted by
   Pillow; colour profiles are not applied.
 - Animated and multi-page files: the first frame, with one warning a file.
-- Sides below `MIN_SIDE` and areas above `MAX_PIXELS` are refused.
+- Sides below `MIN_SIDE` and areas above `MAX_PIXELS` are refused; of 16 bits a channel half as many pixels, of 32 a
+  quarter.
 """
 
 from __future__ import annotations
@@ -21,14 +26,17 @@ import io
 import math
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
 from .errors import UserError
+from .image_depth import bands, bits_of, is_wide, scaled, stated_bits
 
 __all__ = [
+    "FORMATS",
     "MAX_PIXELS",
     "MIN_SIDE",
     "ImageSource",
@@ -36,7 +44,12 @@ __all__ = [
     "normalise_image",
     "open_image",
     "resize_for_training",
+    "used_bits",
 ]
+
+#: What is read, as `PIL.Image.open` calls it: for its `formats`, wherever this package opens a file (JPEG's
+#: includes MPO).
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM")
 
 # Below 8 pixels a side there is nothing to inspect, only interpolation: LlamaFactory enlarges such an image to 28
 # pixels, and a 1×1 file is nearly always a placeholder left by a failed download.
@@ -44,6 +57,8 @@ MIN_SIDE = 8
 
 # 2× Pillow's own threshold, where Pillow too refuses. The largest published industrial images are about 118 million.
 MAX_PIXELS = 178_956_970
+
+_NOT_READ = "{}; expected PNG, JPEG, BMP, TIFF, WebP, GIF or PPM"
 
 ImageSource = str | os.PathLike | bytes | BinaryIO | dict | Image.Image
 
@@ -59,23 +74,26 @@ _TRANSPOSE = {
 }
 
 
-def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
+def open_image(source: ImageSource, *, name: str | None = None, bits: int | None = None) -> Image.Image:
     """Decode an image completely and return it upright, in mode RGB, 8 bits a channel.
 
     Args:
         source: path, encoded bytes, binary file, an already opened PIL image, or the `{"bytes", "path"}` dictionary
             of the `datasets` library.
         name: what to call the image in messages; the path by default.
+        bits: the depth of the set that the image belongs to (`used_bits`), for files of 16 bits a channel; None scales
+            by the file's full range.
 
     Returns:
         A PIL image of mode "RGB" whose `size` equals `image_size(source)`.
 
     Raises:
-        UserError: missing, empty, truncated, not an image, too small, too large, or of unusable pixel values.
+        UserError: missing, empty, truncated, not an image, too small, too large, or of unusable pixel values (above
+            what `bits` can hold, too).
     """
     image, name = _open(source, name)
     try:
-        return normalise_image(image, name=name)
+        return normalise_image(image, name=name, bits=bits)
     finally:
         if not isinstance(source, Image.Image):
             image.close()
@@ -89,7 +107,7 @@ def image_size(source: ImageSource, *, name: str | None = None) -> tuple[int, in
     """
     image, name = _open(source, name)
     try:
-        _check_size(image.size, name)
+        _check_size(image, name)
         width, height = image.size
         # Pillow already gives a TIFF's size after orientation, and applies it when it decodes.
         turned = image.format != "TIFF" and _orientation(image) >= 5
@@ -99,13 +117,48 @@ def image_size(source: ImageSource, *, name: str | None = None) -> tuple[int, in
             image.close()
 
 
-def normalise_image(image: Image.Image, *, name: str = "image") -> Image.Image:
+def used_bits(sources: Iterable[ImageSource]) -> int | None:
+    """The depth that a set of images uses: the least of 8, 10, 12, 14 and 16 bits that holds every one of them.
+
+    Only files of 16 bits a channel are decoded; of the others the header is read. What cannot be read has no say: it
+    is refused where it is opened.
+
+    Returns:
+        Bits a channel for `open_image`, None where no image has more than 8.
+    """
+    found = None
+    for source in sources:
+        try:
+            image, name = _open(source, None)
+        except UserError:
+            continue
+        try:
+            if not is_wide(image):
+                continue
+            _check_size(image, name)
+            needed = stated_bits(image) or max(
+                (bits_of(int(values.max())) for values, _ in bands(image, name)), default=8
+            )
+            found = max(found or 8, needed)
+        except Exception:  # damaged, or values that no depth holds
+            continue
+        finally:
+            if not isinstance(source, Image.Image):
+                image.close()
+        if found == 16:
+            break
+    return found
+
+
+def normalise_image(image: Image.Image, *, name: str = "image", bits: int | None = None) -> Image.Image:
     """`open_image` for an image that PIL has already opened (not necessarily decoded).
 
     Raises:
         UserError: as `open_image`.
     """
-    _check_size(image.size, name)
+    if image.format not in (None, "MPO", *FORMATS):
+        raise UserError(f"{name}: {_NOT_READ.format(f'is {image.format}')}")
+    _check_size(image, name)
     try:
         # A phone's MPO is a JPEG with a second view appended: not an animation to warn about.
         frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
@@ -113,8 +166,11 @@ def normalise_image(image: Image.Image, *, name: str = "image") -> Image.Image:
             warnings.warn(f"{name}: {frames} frames or pages; only the first is used", UserWarning, stacklevel=3)
             image.seek(0)
         orientation = _orientation(image) if image.format != "TIFF" else 1
-        image.load()
-        rgb = _to_rgb(image, name)
+        if is_wide(image):
+            rgb = scaled(image, name, bits)
+        else:
+            image.load()
+            rgb = _to_rgb(image)
         if orientation in _TRANSPOSE:
             rgb = rgb.transpose(_TRANSPOSE[orientation])
     except UserError:
@@ -182,11 +238,9 @@ def _open(source: Any, name: str | None) -> tuple[Image.Image, str]:
         kind = type(source).__name__
         raise UserError(f"{name or 'image'}: expected a path, bytes, a binary file or a PIL image, got {kind}")
     try:
-        return Image.open(source), name
+        return Image.open(source, formats=FORMATS), name
     except UnidentifiedImageError:
-        raise UserError(
-            f"{name}: damaged at its start, or not an image; expected PNG, JPEG, BMP, TIFF or WebP"
-        ) from None
+        raise UserError(f"{name}: {_NOT_READ.format('damaged at its start, or not an image')}") from None
     except Image.DecompressionBombError:
         raise UserError(f"{name}: more than {MAX_PIXELS:,} pixels; crop or shrink the image first") from None
     except PermissionError as error:
@@ -197,12 +251,17 @@ def _open(source: Any, name: str | None) -> tuple[Image.Image, str]:
         ) from error
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
-    width, height = size
+def _check_size(image: Image.Image, name: str) -> None:
+    width, height = image.size
     if min(width, height) < MIN_SIDE:
         raise UserError(f"{name}: {width}×{height} pixels is too small; expected at least {MIN_SIDE} a side")
-    if width * height > MAX_PIXELS:
-        raise UserError(f"{name}: {width}×{height} is more than {MAX_PIXELS:,} pixels; crop or shrink the image first")
+    # What decoding takes grows with the depth.
+    most, of = MAX_PIXELS, ""
+    if is_wide(image):
+        depth = 32 if image.mode in ("I", "F") else 16
+        most, of = MAX_PIXELS * 8 // depth, f" of {depth} bits"
+    if width * height > most:
+        raise UserError(f"{name}: {width}×{height} is more than {most:,} pixels{of}; crop or shrink the image first")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -215,12 +274,10 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     mode = image.mode
     if mode == "RGB" and "transparency" not in image.info:
         return image.copy()
-    if mode == "F" or mode == "I" or mode.startswith("I;16"):
-        return _wide_grey_to_l(image, name).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
@@ -231,27 +288,6 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
     return image.convert("RGB")
-
-
-def _wide_grey_to_l(image: Image.Image, name: str) -> Image.Image:
-    """16-bit, 32-bit or float grey → 8 bits, by the full range of the type."""
-    import numpy as np
-
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
-    if image.mode == "F":
-        if not (np.isfinite(low) and np.isfinite(high) and low >= 0 and high <= 1):
-            raise UserError(f"{name}: float pixels from {low:g} to {high:g}, expected 0 to 1; save it as 8 or 16 bit")
-        return Image.fromarray(np.rint(values * 255).astype(np.uint8))
-    if low < 0 or high > 65535:
-        raise UserError(f"{name}: 32-bit pixels from {low} to {high}, expected 0 to 65535; save it as 8 or 16 bit")
-    full = 65535
-    if image.format == "TIFF":
-        bits = image.tag_v2.get(258, (16,))[0]  # BitsPerSample: Pillow unpacks 12 bits without scaling them
-        if bits in (10, 12, 14):
-            full = (1 << bits) - 1
-    scaled = (np.minimum(values.astype(np.int64), full) * 255 + full // 2) // full
-    return Image.fromarray(scaled.astype(np.uint8))
 
 
 def _one_line(error: BaseException) -> str:

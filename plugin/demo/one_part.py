@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..drawing import draw_boxes, draw_result
 from ..errors import UserError
+from ..images import FORMATS
 from ..inspect.question import Question
 from . import fragments
 from .answer import LEAST_MASS, Answer
@@ -292,7 +293,7 @@ class OnePart:
     def _shown(self, path: str, *, visitor: str) -> Any:
         found = self.service.store.use(path, visitor=visitor)
         image = self.service.open(path, visitor=visitor)
-        with Image.open(found) as raw:
+        with Image.open(found, formats=FORMATS) as raw:
             same = raw.mode in SHOWN_AS_IT_IS.get(raw.format, ()) and getattr(raw, "n_frames", 1) == 1
         if same:
             return gr.skip()

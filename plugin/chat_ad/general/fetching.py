@@ -23,7 +23,7 @@ from PIL import Image
 
 from ... import __version__
 from ...errors import UserError
-from ...images import open_image
+from ...images import FORMATS, open_image
 from ...jsonl import JsonlLog, read_jsonl
 
 __all__ = ["Fetched", "Fetcher", "is_web_url", "url_key"]
@@ -223,7 +223,7 @@ def is_web_url(url: object) -> bool:
 def _suffix(content: bytes) -> str:
     """The suffix for a file that decodes to the end."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             suffix = _SUFFIXES.get(image.format or "")
         if suffix is None:
             raise _Unusable(f"an image of format {image.format}")

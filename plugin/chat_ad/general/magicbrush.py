@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import UserError
-from ...images import image_size
+from ...images import FORMATS, image_size
 from ...sample.wording import boxes_list
 from ..references import mask_components
 from .clevr_change import share
@@ -165,7 +165,7 @@ class MagicBrush:
 
     def _store(self, stem: str, part: str, content: bytes) -> str:
         """Write an image unless it is there already; what a record calls it."""
-        suffix = _SUFFIXES.get(Image.open(io.BytesIO(content)).format or "", ".png")
+        suffix = _SUFFIXES.get(Image.open(io.BytesIO(content), formats=FORMATS).format or "", ".png")
         path = self._made.folder / f"{stem}-{part}{suffix}"
         try:
             if not path.is_file() or path.read_bytes() != content:
@@ -191,7 +191,7 @@ def edited_region(content: bytes, size: tuple[int, int], *, name: str) -> np.nda
         Rejected: it is no image, of another shape than the edited one, or of neither form.
     """
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
         image.load()
     except Exception as error:  # a damaged file raises whatever its decoder stumbles on
         raise Rejected("unreadable image", f"{name}: {error!s:.100}") from None

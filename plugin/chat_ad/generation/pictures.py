@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from ...errors import UserError
-from ...images import open_image
+from ...images import FORMATS, open_image
 
 __all__ = ["Picture", "data_url", "picture"]
 
@@ -49,7 +49,7 @@ def data_url(path: Path, *, side: int | None) -> tuple[str, int]:
         UserError: the image cannot be read.
     """
     try:
-        with Image.open(path) as header:
+        with Image.open(path, formats=FORMATS) as header:
             plain = header.format in _MIME and header.mode in ("RGB", "L") and header.getexif().get(0x0112, 1) == 1
             size, mime = header.size, _MIME.get(header.format or "")
     except Exception:  # open_image below says what is wrong with it
