@@ -1,8 +1,8 @@
 """Images of 16 and more bits a channel, as 8 bits: scaled by one depth, a few rows at a time.
 
 Pillow has modes for wide grey (`I;16`, `I`, `F`) and none for wide colour, of which it keeps the upper byte. Cameras
-write 10, 12 or 14 bits into 16-bit files, so neither is what was photographed. `images.used_bits` finds the depth that a
-set of images uses, `images.open_image` scales by it.
+write 10, 12 or 14 bits into 16-bit files, so neither is what was photographed. `images.used_bits` finds the depth that
+a set of images uses, `images.open_image` scales by it.
 """
 
 from __future__ import annotations
