@@ -19,6 +19,7 @@ PANEL_MIN, PANEL_MAX = 448, 1200
 MARGIN = 16
 ANOMALOUS = (200, 30, 45)
 NORMAL = (25, 125, 70)
+UNDECIDED = (146, 94, 0)
 INK = (30, 34, 40)
 FAINT = (105, 112, 122)
 PAPER = (255, 255, 255)
@@ -125,8 +126,9 @@ def draw_result(
     template: Image.Image,
     query: Image.Image,
     boxes: Sequence[dict],
-    anomalous: bool,
-    score: float,
+    anomalous: bool | None,
+    score: float | None,
+    reason: str | None = None,
     template_name: str = "",
     query_name: str = "",
 ) -> Image.Image:
@@ -135,7 +137,7 @@ def draw_result(
     Args:
         template, query: upright RGB images of any size.
         boxes: in pixels of `query`, as `adcopilot.inspect.Result.boxes`.
-        anomalous, score: the verdict.
+        anomalous, score, reason: the verdict; `anomalous` is None where it is undecided, and `reason` says why.
         template_name, query_name: written below the panels, shortened where they do not fit.
     """
     panels = [_panel(template), draw_boxes(query, boxes)]
@@ -144,13 +146,22 @@ def draw_result(
     top, bottom = 56, 40
     canvas = Image.new("RGB", (sum(panel.width for panel in panels) + 3 * MARGIN, top + height + bottom), PAPER)
     draw = ImageDraw.Draw(canvas)
-    verdict = "ANOMALOUS" if anomalous else "NORMAL"
-    colour = ANOMALOUS if anomalous else NORMAL
+    verdict, colour = {True: ("ANOMALOUS", ANOMALOUS), False: ("NORMAL", NORMAL), None: ("UNDECIDED", UNDECIDED)}[
+        anomalous
+    ]
     chip = draw.textlength(verdict, font=title)
     draw.rounded_rectangle((MARGIN, 10, MARGIN + chip + 24, 46), radius=6, fill=colour)
     draw.text((MARGIN + 12, 28), verdict, fill=PAPER, font=title, anchor="lm")
     count = f"{len(boxes)} box{'es' * (len(boxes) != 1)}" if boxes else "no boxes"
-    draw.text((MARGIN + chip + 40, 28), f"score {score:.3f}   {count}", fill=INK, font=title, anchor="lm")
+    left = MARGIN + chip + 40
+    told = count if score is None else f"score {score:.3f}   {count}"
+    draw.text((left, 28), told, fill=INK, font=title, anchor="lm")
+    if reason:
+        left += draw.textlength(told, font=title) + 24
+        why = _font(16, latin=_is_latin(reason))
+        draw.text(
+            (left, 29), _shorten(reason, draw, why, canvas.width - left - MARGIN), fill=FAINT, font=why, anchor="lm"
+        )
     x = MARGIN
     for panel, role, name in zip(panels, ("template", "query"), (template_name, query_name), strict=True):
         canvas.paste(panel, (x, top))

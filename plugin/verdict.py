@@ -92,5 +92,7 @@ def decide(
 
 def _neither(answer: str) -> str:
     words = " ".join(answer.split())
+    if first_word_says(answer) is not None:  # said all the same, of many words that were hardly less probable
+        return f"the answer begins with {words[:24]!r}, but hardly was to"
     begins = f"begins with {words[:24]!r}, which is neither" if words else "is empty, neither"
     return f"the answer {begins} {ANSWER_WORDS[0]!r} nor {ANSWER_WORDS[1]!r}"

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..drawing import draw_result, save_picture
 from ..errors import UserError
+from ..evaluation.families import split_thinking
 from ..images import open_image
 from ..jsonl import JsonlLog, content_key, file_digest
+from ..verdict import decide
 from .loading import check_folder, model_digest
 from .pairs import IMAGE_SUFFIXES, Pair, TemplatePool, find_images, find_pairs, mvtec_queries
 from .result import Result
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         with tqdm(total=total, unit="pair", disable=single, file=sys.stderr) as bar:
             for pair, line in inspect_all(inspector, work, model=digest, log=log):
                 bar.update()
-                counts["error" if "error" in line else "anomalous" if line["anomalous"] else "normal"] += 1
+                counts["error" if "error" in line else line["verdict"]] += 1
                 if pictures and "error" not in line:
                     pictures.draw(pair, line)
                 if args.json or not args.output:
@@ -86,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
     if not single:
         print(
             f"{total} queries: {counts['anomalous']} anomalous, {counts['normal']} normal, "
-            f"{counts['error']} could not be inspected, {len(unusable)} templates could not be used",
+            f"{counts['undecided']} undecided, {counts['error']} could not be inspected, "
+            f"{len(unusable)} templates could not be used",
             file=sys.stderr,
         )
     return 1 if counts["error"] or unusable else 0
@@ -164,7 +167,7 @@ def inspect_all(
     def old_line(pair: Pair, key: str) -> dict[str, Any]:
         names = {"query": str(pair.query), "template": str(pair.template) if pair.template else None}
         if key in stored:  # the same images under another path are still the same result
-            return {**stored[key], **names}
+            return with_verdict({**stored[key], **names}, threshold=inspector.threshold)
         return write(pair, key, Result(**names, error=pair.error))
 
     def write(pair: Pair, key: str, result: Result) -> dict[str, Any]:
@@ -183,6 +186,22 @@ def inspect_all(
     while waiting:
         pair, key = waiting.popleft()
         yield pair, old_line(pair, key)
+
+
+def with_verdict(line: dict[str, Any], *, threshold: float) -> dict[str, Any]:
+    """A stored line; one of a version that knew no third verdict gets the one that it would get today."""
+    if "verdict" in line or "error" in line:
+        return line
+    said = split_thinking(line["text"])[1]
+    counts = said == line["text"].strip()  # else reasoning came first, and the score is not the answer's
+    found = decide(
+        score=line["score"] if counts else None,
+        yes_no_mass=line.get("yes_no_mass") if counts else None,
+        threshold=threshold,
+        answer=said,
+    )
+    line = {**line, "verdict": found.word, "anomalous": found.anomalous}
+    return line if found.reason is None else {**line, "reason": found.reason}
 
 
 def pair_key(pair: Pair, model: str, settings: dict[str, Any]) -> str:
@@ -209,9 +228,10 @@ def in_words(line: dict[str, Any]) -> str:
     """A result for people, in one line: verdict, score, file, what was said."""
     if "error" in line:
         return f"ERROR      -----  {line['error']}"
-    verdict = "ANOMALOUS" if line["anomalous"] else "normal"
-    text = " ".join(line["text"].split())
-    words = f"{verdict:<9}  {line['score']:.3f}  {line['query']}  {text if len(text) <= 400 else text[:399] + '…'}"
+    verdict = "normal" if line["verdict"] == "normal" else line["verdict"].upper()
+    score = "-----" if line["score"] is None else f"{line['score']:.3f}"
+    text = " ".join((line.get("reason") or line["text"]).split())
+    words = f"{verdict:<9}  {score}  {line['query']}  {text if len(text) <= 400 else text[:399] + '…'}"
     return words.encode(errors="backslashreplace").decode().rstrip()
 
 
@@ -250,6 +270,7 @@ class Pictures:
             boxes=line["boxes"],
             anomalous=line["anomalous"],
             score=line["score"],
+            reason=line.get("reason"),
             template_name=Path(line["template"]).name,
             query_name=pair.name,
         )

@@ -15,8 +15,10 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from ..boxes import map_text_boxes, parse_boxes, scale_box, size_for_processor
 from ..errors import UserError
 from ..evaluation.families import split_thinking
+from ..finite import LogitsCheck, not_finite_at
 from ..images import ImageSource, open_image, resize_for_training
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
+from ..verdict import decide
 from ..vision_tokens import escape_vision_tokens
 from .loading import load_model, pick_device, pick_dtype
 from .question import Question
@@ -69,7 +71,7 @@ class Inspector:
         image_max_pixels, image_min_pixels: the areas images are brought between; give what training used. By default
             what the model folder's processor says, or LlamaFactory's own defaults (589824 and 1024).
         question: what is asked about the pair; to be answered by yes (there is an anomaly) or no.
-        threshold: `anomalous` is `score >= threshold`.
+        threshold: a score from here on is anomalous; `adcopilot.verdict` says when there is no verdict.
         max_new_tokens: longest answer.
         batch_size: pairs that are answered together.
 
@@ -226,13 +228,13 @@ class Inspector:
     @torch.inference_mode()
     def _generate(self, batch: list[_Prepared]) -> list[Result]:
         inputs = self.encode(batch).to(self.device)
-        first = FirstLogits()
         config = self.model.config
         pads = {config.image_token_id, config.video_token_id, getattr(config, "comparison_token_id", None)} - {None}
+        first, check = FirstLogits(), LogitsCheck(ends=self._ends(), banned=len(pads))
         try:
             tokens = self.model.generate(
                 **inputs,
-                logits_processor=LogitsProcessorList([first]),
+                logits_processor=LogitsProcessorList([first, check]),
                 max_new_tokens=self.max_new_tokens,
                 # Greedy, whatever the folder's generation_config.json says. A repetition penalty, which Qwen2.5-VL's
                 # has, would count against the digits of boxes.
@@ -255,22 +257,37 @@ class Inspector:
         # From the logits, not from the probabilities: both may be too small for float32.
         margins = first.logits[:, self._yes].logsumexp(-1) - first.logits[:, self._no].logsumexp(-1)
         scores = torch.sigmoid(margins.double())
+        rows = zip(batch, texts, scores.tolist(), (yes + no).tolist(), check.failed, strict=True)
         return [
-            self._result(pair, text.strip(), score, mass)
-            for pair, text, score, mass in zip(batch, texts, scores.tolist(), (yes + no).tolist(), strict=True)
+            Result(query=pair.query, template=pair.template, error=f"{pair.query}: {not_finite_at(failed)}")
+            if failed
+            else self._result(pair, text.strip(), score, mass)
+            for pair, text, score, mass, failed in rows
         ]
 
+    def _ends(self) -> list[int]:
+        """Token ids that end an answer."""
+        ends = self.model.generation_config.eos_token_id
+        return list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
+
     def _result(self, pair: _Prepared, text: str, score: float, mass: float) -> Result:
+        _, said = split_thinking(text)
+        if said != text:  # reasoning or a tag came first, and the first word was not the answer's
+            score = mass = None
+        else:  # as they are written, so that a stored line means the same
+            score, mass = round(score, 6), round(min(mass, 1.0), 6)
+        verdict = decide(score=score, yes_no_mass=mass, threshold=self.threshold, answer=said)
         return Result(
             query=pair.query,
             template=pair.template,
-            anomalous=score >= self.threshold,
-            score=round(score, 6),
+            anomalous=verdict.anomalous,
+            reason=verdict.reason,
+            score=score,
             # What a model weighs while it reasons is no finding.
-            boxes=boxes_in_image(split_thinking(text)[1], pair.model_size, pair.size),
+            boxes=boxes_in_image(said, pair.model_size, pair.size),
             answer=text,
             text=map_text_boxes(text, pair.model_size, pair.size),
-            yes_no_mass=round(min(mass, 1.0), 6),
+            yes_no_mass=mass,
             size=pair.size,
         )
 

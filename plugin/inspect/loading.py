@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..jsonl import content_key, file_digest
 
-__all__ = ["check_folder", "load_model", "model_digest", "pick_device", "pick_dtype"]
+__all__ = ["check_folder", "load_model", "model_digest", "pick_device", "pick_dtype", "wider_dtype"]
 
 MODEL_TYPES = ("adcopilot", "qwen2_5_vl")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -124,11 +124,14 @@ def load_model(folder: Path, *, device: str, dtype: str, attention: str):
     """Model in evaluation mode on its device, and its processor (padding on the left, as generation wants).
 
     Raises:
-        UserError: as `check_folder`; or the files are damaged, or weights and configuration do not belong together.
+        UserError: as `check_folder`; or the files are damaged, weights and configuration do not belong together, or a
+            weight is not finite.
     """
-    model_type, _ = check_folder(folder)  # before the slow imports
+    model_type, files = check_folder(folder)  # before the slow imports
     import torch
     import transformers
+
+    from ..finite import check_weights
 
     if model_type == "adcopilot":
         from ..model import AdCopilotForConditionalGeneration as Model
@@ -172,7 +175,16 @@ def load_model(folder: Path, *, device: str, dtype: str, attention: str):
     if not processor.chat_template and not processor.tokenizer.chat_template:
         raise UserError(f"{folder}: has no chat template (chat_template.jinja); copy it from the base model")
     processor.tokenizer.padding_side = "left"
-    return model.to(device).eval(), processor
+    model = model.to(device).eval()
+    check_weights(model, name=folder, remedy=wider_dtype(dtype), files=files)
+    return model, processor
+
+
+def wider_dtype(dtype: str) -> str:
+    """What is advised where numbers overflow in a dtype."""
+    if dtype == "float16":
+        return "use --dtype bfloat16 or float32"
+    return "use --dtype float32" if dtype == "bfloat16" else "export it again, or give another checkpoint"
 
 
 def _reason(error: BaseException) -> str:

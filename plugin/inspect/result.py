@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..verdict import VerdictWord
@@ -18,12 +19,13 @@ class Result:
         query, template: names of the images; no template if none could be chosen.
         anomalous: True, False, or None where the verdict is undecided (`adcopilot.verdict`) or after an error.
         reason: one line that says why the verdict is undecided; None otherwise.
-        score: 0 to 1, the probability that the answer begins with "Yes" rather than "No"; None after an error.
+        score: 0 to 1, the probability that the answer begins with "Yes" rather than "No"; None after an error, and
+            where reasoning came first.
         boxes: `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}`, in pixels of the upright query image, inside it.
         text: the model's answer, with its boxes mapped to original pixels.
         answer: the same as the model wrote it; what a further turn of the conversation needs. Not in a JSON line.
-        yes_no_mass: probability of "Yes" and "No" together among all first words. Near 0 the model answered something
-            else and `score` means little.
+        yes_no_mass: probability of "Yes" and "No" together among all first words; None as `score`. Where it is low
+            the model was about to say something else, and the verdict is undecided.
         size: width and height of the upright query in pixels.
         error: one line that says why this pair could not be inspected; None otherwise.
     """
@@ -61,3 +63,11 @@ class Result:
         reason = self.reason if self.error is None else self.error
         line |= {"reason": reason} if self.anomalous is None and reason else {}
         return line if self.error is None else {**line, "error": self.error}
+
+    @classmethod
+    def from_dict(cls, line: Mapping[str, Any]) -> Result:
+        """The result that `as_dict` made a line of; further fields of the line are passed over."""
+        names = {field.name for field in fields(cls)} & line.keys()
+        values = {name: line[name] for name in names}
+        size = values.get("size")
+        return cls(**{**values, "size": None if size is None else tuple(size)})

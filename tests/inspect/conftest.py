@@ -57,3 +57,33 @@ def inspector(speaking_dir):
     from adcopilot.inspect import Inspector
 
     return Inspector(model=speaking_dir, device="cpu", max_new_tokens=NEW_TOKENS)
+
+
+@pytest.fixture(scope="session")
+def deciding_dir(speaking_dir, tmp_path_factory):
+    """The same model with a head that knows two words: it answers Yes to some pictures and No to others, surely."""
+    import json
+    import shutil
+
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("deciding") / "model"
+    shutil.copytree(speaking_dir, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
+    (folder / "config.json").write_text(json.dumps(config))
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    file = folder / index["weight_map"]["model.language_model.norm.weight"]
+    with safe_open(folder / index["weight_map"]["model.language_model.embed_tokens.weight"], framework="pt") as opened:
+        head = torch.zeros_like(opened.get_tensor("model.language_model.embed_tokens.weight"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    direction = torch.randn(head.shape[1], generator=torch.Generator().manual_seed(5))
+    for word, sign in (("Yes", 1), ("No", -1)):
+        head[tokenizer.encode(word)[0]] = (sign * 40 * direction).to(head.dtype)
+    save_file({**load_file(file), "lm_head.weight": head}, file, metadata={"format": "pt"})
+    index["weight_map"]["lm_head.weight"] = file.name
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder

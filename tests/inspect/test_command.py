@@ -19,6 +19,7 @@ pytestmark = pytest.mark.forward
 FIELDS = {
     "query": str,
     "template": str,
+    "verdict": str,
     "anomalous": bool,
     "score": float,
     "boxes": list,
@@ -45,9 +46,9 @@ def stored(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_one_pair(inspect, folders):
+def test_one_pair(inspect, deciding_dir, folders):
     template, query, picture = folders / "good/0.png", folders / "test/0.png", folders / "out/picture.png"
-    code, [line], _ = inspect("--template", template, "--query", query, "--draw", picture)
+    code, [line], _ = inspect("--template", template, "--query", query, "--draw", picture, model=deciding_dir)
     assert code == 0
     assert {name: type(value) for name, value in line.items()} == FIELDS
     assert (line["query"], line["template"], line["size"]) == (str(query), str(template), [84, 56])
@@ -56,8 +57,8 @@ def test_one_pair(inspect, folders):
         assert drawn.width > 2 * 448
 
 
-def test_words(adcopilot_dir, folders, capsys):
-    words = ["inspect", "--model", adcopilot_dir, "--device", "cpu", "--max-new-tokens", "2"]
+def test_words(deciding_dir, folders, capsys):
+    words = ["inspect", "--model", deciding_dir, "--device", "cpu", "--max-new-tokens", "2"]
     words += ["--template", folders / "good/0.png", "--query", folders / "test/0.png", "--threshold", "0"]
     assert main([str(word) for word in words]) == 0
     assert capsys.readouterr().out.startswith("ANOMALOUS  0.")

@@ -11,6 +11,7 @@ from adcopilot.drawing import (
     NORMAL,
     PANEL_MAX,
     PANEL_MIN,
+    UNDECIDED,
     draw_boxes,
     draw_result,
     save_picture,
@@ -70,10 +71,20 @@ def test_labels_at_the_edges_and_of_any_length_stay_in_the_picture():
     assert draw_boxes(grey(56, 56), boxes).size == (PANEL_MIN, PANEL_MIN)
 
 
-@pytest.mark.parametrize(("anomalous", "colour"), [(True, ANOMALOUS), (False, NORMAL)])
-def test_result_has_both_images_and_the_verdict(anomalous, colour):
+@pytest.mark.parametrize(
+    ("anomalous", "score", "reason", "colour"),
+    [
+        (True, 0.25, None, ANOMALOUS),
+        (False, 0.25, None, NORMAL),
+        (None, 0.25, "the answer is empty " * 40, UNDECIDED),
+        (None, None, None, UNDECIDED),
+    ],
+)
+def test_result_has_both_images_and_the_verdict(anomalous, score, reason, colour):
     template = Image.new("RGB", (100, 50), (10, 200, 10))
-    picture = draw_result(template=template, query=grey(3000, 3000), boxes=[], anomalous=anomalous, score=0.25)
+    picture = draw_result(
+        template=template, query=grey(3000, 3000), boxes=[], anomalous=anomalous, score=score, reason=reason
+    )
     assert picture.size == (PANEL_MIN + PANEL_MAX + 3 * MARGIN, 56 + PANEL_MAX + 40)
     assert picture.getpixel((MARGIN + 20, 56 + 100)) == (10, 200, 10)
     assert picture.getpixel((2 * MARGIN + PANEL_MIN + 500, 56 + 600)) == GREY

@@ -54,14 +54,16 @@ def test_score_is_yes_against_no_at_the_first_token(inspector):
     mass = probabilities[yes].sum() + probabilities[no].sum()
     assert result.score == pytest.approx(float(probabilities[yes].sum() / mass), abs=1e-5)
     assert result.yes_no_mass == pytest.approx(float(mass), rel=1e-2, abs=1e-6)
-    assert result.anomalous == (result.score >= 0.5)
+    assert (result.anomalous, result.verdict) == (None, "undecided")  # the mass is small
 
 
-def test_threshold_decides(speaking_dir, inspector):
+def test_threshold_decides(deciding_dir):
+    inspector = Inspector(model=deciding_dir, device="cpu", max_new_tokens=1)
     [result] = inspector.inspect(pairs()[:1])
-    strict = Inspector(model=speaking_dir, device="cpu", max_new_tokens=1, threshold=min(1.0, result.score + 1e-3))
-    lax = Inspector(model=speaking_dir, device="cpu", max_new_tokens=1, threshold=max(0.0, result.score - 1e-3))
-    assert [next(one.inspect(pairs()[:1])).anomalous for one in (strict, lax)] == [False, True]
+    found = []
+    for inspector.threshold in (min(1.0, result.score + 1e-3), max(0.0, result.score - 1e-3)):
+        found += inspector.inspect(pairs()[:1])
+    assert [one.anomalous for one in found] == [False, True]
 
 
 def test_real_tokenizer_has_all_variants(qwen_tokenizer_dir):
