@@ -33,6 +33,7 @@ from typing import Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from .errors import UserError
+from .files import not_a_file
 from .image_depth import bands, bits_of, is_wide, scaled, stated_bits
 
 __all__ = [
@@ -216,9 +217,10 @@ def _open(source: Any, name: str | None) -> tuple[Image.Image, str]:
         name = name or os.fspath(source)
         path = Path(source)
         try:
-            if path.is_dir():
-                raise UserError(f"{name}: is a folder, expected an image file")
-            size = path.stat().st_size
+            info = path.stat()
+            if kind := not_a_file(info):
+                raise UserError(f"{name}: is {kind}, expected an image file")
+            size = info.st_size
         except FileNotFoundError:
             raise UserError(f"{name}: no such image file; check the path (and media_dir if it is relative)") from None
         except UserError:

@@ -1,6 +1,7 @@
 """images.open_image: every kind of file becomes the same upright 8-bit RGB, or one line that names it."""
 
 import io
+import os
 import random
 import struct
 import warnings
@@ -196,11 +197,19 @@ def test_damaged_bytes_never_escape_as_another_exception(tmp_path):
 def test_missing_empty_folder_text_and_null(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not an image\n")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    (tmp_path / "folder.png").mkdir()
     cases = {
         tmp_path / "none.png": "no such image file",
         tmp_path / "empty.png": "0 bytes",
         tmp_path / "text.png": "damaged at its start, or not an image",
         tmp_path: "is a folder",
+        tmp_path / "pipe.png": "is a named pipe, expected an image file",  # to open it would wait for ever
+        tmp_path / "device.png": "is a device",
+        tmp_path / "loop.png": "cannot be read",
+        tmp_path / "folder.png": "is a folder",
         "a\0b.png": "cannot be read",
     }
     for path, expected in cases.items():
