@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ..families import split_thinking
 
-__all__ = ["LETTERS", "Parsed", "anomaly_score", "logprob_answer", "official_answer", "strict_answer"]
+__all__ = ["LETTERS", "Parsed", "anomaly_score", "logprob_answer", "official_answer", "stated_answer", "strict_answer"]
 
 #: The letters that MMAD's scoring knows.
 LETTERS = "ABCDE"
@@ -85,6 +85,25 @@ def strict_answer(text: str, options: Mapping[str, str]) -> Parsed:
             return Parsed(letter=letter, how="letter")
     same = [letter for letter, option in options.items() if _plain(option) == _plain(answer) != ""]
     return Parsed(letter=same[0], how="text") if len(same) == 1 else _NOTHING
+
+
+#: The article of "A scratch", which MMAD's rule takes for an option.
+_ARTICLE = re.compile(r"\bA(?=\s+[a-z])")
+
+
+def stated_answer(text: str, options: Mapping[str, str]) -> Parsed:
+    """What an answer is shown as, beside the scores: the strict rule's letter, else a letter that stands alone in a
+    longer text and is no article. A guess of MMAD's rule is none: a refusal states nothing.
+
+    Args:
+        text: the model's whole text; reasoning is left out.
+        options: letter → text.
+    """
+    strict = strict_answer(text, options)
+    if strict.letter is not None:
+        return strict
+    letters = [letter for letter in _ALONE.findall(_ARTICLE.sub("", split_thinking(text)[1])) if letter in options]
+    return Parsed(letter=letters[-1], how="letter") if letters else _NOTHING
 
 
 def _plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,10 @@ from adcopilot.images import image_size
 
 from ..box_scores import BoxRule, read_mask
 from ..families import split_thinking
-from ..mmad.answers import official_answer, strict_answer
+from ..mmad.answers import official_answer, stated_answer, strict_answer
 from ..mmad.dataset import mask_places
 from ..mmad.scoring import sub_task
+from ..unipcb.answers import letter_answer
 from ..unipcb.results import read_boxes_of
 from .sources import Source
 
@@ -38,13 +40,15 @@ class Answer:
     """A question with its answer.
 
     Attributes:
-        run, dataset, task, label: what the gallery is filtered by; `label` is `right`, `wrong` or `not judged`.
+        run, dataset, task, label: what the gallery is filtered by; `label` is `right`, `wrong`, `unread` (a text that
+            states no answer, such as a refusal), `no answer` (an error, or nothing), or `not judged`.
         title: of the card.
         where: the image.
         pictures: templates, then the query with its boxes.
         legend: (colour, broken line, what, how many) of the boxes.
         question, options, text, thoughts: what was asked and what the model wrote.
         correct, read: letters of the right option and of the answer.
+        guessed: the letter that MMAD's rule counts though the answer does not state it.
         wanted: right answers of open questions.
         facts: further values.
         notes: what could not be shown.
@@ -64,6 +68,7 @@ class Answer:
     thoughts: str = ""
     correct: str = ""
     read: str = ""
+    guessed: str = ""
     wanted: list[str] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -123,29 +128,45 @@ def _judge(
     source: Source, record: Mapping[str, Any], each: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str, str, str] | None:
     """(dataset, task, label) of an answer; None of what the gallery does not show."""
-    meta, text = record["meta"], record["reply"]["text"]
+    meta, text = record["meta"], split_thinking(record["reply"]["text"])[1]
+    missing = record["reply"].get("error") is not None or not text
     if source.benchmark == "mmad":
-        right = official_answer(text, record["options"]).letter == record["reference"]
-        return meta["dataset"], sub_task(meta["type"]).replace("Detection", "Discrimination"), _label(right)
+        place = meta["dataset"], sub_task(meta["type"]).replace("Detection", "Discrimination")
+        read = stated_answer(text, record["options"]).letter
+        return *place, _label(None if read is None else read == record["reference"], missing)
     if source.benchmark == "mmad-bbox":
         line = each.get(meta["image"])
-        if meta["role"] != "boxes" or line is None:
+        if meta["role"] != "boxes" or (line is None and not missing):
             return None
+        if missing or not (line["predicted"] or _says_none(text)):
+            return meta["dataset"], "Boxes", _label(None, missing)
         right = not line["predicted"] if meta["normal"] else line["iou"] >= RIGHT_IOU
-        return meta["dataset"], "Boxes", _label(right)
+        return meta["dataset"], "Boxes", _label(right, missing)
     if source.benchmark == "caption":
-        return meta["category"] or "captions", "Caption", "not judged"
+        return meta["category"] or "captions", "Caption", "no answer" if missing else "not judged"
     line = each.get(record["item"], {})
-    label = "not judged"
+    label = "no answer" if missing else "not judged"
     if "right" in line:
-        label = _label(line["right"])
+        label = _label(None if line.get("read") == "none" else line["right"], missing)
     elif "hits" in line:
-        label = _label(not line["false"] and not line["missed"])
+        stated = line["hits"] or line["false"] or _says_none(text)
+        label = _label(not line["false"] and not line["missed"] if stated else None, missing)
     return meta["dataset"], meta["type"], label
 
 
-def _label(right: bool) -> str:
-    return "right" if right else "wrong"
+def _label(right: bool | None, missing: bool) -> str:
+    """`right` is None where the answer states nothing."""
+    return "no answer" if missing else "unread" if right is None else "right" if right else "wrong"
+
+
+#: An answer that there is no box: empty lists and tags, or words for it at its beginning.
+_NONE = re.compile(
+    r"\[\s*\]|\{\s*\}|^\W*(?:no|none|normal|good|nothing|there (?:is|are) no)\b|^\W*(?:无|没有|否|正常)", re.I
+)
+
+
+def _says_none(text: str) -> bool:
+    return _NONE.search(text) is not None
 
 
 def _card(
@@ -168,15 +189,15 @@ def _card(
         text=_cut(text or record["reply"]["text"]),
         thoughts=_cut(thoughts or ""),
     )
+    error = record["reply"].get("error")
+    if error:
+        what = "refused by the endpoint" if record["reply"].get("refused") else "an error"
+        card.notes.append(f"no answer, {what}: {shorten(str(error), 300)}")
     if record["reply"].get("truncated"):
         card.notes.append("the answer was cut off at the longest length allowed")
     if card.options:
         card.correct = str(record["reference"])
-        parsed = official_answer(record["reply"]["text"], record["options"])
-        card.read = parsed.letter or ""
-        strict = strict_answer(record["reply"]["text"], record["options"])
-        read = f"{card.read or 'nothing'} ({parsed.how}), by the strict rule {strict.letter or 'nothing'}"
-        card.facts.append(("read as", read))
+        _read(card, source, record)
         known = record["reply"].get("option_logprobs")
         if known:
             values = ", ".join(f"{letter} {value:.2f}" for letter, value in sorted(known.items()))
@@ -190,6 +211,24 @@ def _card(
             card.facts.append((key.replace("_", " "), f"{line[key]:.3f}"))
     card.facts.append(("prompt", shorten(record["question"], 600)))
     return card
+
+
+def _read(card: Answer, source: Source, record: Mapping[str, Any]) -> None:
+    """What the answer to a choice states, and what the benchmark's rule makes of it."""
+    text, options = record["reply"]["text"], record["options"]
+    if source.benchmark == "unipcb":
+        card.read = letter_answer(text, options).letter or ""
+        card.facts.append(("read as", card.read or "nothing"))
+        return
+    official, strict = official_answer(text, options), strict_answer(text, options)
+    card.read = stated_answer(text, options).letter or ""
+    card.guessed = (official.letter or "") if official.letter != (card.read or None) else ""
+    if card.guessed:
+        how = "the option with the most similar text" if official.how == "nearest" else "a letter in it"
+        counts = "right" if card.guessed == card.correct else "wrong"
+        card.notes.append(f"MMAD's rule takes {card.guessed}, {how}, and counts it as {counts}")
+    read = f"{official.letter or 'nothing'} ({official.how}), by the strict rule {strict.letter or 'nothing'}"
+    card.facts.append(("read as", read))
 
 
 def _cut(text: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..box_scores import THRESHOLDS
+from ..mmad.answers import LETTERS, stated_answer
 from ..mmad.intervals import resampled
 from ..mmad.results import answer_entries
 from ..mmad.scoring import score
@@ -52,8 +53,9 @@ class Comparison:
         benchmark: of both.
         questions: that both have answered.
         differences: by column.
-        both, only_first, only_second, neither: questions that were answered right by them; None where an answer is not
-            right or wrong.
+        counts: questions that were answered right by both, only the first, only the second, neither; None where an
+            answer is not right or wrong. An answer that states nothing is not right, whatever a rule guesses.
+        unread: answers of the first and of the second that state nothing; None as `counts`.
         note: what differs in how the two were asked, or what could not be compared.
     """
 
@@ -63,6 +65,7 @@ class Comparison:
     questions: int
     differences: Sequence[Difference]
     counts: tuple[int, int, int, int] | None = None
+    unread: tuple[int, int] | None = None
     note: str = ""
 
 
@@ -109,19 +112,26 @@ def _compare_mmad(first: Source, second: Source, names: Mapping[str, str], *, sa
         differences.append(
             Difference(column=column, first=value, second=points[1][column], low=float(low), high=float(high))
         )
-    right = [[one["gpt_answer"] == one["correct_answer"] for one in part] for part in entries]
+    right = [[one["gpt_answer"] == one["correct_answer"] and not one["unread"] for one in part] for part in entries]
     counts = Counter(zip(*right, strict=True))
     order = ((True, True), (True, False), (False, True), (False, False))
     return Comparison(
-        **names, questions=len(common), differences=differences, counts=tuple(counts[one] for one in order)
+        **names,
+        questions=len(common),
+        differences=differences,
+        counts=tuple(counts[one] for one in order),
+        unread=tuple(sum(one["unread"] for one in part) for part in entries),
     )
 
 
 def _questions(source: Source) -> Iterator[tuple[tuple, dict[str, Any]]]:
     """MMAD's questions: by image, type and words, numbered where these are the same."""
-    entries = source.entries
-    if entries is None:
+    if source.entries is not None:
+        entries = [{**one, "unread": one["gpt_answer"] not in [*LETTERS]} for one in source.entries]
+    else:
         entries = answer_entries(source.records, rule="official")[0]
+        for entry, record in zip(entries, source.records, strict=True):
+            entry["unread"] = stated_answer(record["reply"]["text"], record["options"]).letter is None
     seen: Counter = Counter()
     # In an order that does not depend on the order of answering.
     for entry in sorted(entries, key=lambda one: repr((one["image"], one["question_type"], one.get("question")))):

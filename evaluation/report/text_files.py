@@ -103,7 +103,7 @@ def markdown(
         if one.counts:
             words = ("Right in both", "only in the first", "only in the second", "in neither")
             counted = "; ".join(f"{word}: {count:,}" for word, count in zip(words, one.counts, strict=True))
-            lines += [f"{counted}.", ""]
+            lines += [f"{counted}. Unread: {one.unread[0]:,} of the first, {one.unread[1]:,} of the second.", ""]
         if one.note:
             lines += [_plain(one.note), ""]
     lines += ["## How the numbers were made", ""]
@@ -153,11 +153,11 @@ def table_csv(table: Table) -> str:
 def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
     """A row a column of a pair of runs."""
     rows: list[list[Any]] = [["benchmark", "first", "second", "questions", "column", "first value", "second value",
-                              "difference", "2.5%", "97.5%"]]  # fmt: skip
+                              "difference", "2.5%", "97.5%", "first unread", "second unread"]]  # fmt: skip
     for one in comparisons:
         rows += [
             [one.benchmark, _safe(one.first), _safe(one.second), one.questions, each.column, each.first, each.second,
-             each.value, each.low, each.high]
+             each.value, each.low, each.high, *(one.unread or ("", ""))]
             for each in one.differences
         ]  # fmt: skip
     return _csv(rows)
