@@ -12,20 +12,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..jsonl import atomic_write, file_digest
+from ..inspect.loading import model_digest
+from ..jsonl import file_digest
 
 if TYPE_CHECKING:
     from .servers import RolloutServers
 
 PACKAGES = ("adcopilot", "torch", "transformers", "trl", "peft")
-#: What may differ between the start of a run and its continuation.
+#: What may differ between the start of a run and its continuation, because no number depends on it: who samples, where
+#: files lie (of model and data the content is compared), and, of TRL's, what is logged, kept and uploaded, and how
+#: memory and loading are managed. Everything else is compared.
 FREE = {
-    "rollout_server",
-    "rollout_concurrency",
-    "rollout_timeout",
-    "rollout_patience",
-    "rollout_adapter_dir",
-    "resume",
+    *("rollout_server", "rollout_concurrency", "rollout_timeout", "rollout_patience", "rollout_adapter_dir", "resume"),
+    *("model_name_or_path", "dataset_dir"),
+    *("output_dir", "overwrite_output_dir", "run_name", "logging_dir", "logging_strategy", "logging_first_step"),
+    *("logging_steps", "logging_nan_inf_filter", "log_level", "log_level_replica", "log_on_each_node", "disable_tqdm"),
+    *("report_to", "project", "trackio_space_id", "log_completions", "num_completions_to_print"),
+    *("wandb_log_unique_prompts", "save_total_limit", "save_safetensors", "save_on_each_node"),
+    *("push_to_hub", "push_to_hub_model_id", "push_to_hub_organization", "push_to_hub_token", "hub_model_id"),
+    *("hub_strategy", "hub_token", "hub_private_repo", "hub_always_push", "hub_revision"),
+    *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory"),
+    *("dataloader_persistent_workers", "skip_memory_metrics", "torch_empty_cache_steps", "gradient_checkpointing"),
+    *("gradient_checkpointing_kwargs", "local_rank", "ddp_timeout", "ddp_bucket_cap_mb", "resume_from_checkpoint"),
+    *("include_tokens_per_second", "include_num_input_tokens_seen"),
 }
 
 
@@ -60,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train(args: Any, config: Any) -> Any:
-    """Train a policy; returns the trainer.
+    """Train a policy; returns the trainer, or None where the run had been finished before.
 
     Args:
         args: `GrpoArguments`.
@@ -74,7 +83,7 @@ def train(args: Any, config: Any) -> Any:
 
     from ..inspect.inspector import IMAGE_MAX_PIXELS, IMAGE_MIN_PIXELS
     from ..inspect.loading import check_folder
-    from .checkpoints import check_same_run, last_checkpoint
+    from .checkpoints import check_same_run, finish, finished_steps, has_ended, last_checkpoint, write_about
     from .policy import language_model_lora, load_policy, pad_tokens
     from .prompts import RolloutPrompts, dataset_files
     from .reward_functions import reward_functions
@@ -90,11 +99,22 @@ def train(args: Any, config: Any) -> Any:
     eval_files = dataset_files(args.eval_datasets, args.dataset_dir)
     digests = {str(file): file_digest(file) for file in [*train_files, *eval_files]}
     settings = {**_settings(args, config), "data": sorted(digests.values())}
-    found = last_checkpoint(config.output_dir, tidy=main) if args.resume else None
-    if found is not None:
-        check_same_run(found[0], settings)
-    elif Path(config.output_dir, "adapter_model.safetensors").exists():
-        raise UserError(f"{config.output_dir}: holds a finished run; give another output_dir")
+    output = Path(config.output_dir)
+    found = last_checkpoint(output, tidy=main) if args.resume else None
+    done = finished_steps(output)
+    if found is not None or (args.resume and done is not None):
+        check_same_run(output, settings, versions=_versions(), say=_say if main else lambda line: None)
+        if done is None and has_ended(found[0]):  # it was killed, or the disk was full, before it had said so
+            done = found[1]
+            if main:
+                finish(output, found[0], best=bool(config.load_best_model_at_end))
+        if done is not None:
+            if main:
+                _say(f"{output}: finished before, after {done} steps; nothing was trained or changed")
+                print(output)
+            return None
+    elif (output / "adapter_model.safetensors").exists():
+        raise UserError(f"{output}: holds a finished run; give another output_dir")
 
     records, held_out = _records(args, train_files, eval_files, media_dir=media_dir, seed=config.seed)
     transformers.set_seed(config.seed)
@@ -146,14 +166,12 @@ def train(args: Any, config: Any) -> Any:
     if main:
         about = {
             "settings": settings,
-            "versions": {name: metadata.version(name) for name in PACKAGES},
+            "versions": _versions(),
             "data": digests,
             "pixels": budget,
             "prompts": {"training": len(train_prompts), "held_out": len(eval_prompts) if eval_prompts else 0},
         }
-        atomic_write(
-            Path(config.output_dir, "grpo.json"), lambda file: file.write(json.dumps(about, indent=1).encode())
-        )
+        write_about(output, about)
     try:
         trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
         trainer.save_model()
@@ -164,8 +182,17 @@ def train(args: Any, config: Any) -> Any:
             "again, it goes on from the last checkpoint"
         ) from None
     if main:
-        print(config.output_dir)
+        write_about(output, {**about, "finished": {"steps": trainer.state.global_step}})
+        print(output)
     return trainer
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in PACKAGES}
 
 
 def _records(
@@ -212,18 +239,12 @@ def _servers(args: Any, config: Any, *, banned: tuple[int, ...], vocabulary: int
 
 def _settings(args: Any, config: Any) -> dict[str, Any]:
     """What decides about a run's numbers, for its record and for the check before it goes on."""
-    ours = {key: value for key, value in dataclasses.asdict(args).items() if key not in FREE}
-    names = (
-        *("seed", "learning_rate", "beta", "epsilon", "epsilon_high", "num_generations", "num_iterations"),
-        *(
-            "steps_per_generation",
-            "gradient_accumulation_steps",
-            "per_device_train_batch_size",
-            "max_completion_length",
-        ),
-        *("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "loss_type", "scale_rewards", "bf16"),
-    )
-    return {**ours, **{name: getattr(config, name) for name in names}, "processes": config.world_size}
+    # TRL's own representation: enumerations as texts, no secrets. The prompt's length has no limit of TRL's here.
+    found = {**config.to_dict(), **dataclasses.asdict(args)}
+    found = {key: value for key, value in found.items() if key not in FREE}
+    if isinstance(config.deepspeed, str) and Path(config.deepspeed).is_file():
+        found["deepspeed"] = file_digest(config.deepspeed)
+    return {**found, "processes": config.world_size, "model": model_digest(Path(args.model_name_or_path))}
 
 
 def _check_count(config: Any, training: int) -> None:

@@ -37,7 +37,11 @@ class RolloutLog:
         self.path = Path(folder, FILE)
         if self.path.exists():
             _end_last_line(self.path)
-            write_jsonl(self.path, [row for _, row in read_jsonl(self.path) if _before(row, step)])
+            lines = list(read_jsonl(self.path))
+            for number, row in lines:
+                if not isinstance(row.get("step"), int) or not isinstance(row.get("mode"), str):
+                    raise UserError(f"{self.path}:{number}: not a rollout of this command; move the file away")
+            write_jsonl(self.path, [row for _, row in lines if _before(row, step)])
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
         """Add rows.

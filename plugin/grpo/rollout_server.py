@@ -14,6 +14,7 @@ import httpx
 from PIL import Image
 
 from ..data_urls import image_url
+from ..endpoint import TooLarge, exchange_now
 from ..errors import UserError
 
 __all__ = ["RolloutServer", "Sampling", "ServerDown", "Unusable", "chat_messages", "check_servers", "said"]
@@ -74,12 +75,8 @@ class RolloutServer:
     def __init__(self, *, url: str, timeout: float) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         key = os.environ.get(KEY_VARIABLE, "")
-        self.client = httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(timeout, connect=10.0),
-            limits=httpx.Limits(max_connections=None),
-        )
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.timeout = timeout
         self.policy: str | None = None
         self.down = False
         self.lock = threading.Lock()
@@ -89,20 +86,27 @@ class RolloutServer:
 
         Raises:
             ServerDown: there is no connection.
-            Unusable: no answer in time.
+            Unusable: no whole answer in time, or one without an end.
         """
         try:
-            return self.client.post(path, json=body)
-        except (httpx.ReadTimeout, httpx.WriteTimeout):
-            raise Unusable(f"no answer within rollout_timeout, {self.client.timeout.read:g} s") from None
+            return self._exchange("POST", path, seconds=self.timeout, connect=10.0, json=body)
+        except TimeoutError:
+            raise Unusable(f"no whole answer within rollout_timeout, {self.timeout:g} s") from None
+        except TooLarge as error:
+            raise Unusable(str(error)) from None
         except httpx.HTTPError as error:
             raise ServerDown(f"{self.url}: {type(error).__name__} {error}".strip()) from None
 
     def alive(self) -> bool:
+        """Whether it says, within five seconds, that it is there."""
         try:
-            return self.client.get("/health", timeout=5.0).status_code == 200
-        except httpx.HTTPError:
+            return self._exchange("GET", "/health", seconds=5.0, connect=5.0).status_code == 200
+        except (TimeoutError, httpx.HTTPError):
             return False
+
+    def _exchange(self, method: str, path: str, *, connect: float, **request: Any) -> httpx.Response:
+        client = {"headers": self.headers, "timeout": httpx.Timeout(None, connect=connect)}
+        return exchange_now(method, f"{self.url}{path}", client=client, **request)
 
     def load(self, folder: str) -> None:
         """Load the adapter of a folder, and forget the one before.

@@ -247,13 +247,17 @@ class RolloutServers:
     def _completions(self, response: httpx.Response, task: _Task, url: str) -> list[list[int]]:
         try:
             answer = response.json()
-            choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-            found = [choice["token_ids"] for choice in choices]
+            choices = {choice["index"]: choice["token_ids"] for choice in answer["choices"]}
+            numbers = [choice["index"] for choice in answer["choices"]]
             prompt = answer["prompt_token_ids"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise Unusable(f"no chat completion with token ids: {response.content[:60]!r}") from None
-        if not _is_ids(prompt, self.sampling.vocabulary) or len(found) != task.count:
-            raise Unusable(f"{len(found)} completions of {task.count}, or a prompt that is no list of token ids")
+        # Each sample once: one that is there twice would count twice in its group's mean.
+        if any(type(number) is not int for number in numbers) or sorted(numbers) != list(range(task.count)):
+            raise Unusable(f"completions with the index {numbers[:8]}, expected 0 to {task.count - 1}, each once")
+        if not _is_ids(prompt, self.sampling.vocabulary):
+            raise Unusable("a prompt that is no list of token ids")
+        found = [choices[number] for number in range(task.count)]
         if prompt != task.prompt_ids:
             raise UserError(
                 f"{url}: reads a prompt of {len(task.prompt_ids)} tokens as {len(prompt)}"

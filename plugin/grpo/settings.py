@@ -135,6 +135,8 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArgume
     trl.setdefault("report_to", "none")
     if args.early_stopping_steps:
         trl.update(load_best_model_at_end=True, metric_for_best_model="eval_reward", greater_is_better=True)
+        # A run that goes on has waited as long as one that was never stopped.
+        trl.setdefault("restore_callback_states_from_checkpoint", True)
     try:
         config = GRPOConfig(**trl)
     except (TypeError, ValueError, ImportError) as error:

@@ -22,6 +22,10 @@ from .servers import RolloutServers
 
 __all__ = ["AdCopilotGRPOTrainer"]
 
+NOT_FINITE = (
+    "the last checkpoint is as it was; begin again with a lower learning_rate or max_grad_norm, or without fp16"
+)
+
 
 class AdCopilotGRPOTrainer(GRPOTrainer):
     """See `trl.GRPOTrainer` (0.24); prompts are `RolloutPrompts`.
@@ -87,7 +91,17 @@ class AdCopilotGRPOTrainer(GRPOTrainer):
 
     def training_step(self, *args: Any, **kwargs: Any):
         with self._timed("step"):
-            return super().training_step(*args, **kwargs)
+            loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss).all():  # transformers' filter would log it as 0.0 and train on
+            raise UserError(f"step {self.state.global_step + 1}: the loss is {loss.item()}; {NOT_FINITE}")
+        return loss
+
+    def save_model(self, *args: Any, **kwargs: Any):
+        # A gradient that overflowed shows in the weights first.
+        for name, weight in self.model.named_parameters():
+            if weight.requires_grad and not torch.isfinite(weight).all():
+                raise UserError(f"step {self.state.global_step}: {name} is not finite, and not saved; {NOT_FINITE}")
+        return super().save_model(*args, **kwargs)
 
     @contextmanager
     def _timed(self, part: str):

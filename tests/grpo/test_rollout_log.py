@@ -1,14 +1,11 @@
-"""`adcopilot.grpo.rollout_log`, and which checkpoint a run goes on from."""
+"""`adcopilot.grpo.rollout_log`."""
 
 import json
 import os
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from adcopilot.errors import UserError
-from adcopilot.grpo.checkpoints import check_same_run, last_checkpoint
 from adcopilot.grpo.rollout_log import RolloutLog
 
 
@@ -39,33 +36,10 @@ def test_a_full_disk_is_one_line(tmp_path):
         log.append([row("train", 0)])
 
 
-def checkpoint(folder, step, *, whole=True):
-    path = folder / f"checkpoint-{step}"
-    path.mkdir()
-    save_file({"weight": torch.zeros(4)}, path / "adapter_model.safetensors")
-    if whole:
-        (path / "trainer_state.json").write_text("{}")
-    return path
-
-
-def test_the_newest_whole_checkpoint(tmp_path):
-    assert last_checkpoint(tmp_path, tidy=True) is None
-    checkpoint(tmp_path, 8)
-    checkpoint(tmp_path, 9)
-    torn = checkpoint(tmp_path, 10)
-    weights = torn / "adapter_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-3])
-    checkpoint(tmp_path, 11, whole=False)
-    assert last_checkpoint(tmp_path, tidy=False) == (tmp_path / "checkpoint-9", 9)
-    assert torn.exists()
-    assert last_checkpoint(tmp_path, tidy=True) == (tmp_path / "checkpoint-9", 9)
-    assert not torn.exists()
-
-
-def test_other_settings_do_not_go_on(tmp_path):
-    path = checkpoint(tmp_path, 5)
-    check_same_run(path, {"seed": 1})  # a run without a record is not refused
-    (tmp_path / "grpo.json").write_text(json.dumps({"settings": {"seed": 1, "beta": 0.0}}))
-    check_same_run(path, {"seed": 1, "beta": 0.0})
-    with pytest.raises(UserError, match=r"other settings \(beta\)"):
-        check_same_run(path, {"seed": 1, "beta": 0.1})
+@pytest.mark.parametrize("line", ['{"key": "x"}', '{"step": "1", "mode": "train"}', '{"step": 1, "mode": null}'])
+def test_a_file_of_something_else_is_left_as_it_is(tmp_path, line):
+    file = tmp_path / "rollouts.jsonl"
+    file.write_text(line + "\n")
+    with pytest.raises(UserError, match=r"rollouts\.jsonl:1: not a rollout"):
+        RolloutLog(folder=tmp_path, step=1)
+    assert file.read_text() == line + "\n"

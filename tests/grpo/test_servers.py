@@ -205,6 +205,15 @@ GARBAGE = {
         {"index": 0, "token_ids": []}, {"index": 1, "token_ids": [1]}]}),
     "too long": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
         {"index": 0, "token_ids": [1] * 9}, {"index": 1, "token_ids": [1]}]}),
+    "one index twice": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
+        {"index": 0, "token_ids": [5, 2]}, {"index": 0, "token_ids": [6, 2]}]}),
+    "an index too far": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
+        {"index": 1, "token_ids": [5, 2]}, {"index": 2, "token_ids": [6, 2]}]}),
+    "an index of another kind": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
+        {"index": False, "token_ids": [5, 2]}, {"index": 1.0, "token_ids": [6, 2]}]}),
+    "an index that is a list": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
+        {"index": [0], "token_ids": [5, 2]}, {"index": 1, "token_ids": [6, 2]}]}),
+    "too many": lambda server, body: (200, {**server.completions({"n": 3})[1]}),
     "bytes": (200, b"\xff\xfe\x00"),
     "server error": (500, {"error": {"message": "boom"}}),
     "busy": (429, "later"),
@@ -254,7 +263,9 @@ def test_an_answer_that_never_comes(tmp_path):
         server.answer = lambda body: time.sleep(1.0) or server.completions(body)
         rollouts = client([server.url], tmp_path, timeout=0.1)
         rollouts.set_policy(adapter(tmp_path))
-        with pytest.raises(UserError, match=r"no answer within rollout_timeout, 0\.1 s \(a prompt failed 5 times\)"):
+        with pytest.raises(
+            UserError, match=r"no whole answer within rollout_timeout, 0\.1 s \(a prompt failed 5 times\)"
+        ):
             ask(rollouts, groups=1)
 
 
@@ -273,7 +284,7 @@ def test_nobody_there_is_said_before_anything_long_begins():
 def test_a_key_is_sent_and_never_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("ADCOPILOT_API_KEY", "secret-key")
     rollouts = client(["http://127.0.0.1:1"], tmp_path)
-    assert rollouts.servers[0].client.headers["Authorization"] == "Bearer secret-key"
+    assert rollouts.servers[0].headers["Authorization"] == "Bearer secret-key"
     with pytest.raises(UserError) as caught:
         check_servers(["http://127.0.0.1:1"])
     assert "secret-key" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from adcopilot.errors import UserError
 from adcopilot.grpo.command import train
@@ -199,11 +200,93 @@ def test_merged_export_is_the_trained_policy(whole_run, policy_dir, rl_data, rl_
     torch.testing.assert_close(exported, trained, atol=1e-4, rtol=1e-3)
 
 
-def test_other_settings_do_not_go_on(whole_run, tmp_path):
-    file, _, _ = whole_run
-    args, config = read_settings(file, ["learning_rate=0.01"])
-    with pytest.raises(UserError, match=r"other settings \(learning_rate\)"):
+@pytest.mark.parametrize(
+    "override",
+    [
+        "learning_rate=0.01",
+        "weight_decay=0.5",
+        "lr_scheduler_type=cosine",
+        "max_grad_norm=99",
+        "max_steps=5",
+        "warmup_steps=1",
+        "optim=sgd",
+        "adam_beta2=0.9",
+        "lora_dropout=0.1",
+        "importance_sampling_level=sequence",
+        "mask_truncated_completions=true",
+        "save_steps=4",
+        "neftune_noise_alpha=5",
+    ],
+)
+def test_other_settings_do_not_go_on(whole_run, override):
+    file, out, _ = whole_run
+    before = (out / "grpo.json").read_bytes()
+    args, config = read_settings(file, [override])
+    with pytest.raises(UserError, match=rf"other settings \({override.partition('=')[0]} "):
         train(args, config)
+    assert (out / "grpo.json").read_bytes() == before
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "runs" not in path.parts}
+
+
+@pytest.mark.parametrize("overrides", [[], ["logging_steps=5", "gradient_checkpointing=true", "save_total_limit=3"]])
+def test_a_finished_run_stays_as_it_is(whole_run, overrides, capsys):
+    file, out, _ = whole_run
+    before = contents(out)
+    assert train(*read_settings(file, overrides)) is None
+    assert "finished before, after 4 steps" in capsys.readouterr().err
+    assert contents(out) == before
+
+
+def test_a_run_killed_before_it_could_say_that_it_is_finished(whole_run, tmp_path, capsys):
+    file, out, _ = whole_run
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    about = json.loads((copy / "grpo.json").read_text())
+    del about["finished"]
+    (copy / "grpo.json").write_text(json.dumps(about))
+    (copy / "adapter_model.safetensors").unlink()
+    args, config = read_settings(file, [f"output_dir={copy}"])
+    assert train(args, config) is None
+    for name, weight in weights(out).items():
+        assert torch.equal(weight, weights(copy)[name]), name
+    assert json.loads((copy / "grpo.json").read_text()) == json.loads((out / "grpo.json").read_text())
+    assert rollouts(copy) == rollouts(out)
+
+
+def test_another_model_in_the_same_folder_does_not_go_on(whole_run, policy_dir, tmp_path):
+    file, _, _ = whole_run
+    other = tmp_path / "model"
+    shutil.copytree(policy_dir, other)
+    assert train(*read_settings(file, [f"model_name_or_path={other}"])) is None  # the same weights elsewhere
+    values = load_file(other / "model.safetensors")
+    name = next(iter(values))
+    save_file({**values, name: values[name] + 1}, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"other settings \(model "):
+        train(*read_settings(file, [f"model_name_or_path={other}"]))
+
+
+@pytest.mark.parametrize("where", ["loss", "weights"])
+def test_numbers_that_are_not_finite_end_the_run(write_config, tmp_path, where):
+    from adcopilot.grpo.trainer import AdCopilotGRPOTrainer
+
+    original = AdCopilotGRPOTrainer.compute_loss
+
+    def overflows(self, model, *positional, **named):
+        loss = original(self, model, *positional, **named)
+        if where == "loss":
+            return loss * float("nan")
+        next(weight for weight in model.parameters() if weight.requires_grad).data.view(-1)[0] = float("inf")
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AdCopilotGRPOTrainer, "compute_loss", overflows)
+        said = "the loss is nan" if where == "loss" else "not finite, and not saved"
+        with pytest.raises(UserError, match=rf"step 1: .*{said}"):
+            run(write_config(max_steps=1, save_steps=1))
+    assert not list((tmp_path / "out").rglob("adapter_model.safetensors"))
 
 
 def test_other_data_do_not_go_on(whole_run, rl_data):
@@ -212,7 +295,7 @@ def test_other_data_do_not_go_on(whole_run, rl_data):
     kept = (rl_data / "rl.jsonl").read_text()
     try:
         (rl_data / "rl.jsonl").write_text("".join(kept.splitlines(keepends=True)[1:]))
-        with pytest.raises(UserError, match=r"other settings \(data\)"):
+        with pytest.raises(UserError, match=r"other settings \(data "):
             run(file)
     finally:
         (rl_data / "rl.jsonl").write_text(kept)

@@ -37,6 +37,8 @@ _SUFFIXES = {
     "GIF": ".gif",
     "TIFF": ".tif",
 }
+#: A server that sends a byte now and then must not hold a worker for ever.
+FILE_TIMEOUTS = 10
 _LONGEST_WAIT = 30.0  # seconds that a server may ask us to wait before another try
 
 
@@ -55,7 +57,7 @@ class Fetcher:
         folder: where files and log go.
         download: ask servers; without it only what the log has is known.
         retry_failed: ask again for what failed in an earlier run.
-        timeout: seconds for a connection and for each read.
+        timeout: seconds for a connection and for each read; a file takes `FILE_TIMEOUTS` times as long at most.
         max_bytes: a larger file is refused.
         tries: for errors that may pass (no connection, 408, 429, 5xx).
         private_hosts: also servers on private or local addresses; URLs come from the data set, and should not make
@@ -85,16 +87,15 @@ class Fetcher:
         self._log, self._client = None, None
         path = folder / "fetched.jsonl"
         if download:
-            import httpx
-
             self._log = JsonlLog(path=path, key="try")
-            self._client = httpx.Client(
-                timeout=timeout,
-                follow_redirects=True,
-                max_redirects=5,
-                headers={"User-Agent": f"adcopilot/{__version__} (data set download)"},
-                event_hooks={"request": [self._check_host]},
-            )
+            self._client = {
+                "timeout": timeout,
+                "follow_redirects": True,
+                "max_redirects": 5,
+                "headers": {"User-Agent": f"adcopilot/{__version__} (data set download)"},
+                "event_hooks": {"request": [self._check_host]},
+            }
+            self._seconds = FILE_TIMEOUTS * timeout
         for _, line in read_jsonl(path) if path.is_file() else ():
             self._known[line["key"]] = Fetched(file=line["file"], reason=line["reason"])
 
@@ -102,8 +103,7 @@ class Fetcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.close()
+        if self._log is not None:
             self._log.close()
 
     @property
@@ -148,18 +148,24 @@ class Fetcher:
     def _ask(self, url: str) -> bytes:
         import httpx
 
+        from ...endpoint import TooLarge, exchange_now
+
         for attempt in range(1, self._tries + 1):
             wait = min(2.0 ** (attempt - 1), _LONGEST_WAIT)
             try:
-                with self._client.stream("GET", url) as response:
-                    if response.status_code == 200:
-                        return self._body(response)
-                    reason = f"HTTP {response.status_code}"
-                    if response.status_code not in (408, 429) and response.status_code < 500:
-                        raise _Unusable(reason)
-                    asked = response.headers.get("retry-after", "")
-                    wait = min(float(asked), _LONGEST_WAIT) if asked.isdigit() else wait
-            except httpx.TimeoutException:
+                response = exchange_now(
+                    "GET", url, client=self._client, seconds=self._seconds, most_bytes=self._max_bytes
+                )
+                if response.status_code == 200:
+                    return response.content
+                reason = f"HTTP {response.status_code}"
+                if response.status_code not in (408, 429) and response.status_code < 500:
+                    raise _Unusable(reason)
+                asked = response.headers.get("retry-after", "")
+                wait = min(float(asked), _LONGEST_WAIT) if asked.isdigit() else wait
+            except TooLarge:
+                raise _Unusable(f"larger than {self._max_bytes} bytes") from None
+            except (httpx.TimeoutException, TimeoutError):
                 reason = "time-out"
             except httpx.TransportError as error:
                 reason = f"no connection ({type(error).__name__})"
@@ -169,16 +175,7 @@ class Fetcher:
                 time.sleep(wait)
         raise _Unusable(reason)
 
-    def _body(self, response) -> bytes:
-        parts, size = [], 0
-        for part in response.iter_bytes():
-            size += len(part)
-            if size > self._max_bytes:
-                raise _Unusable(f"larger than {self._max_bytes} bytes")
-            parts.append(part)
-        return b"".join(parts)
-
-    def _check_host(self, request) -> None:
+    async def _check_host(self, request) -> None:
         """Called before each request, so for each redirect too."""
         if self._private_hosts:
             return

@@ -100,7 +100,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--download", action="store_true", help="fetch the images that are drawn from the web")
     add("--retry-failed", action="store_true", help="also ask again for images that an earlier run did not get")
     add("--workers", type=int, default=16, help="downloads at a time (16)")
-    add("--timeout", type=float, default=20.0, help="seconds for a connection and for each read (20)")
+    add(
+        "--timeout",
+        type=float,
+        default=20.0,
+        help="seconds for a connection and for each read, a tenth of a file's (20)",
+    )
     add("--max-bytes", type=int, default=50_000_000, help="refuse larger files (50000000)")
     add("--private-hosts", action="store_true", help="also servers on private or local addresses")
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import httpx
 
+from ...endpoint import exchange
 from ...errors import UserError
 from .generator import Refused
 from .verify import shorten
@@ -127,8 +128,7 @@ class Transport:
             self._events["requests"] += 1
             empty = False
             try:
-                # The read time-out is for a silent connection; a server may also trickle for ever.
-                response = await asyncio.wait_for(self._client.post(self._url, json=body), 2 * self._timeout)
+                response = await exchange(self._client, "POST", self._url, seconds=self._timeout, json=body)
             except (httpx.TimeoutException, TimeoutError):
                 reason = f"no answer within {self._timeout:g} s"
                 self._events["time-out"] += 1
