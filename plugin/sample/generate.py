@@ -6,7 +6,6 @@ shard that is there is not made again: a killed run goes on where it stopped, an
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -17,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from adcopilot.chat_ad.registration import entry
-from adcopilot.errors import UserError
-from adcopilot.jsonl import content_key
+from adcopilot.errors import UserError, writing
+from adcopilot.jsonl import atomic_write, content_key
 from adcopilot.sample.categories import HELD_OUT, TRAINED
 from adcopilot.sample.conversations import (
     MIDDLE_TASKS,
@@ -132,17 +131,35 @@ def write_sample(
         progress: called with a line after each split.
 
     Raises:
-        UserError: the folder holds a set made with another seed, size or version, or `size` is below 28.
+        UserError: the folder holds a set made with another seed, size or version, or cannot be written to, or `size`
+            is below 28.
     """
-    splits = list(splits)
     if size < 28:
         raise UserError(f"--size is {size}, expected 28 or more: one merged patch of Qwen2.5-VL is 28 pixels wide")
+    with writing(output, "make room and run the same command again, it goes on where it stopped"):
+        return _write(output, list(splits), seed=seed, size=size, prefix=prefix, workers=workers, progress=progress)
+
+
+def _write(
+    output: Path,
+    splits: list[Split],
+    *,
+    seed: int,
+    size: int,
+    prefix: str,
+    workers: int,
+    progress: Callable[[str], None],
+) -> dict:
     output.mkdir(parents=True, exist_ok=True)
     recipe = {"version": VERSION, "seed": seed, "size": size}
     manifest_path = output / "manifest.json"
     manifest = {**recipe, "splits": {}}
     if manifest_path.exists():
-        manifest = json.loads(manifest_path.read_text())
+        try:
+            manifest = json.loads(manifest_path.read_bytes())
+            manifest["splits"].items()
+        except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+            raise UserError(f"{manifest_path}: not a sample set's manifest; choose another --output") from None
         found = {key: manifest.get(key) for key in recipe}
         if found != recipe:
             raise UserError(f"{manifest_path}: holds {found}, expected {recipe}: choose another --output or remove it")
@@ -237,6 +254,4 @@ def _save_png(path: Path, image: Image.Image) -> None:
 
 
 def _write_atomic(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text)
-    part.replace(path)
+    atomic_write(path, lambda file: file.write(text.encode()))

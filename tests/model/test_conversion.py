@@ -327,3 +327,33 @@ def test_files_are_safetensors_only(adcopilot_dir):
     for file in adcopilot_dir.glob("*.safetensors"):
         with safe_open(file, framework="pt") as opened:
             assert list(opened.keys())
+
+
+def test_an_interrupted_conversion_of_other_weights_is_begun_anew(base, tmp_path, monkeypatch):
+    """Its shards would be another base's under this one's name."""
+    shard(base)
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    name = "model-00001-of-00003.safetensors"
+    changed = {key: weight + 1 for key, weight in load_file(base / name).items()}
+    save_file(changed, other / name, metadata={"format": "pt"})
+
+    saved, save = [], conversion.save_file
+
+    def dying(tensors, path, **kwargs):
+        if saved:
+            raise KeyboardInterrupt
+        saved.append(path)
+        save(tensors, path, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "save_file", dying)
+        with pytest.raises(KeyboardInterrupt):
+            conversion.convert(base=base, output=tmp_path / "out")
+    conversion.convert(base=other, output=tmp_path / "out")
+    conversion.convert(base=other, output=tmp_path / "whole")
+    whole, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "out")
+    assert all(torch.equal(whole[key], found[key]) for key in whole)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }

@@ -1,0 +1,55 @@
+"""`make clean` cleans up and keeps what was trained; deleting that takes another word and an answer."""
+
+import shutil
+import subprocess
+
+import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+@pytest.fixture
+def checkout(project_root, tmp_path):
+    """A folder with the Makefile, something built, and something trained."""
+    shutil.copy2(project_root / "Makefile", tmp_path)
+    for name in (
+        "build/lib",
+        "saves/7b/stage0",
+        "outputs",
+        ".pytest_cache",
+        "plugin/__pycache__",
+        "saves/__pycache__",
+    ):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").touch()
+    return tmp_path
+
+
+def make(folder, *words, typed=""):
+    return subprocess.run(["make", *words], cwd=folder, input=typed, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("target", ["clean", "distclean"])
+def test_what_was_trained_stays(checkout, target):
+    assert make(checkout, target).returncode == 0
+    assert sorted(path.name for path in checkout.iterdir()) == ["Makefile", "outputs", "plugin", "saves"]
+    assert (checkout / "saves/7b/stage0/file").is_file()
+    assert (checkout / "saves/__pycache__/file").is_file()
+    assert not (checkout / "plugin/__pycache__").exists()
+
+
+@pytest.mark.parametrize("typed", ["", "no\n", "y\n"])
+def test_without_a_yes_nothing_is_deleted(checkout, typed):
+    result = make(checkout, "clean-models", typed=typed)
+    assert result.returncode != 0
+    assert "nothing was deleted" in result.stdout
+    assert (checkout / "saves/7b/stage0/file").is_file()
+
+
+@pytest.mark.parametrize(("words", "typed"), [([], "yes\n"), (["YES=1"], "")])
+def test_with_one_models_and_results_are(checkout, words, typed):
+    assert make(checkout, "clean-models", *words, typed=typed).returncode == 0
+    assert not (checkout / "saves").exists()
+    assert not (checkout / "outputs").exists()
+    assert (checkout / "build").exists()
+    assert "neither" in make(checkout, "clean-models").stdout
