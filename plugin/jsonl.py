@@ -7,15 +7,20 @@ and does that item again.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import io
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from .errors import UserError
+from .files import not_a_file
 
 try:
     import fcntl
@@ -24,22 +29,30 @@ except ImportError:  # Windows: two writers on one file are not noticed there
 
 __all__ = ["JsonlLog", "atomic_write", "content_key", "file_digest", "read_jsonl", "write_jsonl"]
 
+#: A longer whole number is no float any more.
+_MOST_DIGITS = 300
+
 
 def content_key(*parts: Any) -> str:
     """32 hexadecimal digits that depend on the JSON content of `parts` alone (dictionaries in any order)."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    # A file name that is not UTF-8 holds lone surrogates.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def file_digest(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes, hexadecimal.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or is a pipe or a device, which may never end.
     """
     try:
+        if kind := not_a_file(os.stat(path)):
+            raise UserError(f"{os.fspath(path)}: is {kind}, expected a file; check the path")
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise UserError(f"{os.fspath(path)}: cannot be read ({_reason(error)}); check the path") from None
 
@@ -74,24 +87,31 @@ def write_jsonl(path: str | os.PathLike, records: Iterable[dict]) -> None:
 
 
 def read_jsonl(path: str | os.PathLike) -> Iterator[tuple[int, dict]]:
-    """Yield `(line number from 1, record)`; empty lines are passed over.
+    """Yield `(line number from 1, record)`; empty lines are passed over, and a byte order mark at the start.
 
     Raises:
-        UserError: the file cannot be read, or a line is not a JSON object; it names the line.
+        UserError: the file cannot be read, or a line is not a JSON object (NaN and Infinity are not JSON, nor are
+            numbers too large for a float); it names the line.
     """
+    path = os.fspath(path)
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
+                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 if line.strip():
-                    yield number, _parse(line, f"{os.fspath(path)}:{number}")
-    except OSError as error:
-        raise UserError(f"{os.fspath(path)}: cannot be read ({_reason(error)}); check the path") from None
+                    yield number, _parse(line, f"{path}:{number}")
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise UserError(f"{path}: cannot be read ({_reason(error)}); check the path") from None
 
 
 class JsonlLog:
     """An open log: `append` records, ask for the keys that are already there.
 
-    Use as a context manager. One process at a time may hold a log (an advisory lock says so to a second one).
+    Use as a context manager. One process at a time may hold a log (an advisory lock says so to a second one). What was
+    appended is also looked for: a file that somebody removes, renames, replaces or cuts while it is open is an error
+    at the next `append`, or at the end.
 
     Args:
         path: the file; made, with its folders, when absent.
@@ -108,12 +128,23 @@ class JsonlLog:
         self._keys: set[str] = set()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "a+b")  # noqa: SIM115 - closed in close()
-        except OSError as error:
+            if kind := self.path.exists() and not_a_file(self.path.stat()):
+                raise UserError(f"{self.path}: is {kind}, expected a file or a new name")
+            # Without a buffer, which would hold what did not fit on a full disk and try it again while closing.
+            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 - closed in close()
+        except UserError:
+            raise
+        except (OSError, ValueError) as error:
             raise UserError(f"{self.path}: cannot be opened for writing ({_reason(error)})") from None
         try:
             self._lock()
             self._recover()
+            self._size = os.fstat(self._file.fileno()).st_size
+            # Some network file systems give a file another number each time that it is asked for.
+            self._numbered = self._same_number()
+        except OSError as error:
+            self._file.close()
+            raise UserError(f"{self.path}: cannot be used as a log ({_reason(error)}); name another file") from None
         except BaseException:
             self._file.close()
             raise
@@ -121,8 +152,11 @@ class JsonlLog:
     def __enter__(self) -> JsonlLog:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:  # what has gone wrong already is what counts
+            self._file.close()
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys
@@ -135,18 +169,24 @@ class JsonlLog:
 
         Raises:
             ValueError: a key is missing or already in the file.
-            UserError: the disk is full or gone.
+            UserError: the disk is full or gone, or the file is no longer where it was.
         """
         keys = [record.get(self.key) for record in records]
         for index, key in enumerate(keys):
             if not isinstance(key, str) or key in self._keys or key in keys[:index]:
                 raise ValueError(f"{self.path}: {self.key} {key!r} is missing or already there")
+        data = b"".join(map(_line, records))
+        rest = memoryview(data)
         try:
-            self._file.write(b"".join(map(_line, records)))
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
         except OSError as error:
+            with suppress(OSError):  # the next record must not follow half a line
+                self._file.truncate(self._size)
             raise UserError(f"{self.path}: cannot be written ({_reason(error)}); what is in it is kept") from error
+        self._size += len(data)
+        self._check_place()
         self._keys.update(keys)
 
     def records(self) -> Iterator[dict]:
@@ -155,8 +195,40 @@ class JsonlLog:
             yield record
 
     def close(self) -> None:
-        """Close the file and release the lock."""
-        self._file.close()
+        """Close the file and release the lock.
+
+        Raises:
+            UserError: the file is no longer where it was, or the disk refuses what was written.
+        """
+        if self._file.closed:
+            return
+        try:
+            self._check_place()
+            self._file.close()
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({_reason(error)})") from error
+        finally:
+            self._file.close()
+
+    def _same_number(self) -> bool:
+        mine, there = os.fstat(self._file.fileno()), os.stat(self.path)
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+    def _check_place(self) -> None:
+        """Refuse to go on where the path has another file than the open one, or less of it than was written."""
+        try:
+            if self._numbered and not self._same_number():
+                what = "was replaced by another file"
+            elif os.fstat(self._file.fileno()).st_size < self._size:
+                what = "was cut"
+            else:
+                return
+        except OSError as error:
+            what = f"was removed or renamed ({_reason(error)})"
+        raise UserError(
+            f"{self.path}: {what} while this command was writing to it, so results are not in it; start the command "
+            "again, and leave the file where it is until it ends"
+        )
 
     def _lock(self) -> None:
         if fcntl is None:
@@ -173,20 +245,29 @@ class JsonlLog:
     def _recover(self) -> None:
         """Collect the keys; cut off a torn last line, or end a whole one that lost only its newline."""
         self._file.seek(0)
-        end = 0
-        for number, line in enumerate(self._file, 1):
-            if line.endswith(b"\n"):
-                if line.strip():
-                    self._remember(_parse(line, f"{self.path}:{number}"), number)
+        reader = io.BufferedReader(self._file)
+        try:
+            end, last, number = 0, b"", 0
+            for number, line in enumerate(reader, 1):
                 end += len(line)
-                continue
-            try:
-                self._remember(_parse(line, ""), number)
-            except UserError:
-                self._file.truncate(end)
-            else:
-                self._file.write(b"\n")
-            self._file.flush()
+                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if not line.endswith(b"\n"):
+                    last = line
+                elif line.strip():
+                    self._remember(_parse(line, f"{self.path}:{number}"), number)
+        finally:
+            reader.detach()  # it would close the file with itself
+        if not last:
+            return
+        try:
+            record = _parse(last, f"{self.path}:{number}")
+        except UserError:
+            if last.lstrip(b" \0")[:1] not in (b"", b"{"):
+                raise  # never a line of a log: somebody's own file was named by mistake
+            self._file.truncate(end - len(last))
+        else:
+            self._remember(record, number)
+            self._file.write(b"\n")
 
     def _remember(self, record: dict, number: int) -> None:
         key = record.get(self.key)
@@ -208,12 +289,28 @@ def _line(record: dict) -> bytes:
 
 def _parse(line: bytes, where: str) -> dict:
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_constant=_refuse_number, parse_float=_float, parse_int=_int)
+    except RecursionError:
+        raise UserError(f"{where}: JSON nested too deeply; remove or repair this line") from None
     except ValueError as error:
         raise UserError(f"{where}: not JSON ({_reason(error)}); remove or repair this line") from None
     if not isinstance(record, dict):
         raise UserError(f"{where}: expected a JSON object, got {type(record).__name__}; remove or repair this line")
     return record
+
+
+def _refuse_number(text: str) -> NoReturn:
+    shown = text if len(text) <= 20 else f"{text[:17]}…"
+    raise ValueError(f"{shown} is no number of JSON's, or too large for one")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_number(text)
+
+
+def _int(text: str) -> int:
+    return int(text) if len(text) <= _MOST_DIGITS else _refuse_number(text)
 
 
 def _umask() -> int:

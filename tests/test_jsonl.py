@@ -2,12 +2,16 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adcopilot.errors import UserError
 from adcopilot.jsonl import JsonlLog, atomic_write, content_key, file_digest, read_jsonl, write_jsonl
@@ -73,8 +77,10 @@ def test_a_second_writer_is_refused(tmp_path):
 
 
 def test_unusable_paths(tmp_path):
-    with pytest.raises(UserError, match="cannot be opened"):
+    with pytest.raises(UserError, match="is a folder, expected a file"):
         JsonlLog(path=tmp_path)
+    with pytest.raises(UserError, match="cannot be opened"):
+        JsonlLog(path=tmp_path / ("x" * 300))
     with pytest.raises(UserError, match="cannot be read"):
         list(read_jsonl(tmp_path / "none"))
     with pytest.raises(UserError, match=r"none: cannot be read \(No such file"):
@@ -126,3 +132,175 @@ with JsonlLog(path=sys.argv[1]) as log:
         assert {line.strip() for line in reported} <= on_disk
     subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True)
     assert [record["key"] for _, record in read_jsonl(path)] == [str(number) for number in range(200)]
+
+
+def gone(path):
+    path.unlink()
+
+
+def renamed(path):
+    path.rename(path.with_suffix(".old"))
+
+
+def replaced(path):
+    path.with_suffix(".new").write_bytes(path.read_bytes())
+    path.with_suffix(".new").rename(path)
+
+
+def folder_renamed(path):
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+def folder_removed(path):
+    shutil.rmtree(path.parent)
+
+
+def cut(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be removed there")
+@pytest.mark.parametrize(
+    ("happens", "said"),
+    [
+        (gone, "was removed or renamed"),
+        (renamed, "was removed or renamed"),
+        (folder_renamed, "was removed or renamed"),
+        (folder_removed, "was removed or renamed"),
+        (replaced, "was replaced by another file"),
+        (cut, "was cut"),
+    ],
+)
+@pytest.mark.parametrize("then", ["append", "end"])
+def test_a_file_that_is_no_longer_there_is_an_error(tmp_path, happens, said, then):
+    """It went on, and ended with 0 and without a file."""
+    path = tmp_path / "out" / "a.jsonl"
+
+    def work():
+        with JsonlLog(path=path) as log:
+            log.append({"key": "1"})
+            happens(path)
+            if then == "append":
+                log.append({"key": "2"})
+
+    with pytest.raises(UserError, match=said) as error:
+        work()
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_the_first_error_is_the_one_that_is_told(tmp_path):
+    def work():
+        with JsonlLog(path=tmp_path / "a.jsonl") as log:
+            log.append({"key": "1"})
+            (tmp_path / "a.jsonl").unlink()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+
+
+def test_a_full_disk_is_one_line_and_closing_says_nothing_more(tmp_path):
+    """A buffered file tried again in close(), with a traceback."""
+    resource = pytest.importorskip("resource")
+    given = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def work():
+        with JsonlLog(path=tmp_path / "a.jsonl") as log:
+            log.append({"key": "1", "text": "x" * 900})
+            log.append({"key": "2", "text": "x" * 900})
+
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, given[1]))
+        with pytest.raises(UserError, match=r"a.jsonl: cannot be written \(File too large\); what is in it is kept"):
+            work()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, given)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [record["key"] for _, record in read_jsonl(tmp_path / "a.jsonl")] == ["1"]
+
+
+def test_after_half_a_line_the_next_record_begins_a_new_one(tmp_path, monkeypatch):
+    with JsonlLog(path=tmp_path / "a.jsonl") as log:
+        log.append({"key": "1"})
+        whole = log._file
+
+        class Full:
+            def __getattr__(self, name):
+                return getattr(whole, name)
+
+            def write(self, data):
+                if len(data) < 10:
+                    raise OSError(28, "No space left on device")
+                return whole.write(data[:6])
+
+        log._file = Full()
+        with pytest.raises(UserError, match="No space left"):
+            log.append({"key": "2"})
+        log._file = whole
+        log.append({"key": "2"})
+    assert (tmp_path / "a.jsonl").read_bytes() == b'{"key": "1"}\n{"key": "2"}\n'
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\xff\xd8\xff\xe0", b"a,b\n1,2"])
+def test_somebodys_own_file_is_refused_and_left_alone(tmp_path, content):
+    path = tmp_path / "mine"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not JSON"):
+        JsonlLog(path=path)
+    assert path.read_bytes() == content
+
+
+def test_a_pipe_and_a_device_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path / "pipe", "a named pipe"), ("/dev/full", "a device"), (tmp_path, "a folder")):
+        with pytest.raises(UserError, match=f"is {kind}, expected a file or a new name"):
+            JsonlLog(path=path)
+    with pytest.raises(UserError, match="is a named pipe, expected a file"):
+        file_digest(tmp_path / "pipe")
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"key": "1"}\n')
+    assert list(read_jsonl(path)) == [(1, {"key": "1"})]
+    with JsonlLog(path=path) as log:
+        assert "1" in log
+    path.write_bytes(b"\xef\xbb\xbf\r\n\n")
+    assert list(read_jsonl(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":' * 200_000, "nested too deeply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "99999999999999999… is no number"),
+        (b'{"a": NaN}', "NaN is no number"),
+        (b'{"a": -Infinity}', "-Infinity is no number"),
+        (b'{"a": 1e999}', "1e999 is no number"),
+        (b'{"a": "\xff"}', "not JSON"),
+    ],
+)
+def test_what_is_no_json_is_one_line(tmp_path, line, said):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + line + b"\n")
+    with pytest.raises(UserError, match=said) as error:
+        list(read_jsonl(path))
+    assert str(error.value).startswith(f"{path}:2: ")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_records_or_one_line(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("any") / "a.jsonl"
+    path.write_bytes(data)
+    with suppress(UserError):
+        for _, record in read_jsonl(path):
+            assert isinstance(record, dict)
+
+
+def test_a_key_of_a_name_that_is_no_utf8():
+    assert content_key("a\udcff.png") != content_key("a\udcfe.png")
