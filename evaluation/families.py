@@ -19,13 +19,11 @@ the space of its own family. Nothing in an answer is ever evaluated.
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adcopilot.boxes import parse_boxes
+from adcopilot.boxes import boxes_that_count, parse_bare_boxes, parse_boxes
 from adcopilot.errors import UserError
 from adcopilot.prompts import INSPECT_QUESTION, thinking_question
 
@@ -186,27 +184,15 @@ def split_thinking(text: str) -> tuple[str, str]:
     return reasoning.strip(), (answers[-1] if answers else rest).strip()
 
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)"
-_FOUR = re.compile(rf"({_NUMBER})(?:\s*,\s*|\s+)({_NUMBER})(?:\s*,\s*|\s+)({_NUMBER})(?:\s*,\s*|\s+)({_NUMBER})")
-_BARE = re.compile(rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]")
-_TAGGED = re.compile(
-    r"(?:<ref>(?P<label>[^<]{0,200})</ref>\s*)?<(?P<tag>box|bbox)>(?P<inside>[^<]{0,4000})</(?P=tag)>", re.IGNORECASE
-)
-_Y_FIRST_KEY = re.compile(r"""["']box_2d["']""")
-
-#: Numbers beyond this are no coordinates.
-_LARGEST = 1e15
-
-
 def read_boxes(
     text: str, *, family: Family, size: tuple[int, int], model_size: tuple[int, int] | None = None
 ) -> list[dict[str, Any]]:
     """The boxes of an answer, in pixels of the original image and inside it.
 
-    Reasoning is left out first. A family's own notation and the others' are read: JSON (with prose and code fences
-    around it, or cut off), `<box>`, `<bbox>`, and where there is none of these, bare lists of four numbers. A box with
-    its corners in the wrong order is put right; one without any area inside the image is left out. Thousandths that
-    are all between 0 and 1, some of them no integers, are shares of the sides.
+    Reasoning is left out first. A family's own notation and the others' are read (`adcopilot.boxes.parse_boxes`), and
+    where there is none, bare lists of four numbers or of two corners. A box with its corners in the wrong order is put
+    right; one without any area inside the image is left out. What boxes between 0 and 1 are, whichever the family,
+    says `adcopilot.boxes.boxes_that_count`.
 
     Args:
         text: the model's answer.
@@ -221,63 +207,14 @@ def read_boxes(
     """
     if family.pixels and model_size is None:
         raise ValueError(f"boxes of {family.title} are pixels of the image as the model sees it: give model_size")
-    found = list(_written_boxes(split_thinking(text)[1], y_first=family.y_first))
-    space = model_size if family.pixels else (1000, 1000)
-    values = [value for numbers, _ in found for value in numbers]
-    if not family.pixels and values and all(0 <= value <= 1 for value in values) and set(values) - {0.0, 1.0}:
-        space = (1, 1)
+    answer = split_thinking(text)[1]
+    found = parse_boxes(answer) or parse_bare_boxes(answer, y_first=family.y_first)
+    found, space = boxes_that_count(found, model_size if family.pixels else (1000, 1000))
     boxes = []
-    for numbers, label in found:
+    for box in found:
+        numbers = box["bbox_2d"]
         x1, x2 = (min(max(value / space[0], 0.0), 1.0) * size[0] for value in sorted(numbers[0::2]))
         y1, y2 = (min(max(value / space[1], 0.0), 1.0) * size[1] for value in sorted(numbers[1::2]))
         if x1 < x2 and y1 < y2:
-            boxes.append({"bbox_2d": [round(value, 3) for value in (x1, y1, x2, y2)], "label": label})
+            boxes.append({"bbox_2d": [round(value, 3) for value in (x1, y1, x2, y2)], "label": box["label"]})
     return boxes
-
-
-def _written_boxes(text: str, *, y_first: bool) -> Iterator[tuple[Sequence[float], str]]:
-    """([x1, y1, x2, y2], label) of each box as its numbers are written, the first notation that is there."""
-    # Gemini's key means y first, whoever writes it; `parse_boxes` knows one key only.
-    swapped = bool(_Y_FIRST_KEY.search(text))
-    boxes = parse_boxes(_Y_FIRST_KEY.sub('"bbox_2d"', text))
-    if boxes:
-        for box in boxes:
-            yield _ordered(box["bbox_2d"], y_first=swapped), box["label"]
-        return
-    tagged = list(_TAGGED.finditer(text))
-    if tagged:
-        for match in tagged:
-            label = " ".join((match["label"] or "").split())
-            for four in _FOUR.findall(match["inside"]):
-                yield from _usable(four, label)
-        return
-    plain = _plain_lists(text)
-    for four in plain if plain is not None else _BARE.findall(text):
-        for numbers, label in _usable(four, ""):
-            yield _ordered(numbers, y_first=y_first), label
-
-
-def _plain_lists(text: str) -> list[Sequence[Any]] | None:
-    """The lists of four in a text that is nothing but JSON; None if it is not."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, list):
-        return None
-    entries = value if value and all(isinstance(entry, list) for entry in value) else [value]
-    return [entry for entry in entries if len(entry) == 4]
-
-
-def _ordered(numbers: Sequence[float], *, y_first: bool) -> list[float]:
-    a, b, c, d = (float(number) for number in numbers)
-    return [b, a, d, c] if y_first else [a, b, c, d]
-
-
-def _usable(four: Sequence[Any], label: str) -> Iterator[tuple[list[float], str]]:
-    try:
-        numbers = [float(number) for number in four]
-    except (TypeError, ValueError):
-        return
-    if all(abs(number) < _LARGEST for number in numbers):
-        yield numbers, label

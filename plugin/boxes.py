@@ -4,6 +4,7 @@ Annotations are pixels of the original image, upright (EXIF orientation applied,
 model reads and writes are pixels of the image as it sees it: after LlamaFactory's `image_max_pixels` resize and then
 Qwen2.5-VL's own resize to multiples of 28. Both are plain stretches of the whole image, so one pair of sizes says
 everything about the mapping. `model_image_size` computes that size; `map_text_boxes` rewrites the boxes of a text.
+Which notations boxes are written in, `box_notations.py` knows.
 
 A box refers to the last image before it in its conversation. In a pair that is the query, never the template.
 
@@ -12,14 +13,22 @@ Nothing here needs torch, and nothing from a text is ever evaluated.
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 
+from .box_notations import Expression, Number, bare_lists, scan
 from .errors import UserError
 
-__all__ = ["image_tokens", "map_text_boxes", "model_image_size", "parse_boxes", "scale_box", "text_boxes"]
+__all__ = [
+    "boxes_that_count",
+    "image_tokens",
+    "map_text_boxes",
+    "model_image_size",
+    "parse_bare_boxes",
+    "parse_boxes",
+    "scale_box",
+    "text_boxes",
+]
 
 # Their module needs numpy; reading and mapping boxes, as command lines and data checks do, needs nothing.
 _AREAS = ("MaskTruth", "bbox_mask_iou")
@@ -166,109 +175,129 @@ def _scale_span(low: float, high: float, from_length: int, to_length: int) -> tu
     return new_low, new_high
 
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_FOUR = re.compile(rf"\[\s*{_NUMBER}(?:\s*,\s*{_NUMBER}){{3}}\s*,?\s*\]")
-# The key in either kind of quotes, possibly escaped (JSON inside a JSON string), then a list that holds nothing but
-# numbers: `[x1, y1, x2, y2]` of a prompt that explains the format is left alone.
-_KEYED_LIST = re.compile(r"""(["']bbox_2d\\*["']\s*:\s*)(\[[-+.,\d\seE\[\]]*\])""")
+#: Syntaxes of `box_notations` that are read out of answers; the first row of which there is a box counts alone. A
+#: model that answers `"bbox"` nearly always means corners, whatever that key means in a data file.
+_ANSWERS = (("bbox_2d", "box_2d"), ("qwen2-vl", "internvl", "seed", "deepseek"), ("bbox",))
+_READ = frozenset(syntax for row in _ANSWERS for syntax in row)
+
+#: A box in pixels of which no number is larger is none: its numbers are shares of the sides, some a hair too large.
+SHARE_LIMIT = 1.1
+
+#: No image is wider; beyond lie also infinities.
+_LARGEST = 1e15
 
 
 def map_text_boxes(text: str, from_size: Size, to_size: Size) -> str:
-    """Rewrite each `"bbox_2d": [x1, y1, x2, y2]` of a text from one size of the image to another.
+    """Rewrite each box of a text from one size of the image to another: `"bbox_2d": [x1, y1, x2, y2]` and the other
+    notations that `parse_boxes` reads, each in its own order.
 
     The text around the numbers, spaces included, stays as it is; numbers may be integers or decimals and become
-    integers. A list of several boxes under one key is mapped too.
+    integers. Boxes that are shares of the sides (`boxes_that_count`) become pixels of `to_size`.
 
     Args:
         text: prose, JSON, or JSON within prose.
         from_size, to_size: (width, height) in pixels.
     """
-
-    def map_box(match: re.Match) -> str:
-        numbers = iter(scale_box(_numbers(match[0]), from_size, to_size))
-        return re.sub(_NUMBER, lambda _: str(next(numbers)), match[0])
-
-    return _KEYED_LIST.sub(lambda match: match[1] + _FOUR.sub(map_box, match[2]), text)
+    found = list(_text_boxes(text))
+    shares = _are_shares([box for box, _, _ in found])
+    changes = []
+    for box, numbers, y_first in found:
+        if _within_one(box) and not shares:
+            continue
+        mapped = scale_box(box, (1, 1) if shares else from_size, to_size)
+        mapped = _swapped(mapped) if y_first else mapped
+        changes += [(number.start, number.stop, value) for number, value in zip(numbers, mapped, strict=True)]
+    pieces, at = [], 0
+    for start, stop, value in changes:
+        pieces += [text[at:start], str(value)]
+        at = stop
+    return "".join([*pieces, text[at:]])
 
 
 def text_boxes(text: str) -> list[list[float]]:
-    """The boxes that `map_text_boxes` would rewrite, in order, as they stand in the text."""
-    return [_numbers(box) for match in _KEYED_LIST.finditer(text) for box in _FOUR.findall(match[2])]
+    """The boxes of a text that `map_text_boxes` looks at, in order, [x1, y1, x2, y2] as it stands there."""
+    return [box for box, _, _ in _text_boxes(text)]
 
 
-def _numbers(text: str) -> list[float]:
-    return [float(number) for number in re.findall(_NUMBER, text)]
-
-
-_LABEL = re.compile(r"""["']label["']\s*:\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')""")
+def _text_boxes(text: str) -> Iterator[tuple[list[float], tuple[Number, ...], bool]]:
+    """([x1, y1, x2, y2], its numbers in the order of the text, whether y comes first there) of each box."""
+    for expression in scan(text):
+        if expression.syntax in _READ:
+            for numbers in expression.boxes:
+                y_first = expression.syntax == "box_2d"
+                box = [number.value for number in numbers]
+                yield _swapped(box) if y_first else box, numbers, y_first
 
 
 def parse_boxes(text: str) -> list[dict]:
     """Read the boxes of an answer, as forgivingly as can be done without guessing.
 
-    Strict JSON is tried first. Otherwise every JSON object in the text counts (prose, code fences around it), and then
-    every complete `"bbox_2d": [x1, y1, x2, y2]` outside of those: in an answer cut off at its end, or written with
-    Python's quotes.
+    JSON, alone or with prose and code fences around it, cut off at its end, or written with Python's quotes; numbers
+    as strings; two corner pairs `[[x1, y1], [x2, y2]]`; `"box_2d": [y1, x1, y2, x2]`; where there is none of these,
+    the tags of Qwen2-VL, InternVL, Seed-VL and DeepSeek-VL2, unclosed ones too, and then `"bbox"`, taken for corners.
+    A list counts once its bracket is closed, a tag once four numbers stand behind it.
 
     Returns:
         `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}` in order of appearance; numbers as written (they may lie outside
-        the image or be inverted), the label "" if there is none. Entries without four finite numbers are left out.
+        the image or be inverted, and `boxes_that_count` says what they are pixels of), the label "" if there is none.
+        Entries without four finite numbers are left out.
     """
-    try:
-        return [box for _, box in _walk(json.loads(text), 0)]
-    except (ValueError, RecursionError):
-        pass
-
-    found: list[tuple[int, dict]] = []
-    consumed = 0  # everything before is inside a JSON value already read
-    pieces: list[tuple[int, int]] = []  # stretches of text that no JSON value covers
-    decoder = json.JSONDecoder()
-    for opening in re.finditer("{", text):  # a list of boxes is a sequence of objects
-        if opening.start() < consumed:
-            continue
-        try:
-            value, end = decoder.raw_decode(text, opening.start())
-        except (ValueError, RecursionError):
-            continue
-        found += _walk(value, opening.start())
-        pieces.append((consumed, opening.start()))
-        consumed = end
-    pieces.append((consumed, len(text)))
-
-    for start, end in pieces:
-        piece = text[start:end]
-        matches = list(_KEYED_LIST.finditer(piece))
-        for index, match in enumerate(matches):
-            # The label stands in the same object, before or after the box, but not beyond the next one.
-            stop = matches[index + 1].start() if index + 1 < len(matches) else len(piece)
-            after = piece[match.end() : stop].partition("}")[0]
-            before = piece[matches[index - 1].end() if index else 0 : match.start()].rpartition("{")[2]
-            label = _LABEL.search(after) or _LABEL.search(before)
-            name = (label[1] or label[2] or "") if label else ""
-            for box in _FOUR.findall(match[2]):
-                numbers = [int(number) if number.is_integer() else number for number in _numbers(box)]
-                found += _walk({"bbox_2d": numbers, "label": name}, start + match.start())
-    return [box for _, box in sorted(found, key=lambda item: item[0])]
+    expressions = [expression for expression in scan(text) if expression.syntax in _READ]
+    for syntaxes in _ANSWERS:
+        found = []
+        for expression in expressions:
+            if expression.syntax in syntaxes:
+                found += _boxes(expression, y_first=expression.syntax == "box_2d")
+        if found:
+            return found
+    return []
 
 
-def _walk(value: object, position: int) -> Iterator[tuple[int, dict]]:
-    """(position, box) for each box in a decoded JSON value, in order."""
-    if isinstance(value, dict):
-        boxes = value.get("bbox_2d")
-        if isinstance(boxes, list):
-            for box in boxes if boxes and all(isinstance(item, list) for item in boxes) else [boxes]:
-                if len(box) == 4 and all(_is_finite(number) for number in box):
-                    label = value.get("label", "")
-                    yield position, {"bbox_2d": list(box), "label": label if isinstance(label, str) else str(label)}
-        for key, item in value.items():
-            if key != "bbox_2d":
-                yield from _walk(item, position)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _walk(item, position)
+def parse_bare_boxes(text: str, *, y_first: bool = False) -> list[dict]:
+    """`parse_boxes` for an answer in which no notation is found: its bare lists of four numbers, or of two corners.
+
+    Args:
+        text: the answer.
+        y_first: whether they are y1, x1, y2, x2.
+    """
+    return [box for expression in bare_lists(text) for box in _boxes(expression, y_first=y_first)]
 
 
-def _is_finite(number: object) -> bool:
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        return False
-    return abs(number) < 1e15  # no image is wider; also false for NaN and infinities
+def _boxes(expression: Expression, *, y_first: bool) -> Iterator[dict]:
+    for numbers in expression.boxes:
+        box = [number.value for number in numbers]
+        if all(abs(value) < _LARGEST for value in box):
+            yield {"bbox_2d": _swapped(box) if y_first else box, "label": expression.label}
+
+
+def boxes_that_count(found: Sequence[dict], space: Size) -> tuple[list[dict], Size]:
+    """Which boxes of an answer say something, and in which space they are.
+
+    Where all numbers of all boxes lie between 0 and 1 and some of them are no integers, they are shares of the
+    image's sides. Any other box between 0 and 1 is left out: in pixels or thousandths it would be a speck in the upper
+    left corner, which no model means, and `[0, 0, 1, 1]` may mean the whole image as well.
+
+    Args:
+        found: from `parse_boxes`.
+        space: (width, height) of what the model writes boxes in.
+
+    Returns:
+        The boxes, and `space`, or (1, 1) for shares.
+    """
+    boxes = [box["bbox_2d"] for box in found]
+    if _are_shares(boxes):
+        return list(found), (1, 1)
+    return [box for box in found if not _within_one(box["bbox_2d"])], space
+
+
+def _are_shares(boxes: Sequence[Sequence[float]]) -> bool:
+    return all(map(_within_one, boxes)) and any(value not in (0, 1) for box in boxes for value in box)
+
+
+def _within_one(box: Sequence[float]) -> bool:
+    return all(0 <= value <= 1 for value in box)
+
+
+def _swapped(box: Sequence[float]) -> list[float]:
+    a, b, c, d = box
+    return [b, a, d, c]

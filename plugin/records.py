@@ -12,25 +12,50 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from .box_conversion import about, remedy
+from .box_notations import Expression, scan
+from .boxes import SHARE_LIMIT
 from .errors import UserError
 from .images import image_size
 
-__all__ = ["IMAGE_PLACEHOLDER", "check_box", "check_record", "make_record", "record_boxes", "record_image_sizes"]
+__all__ = [
+    "IMAGE_PLACEHOLDER",
+    "REMEDIES",
+    "check_box",
+    "check_notations",
+    "check_record",
+    "foreign_boxes",
+    "make_record",
+    "record_boxes",
+    "record_image_sizes",
+]
 
 IMAGE_PLACEHOLDER = "<image>"
 
-# The key as `boxes.map_text_boxes` reads it (either quotes, escaped or not), then a list or a list of lists. What
-# stands between the brackets is looked at afterwards: a box of three numbers is an error here, not "no box".
-# Possessive, or a list that is not closed is tried in all the ways to divide its white space: 2^n for n boxes.
-_KEY = r"""["']bbox_2d\\*["']\s*:\s*"""
-_EVENT = re.compile(rf"{re.escape(IMAGE_PLACEHOLDER)}|{_KEY}\[((?:\s*+\[[^\[\]]*\]\s*+,?)++\s*+|[^\[\]]*)\]")
+#: What can be done about a box of a data file that `check_box` refuses.
+REMEDIES = MappingProxyType(
+    {
+        "relative": "; convert them with `adcopilot data register NAME FILE --boxes relative`",
+        "relative-xywh": "; convert them with `adcopilot data register NAME FILE --boxes relative-xywh`",
+        "thousand": "; if they are 0 to 1000, convert them with `adcopilot data register NAME FILE --boxes thousand`",
+        "pixels": "; `adcopilot data register NAME FILE --boxes pixels` writes it so",
+    }
+)
 
 # How a prompt explains the format; not a box.
 _FORMAT_EXAMPLE = re.compile(r"\s*x_?1\s*,\s*y_?1\s*,\s*x_?2\s*,\s*y_?2\s*,?\s*", re.IGNORECASE)
+# What stands between two numbers of a box, also within JSON that is a JSON string.
+_COMMA = re.compile(r"(?:\s|\\[nrt])*+,(?:\s|\\[nrt])*+")
+# No box is written longer; what is searched beyond would be searched again for each key.
+_LONGEST = 1000
+_PIXELS = "boxes are pixels of the original image"
 
 
 def make_record(
@@ -68,7 +93,25 @@ def check_record(record: Any, *, name: str, sizes: Sequence[tuple[int, int]] | N
 
     Raises:
         UserError: the roles do not alternate, `<image>` marks and `images` differ in number, or a box is malformed,
-            inverted, empty, before any image, or outside its image.
+            inverted, empty, before any image, outside its image, or in a notation that training does not map.
+    """
+    check_form(record, name=name)
+    images = record.get("images", [])
+    if sizes is not None and len(sizes) != len(images):
+        raise ValueError(f"{name}: {len(sizes)} sizes for {len(images)} images")
+    check_notations(record, name=name)
+    for image, box in record_boxes(record, name=name):
+        if image < 0:
+            raise UserError(f"{name}: box {box} stands before any {IMAGE_PLACEHOLDER}; move it after its image")
+        size = None if sizes is None else sizes[image]
+        check_box(box, name=name, size=size, image=images[image], remedies=REMEDIES)
+
+
+def check_form(record: Any, *, name: str) -> None:
+    """What `check_record` says of a record's form: everything but its boxes.
+
+    Raises:
+        UserError: the roles do not alternate, or `<image>` marks and `images` differ in number.
     """
     if not isinstance(record, dict):
         raise UserError(f"{name}: expected a JSON object, got {type(record).__name__}")
@@ -84,16 +127,26 @@ def check_record(record: Any, *, name: str, sizes: Sequence[tuple[int, int]] | N
             f"{name}: {marks} {IMAGE_PLACEHOLDER} in the messages but {len(images)} in 'images'; "
             f"write one {IMAGE_PLACEHOLDER} for each image"
         )
-    if sizes is not None and len(sizes) != len(images):
-        raise ValueError(f"{name}: {len(sizes)} sizes for {len(images)} images")
-    for image, box in record_boxes(record, name=name):
-        if image < 0:
-            raise UserError(f"{name}: box {box} stands before any {IMAGE_PLACEHOLDER}; move it after its image")
-        check_box(box, name=name, size=None if sizes is None else sizes[image], image=images[image])
 
 
-def check_box(box: Any, *, name: str, size: tuple[int, int] | None = None, image: str = "the image") -> None:
+def check_box(
+    box: Any,
+    *,
+    name: str,
+    size: tuple[int, int] | None = None,
+    image: str = "the image",
+    remedies: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Refuse a box that is not `[x1, y1, x2, y2]` with `0 <= x1 < x2 <= width` and the same for y.
+
+    One without any number above 1 is refused too: its numbers are shares of the sides. That costs the box of the one
+    pixel in the upper left corner, `[0, 0, 1, 1]`, which would be read as the whole image elsewhere.
+
+    Args:
+        box: what stands there.
+        name, image: of the record and the image, for messages.
+        size: (width, height) of the image in pixels; without it the extent is not checked.
+        remedies: `REMEDIES` where the box stands in a data file.
 
     Raises:
         UserError: naming the box and what is wrong with it.
@@ -102,12 +155,59 @@ def check_box(box: Any, *, name: str, size: tuple[int, int] | None = None, image
     if not numbers:
         raise UserError(f"{name}: box {_short(box)} is not four numbers, expected [x1, y1, x2, y2]")
     x1, y1, x2, y2 = box
+    check_shares(box, name=name, remedies=remedies)
     if x1 >= x2 or y1 >= y2:
         kind = "empty" if x1 == x2 or y1 == y2 else "inverted"
         raise UserError(f"{name}: box {list(box)} is {kind}, expected x1 < x2 and y1 < y2")
     if min(x1, y1) < 0 or (size is not None and (x2 > size[0] or y2 > size[1])):
         extent = "" if size is None else f" ({size[0]}×{size[1]} pixels)"
-        raise UserError(f"{name}: box {list(box)} is outside {image}{extent}; boxes are pixels of the original image")
+        hint = remedies.get("thousand", "") if min(x1, y1) >= 0 and max(x2, y2) <= 1000 else ""
+        raise UserError(f"{name}: box {list(box)} is outside {image}{extent}; {_PIXELS}{hint}")
+
+
+def check_shares(box: Sequence[float], *, name: str, remedies: Mapping[str, str] = MappingProxyType({})) -> None:
+    """The part of `check_box` about boxes without any number above 1.
+
+    Raises:
+        UserError: it is one.
+    """
+    if max(map(abs, box)) <= SHARE_LIMIT:
+        if set(box) <= {0, 1}:
+            what = "is one pixel, or the whole image in shares of its sides, and nobody can tell which"
+        else:
+            what = "has no number above 1, so its numbers look like shares of the image's sides"
+        kind = "relative" if box[0] < box[2] and box[1] < box[3] else "relative-xywh"
+        raise UserError(f"{name}: box {list(box)} {what}; {_PIXELS}{remedies.get(kind, '')}")
+
+
+def check_notations(record: dict[str, Any], *, name: str) -> None:
+    """Refuse boxes and points that training would leave as they are, because they are not `"bbox_2d"` lists.
+
+    Texts before the first image and records without one are not looked at: there they are about nothing.
+
+    Raises:
+        UserError: naming each notation, how many boxes it has, and what can be done.
+    """
+    faults = [
+        f"{count} {'box' if count == 1 else 'boxes'} written as {_short(example)} ({about(syntax)}), which training "
+        f"does not map; {remedy(syntax)}"
+        for syntax, (count, example) in foreign_boxes(record).items()
+    ]
+    if faults:
+        raise UserError(f"{name}: {'; '.join(faults)}")
+
+
+def foreign_boxes(record: dict[str, Any]) -> dict[str, tuple[int, str]]:
+    """Syntax of `box_notations` → (number of boxes or points, the first as it is written) of a record's messages, but
+    for those of the record's own notation."""
+    found: dict[str, tuple[int, str]] = {}
+    text = _text(record)
+    start = text.find(IMAGE_PLACEHOLDER)
+    for expression in scan(text) if start >= 0 else ():
+        if expression.syntax != "bbox_2d" and expression.start > start and expression.places:
+            count, example = found.get(expression.syntax, (0, text[expression.start : expression.stop]))
+            found[expression.syntax] = (count + expression.places, example)
+    return found
 
 
 def record_boxes(record: dict[str, Any], *, name: str) -> Iterator[tuple[int, list[int | float]]]:
@@ -119,20 +219,47 @@ def record_boxes(record: dict[str, Any], *, name: str) -> Iterator[tuple[int, li
     Raises:
         UserError: the brackets hold something other than numbers, or than the x1, y1, x2, y2 of a prompt.
     """
-    image = -1
-    for event in _EVENT.finditer("\n".join(message["content"] for message in record["messages"])):
-        if event[1] is None:
-            image += 1
+    text = _text(record)
+    marks = [match.start() for match in re.finditer(re.escape(IMAGE_PLACEHOLDER), text)]
+    for expression in scan(text):
+        if expression.syntax != "bbox_2d":
             continue
-        for inside in re.findall(r"\[([^\[\]]*)\]", event[1]) or [event[1]]:
-            if _FORMAT_EXAMPLE.fullmatch(inside):
-                continue
-            try:
-                yield image, [_number(value) for value in inside.strip().rstrip(",").split(",")]
-            except ValueError:
-                raise UserError(
-                    f"{name}: box [{_short(inside)}] is not four numbers, expected [x1, y1, x2, y2]"
-                ) from None
+        image = bisect(marks, expression.start) - 1
+        if expression.closed and not _is_plain(text, expression):
+            raise UserError(
+                f"{name}: box {_short(text[slice(*expression.value)])} is not four numbers in brackets, expected "
+                f"[x1, y1, x2, y2]{REMEDIES['pixels']}"
+            )
+        if expression.closed:
+            for item in expression.items:
+                yield image, [number.value for number in item]
+        else:
+            inside = _what_is_no_number(text, expression)
+            if inside is not None and not _FORMAT_EXAMPLE.fullmatch(inside):
+                raise UserError(f"{name}: box [{_short(inside)}] is not four numbers, expected [x1, y1, x2, y2]")
+
+
+def _text(record: dict[str, Any]) -> str:
+    return "\n".join(message["content"] for message in record["messages"])
+
+
+def _is_plain(text: str, expression: Expression) -> bool:
+    """Whether a value is a list of numbers, or of such lists, with commas between them."""
+    pairs = [pair for item in expression.items for pair in pairwise(item)]
+    return (expression.plain or all(len(item) == 2 for item in expression.items)) and all(
+        _COMMA.fullmatch(text, one.stop, other.start) for one, other in pairs
+    )
+
+
+def _what_is_no_number(text: str, expression: Expression) -> str | None:
+    """What stands in the brackets in which reading stopped; None where they are not closed, or there are none."""
+    start, stop = expression.value
+    if text.startswith("{", start):
+        return text[start : start + _LONGEST]
+    opening, closing = text.rfind("[", start, stop), text.find("]", stop, stop + _LONGEST)
+    if opening < 0 or closing < 0 or "[" in text[stop:closing]:
+        return None
+    return text[opening + 1 : closing]
 
 
 def record_image_sizes(record: dict[str, Any], *, name: str, media_dir: str | Path = ".") -> list[tuple[int, int]]:

@@ -9,7 +9,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adcopilot.boxes import image_tokens, map_text_boxes, model_image_size, parse_boxes, scale_box, text_boxes
+from adcopilot.boxes import (
+    boxes_that_count,
+    image_tokens,
+    map_text_boxes,
+    model_image_size,
+    parse_bare_boxes,
+    parse_boxes,
+    scale_box,
+    text_boxes,
+)
 from adcopilot.errors import UserError
 
 pytestmark = pytest.mark.forward
@@ -221,7 +230,7 @@ def test_answers_cut_off_at_any_point():
         "",
         "No defect.",
         "[]",
-        '[{"bbox_2d": [1, 2, 3]}, {"bbox_2d": ["1", "2", "3", "4"]}, {"bbox_2d": [1, 2, 3, NaN]}, {"bbox_2d": null}]',
+        '[{"bbox_2d": [1, 2, 3]}, {"bbox_2d": ["1", "2", "3", "x"]}, {"bbox_2d": [1, 2, 3, NaN]}, {"bbox_2d": null}]',
         '{"bbox_2d": [1, 2, 3, true]}',
         '{"bbox_2d": [1, 2, 3, 1e999]}',
         '{"bbox_2d": [1, 2, 3, 1' + "0" * 400 + "]}",
@@ -239,3 +248,74 @@ def test_python_quotes_and_a_label_before_the_box():
         {"bbox_2d": [1, 2.5, 3, 4], "label": "burn"},
         {"bbox_2d": [5, 6, 7, 8], "label": ""},
     ]
+
+
+FOUR = [{"bbox_2d": [10, 20, 30, 40], "label": ""}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"bbox_2d": ["10", "20", "30", "40"]}',
+        '{"bbox_2d": "10, 20, 30, 40"}',
+        '{"bbox_2d": "[10, 20, 30, 40]"}',
+        '{"bbox_2d": [[10, 20], [30, 40]]}',
+        '{"bbox_2d": [["10", "20"], ["30", "40"]]}',
+        '{"bbox_2d": (10, 20), (30, 40)}',
+        "bbox_2d: [10, 20, 30, 40]",
+        '{"box_2d": [20, 10, 40, 30]}',
+        '{"bbox": [10, 20, 30, 40]}',
+        "<|box_start|>(10,20),(30,40)<|box_end|>",
+        "<|box_start|>(10,20),(30,40)",
+        "<box>[[10, 20, 30, 40]]</box>",
+        "<box>(10,20),(30,40)</box>",
+        "It is <bbox>10 20 30 40</bbox>.",
+        "<bbox>10, 20, 30, 40",
+        "<bbox>10 20 30 40 and then it",
+        "<BBOX>[10 20 30 40]</BBOX>",
+        "<|det|>[[10, 20, 30, 40]]<|/det|>",
+        # the tag restates what the JSON says: counted once
+        '{"bbox_2d": [10, 20, 30, 40]} or <bbox>1 2 3 4</bbox>',
+    ],
+)
+def test_notations_of_answers(text):
+    assert parse_boxes(text) == FOUR
+    # and what is shown of the answer has its numbers where they stood, in the same order
+    assert parse_boxes(map_text_boxes(text, (100, 100), (200, 400))) == [{"bbox_2d": [20, 80, 60, 160], "label": ""}]
+
+
+def test_labels_beside_tags():
+    text = "<ref>a  scratch</ref><box>[[1, 2, 3, 4], [5, 6, 7, 8]]</box><|object_ref_start|>dent<|object_ref_end|>"
+    found = parse_boxes(text + "<|box_start|>(9,9),(12,12)<|box_end|><bbox>1 2 3</bbox>")
+    assert [(box["bbox_2d"], box["label"]) for box in found] == [
+        ([1, 2, 3, 4], "a scratch"),
+        ([5, 6, 7, 8], "a scratch"),
+        ([9, 9, 12, 12], "dent"),
+    ]
+
+
+def test_bare_lists_are_read_where_they_are_asked_for():
+    text = "At [10, 20, 30, 40], (1, 2, 3, 4), [[5, 6], [7, 8]] and (5,6),(7,8); not [1, 2, 3] nor [[1, 2, 3, 4"
+    assert parse_boxes(text) == []
+    found = [box["bbox_2d"] for box in parse_bare_boxes(text)]
+    assert found == [[10, 20, 30, 40], [1, 2, 3, 4], [5, 6, 7, 8], [5, 6, 7, 8]]
+    assert parse_bare_boxes("[20, 10, 40, 30]", y_first=True) == FOUR
+
+
+def boxes(*found):
+    return [{"bbox_2d": list(box), "label": ""} for box in found]
+
+
+def test_numbers_from_0_to_1_in_answers():
+    """One rule for every reader: shares where all are and some are no integers; a speck in the corner is no box."""
+    shares = boxes((0.1, 0.2, 0.3, 0.4), (0, 0, 1, 1))
+    assert boxes_that_count(shares, (500, 400)) == (shares, (1, 1))
+    assert boxes_that_count(boxes((0, 0, 1, 1)), (500, 400)) == ([], (500, 400))
+    pixels = boxes((10, 20, 30, 40))
+    assert boxes_that_count(pixels + boxes((0.1, 0.2, 0.3, 0.4)), (500, 400)) == (pixels, (500, 400))
+    assert boxes_that_count([], (500, 400)) == ([], (500, 400))
+    text = '[{"bbox_2d": [0.1, 0.2, 0.3, 0.4]}, {"bbox_2d": [0, 0, 1, 1]}]'
+    assert (
+        map_text_boxes(text, (50, 50), (100, 200)) == '[{"bbox_2d": [10, 40, 30, 80]}, {"bbox_2d": [0, 0, 100, 200]}]'
+    )
+    assert map_text_boxes('"bbox_2d": [0, 0, 1, 1]', (50, 50), (100, 200)) == '"bbox_2d": [0, 0, 1, 1]'

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..families import FAMILIES, Family, read_boxes, split_thinking
+from ..families import Family, read_boxes, split_thinking
 from ..mmad.answers import Parsed, strict_answer
 
 __all__ = ["class_boxes", "letter_answer"]
@@ -58,8 +58,8 @@ def class_boxes(
     """The boxes of an answer, in pixels of the original image.
 
     Two notations: the benchmark's own, `{"class": [[x1, y1, x2, y2], …]}`, with numbers in the space that the family
-    writes boxes in; and what `families.read_boxes` knows. Boxes with all numbers from 0 to 1 are shares of the sides,
-    as in the benchmark's own evaluation.
+    writes boxes in; and what `families.read_boxes` knows. Its rule for numbers from 0 to 1 is that of the benchmark's
+    own evaluation: they are shares of the sides.
 
     Args:
         text: the model's whole text; reasoning is left out.
@@ -79,11 +79,7 @@ def class_boxes(
     if found:
         # Corner to corner, whatever the family's own notation is.
         answer = json.dumps([{"bbox_2d": four, "label": label} for four, label in found])
-    boxes = read_boxes(answer, family=family, size=size, model_size=model_size)
-    values = [value for four, _ in found for value in four]
-    if family.pixels and values and max(values) <= 1 and min(values) >= 0:
-        boxes = read_boxes(answer, family=FAMILIES["generic"], size=size)
-    return boxes
+    return read_boxes(answer, family=family, size=size, model_size=model_size)
 
 
 def _numbers(text: str) -> list[list[float]]:

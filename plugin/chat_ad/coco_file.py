@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..boxes import SHARE_LIMIT
 from ..errors import UserError
 
 __all__ = ["CocoFile", "NotCocoError", "annotation_box", "annotation_mask", "image_values", "load", "storable"]
@@ -125,12 +126,17 @@ def annotation_box(annotation: dict, *, size: tuple[int, int], name: str) -> tup
     """An annotation's `bbox` [x, y, width, height] as whole pixels (x1, y1, x2, y2), rounded outwards and clipped.
 
     Raises:
-        UserError: it is not four numbers, empty, or outside the image.
+        UserError: it is not four numbers, empty, outside the image, or in shares of its sides.
     """
     values = annotation.get("bbox")
     if not isinstance(values, list) or len(values) != 4 or not all(map(_is_number, values)):
         raise UserError(f"{name}: neither a segmentation nor a bbox of four numbers, expected [x, y, width, height]")
     x, y, w, h = values
+    if max(map(abs, values)) <= SHARE_LIMIT:
+        raise UserError(
+            f"{name}: bbox {values} has no number above 1, so its numbers look like shares of the image's sides; "
+            "COCO's are pixels [x, y, width, height]: export the file with those"
+        )
     # Half a pixel of rounding beyond the border is common, more is a mistake.
     if w <= 0 or h <= 0 or x < -1 or y < -1 or x + w > size[0] + 1 or y + h > size[1] + 1:
         raise UserError(f"{name}: bbox {values} is empty or outside its image of {size[0]}×{size[1]} pixels")
@@ -214,6 +220,8 @@ def _check_polygon(polygon: Any, size: tuple[int, int], name: str) -> None:
         or not all(_is_number(value) for value in polygon)
     ):
         raise UserError(f"{name}: polygon {str(polygon)[:60]}, expected x, y, x, y, … of three corners or more")
+    if max(map(abs, polygon)) <= SHARE_LIMIT:
+        raise UserError(f"{name}: a polygon without any number above 1, so shares of the sides; COCO's are pixels")
     for values, length in ((polygon[::2], size[0]), (polygon[1::2], size[1])):
         if min(values) < -length or max(values) > 2 * length:
             raise UserError(f"{name}: a polygon far outside its image of {size[0]}×{size[1]} pixels")

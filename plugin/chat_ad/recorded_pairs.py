@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..jsonl import read_jsonl
+from ..records import check_box
 from .readers import Item, Source
 from .readers.base import inside
 from .references import format_reference
@@ -60,7 +61,7 @@ def _items(record: dict[str, Any]) -> Iterator[Item]:
         yield Item(image=format_reference(names[1]), category=category, anomalous=False)
         return
     defect, mask = record.get("defect") or "", record.get("mask") or ""
-    boxes = [tuple(int(value) for value in box) for box in record.get("boxes") or []]
+    boxes = [_box(box, names[1]) for box in record.get("boxes") or []]
     labels = record.get("labels") or [defect] * len(boxes)
     yield Item(
         image=format_reference(names[1]),
@@ -71,6 +72,11 @@ def _items(record: dict[str, Any]) -> Iterator[Item]:
         boxes=None if mask or not boxes else tuple(zip(boxes, map(str, labels), strict=True)),
         notes="" if mask else "no mask",
     )
+
+
+def _box(box: Any, image: str) -> tuple[int, ...]:
+    check_box(box, name=image)
+    return tuple(int(value) for value in box)
 
 
 def _name(name: Any) -> str:

@@ -1,7 +1,12 @@
 """`adcopilot data register`: check a file of Chat-AD records and add it to LlamaFactory's `dataset_info.json`.
 
-Every record is looked at: form, number of `<image>` marks, images that open, boxes inside them. Then the file is read
-once as LlamaFactory will read it, because a field that changes its type half way stops that reader, too.
+Every record is looked at: form, number of `<image>` marks, images that open, boxes inside them and in the notation
+that training maps. Then the file is read once as LlamaFactory will read it, because a field that changes its type half
+way stops that reader, too.
+
+With `--boxes` the boxes are converted first, into a file beside the given one, which stays as it is; LlamaFactory
+reads files as they are, so the converted one is registered. It appears whole, by a rename, and the same command makes
+the same bytes again.
 """
 
 from __future__ import annotations
@@ -11,11 +16,14 @@ import os
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..box_conversion import NOTATIONS, Evenness, Notation, about, convert_record, notations_of, remedy
 from ..errors import UserError
-from ..records import check_record, record_boxes, record_image_sizes
+from ..jsonl import file_digest, write_jsonl
+from ..records import check_form, check_record, foreign_boxes, record_boxes, record_image_sizes
 from .general.json_stream import json_items
 from .registration import add_entries, entry
 
@@ -36,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the YAML's media_dir, which the records' image paths are relative to (`data` beside --info)",
     )
     add("--amount", type=int, help="train on so many records, drawn by LlamaFactory; without it, all")
-    add("--replace", action="store_true", help="also over another file of that name in --info")
+    add("--replace", action="store_true", help="also over another file of that name in --info, or at --output")
+    kinds = "; ".join(f"{name}: {notation.about}" for name, notation in NOTATIONS.items())
+    add("--boxes", metavar="NOTATION", help=f"what the boxes are, and convert them; several with commas. {kinds}")
+    add("--output", type=Path, help="where converted records go (beside FILE, with .bbox_2d before .jsonl)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,17 +64,29 @@ def run(args: argparse.Namespace) -> int:
         media_dir=media_dir,
         amount=args.amount,
         replace=args.replace,
+        boxes=args.boxes,
+        output=args.output,
     )
-    print(
-        f"{args.file}: {counts['records']} records with {counts['images']} images and {counts['boxes']} boxes, sound"
-    )
+    file = counts["file"]
+    if args.boxes:
+        where = "it is registered as it is" if file == args.file else f"written to {file}"
+        print(f"{args.file}: {counts['converted']} boxes converted, {where}")
+    print(f"{file}: {counts['records']} records with {counts['images']} images and {counts['boxes']} boxes, sound")
     print(f"{args.info}: {args.name} {'added' if counts['changed'] else 'was registered already'}")
     print(f"in a training YAML:\ndataset_dir: {args.info.parent}\nmedia_dir: {media_dir}\ndataset: {args.name}")
     return 0
 
 
 def register(
-    *, name: str, file: Path, info: Path, media_dir: Path, amount: int | None = None, replace: bool = False
+    *,
+    name: str,
+    file: Path,
+    info: Path,
+    media_dir: Path,
+    amount: int | None = None,
+    replace: bool = False,
+    boxes: str | None = None,
+    output: Path | None = None,
 ) -> dict[str, Any]:
     """Check all records of a file, then register it.
 
@@ -73,67 +96,161 @@ def register(
         info: the `dataset_info.json`, made when absent.
         media_dir: what image paths are relative to.
         amount: LlamaFactory's `num_samples`.
-        replace: also over another entry of that name.
+        replace: also over another entry of that name, or another file at `output`.
+        boxes: notations of `box_conversion.NOTATIONS`, with commas; the records are converted and written to `output`.
+        output: JSON lines; by default beside `file`.
 
     Returns:
-        The counts of `check_file`, and whether the entry is new.
+        The counts of `check_file`, `file` that was registered, and whether the entry is new.
 
     Raises:
         UserError: records are bad (none is registered then), the name is taken, or `info` is broken.
     """
     if amount is not None and amount < 1:
         raise UserError(f"--amount {amount}: expected 1 or more")
-    counts = check_file(file, media_dir=media_dir)
+    if boxes is None:
+        if output is not None:
+            raise UserError(f"--output {output}: only converted records are written; name their notation with --boxes")
+        counts = check_file(file, media_dir=media_dir)
+    else:
+        target = output or file.with_name(f"{file.stem}.bbox_2d.jsonl")
+        counts = _convert(file, target, notations=notations_of(boxes), media_dir=media_dir, replace=replace)
+        file = target if counts["converted"] else file
     value = entry(_relative(file, info.parent), images=counts["with_images_field"] > 0)
     if amount is not None:
         value["num_samples"] = amount
-    return counts | {"changed": bool(add_entries(info, {name: value}, replace=replace))}
+    return counts | {"file": file, "changed": bool(add_entries(info, {name: value}, replace=replace))}
+
+
+def _convert(
+    source: Path, target: Path, *, notations: Sequence[Notation], media_dir: Path, replace: bool
+) -> dict[str, int]:
+    if target.suffix != ".jsonl":
+        raise UserError(f"--output {target}: suffix {target.suffix!r}, expected .jsonl")
+    if target.resolve() == source.resolve():
+        raise UserError(f"--output {target}: is the file itself, which stays as it is; name another")
+    check = _Check(source, media_dir=media_dir, notations=notations)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".adcopilot-register-") as folder:
+            fresh = Path(folder, target.name)
+            write_jsonl(fresh, check.records())
+            counts = check.counts_of(fresh)
+            if not counts["converted"]:
+                return counts
+            if target.exists() and not replace and file_digest(target) != file_digest(fresh):
+                raise UserError(f"{target}: holds something else; add --replace, or name another with --output")
+            os.replace(fresh, target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{target}: cannot be written ({reason}); name another with --output") from None
+    return counts
 
 
 def check_file(file: Path, *, media_dir: Path) -> dict[str, int]:
     """Look at every record of a file.
 
     Returns:
-        `records`, `images` and `boxes` in it, and `with_images_field`: records that have the field `images`.
+        `records`, `images` and `boxes` in it, `with_images_field`: records that have the field `images`, and
+        `converted`: boxes that were.
 
     Raises:
         UserError: it names the first bad records and says how many there are.
     """
     if file.suffix not in (".jsonl", ".json"):
         raise UserError(f"{file}: suffix {file.suffix!r}, expected .jsonl or .json, by which LlamaFactory reads it")
-    counts: Counter[str] = Counter()
-    faults: list[str] = []
-    bad = 0
-    for number, record in json_items(file):
-        where = f"{file}:{number}"
-        counts["records"] += 1
-        try:
-            if "messages" not in record and "conversations" in record:
-                raise UserError(f"{where}: has 'conversations' (from, value), expected 'messages' (role, content)")
-            check_record(record, name=where)
-            sizes = record_image_sizes(record, name=where, media_dir=media_dir)
-            check_record(record, name=where, sizes=sizes)
-        except UserError as error:
-            bad += 1
-            faults += [str(error)] if len(faults) < _NAMED else []
-            continue
-        counts["images"] += len(sizes)
-        counts["boxes"] += sum(1 for _ in record_boxes(record, name=where))
-        counts["with_images_field"] += "images" in record
-        if counts["records"] % 10_000 == 0:
-            print(f"{file}: {counts['records']} records looked at", file=sys.stderr, flush=True)
-    if bad:
-        more = f"; and {bad - len(faults)} more" if bad > len(faults) else ""
-        raise UserError(f"{bad} of {counts['records']} records cannot be trained on: {'; '.join(faults)}{more}")
-    if not counts["records"]:
-        raise UserError(f"{file}: empty, expected a record a line")
-    if 0 < counts["with_images_field"] < counts["records"]:
-        raise UserError(
-            f"{file}: {counts['records'] - counts['with_images_field']} of {counts['records']} records have no field "
-            "'images'; give them an empty list"
+    check = _Check(file, media_dir=media_dir)
+    for _ in check.records():
+        pass
+    return check.counts_of(file)
+
+
+class _Check:
+    """Looks at the records of a file one by one, and converts their boxes where `notations` says what they are."""
+
+    def __init__(self, file: Path, *, media_dir: Path, notations: Sequence[Notation] = ()) -> None:
+        self.file, self.media_dir, self.notations = file, media_dir, notations
+        self.counts: Counter[str] = Counter()
+        self.faults: list[str] = []
+        self.bad = 0
+        self.foreign: dict[str, Counter[str]] = {}
+        self.evenness = Evenness()
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The records that are sound, converted."""
+        for number, record in json_items(self.file):
+            self.counts["records"] += 1
+            try:
+                record = self._checked(record, name=f"{self.file}:{number}", number=number)
+            except RecursionError:
+                self._fault(f"{self.file}:{number}: nested too deeply for a record")
+            except UserError as error:
+                self._fault(str(error))
+            else:
+                yield record
+            if self.counts["records"] % 10_000 == 0:
+                print(f"{self.file}: {self.counts['records']} records looked at", file=sys.stderr, flush=True)
+
+    def _fault(self, reason: str) -> None:
+        self.bad += 1
+        self.faults += [reason] if len(self.faults) < _NAMED else []
+
+    def _checked(self, record: dict[str, Any], *, name: str, number: int) -> dict[str, Any]:
+        if "messages" not in record and "conversations" in record:
+            raise UserError(f"{name}: has 'conversations' (from, value), expected 'messages' (role, content)")
+        check_form(record, name=name)
+        if self.notations:
+            sizes = record_image_sizes(record, name=name, media_dir=self.media_dir)
+            record, converted = convert_record(record, sizes, self.notations, name=name)
+            self.counts["converted"] += converted
+        for syntax, (count, _) in foreign_boxes(record).items():
+            seen = self.foreign.setdefault(syntax, Counter())
+            seen.update(boxes=count, records=1)
+            seen.setdefault("first", number)
+        check_record(record, name=name)
+        sizes = record_image_sizes(record, name=name, media_dir=self.media_dir)
+        check_record(record, name=name, sizes=sizes)
+        self.counts["images"] += len(sizes)
+        for image, box in record_boxes(record, name=name):
+            self.counts["boxes"] += 1
+            self.evenness.add(box, sizes[image])
+        self.counts["with_images_field"] += "images" in record
+        return record
+
+    def counts_of(self, written: Path) -> dict[str, int]:
+        """What was counted, once all records are sound and LlamaFactory can read `written`, the file of them.
+
+        Raises:
+            UserError: they are not.
+        """
+        counts, file = self.counts, self.file
+        if self.bad:
+            more = f"; and {self.bad - len(self.faults)} more" if self.bad > len(self.faults) else ""
+            named = [self._foreign_line(syntax, seen) for syntax, seen in self.foreign.items()] + self.faults
+            raise UserError(
+                f"{self.bad} of {counts['records']} records cannot be trained on: {'; '.join(named)}{more}"
+            )
+        if not counts["records"]:
+            raise UserError(f"{file}: empty, expected a record a line")
+        if 0 < counts["with_images_field"] < counts["records"]:
+            raise UserError(
+                f"{file}: {counts['records'] - counts['with_images_field']} of {counts['records']} records have no "
+                "field 'images'; give them an empty list"
+            )
+        if not self.notations and self.evenness.is_thousandths:
+            raise UserError(
+                f"{file}: none of the {len(self.evenness)} boxes in images of more than 1000 pixels a side goes "
+                "beyond 1000, so they look like 0 to 1000 of the sides and not like pixels; convert them with "
+                "--boxes thousand, or say --boxes pixels if they are"
+            )
+        _read_as_llamafactory(written)
+        return {key: counts[key] for key in ("records", "images", "boxes", "with_images_field", "converted")}
+
+    def _foreign_line(self, syntax: str, seen: Counter[str]) -> str:
+        return (
+            f"{seen['boxes']} boxes in {seen['records']} records, from record {seen['first']} on, are {about(syntax)} "
+            f"({syntax}): {remedy(syntax)}"
         )
-    _read_as_llamafactory(file)
-    return {key: counts[key] for key in ("records", "images", "boxes", "with_images_field")}
 
 
 def _read_as_llamafactory(file: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from ..boxes import image_tokens
 from ..errors import UserError
 from ..images import image_size
-from ..records import check_box, record_boxes
+from ..records import REMEDIES, check_box, record_boxes
 
 #: So many bad samples are named; of the others only the number is.
 MAX_NAMED = 20
@@ -131,7 +131,7 @@ class SampleCheck:
         messages = [*sample["_prompt"], *sample["_response"]]
         for index, box in record_boxes({"messages": messages}, name=name):
             if 0 <= index < len(sizes):  # otherwise encoding says what is wrong
-                check_box(box, name=name, size=sizes[index], image=_image_name(images[index]))
+                check_box(box, name=name, size=sizes[index], image=_image_name(images[index]), remedies=REMEDIES)
         if sample["_videos"]:
             length = len(_encode(self.uncut, sample)[0])
         else:

@@ -11,6 +11,7 @@ from .. import __version__
 from ..boxes import map_text_boxes, size_for_processor, text_boxes
 from ..errors import UserError
 from ..images import image_size, open_image
+from ..records import REMEDIES, check_notations, check_shares
 from ..vision_tokens import escape_vision_tokens
 
 
@@ -70,20 +71,29 @@ class AdCopilotPlugin(Qwen2VLPlugin):
         return messages
 
     def _map_boxes(self, messages, images, processor) -> list[dict[str, str]]:
-        """Every `"bbox_2d"` of a sample from original pixels to the model's, by the last image before it."""
+        """Every `"bbox_2d"` of a sample from original pixels to the model's, by the last image before it.
+
+        Whatever the stage, streamed or not, each sample comes through here: so boxes that would be mapped wrongly, or
+        not at all, are refused here.
+        """
+        if images:
+            check_notations({"messages": messages}, name=f"sample with images {_names(images)}")
         used = 0
         mapped = []
         for message in messages:
             pieces = message["content"].split(IMAGE_PLACEHOLDER)
             for index, piece in enumerate(pieces):
                 used += index > 0
-                if not images or not text_boxes(piece):
+                boxes = text_boxes(piece) if images else []
+                if not boxes:
                     continue  # nothing to map: no file is opened
                 if not used:
                     raise UserError(
                         f"sample with images {_names(images)}: a box stands before any {IMAGE_PLACEHOLDER}, so it "
                         "refers to no image; move it behind its image"
                     )
+                for box in boxes:
+                    check_shares(box, name=f"sample with images {_names(images)}", remedies=REMEDIES)
                 size = image_size(images[used - 1])
                 pieces[index] = map_text_boxes(piece, size, size_for_model(size, processor))
             mapped.append({**message, "content": IMAGE_PLACEHOLDER.join(pieces)})

@@ -1,6 +1,7 @@
 """`dataset_info.json`: all of Table I in it, each loaded by LlamaFactory's own loader; a user's set added safely."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -261,3 +262,78 @@ for n in range(20):
     assert [process.wait(60) for process in running] == [0] * 4
     assert len(read_entries(info)) == 80
     assert [path.name for path in tmp_path.iterdir()] == ["dataset_info.json"]
+
+
+def box_file(checkout, *answers, size=(1920, 1080)):
+    Image.new("RGB", size, "gray").save(checkout / "data/large.png")
+    return write_lines(checkout / "mine.jsonl", [record("large.png", answer=answer) for answer in answers])
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ('{"bbox_2d": [0.3125, 0.3704, 0.4688, 0.6481]}', "no number above 1, .*--boxes relative`$"),
+        ('{"bbox_2d": [[600, 400, 900, 700], [0.1, 0.2, 0.3, 0.4]]}', "no number above 1"),
+        ('{"bbox_2d": [0.5, 0.5, 0.1, 0.1]}', "no number above 1, .*--boxes relative-xywh`$"),
+        ('{"bbox_2d": [0, 0, 1, 1]}', "one pixel, or the whole image"),
+        ('{"bbox_2d": ["0.1", "0.2", "0.3", "0.4"]}', "is not four numbers in brackets, .*--boxes pixels"),
+        ('{"bbox_2d": {"x1": 1}}', "is not four numbers"),
+        ("<|box_start|>(600,400),(900,700)<|box_end|>", "1 boxes in 1 records, from record 2 on, are Qwen2-VL's"),
+        ("<box>[[600,400,900,700]]</box>", "--boxes internvl"),
+        ("<bbox>600 400 900 700</bbox>", "--boxes seed"),
+        ('{"bbox": [600, 400, 300, 300]}', r"--boxes coco` \(or corners"),
+        ('{"box_2d": [600, 400, 700, 700]}', "--boxes gemini"),
+        ('{"point_2d": [600, 400]}', "points or an outline.*write their bounding boxes"),
+    ],
+)
+def test_boxes_that_training_would_not_map_are_named(checkout, capsys, answer, says):
+    """Beside a sound one; nothing is registered."""
+    file = box_file(checkout, '{"bbox_2d": [600, 400, 1900, 700]}', answer)
+    assert run("mine", file, "--info", checkout / "dataset_info.json") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: 1 of 2 records cannot be trained on: ")
+    assert re.search(says, error, re.MULTILINE)
+    assert error.count("\n") == 1
+    assert "mine" not in read_entries(checkout / "dataset_info.json")
+
+
+def test_converted_boxes_are_written_beside_the_file_and_registered(checkout, load, capsys):
+    file = box_file(checkout, "A <bbox>600 400 900 700</bbox>.", "None.")
+    before, info = file.read_bytes(), checkout / "dataset_info.json"
+    converted = checkout / "mine.bbox_2d.jsonl"
+    assert run("mine", file, "--info", info, "--boxes", "seed") == 0
+    assert f"1 boxes converted, written to {converted}" in capsys.readouterr().out
+    assert file.read_bytes() == before
+    assert read_entries(info)["mine"]["file_name"] == "mine.bbox_2d.jsonl"
+    answers = [one["_response"][0]["content"] for one in load(checkout, "mine")]
+    assert answers == ['A {"bbox_2d": [1152, 432, 1728, 756]}.', "None."]
+    # the same command finds all done; another file's records are not written over these unasked
+    made = converted.read_bytes()
+    assert run("mine", file, "--info", info, "--boxes", "seed") == 0
+    box_file(checkout, "A <bbox>1 2 3 400</bbox>.")
+    assert run("mine", file, "--info", info, "--boxes", "seed") == 2
+    assert "holds something else; add --replace" in capsys.readouterr().err
+    assert converted.read_bytes() == made
+    assert run("mine", file, "--info", info, "--boxes", "seed", "--replace") == 0
+    assert [path.name for path in checkout.iterdir() if path.name.startswith(".adcopilot")] == []
+
+
+def test_a_conversion_that_does_not_fit_writes_nothing(checkout, capsys):
+    file = box_file(checkout, "<bbox>600 400 900 700</bbox>", "<bbox>600 400 1900 700</bbox>")
+    assert run("mine", file, "--info", checkout / "dataset_info.json", "--boxes", "seed") == 2
+    assert "outside 0 to 1000×1000, which is not Seed-VL's" in capsys.readouterr().err
+    assert not (checkout / "mine.bbox_2d.jsonl").exists()
+    assert run("mine", file, "--info", checkout / "dataset_info.json", "--boxes", "sed") == 2
+    assert "did you mean seed?" in capsys.readouterr().err
+
+
+def test_thousandths_under_the_name_of_pixels(checkout, capsys):
+    """Nothing says so but that no box of many goes beyond 1000."""
+    answers = [json.dumps({"bbox_2d": [start, 300, start + 60, 900]}) for start in range(0, 900, 60)]
+    file, info = box_file(checkout, *answers), checkout / "dataset_info.json"
+    assert run("mine", file, "--info", info) == 2
+    assert "none of the 15 boxes in images of more than 1000 pixels" in capsys.readouterr().err
+    assert run("mine", file, "--info", info, "--boxes", "pixels") == 0  # whoever knows it says so
+    assert read_entries(info)["mine"]["file_name"] == "mine.jsonl"
+    assert run("other", file, "--info", info, "--boxes", "thousand") == 0
+    assert read_entries(info)["other"]["file_name"] == "mine.bbox_2d.jsonl"

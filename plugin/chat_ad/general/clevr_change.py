@@ -18,6 +18,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...boxes import SHARE_LIMIT
 from ...errors import UserError
 from ...sample.wording import boxes_list
 from .command import add_common_arguments, existing_file, run_source
@@ -152,6 +153,8 @@ class ClevrChange:
         if not numbers:
             raise Rejected("broken box", f"bbox_after {found!r:.60}, expected [x, y, width, height]")
         x, y, width, height = found
+        if max(map(abs, found)) <= SHARE_LIMIT:
+            raise Rejected("broken box", f"bbox_after {found} looks like shares of the sides, expected pixels")
         # An object at the edge reaches out of the picture; its box ends with it.
         box = [max(0, round(x)), max(0, round(y)), min(size[0], round(x + width)), min(size[1], round(y + height))]
         if box[0] >= box[2] or box[1] >= box[3]:
