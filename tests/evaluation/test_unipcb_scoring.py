@@ -103,12 +103,12 @@ def test_no_boxes(text):
 
 
 def test_an_answer_that_repeats_itself_is_read_in_time():
-    started = time.monotonic()
+    started = time.process_time()
     assert len(read('{"short": [' + "[40, 20, 80, 60]," * 20_000)) == 20_000
     read('"' * 20_000)
     read('"a": [' * 20_000)
     read("{'a': [[" + "1," * 50_000)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def box(x1, y1, x2, y2, label="short", **more):
