@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from adcopilot.errors import UserError
 from .backends.base import Backend
 from .items import Item
 from .running import Outcome, Run, Shard, read_manifest, read_records, write_json
+from .wording import Wording
 
 __all__ = [
     "BACKENDS",
@@ -206,6 +208,7 @@ def evaluate(
     backend: Backend,
     items: Sequence[Item],
     settings: Mapping[str, Any],
+    wording: Wording,
     answer_tokens: int,
     finish: Callable[[Path, list[dict[str, Any]]], dict[str, Any]],
     show: Callable[..., int | None],
@@ -217,6 +220,7 @@ def evaluate(
         args: the command line.
         backend, items: who is asked what.
         settings: `identity`.
+        wording: whose words the items are asked with; its text stands in the manifest.
         answer_tokens: longest answer, unless `--max-new-tokens` or `--thinking` says otherwise.
         finish: from the run's folder and its lines to the scores; may write further files.
         show: prints scores, given them and `as_json`; an exit code of its own, None for 0.
@@ -229,11 +233,20 @@ def evaluate(
         UserError: the run was ended by it; what was answered is kept, as the message says.
     """
     max_new_tokens = args.max_new_tokens or (_REASONED_TOKENS if args.thinking else answer_tokens)
+    if args.thinking:
+        asked_to_think = backend.family.question("{question}", thinking=True)
+        wording = replace(wording, text={**wording.text, "thinking": asked_to_think})
     selection = {name: getattr(args, name) for name in ("limit", "category", "quick", "skip_missing")}
     run = Run(
         folder=args.output,
         identity={**settings, "max_new_tokens": max_new_tokens, "thinking": args.thinking},
-        selection={**selection, "model": args.model, "data_root": str(args.data_root), "items": len(items)},
+        selection={
+            **selection,
+            "model": args.model,
+            "data_root": str(args.data_root),
+            "items": len(items),
+            "wording": wording.describe(),
+        },
     )
     outcome = run.ask(items, backend, max_new_tokens=max_new_tokens, shard=Shard.parse(args.shard), extra=extra)
     records = run.records(items)
@@ -245,6 +258,7 @@ def evaluate(
             "complete": len(records) == len(items),
             "asked": len(items),
             "answered": len(records),
+            "wording": Wording.brief(wording.describe()),
             **finish(run.folder, records),
         }
         write_json(run.folder / "results.json", found)

@@ -30,6 +30,7 @@ from .mmad.answers import anomaly_score
 from .mmad.prompts import PROMPTS
 from .mmad.scoring import DATASETS
 from .ranking import auroc, average_precision
+from .wording import OWN, Wording
 
 #: Counts up whenever the same command would ask something else.
 VERSION = 2
@@ -90,11 +91,16 @@ def run(args: argparse.Namespace) -> int:
         backend=backend,
         items=asked,
         settings=settings,
+        wording=Wording(whose=OWN, text=_text(asked)),
         answer_tokens=512,
         finish=finish,
         extra=extra,
         show=show,
     )
+
+
+def _text(asked: Sequence[Item]) -> dict[str, Any]:
+    return {"prefix": list(asked[0].prefix), "questions": list(dict.fromkeys(item.question for item in asked))}
 
 
 def find_masks(root: Path, samples: Sequence[dataset.Sample]) -> dict[str, Path]:

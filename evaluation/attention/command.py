@@ -22,7 +22,7 @@ from ..command import (
 )
 from ..items import Item
 from ..mmad import choosing
-from ..mmad.prompts import items, read_prompts
+from ..mmad.prompts import items, own_words, read_prompts
 from .results import plots, results_of_records, table_csv, table_text
 
 #: Counts up whenever the same command would ask or measure something else.
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         root=args.data_root,
         shots=args.shots,
         kind=args.template,
-        prompts=prompts,
+        words=own_words(prompts, shots=args.shots),
         family=probe.family,
         thinking=args.thinking,
         folder=args.output,

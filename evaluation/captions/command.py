@@ -22,6 +22,7 @@ from ..image_digests import image_digests
 from ..items import Item
 from ..running import write_json
 from ..selection import first, of_category, stratified, without_missing
+from ..wording import OWN, Wording
 from . import dataset
 from .scorers import METRICS, TOKENIZERS, java_problem, score_captions
 
@@ -119,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
             data=content_key(*map(file_digest, files)),
             prompt=prompt,
         ),
+        wording=Wording(whose=OWN if args.prompt is None else "wording of --prompt", text={"question": prompt}),
         answer_tokens=_ANSWER,
         finish=finish,
         show=show,

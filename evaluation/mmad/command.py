@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,16 @@ from adcopilot.jsonl import content_key, file_digest
 
 from ..command import add_arguments as add_arguments_of_a_run
 from ..command import evaluate, identity, make_backend, require
-from ..running import MANIFEST, read_records
+from ..conversation import Conversation, answers_of
+from ..families import family_of
+from ..running import MANIFEST, read_manifest, read_records
+from ..wording import OWN, Wording
 from . import choosing, dataset
 from .answer_file import answer_file_name, read_answer_file, write_answer_file
-from .prompts import items, read_prompts
+from .prompts import CONVERSATIONS, items, own_words, read_prompts
+from .protocol import read_protocol
 from .results import answer_entries, results_of_entries, results_of_records, table_text
+from .words import Words
 
 #: Counts up whenever the same command would ask something else.
 VERSION = 2
@@ -27,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--domain-knowledge", action="store_true", help="tell what MMAD knows about the product")
     what.add_argument("--domain-knowledge-file", type=Path, metavar="FILE", help="(DIR/domain_knowledge.json)")
     what.add_argument("--prompts", type=Path, metavar="FILE", help="JSON object with other words for the prompts")
+    what.add_argument("--protocol", type=Path, metavar="CHECKOUT", help="ask in MMAD's own words, read from your copy "
+                      "of its repository (jam-cc/MMAD); otherwise in AD-Copilot's")  # fmt: skip
+    what.add_argument("--protocol-file", metavar="SCRIPT", help="which of its scripts, a path below CHECKOUT (the one "
+                      "of the model's family)")  # fmt: skip
+    what.add_argument("--conversation", default="alone", choices=CONVERSATIONS, help="what else about the image is in "
+                      "view: nothing, its earlier questions, or these with the model's answers (alone)")  # fmt: skip
     add_arguments_of_a_run(parser)
 
 
@@ -36,18 +49,27 @@ def run(args: argparse.Namespace) -> int:
         return 0
     require(args, "data_root", "model", "output")
     samples, digest = choosing.choose(args)
+    if args.protocol is not None and args.prompts is not None:
+        raise UserError("--protocol and --prompts both say what to ask with; give one of them")
+    if args.protocol_file is not None and args.protocol is None:
+        raise UserError("--protocol-file is a script below --protocol CHECKOUT, which is missing")
+    if args.protocol is not None:
+        # What is wrong with it is said before the model loads.
+        _protocol(args, family=family_of(args.family, model=args.model).name)
     prompts = read_prompts(args.prompts)
     knowledge = None
     if args.domain_knowledge:
         knowledge = dataset.domain_knowledge(args.data_root, args.domain_knowledge_file)
 
     backend = make_backend(args)
+    words, wording = _words(args, prompts, family=backend.family.name)
     asked = items(
         samples,
         root=args.data_root,
         shots=args.shots,
         kind=args.template,
-        prompts=prompts,
+        words=words,
+        conversation=args.conversation,
         knowledge=knowledge,
         family=backend.family,
         thinking=args.thinking,
@@ -61,8 +83,13 @@ def run(args: argparse.Namespace) -> int:
         shots=args.shots,
         template=args.template,
         domain_knowledge=knowledge_digest(args),
-        prompts=content_key(prompts),
+        prompts=content_key(prompts) if args.protocol is None else content_key(wording.text),
+        # (Runs of versions without this choice go on.)
+        **({} if args.conversation == "alone" else {"conversation": args.conversation}),
     )
+    if args.conversation == "earlier-answers":
+        known = read_records(args.output) if args.output.is_dir() else ()
+        backend = Conversation(backend=backend, items=asked, answers=answers_of(known))
 
     def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
         name = answer_file_name(
@@ -72,9 +99,43 @@ def run(args: argparse.Namespace) -> int:
             domain_knowledge=args.domain_knowledge,
         )
         write_answer_file(folder / name, answer_entries(records, rule="official")[0])
-        return {"shots": args.shots, "template": args.template, **results_of_records(records)}
+        return {**_asked_how(vars(args)), **results_of_records(records)}
 
-    return evaluate(args, backend=backend, items=asked, settings=settings, answer_tokens=128, finish=finish, show=show)
+    return evaluate(
+        args,
+        backend=backend,
+        items=asked,
+        settings=settings,
+        wording=wording,
+        answer_tokens=128,
+        finish=finish,
+        show=show,
+    )
+
+
+def _asked_how(settings: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("shots", "template", "conversation")
+    told = {"domain_knowledge": bool(settings["domain_knowledge"])} if "domain_knowledge" in settings else {}
+    return {**{name: settings[name] for name in names if name in settings}, **told}
+
+
+def _protocol(args: argparse.Namespace, *, family: str) -> tuple[Words, Wording]:
+    return read_protocol(
+        args.protocol, family=family, shots=args.shots, told=args.domain_knowledge, script=args.protocol_file
+    )
+
+
+def _words(args: argparse.Namespace, prompts: Mapping[str, str], *, family: str) -> tuple[Words, Wording]:
+    """What is asked with, and whose words they are; another's are said on stderr."""
+    if args.protocol is not None:
+        words, wording = _protocol(args, family=family)
+        notes = "".join(f"; {note}" for note in wording.notes)
+        commit = "" if wording.commit else ", commit not known"
+        print(f"asking in {Wording.line(wording.describe())}{commit}{notes}", file=sys.stderr)
+        return words, wording
+    words = own_words(prompts, shots=args.shots)
+    whose = OWN if args.prompts is None else f"wording of {args.prompts.name}"
+    return words, Wording(whose=whose, text=words.text(told=args.domain_knowledge))
 
 
 def knowledge_digest(args: argparse.Namespace) -> str | None:
@@ -97,7 +158,13 @@ def score_path(path: Path) -> dict[str, Any]:
     records = list(read_records(path))
     if not all(isinstance(record.get("options"), dict) and "type" in record.get("meta", {}) for record in records):
         raise UserError(f"{path}: its answers are not MMAD's; is it a run of another benchmark?")
-    return results_of_records(records)
+    manifest = read_manifest(path)
+    wording = manifest.get("selection", {}).get("wording")
+    return {
+        **_asked_how({"conversation": "alone", **manifest["identity"]}),
+        **({"wording": Wording.brief(wording)} if isinstance(wording, dict) else {}),
+        **results_of_records(records),
+    }
 
 
 def show(found: dict[str, Any], *, as_json: bool) -> None:

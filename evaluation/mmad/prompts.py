@@ -1,8 +1,8 @@
 """What MMAD's questions are asked with, and the items that result.
 
 The order is MMAD's: role and form of the answer, domain knowledge if wanted, templates, query image, then one question
-with its options, each question on its own. The words are this package's: scores depend on them a little, so a run
-records their hash, and `--prompts FILE` takes others, such as those of MMAD's own scripts.
+with its options, each question on its own. The words are this package's, and scores depend on words: a run records
+them, `--protocol CHECKOUT` reads MMAD's own (`protocol`), and `--prompts FILE` takes any others.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from adcopilot.jsonl import content_key
 from ..families import Family
 from ..image_digests import image_digests
 from ..items import Item, Part
-from .dataset import Question, Sample, templates
+from .dataset import Sample, templates
+from .words import Words
 
-__all__ = ["PROMPTS", "items", "prefix", "read_prompts"]
+__all__ = ["CONVERSATIONS", "PROMPTS", "items", "own_words", "read_prompts"]
+
+#: What of an image's other questions is in view: nothing; the earlier ones; these, and what the model answered them.
+CONVERSATIONS = ("alone", "earlier-questions", "earlier-answers")
 
 #: The pieces of a prompt. `{text}`, `{count}`, `{question}` and `{options}` are filled in; nothing else is.
 PROMPTS = {
@@ -62,15 +66,14 @@ def read_prompts(file: Path | None) -> dict[str, str]:
     return prompts
 
 
-def prefix(prompts: Mapping[str, str], *, shots: int, knowledge: str | None = None) -> tuple[Part, ...]:
-    """All of a prompt before the question: texts and the places of `shots` templates and the query image."""
-    parts: list[Part] = [prompts["role"] + prompts["form"]]
-    if knowledge:
-        parts.append(prompts["knowledge"].replace("{text}", knowledge))
+def own_words(prompts: Mapping[str, str], *, shots: int) -> Words:
+    """The words of a prompt with so many templates, from the pieces that `read_prompts` gives."""
+    role, knowledge = (prompts["role"] + prompts["form"],), (prompts["knowledge"],)
+    shown: tuple[Part, ...] = (prompts["query"], shots)
     if shots:
-        parts.append(prompts["template" if shots == 1 else "templates"].replace("{count}", str(shots)))
-        parts.extend(range(shots))
-    return (*parts, prompts["query"], shots)
+        before = prompts["template" if shots == 1 else "templates"].replace("{count}", str(shots))
+        shown = (before, *range(shots), *shown)
+    return Words(untold=(*role, *shown), told=(*role, *knowledge, *shown), question=prompts["question"])
 
 
 def items(
@@ -79,7 +82,8 @@ def items(
     root: Path,
     shots: int,
     kind: str,
-    prompts: Mapping[str, str],
+    words: Words,
+    conversation: str = "alone",
     knowledge: Mapping[tuple[str, str], str] | None = None,
     family: Family | None = None,
     thinking: bool = False,
@@ -91,7 +95,9 @@ def items(
         samples: with all images in place.
         root: MMAD's folder.
         shots, kind: so many `random` or `similar` templates, the first of the file.
-        prompts: `read_prompts`.
+        words: of the prompt with so many templates.
+        conversation: of `CONVERSATIONS`; `earlier-answers` asks like `alone`, and `conversation.Conversation` does the
+            rest.
         knowledge: `dataset.domain_knowledge`, if it is to be told.
         family: how the model is asked to reason; needed with `thinking`.
         thinking: ask for reasoning before the answer.
@@ -106,11 +112,12 @@ def items(
     for sample, names in zip(samples, shown, strict=True):
         paths = tuple(root / name for name in names)
         told = (knowledge or {}).get((sample.dataset, sample.category))
-        parts = prefix(prompts, shots=shots, knowledge=told)
+        parts = words.prefix(told)
         # An image that was exchanged (MMAD once corrected 22) is another question.
         group = content_key("mmad", names, [digests[path] for path in paths], parts)
-        for question in sample.questions:
-            asked = _asked(prompts, question)
+        for place, question in enumerate(sample.questions):
+            earlier = sample.questions[:place] if conversation == "earlier-questions" else ()
+            asked = words.asked(question, earlier)
             if thinking and family is not None:
                 asked = family.question(asked, thinking=True)
             found.append(
@@ -136,10 +143,3 @@ def items(
                 )
             )
     return found
-
-
-def _asked(prompts: Mapping[str, str], question: Question) -> str:
-    options = "\n".join(f"{letter}. {text}" for letter, text in question.options.items())
-    # The options first: a question may quote braces, and what is filled in is not looked at again.
-    before, _, after = prompts["question"].partition("{question}")
-    return before.replace("{options}", options) + question.text + after.replace("{options}", options)

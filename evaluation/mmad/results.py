@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..ranking import auroc, average_precision
+from ..wording import UNKNOWN, Wording
 from .answers import anomaly_score, logprob_answer, official_answer, strict_answer
 from .intervals import intervals
 from .scoring import DISCRIMINATION, score
 
-__all__ = ["answer_entries", "results_of_entries", "results_of_records", "table_text"]
+__all__ = ["answer_entries", "asked_with", "results_of_entries", "results_of_records", "table_text"]
 
 
 def answer_entries(records: Iterable[Mapping[str, Any]], *, rule: str) -> tuple[list[dict[str, Any]], Counter]:
@@ -126,7 +127,7 @@ def _percent(value: float | None) -> float | None:
 
 
 def table_text(found: Mapping[str, Any]) -> str:
-    """The table for a terminal: datasets and their average, percent with two decimals."""
+    """The table for a terminal: datasets and their average, percent with two decimals; then what was asked with."""
     rows = {**found["datasets"], "Average": found["average"]}
     names = list(found["average"])
     heads = [name.title() if name.islower() and name != "f1" else name for name in names]
@@ -139,7 +140,21 @@ def table_text(found: Mapping[str, Any]) -> str:
     average = found.get("interval", {}).get("average")
     if average:
         lines.append(f"average {found['average']['average']:.2f} (95 % interval {average[0]:.2f} to {average[1]:.2f})")
+    lines.append(asked_with(found))
     return "\n".join(lines)
+
+
+def asked_with(found: Mapping[str, Any]) -> str:
+    """What scores depend on besides the model, in a line: whose words (with file and commit), templates, knowledge."""
+    words = ["asked in " + line if (line := Wording.line(found.get("wording"))) != UNKNOWN else UNKNOWN]
+    if isinstance(found.get("shots"), int):
+        kind = f" ({found['template']})" if found["shots"] and found.get("template") else ""
+        words.append(f"{found['shots']}-shot{kind}")
+    if found.get("domain_knowledge"):
+        words.append("with domain knowledge")
+    if found.get("conversation", "alone") != "alone":
+        words.append(f"with {str(found['conversation']).replace('-', ' ')} in view")
+    return ", ".join(words)
 
 
 def _abbreviate(head: str) -> str:

@@ -15,12 +15,13 @@ from adcopilot.jsonl import content_key, file_digest
 from ..backends.base import Backend
 from ..command import add_arguments as add_arguments_of_a_run
 from ..command import add_benchmark_arguments, evaluate, identity, make_backend, require, run_to_score
+from ..conversation import Conversation, answers_of
 from ..items import Item
 from ..running import Shard, read_records, write_json
 from ..selection import first, of_category, stratified, without_missing
 from ..text_scores import BERTSCORE_MODEL, SBERT_MODEL, BertScore, SBert, TextScorer
 from . import dataset
-from .conversation import Conversation, answers_of
+from .prompts import own_wording
 from .results import official_predictions, results_of_records, run_judge, table_text
 from .scoring import IOU
 
@@ -130,6 +131,7 @@ def run(args: argparse.Namespace) -> int:
         settings=identity(
             backend, benchmark="unipcb", version=VERSION, data=file_digest(path), conversation=not args.alone
         ),
+        wording=own_wording(backend.family),
         answer_tokens=_ANSWER,
         finish=finish,
         extra=extra,

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 from ..families import Family
 from ..items import Part
+from ..wording import OWN, Wording
 
-__all__ = ["FORMS", "prefix", "question_text"]
+__all__ = ["FORMS", "own_wording", "prefix", "question_text"]
 
 #: The three kinds of questions.
 FORMS = ("choice", "boxes", "open")
@@ -30,6 +31,17 @@ _LABELS = {
     "en": "Write labels as the question names them.",
     "zh": "标签（label）使用中文。",
 }
+
+
+def own_wording(family: Family) -> Wording:
+    """What stands around the benchmark's own questions."""
+    text = {
+        "pair": _PAIR,
+        "labels": _LABELS,
+        "boxes": family.box_request,
+        **{f"{form}, {language}": words for (form, language), words in _INSTRUCTIONS.items()},
+    }
+    return Wording(whose=OWN, text=text, notes=("the questions are the benchmark's, what stands around them is not",))
 
 
 def prefix(images: int, *, language: str) -> tuple[Part, ...]:

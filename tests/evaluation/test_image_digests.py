@@ -68,8 +68,8 @@ def test_keys_follow_content_and_not_size_or_place(mini_mmad, tmp_path):
 
     def keys(root):
         samples, _ = dataset.load(root)
-        made = prompts.items(samples, root=root, shots=1, kind="random", prompts=prompts.PROMPTS,
-                             family=FAMILIES["generic"])  # fmt: skip
+        words = prompts.own_words(prompts.PROMPTS, shots=1)
+        made = prompts.items(samples, root=root, shots=1, kind="random", words=words, family=FAMILIES["generic"])
         return {(item.meta["image"], item.meta["question"]): item.key for item in made}
 
     before = keys(mini_mmad)

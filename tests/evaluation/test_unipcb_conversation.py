@@ -7,10 +7,10 @@ import pytest
 from adcopilot import cli
 from adcopilot.evaluation.backends.base import Reply
 from adcopilot.evaluation.backends.prompting import chat_messages, prompt_text
+from adcopilot.evaluation.conversation import Conversation
 from adcopilot.evaluation.families import FAMILIES
 from adcopilot.evaluation.items import Item
 from adcopilot.evaluation.running import read_records
-from adcopilot.evaluation.unipcb.conversation import Conversation
 
 from . import mini_unipcb
 from .backends.endpoint import Endpoint, completion

@@ -1,8 +1,9 @@
-"""The benchmark's questions about an image as one conversation, each with what was said before it.
+"""A benchmark's questions about an image as one conversation, each with what was said before it.
 
-The benchmark's own script asks so: the images stand in the first question, and every later question comes with the
-earlier ones and the model's own answers to them. What is asked therefore depends on answers, and an image's questions
-are asked one after another; the first questions of all images go first, then all second ones, ….
+UniPCB's own script asks so, and some of MMAD's where they are told to keep the history: the images stand in the first
+question, and every later question comes with the earlier ones and the model's own answers to them. What is asked
+therefore depends on answers, and an image's questions are asked one after another; the first questions of all images
+go first, then all second ones, ….
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..backends.base import Backend, Reply, grouped
-from ..items import Item
+from .backends.base import Backend, Reply, grouped
+from .items import Item
 
 __all__ = ["Conversation", "answers_of"]
 
