@@ -7,7 +7,8 @@ its own loads it, `check_weight_files`), and whoever lets it answer looks at `Lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ from transformers import LogitsProcessor
 
 from .errors import UserError
 
-__all__ = ["LogitsCheck", "check_tensor", "check_weight_files", "check_weights", "not_finite_at"]
+__all__ = [
+    "LogitsCheck",
+    "bad_rows",
+    "check_tensor",
+    "check_weight_files",
+    "check_weights",
+    "finite_logits",
+    "not_finite_at",
+]
 
 _MEASURED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # aminmax knows no other
 
@@ -36,11 +45,10 @@ def check_weights(model: Any, *, name: str | Path, remedy: str, files: Iterable[
         UserError: it names the first such weight, and says how many there are, of which kind.
     """
     weights = {key: value for key, value in model.named_parameters() if not _is_finite(value)}
-    weights |= {
-        key: value
-        for key, value in model.named_buffers()
-        if not _is_finite(value) and (value.isnan() | value.isposinf()).any()
-    }
+    for key, value in model.named_buffers():
+        if not _is_finite(value):
+            value = value.masked_fill(value.isneginf(), 0)
+            weights |= {} if _is_finite(value) else {key: value}
     if not weights:
         return
     first = next(iter(weights))
@@ -87,20 +95,22 @@ def check_tensor(tensor: torch.Tensor, *, name: str) -> None:
 def _is_finite(tensor: torch.Tensor) -> bool:
     if not tensor.numel() or not (tensor.is_floating_point() or tensor.is_complex()):
         return True
+    # Minimum and maximum are NaN if any number is. Unlike isfinite, they need no memory of the weight's own size.
+    low, high = torch.aminmax(_measurable(tensor))
+    return bool((low.isfinite() & high.isfinite()).item())
+
+
+def _measurable(tensor: torch.Tensor) -> torch.Tensor:
     tensor = tensor.detach()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
-    if tensor.dtype not in _MEASURED:  # float8
-        tensor = tensor.float()
-    # Minimum and maximum are NaN if any number is. Unlike isfinite, they need no memory of the weight's own size.
-    low, high = torch.aminmax(tensor)
-    return bool((low.isfinite() & high.isfinite()).item())
+    return tensor if tensor.dtype in _MEASURED else tensor.float()  # float8
 
 
 def _count(tensors: Iterable[torch.Tensor]) -> str:
     """`2 NaN and 1 Inf`."""
     nan = inf = 0
-    for tensor in tensors:
+    for tensor in map(_measurable, tensors):
         nan += int(tensor.isnan().sum())
         inf += int(tensor.isinf().sum())
     return " and ".join(f"{count} {kind}" for count, kind in ((nan, "NaN"), (inf, "Inf")) if count)
@@ -116,7 +126,7 @@ def _all_finite(files: Iterable[Path]) -> bool:
     return seen
 
 
-def _stored(files: Iterable[Path]) -> Iterable[tuple[Path, str, torch.Tensor]]:
+def _stored(files: Iterable[Path]) -> Iterator[tuple[Path, str, torch.Tensor]]:
     from safetensors import safe_open
 
     for file in files:
@@ -174,8 +184,40 @@ class LogitsCheck(LogitsProcessor):
         return [] if self.first is None else self.first.tolist()
 
 
+@contextmanager
+def finite_logits(model: Any) -> Iterator[None]:
+    """While it lasts, a model's logits are looked at where its head makes them: for sampling by code that takes no
+    `LogitsCheck`. What is not finite is sampled from as if all tokens were alike, which a GPU survives.
+
+    Args:
+        model: with transformers' `get_output_embeddings`.
+
+    Raises:
+        UserError: at the end, if there were some.
+    """
+    found: list[torch.Tensor] = []
+
+    def look(_module: Any, _inputs: Any, logits: torch.Tensor) -> torch.Tensor:
+        bad = bad_rows(logits, banned=0)
+        found.append(bad.any())
+        return torch.where(bad[..., None], torch.zeros_like(logits), logits)
+
+    hook = model.get_output_embeddings().register_forward_hook(look)
+    try:
+        yield
+    finally:
+        hook.remove()
+    step = torch.stack(found).tolist().index(True) + 1 if found and torch.stack(found).any() else 0
+    if step:
+        raise UserError(
+            f"the policy's logits are not finite (step {step} of a rollout): its weights have grown beyond their "
+            "dtype, or a picture does; go on from an earlier checkpoint with a smaller learning_rate, or set "
+            "bf16=false"
+        )
+
+
 def bad_rows(scores: torch.Tensor, *, banned: int | None) -> torch.Tensor:
-    """(rows,) which of (rows, vocabulary) logits hold NaN or +Inf, or more -Inf than there are banned tokens."""
+    """(…) which of (…, vocabulary) logits hold NaN or +Inf, or more -Inf than there are banned tokens."""
     bad = ~scores.amax(-1).isfinite()  # NaN if any is; -Inf where nothing is left
     if banned is not None:
         bad |= scores.isneginf().sum(-1) > banned

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from adcopilot.errors import UserError
+from adcopilot.finite import bad_rows, not_finite_at
 from adcopilot.inspect.loading import check_folder
 
 from ..backends.base import Reply, grouped
@@ -88,6 +89,9 @@ class AttentionProbe(TransformersBackend):
                         self.model, [(prompt, cut)], pixel_values=ready.pixel_values, grid=ready.grid, pad=self.pad
                     )
                 tokens, logits, found = self.measure(prompt, cut, prefix.cache, sets, max_new_tokens=max_new_tokens)
+            except UserError as error:
+                yield item, Reply(error=str(error))
+                continue
             except torch.OutOfMemoryError:
                 tokens = None
             if tokens is None:
@@ -96,7 +100,7 @@ class AttentionProbe(TransformersBackend):
                 yield item, Reply(error=f"{self.device}: out of memory; use a smaller --image-max-pixels")
                 continue
             self.measured[item.key] = found
-            [(_, reply)] = self._replies([item], [tokens], logits)
+            [(_, reply)] = self._replies([item], [tokens], logits, [0])
             yield item, replace(reply, seconds=time.perf_counter() - start)
 
     @torch.inference_mode()
@@ -116,6 +120,9 @@ class AttentionProbe(TransformersBackend):
             The answer's tokens, (1, vocabulary) logits of the first, and for each of `QUERIES` and `base` and
             `comparison` the attention by layer and image, a list of lists, with `tokens`: how many keys of each kind
             the images have.
+
+        Raises:
+            UserError: the logits of a step are not finite.
         """
         sums: dict[str, Any] = dict.fromkeys(QUERIES, 0.0)
         counts = dict.fromkeys(QUERIES, 0)
@@ -142,6 +149,8 @@ class AttentionProbe(TransformersBackend):
                     counts["question"] = weights.shape[1] - 1
                 logits = self.model.lm_head(hidden[:, -1]).float()
                 logits[:, self.banned] = -torch.inf
+                if bad_rows(logits, banned=len(self.banned)).item():
+                    raise UserError(not_finite_at(step + 1))
                 first_logits = logits if first_logits is None else first_logits
                 tokens.append(int(logits.argmax()))
                 if tokens[-1] in self.ends:

@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from adcopilot.finite import bad_rows
+
 __all__ = [
     "Answered",
     "Prefix",
@@ -74,10 +76,13 @@ class Answered:
     Attributes:
         tokens: the new tokens of each question, the ending one included where there is one.
         first_logits: (questions, vocabulary) float32 logits of the first new token, pads banned.
+        failed: for each question the step from 1 at which its logits were first not finite, where its tokens end; 0
+            for one that was well.
     """
 
     tokens: list[list[int]]
     first_logits: torch.Tensor
+    failed: list[int]
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
@@ -180,6 +185,7 @@ def answer_branches(
     owners = torch.where(prefix.mask[used].bool(), _EVERYONE, _NOBODY)
 
     tokens: list[list[int]] = [[] for _ in questions]
+    failed = [0] * len(questions)
     rows = [used.index(row) for row, _, _ in questions]  # row of each question's branch
     fresh = [(prompt.ids[length:], prompt.positions[:, length:]) for _, prompt, length in questions]
     active = list(range(len(questions)))
@@ -197,12 +203,15 @@ def answer_branches(
             ).last_hidden_state
             logits = model.lm_head(hidden[[rows[question] for question in active], lasts]).float()
             logits[:, list(banned)] = -torch.inf
+            bad = bad_rows(logits, banned=len(banned)).tolist()
             if first_logits is None:
                 first_logits = logits
             going_on = []
-            for question, token in zip(active, logits.argmax(-1).tolist(), strict=True):
+            for question, token, is_bad in zip(active, logits.argmax(-1).tolist(), bad, strict=True):
                 tokens[question].append(token)
-                if token not in ends:
+                if is_bad:
+                    failed[question] = step + 1
+                elif token not in ends:
                     going_on.append(question)
                     place = questions[question][1].following + step
                     fresh[question] = ([token], torch.full((3, 1), place))
@@ -215,7 +224,7 @@ def answer_branches(
                 for layer in cache.layers:
                     layer.keys, layer.values = layer.keys[alive], layer.values[alive]
                 rows = [alive.index(row) if row in alive else -1 for row in rows]
-    return Answered(tokens=tokens, first_logits=first_logits)
+    return Answered(tokens=tokens, first_logits=first_logits, failed=failed)
 
 
 def _lay_out(

@@ -10,7 +10,7 @@ from typing import Any
 
 from adcopilot.errors import UserError
 from adcopilot.inspect.loading import load_model as load_own
-from adcopilot.inspect.loading import model_digest
+from adcopilot.inspect.loading import model_digest, wider_dtype
 from adcopilot.jsonl import content_key, file_digest
 
 from ..families import Family, family_of, family_of_config
@@ -63,7 +63,8 @@ def load_model(
             that code can do anything this user can.
 
     Raises:
-        UserError: no such model, a damaged one, or one that needs `trust_remote_code`.
+        UserError: no such model, a damaged one, one with a weight that is not finite, or one that needs
+            `trust_remote_code`.
     """
     folder = Path(model)
     if not folder.is_dir():
@@ -97,6 +98,8 @@ def _load_any(
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+    from adcopilot.finite import check_weights
+
     source = {"trust_remote_code": trusted, "local_files_only": folder is not None}
     try:
         config = AutoConfig.from_pretrained(model, **source)
@@ -126,6 +129,9 @@ def _load_any(
     if not getattr(processor, "chat_template", None) and not tokenizer.chat_template:
         raise UserError(f"--model {model}: has no chat template; copy chat_template.jinja from its instruct version")
     tokenizer.padding_side = "left"
+    found = found.to(device).eval()
+    stored = sorted(folder.glob("*.safetensors")) if folder is not None else ()
+    check_weights(found, name=f"--model {model}", remedy=wider_dtype(dtype), files=stored)
     if folder is not None:
         files = [file for pattern in ("*.json", "*.jinja", "*.safetensors") for file in sorted(folder.glob(pattern))]
         digest = content_key([[file.name, file_digest(file)] for file in files])
@@ -133,7 +139,7 @@ def _load_any(
         digest = content_key(model, getattr(config, "_commit_hash", None))
     return Loaded(
         name=model,
-        model=found.to(device).eval(),
+        model=found,
         processor=processor,
         family=family_of(family, model="") if family else _family(config.model_type, model),
         digest=digest,

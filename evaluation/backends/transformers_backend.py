@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from transformers import GenerationConfig, LogitsProcessorList
 
 from adcopilot.errors import UserError
+from adcopilot.finite import LogitsCheck, not_finite_at
 from adcopilot.images import open_image
 from adcopilot.inspect.inspector import FirstLogits
 from adcopilot.inspect.loading import pick_device, pick_dtype
@@ -260,7 +261,7 @@ class TransformersBackend(LocalBackend):
                 banned=self.banned,
                 pad=self.pad,
             )
-            pairs += self._replies([item for item, _ in some], found.tokens, found.first_logits)
+            pairs += self._replies([item for item, _ in some], found.tokens, found.first_logits, found.failed)
         return pairs
 
     # Whole prompts
@@ -298,16 +299,21 @@ class TransformersBackend(LocalBackend):
         for name, value in inputs.items():  # pixel values are float32 whatever the model is
             if torch.is_tensor(value) and value.is_floating_point():
                 inputs[name] = value.to(self.model.dtype)
-        first = FirstLogits()
+        # Another family's model may ban a part of its vocabulary itself.
+        banned = len(self.banned) if self.family.name in ("adcopilot", "qwen2.5-vl") else None
+        first, check = FirstLogits(), LogitsCheck(ends=self.ends, banned=banned)
         output = self.model.generate(
-            **inputs, logits_processor=LogitsProcessorList([first]), max_new_tokens=max_new_tokens, use_cache=True
+            **inputs,
+            logits_processor=LogitsProcessorList([first, check]),
+            max_new_tokens=max_new_tokens,
+            use_cache=True,
         )
         rows = output[:, inputs["input_ids"].shape[1] :].tolist()
         tokens = []
         for row in rows:  # what follows the end is padding
             end = next((index for index, token in enumerate(row) if token in self.ends), len(row))
             tokens.append(row[: end + 1])
-        return self._replies([one.items[0] for one in batch], tokens, first.logits)
+        return self._replies([one.items[0] for one in batch], tokens, first.logits, check.failed)
 
     # Both
 
@@ -323,14 +329,17 @@ class TransformersBackend(LocalBackend):
         return images
 
     def _replies(
-        self, items: list[Item], tokens: list[list[int]], first_logits: torch.Tensor
+        self, items: list[Item], tokens: list[list[int]], first_logits: torch.Tensor, failed: list[int]
     ) -> list[tuple[Item, Reply]]:
         logprobs = first_logits.log_softmax(-1).cpu()
         texts = self.processor.tokenizer.batch_decode(
             tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         pairs = []
-        for row, (item, text) in enumerate(zip(items, texts, strict=True)):
+        for row, (item, text, step) in enumerate(zip(items, texts, failed, strict=True)):
+            if step:
+                pairs.append((item, Reply(error=not_finite_at(step))))
+                continue
             letters = {}
             for letter in item.options or ():
                 if letter not in self._letters:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from adcopilot.errors import UserError
+from adcopilot.finite import not_finite_at
 from adcopilot.images import open_image
-from adcopilot.inspect.loading import model_digest, pick_device, pick_dtype
+from adcopilot.inspect.loading import check_folder, model_digest, pick_device, pick_dtype, wider_dtype
 
 from ..families import family_of, family_of_config
 from ..items import Item
@@ -52,8 +53,8 @@ class VllmBackend(LocalBackend):
         engine: further arguments of `vllm.LLM`.
 
     Raises:
-        UserError: vLLM is not installed here or does not start, the model is none of these two, or a value is out of
-            its range.
+        UserError: vLLM is not installed here or does not start, the model is none of these two, a weight is not
+            finite, or a value is out of its range.
     """
 
     name = "vllm"
@@ -92,6 +93,7 @@ class VllmBackend(LocalBackend):
         self.family = family_of(family, model="") if family else family_of_config(config["model_type"])
         device = pick_device("auto")
         self.dtype = pick_dtype(dtype, device)
+        _check_weights(folder, self.dtype)
         self.processor = _load_processor(folder)
         self.sizing = processor_sizing(
             self.processor,
@@ -169,7 +171,7 @@ class VllmBackend(LocalBackend):
         return SamplingParams(
             temperature=0,
             max_tokens=max_new_tokens,
-            logprobs=_TOP_LOGPROBS if item.options else None,
+            logprobs=_TOP_LOGPROBS if item.options else 0,  # 0: of the chosen token, which shows NaN too
             logit_bias=dict.fromkeys(self.banned, -100),
             detokenize=False,
         )
@@ -182,6 +184,10 @@ class VllmBackend(LocalBackend):
 
     def _reply(self, item: Item, completion) -> Reply:
         logprobs = None
+        # With logits that are not finite vLLM tells NaN, or nothing at all.
+        step = next((k for k, told in enumerate(completion.logprobs or (), 1) if not _are_numbers(told)), 0)
+        if step:
+            return Reply(error=not_finite_at(step))
         if item.options and completion.logprobs:
             first = completion.logprobs[0]
             known = {
@@ -198,6 +204,19 @@ class VllmBackend(LocalBackend):
             option_logprobs=logprobs,
             truncated=completion.finish_reason == "length",
         )
+
+
+def _check_weights(folder: Path, dtype: str) -> None:
+    """Refuse weights that are not finite, by the files: the engine's own copy is out of reach."""
+    import torch
+
+    from adcopilot.finite import check_weight_files
+
+    check_weight_files(check_folder(folder)[1], dtype=getattr(torch, dtype), remedy=wider_dtype(dtype))
+
+
+def _are_numbers(told: Any) -> bool:
+    return not any(math.isnan(one.logprob) for one in told.values())
 
 
 def _sum_logprobs(values: Sequence[float]) -> float:

@@ -10,6 +10,7 @@ from peft import LoraConfig
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from ..errors import UserError
+from ..finite import check_weights
 from ..inspect.loading import check_folder
 from ..model.registration import register_auto_classes
 
@@ -28,9 +29,9 @@ def load_policy(folder: str, *, attention: str, bf16: bool) -> tuple[Any, Any]:
         bf16: load the weights in bfloat16; float32 otherwise.
 
     Raises:
-        UserError: the folder cannot be used.
+        UserError: the folder cannot be used, or a weight is not finite.
     """
-    check_folder(Path(folder))
+    _, files = check_folder(Path(folder))
     register_auto_classes()
     processor = AutoProcessor.from_pretrained(folder)
     try:
@@ -39,6 +40,7 @@ def load_policy(folder: str, *, attention: str, bf16: bool) -> tuple[Any, Any]:
         )
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from None
+    check_weights(model, name=folder, remedy="set bf16=false", files=files)
     model.config.use_cache = False
     # transformers fills settings that equal its defaults from the model's own generation_config.json. Qwen2.5-VL's
     # says temperature 1e-6 and a repetition penalty of 1.05: TRL's temperature of 1 would silently become greedy

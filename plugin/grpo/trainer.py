@@ -13,6 +13,7 @@ from PIL import Image
 from trl import GRPOTrainer
 
 from ..errors import UserError
+from ..finite import finite_logits
 from ..images import open_image, resize_for_training
 from .adapters import publish_adapter
 from .reward_functions import answer_text
@@ -62,7 +63,8 @@ class AdCopilotGRPOTrainer(GRPOTrainer):
             pictures = [[opened[path] for path in paths] for paths in images]
         with self._timed("rollout"):
             if self.servers is None:
-                return super()._generate_single_turn(prompts, pictures)
+                with finite_logits(self.accelerator.unwrap_model(self.model)):
+                    return super()._generate_single_turn(prompts, pictures)
             return self._generate_on_servers(prompts, pictures)
 
     def _generate_on_servers(self, prompts: list, images: list[list[Image.Image]] | None):

@@ -20,6 +20,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.models.qwen2_5_vl import Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 
 from ..errors import UserError, writing
+from ..finite import check_tensor
 from .comparison_encoder import ComparisonEncoder
 from .configuration import COMPARISON_TOKEN, AdCopilotConfig
 from .modeling import AdCopilotForConditionalGeneration
@@ -213,7 +214,11 @@ def gaussian_encoder(config: AdCopilotConfig, *, seed: int, dtype: torch.dtype) 
 
 
 def write_weights(base: Path, shards: list[str], encoder: dict[str, torch.Tensor], folder: Path) -> None:
-    """Copy the base's shards under today's names, add the encoder's as the last shard, and write the index."""
+    """Copy the base's shards under today's names, add the encoder's as the last shard, and write the index.
+
+    Raises:
+        UserError: a weight is not finite.
+    """
     names = [f"model-{number:05d}-of-{len(shards) + 1:05d}.safetensors" for number in range(1, len(shards) + 2)]
     weight_map, total_size = {}, 0
     for name, shard in zip(tqdm(names, desc="shards", disable=len(shards) == 1), [*shards, None], strict=True):
@@ -224,6 +229,8 @@ def write_weights(base: Path, shards: list[str], encoder: dict[str, torch.Tensor
                 keys = list(file.keys())
                 done = folder / name
                 tensors = None if done.is_file() else {current_name(key): file.get_tensor(key) for key in keys}
+                for key, tensor in (tensors or {}).items():
+                    check_tensor(tensor, name=f"{base / shard}: {key}")
                 if tensors is None:  # an earlier, interrupted conversion wrote it
                     with safe_open(done, framework="pt") as written:
                         tensors = {key: written.get_tensor(key) for key in written.keys()}

@@ -28,6 +28,7 @@ from transformers import AutoTokenizer
 from adcopilot import __version__
 
 from ..errors import UserError
+from ..finite import check_tensor
 from ..inspect.loading import check_folder
 from ..jsonl import atomic_write, content_key, file_digest
 from .comparison_encoder import ComparisonEncoder
@@ -257,7 +258,7 @@ def _tensors(folder: Path, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
     """(today's name, weight) of a folder's weights whose name begins so, one shard after another.
 
     Raises:
-        UserError: there are none, or a shard cannot be read.
+        UserError: there are none, a shard cannot be read, or a weight is not finite.
     """
     found = False
     for shard in list_shards(folder):
@@ -268,7 +269,11 @@ def _tensors(folder: Path, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
                     name = key if key.startswith(ENCODER_PREFIX) else current_name(key)
                     if name.startswith(prefix):
                         found = True
-                        yield name, file.get_tensor(key)
+                        tensor = file.get_tensor(key)
+                        check_tensor(tensor, name=f"{folder / shard}: {key}")
+                        yield name, tensor
+        except UserError:
+            raise
         except Exception as error:  # safetensors has its own, untyped errors
             raise UserError(f"{folder / shard}: not a readable safetensors file ({error}); copy it again") from None
     if not found:

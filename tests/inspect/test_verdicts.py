@@ -1,6 +1,8 @@
 """No verdict without its ground: what `inspect` says, counts, writes and draws where it has one, and where not."""
 
 import json
+import math
+import shutil
 
 import pytest
 
@@ -95,3 +97,60 @@ def test_a_result_is_read_back_from_its_line(inspector):
     [result] = inspector.inspect([(part(), part(1))])
     line = {**result.as_dict(), "category": "nut"}
     assert type(result).from_dict(line).as_dict() == result.as_dict()
+
+
+@pytest.fixture(scope="module")
+def spoilt(adcopilot_dir, tmp_path_factory):
+    """A copy of the model whose embedding of a token that nobody writes is what the test makes of it."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("spoilt") / "model"
+    shutil.copytree(adcopilot_dir, folder)
+    name = "model.language_model.embed_tokens.weight"
+    file = folder / json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"][name]
+
+    def spoil(value):
+        weights = load_file(file)
+        weights[name][-1, -1] = value
+        save_file(weights, file, metadata={"format": "pt"})
+        return folder
+
+    return spoil
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(("value", "kind"), [(math.nan, "1 NaN"), (math.inf, "1 Inf"), (70000.0, "1 Inf")])
+def test_a_weight_that_is_not_finite_ends_it_in_one_line(run, spoilt, folders, value, kind, dtype):
+    """A1: it answered "normal" with exit 0."""
+    if value == 70000 and dtype != "float16":
+        return
+    model, output = spoilt(value), folders / "r.jsonl"
+    sources = ("--template", folders / "good/0.png", "--query", folders / "test/0.png")
+    code, out, err = run(model, *sources, "--dtype", dtype, "--json", "--output", output)
+    assert (code, out, output.read_text()) == (2, "", "")
+    [line] = [line for line in err.splitlines() if "Loading checkpoint" not in line and line]
+    assert line.startswith(f"error: {model}: {kind} of its weights are not finite, the first in model.language_model.")
+    assert line.endswith("use --dtype bfloat16 or float32" if value == 70000 else "give another checkpoint")
+
+
+def test_logits_that_overflow_for_one_picture_are_its_error(inspector):
+    """At the second token, so that the score of the first would have looked like one."""
+    calls = 0
+
+    def overflow(_module, _inputs, logits):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            logits = logits.clone()
+            logits[1, -1, 7] = math.inf
+        return logits
+
+    hook = inspector.model.lm_head.register_forward_hook(overflow)
+    try:
+        good, bad, other = inspector.inspect([(part(k), part(k + 9)) for k in range(3)])
+    finally:
+        hook.remove()
+    assert "the model's logits are not finite (step 2 of its answer)" in bad.error
+    assert (bad.verdict, bad.anomalous, bad.score, bad.yes_no_mass) == ("undecided", None, None, None)
+    json.dumps(bad.as_dict(), allow_nan=False)
+    assert (good.error, other.error) == (None, None)

@@ -357,3 +357,16 @@ def test_an_interrupted_conversion_of_other_weights_is_begun_anew(base, tmp_path
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         path.name for path in (tmp_path / "whole").iterdir()
     }
+
+
+def test_a_weight_that_is_not_finite_is_not_handed_on(qwen_base_dir, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(qwen_base_dir, base)
+    file = sorted(base.glob("*.safetensors"))[0]
+    weights = load_file(file)
+    name = sorted(weights)[-1]
+    weights[name].view(-1)[0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=f"{file}: .*{name} has 1 NaN that are not finite"):
+        conversion.convert(base=base, output=tmp_path / "out", num_comparison_tokens=5)
+    assert not (tmp_path / "out").exists()

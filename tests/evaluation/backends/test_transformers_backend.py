@@ -64,9 +64,9 @@ def tokens_and_replies(backend, items, monkeypatch):
     seen = {}
     original = TransformersBackend._replies
 
-    def replies(self, some, tokens, first_logits):
+    def replies(self, some, tokens, first_logits, failed):
         seen.update({item.key: list(ids) for item, ids in zip(some, tokens, strict=True)})
-        return original(self, some, tokens, first_logits)
+        return original(self, some, tokens, first_logits, failed)
 
     monkeypatch.setattr(TransformersBackend, "_replies", replies)
     found = {item.key: reply for item, reply in backend.answer(items, max_new_tokens=NEW_TOKENS)}
