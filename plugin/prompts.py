@@ -7,6 +7,21 @@ INSPECT_QUESTION = "Is there a defect in the second image? If yes, list the boxe
 #: The two first words an answer to `INSPECT_QUESTION` may start with: (anomalous, normal).
 ANSWER_WORDS = ("Yes", "No")
 
+
+def verdict_answer(anomalous: bool, found: str = "") -> str:
+    """An answer to `INSPECT_QUESTION`.
+
+    Args:
+        anomalous: whether there is a defect.
+        found: what stands behind the `Yes.`: the JSON list of boxes, or words where no boxes are known.
+
+    Returns:
+        `No.`, `Yes.`, or `Yes. ` and what was found.
+    """
+    yes, no = ANSWER_WORDS
+    return " ".join(filter(None, [f"{yes}.", found])) if anomalous else f"{no}."
+
+
 #: Follows a question that is to be answered after reasoning. The reward for the format (GRPO) and the thinking data
 #: of Chat-AD both mean this form.
 THINK_INSTRUCTION = "First reason in <think></think>, then give the final answer in <answer></answer>."

@@ -11,6 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..prompts import verdict_answer
 from ..sample import wording
 
 __all__ = ["STAGE_TASKS", "TASKS", "Finding", "View", "turns"]
@@ -63,9 +64,9 @@ def turns(rng: random.Random, view: View, task: str, *, labels: Sequence[str]) -
     """
     defective = bool(view.findings)
     found = wording.boxes_list([(list(finding.box), finding.label) for finding in view.findings])
-    verdict = f"{wording.YES}." if defective else f"{wording.NO}."
+    verdict = verdict_answer(defective)
     if task == "inspect":
-        return [(rng.choice(wording.ASK_INSPECT), f"{wording.YES}. {found}" if defective else verdict)]
+        return [(rng.choice(wording.ASK_INSPECT), verdict_answer(defective, found))]
     if task == "question":
         if rng.random() < 0.25:
             return [(rng.choice(wording.ASK_SAME), "It is not." if defective else "It is.")]

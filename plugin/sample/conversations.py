@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from adcopilot.prompts import thinking_answer, thinking_question
+from adcopilot.prompts import thinking_answer, thinking_question, verdict_answer
 from adcopilot.sample import wording
 from adcopilot.sample.defects import KINDS
 from adcopilot.sample.pairs import Pair
@@ -41,13 +41,13 @@ def pair_messages(rng: np.random.Generator, pair: Pair, task: str) -> list[dict[
     defective = pair.kind is not None
     found = wording.boxes_text(pair.boxes, pair.kind) if defective else "[]"
     if task == "inspect":
-        turns = [(pick(rng, wording.ASK_INSPECT), f"{wording.YES}. {found}" if defective else f"{wording.NO}.")]
+        turns = [(pick(rng, wording.ASK_INSPECT), verdict_answer(defective, found))]
     elif task == "question":
-        turns = [(pick(rng, wording.ASK_DEFECT), f"{wording.YES}." if defective else f"{wording.NO}.")]
+        turns = [(pick(rng, wording.ASK_DEFECT), verdict_answer(defective))]
     elif task == "normal":
         turns = [(pick(rng, wording.ASK_SAME), "It is not." if defective else "It is.")]
     elif task == "dialogue":
-        turns = [(pick(rng, wording.ASK_DEFECT), f"{wording.YES}." if defective else f"{wording.NO}.")]
+        turns = [(pick(rng, wording.ASK_DEFECT), verdict_answer(defective))]
         turns.append((pick(rng, wording.ASK_WHERE), found if defective else wording.NOTHING))
         what = wording.defect_sentence(pair.kind, pair.part) if defective else wording.NOTHING
         turns.append((pick(rng, wording.ASK_WHAT), what))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from adcopilot.prompts import verdict_answer
 from adcopilot.sample import wording
 from adcopilot.sample.canvas import Design, Part, View, box, disc, draw_cover, draw_design, draw_view, expose
 from adcopilot.sample.categories import pick_colour, random_part, scatter
@@ -318,7 +319,7 @@ def _scene(design: Design, view: View, task: str, question: str, answer: str) ->
 
 
 def _yes(boxes: list[list[int]], kind: str, short: bool) -> str:
-    return f"{wording.YES}." if short else f"{wording.YES}. {wording.boxes_text(boxes, kind)}"
+    return verdict_answer(True, "" if short else wording.boxes_text(boxes, kind))
 
 
 def _outer_box(mask: np.ndarray) -> list[int]:

@@ -155,6 +155,9 @@ def test_ablations_leave_the_format(localisation, tmp_path):
 
 def test_a_record_without_verifiable_answer_is_refused():
     assert question_kind(choice()) == "mc"
+    for answer in ("No.", "Yes. A scratch.", 'Yes. [{"bbox_2d": [1, 2, 3, 4], "label": "scratch"}]'):  # of a verdict
+        with pytest.raises(UserError, match="use the mc, loc or think records"):
+            question_kind({**choice(), "task": "verdict", "answer": answer})
     with pytest.raises(
         UserError, match=r"record k1: 'answer' is 'A hole\.', expected the letter of an option or a JSON"
     ):

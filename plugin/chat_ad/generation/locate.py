@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import random
 
-from ...prompts import ANSWER_WORDS, INSPECT_QUESTION
+from ...prompts import INSPECT_QUESTION, verdict_answer
 from .caption import details
 from .generator import Refused
 from .pair_view import MAX_BOXES, TOO_MANY, PairView
-from .prompt_files import PromptFiles
+from .prompt_files import PromptFiles, several
 from .words import Words
 
 __all__ = ["boxes_text", "inspect_turn", "locate"]
@@ -21,9 +21,25 @@ def boxes_text(pair: PairView, words: Words) -> str:
 
 
 def inspect_turn(pair: PairView, words: Words) -> tuple[str, str]:
-    """The question of `adcopilot inspect` and its exact answer."""
-    yes, no = ANSWER_WORDS
-    return INSPECT_QUESTION, f"{yes}. {boxes_text(pair, words)}" if pair.anomalous else f"{no}."
+    """The question of `adcopilot inspect` and its exact answer.
+
+    `Yes.` and the list of boxes; where there are none the kinds of defect, as far as they are named; or `No.`
+
+    Raises:
+        Refused: more boxes than a list should have.
+    """
+    if len(pair.boxes) > MAX_BOXES:
+        raise Refused(TOO_MANY.format(len(pair.boxes)))
+    return INSPECT_QUESTION, verdict_answer(
+        pair.anomalous, boxes_text(pair, words) if pair.boxes else _kinds(pair, words)
+    )
+
+
+def _kinds(pair: PairView, words: Words) -> str:
+    """`A scratch and a dent.` of an image without boxes, nothing where no kind is named."""
+    named = [words.one(kind) for kind in pair.types if not words.vague(kind)]
+    text = several(named) if named else ""
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def locate(pair: PairView, rng: random.Random, *, prompts: PromptFiles, words: Words) -> tuple[str, str]:

@@ -28,13 +28,14 @@ from .words import Words
 
 __all__ = ["TASKS", "generate_records"]
 
-TASKS = ("caption", "dialogue", "mc", "loc", "think")
+#: `verdict` is the question of `adcopilot inspect` and its exact answer.
+TASKS = ("caption", "dialogue", "mc", "loc", "think", "verdict")
 
 #: Of dialogues, how many open with the question of `adcopilot inspect`.
 INSPECTED = 0.4
 
 #: Made from the annotation alone, whatever the generator.
-_VERIFIABLE = ("mc", "loc")
+_VERIFIABLE = ("mc", "loc", "verdict")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +201,9 @@ async def _sample(
         if asked.place is None:
             raise Refused(asked.no_place)
         turns, answer = [asked.place], asked.place[1]
+    elif task == "verdict":
+        turns = [inspect_turn(pair, tools.words)]
+        answer = turns[0][1]
     else:
         caption = await _caption(pair, writer, captions, tools) if pair.listable else None
         placing = asked.place is not None and rng.random() < 0.5

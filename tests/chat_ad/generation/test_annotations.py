@@ -140,8 +140,9 @@ def test_very_many_boxes(count):
     records, refused = run([make_pair(n, boxes=boxes, labels=("scratch",) * count) for n in range(40)])
     made = Counter(record["task"] for record in records)
     listed = 40 if count <= MAX_BOXES else 0
-    assert made == Counter({"caption": listed, "dialogue": 40, "mc": 40, "loc": listed, "think": 40}) - Counter()
-    assert len(refused) == 2 * (40 - listed)
+    expected = {"caption": listed, "dialogue": 40, "mc": 40, "loc": listed, "think": 40, "verdict": listed}
+    assert made == Counter(expected) - Counter()
+    assert len(refused) == 3 * (40 - listed)
     assert all(one["reason"].startswith(f"{count} boxes, expected at most {MAX_BOXES}") for one in refused)
     # A record must fit into a sequence.
     assert max(len(json.dumps(record["messages"])) for record in records) < 10_000
@@ -149,7 +150,7 @@ def test_very_many_boxes(count):
 
 def test_wording_varies():
     records, _ = run([make_pair(number) for number in range(200)])
-    for task in TASKS:
+    for task in set(TASKS) - {"verdict"}:  # which is always asked in the same words
         texts = {json.dumps(record["messages"]) for record in records if record["task"] == task}
         assert len(texts) >= {"caption": 50, "dialogue": 150, "mc": 50, "loc": 4, "think": 100}[task], task
 
@@ -164,6 +165,25 @@ def test_the_question_of_inspect_is_asked_and_answered_exactly():
         assert record["messages"][1]["content"] == expected
     for record in records:
         assert record["messages"][1]["content"].startswith("Yes" if record["anomalous"] else "No")
+
+
+def test_a_verdict_is_the_question_of_inspect():
+    pairs = [
+        make_pair(1),
+        make_normal(2),
+        make_pair(3, boxes=(), labels=()),
+        make_pair(4, boxes=(), labels=(), defect="bad"),
+    ]
+    records, refused = run(pairs, ["verdict"])
+    assert refused == []
+    assert {record["messages"][0]["content"] for record in records} == {f"<image><image>{INSPECT_QUESTION}"}
+    assert [record["messages"][1]["content"] for record in records] == [
+        'Yes. [{"bbox_2d": [20, 10, 60, 30], "label": "scratch"}]',
+        "No.",
+        "Yes. A scratch.",
+        "Yes.",
+    ]
+    assert all(record["answer"] == record["messages"][1]["content"] for record in records)
 
 
 def test_dialogues_have_several_turns_and_never_ask_twice():
