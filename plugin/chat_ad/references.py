@@ -10,6 +10,7 @@ Masks may also say
     Data/Masks/Anomaly/000.png#value=3             only the pixels of one class of an index mask
     ground_truth/crack/a.png#view=2/5&over=half    brighter than half of the full scale
     train/_annotations.coco.json#coco=17           the polygons and run lengths of one image of a COCO file
+    labels/train/a.txt#labels=yolo&only=1,3        the polygons and boxes of an image's file of labels (`label_files`)
 
 Without `over` and `value` a pixel belongs to a mask when it is not 0; in a lossy file (JPEG), whose background is
 never quite 0, when it is brighter than half. What stands after the last `#` is the fragment, so a file whose own name
@@ -34,7 +35,7 @@ from PIL import Image
 
 from .. import images
 from ..errors import UserError
-from . import arrays, coco_file, mask_files
+from . import arrays, coco_file, label_files, mask_files
 from .components import Component, mask_components
 
 __all__ = [
@@ -55,7 +56,7 @@ __all__ = [
 ]
 
 _IMAGE_KEYS = frozenset({"view", "h5", "index"})
-_MASK_KEYS = _IMAGE_KEYS | {"over", "value", "folder", "coco"}
+_MASK_KEYS = _IMAGE_KEYS | {"over", "value", "folder", "coco", "labels", "only"}
 _VIEW = re.compile(r"(\d{1,4})/(\d{1,4})", re.ASCII)
 
 
@@ -205,6 +206,10 @@ def mask_values(root: str | os.PathLike, reference: str, *, size: tuple[int, int
     path = resolve(root, parsed)
     if "coco" in parsed.fragment:
         return coco_file.image_values(path, parsed.fragment["coco"], size=size)
+    if "labels" in parsed.fragment:
+        return label_files.image_values(
+            path, parsed.fragment["labels"], size=size, only=parsed.fragment.get("only", "")
+        )
     select = {key: parsed.fragment[key] for key in ("over", "value") if key in parsed.fragment}
     if "h5" in parsed.fragment:
         mask = mask_files.selected(arrays.read_mask(path, *_array(parsed)), full=1, **select)

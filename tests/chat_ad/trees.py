@@ -318,6 +318,77 @@ def deeppcb(root):
         write_pair(root / "PCBData", "test" if number == 3 else "train", number, boxes, seed=number)
 
 
+def yolo_line(number, box, size=SIZE):
+    """A line of YOLO's, six digits as exporters write them."""
+    (x1, y1, x2, y2), (width, height) = box, size
+    shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+    return f"{number} " + " ".join(f"{share:.6f}" for share in shares)
+
+
+def yolo(root):
+    """A box, a polygon, and two images whose files are empty."""
+    for split in ("train", "val"):
+        (root / "labels" / split).mkdir(parents=True)
+        for name, box in (("good0", None), ("good1", None), ("box", BOX), ("polygon", BOX)):
+            save(root / "images" / split / f"{name}.jpg", picture(f"yolo{split}{name}".encode(), box=box))
+            corners = [(value / SIZE[place % 2]) for place, value in enumerate(polygon(BOX)[0])]
+            outline = "0 " + " ".join(f"{share:.6f}" for share in corners)
+            text = {"box": yolo_line(1, BOX), "polygon": outline}.get(name, "")
+            (root / "labels" / split / f"{name}.txt").write_text(text)
+    (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: {0: dent, 1: long scratch}\n")
+
+
+def voc_text(name, boxes, size=SIZE, label="crack"):
+    """An annotation file of VOC's: pixels counted from 1, ends included."""
+    objects = "".join(
+        f"<object><name>{label}</name><bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax>"
+        f"<ymax>{y2}</ymax></bndbox></object>"
+        for x1, y1, x2, y2 in boxes
+    )
+    return (
+        f"<annotation><filename>{name}</filename><size><width>{size[0]}</width><height>{size[1]}</height>"
+        f"<depth>3</depth></size>{objects}</annotation>"
+    )
+
+
+def voc(root):
+    for folder in ("Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    names = {"a": [BOX], "b": [BOX, (40, 30, 50, 40)], "c": [], "d": []}
+    for name, boxes in names.items():
+        save(root / f"JPEGImages/{name}.jpg", picture(f"voc{name}".encode(), box=BOX if boxes else None))
+        (root / f"Annotations/{name}.xml").write_text(voc_text(f"{name}.jpg", boxes))
+    (root / "ImageSets/Main/train.txt").write_text("a\nc\n")
+    (root / "ImageSets/Main/test.txt").write_text("b\nd\n")
+
+
+def labelme_content(name, shapes, size=SIZE):
+    """A LabelMe object. `shapes`: (label, shape type, points)."""
+    return {
+        "version": "5.4.1",
+        "flags": {},
+        "shapes": [{"label": label, "points": points, "shape_type": kind} for label, kind, points in shapes],
+        "imagePath": name,
+        "imageData": None,
+        "imageWidth": size[0],
+        "imageHeight": size[1],
+    }
+
+
+def labelme(root):
+    corners = [list(map(float, polygon(BOX)[0][place : place + 2])) for place in range(0, 8, 2)]
+    shapes = {
+        "a": [("dent", "polygon", corners)],
+        "b": [("scratch", "rectangle", [[20.0, 10.0], [32.0, 18.0]])],
+        "c": [("hole", "circle", [[26.0, 14.0], [30.0, 14.0]])],
+        "d": [],
+        "e": [],
+    }
+    for name, found in shapes.items():
+        save(root / f"{name}.jpg", picture(f"labelme{name}".encode(), box=BOX if found else None))
+        (root / f"{name}.json").write_text(json.dumps(labelme_content(f"{name}.jpg", found)))
+
+
 def folder_tree(root):
     _tree(root / "gasket", ending="", kinds=("tear",))
 
@@ -350,6 +421,9 @@ LAYOUTS = {
     "reinad": reinad,
     "deeppcb": deeppcb,
     "coco": coco,
+    "yolo": yolo,
+    "voc": voc,
+    "labelme": labelme,
     "folder": folder,
     "folder-tree": folder_tree,
 }

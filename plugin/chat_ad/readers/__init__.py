@@ -19,11 +19,23 @@ from typing import Any
 
 from ...errors import UserError
 from ..table import Entry
-from . import coco, deeppcb, folder, loco, manta, mvtec_tree, real_iad, reinad, visa, vision
+from . import coco, deeppcb, folder, labelme, loco, manta, mvtec_tree, real_iad, reinad, visa, vision, voc, yolo
 from .base import Item, LayoutError, Problem, Source
+from .contents import why_no_folder
 from .measure import measure
 
-__all__ = ["LICENCES", "READERS", "Item", "Problem", "Source", "index", "make_source", "measure", "scan"]
+__all__ = [
+    "LICENCES",
+    "READERS",
+    "Item",
+    "Problem",
+    "Source",
+    "index",
+    "make_source",
+    "measure",
+    "scan",
+    "why_no_folder",
+]
 
 #: The dataset's name on the command line → its reader.
 READERS: Mapping[str, ModuleType] = {
@@ -41,6 +53,9 @@ READERS: Mapping[str, ModuleType] = {
     "reinad": reinad,
     "deeppcb": deeppcb,
     "coco": coco,
+    "yolo": yolo,
+    "voc": voc,
+    "labelme": labelme,
     "folder": folder,
 }
 
@@ -60,11 +75,14 @@ LICENCES: Mapping[str, str] = {
     "reinad": "CC BY-NC-SA 4.0",
     "deeppcb": "MIT",
     "coco": "the user's own",
+    "yolo": "the user's own",
+    "voc": "the user's own",
+    "labelme": "the user's own",
     "folder": "the user's own",
 }
 
 # Tried in this order when a root turns out to be something else; the least particular comes last.
-_GUESSES = ("deeppcb", "real-iad", "visa", "vision", "reinad", "coco", "mvtec")
+_GUESSES = ("deeppcb", "real-iad", "visa", "vision", "reinad", "coco", "voc", "labelme", "yolo", "mvtec")
 
 
 def index(
@@ -117,8 +135,13 @@ def make_source(
     *,
     options: Mapping[str, Any] | None = None,
     categories: Iterable[str] = (),
+    recipe: str = "",
 ) -> Source:
     """A dataset to `scan`, its options checked and completed.
+
+    Args:
+        dataset, root, options, categories: as `index`.
+        recipe: the key of a build's recipe that says so; for messages.
 
     Raises:
         UserError: an unknown dataset or option, or the root is no folder.
@@ -135,13 +158,15 @@ def make_source(
             raise UserError(f"dataset {dataset} has no option {name!r}; there are: {known}")
         choices = declared[name].choices
         if choices is not None and str(value) not in choices:
-            raise UserError(f"option {name}={value}: expected one of {', '.join(filter(None, choices))}")
+            raise UserError(
+                f"the option {name} of {dataset} is {value!r}, expected one of {', '.join(filter(None, choices))}"
+            )
         complete[name] = str(value)
     root = Path(root)
+    source = Source(root=root, dataset=dataset, options=complete, categories=frozenset(categories), recipe=recipe)
     if not root.is_dir():
-        what = "is a file" if root.exists() else "no such folder"
-        raise UserError(f"--root {root}: {what}, expected the folder of the dataset")
-    return Source(root=root, dataset=dataset, options=complete, categories=frozenset(categories))
+        raise UserError(f"{source.say_root(root)}: {why_no_folder(root)}, expected the folder of the dataset")
+    return source
 
 
 def scan(source: Source) -> Iterator[Item]:
@@ -156,8 +181,9 @@ def scan(source: Source) -> Iterator[Item]:
     try:
         yield from reader.scan(source)
     except LayoutError as error:
-        hint = _hint(source)
-        raise UserError(f"{error}{hint}") from None
+        # A link that is not followed, a folder that may not be read: what was looked for may be behind it.
+        faults = "".join(f"; {one.file}: {one.reason}" for one in source.problems[:3] if one.blocking)
+        raise UserError(f"{error}{faults}{_hint(source)}") from None
     unknown = sorted(source.categories - source.seen_categories)
     if unknown:
         close = get_close_matches(unknown[0], source.seen_categories, n=1)
@@ -177,11 +203,12 @@ def _hint(source: Source) -> str:
 
     for root in (source.root / name for name in source.folders("")[:50]):
         if own is not folder and fits(root, source.dataset):
-            return f"; did you mean --root {root}?"
+            return f"; did you mean {source.say_root(root)}?"
     for dataset in _GUESSES:
         if READERS[dataset] is not own and fits(source.root, dataset):
-            return f"; it looks like the dataset {dataset!r}"
+            typed = f"--set {source.recipe}.reader={dataset}" if source.recipe else f"adcopilot data index {dataset}"
+            return f"; it looks like the dataset {dataset!r} ({typed})"
     above = source.root.resolve().parent
     if own is not folder and fits(above, source.dataset):
-        return f"; did you mean --root {above}?"
+        return f"; did you mean {source.say_root(above)}?"
     return ""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,13 +50,15 @@ class Problem:
         file: relative to the root, as far as it lies inside.
         reason: one line.
         kind: a word to count by, such as "missing-mask".
-        blocking: the run refuses to go on without `--skip-problems`; otherwise it is only told.
+        blocking: the run refuses to go on unless problems are skipped; otherwise it is only told.
+        count: images that are left out by it.
     """
 
     file: str
     reason: str
     kind: str
     blocking: bool = True
+    count: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,7 @@ class Source:
         passed_over: files that are no images, counted by suffix.
         seen_categories: all that are there, asked for or not.
         budget: folders that may still be listed; more of them look empty. None for no limit.
+        recipe: the key of a build's recipe that says all this, "" for `adcopilot data index`; for messages.
     """
 
     root: Path
@@ -116,11 +120,12 @@ class Source:
     passed_over: Counter = field(default_factory=Counter)
     seen_categories: set[str] = field(default_factory=set)
     budget: int | None = None
+    recipe: str = ""
     _recorded: set[tuple[str, str, str]] = field(default_factory=set)
 
-    def problem(self, kind: str, file: str, reason: str) -> None:
-        """Record something that must not be lost silently."""
-        self._record(Problem(file=file, reason=reason, kind=kind))
+    def problem(self, kind: str, file: str, reason: str, *, count: int = 1) -> None:
+        """Record something that must not be lost silently, and how many images are left out by it."""
+        self._record(Problem(file=file, reason=reason, kind=kind, count=count))
 
     def note(self, kind: str, file: str, reason: str) -> None:
         """Record something worth telling that is no reason to stop."""
@@ -131,6 +136,15 @@ class Source:
         if (problem.kind, problem.file, problem.reason) not in self._recorded:
             self._recorded.add((problem.kind, problem.file, problem.reason))
             self.problems.append(problem)
+
+    def say(self, option: str, value: str) -> str:
+        """How one of the reader's options is typed where it is read."""
+        return f"--set {self.recipe}.options.{option}={value}" if self.recipe else f"--option {option}={value}"
+
+    def say_root(self, root: str | os.PathLike) -> str:
+        """How another root is typed."""
+        text = shlex.quote(os.fspath(root))
+        return f"--set {self.recipe}.root={text}" if self.recipe else f"--root {text}"
 
     def wants(self, category: str) -> bool:
         """Whether a category is asked for; it is remembered as one that exists."""
@@ -148,6 +162,17 @@ class Source:
     def is_file(self, relative: str) -> bool:
         """Whether a file is there."""
         return os.path.isfile(self.path(relative))
+
+    def walk(self, folder: str = "") -> Iterator[str]:
+        """A folder and all below it, in order; where links lead to one a second time it is passed over."""
+        seen, pending = set(), [folder]
+        while pending:
+            one = pending.pop()
+            real = os.path.realpath(self.path(one))
+            if real not in seen:
+                seen.add(real)
+                yield one
+                pending += [join(one, name) for name in reversed(self.folders(one))]
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders in a folder, sorted, without hidden ones."""
@@ -220,6 +245,9 @@ class Source:
             target, base = os.path.realpath(entry.path, strict=True), os.path.realpath(self.root)
         except OSError as error:
             self.problem("broken-link", name, f"a link that leads nowhere ({error.strerror or error})")
+            return False
+        if (base + os.sep).startswith(target.rstrip(os.sep) + os.sep):
+            self.problem("loop", name, "a link to a folder above it, which would be read again and again; remove it")
             return False
         if not target.startswith(base.rstrip(os.sep) + os.sep):
             self.problem(

@@ -69,7 +69,7 @@ def scan(source: Source) -> Iterator[Item]:
         missing = [name for name in files if not source.is_file(name)]
         if missing:
             raise LayoutError(
-                f"{source.path(missing[0])}: no such file; --option annotations= names files in the root"
+                f"{source.path(missing[0])}: no such file; {source.say('annotations', 'FILE')} names files in the root"
             )
     elif any(name.endswith("_annotations.coco.json") for name in files):
         files = [name for name in files if name.endswith("_annotations.coco.json")]
@@ -153,9 +153,11 @@ def _file_items(source: Source, file: str, category: str, seen: dict[str, str]) 
         if item is not None:
             yield item
     if bare:
-        done = "taken as normal" if source.options["unannotated"] == "normal" else "left out"
-        other = "skip leaves them out" if source.options["unannotated"] == "normal" else "normal takes them as normal"
-        reason = f"{bare} of {len(coco.images)} images carry no annotation: {done} (--option unannotated={other})"
+        normal = source.options["unannotated"] == "normal"
+        done = "taken as normal" if normal else "left out"
+        other = source.say("unannotated", "skip" if normal else "normal")
+        does = "leaves them out" if normal else "takes them as normal"
+        reason = f"{bare} of {len(coco.images)} images carry no annotation: {done} ({other} {does})"
         source.note("unannotated", file, reason)
 
 

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 
 from ..references import format_reference
 from . import mvtec_tree
-from .base import Item, LayoutError, Option, Source, first_names, is_good, join
+from .base import Item, LayoutError, Option, Source, is_good, join
+from .contents import what_is_there
 from .mvtec_tree import image_items
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
@@ -55,8 +56,7 @@ def scan(source: Source) -> Iterator[Item]:
     if not categories:
         raise LayoutError(
             f"{source.root}: no folder of good parts in it, expected good/ (or ok/, normal/) beside a folder for each "
-            f"kind of defect, CATEGORY/good/, or CATEGORY/train/good/; there is "
-            f"{first_names(source.folders('') + source.files(''))}; --option label=normal takes every image as it is"
+            f"kind of defect, CATEGORY/good/, or CATEGORY/train/good/; {what_is_there(source)}"
         )
     source.found["folders of good and defective images"] += 0
     for folder in categories:
@@ -69,7 +69,9 @@ def _categories(source: Source) -> list[str]:
     inside = source.folders("")
     if any(map(is_good, inside)):
         return [""]
-    return [name for name in inside if any(map(is_good, source.folders(name)))]
+    # A link to a category is no second one.
+    distinct = {os.path.realpath(source.path(name)): name for name in reversed(inside)}
+    return sorted(name for name in distinct.values() if any(map(is_good, source.folders(name))))
 
 
 def _category_items(source: Source, folder: str, category: str) -> Iterator[Item]:
@@ -78,7 +80,7 @@ def _category_items(source: Source, folder: str, category: str) -> Iterator[Item
     loose = source.images(folder, nested=True)
     if loose:
         reason = f"{len(loose)} images lie beside the folders that say good or which defect; move them into one"
-        source.problem("unlabelled", folder or ".", reason)
+        source.problem("unlabelled", folder or ".", reason, count=len(loose))
     for kind in inside:
         if kind in _MASK_FOLDERS:
             continue
@@ -90,9 +92,7 @@ def _category_items(source: Source, folder: str, category: str) -> Iterator[Item
 
 def _all_images(source: Source, anomalous: bool) -> Iterator[Item]:
     source.found[f"every image taken as {source.options['label']}"] += 0
-    pending = [""]
-    while pending:
-        folder = pending.pop()
+    for folder in source.walk():
         category = folder.partition("/")[0] or source.root.resolve().name
         if not folder or source.wants(category):
             for name in source.images(folder, nested=True):
@@ -103,10 +103,3 @@ def _all_images(source: Source, anomalous: bool) -> Iterator[Item]:
                     anomalous=anomalous,
                     notes="no mask" if anomalous else "",
                 )
-        for name in reversed(source.folders(folder)):
-            path = join(folder, name)
-            # A linked folder could lead back to one of its parents.
-            if os.path.islink(source.path(path)):
-                source.problem("linked-folder", path, "a link to a folder; copy its images or index it by itself")
-            else:
-                pending.append(path)

@@ -90,10 +90,14 @@ def find_categories(source: Source, *, depth: int = 3) -> Iterator[str]:
 
     Nothing is looked for inside a category.
     """
-    level = [""]
+    level, seen = [""], set()
     for _ in range(depth + 1):
         below = []
         for folder in level:
+            real = os.path.realpath(source.path(folder))
+            if real in seen:  # a link to a folder that has another name too
+                continue
+            seen.add(real)
             inside = source.folders(folder)
             if _is_category(source, folder, inside):
                 yield folder
@@ -143,7 +147,7 @@ def _split_items(source, base, category, split, masks) -> Iterator[Item]:
     loose = source.images(base, nested=True)
     if loose:
         reason = f"{len(loose)} images lie beside the folders that say good or which defect; move them into one"
-        source.problem("unlabelled", base, reason)
+        source.problem("unlabelled", base, reason, count=len(loose))
     for name in source.folders(base):
         folders = [join(folder, name) for folder in masks[name]]
         yield from image_items(source, join(base, name), category, split, kind=name, mask_folders=folders)
@@ -243,7 +247,7 @@ class Masks:
             return ""
         reason = f"no mask in {self.folder}, expected {stem}_mask.png or {stem}.png; copy it"
         if "masks" in self._source.options:
-            reason += ", or take such images without boxes by --option masks=optional"
+            reason += f", or take such images without boxes by {self._source.say('masks', 'optional')}"
         self._source.problem("missing-mask", image, reason)
         return None
 

@@ -83,7 +83,7 @@ def _choose_jsons(source: Source) -> str:
         chosen = [folder for folder in folders if wanted in folder.split("/")]
         if not chosen:
             raise LayoutError(
-                f"{source.root}: --option jsons={wanted} is not there, expected one of {first_names(folders)}"
+                f"{source.root}: {source.say('jsons', wanted)} is not there, expected one of {first_names(folders)}"
             )
         return chosen[-1]
     if not folders:
@@ -94,7 +94,7 @@ def _choose_jsons(source: Source) -> str:
     preferred = [folder for name in _PREFERRED for folder in folders if name in folder.split("/")]
     if len(folders) > 1 and not preferred:
         raise LayoutError(
-            f"{source.root}: JSON files in {first_names(folders)}; choose by --option jsons={folders[0]}"
+            f"{source.root}: JSON files in {first_names(folders)}; choose by {source.say('jsons', folders[0])}"
         )
     return (preferred or folders)[0]
 
@@ -148,7 +148,7 @@ def _image_folder(source: Source, path: str, category: str, prefix: str, samples
     if wanted:
         if wanted not in sets:
             raise LayoutError(
-                f"{source.root}: --option images={wanted} is not there, expected one of {first_names(sets)}"
+                f"{source.root}: {source.say('images', wanted)} is not there, expected one of {first_names(sets)}"
             )
         sets = [wanted]
     stated = [inside(prefix) or ""] if prefix else []
@@ -164,7 +164,8 @@ def _image_folder(source: Source, path: str, category: str, prefix: str, samples
         if len(there) > 1:
             names = sorted(folder.split("/")[0] for folder in there)
             raise LayoutError(
-                f"{source.root}: images of {category} in {first_names(names)}; choose by --option images={names[-1]}"
+                f"{source.root}: images of {category} in {first_names(names)}; choose by "
+                f"{source.say('images', names[-1])}"
             )
         if there:
             source.found[f"images in {there[0].split('/')[0]}"] += 1
