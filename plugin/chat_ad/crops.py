@@ -2,7 +2,11 @@
 
 A window shows a defect wholly or not at all. By default it shows all of them, and grows until it does; with
 `keep="one"` it may leave whole defects outside, never all, and what it leaves out is listed. An anomalous image
-without boxes is not cropped: nobody knows where its defect is.
+without boxes is not cropped: nobody knows where its defect is. Nor is a pair of images of unlike shape: "the same
+place" means nothing there.
+
+Nothing is resized: a template of another size is cut at the same place and keeps its own pixels, as `adcopilot
+inspect` shows it; the model's processor resizes each image by itself.
 
 Windows around defects are larger than windows around nothing, and lie differently. A model could learn to tell the
 answer from that; so a normal query's window is chosen as if it had the defects of another image of its category
@@ -22,7 +26,7 @@ import pyarrow as pa
 from PIL import Image
 
 from ..errors import UserError
-from .pairing import PAIR_SCHEMA
+from .pairing import PAIR_SCHEMA, same_shape
 from .references import open_image, open_mask
 from .windows import TRIES, seen_boxes
 
@@ -75,7 +79,7 @@ class Cut:
     """A pair as it is shown.
 
     Attributes:
-        query, template: upright RGB images of one size.
+        query, template: upright RGB images, each in its own pixels.
         window: what was cut, in pixels of the original query.
         boxes, box_labels: of the defects in view, in pixels of `query`.
         mask: (height, width) bool, the query's, or None where there is none.
@@ -126,6 +130,7 @@ def choose_crops(
         decoys: `(source, category)` → what `collect_decoys` found.
     """
     names = ["image", "template", "label", "boxes", "width", "height", "source", "category"]
+    names += ["template_width", "template_height"]
     windows = []
     for row in pairs.select(names).to_pylist():
         text = f"{options.seed}\0{row['image']}\0{row['template']}".encode("utf-8", "surrogatepass")
@@ -135,7 +140,8 @@ def choose_crops(
         found = decoys.get((row["source"], row["category"]))
         if row["label"] == "normal" and found:
             boxes = [_scaled(box, size) for box in found[rng.randrange(len(found))]]
-        if row["label"] == "normal" or boxes:
+        alike = same_shape(size, (row["template_width"], row["template_height"]))
+        if alike and (row["label"] == "normal" or boxes):
             windows.append(choose_window(rng, size=size, boxes=boxes, options=options))
         else:
             windows.append(None)
@@ -195,8 +201,6 @@ def cut_pair(root: str | os.PathLike, row: Mapping) -> Cut:
     shown = query.crop(window)
     template = open_image(root, row["template"])
     template = template.crop(map_window(window, size, template.size))
-    if template.size != shown.size:
-        template = template.resize(shown.size, Image.Resampling.LANCZOS)
     return Cut(
         query=shown,
         template=template,

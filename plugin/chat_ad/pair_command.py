@@ -33,7 +33,7 @@ from .work_folder import WorkFolder
 __all__ = ["QUERIES", "add_arguments", "pair_file", "pair_images", "run"]
 
 #: Raised when the same inputs give other pairs.
-VERSION = 1
+VERSION = 2
 
 #: Which images of the table get a template.
 QUERIES = ("all", "anomalous", "normal")
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--queries", choices=QUERIES, default="all", help="which images get a template (all)")
     add("--method", choices=METHODS, default="nearest", help="the most similar template, or any (nearest)")
     add("--among", type=int, default=1, help="take one of so many nearest templates at random (1)")
+    add("--templates", type=int, default=1, help="so many templates for each query, as far as there are (1)")
     add("--least-similarity", type=float, help="leave out queries whose nearest template is less alike (cosine, -1 to "
         "1); without it, none")  # fmt: skip
     add("--embed", help="folder of an AD-Copilot or Qwen2.5-VL model (its vision tower is used), or folder or hub id "
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: an option is out of range, a category has no normal image, or a file cannot be read or written.
     """
-    for name, low in (("among", 1), ("workers", 1), ("margin", 0), ("batch_size", 1)):
+    for name, low in (("among", 1), ("templates", 1), ("workers", 1), ("margin", 0), ("batch_size", 1)):
         value = getattr(args, name)
         if value is not None and value < low:
             raise UserError(f"--{name.replace('_', '-')} is {value}, expected {low} or more")
@@ -100,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
             options=PairOptions(
                 method=args.method,
                 among=args.among,
+                templates=args.templates,
                 least=args.least_similarity,
                 other_views=args.other_views,
                 seed=args.seed,

@@ -5,13 +5,15 @@ thousands, and what comes out is what comparing with every one of them would giv
 double precision, all of them where FAISS's single precision could have missed one; of equal ones the first by name.
 `random` takes any, by a hash of the seed and the query's name.
 
-An image is never its own template, nor is one with the same content. One of the same physical object (`group`) is
-taken only where there is no other.
+An image is never its own template, nor is one with the same content. A good part of another shape (its aspect ratio
+differs by more than `SHAPE`) is taken only where there is none of the query's, and one of the same physical object
+(`group`) only where there is no other. Names of files decide nothing: `0001.jpg` is in every folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,24 +26,29 @@ import pyarrow.compute as pc
 from .quality import Coded, drop_record
 from .table import SCHEMA
 
-__all__ = ["METHODS", "PAIR_SCHEMA", "POOL_COLUMNS", "PairOptions", "Pool", "pair_shard", "template_key"]
+__all__ = ["METHODS", "PAIR_SCHEMA", "POOL_COLUMNS", "PairOptions", "Pool", "pair_shard", "same_shape", "template_key"]
 
 METHODS = ("nearest", "random")
 
-#: A pair: the query's row, its template, how alike they are (cosine; null for `random`), and the window (x1, y1, x2,
-#: y2) in the query's pixels that is cut out of both (null for the whole; `crops`).
+#: By how much the aspect ratios of two images of one shape differ at most, as a share of the smaller one.
+SHAPE = 0.1
+
+#: A pair: the query's row, its template with its size in pixels, how alike they are (cosine; null for `random`), and
+#: the window (x1, y1, x2, y2) in the query's pixels that is cut out of both (null for the whole; `crops`).
 PAIR_SCHEMA = pa.schema(
     [
         *SCHEMA,
         pa.field("template", pa.string()),
         pa.field("template_sha256", pa.string()),
+        pa.field("template_width", pa.int32()),
+        pa.field("template_height", pa.int32()),
         pa.field("similarity", pa.float64()),
         pa.field("crop", pa.list_(pa.int32())),
     ]
 )
 
 #: The columns that a `Pool` needs.
-POOL_COLUMNS = ["image", "category", "view", "label", "sha256", "source", "group"]
+POOL_COLUMNS = ["image", "category", "view", "label", "sha256", "source", "group", "width", "height"]
 
 # Shelves (with their index) that a pool keeps in memory: tables often alternate between the views of a category.
 _SHELVES = 8
@@ -57,6 +64,7 @@ class PairOptions:
     Attributes:
         method: one of `METHODS`.
         among: `nearest` takes one of so many nearest ones, by the hash that `random` uses.
+        templates: so many for each query, as far as there are, each of which makes a pair.
         least: smallest similarity of a pair; a query whose nearest template is less alike has no pair. None for any.
         other_views: take a normal image of another view of the category where its own view has none.
         seed: of the hash.
@@ -64,9 +72,24 @@ class PairOptions:
 
     method: str = "nearest"
     among: int = 1
+    templates: int = 1
     least: float | None = None
     other_views: bool = False
     seed: int = 0
+
+
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two (width, height) have one shape, as `SHAPE` says."""
+    return abs(_shape(*size) - _shape(*other)) <= _SHAPE_SLACK
+
+
+def _shape(width, height):
+    """The logarithm of an aspect ratio, of numbers or arrays: differences are alike for wide and high images."""
+    return np.log(np.asarray(width, float) / np.asarray(height, float))
+
+
+# With what rounding may add: 1100×1000 beside 1000×1000 is of one shape.
+_SHAPE_SLACK = math.log(1 + SHAPE) + 1e-9
 
 
 class Pool:
@@ -126,16 +149,23 @@ class _Shelf:
         for name, values in rows.items():
             for place, value in enumerate(values):
                 self.places[name].setdefault(value, []).append(place)
+        sizes = pool.rows.select(["width", "height"]).take(pa.array(members))
+        self.shapes = _shape(sizes["width"].to_numpy(), sizes["height"].to_numpy())
         self._index: faiss.IndexFlatIP | None = None
         self.vectors: np.ndarray | None = None
 
     def excluded(self, query: dict) -> set[int]:
         """The places that cannot be the query's template."""
         itself = {place for name in ("image", "sha256") for place in self.places[name].get(query[name], ())}
-        if not query["group"]:
-            return itself
-        same = itself.union(self.places["group"].get(query["group"], ()))
-        return same if len(same) < len(self.members) else itself
+        same = self.places["group"].get(query["group"], ()) if query["group"] else ()
+        far = np.abs(self.shapes - _shape(query["width"], query["height"])) > _SHAPE_SLACK
+        unlike = np.flatnonzero(far).tolist()
+        # What a template should not be, and what it must not be, given up in this order where nothing else is left.
+        for more in ((*same, *unlike), unlike, same):
+            out = itself.union(more)
+            if len(out) < len(self.members):
+                return out
+        return itself
 
     def index(self) -> faiss.IndexFlatIP:
         if self._index is None:
@@ -190,13 +220,14 @@ def pair_shard(
         problems: row → why a query cannot be opened.
 
     Returns:
-        A table of `PAIR_SCHEMA` (`crop` null), queries in order, and a record (`quality.drop_record`) for each query
-        that has no pair: `unreadable`, `no_normal` (none of its category and view), `only_itself`, `too_different`.
+        A table of `PAIR_SCHEMA` (`crop` null), queries in order, each with its templates, and a record
+        (`quality.drop_record`) for each query that has no pair: `unreadable`, `no_normal` (none of its category and
+        view), `only_itself`, `too_different`.
     """
     options, problems = options or PairOptions(), problems or {}
-    chosen: dict[int, tuple[int, float | None]] = {}
+    chosen: dict[int, list[tuple[int, float | None]]] = {}
     unpaired: dict[int, dict] = {}
-    queries = rows.select(["image", "category", "view", "label", "sha256", "source", "group"]).to_pylist()
+    queries = rows.select(POOL_COLUMNS).to_pylist()
     by_key: dict[tuple[str, ...], list[int]] = {}
     for row, query in enumerate(queries):
         key = template_key(query, pool, other_views=options.other_views)
@@ -218,12 +249,14 @@ def pair_shard(
         asking = [row for row in asking if row not in alone]
         if options.method == "random":
             for row in asking:
-                place = _draw(options.seed, queries[row]["image"], len(shelf.members) - len(excluded[row]))
-                for out in sorted(excluded[row]):
-                    place += out <= place
-                chosen[row] = (int(shelf.members[place]), None)
+                free = [place for place in range(len(shelf.members)) if place not in excluded[row]]
+                first = _draw(options.seed, queries[row]["image"], len(free))
+                wanted = min(options.templates, len(free))
+                places = [free[(first + number * len(free) // wanted) % len(free)] for number in range(wanted)]
+                chosen[row] = [(int(shelf.members[place]), None) for place in places]
         elif asking:
-            ranked = shelf.nearest(vectors[asking], [excluded[row] for row in asking], options.among)
+            depth = max(options.among, options.templates)
+            ranked = shelf.nearest(vectors[asking], [excluded[row] for row in asking], depth)
             for row, found in zip(asking, ranked, strict=True):
                 best = round(found[0][1], 6)
                 if options.least is not None:
@@ -231,15 +264,16 @@ def pair_shard(
                 if not found:
                     unpaired[row] = drop_record(queries[row], reason="too_different", value=best, limit=options.least)
                     continue
-                place, similarity = found[_draw(options.seed, queries[row]["image"], len(found))]
-                chosen[row] = (int(shelf.members[place]), round(similarity, 6))
-    kept = sorted(chosen)
-    picked = pool.rows.select(["image", "sha256"]).take(pa.array([chosen[row][0] for row in kept], pa.int64()))
+                first = _draw(options.seed, queries[row]["image"], len(found[: options.among]))
+                taken = [*found[first:], *found[:first]][: options.templates]
+                chosen[row] = [(int(shelf.members[place]), round(similarity, 6)) for place, similarity in taken]
+    kept = [(row, member, similarity) for row in sorted(chosen) for member, similarity in chosen[row]]
+    names = ["image", "sha256", "width", "height"]
+    picked = pool.rows.select(names).take(pa.array([member for _, member, _ in kept], pa.int64()))
     columns = [
-        *rows.take(pa.array(kept, pa.int64())).select(SCHEMA.names).columns,
-        picked["image"],
-        picked["sha256"],
-        pa.array([chosen[row][1] for row in kept], pa.float64()),
+        *rows.take(pa.array([row for row, _, _ in kept], pa.int64())).select(SCHEMA.names).columns,
+        *(picked[name] for name in names),
+        pa.array([similarity for _, _, similarity in kept], pa.float64()),
         pa.nulls(len(kept), PAIR_SCHEMA.field("crop").type),
     ]
     return pa.table(columns, schema=PAIR_SCHEMA), [unpaired[row] for row in sorted(unpaired)]

@@ -51,7 +51,10 @@ __all__ = [
     "write_pool",
 ]
 
-VERSIONS: Mapping[str, int] = dict.fromkeys(("index", "measure", "leaks", "select", "embed", "pool", "pair", "cut"), 1)
+VERSIONS: Mapping[str, int] = {
+    **dict.fromkeys(("index", "measure", "leaks", "select", "embed"), 1),
+    **dict.fromkeys(("pool", "pair", "cut"), 2),
+}
 
 #: A pair and the files that show it: names relative to `media_dir`, sizes and boxes in their pixels.
 CUT_SCHEMA = pa.schema(
@@ -301,14 +304,14 @@ def _show(row: dict[str, Any], root: str, files: _Files, marked_prefix: str) -> 
     labels = [label or row["defect"] for label in labels]
     template_size = image_size(root, row["template"])
     names = None
-    if row["crop"] is None and template_size == size:
+    if row["crop"] is None:
         names = [files.original(root, row[name]) for name in ("template", "image")]
     own = names is None or None in names
     if own:
         place = map_window(window, size, template_size)
         names = [
-            files.image_name(row["template_sha256"], place, template_size, shown_size),
-            files.image_name(row["sha256"], window, size, shown_size),
+            files.image_name(row["template_sha256"], place, template_size),
+            files.image_name(row["sha256"], window, size),
         ]
     mask_file = ""
     mask = None

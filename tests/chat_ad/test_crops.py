@@ -124,6 +124,7 @@ def pairs(tmp_path_factory):
         others = [other for other in entries if other.category == one.category and other.label == "normal"]
         other = next(other for other in others if other != one)
         added = {"template": other.image, "template_sha256": other.sha256, "similarity": 0.5, "crop": None}
+        added |= {"template_width": other.width, "template_height": other.height}
         rows.append({**one.to_row(), **added})
     return root, pa.Table.from_pylist(rows, schema=PAIR_SCHEMA)
 
@@ -203,7 +204,7 @@ def test_few_decoys_are_kept_and_they_are_shares(tmp_path):
     assert all(0 <= share <= 1 for boxes in decoys["drawn", "washer"] for box in boxes for share in box)
 
 
-def test_a_template_of_another_size_is_cut_at_the_same_place_and_resized(pairs, tmp_path):
+def test_a_template_of_another_size_is_cut_at_the_same_place_and_keeps_its_pixels(pairs, tmp_path):
     root, table = pairs
     row = next(row for row in table.to_pylist() if row["label"] == "anomalous")
     for name in ("image", "template"):
@@ -213,9 +214,20 @@ def test_a_template_of_another_size_is_cut_at_the_same_place_and_resized(pairs, 
     large.save(tmp_path / row["template"])
     row.update(mask="", boxes=[], box_labels=[], crop=[20, 40, 120, 100])
     cut = cut_pair(tmp_path, row)
-    assert cut.template.size == (100, 60)
-    expected = large.crop((40, 120, 240, 300)).resize((100, 60), Image.Resampling.LANCZOS)
-    assert np.array_equal(np.asarray(cut.template), np.asarray(expected))
+    assert cut.query.size == (100, 60)
+    assert np.array_equal(np.asarray(cut.template), np.asarray(large.crop((40, 120, 240, 300))))
+
+
+def test_images_of_unlike_shape_are_shown_whole(pairs):
+    """There is no "same place" in them, so no window is cut."""
+    _, table = pairs
+    options = CropOptions(least=0.4, most=0.8, seed=1)
+    rows = [{**row, "template_width": 160, "template_height": 120} for row in table.to_pylist()]
+    unlike = choose_crops(pa.Table.from_pylist(rows, schema=PAIR_SCHEMA), options=options, decoys={})
+    assert unlike["crop"].null_count == table.num_rows
+    rows = [{**row, "template_width": 320, "template_height": 300} for row in rows]
+    alike = choose_crops(pa.Table.from_pylist(rows, schema=PAIR_SCHEMA), options=options, decoys={})
+    assert alike["crop"].null_count < table.num_rows
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 300), st.data())

@@ -385,4 +385,5 @@ def test_bad_options_are_named(dataset, tmp_path, capsys):
 
 
 def test_schema_begins_with_the_tables():
-    assert PAIR_SCHEMA.names == [*SCHEMA.names, "template", "template_sha256", "similarity", "crop"]
+    names = ["template", "template_sha256", "template_width", "template_height", "similarity", "crop"]
+    assert PAIR_SCHEMA.names == [*SCHEMA.names, *names]
