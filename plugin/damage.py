@@ -39,6 +39,7 @@ class Damage:
         lost: why → how many; reasons of which one thing can have two at a time are counted by the caller as one.
         allowed: the largest share that is no error.
         option: the option that allows more, as it is typed: "--max-left-out".
+        said: the counts in the caller's own sentence, in place of "… of … lost: …".
     """
 
     given: int
@@ -46,6 +47,7 @@ class Damage:
     lost: Mapping[str, int] = field(default_factory=dict)
     allowed: float
     option: str
+    said: str = ""
 
     @property
     def count(self) -> int:
@@ -67,7 +69,7 @@ class Damage:
         if not self.count:
             return ""
         reasons = ", ".join(f"{count} {why}" for why, count in self.lost.items() if count)
-        line = f"{self.count} of {self.given} {self.unit} lost: {reasons}"
+        line = self.said or f"{self.count} of {self.given} {self.unit} lost: {reasons}"
         if not self.is_too_much:
             return line
         # Rounded up, so that what is printed is enough when it is typed.

@@ -32,6 +32,7 @@ from .against import measure_against
 from .dataset_build import DatasetBuild, Place, problems_line
 from .general_outputs import convert_arguments, convert_output
 from .output_build import OutputBuild, Writers
+from .readers import why_no_folder
 from .recipe_specs import EmbedSpec, Recipe
 from .recipes import RECORDS
 from .registration import add_entries, entry
@@ -88,7 +89,7 @@ def build(
         }
         for spec in recipe.converts.values():
             convert_arguments(spec, seed=recipe.seed, output=output, media_dir=paths.media_dir)
-        _preflight(datasets, output)
+        _preflight(recipe, datasets, output)
         with (
             Writers(recipe=recipe, answers=output / "answers") as writers,
             make_runner(workers=workers, ray=ray) as runner,
@@ -134,6 +135,7 @@ def _finish(recipe: Recipe, result: Mapping[str, Any], paths: _Paths, skipped: l
         "media_dir": "." if recipe.media_dir is None else os.path.relpath(paths.media_dir, paths.output),
         "versions": versions,
         "skipped": skipped,
+        "max_left_out": recipe.max_left_out,
         "values": recipe.text,
     }
     before = _read_manifest(path)
@@ -174,9 +176,9 @@ def _present(recipe: Recipe, skip_missing: bool) -> tuple[Recipe, list[str]]:
     if not gone:
         return recipe, []
     if not skip_missing:
-        named = "; ".join(f"{key}.root is {one.root}" for key, one in gone.items())
+        named = "; ".join(f"{key}.root is {one.root}: {why_no_folder(one.root)}" for key, one in gone.items())
         raise UserError(
-            f"no such folder: {named}; correct the recipe (or --set {next(iter(gone))}.root=DIR), or build what is "
+            f"{named}; correct the recipe (or --set {next(iter(gone))}.root=DIR), or build what is "
             "there by --skip-missing"
         )
     datasets = {name: one for name, one in recipe.datasets.items() if f"datasets.{name}" not in gone}
@@ -237,7 +239,7 @@ def _check_output(recipe: Recipe, output: Path) -> _Paths:
     return _Paths(output=output, media_dir=media_dir, prefix="" if prefix == "." else f"{prefix}/")
 
 
-def _preflight(datasets: Mapping[str, DatasetBuild], output: Path) -> None:
+def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Path) -> None:
     """Look at all layouts before the first image is opened."""
     for name, dataset in datasets.items():
         total = dataset.preflight()
@@ -247,6 +249,23 @@ def _preflight(datasets: Mapping[str, DatasetBuild], output: Path) -> None:
         if blocking and not dataset.spec.skip_problems:
             _list_dropped(dataset, output, name)
             raise UserError(problems_line(dataset.spec, blocking))
+    for name, dataset in datasets.items():
+        if not dataset.labels["normal"] and not dataset.spec.skip_unpaired:
+            raise UserError(f"{_only(name, dataset)} defective, and nothing says which are good: there is nothing to "
+                            "compare them with; add a folder of good parts")  # fmt: skip
+    for name, spec in recipe.outputs.items():
+        if not any(datasets[one].labels["anomalous"] for one in spec.datasets):
+            first = _only(spec.datasets[0], datasets[spec.datasets[0]])
+            raise UserError(f"outputs.{name}: {first} good: a model would learn to answer that nothing is ever wrong; "
+                            "add a folder of defective parts")  # fmt: skip
+
+
+def _only(name: str, dataset: DatasetBuild) -> str:
+    """`all 20 images of my_parts (data/raw/my_parts) are`, and what was left out beside them."""
+    count = dataset.labels.total()
+    left_out = sum(problem.count for problem in dataset.problems if problem.blocking)
+    beside = f" (beside {left_out} that cannot be used)" if left_out else ""
+    return f"all {count} images{beside} in {dataset.spec.root}, datasets.{name}, are"
 
 
 def _list_dropped(dataset: DatasetBuild, output: Path, name: str) -> None:

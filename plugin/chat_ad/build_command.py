@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..damage import share_of
 from ..errors import UserError
 from .build import build
+from .losses import MAX_LEFT_OUT, OPTION, find_losses
 from .recipes import load_recipe
 
 __all__ = ["add_arguments", "run", "summary"]
@@ -18,17 +20,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
     add = parser.add_argument
     add("recipe", type=Path, help="YAML file, see examples/data and docs/data.md")
-    add("--output", type=Path, required=True, help="folder to write; a build that was killed goes on in it")
+    add("--output", type=Path, help="folder to write; a build that was killed goes on in it")
     add("--workers", type=int, default=1, help="processes that make shards (1)")
     add("--ray", action="store_true", help="make shards on Ray: a local one of --workers CPUs, or that of RAY_ADDRESS")
     add("--skip-missing", action="store_true", help="build what is there when the folders of some datasets are not")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="replace a value of the recipe, as datasets.mpdd.root=/data/MPDD; may be repeated")  # fmt: skip
-    add("--check", action="store_true", help="only check the recipe")
+    add("--max-left-out", metavar="SHARE", help="the largest share of a dataset's or an output's images that may be "
+        f"lost, in place of the recipe's max_left_out ({MAX_LEFT_OUT}); with more the files are written and the exit "
+        "status is 1")  # fmt: skip
+    add("--check", action="store_true", help="only check the recipe, which needs no --output")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build, then say what came out.
+    """Build, then say what was lost and what came out; 1 when too much was lost.
 
     Raises:
         UserError: the recipe is wrong, a dataset has problems, or a file cannot be read or written.
@@ -36,25 +41,33 @@ def run(args: argparse.Namespace) -> int:
     most = 4 * (os.cpu_count() or 1)
     if not 1 <= args.workers <= most:
         raise UserError(f"--workers is {args.workers}, expected 1 to {most}")
-    recipe = load_recipe(args.recipe, settings=args.settings)
+    settings = list(args.settings)
+    if args.max_left_out is not None:
+        settings.append(f"max_left_out={share_of(args.max_left_out, OPTION)}")
+    recipe = load_recipe(args.recipe, settings=settings)
     if args.check:
         print(f"{args.recipe}: {len(recipe.datasets)} datasets, {len(recipe.outputs) + len(recipe.converts)} outputs")
         return 0
+    if args.output is None:
+        raise UserError("--output is missing, expected the folder to write; only --check needs none")
     manifest = build(recipe, args.output, workers=args.workers, ray=args.ray, skip_missing=args.skip_missing)
     print(summary(manifest, recipe.name, args.output))
-    return 0
+    return int(any(loss.too_much for loss in find_losses(manifest, recipe.name)))
 
 
 def summary(manifest: dict[str, Any], name: str, output: Path) -> str:
-    """A few lines for a person."""
-    lines = []
+    """A few lines for a person, what was lost first."""
+    lines = [loss.line for loss in find_losses(manifest, name)]
     own = manifest["recipes"][name]
     for dataset, counts in manifest["datasets"].items():
         if dataset in (own["values"].get("datasets") or {}) and f"datasets.{dataset}" not in own["skipped"]:
-            left_out = ", ".join(f"{reason} {count}" for reason, count in counts["left_out"].items())
+            more = ""
+            for title, key in (("left out", "left_out"), ("noted", "noted")):
+                listed = ", ".join(f"{reason} {count}" for reason, count in counts[key].items())
+                more += f"; {title}: {listed}" if listed else ""
             lines.append(
                 f"{dataset}: {counts['images']:,} images ({counts['normal']:,} normal, {counts['anomalous']:,} "
-                f"anomalous), {counts['pairs']:,} pairs{f'; left out: {left_out}' if left_out else ''}"
+                f"anomalous), {counts['pairs']:,} pairs{more}"
             )
     for data_set, found in manifest["outputs"].items():
         if found["recipe"] == name:

@@ -22,8 +22,10 @@ import pyarrow.compute as pc
 from ..errors import UserError
 from .against import Against, compare_shard
 from .crops import collect_decoys
+from .losses import dataset_losses
 from .pairing import POOL_COLUMNS, Pool, template_key
 from .readers import LICENCES, Item, Problem, Source, make_source, scan
+from .readers.contents import what_is_there
 from .readers.measure import fingerprint
 from .recipe_specs import DatasetSpec
 from .recipes import RECORDS
@@ -78,6 +80,7 @@ class DatasetBuild:
         against: evaluation sets whose images are left out.
         found: which of several forms of the layout was there, counted.
         problems: what the reader says.
+        labels: images that the layout calls normal and anomalous, after `preflight`.
         pairs: shards of pairs, after `run`; `cut` makes the files of some of them.
         counts: for the manifest, after `run`.
     """
@@ -88,6 +91,7 @@ class DatasetBuild:
     against: Sequence[Against] = ()
     found: Counter = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
+    labels: Counter = field(default_factory=Counter)
     pairs: list[Shard] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)
     _left_out: list[tuple[str, list[Shard], str]] = field(default_factory=list)
@@ -105,10 +109,14 @@ class DatasetBuild:
             UserError: the root is not the dataset, or there is nothing in it.
         """
         source = self._source()
-        total = sum(1 for _ in self._scan(source))
+        self.labels = Counter("anomalous" if item.anomalous else "normal" for item in self._scan(source))
+        total = self.labels.total()
         self.found, self.problems = source.found, source.problems
         if not total and not any(problem.blocking for problem in self.problems):
-            raise UserError(f"{self.spec.root}: no image of {self.spec.reader} in it; check datasets.{self.spec.name}")
+            there = what_is_there(source)
+            raise UserError(
+                f"{self.spec.root}: no image of {self.spec.reader} in it, {there}; check datasets.{self.spec.name}"
+            )
         return total
 
     def run(self, runner: Runner) -> None:
@@ -142,7 +150,9 @@ class DatasetBuild:
             if not spec.root.is_dir():
                 raise UserError(f"datasets.{spec.name}.root is {spec.root}: no such folder")
             return Source(root=spec.root, dataset=RECORDS, options=spec.options, categories=frozenset(spec.categories))
-        return make_source(spec.reader, spec.root, options=spec.options, categories=spec.categories)
+        return make_source(
+            spec.reader, spec.root, options=spec.options, categories=spec.categories, recipe=f"datasets.{spec.name}"
+        )
 
     def _scan(self, source: Source) -> Iterator[Item]:
         return scan_records(source) if self.spec.reader == RECORDS else scan(source)
@@ -280,6 +290,17 @@ class DatasetBuild:
             for one in _taken(rows, query, columns).to_pylist():
                 if not template_key(one, pool, other_views=self.spec.pair.other_views):
                     missing["/".join(one[name] for name in columns[1:] if one[name])] += 1
+        lost = self._lost_normals()
+        for name, count in missing.items():
+            why = lost.get(name.partition("/")[0])
+            if why:
+                reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(why.items()))
+                kept = ",".join(sorted({*why, *self.spec.filter.allowed}))
+                raise UserError(
+                    f"datasets.{self.spec.name}: all {why.total()} good images of {name} are left out: {reasons}; "
+                    f"nothing to compare its {count} images with is left; mend them, or keep them with --set "
+                    f"'datasets.{self.spec.name}.filter.allow=[{kept}]'"
+                )
         if missing:
             names = ", ".join(f"{name} ({count} images)" for name, count in sorted(missing.items())[:5])
             more = " …" if len(missing) > 5 else ""
@@ -288,6 +309,15 @@ class DatasetBuild:
                 f"{names}{more}; add some, or leave these out by pair.skip_unpaired: true (or other views, by "
                 "pair.other_views: true)"
             )
+
+    def _lost_normals(self) -> dict[str, Counter]:
+        """Category → why its good images are not fit."""
+        found: dict[str, Counter] = {}
+        for text in read(self._select, ["drop"])["drop"].to_pylist():
+            record = json.loads(text) if text is not None else {}
+            if record.get("label") == "normal" and record["reason"] not in ("rebalanced", "leak", "unreadable"):
+                found.setdefault(record["category"], Counter())[record["reason"]] += 1
+        return found
 
     def cut(self, runner: Runner, chosen: Mapping[int, Sequence[int]]) -> dict[int, Shard]:
         """Write the images of some pairs; shard of pairs → shard of `shard_steps.cut_shard`.
@@ -324,8 +354,10 @@ class DatasetBuild:
         for rows in rows_of(index, ["label", "category"]):
             labels.update(rows["label"].to_pylist())
             categories.update(rows["category"].to_pylist())
-        reasons = Counter(f"{one['step']}: {one['reason'] if one['step'] != 'index' else one['kind']}"
-                          for one in self.dropped())  # fmt: skip
+        reasons: dict[bool, Counter] = {True: Counter(), False: Counter()}  # left out or only told → why
+        for one in self.dropped():
+            why = one["kind"] if one["step"] == "index" else one["reason"]
+            reasons[one.get("left_out", True)][f"{one['step']}: {why}"] += one.get("count", 1)
         chosen = read(select, ["query", "drop"])
         self.counts = {
             "reader": self.spec.reader,
@@ -339,7 +371,9 @@ class DatasetBuild:
             # By the recipe's splits and queries: templates at most.
             "not_asked_for": int(pc.sum(pc.and_(pc.invert(chosen["query"]), chosen["drop"].is_null())).as_py() or 0),
             "pairs": sum(shard.rows for shard in self.pairs),
-            "left_out": dict(sorted(reasons.items())),
+            "left_out": dict(sorted(reasons[True].items())),
+            "noted": dict(sorted(reasons[False].items())),
+            "lost": dataset_losses(labels, self.dropped()),
             "index_digest": step_key("", 0, [shard.digest for shard in index]),
         }
 
@@ -378,6 +412,7 @@ def _problem_line(problem: dict[str, Any]) -> dict[str, Any]:
         "reason": problem["reason"],
         "kind": problem["kind"],
         "left_out": problem["blocking"],
+        "count": problem.get("count", 1),
     }
 
 

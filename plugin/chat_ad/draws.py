@@ -16,12 +16,27 @@ import numpy as np
 
 from .crops import cut_boxes
 from .generation import TASKS
-from .generation.locate import MAX_BOXES
+from .generation.pair_view import MAX_BOXES
 from .shards import Shard, read
 
-__all__ = ["Candidates", "choose_task", "draw_waves", "possible_tasks"]
+__all__ = [
+    "COLUMNS",
+    "NO_BOXES",
+    "TOO_MANY_BOXES",
+    "Candidates",
+    "choose_task",
+    "draw_waves",
+    "obstacle",
+    "possible_tasks",
+    "query_hash",
+]
 
-_COLUMNS = ["image", "sha256", "template_sha256", "crop", "label", "width", "height", "boxes", "box_labels"]
+#: Why defective images cannot have a task that needs boxes.
+NO_BOXES = "have no masks"
+TOO_MANY_BOXES = f"have more than {MAX_BOXES} regions"
+
+#: Of a pair, that decide about its place in the draw.
+COLUMNS = ["image", "source", "sha256", "template_sha256", "crop", "label", "width", "height", "boxes", "box_labels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +48,18 @@ class Candidates:
         row: (n,) its row there.
         task: (n,) index in `TASKS`.
         rank: (n,) its place in the draw, increasing.
+        query: (n,) a hash of the image that is asked about; with several templates it is in several pairs.
+        anomalous: (n,) whether that has a defect.
+        surplus: (shard, row) of pairs that are left out because a verdict of their kind would be one too many.
     """
 
     shard: np.ndarray
     row: np.ndarray
     task: np.ndarray
     rank: np.ndarray
+    query: np.ndarray
+    anomalous: np.ndarray
+    surplus: frozenset[tuple[int, int]] = frozenset()
 
     def __len__(self) -> int:
         return len(self.rank)
@@ -47,37 +68,76 @@ class Candidates:
     def collect(cls, shards: Sequence[Shard], *, tasks: Mapping[str, float], seed: int, name: str) -> Candidates:
         """Of shards of pairs; each pair counts once, however often it occurs.
 
+        As many pairs are asked for a verdict that have a defect as have none, so that neither answer is the likelier
+        one: of the more frequent ones those that come last in the draw get another task, or none.
+
         Args:
             shards: in order.
             tasks: task → weight.
             seed: of the draw.
             name: of the output, which the choice of tasks depends on too.
         """
-        parts = array("Q")  # four numbers a pair, not four objects
+        parts = array("Q")  # a few numbers a pair, not as many objects
+        others = {task: weight for task, weight in tasks.items() if task != "verdict"}
         for number, shard in enumerate(shards):
-            for row, pair in enumerate(read(shard, _COLUMNS).to_pylist()):
+            for row, pair in enumerate(read(shard, COLUMNS).to_pylist()):
                 content = f"{pair['sha256']}\0{pair['template_sha256']}\0{pair['crop']}"
-                task = choose_task(tasks, possible_tasks(pair["label"], len(cut_boxes(pair)[0])), seed, name, content)
+                possible = possible_tasks(pair["label"], len(cut_boxes(pair)[0]))
+                task = choose_task(tasks, possible, seed, name, content)
                 if task is not None:
-                    parts.extend((number, row, TASKS.index(task), _hash(seed, "pair", content)))
-        found = np.array(parts, np.uint64).reshape(-1, 4)
-        ranks, first = np.unique(found[:, 3], return_index=True)  # sorted; of equals the first
-        columns = found[first].astype(np.int64)
-        return cls(shard=columns[:, 0], row=columns[:, 1], task=columns[:, 2], rank=ranks)
+                    other = choose_task(others, possible, seed, name, content) if task == "verdict" else task
+                    codes = (TASKS.index(task), len(TASKS) if other is None else TASKS.index(other))
+                    query = query_hash(pair)
+                    anomalous = int(pair["label"] == "anomalous")
+                    parts.extend((number, row, *codes, query, anomalous, _hash(seed, "pair", content)))
+        found = np.array(parts, np.uint64).reshape(-1, 7)
+        ranks, first = np.unique(found[:, 6], return_index=True)  # sorted; of equals the first
+        found = found[first]
+        shard, row, task, other, anomalous = (found[:, place].astype(np.int64) for place in (0, 1, 2, 3, 5))
+        surplus = _surplus(task == TASKS.index("verdict"), anomalous == 1)
+        task[surplus] = other[surplus]
+        kept = task < len(TASKS)
+        return cls(
+            shard=shard[kept],
+            row=row[kept],
+            task=task[kept],
+            rank=ranks[kept],
+            query=found[kept, 4],
+            anomalous=anomalous[kept] == 1,
+            surplus=frozenset(zip(shard[~kept].tolist(), row[~kept].tolist(), strict=True)),
+        )
 
 
-def possible_tasks(label: str, boxes: int) -> tuple[str, ...]:
-    """The tasks that a pair can have.
+def _surplus(verdicts: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
+    """The places of verdicts beyond as many of the other kind; none where there is only one kind."""
+    kinds = [np.flatnonzero(verdicts & (anomalous == kind)) for kind in (False, True)]
+    least = min(map(len, kinds))
+    return np.concatenate([places[least:] for places in kinds]) if least else np.zeros(0, np.int64)
+
+
+def obstacle(task: str, label: str, boxes: int) -> str:
+    """Why a pair cannot have a task, "" where it can.
 
     Args:
+        task: of `TASKS`.
         label: `normal` or `anomalous`.
         boxes: in view.
     """
     if label == "normal":
-        return tuple(task for task in TASKS if task != "loc")
-    if not boxes:  # nobody knows where it is
-        return tuple(task for task in TASKS if task not in ("loc", "caption"))
-    return TASKS if boxes <= MAX_BOXES else tuple(task for task in TASKS if task != "loc")
+        return "have nothing to localise" if task == "loc" else ""
+    if task in ("caption", "loc") and not boxes:
+        return NO_BOXES
+    return TOO_MANY_BOXES if task in ("caption", "loc", "verdict") and boxes > MAX_BOXES else ""
+
+
+def possible_tasks(label: str, boxes: int) -> tuple[str, ...]:
+    """The tasks that a pair can have, as `obstacle` says."""
+    return tuple(task for task in TASKS if not obstacle(task, label, boxes))
+
+
+def query_hash(pair: Mapping[str, str]) -> int:
+    """A number for the image that a pair asks about, the same for each of its templates."""
+    return _hash(0, "query", f"{pair['source']}\0{pair['image']}")
 
 
 def choose_task(tasks: Mapping[str, float], possible: Sequence[str], seed: int, name: str, content: str) -> str | None:

@@ -52,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_DEFAULT.relative_sharpness,
         help="least steepness of edges, as a share of the median of the image's category and view (0.4)",
     )
+    add("--near-duplicates", action="store_true", help="drop the same photograph in another file: re-encoded or "
+        "resized; not for a fixed camera's pictures, which all look like that")  # fmt: skip
     add("--same-largest", type=float, default=_DEFAULT.same.largest, help="grey levels in which near duplicates may "
         "differ anywhere (12)")  # fmt: skip
     add("--same-mean", type=float, default=_DEFAULT.same.mean, help="… and on average (2)")
@@ -78,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         min_laplacian=args.min_laplacian,
         min_sharpness=args.min_sharpness,
         relative_sharpness=args.relative_sharpness,
+        near_duplicates=args.near_duplicates,
         same=SameLimits(largest=args.same_largest, mean=args.same_mean),
         allowed=frozenset(args.allow),
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,10 +15,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..jsonl import atomic_write, file_digest, write_jsonl
+from .crops import cut_boxes
 from .dataset_build import DatasetBuild
-from .draws import Candidates, draw_waves
+from .draws import COLUMNS, NO_BOXES, TOO_MANY_BOXES, Candidates, draw_waves, obstacle, possible_tasks, query_hash
 from .generate_step import GENERATE_VERSION, Kinds, annotate_shard, collect_kinds, generate_shard
 from .generation import AnnotationsGenerator, Generator, PromptFiles
+from .generation.pair_view import MAX_BOXES
 from .recipe_specs import OutputSpec, Recipe
 from .runners import Job, Runner, make_shards
 from .shards import Shard, load, read, step_key
@@ -129,16 +132,19 @@ class OutputBuild:
         taken = 0
         for taken, _ in draw_waves(candidates, spec.amount, make):  # noqa: B007 - the last one counts
             pass
-        counts = self._write(output / f"{spec.name}.jsonl", made, candidates)
+        counts, places = self._write(output / f"{spec.name}.jsonl", made, candidates)
         refused = [one for _, shard in made for one in shard.notes["refused"]]
-        write_jsonl(output / f"{spec.name}.dropped.jsonl", refused)
+        unasked = _Unasked(spec.tasks, candidates)
+        write_jsonl(output / f"{spec.name}.dropped.jsonl", itertools.chain(unasked.of(shards), refused))
         writer = self.writers.of(spec)
         return {
             "datasets": list(self.datasets),
             "wanted": "all" if spec.amount is None else spec.amount,
             "available": len(candidates),
             "drawn": taken,
+            "asked": list(spec.tasks),
             **counts,
+            **unasked.counts(candidates, taken=taken, made=places),
             "refused": dict(sorted(Counter(one["task"] for one in refused).items())),
             "generator": writer.name,
             "prompts_sha256": self.writers.prompts.digest(),
@@ -198,8 +204,14 @@ class OutputBuild:
                 print(f"{self.spec.name}: {shard.rows} records more", file=sys.stderr, flush=True)
             yield shard
 
-    def _write(self, path: Path, made: list[tuple[int, Shard]], candidates: Candidates) -> dict[str, Any]:
-        """The records in the order of the draw; memory holds where each line is, not the lines."""
+    def _write(
+        self, path: Path, made: list[tuple[int, Shard]], candidates: Candidates
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """The records in the order of the draw; memory holds where each line is, not the lines.
+
+        Returns:
+            Counts for the manifest, and the places of what was made among the candidates.
+        """
         places = np.lexsort((candidates.row, candidates.shard))
         keys = candidates.shard[places] << 32 | candidates.row[places]
         found: list[tuple[int, int, int]] = []
@@ -220,12 +232,81 @@ class OutputBuild:
                     labels["anomalous" if record["anomalous"] else "normal"] += 1
             found.sort()
             atomic_write(path, lambda file: file.writelines(_lines(lines, found)))
-        return {
+        counts = {
             "records": len(found),
             "tasks": dict(sorted(tasks.items())),
             "labels": dict(sorted(labels.items())),
             "categories": len(categories),
         }
+        return counts, np.array([place for place, _, _ in found], np.int64)
+
+
+_WHY = {
+    NO_BOXES: "it has no mask, and {task} names where the defect is; draw one",
+    TOO_MANY_BOXES: f"it has more than {MAX_BOXES} regions, too many to list; raise min_area",
+}
+
+
+class _Unasked:
+    """The pairs that an output cannot use, or not for all of its tasks, as lines of its `dropped.jsonl`."""
+
+    def __init__(self, tasks: Mapping[str, float], candidates: Candidates) -> None:
+        self._tasks, self._surplus = tasks, candidates.surplus
+        self._lost: dict[str, dict[int, str]] = {"normal": {}, "anomalous": {}}  # query → why it has no record
+        self._instead: dict[str, set[int]] = {}
+
+    def of(self, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
+        """A line for each image and each task that it cannot have; each image once, however many templates it has."""
+        seen: set[tuple[int, str]] = set()
+        for number, shard in enumerate(shards):
+            for row, pair in enumerate(read(shard, COLUMNS).to_pylist()):
+                label, boxes, query = pair["label"], len(cut_boxes(pair)[0]), query_hash(pair)
+                if (number, row) in self._surplus:
+                    yield _line(pair, "verdict", "one too many of its answer: as many are Yes as No")
+                why = {task: text for task in self._tasks if (text := obstacle(task, label, boxes))}
+                left = [task for task in possible_tasks(label, boxes) if task in self._tasks]
+                if label == "normal" or not why:
+                    continue
+                if not left:
+                    self._lost[label][query] = next(iter(why.values()))
+                for task, text in why.items():
+                    if left:
+                        self._instead.setdefault(task, set()).add(query)
+                    if (query, task) not in seen:
+                        seen.add((query, task))
+                        yield _line(pair, task, _WHY[text].format(task=task))
+
+    def counts(self, candidates: Candidates, *, taken: int, made: np.ndarray) -> dict[str, Any]:
+        """`lost` and `instead` for the manifest (`losses`), once all lines are written.
+
+        Args:
+            candidates: of the output.
+            taken: how many of them were drawn.
+            made: the places of those that became records.
+        """
+        lost = {}
+        done = set(candidates.query[made].tolist())
+        for label, without in self._lost.items():
+            drawn = candidates.anomalous[:taken] == (label == "anomalous")
+            asked = set(candidates.query[:taken][drawn].tolist())
+            why = Counter(text for query, text in without.items() if query not in done)
+            if refused := len(asked - done):
+                why["were refused"] = refused
+            if why:
+                given = len(asked | without.keys())
+                lost[label] = {"given": given, "why": dict(sorted(why.items()))}
+        return {"lost": lost, "instead": {task: len(found) for task, found in sorted(self._instead.items())}}
+
+
+def _line(pair: Mapping[str, Any], task: str, reason: str) -> dict[str, Any]:
+    return {
+        "image": pair["image"],
+        "key": "",
+        "task": task,
+        "reason": reason,
+        "kind": "not_applicable",
+        "fallback": False,
+    }
 
 
 def _lines(file: BinaryIO, places: list[tuple[int, int, int]]) -> Iterator[bytes]:

@@ -5,11 +5,14 @@
     blurred        too little fine contrast at all, or edges far less steep than usual in its category and view
     conflicting    the same picture again with another label or category; all of them are dropped
     duplicate      the same bytes or the same pixels again
-    near_duplicate the same photograph again: re-encoded, resized (`duplicates`)
+    near_duplicate the same photograph again: re-encoded, resized (`duplicates`); only where it is asked for
 
 Each image has at most one reason, the first in this order. Near duplicates are sought among images of one category,
 view, label and defect, and two anomalous ones must be marked at the same place: a good part and the same part with a
 scratch are what this package is about, not duplicates. Of duplicates the one with the most pixels stays.
+
+Near duplicates stay unless they are asked for: photographs of a line's fixed camera differ by noise and by what is
+wrong with a part, and at 32×32 pixels neither shows. In collections from many sources the search finds copies.
 
 A limit that suits one product is wrong for another, so each is an option, and the summary names the categories that
 lose most.
@@ -51,6 +54,7 @@ class QualityOptions:
         min_laplacian: least variance of the Laplacian, in squared grey levels, of the picture at 512 pixels.
         min_sharpness: least `sharpness` (`fingerprints`): 0.5 is about a blur of one pixel at 512 pixels.
         relative_sharpness: least sharpness as a share of the median of the image's category and view.
+        near_duplicates: whether to drop the same photograph in another file.
         same: when two files are one photograph.
         allowed: reasons for which nothing is dropped.
     """
@@ -60,6 +64,7 @@ class QualityOptions:
     min_laplacian: float = 2.0
     min_sharpness: float = 0.5
     relative_sharpness: float = 0.4
+    near_duplicates: bool = False
     same: SameLimits = field(default_factory=SameLimits)
     allowed: frozenset[str] = frozenset()
 
@@ -177,7 +182,7 @@ class _Judgement:
 
     def near(self) -> None:
         """The same photograph in another file."""
-        if "near_duplicate" in self.options.allowed:
+        if not self.options.near_duplicates or "near_duplicate" in self.options.allowed:
             return
         limits, prints = self.options.same, self.prints
         for group in self.groups(self.left(), "source", "category", "view", "label", "defect"):

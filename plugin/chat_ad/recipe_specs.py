@@ -103,6 +103,7 @@ class Recipe:
         seed: of every choice.
         media_dir: LlamaFactory's, None for the output folder.
         shard_images: images of a shard: what is in memory, and what a killed build does again.
+        max_left_out: the largest share of a dataset's or an output's images that may be lost (`losses`).
         against: folders or tables of evaluation sets, whose images are left out of all datasets.
         prompts: folder of edited prompts, None for the package's.
         endpoint: who is asked, None for text from the annotations alone.
@@ -115,6 +116,7 @@ class Recipe:
     seed: int
     media_dir: Path | None
     shard_images: int
+    max_left_out: float
     against: tuple[Path, ...]
     prompts: Path | None
     endpoint: EndpointSettings | None

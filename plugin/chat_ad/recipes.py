@@ -30,6 +30,7 @@ from .duplicates import SameLimits
 from .generation import TASKS, PromptFiles
 from .generation.cost import Prices
 from .generation.endpoint import EndpointSettings
+from .losses import MAX_LEFT_OUT
 from .pair_command import QUERIES, parse_shares
 from .pairing import METHODS, PairOptions
 from .quality import REASONS, QualityOptions
@@ -93,6 +94,7 @@ def parse_recipe(values: Any, *, name: str, where: str = "recipe:") -> Recipe:
     media_dir = top.take("media_dir", str, None)
     shard_images = top.take("shard_images", int, 1024, low=1, high=4096)
     against = tuple(map(Path, top.texts("against")))
+    max_left_out = top.take("max_left_out", float, MAX_LEFT_OUT, low=0, high=1)
     endpoint, fallback = _generator(top.section("generator"))
     defaults = top.raw("defaults") or {}
     Section(defaults, where=top.name("defaults"))
@@ -128,6 +130,7 @@ def parse_recipe(values: Any, *, name: str, where: str = "recipe:") -> Recipe:
         seed=seed,
         media_dir=None if media_dir is None else Path(media_dir),
         shard_images=shard_images,
+        max_left_out=max_left_out,
         against=against,
         prompts=None if prompts is None else Path(prompts),
         endpoint=endpoint,
@@ -212,6 +215,7 @@ def _filter(section: Section) -> QualityOptions | None:
             largest=take("same_largest", float, default.same.largest, low=0, high=255),
             mean=take("same_mean", float, default.same.mean, low=0, high=255),
         ),
+        near_duplicates=take("near_duplicates", bool, default.near_duplicates),
         allowed=frozenset(part.texts("allow", choices=[one for one in REASONS if one != "unreadable"])),
     )
     part.done()
@@ -223,6 +227,7 @@ def _pair(section: Section, seed: int) -> tuple[PairOptions, EmbedSpec, bool]:
     options = PairOptions(
         method=take("method", str, "nearest", choices=METHODS),
         among=take("among", int, 1, low=1),
+        templates=take("templates", int, 1, low=1, high=64),
         other_views=take("other_views", bool, False),
         least=take("least_similarity", float, None, low=-1, high=1),
         seed=seed,

@@ -299,7 +299,7 @@ def test_walk_through_of_the_docs(tmp_path, project_root):
     settings = [f"datasets.my_parts.root={root}", "media_dir=null"]
     recipe = load_recipe(project_root / "examples/data/my_parts.yaml", settings=settings)
     manifest = build_module.build(recipe, tmp_path / "out")
-    assert set(manifest["outputs"]) == {"Caption_my_parts", "Chat_my_parts", "Chat_my_parts_RL"}
+    assert set(manifest["outputs"]) == {"Caption_my_parts", "Chat_my_parts", "Chat_my_parts_RL", "Verdict_my_parts"}
     assert all(found["records"] for found in manifest["outputs"].values())
 
 
@@ -392,6 +392,8 @@ def test_bad_input_is_one_line_and_can_be_skipped(tmp_path, capsys, spoil, words
     settings = [f"datasets.{name}.skip_problems=true" for name in ("parts", "again")]
     settings += [f"datasets.{name}.pair.skip_unpaired=true" for name in ("parts", "again")]
     more = [word for one in settings for word in ("--set", one)]
+    # One of few is a large share: it has to be allowed.
+    more += ["--max-left-out", "1"]
     assert main(["data", "build", str(recipe), "--output", str(output), *more]) == 0
     listed = records(output / "datasets/parts.dropped.jsonl")
     if words != "no normal image to compare with":
@@ -466,7 +468,7 @@ def test_read_only_source(tmp_path):
 
 def test_tasks_are_drawn_by_weight_among_the_possible():
     assert "loc" not in possible_tasks("normal", 0)
-    assert possible_tasks("anomalous", 0) == ("dialogue", "mc", "think")
+    assert possible_tasks("anomalous", 0) == ("dialogue", "mc", "think", "verdict")
     assert "loc" in possible_tasks("anomalous", 3)
     assert "loc" not in possible_tasks("anomalous", 65)
     assert choose_task({"loc": 1.0}, possible_tasks("normal", 0), 0, "x", "y") is None

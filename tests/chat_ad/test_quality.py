@@ -25,6 +25,9 @@ from adcopilot.jsonl import read_jsonl
 
 from .drawn import as_table, draw_dataset, entry, write
 
+#: What collections from many sources are filtered with; by default near duplicates stay.
+NEAR = QualityOptions(near_duplicates=True)
+
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
@@ -67,14 +70,14 @@ def spoiled(clean, tmp_path):
 
 def test_nothing_is_dropped_from_clean_images(clean):
     root, entries = clean
-    kept, drops = filter_table(as_table(entries), root)
+    kept, drops = filter_table(as_table(entries), root, options=NEAR)
     assert drops == []
     assert kept.equals(as_table(entries))
 
 
 def test_each_spoiled_image_has_its_reason(spoiled):
     root, entries, expected = spoiled
-    kept, drops = filter_table(as_table(entries), root)
+    kept, drops = filter_table(as_table(entries), root, options=NEAR)
     assert {drop["image"]: drop["reason"] for drop in drops} == expected
     assert kept["image"].to_pylist() == [one.image for one in entries if one.image not in expected]
     by_image = {drop["image"].rpartition("/")[2]: drop for drop in drops}
@@ -96,13 +99,15 @@ def test_each_spoiled_image_has_its_reason(spoiled):
 def test_the_order_of_the_table_decides_nothing(spoiled):
     root, entries, expected = spoiled
     for turned in (entries[::-1], entries[7:] + entries[:7]):
-        _, drops = filter_table(as_table(turned), root, workers=3)
+        _, drops = filter_table(as_table(turned), root, options=NEAR, workers=3)
         assert {drop["image"]: drop["reason"] for drop in drops} == expected
 
 
 def test_an_allowed_reason_drops_nothing(spoiled):
     root, entries, _ = spoiled
-    options = QualityOptions(allowed=frozenset({"blurred", "dark", "bright", "duplicate", "near_duplicate"}))
+    options = QualityOptions(
+        near_duplicates=True, allowed=frozenset({"blurred", "dark", "bright", "duplicate", "near_duplicate"})
+    )
     _, drops = filter_table(as_table(entries), root, options=options)
     assert [drop["image"] for drop in drops] == ["pcb/normal/torn.png"]
 
@@ -116,7 +121,7 @@ def test_contradicting_annotations_drop_all_copies(clean, tmp_path):
         entry(root, "pcb/normal/again.png", label="anomalous", defect="scratch"),
         entry(root, "pcb/normal/washer.png"),
     ]
-    _, drops = filter_table(as_table(clean[1] + more), root)
+    _, drops = filter_table(as_table(clean[1] + more), root, options=NEAR)
     assert {drop["image"]: (drop["reason"], drop["of"]) for drop in drops} == {
         "pcb/normal/000.png": ("conflicting", "pcb/normal/again.png"),
         "pcb/normal/again.png": ("conflicting", "pcb/normal/000.png"),
@@ -138,10 +143,10 @@ def test_defects_at_different_places_are_not_duplicates(tmp_path):
         box = (x, y, x + 40, y + 40)
         row = entry(tmp_path, f"b/{number}.png", label="anomalous", defect="dot", boxes=(box,), box_labels=("dot",))
         entries.append(row)
-    _, drops = filter_table(as_table(entries), tmp_path)
+    _, drops = filter_table(as_table(entries), tmp_path, options=NEAR)
     assert [(drop["image"], drop["of"]) for drop in drops] == [("b/2.png", "b/1.png")]
     unknown = [one.replace(boxes=(), box_labels=()) for one in entries]
-    assert filter_table(as_table(unknown), tmp_path)[1] == []  # nobody knows where their defects are
+    assert filter_table(as_table(unknown), tmp_path, options=NEAR)[1] == []  # nobody knows where their defects are
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +161,7 @@ def real(deeppcb_root):
 def test_a_real_board_and_the_same_board_with_defects_are_two_images(real):
     root, pairs = real
     entries = [entry(root, name, category="pcb") for pair in pairs for name in pair]  # all as normal: the hardest case
-    kept, drops = filter_table(as_table(entries), root)
+    kept, drops = filter_table(as_table(entries), root, options=NEAR)
     assert drops == []
     assert kept.num_rows == 80
 
@@ -177,7 +182,7 @@ def test_real_images_spoiled(real, tmp_path):
         spoil[reason](Image.open(tmp_path / f"{number:02d}.jpg").convert("RGB")).save(tmp_path / name, quality=75)
         entries.append(entry(tmp_path, name, category="pcb"))
         expected[name] = reason
-    _, drops = filter_table(as_table(entries), tmp_path)
+    _, drops = filter_table(as_table(entries), tmp_path, options=NEAR)
     assert {drop["image"]: drop["reason"] for drop in drops} == expected
 
 
@@ -231,7 +236,7 @@ def test_of_duplicates_the_one_with_the_most_pixels_stays(clean, tmp_path):
     shutil.copytree(clean[0], root)
     Image.open(root / "pcb/normal/004.png").resize((96, 96)).save(root / "pcb/normal/000a.png")
     small = entry(root, "pcb/normal/000a.png")
-    _, drops = filter_table(as_table([small, *clean[1]]), root)
+    _, drops = filter_table(as_table([small, *clean[1]]), root, options=NEAR)
     assert [(drop["image"], drop["of"]) for drop in drops] == [("pcb/normal/000a.png", "pcb/normal/004.png")]
 
 
@@ -247,12 +252,33 @@ def test_equal_groups_are_those_of_a_dictionary():
     assert list(equal_groups(digests, rows[:0])) == []
 
 
+def test_a_fixed_cameras_pictures_are_no_duplicates(tmp_path):
+    """They differ by noise and by what is wrong, and neither shows at 32×32 pixels."""
+    rng = np.random.default_rng(0)
+    part = rng.integers(60, 200, (96, 96, 3)).repeat(2, 0).repeat(2, 1)
+    for number in range(6):
+        pixels = np.clip(part + rng.normal(0, 3, part.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    entries = [entry(tmp_path, f"{number}.png", category="part") for number in range(6)]
+    assert filter_table(as_table(entries), tmp_path)[1] == []
+    assert len(filter_table(as_table(entries), tmp_path, options=NEAR)[1]) == 5
+    shutil.copy(tmp_path / "0.png", tmp_path / "6.png")
+    entries.append(entry(tmp_path, "6.png", category="part"))
+    (drop,) = filter_table(as_table(entries), tmp_path)[1]
+    assert (drop["image"], drop["reason"], drop["of"]) == ("6.png", "duplicate", "0.png")
+
+
 def test_the_command_writes_the_same_bytes_again(spoiled, tmp_path, capsys):
     root, entries, expected = spoiled
     table = write(tmp_path / "table.parquet", root, entries)
     for name, workers in (("one", 1), ("two", 3)):
         output = str(tmp_path / name / "clean.parquet")
-        assert cli.main(["data", "filter", str(table), "--output", output, "--workers", str(workers)]) == 0
+        assert (
+            cli.main(
+                ["data", "filter", str(table), "--output", output, "--workers", str(workers), "--near-duplicates"]
+            )
+            == 0
+        )
     out = capsys.readouterr().out
     assert f"{len(entries) - len(expected)} of {len(entries)} images stay" in out
     assert "near_duplicate 3" in out
@@ -272,7 +298,7 @@ def test_a_ratio_leaves_the_fit_normal_images_in_the_pool(spoiled, tmp_path):
     root, entries, expected = spoiled
     table = write(tmp_path / "table.parquet", root, entries)
     output, pool = tmp_path / "t.parquet", tmp_path / "pool.parquet"
-    filter_file(table=table, output=output, pool=pool, ratio=1.0, seed=3)
+    filter_file(table=table, output=output, pool=pool, options=NEAR, ratio=1.0, seed=3)
     kept = list(read_entries(output))
     assert sum(one.label == "normal" for one in kept) == sum(one.label == "anomalous" for one in kept) == 6
     fit = [one for one in entries if one.image not in expected and one.label == "normal"]

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..losses import Loss, find_losses
 from .scan import Faults, read_lines
 from .text import clean, shorten
 
-__all__ = ["Leaks", "Listing", "Reason", "read_leaks", "read_listing", "read_manifest"]
+__all__ = ["Leaks", "Listing", "Reason", "read_leaks", "read_listing", "read_losses", "read_manifest"]
 
 #: Reasons that this package's steps give, in words.
 WORDS = {
@@ -27,6 +28,9 @@ WORDS = {
     "rebalanced": "left out to reach the ratio of anomalous to normal",
     "not_applicable": "the task cannot be asked of this pair",
     "refused": "no text passed the checks",
+    "no_normal": "there is no good part of its category to compare it with",
+    "only_itself": "there is no other good part to compare it with",
+    "too_different": "no good part is as alike as the recipe asks",
 }
 
 _MOST_REASONS = 1_000
@@ -172,6 +176,22 @@ def read_manifest(path: Path, name: str, faults: Faults) -> list[tuple[str, str]
             break
         settings.append((shorten(key, 80), shorten(value, 160)))
     return settings
+
+
+def read_losses(path: Path, name: str, faults: Faults) -> list[Loss]:
+    """What the builds that a manifest is of have lost; nothing of a manifest of something else."""
+    manifest = _read_object(path, name, faults)
+    recipes = (manifest or {}).get("recipes")
+    found: list[Loss] = []
+    for recipe, own in recipes.items() if isinstance(recipes, dict) else ():
+        if not isinstance(own, dict) or "max_left_out" not in own:  # of an earlier version
+            continue
+        try:
+            found += find_losses(manifest, recipe)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            faults.add(name, "manifest", f"what {shorten(recipe, 60)} has lost cannot be read; build it again")
+    # Recipes share datasets.
+    return sorted(dict.fromkeys(found), key=lambda loss: not loss.too_much)
 
 
 def _reason(entry: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .charts import uneven
 from .tally import LETTERS
-from .text import plural
+from .text import plural, shorten
 
 if TYPE_CHECKING:
     from .report import Found
@@ -27,7 +27,8 @@ class Note(NamedTuple):
 
 def make_notes(found: Found) -> list[Note]:
     """The notes, what is wrong first."""
-    notes = [*_records(found), *_answers(found), *_left_out(found)]
+    losses = [Note(shorten(f"{loss.line}.", 400), False, "dropped") for loss in found.losses]
+    notes = [*losses, *_records(found), *_answers(found), *_left_out(found)]
     return sorted(notes, key=lambda note: note.good)
 
 

@@ -15,8 +15,9 @@ from ... import __version__
 from ...errors import UserError
 from ...jsonl import atomic_write
 from ...records import check_record
+from ..losses import Loss
 from .charts import histogram, lengths, stacked, uneven
-from .findings import Leaks, Listing, read_leaks, read_listing, read_manifest
+from .findings import Leaks, Listing, read_leaks, read_listing, read_losses, read_manifest
 from .gallery import Card, Gallery
 from .html import environment, policy, script_text, style_text
 from .notes import make_notes
@@ -42,6 +43,7 @@ class Found:
         tally, faults: counts of what can be used and of what cannot.
         cards: the gallery.
         gallery: what made them.
+        losses: what the builds have lost, the worst first.
         listings, leaks, manifests: what other steps left; manifests by their name.
         other: JSONL files that are nothing of this.
     """
@@ -52,6 +54,7 @@ class Found:
     faults: Faults
     cards: list[Card]
     gallery: Gallery
+    losses: list[Loss]
     listings: list[Listing]
     leaks: list[Leaks]
     manifests: dict[str, list[tuple[str, str]]]
@@ -88,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         budget=int(args.max_mib * 2**20),
     )
+    for loss in found.losses:
+        print(clean(loss.line))
     records, datasets = plural(found.tally.records, "record"), plural(len(found.datasets), "dataset")
     # Names that are not UTF-8 cannot be printed as they are.
     print(f"{records} of {datasets}, {len(found.cards)} of them shown: {clean(str(args.output))}")
@@ -173,6 +178,7 @@ def survey(*, folder: Path, media_dirs: Sequence[Path] | None, samples: int, see
         faults=faults,
         cards=cards,
         gallery=gallery,
+        losses=[one for path in files.manifests for one in read_losses(path, _name(path, folder), faults)],
         listings=[read_listing(path, _name(path, folder), faults) for path in files.listings],
         leaks=[one for path in files.leaks if (one := read_leaks(path, _name(path, folder), faults))],
         manifests=_manifests(files, folder, faults),
