@@ -51,7 +51,7 @@ class Radar:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A bar: percent is its length in hundredths; `low` and `high` of its interval."""
+    """A bar: percent is its length in hundredths; `low` and `high` of its interval; `unranked` if it stands apart."""
 
     name: str
     source: str
@@ -60,12 +60,14 @@ class Bar:
     colour: int
     low: float | None = None
     high: float | None = None
+    unranked: bool = False
 
 
 def radar(table: Table) -> Radar | None:
     """The runs of a table, and a few published rows; None without axes or without a row that has all of them."""
     heads = dict(table.columns)
-    whole = [row for row in table.rows if row.plot and all(row.values.get(name) is not None for name in table.axes)]
+    shown = [row for row in table.rows if row.plot and (row.own or not row.why)]
+    whole = [row for row in shown if all(row.values.get(name) is not None for name in table.axes)]
     own = [row for row in whole if row.own][:_MOST_OWN]
     rows = [*own, *[row for row in whole if not row.own][-_MOST_PUBLISHED:]]
     if len(table.axes) < 3 or not own:
@@ -117,16 +119,25 @@ def _two_lines(head: str) -> list[str]:
 
 
 def bars(table: Table) -> list[Bar]:
-    """The table's main column, the longest bar first."""
+    """The table's main column, the longest bar first; rows that are not ranked stand below those that are."""
     rows: list[tuple[float, Row]] = [
         (row.values[table.main], row) for row in table.rows if table.main and row.values.get(table.main) is not None
     ]
     found, own = [], [row for row in table.rows if row.own]
-    for value, row in sorted(rows, key=lambda pair: -pair[0]):
+    for value, row in sorted(rows, key=lambda pair: (bool(pair[1].why or table.main in pair[1].unlike), -pair[0])):
         low, high = row.intervals.get(table.main, (None, None))
         colour = own.index(row) % SERIES if row.own else 0
         found.append(
-            Bar(name=row.name, source=row.source, value=value, own=row.own, colour=colour, low=low, high=high)
+            Bar(
+                name=row.name,
+                source=row.source,
+                value=value,
+                own=row.own,
+                colour=colour,
+                low=low,
+                high=high,
+                unranked=bool(row.why or table.main in row.unlike),
+            )
         )
     return found
 

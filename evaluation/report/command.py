@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from adcopilot.chat_ad.report.text import clean, plural
 from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write
 
+from ..wording import Wording
 from .cards import make_answers
+from .comparable import wording_of
 from .page import render
 from .paired import compare
 from .plan import ablation_tables, read_plan, scaling_figures
 from .sources import Source, read_csv, read_source
 from .tables import dataset_tables, heat_maps, main_tables, reading_table, setting_tables
-from .text_files import comparisons_csv, flat, markdown, settings_csv, table_csv
+from .text_files import WORDS, comparisons_csv, flat, markdown, settings_csv, table_csv
 
 __all__ = ["add_arguments", "run", "write_report"]
 
@@ -193,13 +196,26 @@ def _pairs(sources: Sequence[Source]) -> list[tuple[Source, Source]]:
     ]
 
 
+def _shown(text: Any) -> str:
+    """A prompt's text as it is asked; images by their places."""
+    if isinstance(text, list):
+        return "".join(f"[image {part + 1}]" if isinstance(part, int) else str(part) for part in text)
+    return text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+
+
 def _settings(source: Source, *, draws: int, seed: int) -> list[tuple[str, str]]:
     """What a run's numbers depend on, as its manifest has it, and how the report treats them."""
     facts: list[tuple[str, Any]] = [("run", source.path.name)]
     if source.version:
         facts.append(("adcopilot", source.version))
     facts += flat(source.identity)
-    facts += [(f"selection.{name}", value) for name, value in flat(source.selection) if name != "data_root"]
+    wording = source.selection.get("wording")
+    selection = {name: value for name, value in source.selection.items() if name not in ("data_root", "wording")}
+    facts += [(f"selection.{name}", value) for name, value in flat(selection)]
+    facts.append(("wording", Wording.line(wording or {"whose": wording_of(source)})))
+    if isinstance(wording, Mapping):
+        facts += [(f"wording.{name}", value) for name, value in flat(Wording.brief(wording)) if name != "whose"]
+        facts += [(f"{WORDS}{name}", _shown(value)) for name, value in dict(wording.get("text") or {}).items()]
     for name in ("questions", "answered", "asked", "complete"):
         if name in source.results:
             facts.append((name, flat(source.results[name])[0][1]))

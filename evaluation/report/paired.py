@@ -18,6 +18,7 @@ from ..mmad.answers import LETTERS, stated_answer
 from ..mmad.intervals import resampled
 from ..mmad.results import answer_entries
 from ..mmad.scoring import score
+from .comparable import differ, traits
 from .sources import Source
 
 __all__ = ["Comparison", "Difference", "compare", "ratio_differences"]
@@ -78,8 +79,13 @@ def compare(first: Source, second: Source, *, samples: int, seed: int) -> Compar
         seed: of the draws.
     """
     names = {"first": first.name, "second": second.name, "benchmark": first.benchmark}
-    if first.identity.get("data") != second.identity.get("data") and first.identity.get("data"):
-        names["note"] = "The two were asked from different versions of the benchmark's files."
+    data = first.identity.get("data"), second.identity.get("data")
+    if None not in data and data[0] != data[1]:
+        note = "The two were asked from different versions of the benchmark's files: nothing is known to be common."
+        return Comparison(**names, note=note, questions=0, differences=[])
+    others = differ(traits(first), traits(second))
+    if others:
+        names["note"] = f"The second was asked otherwise, so a difference is not the model's alone: {others}."
     if first.benchmark == "mmad":
         return _compare_mmad(first, second, names, samples=samples, seed=seed)
     pairs = [_units(first), _units(second)]

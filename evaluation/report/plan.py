@@ -19,13 +19,14 @@ import base64
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adcopilot.chat_ad.report.text import shorten
 from adcopilot.errors import UserError
 
 from ..plots import Line, Point, line_plot
+from .comparable import marked
 from .paired import Comparison
 from .sources import Published, Source, paper_table, read_source
 from .tables import TITLES, Row, Table, columns_of, run_row, values_of
@@ -36,6 +37,9 @@ _TICK = "✓"
 _MARKS = {"yes": _TICK, "y": _TICK, "x": _TICK, "true": _TICK, _TICK: _TICK, "no": "", "n": "", "false": "", "-": ""}
 _OWN = ("run", "name", "samples")
 _MOST_LABELS = 12
+
+#: What a plan may be about, besides what it has labels for.
+_PLANNED = ("shots", "template", "knowledge", "conversation", "prompts")
 
 #: Benchmark → column of its table and what `paired` calls it, where a difference is shown.
 _DIFFERENCES = {
@@ -155,20 +159,19 @@ def _own_table(benchmark: str, rows: Sequence[Planned], pairs: Mapping[str, Comp
     columns, _ = columns_of(benchmark)
     heads = dict(columns)
     drawn = []
-    for row in rows:
-        shown = run_row(row.source)
+    # What a plan compares is its own choice; another set or other words are not.
+    ranked = marked(benchmark, [(run_row(row.source), row.source) for row in rows], ignore=_PLANNED)
+    for row, shown in zip(rows, ranked, strict=True):
         known = {one.column: one for one in pairs[row.source.name].differences} if row.source.name in pairs else {}
         gains = {_gain(column): known[name] for column, name in _DIFFERENCES[benchmark] if name in known}
         labels = dict(row.labels)
         if row.samples is not None:
             labels["Samples"] = f"{row.samples:,g}"
         drawn.append(
-            Row(
-                name=shown.name,
-                source=shown.source,
+            replace(
+                shown,
                 values={**shown.values, **{column: one.value for column, one in gains.items()}},
                 intervals={**shown.intervals, **{column: (one.low, one.high) for column, one in gains.items()}},
-                apart=shown.apart,
                 labels=labels,
             )
         )

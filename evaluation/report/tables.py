@@ -10,6 +10,8 @@ from ..box_scores import THRESHOLDS
 from ..captions.scorers import METRICS
 from ..mmad.scoring import SUB_TASKS
 from ..unipcb.scoring import COLUMNS as UNIPCB
+from ..wording import MMAD
+from .comparable import marked, wording_of
 from .sources import Published, Source, paper_table
 
 __all__ = [
@@ -37,7 +39,9 @@ class Row:
         values: column → percent (or a count); None is shown as a dash.
         own: one of the runs, not a published row.
         intervals: column → 95 % interval.
-        apart: not compared with the others when the best is marked: people, and models trained on the benchmark.
+        apart: not ranked with the others: parts of a benchmark, other settings, people, models trained on it.
+        why: the reason where `comparable` found one, to stand beside the row.
+        unlike: column → why its number is not ranked, though the row is.
         plot: drawn in the plots.
         labels: heading → text, of a table with `labels`.
     """
@@ -48,6 +52,8 @@ class Row:
     own: bool = True
     intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
     apart: bool = False
+    why: str = ""
+    unlike: Mapping[str, str] = field(default_factory=dict)
     plot: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -82,9 +88,15 @@ class Table:
 
     def best(self, column: str) -> float | None:
         """The highest value of a column, to two decimals, None where fewer than two rows can be compared."""
-        values = [row.values.get(column) for row in self.rows if not row.apart]
+        values = [row.values.get(column) for row in self.rows if not row.apart and column not in row.unlike]
         known = [round(value, 2) for value in values if value is not None]
         return None if column in (*self.counts, *self.differences) or len(known) < 2 else max(known)
+
+    def is_best(self, row: Row, column: str) -> bool:
+        """Whether a row has the highest value of a column."""
+        value = row.values.get(column)
+        ranked = value is not None and not row.apart and column not in row.unlike
+        return ranked and round(value, 2) == self.best(column)
 
     def shows_interval(self, column: str) -> bool:
         """Whether a column's interval stands beside its number; a CSV file has them all."""
@@ -134,10 +146,11 @@ def main_tables(sources: Sequence[Source], *, paper: bool, others: Sequence[Publ
         if not runs:
             continue
         columns, main = columns_of(benchmark)
-        rows = [run_row(source) for source in runs]
-        if benchmark == "mmad":
-            rows += [_published(row) for row in others]
-        rows += [_published(row) for row in paper_table(number)] if paper else []
+        published = list(others) if benchmark == "mmad" else []
+        published += paper_table(number) if paper else []
+        rows = marked(
+            benchmark, [(run_row(source), source) for source in runs], [(_published(row), row) for row in published]
+        )
         found.append(
             Table(
                 key=benchmark,
@@ -155,7 +168,8 @@ def main_tables(sources: Sequence[Source], *, paper: bool, others: Sequence[Publ
 TITLES = {"mmad": "MMAD", "mmad-bbox": "MMAD-BBox", "unipcb": "UniPCB", "caption": "Captions of changes"}
 _NOTES = {
     "mmad": "Percent. A dataset's average is the mean of its sub-tasks, a row the mean over datasets, as MMAD has it. "
-    "† thinks before it answers; * trained with MMAD's data, so not compared. F1 is of anomaly discrimination.",
+    "† thinks before it answers; * trained with MMAD's data, so not compared. F1 is of anomaly discrimination. "
+    "Published rows were asked in MMAD's wording, of one random template unless they say otherwise.",
     "mmad-bbox": "Percent, over all anomalous images. The rule by which masks become true boxes is not published; "
     "each run's is under How the numbers were made.",
     "unipcb": "Percent, except that S-BERT and BERTScore depend on their models: see How the numbers were made.",
@@ -181,6 +195,7 @@ def run_row(source: Source) -> Row:
     if source.results.get("shots") is not None:
         words.append(f"{source.results['shots']}-shot{' similar' if _similar(source) else ''}")
     words.append("domain knowledge" if source.identity.get("domain_knowledge") else "")
+    words.append(_asked_in(source))
     words.append(f"only a part: {source.partial}" if source.partial else "")
     return Row(
         name=source.name,
@@ -189,6 +204,14 @@ def run_row(source: Source) -> Row:
         intervals=_intervals(source),
         apart=bool(source.partial),
     )
+
+
+def _asked_in(source: Source) -> str:
+    """Whose words, where that is known, and of which commit."""
+    described = source.selection.get("wording") or source.results.get("wording")
+    commit = described.get("commit") if isinstance(described, Mapping) else None
+    whose = wording_of(source) or ""
+    return f"{whose} (commit {str(commit)[:12]})" if whose and commit else whose
 
 
 def _intervals(source: Source) -> Mapping[str, Sequence[float]]:
@@ -200,8 +223,8 @@ def setting_tables(sources: Sequence[Source], *, paper: bool) -> list[Table]:
     choices of templates."""
     runs = [source for source in sources if source.benchmark == "mmad" and source.results.get("shots") is not None]
 
-    def rows(number: str) -> list[Row]:
-        return [_published(row) for row in paper_table(number)] if paper else []
+    def rows(number: str) -> list[tuple[Row, Published]]:
+        return [(_published(row), row) for row in paper_table(number)] if paper else []
 
     def shots(source: Source) -> str:
         return str(source.results["shots"])
@@ -209,9 +232,10 @@ def setting_tables(sources: Sequence[Source], *, paper: bool) -> list[Table]:
     tables = []
     if len(set(map(shots, runs))) > 1:
         own = _by_shots(runs)
-        heads = [count for count in _SHOTS if count != "1" or any("1" in row.values for row in own)]
+        heads = [count for count in _SHOTS if count != "1" or any("1" in row.values for row, _ in own)]
         heads += sorted({shots(source) for source in runs} - set(_SHOTS), key=int)
-        tables.append(Table(key="shots", title="Number of templates (Table IX)", rows=[*own, *rows("IX")],
+        full = marked("mmad", own, rows("IX"), ignore=("shots", "prompts"))
+        tables.append(Table(key="shots", title="Number of templates (Table IX)", rows=full,
                             columns=[(count, f"{count}-shot") for count in heads],
                             note="Average accuracy on MMAD, percent."))  # fmt: skip
     columns = [("average", "ACC"), ("f1", "F1")]
@@ -230,21 +254,26 @@ def setting_tables(sources: Sequence[Source], *, paper: bool) -> list[Table]:
                     apart=bool(source.partial))
                 for source in compared
             ]  # fmt: skip
-            full = [*own, *rows(number)]
+            # What these tables compare is no reason not to.
+            ignore = ("shots", "template", "knowledge", "prompts")
+            full = marked("mmad", list(zip(own, compared, strict=True)), rows(number), ignore=ignore)
             tables.append(
                 Table(key=key, title=f"{title} (Table {number})", columns=columns, rows=full, note="On MMAD, percent.")
             )
     return tables
 
 
-def _by_shots(runs: Sequence[Source]) -> list[Row]:
-    """Table IX's rows: runs of one model that differ in the number of templates alone share a row."""
-    found: dict[tuple, tuple[str, dict[str, float | None]]] = {}
+def _by_shots(runs: Sequence[Source]) -> list[tuple[Row, Source]]:
+    """Table IX's rows, each with its first run: those of one model that differ in the number of templates alone share
+    a row."""
+    found: dict[tuple, tuple[str, dict[str, float | None], Source]] = {}
     labels: set[str] = set()
     for source in runs:
         told = [words for words, there in (("similar template", _similar(source)), ("domain knowledge", _told(source)),
                                            ("part", bool(source.partial))) if there]  # fmt: skip
         same = {name: value for name, value in source.identity.items() if name not in ("shots", "data")}
+        if wording_of(source) == MMAD:
+            same["prompts"] = MMAD  # which has words of its own for each number
         key, count = (str(source.selection.get("model", source.name)), repr(same), *told), str(source.results["shots"])
         if key in found and count in found[key][1]:
             key = (*key, source.name)  # asked twice: a row of its own
@@ -253,10 +282,16 @@ def _by_shots(runs: Sequence[Source]) -> list[Row]:
             if label in labels:
                 label = f"{label} ({source.name})"
             labels.add(label)
-            found[key] = (label, {})
+            found[key] = (label, {}, source)
         found[key][1][count] = source.results["average"]["average"]
-    return [Row(name=name, source="these runs", values=values, apart="part" in key[2:])
-            for key, (name, values) in found.items()]  # fmt: skip
+    return [
+        (Row(name=name, source=_rows_source(source), values=values, apart="part" in key[2:]), source)
+        for key, (name, values, source) in found.items()
+    ]
+
+
+def _rows_source(source: Source) -> str:
+    return ", ".join(filter(None, ("these runs", _asked_in(source))))
 
 
 def _told(source: Source) -> bool:

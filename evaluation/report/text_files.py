@@ -11,10 +11,12 @@ from typing import Any
 from adcopilot.chat_ad.report.text import clean, shorten
 
 from .paired import Comparison
-from .tables import Table
+from .tables import Row, Table
 
-__all__ = ["comparisons_csv", "flat", "markdown", "number_text", "settings_csv", "table_csv"]
+__all__ = ["WORDS", "comparisons_csv", "flat", "markdown", "number_text", "settings_csv", "table_csv"]
 
+#: Settings that are the text of a prompt begin so.
+WORDS = "words: "
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|#~!])")
 
 
@@ -39,16 +41,15 @@ def _markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, text
 
 
 def _lines(table: Table) -> list[str]:
-    best = {column: table.best(column) for column, _ in table.columns}
-    sourced = any(row.source for row in table.rows)
+    sourced = any(row.source or row.why for row in table.rows)
     rows = []
     for row in table.rows:
-        cells = [_plain(row.name), *([_plain(row.source)] if sourced else [])]
+        cells = [_plain(row.name), *([_plain("; ".join(filter(None, (row.source, row.why))))] if sourced else [])]
         cells += [_plain(row.labels.get(head, "")) for head in table.labels]
         for column, _ in table.columns:
             value = row.values.get(column)
             text = number_text(value, whole=column in table.counts, signed=column in table.differences)
-            if value is not None and not row.apart and round(value, 2) == best[column]:
+            if table.is_best(row, column):
                 text = f"**{text}**"
             if column in row.intervals and value is not None and table.shows_interval(column):
                 shape = " ({:+.1f} to {:+.1f})" if column in table.differences else " ({:.1f}–{:.1f})"
@@ -57,8 +58,11 @@ def _lines(table: Table) -> list[str]:
         rows.append(cells)
     labels = [_plain(head) for head in table.labels]
     heads = ["", *(["from"] if sourced else []), *labels, *(head for _, head in table.columns)]
+    unlike = [
+        _plain(f"{row.name}, {column}: not ranked: {why}") for row in table.rows for column, why in row.unlike.items()
+    ]
     return [f"## {_plain(table.title)}", "", *_markdown_table(heads, rows, texts=1 + sourced + len(labels)),
-            *([_plain(table.note), ""] if table.note else [])]  # fmt: skip
+            *([_plain(table.note), ""] if table.note else []), *([*unlike, ""] if unlike else [])]  # fmt: skip
 
 
 def markdown(
@@ -109,7 +113,10 @@ def markdown(
     lines += ["## How the numbers were made", ""]
     for name, facts in settings.items():
         lines += [f"### {_plain(name)}", ""]
-        lines += [f"- {_plain(key)}: {_plain(value)}" for key, value in facts]
+        lines += [f"- {_plain(key)}: {_plain(value)}" for key, value in facts if not key.startswith(WORDS)]
+        for key, value in (pair for pair in facts if pair[0].startswith(WORDS)):
+            # As code: the text of a prompt is shown to the letter.
+            lines += ["", f"{_plain(key)}:", "", *(f"    {line}" for line in clean(value).split("\n"))]
         lines.append("")
     lines.append(f"Written by adcopilot {version}.")
     return "\n".join(lines) + "\n"
@@ -139,15 +146,22 @@ def table_csv(table: Table) -> str:
     """All digits, with an interval's ends in columns of their own."""
     ends = [column for column, _ in table.columns if any(column in row.intervals for row in table.rows)]
     heads = dict(table.columns)
-    rows = [["name", "from", "published", *map(_safe, table.labels), *heads.values(),
-             *(f"{heads[one]} {end}" for one in ends for end in ("2.5%", "97.5%"))]]  # fmt: skip
+    whys = any(row.why or row.unlike for row in table.rows)
+    heading = ["name", "from", "published", *(["not ranked"] if whys else []), *map(_safe, table.labels)]
+    rows = [[*heading, *heads.values(), *(f"{heads[one]} {end}" for one in ends for end in ("2.5%", "97.5%"))]]
     for row in table.rows:
         values = [row.values.get(column) for column in heads]
         values += [value for one in ends for value in row.intervals.get(one, (None, None))]
         rows.append([_safe(row.name), _safe(row.source), "no" if row.own else "yes",
+                     *([_safe(_why(row))] if whys else []),
                      *(_safe(row.labels.get(head, "")) for head in table.labels),
                      *("" if value is None else value for value in values)])  # fmt: skip
     return _csv(rows)
+
+
+def _why(row: Row) -> str:
+    more = [f"{column}: {why}" for column, why in row.unlike.items()]
+    return "; ".join(filter(None, (row.why.removeprefix("not ranked: "), *more)))
 
 
 def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
