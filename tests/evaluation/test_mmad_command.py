@@ -295,3 +295,14 @@ def test_options_of_endpoints(capsys, monkeypatch):
     backend = shared.make_backend(parsed.parse_args([*server, "--request", '{"seed": 1}']))
     assert backend.option_logprobs
     assert backend.extra == {"repetition_penalty": 1.0, "seed": 1}
+
+
+@pytest.mark.parametrize("conversation", ["earlier-questions", "earlier-answers"])
+def test_conversations_have_the_same_answers_whatever_the_batch(mini_mmad, model, tmp_path, conversation):
+    found = []
+    for name, options in {"many": [], "one": ["--batch-size", 1], "whole": ["--no-reuse", "--batch-size", 3]}.items():
+        given = ["--conversation", conversation, "--limit", 3, *options]
+        assert evaluate(mini_mmad, model, tmp_path / name, *given) == 0
+        found.append(texts(tmp_path / name))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 13

@@ -72,7 +72,7 @@ def test_the_gallery_filters(page):
     assert 0 < len(wrong) < everything
     assert all(card.find_element("css selector", ".chip.wrong").is_displayed() for card in wrong)
     choose(page, "run", "Strong-7B, mmad-bbox")
-    choose(page, "label", "right and wrong")
+    choose(page, "label", "all answers")
     boxes = cards(page)
     assert boxes
     for card in boxes:
