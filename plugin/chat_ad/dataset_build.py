@@ -112,6 +112,12 @@ class DatasetBuild:
         self.labels = Counter("anomalous" if item.anomalous else "normal" for item in self._scan(source))
         total = self.labels.total()
         self.found, self.problems = source.found, source.problems
+        unknown = (
+            sorted(set(self.spec.product) - source.seen_categories) if isinstance(self.spec.product, dict) else []
+        )
+        if unknown:
+            there = ", ".join(sorted(source.seen_categories)[:20])
+            raise UserError(f"datasets.{self.spec.name}.product: no category {unknown[0]!r} there; there are: {there}")
         if not total and not any(problem.blocking for problem in self.problems):
             there = what_is_there(source)
             raise UserError(

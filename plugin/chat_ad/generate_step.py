@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +31,30 @@ class Kinds:
     Attributes:
         defects: category → its types of defects.
         categories: of the dataset.
+        products: category → what its product is called, where somebody has said so.
     """
 
     defects: Mapping[str, Sequence[str]]
     categories: Sequence[str]
+    products: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> list:
         """For a key."""
-        return [{name: list(found) for name, found in self.defects.items()}, list(self.categories)]
+        named = [dict(self.products)] if self.products else []
+        return [{name: list(found) for name, found in self.defects.items()}, list(self.categories), *named]
+
+    def product(self, category: str) -> str:
+        """What the product of a category is called."""
+        return self.products.get(category, category)
 
 
-def collect_kinds(shards: Sequence[Shard]) -> Kinds:
-    """Of a dataset's shards of pairs."""
+def collect_kinds(shards: Sequence[Shard], *, product: str | Mapping[str, str] = "") -> Kinds:
+    """Of a dataset's shards of pairs.
+
+    Args:
+        shards: all of them.
+        product: what the recipe calls all of its products, or each category's.
+    """
     counts: dict[str, Counter] = {}
     for shard in shards:
         for row in read(shard, ["category", "defect", "box_labels"]).to_pylist():
@@ -52,7 +64,8 @@ def collect_kinds(shards: Sequence[Shard]) -> Kinds:
     for category in sorted(counts):
         ordered = sorted(counts[category].items(), key=lambda item: (-item[1], item[0]))
         defects[category] = sorted(name for name, _ in ordered[:_MOST_KINDS])
-    return Kinds(defects=defects, categories=sorted(counts))
+    products = dict.fromkeys(sorted(counts), product) if isinstance(product, str) and product else product or {}
+    return Kinds(defects=defects, categories=sorted(counts), products=products)
 
 
 def annotate_shard(path: Path, key: str, *, prompts: Path | None, seed: int, **arguments: Any) -> Shard:
@@ -133,7 +146,7 @@ def generate_shard(
 
 def _view(row: Mapping[str, Any], media_dir: str, kinds: Kinds) -> PairView:
     return PairView.from_row(
-        {**row, "defect": row["shown_defect"]},
+        {**row, "defect": row["shown_defect"], "category": kinds.product(row["category"])},
         images=(row["template_file"], row["query_file"]),
         root=media_dir,
         size=row["shown_size"],
@@ -142,7 +155,7 @@ def _view(row: Mapping[str, Any], media_dir: str, kinds: Kinds) -> PairView:
         mask=row["mask_file"],
         marked=row["marked_file"],
         other_defects=kinds.defects.get(row["category"], ()),
-        other_categories=kinds.categories,
+        other_categories=[kinds.product(category) for category in kinds.categories],
     )
 
 

@@ -112,7 +112,7 @@ class OutputBuild:
         pairs = [
             _Pairs(dataset=dataset, number=number, kinds=kinds)
             for dataset in self.datasets.values()
-            for kinds in [collect_kinds(dataset.pairs)]
+            for kinds in [collect_kinds(dataset.pairs, product=dataset.spec.product)]
             for number in range(len(dataset.pairs))
         ]
         shards = [one.shard for one in pairs]

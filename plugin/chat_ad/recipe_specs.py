@@ -42,13 +42,17 @@ class ImageSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """What is read, and how pairs are made of it. The attributes are the recipe's keys."""
+    """What is read, and how pairs are made of it. The attributes are the recipe's keys.
+
+    `product` is what the parts are in words: one text for all categories, or category → text.
+    """
 
     name: str
     reader: str
     root: Path
     options: Mapping[str, str] = field(default_factory=dict)
     categories: tuple[str, ...] = ()
+    product: str | Mapping[str, str] = ""
     splits: tuple[str, ...] = ()
     min_area: int = 1
     skip_problems: bool = False

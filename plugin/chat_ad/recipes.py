@@ -162,6 +162,7 @@ def _dataset(name: str, section: Section, seed: int) -> DatasetSpec:
         root=Path(take("root", str)),
         options={key: _option(options, key) for key in options},
         categories=tuple(section.texts("categories")),
+        product=_product(section),
         splits=tuple(section.texts("splits", choices=SPLITS)),
         min_area=take("min_area", int, 1, low=1),
         skip_problems=take("skip_problems", bool, False),
@@ -189,6 +190,14 @@ def _dataset(name: str, section: Section, seed: int) -> DatasetSpec:
     elif spec.options.keys() != {"files"}:
         raise UserError(f"{section.name('options')}: the reader {RECORDS} needs the option files, and no other")
     return spec
+
+
+def _product(section: Section) -> str | dict[str, str]:
+    value = section.raw("product")
+    if isinstance(value, dict):
+        part = section.section("product")
+        return {category: part.take(category, str) for category in part}
+    return section.take("product", str, "")
 
 
 def _option(options: Section, key: str) -> str:

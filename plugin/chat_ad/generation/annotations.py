@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from ..products import PART
 from .caption import Caption, details
 from .facts import Facts
 from .locate import boxes_text
@@ -110,12 +111,14 @@ class AnnotationsGenerator:
 
     def _about_defect(self, rng: random.Random, facts: Facts, *, boxes_given: bool) -> list[tuple[str, str]]:
         pair = facts.pair
-        subject = (self._ask(rng, "object"), self._say(rng, "object", a_subject=facts.a_subject))
+        subject = [(self._ask(rng, "object"), self._say(rng, "object", a_subject=facts.a_subject))]
+        if facts.subject == PART:  # nobody has said what it is
+            subject = []
         if not pair.anomalous:
             return [
                 (self._ask(rng, "difference"), self._say(rng, "no_difference")),
                 (self._ask(rng, "normal_check"), self._say(rng, "normal_check")),
-                subject,
+                *subject,
                 (self._ask(rng, "action"), self._say(rng, "normal_action")),
             ]
         turns = [(self._ask(rng, "kind"), self._kind(rng, facts))]
@@ -139,7 +142,7 @@ class AnnotationsGenerator:
             verb = "is" if facts.count == 1 else "are"
             turns.append((self._ask(rng, "count"), self._say(rng, "count", count=facts.areas, is_are=verb)))
             turns.append((self._ask(rng, "extent"), self._extent(rng, facts)))
-        turns.append(subject)
+        turns += subject
         for key in ("cause", "effect", "action"):
             if facts.family:
                 known = rng.choice(self.words.families[facts.family][key])

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..products import PART
 from .facts import CELLS, cell, cells_touched
 from .pair_view import PairView, split_types
 from .prompt_files import PromptFiles
@@ -134,7 +135,9 @@ def _count(pair: PairView, rng: random.Random, words: Words) -> _Options:
 
 def _object(pair: PairView, rng: random.Random, words: Words) -> _Options:
     right = words.category(pair.category)
-    others = [words.category(name) for name in pair.other_categories]
+    if right == PART:  # nobody has said what it is
+        return None
+    others = [name for one in pair.other_categories if (name := words.category(one)) != PART]
     distinct = _distinct([right], others)
     return (right, rng.sample(distinct, 3)) if len(distinct) >= 3 else None
 

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
+from ..products import PART, is_product
 from .prompt_files import PromptFiles
 
 __all__ = ["Words", "normalise", "number", "stem"]
@@ -119,9 +120,15 @@ class Words:
         return sorted(forms, key=lambda form: (-len(form), form))
 
     def category(self, name: str) -> str:
-        """A product's name: without the numbers around it, abbreviations in capitals."""
-        text = re.sub(r"^\d+\s+|(?<=[^\W\d])\s*\d+$", "", normalise(name)) or normalise(name)
-        return " ".join(word.upper() if word in _CAPITALS else word for word in text.split()) or "product"
+        """A product's name: without the numbers around it, abbreviations in capitals; `part` where it is none's."""
+        text = normalise(name)
+        text = re.sub(r"\s*\(\d+\)$", "", text)  # "copy (2)"
+        text = re.sub(r"^\d+\s+|(?<=[^\W\d])\s*\d+$", "", text) or text
+        return (
+            " ".join(word.upper() if word in _CAPITALS else word for word in text.split())
+            if is_product(text)
+            else PART
+        )
 
     def a_category(self, name: str) -> str:
         """A product's name with its article: `a metal nut`, `wood`, `goji berries`."""

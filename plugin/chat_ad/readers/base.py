@@ -251,7 +251,10 @@ class Source:
             return False
         if not target.startswith(base.rstrip(os.sep) + os.sep):
             self.problem(
-                "outside-root", name, f"a link that leads out of the root, to {target}; copy it into the root"
+                "outside-root",
+                name,
+                f"a link that leads out of the root, to {target}; copy it into it, or name the folder that holds "
+                "both",
             )
             return False
         return True

@@ -42,7 +42,13 @@ def what_is_there(source: Source) -> str:
     told = [f"it holds {name}, {what}" for name in others[:1000] if (what := _what(name))]
     if told:
         return f"there is no image in it: {told[0]}"
-    return f"there is no image in it, only {first_names(others)}" if others else "it is empty"
+    return (
+        f"there is no image in it, only {first_names(others)}"
+        if others
+        else "it is empty"
+        if not source.problems
+        else "nothing in it can be read"
+    )
 
 
 def _what(name: str) -> str:
