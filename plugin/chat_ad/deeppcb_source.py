@@ -85,7 +85,7 @@ def find_root(folder: Path) -> Path:
     found = (
         "no such folder" if not folder.is_dir() else "there is neither trainval.txt nor test.txt in it or its PCBData"
     )
-    raise UserError(f"--root {folder}: {found}, expected the folder of the DeepPCB repository that holds PCBData")
+    raise UserError(f"{folder}: {found}, expected the folder of the DeepPCB repository that holds PCBData")
 
 
 def list_path(root: Path, split: str) -> Path:
@@ -98,7 +98,7 @@ def list_path(root: Path, split: str) -> Path:
     if not path.is_file():
         other = next(name for name in LISTS if name != split)
         raise UserError(
-            f"{path}: missing, expected the list of DeepPCB's {split} pairs; copy it or use --split {other}"
+            f"{path}: missing, expected the list of DeepPCB's {split} pairs; copy it, or read the split {other} alone"
         )
     return path
 

@@ -118,8 +118,8 @@ class BackboneEmbedder:
         except Exception as error:  # transformers raises whatever its readers stumble on
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(
-                f"--embed {model}: cannot be loaded as a vision model ({reason}); give a folder or hub id with an "
-                "image processor and safetensors weights, or leave --embed out"
+                f"{model}: cannot be loaded as a vision model ({reason}); give a folder or hub id with an "
+                "image processor and safetensors weights, or leave `embed` out"
             ) from error
         self.model = self.model.to(self.device).eval()
         self.name = f"{config.model_type}/{_weights_digest(self.model)}/{self.dtype}"
@@ -197,7 +197,7 @@ class TowerEmbedder:
             self.tower.load_state_dict(weights)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"--embed {folder}: its vision tower cannot be loaded ({reason})") from error
+            raise UserError(f"{folder}: its vision tower cannot be loaded ({reason})") from error
         self.tower = self.tower.to(self.device, self.dtype).eval()
         self.merge = config.spatial_merge_size**2
         self.pixels = pixels
@@ -248,7 +248,7 @@ def load_embedder(
     if model_type in ("adcopilot", "qwen2_5_vl"):
         return TowerEmbedder(folder=Path(model), device=device, dtype=dtype, **size)
     if not config.is_file() and (Path(model).exists() or model.startswith((".", "/", "~"))):
-        raise UserError(f"--embed {model}: no config.json in it, expected a model folder or a model's id on the hub")
+        raise UserError(f"{model}: no config.json in it, expected a model folder or a model's id on the hub")
     return BackboneEmbedder(model=model, device=device, dtype=dtype, **size)
 
 

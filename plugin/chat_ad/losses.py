@@ -92,22 +92,23 @@ def _label_of(problem: str) -> str:
     return "anomalous" if problem.endswith("-mask") or problem == "mask-size" else ""
 
 
-def find_losses(manifest: Mapping[str, Any], recipe: str) -> list[Loss]:
+def find_losses(manifest: Mapping[str, Any], recipe: str, *, command: str = "") -> list[Loss]:
     """What a recipe's build has lost; what ends it with an error comes first.
 
     Args:
         manifest: of the folder.
         recipe: the name of one of its `recipes`.
+        command: what stands before the options that are advised, where the build itself does not print them.
     """
     own = manifest["recipes"][recipe]
     allowed = float(own["max_left_out"])
     found: list[Loss] = []
     for name, output in manifest["outputs"].items():
         if output["recipe"] == recipe:
-            found += _of_output(name, output, allowed)
+            found += _of_output(name, output, allowed, command)
     for name in own["values"].get("datasets") or {}:
         if f"datasets.{name}" not in own["skipped"]:
-            found += _of_dataset(name, manifest["datasets"][name], allowed, own["values"])
+            found += _of_dataset(name, manifest["datasets"][name], allowed, own["values"], command)
     return sorted(found, key=lambda loss: not loss.too_much)
 
 
@@ -118,30 +119,32 @@ def said(count: int, given: int, unit: str, lost: str, why: Mapping[str, int]) -
     return f"{count:,} of {given:,} {unit} {lost}: " + ", ".join(f"{number:,} {text}" for text, number in why.items())
 
 
-def _of_dataset(name: str, counts: Mapping[str, Any], allowed: float, values: Mapping[str, Any]) -> list[Loss]:
+def _of_dataset(
+    name: str, counts: Mapping[str, Any], allowed: float, values: Mapping[str, Any], command: str
+) -> list[Loss]:
     """Of all images; where too many are lost, of all, the good or the defective ones: the largest share."""
     given, why = counts["lost"]["given"], counts["lost"]["why"]
     together = sum((Counter(reasons) for reasons in why.values()), Counter())
-    whole = _damage(sum(given.values()), "images", together, allowed)
+    whole = _damage(sum(given.values()), "images", together, allowed, command)
     labels = (label for label in _UNITS if label in why)
-    parts = [_damage(given[label], f"{_UNITS[label]} images", why[label], allowed) for label in labels]
+    parts = [_damage(given[label], f"{_UNITS[label]} images", why[label], allowed, command) for label in labels]
     worst = max([whole, *parts], key=lambda damage: damage.share)  # the first of equals
     one = worst if worst.is_too_much else whole
     judged = counts["lost"]["judged"]
     before = values["datasets"][name].get("filter") or (values.get("defaults") or {}).get("filter") or {}
     kept = before.get("allow", []) if isinstance(before, Mapping) else []
     both = ",".join(dict.fromkeys([*([kept] if isinstance(kept, str) else kept), *judged]))
-    more = f"; or keep them with --set 'datasets.{name}.filter.allow=[{both}]'" if judged else ""
+    more = f"; or keep them with {command}--set 'datasets.{name}.filter.allow=[{both}]'" if judged else ""
     line = f"{name}: {one.line()}{more if one.is_too_much else ''}"
     return [Loss(line=line, too_much=one.is_too_much)] if one.count else []
 
 
-def _damage(given: int, unit: str, why: Mapping[str, int], allowed: float) -> Damage:
+def _damage(given: int, unit: str, why: Mapping[str, int], allowed: float, command: str) -> Damage:
     lost = {_WORDS.get(reason, reason.replace("-", " ")): count for reason, count in sorted(why.items())}
-    return Damage(given=given, unit=unit, lost=lost, allowed=allowed, option=OPTION)
+    return Damage(given=given, unit=unit, lost=lost, allowed=allowed, option=f"{command}{OPTION}")
 
 
-def _of_output(name: str, output: Mapping[str, Any], allowed: float) -> list[Loss]:
+def _of_output(name: str, output: Mapping[str, Any], allowed: float, command: str) -> list[Loss]:
     if "lost" not in output:  # of a converter, which stops at problems by itself
         return [] if output["records"] else [Loss(line=f"{name}: 0 records", too_much=True)]
     found = []
@@ -154,7 +157,7 @@ def _of_output(name: str, output: Mapping[str, Any], allowed: float) -> list[Los
             unit=unit,
             lost=lost["why"],
             allowed=allowed,
-            option=OPTION,
+            option=f"{command}{OPTION}",
             said=said(count, lost["given"], unit, f"gave no {tasks}", lost["why"]),
         )
         found.append(Loss(line=f"{name}: {damage.line()}", too_much=damage.is_too_much))

@@ -102,7 +102,7 @@ class LlavaList:
             raise Rejected("without an image", expected=True)
         limit = self.options["max_images"]
         if limit is not None and len(images) > limit:
-            raise Rejected("more images than --max-images", f"{len(images)}, at most {limit}", expected=True)
+            raise Rejected("more images than asked for", f"{len(images)}, at most {limit}", expected=True)
         return images
 
     def _turns(self, data: dict[str, Any], images: list[Any]) -> tuple[str | None, list[tuple[str, str]]]:

@@ -253,8 +253,7 @@ class Source:
             self.problem(
                 "outside-root",
                 name,
-                f"a link that leads out of the root, to {target}; copy it into it, or name the folder that holds "
-                "both",
+                f"a link that leads out of the root, to {target}; copy it into it, or name the folder that holds both",
             )
             return False
         return True

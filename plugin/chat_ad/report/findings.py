@@ -187,7 +187,7 @@ def read_losses(path: Path, name: str, faults: Faults) -> list[Loss]:
         if not isinstance(own, dict) or "max_left_out" not in own:  # of an earlier version
             continue
         try:
-            found += find_losses(manifest, recipe)
+            found += find_losses(manifest, recipe, command="adcopilot data build … ")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             faults.add(name, "manifest", f"what {shorten(recipe, 60)} has lost cannot be read; build it again")
     # Recipes share datasets.
