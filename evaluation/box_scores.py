@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from adcopilot import masks
 from adcopilot.boxes import bbox_mask_iou
 from adcopilot.errors import UserError
 
@@ -66,16 +67,13 @@ class BoxRule:
 
 
 def read_mask(path: Path, *, size: tuple[int, int]) -> np.ndarray:
-    """A mask file, or the union of a folder of them, as truth values (height, width); anything but black is defect.
+    """A mask file, or the union of a folder of them, as truth values (height, width), by `adcopilot.masks`' rule.
 
     Raises:
         UserError: it cannot be read, or is not of the image's (width, height).
     """
-    from adcopilot.chat_ad.mask_files import file_values, folder_values
-
-    mask = (folder_values(path) if path.is_dir() else file_values(path)) > 0
-    if mask.shape != (size[1], size[0]):
-        raise UserError(f"{path}: {mask.shape[1]}×{mask.shape[0]} pixels, but its image has {size[0]}×{size[1]}")
+    mask = (masks.read_mask_folder(path) if path.is_dir() else masks.read_mask(path)).values > 0
+    masks.check_size(mask, size, name=str(path))
     return mask
 
 

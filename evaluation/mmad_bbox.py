@@ -33,7 +33,10 @@ from .ranking import auroc, average_precision
 from .wording import OWN, Wording
 
 #: Counts up whenever the same command would ask something else.
-VERSION = 2
+VERSION = 3
+
+#: Share of an image above which its mask is perhaps inverted.
+_LARGE = 0.5
 
 #: Asked about the same images for a score to rank them by, of models whose box answer does not begin with yes or no.
 _DEFECTIVE = "Is there any defect in the query image? Answer with the letter of the right option.\nA. Yes.\nB. No."
@@ -218,10 +221,12 @@ def results(
 
     Returns:
         (scores, images). Scores: `overall`, the means over all anomalous images (`box_scores.summarise`), the same by
-        `datasets`, `categories` and defect `sizes`, `dataset_average` (the mean of the datasets' numbers), `normal`
-        and `with_normal` where normal images were asked about, `ranking` (AUROC and average precision by dataset and
-        their `average`, percent) where the anomaly score is known, and the rule for boxes. Images: one object each,
-        with predicted and true boxes in pixels of the original.
+        `datasets`, `categories` and defect `sizes`, `masks`: how many mark nothing (`empty`: those images are in no
+        mean, there is nothing to find) and how many more than half of their image (`over_half`: perhaps inverted),
+        `dataset_average` (the mean of the datasets' numbers), `normal` and `with_normal` where normal images were
+        asked about, `ranking` (AUROC and average precision by dataset and their `average`, percent) where the anomaly
+        score is known, and the rule for boxes. Images: one object each, with predicted and true boxes in pixels of
+        the original.
     """
     images, scores = [], {}
     for record in records:
@@ -248,12 +253,20 @@ def results(
         if image["image"] in scores:
             image["anomaly_score"] = scores[image["image"]][0]
     defective = [image for image in images if not image["normal"]]
+    empty = [image for image in defective if not image["defect_share"]]
+    defective = [image for image in defective if image["defect_share"]]
+    images = [image for image in images if image["normal"] or image["defect_share"]]
     normal = [image for image in images if image["normal"]]
     datasets = _by(defective, lambda image: image["dataset"], DATASETS)
     found: dict[str, Any] = {
         "rule": rule.describe(),
         "thresholds": list(THRESHOLDS),
         "size_limits": list(SIZES),
+        "masks": {
+            "empty": len(empty),
+            "over_half": sum(image["defect_share"] > _LARGE for image in defective),
+            "examples": [image["image"] for image in empty][:3],
+        },
         "overall": summarise(defective),
         "datasets": datasets,
         "dataset_average": _mean_of(list(datasets.values())) if datasets else None,
@@ -327,6 +340,14 @@ def show(found: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found, ensure_ascii=False, allow_nan=False))
         return
+    masks = found.get("masks", {})
+    if masks.get("empty"):
+        print(
+            f"{masks['empty']} defective images have a mask that marks nothing and are in no score: "
+            f"{', '.join(masks['examples'])}{' …' if masks['empty'] > 3 else ''}"
+        )
+    if masks.get("over_half"):
+        print(f"{masks['over_half']} masks mark more than half of their image: look whether they are inverted")
     rows = {**found["datasets"], "All images": found["overall"]}
     width = max(map(len, rows))
     heads = ["images", "mIoU", *(f"@{one}" for one in THRESHOLDS), "mask mIoU", "no box"]

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from .errors import UserError
+from .masks import marked
 
 __all__ = ["MaskTruth", "bbox_mask_iou"]
 
@@ -28,17 +29,17 @@ class MaskTruth:
     """A ground-truth mask prepared for many predictions: each then costs microseconds instead of a pass over pixels.
 
     Args:
-        mask: (height, width); True, or anything but 0, is defect.
+        mask: (height, width), boolean, or the numbers of a mask, which mark what `adcopilot.masks` says.
 
     Raises:
-        UserError: the array has not two dimensions.
+        UserError: the array has not two dimensions, or holds what is no finite number.
     """
 
     def __init__(self, mask: np.ndarray) -> None:
         mask = np.asarray(mask)
         if mask.ndim != 2:
             raise UserError(f"a mask of shape {mask.shape}, expected (height, width)")
-        self.mask = mask if mask.dtype == bool else mask != 0
+        self.mask = mask if mask.dtype == bool else marked(mask).values > 0
         self.area = int(np.count_nonzero(self.mask))
 
     @property
@@ -99,8 +100,8 @@ def bbox_mask_iou(
         predicted: boxes `[x1, y1, x2, y2]` in pixels of the image, corner to corner: `[0, 0, 1, 1]` is the first
             pixel. Edges between pixels go to the nearest pixel's edge (halves up), what lies outside the image is cut
             off, and a box without area (inverted ones too) covers nothing.
-        truth: boxes of the same kind, or a mask of shape (height, width), boolean or 0 for background; a `MaskTruth`
-            for many predictions on one mask.
+        truth: boxes of the same kind, or a mask of shape (height, width), boolean or of numbers (`adcopilot.masks`); a
+            `MaskTruth` for many predictions on one mask.
         size: (width, height) of the image in pixels.
 
     Returns:

@@ -41,6 +41,7 @@ __all__ = [
     "MAX_PIXELS",
     "MIN_SIDE",
     "ImageSource",
+    "has_depth",
     "image_size",
     "normalise_image",
     "open_image",
@@ -149,6 +150,16 @@ def used_bits(sources: Iterable[ImageSource]) -> int | None:
         if found == 16:
             break
     return found
+
+
+def has_depth(path: str | os.PathLike) -> bool:
+    """Whether a file has 16 bits a channel or more, by its header; False where that cannot be read."""
+    try:
+        image, _ = _open(path, None)
+    except UserError:
+        return False
+    with image:
+        return is_wide(image)
 
 
 def normalise_image(image: Image.Image, *, name: str = "image", bits: int | None = None) -> Image.Image:

@@ -173,7 +173,7 @@ def _opened_dataset(path: str, mtime: int, size: int, process: int, name: str) -
         if not isinstance(link, h5py.HardLink):
             raise UserError(f"{path}: has no array {name!r} of its own; index the dataset again")
         node = node[part]
-    if not isinstance(node, h5py.Dataset) or node.external or node.is_virtual or node.dtype.kind not in "uib":
+    if not isinstance(node, h5py.Dataset) or node.external or node.is_virtual or node.dtype.kind not in "uibf":
         raise UserError(f"{path}: {name} is not an array of numbers in the file itself")
     return node
 

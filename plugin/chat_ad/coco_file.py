@@ -18,6 +18,7 @@ import numpy as np
 
 from ..boxes import SHARE_LIMIT
 from ..errors import UserError
+from .kinds import is_good
 
 __all__ = ["CocoFile", "NotCocoError", "annotation_box", "annotation_mask", "image_values", "load", "storable"]
 
@@ -62,7 +63,9 @@ def load(path: Path) -> CocoFile:
 
 
 def image_values(path: Path, image_id: str, *, size: tuple[int, int]) -> np.ndarray:
-    """All annotations of an image painted in the file's order, (height, width), unsigned 16 bits.
+    """All defects of an image painted in the file's order, (height, width), unsigned 16 bits.
+
+    Annotations of a category that says good (`kinds.is_good`) are no defects.
 
     Args:
         path: the annotation file.
@@ -81,6 +84,8 @@ def image_values(path: Path, image_id: str, *, size: tuple[int, int]) -> np.ndar
     values = np.zeros((size[1], size[0]), np.uint16)
     positions = {category: position for position, category in enumerate(coco.classes, 1)}
     for annotation in coco.annotations.get(image_id, ()):
+        if is_good(coco.classes[annotation["category_id"]]):
+            continue
         mask = annotation_mask(annotation, size=size, name=f"{path}: image {image_id}")
         values[mask] = positions[annotation["category_id"]]
     return values

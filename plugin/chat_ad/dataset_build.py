@@ -23,8 +23,9 @@ from ..errors import UserError
 from .against import Against, compare_shard
 from .crops import collect_decoys
 from .losses import dataset_losses
+from .mask_counts import count_masks, mask_lines
 from .pairing import POOL_COLUMNS, Pool, template_key
-from .readers import LICENCES, Item, Problem, Source, make_source, scan
+from .readers import LICENCES, Item, Problem, Source, make_source, prescan, scan, with_depth
 from .readers.contents import what_is_there
 from .readers.measure import fingerprint
 from .recipe_specs import DatasetSpec
@@ -96,6 +97,7 @@ class DatasetBuild:
     counts: dict[str, Any] = field(default_factory=dict)
     _left_out: list[tuple[str, list[Shard], str]] = field(default_factory=list)
     _select: Shard | None = None
+    _first: Source | None = None
 
     @property
     def licence(self) -> str:
@@ -109,9 +111,15 @@ class DatasetBuild:
             UserError: the root is not the dataset, or there is nothing in it.
         """
         source = self._source()
-        self.labels = Counter("anomalous" if item.anomalous else "normal" for item in self._scan(source))
-        total = self.labels.total()
-        self.found, self.problems = source.found, source.problems
+        self.labels = Counter()
+
+        def counted() -> Iterator[Item]:
+            for item in self._scan(source):
+                self.labels["anomalous" if item.anomalous else "normal"] += 1
+                yield item
+
+        total = prescan(source, counted())
+        self.found, self.problems, self._first = source.found, source.problems, source
         unknown = (
             sorted(set(self.spec.product) - source.seen_categories) if isinstance(self.spec.product, dict) else []
         )
@@ -161,12 +169,20 @@ class DatasetBuild:
         )
 
     def _scan(self, source: Source) -> Iterator[Item]:
-        return scan_records(source) if self.spec.reader == RECORDS else scan(source)
+        # Records of another build may share a mask: its files are named by their content.
+        return with_depth(source, scan_records(source)) if self.spec.reader == RECORDS else scan(source)
 
     def _index(self, runner: Runner) -> list[Shard]:
         spec, source = self.spec, self._source()
         root = str(spec.root)
-        settings = {"dataset": spec.name, "options": dict(source.options), "min_area": spec.min_area}
+        if self._first is not None:
+            source.disputed, source.bits = self._first.disputed, self._first.bits
+        settings = {
+            "dataset": spec.name,
+            "options": dict(source.options),
+            "min_area": spec.min_area,
+            "masks": asdict(spec.mask),
+        }
 
         def jobs() -> Iterator[Job]:
             items = self._scan(source)
@@ -181,10 +197,14 @@ class DatasetBuild:
                     "dataset": spec.name,
                     "licence": self.licence,
                     "min_area": spec.min_area,
+                    "masks": spec.mask,
+                    "recipe": f"datasets.{spec.name}",
                 }
                 yield Job(self._file("index", number), key, arguments)
 
         shards = list(self._make("index", index_shard, jobs(), runner))
+        for line in self._mask_lines(shards):
+            print(f"{spec.name}: {line}", file=sys.stderr, flush=True)
         self._left_out.append(("index", shards, "problems"))
         blocking = [problem for shard in shards for problem in shard.notes["problems"] if problem["blocking"]]
         if blocking and not spec.skip_problems:
@@ -192,6 +212,12 @@ class DatasetBuild:
         if not sum(shard.rows for shard in shards):
             raise UserError(f"{spec.root}: none of the images of {spec.reader} could be used; see {spec.name}'s list")
         return shards
+
+    def _mask_lines(self, index: list[Shard]) -> list[str]:
+        kinds, same = Counter(), {}
+        for rows in rows_of(index, ["image", "mask_kind", "mask_sha256"]):
+            count_masks(rows, kinds, same)
+        return mask_lines(kinds, same)
 
     def _choose(self, index: list[Shard], runner: Runner) -> Shard:
         """Which rows are fit to be templates, and which get one: `fit`, `query`, and the reason against it `drop`."""
@@ -373,6 +399,7 @@ class DatasetBuild:
             "normal": labels["normal"],
             "anomalous": labels["anomalous"],
             "categories": len(categories),
+            "masks": self._mask_lines(index),
             "queries": int(pc.sum(chosen["query"]).as_py() or 0),
             # By the recipe's splits and queries: templates at most.
             "not_asked_for": int(pc.sum(pc.and_(pc.invert(chosen["query"]), chosen["drop"].is_null())).as_py() or 0),

@@ -152,6 +152,7 @@ def _view(row: Mapping[str, Any], media_dir: str, kinds: Kinds) -> PairView:
         size=row["shown_size"],
         boxes=row["shown_boxes"],
         labels=row["shown_labels"],
+        areas=row["shown_areas"],
         mask=row["mask_file"],
         marked=row["marked_file"],
         other_defects=kinds.defects.get(row["category"], ()),

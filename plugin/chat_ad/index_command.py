@@ -27,7 +27,9 @@ import pyarrow as pa
 
 from ..errors import UserError
 from ..jsonl import write_jsonl
-from .readers import LICENCES, READERS, Item, Problem, make_source, measure, scan
+from ..masks import INVERSIONS, MaskOptions, check_options
+from .mask_counts import count_masks, mask_lines
+from .readers import LICENCES, READERS, Item, Problem, make_source, measure, prescan, scan
 from .readers.measure import fingerprint
 from .table import VERSION, make_metadata, read_batches, read_metadata, to_batch, write_table
 
@@ -46,6 +48,8 @@ class IndexReport:
         counts: rows by (category, label).
         splits: rows by split.
         problems: all that were met, in order; the blocking ones are images left out.
+        masks: rows by the kind of their mask.
+        same_masks: of each mask (by the pixels that it marks) the first images that have it.
         found: which of several possible forms of the layout was there, counted.
         passed_over: files that are no images, by suffix.
     """
@@ -54,6 +58,8 @@ class IndexReport:
     counts: Counter = field(default_factory=Counter)
     splits: Counter = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
+    masks: Counter = field(default_factory=Counter)
+    same_masks: dict[str, list[str]] = field(default_factory=dict)
     found: Counter = field(default_factory=Counter)
     passed_over: Counter = field(default_factory=Counter)
 
@@ -69,6 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--category", action="append", default=[], help="only this category; may be given several times")
     add("--option", action="append", default=[], metavar="KEY=VALUE", help="a setting of the dataset's reader, below")
     add("--min-area", type=int, default=1, help="regions of a mask of fewer pixels give no box (1)")
+    add("--mask-threshold", type=float, metavar="SHARE", help="of the range of a mask of many values, cut there (0.5)")
+    add(
+        "--mask-inverted",
+        default="none",
+        choices=INVERSIONS,
+        help="masks whose background is the defect (none)",
+    )
+    add("--mask-most", type=float, default=0.5, metavar="SHARE", help="of its image that a mask may mark (0.5)")
     add("--skip-problems", action="store_true", help="leave out what is wrong, listed in OUTPUT.problems.jsonl")
     add("--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads that open files (%(default)s)")
 
@@ -86,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         options=_options(args.option),
         categories=args.category,
         min_area=args.min_area,
+        masks=MaskOptions(threshold=args.mask_threshold, inverted=args.mask_inverted, most=args.mask_most),
         skip_problems=args.skip_problems,
         workers=args.workers,
         progress=True,
@@ -102,6 +117,7 @@ def build_index(
     options: Mapping[str, Any] | None = None,
     categories: Iterable[str] = (),
     min_area: int = 1,
+    masks: MaskOptions = MaskOptions(),  # noqa: B008 - frozen
     skip_problems: bool = False,
     workers: int = 1,
     progress: bool = False,
@@ -109,7 +125,7 @@ def build_index(
     """Write a dataset's table to `output`, and `OUTPUT.problems.jsonl` beside it if anything was met.
 
     Args:
-        dataset, root, options, categories, min_area: as `readers.index`.
+        dataset, root, options, categories, min_area, masks: as `readers.index`.
         output: the Parquet file.
         skip_problems: leave out what is wrong instead of refusing.
         workers: threads.
@@ -123,7 +139,8 @@ def build_index(
         raise UserError(f"--min-area is {min_area} and --workers {workers}, expected 1 or more")
     source = make_source(dataset, root, options=options, categories=categories)
     _prepare(output, root)
-    total = sum(1 for _ in scan(source))
+    check_options(masks, threshold="--mask-threshold", most="--mask-most")
+    total = prescan(source, scan(source))
     report = IndexReport(found=source.found, passed_over=source.passed_over, problems=source.problems)
     _stop_or_go(report, output, skip_problems, "no image was opened yet")
     if not total:
@@ -131,10 +148,17 @@ def build_index(
             f"{root}: no image of {dataset} that could be used; {_problem_counts(report) or 'it is empty'}"
         )
 
-    settings = {"dataset": dataset, "options": dict(source.options), "min_area": min_area, "version": VERSION}
+    settings = {
+        "dataset": dataset,
+        "options": dict(source.options),
+        "min_area": min_area,
+        "masks": asdict(masks),
+        "version": VERSION,
+    }
     parts = Path(f"{output}.parts")
     again = make_source(dataset, root, options=options, categories=categories)
-    worker = partial(measure, root=root, dataset=dataset, licence=LICENCES[dataset], min_area=min_area)
+    again.disputed, again.bits = source.disputed, source.bits
+    worker = partial(measure, root=root, dataset=dataset, licence=LICENCES[dataset], min_area=min_area, masks=masks)
     files, usable = [], 0
     with _mapper(workers) as each, _bar(total, progress, dataset) as bar:
         for number, items in enumerate(_cut(scan(again), PART_ITEMS)):
@@ -159,7 +183,12 @@ def build_index(
                 _count(report, batch)
                 yield batch
 
-    recorded = {**source.options, "min_area": min_area, "categories": sorted(source.categories)}
+    recorded = {
+        **source.options,
+        "min_area": min_area,
+        "mask": asdict(masks),
+        "categories": sorted(source.categories),
+    }
     report.rows = write_table(output, rows(), metadata=make_metadata(root=root, dataset=dataset, options=recorded))
     shutil.rmtree(parts, ignore_errors=True)
     return report
@@ -178,6 +207,7 @@ def summary(report: IndexReport, dataset: str, output: Path) -> str:
     splits = ", ".join(f"{name or 'no split'} {count:,}" for name, count in sorted(report.splits.items()))
     lines.append(f"  {splits}")
     lines += [f"  {what}{f': {count:,}' if count else ''}" for what, count in report.found.items()]
+    lines += [f"  {line}" for line in mask_lines(report.masks, report.same_masks)]
     if report.passed_over:
         files = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(report.passed_over.items()))
         lines.append(f"  files that are no images, passed over: {files}")
@@ -277,6 +307,7 @@ def _count(report: IndexReport, batch: pa.RecordBatch) -> None:
     for category, label, split in zip(*columns, strict=True):
         report.counts[category, label] += 1
         report.splits[split] += 1
+    count_masks(batch, report.masks, report.same_masks)
 
 
 def _options(texts: Sequence[str]) -> dict[str, str]:

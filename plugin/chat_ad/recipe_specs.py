@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..masks import MaskOptions
 from .crops import CropOptions
 from .generation.endpoint import EndpointSettings
 from .pairing import PairOptions
@@ -55,6 +56,7 @@ class DatasetSpec:
     product: str | Mapping[str, str] = ""
     splits: tuple[str, ...] = ()
     min_area: int = 1
+    mask: MaskOptions = field(default_factory=MaskOptions)
     skip_problems: bool = False
     filter: QualityOptions | None = field(default_factory=QualityOptions)
     ratio: float | None = None

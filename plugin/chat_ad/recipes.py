@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..masks import INVERSIONS, MaskOptions, check_options
 from .crops import KEEP, CropOptions
 from .duplicates import SameLimits
 from .generation import TASKS, PromptFiles
@@ -165,6 +166,8 @@ def _dataset(name: str, section: Section, seed: int) -> DatasetSpec:
         product=_product(section),
         splits=tuple(section.texts("splits", choices=SPLITS)),
         min_area=take("min_area", int, 1, low=1),
+        # The masks of records were read once already: what is left of them is what is marked.
+        mask=_mask(section.section("mask"), most=1.0 if reader == RECORDS else MaskOptions().most),
         skip_problems=take("skip_problems", bool, False),
         filter=_filter(section),
         ratio=None if ratio is None else _named(section.name("ratio"), parse_ratio, ratio),
@@ -228,6 +231,18 @@ def _filter(section: Section) -> QualityOptions | None:
         allowed=frozenset(part.texts("allow", choices=[one for one in REASONS if one != "unreadable"])),
     )
     part.done()
+    return options
+
+
+def _mask(section: Section, *, most: float) -> MaskOptions:
+    take = section.take
+    options = MaskOptions(
+        threshold=take("threshold", float, None),
+        inverted=take("inverted", str, "none", choices=INVERSIONS),
+        most=take("most", float, most),
+    )
+    section.done()
+    check_options(options, threshold=section.name("threshold"), most=section.name("most"))
     return options
 
 

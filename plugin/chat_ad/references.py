@@ -3,18 +3,19 @@
     test/broken_large/000.png                      a file, relative to the dataset's root, `/` between the parts
     capsule/test/crack/a.png#view=2/5              the third of five equal parts of a strip (counted from 0)
     train/bolt.h5#h5=Images/Normal_0&index=7       the eighth image of an HDF5 array
+    train/good/000.png#bits=12                     16 bits a channel, of which its dataset uses 12
 
 Masks may also say
 
     ground_truth/logical_anomalies/000#folder=1    a folder: the union of all images in it
     Data/Masks/Anomaly/000.png#value=3             only the pixels of one class of an index mask
-    ground_truth/crack/a.png#view=2/5&over=half    brighter than half of the full scale
+    ground_truth/crack/a.png#over=0.3              of a mask of many values, above this share of its range
+    ground_truth/crack/a.png#inverted=1            the background is the defect
     train/_annotations.coco.json#coco=17           the polygons and run lengths of one image of a COCO file
     labels/train/a.txt#labels=yolo&only=1,3        the polygons and boxes of an image's file of labels (`label_files`)
 
-Without `over` and `value` a pixel belongs to a mask when it is not 0; in a lossy file (JPEG), whose background is
-never quite 0, when it is brighter than half. What stands after the last `#` is the fragment, so a file whose own name
-has a `#` in it ends its reference with `#`. `%`, `&`, `=` and `#` in a fragment's values are percent-encoded.
+`adcopilot.masks` says what a mask marks. What stands after the last `#` is the fragment, so a file whose own name has
+a `#` in it ends its reference with `#`. `%`, `&`, `=` and `#` in a fragment's values are percent-encoded.
 
 A reference that is absolute, climbs by `..`, or leads out of the root through a symbolic link is refused.
 """
@@ -28,6 +29,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -35,7 +37,8 @@ from PIL import Image
 
 from .. import images
 from ..errors import UserError
-from . import arrays, coco_file, label_files, mask_files
+from ..masks import Marked, MaskSizeError, check_size, marked, read_mask, read_mask_folder, share_of_range
+from . import arrays, coco_file, label_files
 from .components import Component, mask_components
 
 __all__ = [
@@ -55,8 +58,8 @@ __all__ = [
     "resolve",
 ]
 
-_IMAGE_KEYS = frozenset({"view", "h5", "index"})
-_MASK_KEYS = _IMAGE_KEYS | {"over", "value", "folder", "coco", "labels", "only"}
+_IMAGE_KEYS = frozenset({"bits", "view", "h5", "index"})
+_MASK_KEYS = _IMAGE_KEYS | {"over", "inverted", "value", "folder", "coco", "labels", "only"}
 _VIEW = re.compile(r"(\d{1,4})/(\d{1,4})", re.ASCII)
 
 
@@ -88,10 +91,6 @@ class Reference:
 
 class OutsideRootError(UserError):
     """A symbolic link leads out of the dataset's root."""
-
-
-class MaskSizeError(UserError):
-    """A mask has another size than its image."""
 
 
 def format_reference(path: str, **fragment: str | int) -> str:
@@ -154,7 +153,7 @@ def open_image(root: str | os.PathLike, reference: str) -> Image.Image:
     path = resolve(root, parsed)
     if "h5" in parsed.fragment:
         return images.open_image(arrays.read_image(path, *_array(parsed)), name=reference)
-    image = images.open_image(path)
+    image = images.open_image(path, bits=_bits(parsed))
     if parsed.view:
         left, right = _columns(image.width, parsed.view, reference)
         return image.crop((left, 0, right, image.height))
@@ -190,14 +189,17 @@ def open_mask(root: str | os.PathLike, reference: str, *, size: tuple[int, int])
         MaskSizeError: its size is another than the image's.
         UserError: the mask is missing, unreadable or outside the root.
     """
-    return mask_values(root, reference, size=size) > 0
+    return mask_values(root, reference, size=size).values > 0
 
 
-def mask_values(root: str | os.PathLike, reference: str, *, size: tuple[int, int]) -> np.ndarray:
+def mask_values(root: str | os.PathLike, reference: str, *, size: tuple[int, int]) -> Marked:
     """A mask as numbers (height, width): 0 outside, elsewhere the class that the file gives each pixel.
 
     A mask of one class has whatever its file has there, 255 mostly; of an image in a COCO file the numbers are 1 + the
     position of the annotation's category in the file's list. Where files of a folder overlap the larger number stays.
+
+    Returns:
+        `adcopilot.masks.Marked`; `kind` is "annotated" of a COCO file.
 
     Raises:
         UserError: as `open_mask`.
@@ -205,27 +207,40 @@ def mask_values(root: str | os.PathLike, reference: str, *, size: tuple[int, int
     parsed = parse_reference(reference)
     path = resolve(root, parsed)
     if "coco" in parsed.fragment:
-        return coco_file.image_values(path, parsed.fragment["coco"], size=size)
+        return Marked(values=coco_file.image_values(path, parsed.fragment["coco"], size=size), kind="annotated")
     if "labels" in parsed.fragment:
-        return label_files.image_values(
-            path, parsed.fragment["labels"], size=size, only=parsed.fragment.get("only", "")
-        )
-    select = {key: parsed.fragment[key] for key in ("over", "value") if key in parsed.fragment}
+        only = parsed.fragment.get("only", "")
+        values = label_files.image_values(path, parsed.fragment["labels"], size=size, only=only)
+        return Marked(values=values, kind="annotated")
+    options = _mask_options(parsed)
     if "h5" in parsed.fragment:
-        mask = mask_files.selected(arrays.read_mask(path, *_array(parsed)), full=1, **select)
+        values = arrays.read_mask(path, *_array(parsed))
+        value = options.pop("value")
+        found = marked(values if value is None else values == value, name=str(parsed), **options)
     elif "folder" in parsed.fragment:
-        mask = mask_files.folder_values(path, **select)
+        found = read_mask_folder(path, **options)
     else:
-        mask = mask_files.file_values(path, **select)
+        found = read_mask(path, **options)
+    mask = found.values
     if parsed.view:
         left, right = _columns(mask.shape[1], parsed.view, reference)
         mask = mask[:, left:right]
-    if mask.shape != (size[1], size[0]):
-        raise MaskSizeError(
-            f"{os.path.join(root, parsed.path)}: the mask has {mask.shape[1]}×{mask.shape[0]} pixels but its image "
-            f"{size[0]}×{size[1]}; expected the same size"
-        )
-    return mask
+    check_size(mask, size, name=os.path.join(root, parsed.path))
+    return Marked(values=mask, kind=found.kind)
+
+
+def _mask_options(parsed: Reference) -> dict[str, Any]:
+    """What `read_mask` is told about a mask."""
+    over, value, inverted = (parsed.fragment.get(key) for key in ("over", "value", "inverted"))
+    if value is not None and not re.fullmatch(r"[0-9]{1,5}", value):
+        raise UserError(f"{parsed}: value is {value!r}, expected the number of a class")
+    if inverted not in (None, "1"):
+        raise UserError(f"{parsed}: inverted is {inverted!r}, expected 1")
+    return {
+        "threshold": None if over is None else share_of_range(over, name=str(parsed)),
+        "inverted": inverted is not None,
+        "value": None if value is None else int(value),
+    }
 
 
 def read_bytes(root: str | os.PathLike, reference: str) -> bytes:
@@ -262,8 +277,9 @@ def content_sha256(root: str | os.PathLike, reference: str) -> str:
             digest = hashlib.file_digest(file, "sha256")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
-    if parsed.fragment:
-        digest.update(str(parsed)[len(parsed.path) :].encode())
+    # The depth that a whole dataset uses says nothing about the content of one image.
+    shown = str(Reference(path=parsed.path, fragment={k: v for k, v in parsed.fragment.items() if k != "bits"}))
+    digest.update(shown[len(parsed.path) :].encode() if len(parsed.fragment.keys() - {"bits"}) else b"")
     return digest.hexdigest()
 
 
@@ -273,6 +289,15 @@ def _parse_image(reference: str) -> Reference:
     if wrong:
         raise UserError(f"{reference!r}: {wrong[0]!r} is for masks, expected the reference of an image")
     return parsed
+
+
+def _bits(parsed: Reference) -> int | None:
+    text = parsed.fragment.get("bits")
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,2}", text) or not 1 <= int(text) <= 16:
+        raise UserError(f"{parsed}: bits is {text!r}, expected the depth that the images use, 1 to 16")
+    return int(text)
 
 
 def _array(parsed: Reference) -> tuple[str, int | None]:

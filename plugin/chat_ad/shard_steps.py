@@ -28,6 +28,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..jsonl import atomic_write
+from ..masks import MaskOptions
 from .crops import CropOptions, Decoy, cut_boxes, cut_pair, map_window
 from .embedding import Embedder, embed_images, load_embedder, table_to_vectors, vectors_to_table
 from .fingerprints import measure_table
@@ -35,7 +36,7 @@ from .pair_command import pair_images
 from .pairing import PAIR_SCHEMA, PairOptions, Pool
 from .readers import Item, Problem, measure
 from .recipe_specs import EmbedSpec, ImageSpec
-from .references import image_size, open_mask, parse_reference, resolve
+from .references import image_size, mask_components, open_mask, parse_reference, resolve
 from .shards import Shard, load, read, save
 from .table import to_batch
 from .visual_prompts import draw_visual_prompt
@@ -52,8 +53,9 @@ __all__ = [
 ]
 
 VERSIONS: Mapping[str, int] = {
-    **dict.fromkeys(("index", "measure", "leaks", "select", "embed"), 1),
-    **dict.fromkeys(("pool", "pair", "cut"), 2),
+    **dict.fromkeys(("measure", "leaks", "select", "embed"), 1),
+    **dict.fromkeys(("index", "pool"), 2),
+    **dict.fromkeys(("pair", "cut"), 3),
 }
 
 #: A pair and the files that show it: names relative to `media_dir`, sizes and boxes in their pixels.
@@ -67,6 +69,7 @@ CUT_SCHEMA = pa.schema(
         pa.field("shown_size", pa.list_(pa.int32())),
         pa.field("shown_boxes", PAIR_SCHEMA.field("boxes").type),
         pa.field("shown_labels", PAIR_SCHEMA.field("box_labels").type),
+        pa.field("shown_areas", pa.list_(pa.int64())),
         pa.field("shown_defect", pa.string()),
         pa.field("pair_row", pa.int32()),
     ]
@@ -74,12 +77,23 @@ CUT_SCHEMA = pa.schema(
 
 
 def index_shard(
-    path: Path, key: str, *, items: Sequence[Item], root: str, dataset: str, licence: str, min_area: int
+    path: Path,
+    key: str,
+    *,
+    items: Sequence[Item],
+    root: str,
+    dataset: str,
+    licence: str,
+    min_area: int,
+    masks: MaskOptions,
+    recipe: str,
 ) -> Shard:
     """Rows of the table; `problems` in the notes."""
     entries, problems = [], []
     for item in items:
-        found = measure(item, root=root, dataset=dataset, licence=licence, min_area=min_area)
+        found = measure(
+            item, root=root, dataset=dataset, licence=licence, min_area=min_area, masks=masks, recipe=recipe
+        )
         if isinstance(found, Problem):
             problems.append(asdict(found))
         else:
@@ -310,8 +324,8 @@ def _show(row: dict[str, Any], root: str, files: _Files, marked_prefix: str) -> 
     if own:
         place = map_window(window, size, template_size)
         names = [
-            files.image_name(row["template_sha256"], place, template_size),
-            files.image_name(row["sha256"], window, size),
+            files.image_name(row["template_sha256"], place, template_size, *_depth(row["template"])),
+            files.image_name(row["sha256"], window, size, *_depth(row["image"])),
         ]
     mask_file = ""
     mask = None
@@ -338,9 +352,22 @@ def _show(row: dict[str, Any], root: str, files: _Files, marked_prefix: str) -> 
         "shown_size": shown_size,
         "shown_boxes": boxes,
         "shown_labels": labels,
+        "shown_areas": None if mask is None else _areas(mask, boxes),
         # A window that leaves some defects out shows only the others.
         "shown_defect": _defect(row, labels),
     }
+
+
+def _areas(mask: np.ndarray, boxes: Sequence[Sequence[int]]) -> list[int]:
+    """How many pixels the mask marks in each region that has one of the boxes."""
+    regions = {one.box: one.area for one in mask_components(mask)}
+    # A box that is no region's own (of a record, which somebody wrote) has what is marked within it.
+    return [regions.get(tuple(box)) or int(mask[box[1] : box[3], box[0] : box[2]].sum()) for box in boxes]
+
+
+def _depth(reference: str) -> list[str]:
+    bits = parse_reference(reference).fragment.get("bits")
+    return [] if bits is None else [f"bits={bits}"]
 
 
 def _defect(row: Mapping[str, Any], labels: Sequence[str]) -> str:

@@ -7,6 +7,8 @@
     label       "normal" or "anomalous"
     defect      kind of defect, as the dataset names it; "" for a normal image or an unknown kind
     mask        reference of the mask, "" where there is none
+    mask_kind   what kind of mask that is (`adcopilot.masks.Marked.kind`), "annotated" of polygons and run lengths
+    mask_sha256 of the pixels that the mask marks, by which one mask of two images is found
     boxes       [[x1, y1, x2, y2], …], pixels of the original upright image, x2 and y2 exclusive
     box_labels  the kind of defect of each box
     width, height   of the upright image in pixels
@@ -54,7 +56,7 @@ __all__ = [
 ]
 
 #: Raised when the columns change their meaning.
-VERSION = "1"
+VERSION = "2"
 
 #: Rows of a batch, and of a row group in the file.
 BATCH_ROWS = 4096
@@ -74,6 +76,8 @@ SCHEMA = pa.schema(
         ("label", pa.string()),
         ("defect", pa.string()),
         ("mask", pa.string()),
+        ("mask_kind", pa.string()),
+        ("mask_sha256", pa.string()),
         ("boxes", pa.list_(_BOX)),
         ("box_labels", pa.list_(pa.string())),
         ("width", pa.int32()),
@@ -106,6 +110,8 @@ class Entry:
     split: str = ""
     defect: str = ""
     mask: str = ""
+    mask_kind: str = ""
+    mask_sha256: str = ""
     boxes: tuple[tuple[int, int, int, int], ...] = ()
     box_labels: tuple[str, ...] = ()
     group: str = ""

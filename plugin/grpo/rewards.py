@@ -14,15 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from ..box_areas import MaskTruth, bbox_mask_iou
 from ..boxes import parse_boxes
 from ..errors import UserError
 from ..evaluation.families import split_thinking
 from ..evaluation.mmad.answers import strict_answer
 from ..images import image_size
+from ..masks import check_size, read_mask
 
 __all__ = ["choice_reward", "format_reward", "localisation_reward", "path_inside", "question_kind", "score"]
 
@@ -84,9 +82,12 @@ def localisation_reward(completion: str, record: Mapping[str, Any], *, media_dir
     """
     found = [box["bbox_2d"] for box in parse_boxes(split_thinking(completion)[1])]
     if record.get("mask"):
-        truth = _mask(path_inside(media_dir, record["mask"]))
+        path = path_inside(media_dir, record["mask"])
+        truth = _mask(path)
+        if record.get("images"):
+            check_size(truth.mask, _size(path_inside(media_dir, record["images"][-1])), name=str(path))
         return bbox_mask_iou(found, truth, truth.size)
-    size = image_size(path_inside(media_dir, record["images"][-1]))
+    size = _size(path_inside(media_dir, record["images"][-1]))
     return bbox_mask_iou(found, record.get("boxes") or [], size)
 
 
@@ -137,12 +138,22 @@ def path_inside(media_dir: str | Path, name: str) -> Path:
     return path
 
 
+@lru_cache(maxsize=4096)  # of every completion of a group, and again in every epoch
+def _size(path: Path) -> tuple[int, int]:
+    return image_size(path)
+
+
 @lru_cache(maxsize=256)  # a group of completions is scored on one mask
 def _mask(path: Path) -> MaskTruth:
     try:
-        with Image.open(path) as image:
-            return MaskTruth(np.asarray(image.convert("L")) > 0)
-    except OSError as error:
+        values = read_mask(path).values
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path}: ")
         raise UserError(
-            f"{path}: the mask cannot be read ({error}); check the path, or remove it from the record"
+            f"{path}: the mask cannot be read ({reason}); check the path, or remove it from the record"
         ) from None
+    if not values.any():
+        raise UserError(
+            f"{path}: the mask marks nothing, expected the defect's pixels; correct it, or remove it from the record"
+        )
+    return MaskTruth(values > 0)

@@ -24,6 +24,8 @@ ELSEWHERE = {
     ("base", "--option"): "the other way round",
     ("base", "--root"): "the other way round",
     ("readers", "--set"): "as in `base`",
+    ("measure", "--set"): "as in `base`",
+    ("measure", "--mask-"): "where no recipe says what is read",
     ("media", "--media-dir"): "a set without images has no folder of them",
     ("registration", "--replace"): "builds and converters replace their own entries unasked",
     ("losses", "--set"): "the report names the command before it",

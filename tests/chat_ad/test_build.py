@@ -1,5 +1,6 @@
 """`adcopilot data build`: what comes out of a recipe, and that nothing is done twice or lost."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -248,6 +249,61 @@ def test_recorded_pairs_go_through_all_steps(tmp_path, project_root):
     made = records(tmp_path / "out/Chat_drawn.jsonl")
     assert len(made) >= 30
     assert {record["task"] for record in made} == {"mc", "loc", "caption"}
+
+
+def test_masks_depth_and_sizes_from_the_photographs_to_the_records(tmp_path, capsys):
+    """A soft mask, a camera's 12 bits, a folder called ko: what is said first, written, and told in a caption."""
+    for number in range(4):
+        rng = np.random.default_rng(number)
+        for kind in ("good", "ko"):
+            place = tmp_path / f"raw/nut/{kind}/{number}{kind}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 4096, (96, 128)).astype(np.uint16)).save(place)
+        mask = np.zeros((24, 32), np.uint8)
+        mask[6:12, 8:20] = 255
+        mask[6:12, 8:20][number:, number:] = 0  # an L: less than its box
+        soft = Image.fromarray(mask).resize((128, 96), Image.Resampling.LANCZOS)
+        (tmp_path / "raw/nut/ground_truth/ko").mkdir(parents=True, exist_ok=True)
+        soft.save(tmp_path / f"raw/nut/ground_truth/ko/{number}ko_mask.png")
+    Image.fromarray(255 - np.asarray(soft)).save(tmp_path / "raw/nut/ground_truth/ko/2ko_mask.png")
+    recipe = {
+        "datasets": {
+            "own": {
+                "reader": "folder",
+                "root": str(tmp_path / "raw"),
+                "mask": {"inverted": "large"},
+                "filter": {"allow": ["blurred", "near_duplicate", "duplicate"]},
+                "queries": "anomalous",
+                "images": {"originals": True},
+            }
+        },
+        "media_dir": str(tmp_path),
+        "outputs": {"Caption_own": {"datasets": "own", "tasks": "caption"}},
+    }
+    path, output = write_recipe(tmp_path, recipe), tmp_path / "out"
+    with contextlib.suppress(UserError):  # a mask that marks nothing (number 0) is a problem of its own
+        run(path, output)
+    recipe["datasets"]["own"]["skip_problems"] = True
+    manifest = run(write_recipe(tmp_path, recipe), output)
+    told = capsys.readouterr().err
+    assert "own: masks: 2 many-valued" in told
+    assert "1 inverted, many-valued" in told
+    assert manifest["datasets"]["own"]["masks"][0].startswith("masks: 2 many-valued")
+    assert any("use 12 of them" in line for line in manifest["datasets"]["own"]["layout"])
+    made = records(output / "Caption_own.jsonl")
+    assert len(made) == 3
+    for record in made:
+        assert record["labels"] == ["defect"] * len(record["boxes"])
+        assert "ko" not in json.dumps(record["messages"]).replace("took", "").split('"')
+        with Image.open(tmp_path / record["images"][1]) as image:
+            assert image.mode == "RGB"
+            assert np.asarray(image).max() >= 250
+        with Image.open(tmp_path / record["mask"]) as opened:
+            mask = np.asarray(opened)
+        share = 100 * (mask > 0).mean()
+        said = json.loads(record["answer"])["defect_description"]
+        assert f"about {round(share)} %" in said
+        assert " box " not in said
 
 
 @pytest.mark.parametrize("images", [{}, {"originals": True}])

@@ -90,7 +90,7 @@ def test_a_reference_is_the_union_with_the_classes(tmp_path):
     np.testing.assert_array_equal(open_mask(tmp_path, "a.json#coco=0", size=SIZE), mask_of(BOX, second) > 0)
     # Category id 0 is the first in the list, hence 1.
     np.testing.assert_array_equal(
-        mask_values(tmp_path, "a.json#coco=0", size=SIZE), mask_of(BOX, second, value=[2, 1])
+        mask_values(tmp_path, "a.json#coco=0", size=SIZE).values, mask_of(BOX, second, value=[2, 1])
     )
     with pytest.raises(UserError, match="no image of id 5"):
         open_mask(tmp_path, "a.json#coco=5", size=SIZE)

@@ -37,7 +37,7 @@ def test_the_command_writes_what_the_reader_finds(layout, tmp_path, capsys):
     assert list(read_entries(output)) == entries
     assert table_root(output) == root
     metadata = read_metadata(output)
-    assert (metadata["dataset"], metadata["version"]) == (DATASETS[layout], "1")
+    assert (metadata["dataset"], metadata["version"]) == (DATASETS[layout], "2")
     said = capsys.readouterr().out
     labels = Counter(entry.label for entry in entries)
     assert f"{len(entries)} images of" in said
@@ -213,6 +213,7 @@ def test_categories_and_options_are_recorded(tmp_path):
     assert json.loads(read_metadata(output)["options"]) == {
         "categories": ["pcb4"],
         "masks": "required",
+        "mask": {"threshold": None, "inverted": "none", "most": 0.5},
         "min_area": 2,
         "split": "2cls_fewshot",
     }

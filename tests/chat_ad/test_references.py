@@ -158,7 +158,9 @@ def test_over_half_and_value_choose_among_numbers(tmp_path):
     assert open_mask(tmp_path, "m.png", size=SIZE).sum() == 12 * 8 + 36
     np.testing.assert_array_equal(open_mask(tmp_path, "m.png#over=half", size=SIZE), mask_of(other) > 0)
     np.testing.assert_array_equal(open_mask(tmp_path, "m.png#value=3", size=SIZE), mask_of(BOX) > 0)
-    np.testing.assert_array_equal(mask_values(tmp_path, "m.png", size=SIZE), mask_of(BOX, other, value=[3, 200]))
+    np.testing.assert_array_equal(
+        mask_values(tmp_path, "m.png", size=SIZE).values, mask_of(BOX, other, value=[3, 200])
+    )
     for fragment in ("over=much", "value=-1", "value=x"):
         with pytest.raises(UserError, match="expected"):
             open_mask(tmp_path, f"m.png#{fragment}", size=SIZE)
@@ -189,7 +191,7 @@ def test_a_folder_of_masks_is_their_union(tmp_path):
     save(tmp_path / "f/001.png", mask_of(other, value=9))
     (tmp_path / "f/readme.txt").write_text("x")
     union = np.maximum(mask_of(BOX, value=7), mask_of(other, value=9))
-    np.testing.assert_array_equal(mask_values(tmp_path, "f#folder=1", size=SIZE), union)
+    np.testing.assert_array_equal(mask_values(tmp_path, "f#folder=1", size=SIZE).values, union)
     (tmp_path / "f/002.png").symlink_to(save(tmp_path / "elsewhere.png", mask_of(BOX)))
     with pytest.raises(UserError, match=r"002\.png: a link that leads out of its folder"):
         open_mask(tmp_path, "f#folder=1", size=SIZE)

@@ -17,8 +17,8 @@ from adcopilot.chat_ad.table import (
 from adcopilot.errors import UserError
 
 COLUMNS = [
-    *("image", "category", "view", "split", "label", "defect", "mask", "boxes", "box_labels", "width", "height"),
-    *("sha256", "source", "group", "licence", "notes"),
+    *("image", "category", "view", "split", "label", "defect", "mask", "mask_kind", "mask_sha256"),
+    *("boxes", "box_labels", "width", "height", "sha256", "source", "group", "licence", "notes"),
 ]
 
 

@@ -90,7 +90,7 @@ def test_masks_are_read_and_checked(mini_mmad, tmp_path):
         mini_mmad / "DS-MVTec/bottle/rbg_mask/broken_large/000_rbg_mask.png", size=(84, 84)
     )  # fmt: skip
     np.testing.assert_array_equal(colours, mask_of((10, 14, 30, 26), (75, 76, 81, 80), size=(84, 84)))
-    with pytest.raises(UserError, match="112×84 pixels, but its image has 84×84"):
+    with pytest.raises(UserError, match="000: the mask has 112×84 pixels but its image 84×84"):
         read_mask(folder, size=(84, 84))
 
 
@@ -284,7 +284,7 @@ def test_masks_that_are_missing_or_wrong(mini_mmad, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(mmad_bbox, "make_backend", lambda args: Oracle(mini_mmad, "seed"))
     assert cli.main(args) == 1
     err = capsys.readouterr().err
-    assert "000.png: 30×30 pixels, but its image has" in err
+    assert "000.png: the mask has 30×30 pixels but its image" in err
     assert "7 of 8 questions answered" in err
 
 

@@ -89,6 +89,8 @@ class AnnotationsGenerator:
 
     def _extent(self, rng: random.Random, facts: Facts) -> str:
         key = "extent_one" if facts.count == 1 else "extent_many"
+        if facts.pair.areas is None:  # a box is larger than what is in it
+            key = key.replace("extent", "extent_box")
         return self._say(rng, key, size=facts.size, share=facts.share, shape=facts.shape)
 
     # Dialogue ---------------------------------------------------------------------------------------------------

@@ -140,16 +140,22 @@ class Facts:
 
     @cached_property
     def share(self) -> str:
-        """How much of the image the boxes cover: `less than 1 %`, `about 12 %`."""
-        percent = 100 * union_share(self.pair.boxes, self.pair.size)
+        """How much of the image the mask marks, or without one the boxes cover: `less than 1 %`, `about 12 %`."""
+        areas, (width, height) = self.pair.areas, self.pair.size
+        percent = 100 * (
+            union_share(self.pair.boxes, self.pair.size) if areas is None else sum(areas) / width / height
+        )
         if percent < 1:
             return "less than 1 %"
         return "nearly all" if percent > 95 else f"about {round(percent)} %"
 
     @cached_property
     def size(self) -> str:
-        """Of the largest box: `tiny` to `very large`."""
-        share = max(union_share([box], self.pair.size) for box in self.pair.boxes)
+        """Of the largest region, or without a mask of the largest box: `tiny` to `very large`."""
+        areas, (width, height) = self.pair.areas, self.pair.size
+        if areas is None:
+            areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in self.pair.boxes]
+        share = max(areas) / width / height
         return next(word for limit, word in _SIZES if share < limit)
 
     @cached_property
@@ -178,11 +184,13 @@ class Facts:
         """Of each box, where it is, in words that are true of it."""
         width, height = self.pair.size
         parts = []
-        for box in self.pair.boxes:
+        for index, box in enumerate(self.pair.boxes):
             wide, high = box[2] - box[0] > 0.67 * width, box[3] - box[1] > 0.67 * height
             part = cell(box, self.pair.size)
             if wide and high:
-                parts.append("over most of the image")
+                # A long scratch lies in a large box and covers little of it.
+                thin = self.pair.areas is not None and self.pair.areas[index] < width * height / 3
+                parts.append("across the image" if thin else "over most of the image")
             elif wide:
                 row = part.split()[0]
                 outer = row in ("top", "bottom")

@@ -43,6 +43,7 @@ class PairView:
         defect: its type as the dataset names it, "" for a normal query or an unknown type; several as `types` says.
         boxes: (x1, y1, x2, y2) of each connected region of the defect, x2 and y2 exclusive, in pixels of the query.
         labels: the type of each box, as the dataset names it.
+        areas: pixels that the mask marks in each box's region; None without a mask, where only boxes are known.
         mask: image file of the mask in the query's pixels (not 0 is defect), relative to `root`; "" when there
             is none.
         marked: a copy of the query with the defect outlined, which is shown to endpoints only; "" when there is none.
@@ -65,6 +66,7 @@ class PairView:
     defect: str = ""
     boxes: tuple[Box, ...] = ()
     labels: tuple[str, ...] = ()
+    areas: tuple[int, ...] | None = None
     mask: str = ""
     marked: str = ""
     view: str = ""
@@ -75,6 +77,8 @@ class PairView:
         name = self.images[1]
         if len(self.boxes) != len(self.labels):
             raise ValueError(f"{name}: {len(self.boxes)} boxes but {len(self.labels)} labels for them")
+        if self.areas is not None and len(self.areas) != len(self.boxes):
+            raise ValueError(f"{name}: {len(self.boxes)} boxes but {len(self.areas)} areas for them")
         if not self.anomalous and (self.boxes or self.defect):
             raise ValueError(f"{name}: a normal query with {len(self.boxes)} boxes and the defect {self.defect!r}")
         for box in self.boxes:
@@ -90,6 +94,7 @@ class PairView:
         size: Sequence[int] | None = None,
         boxes: Sequence[Sequence[int]] | None = None,
         labels: Sequence[str] | None = None,
+        areas: Sequence[int] | None = None,
         anomalous: bool | None = None,
         mask: str = "",
         marked: str = "",
@@ -102,8 +107,9 @@ class PairView:
             row: columns of the canonical table, and of the pairs table `template_sha256` and `crop`.
             images, root, mask, marked, other_defects, other_categories: as the attributes; `other_defects` may be
                 the values of the column `defect`: several types in one are taken apart, the row's own left out.
-            size, boxes, labels, anomalous: of the images as they were written, when they were cut or turned; the row's
-                own by default. A normal window of an anomalous image has `anomalous=False` and no boxes.
+            size, boxes, labels, areas, anomalous: of the images as they were written, when they were cut or turned;
+                the row's own by default, areas unknown. A normal window of an anomalous image has `anomalous=False`
+                and no boxes.
         """
         size = (row["width"], row["height"]) if size is None else size
         anomalous = row["label"] == "anomalous" if anomalous is None else anomalous
@@ -130,6 +136,7 @@ class PairView:
             defect=defect,
             boxes=boxes,
             labels=labels,
+            areas=None if areas is None else tuple(map(int, areas)),
             mask=mask,
             marked=marked,
             view=row.get("view") or "",

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
+from ..kinds import defect_name
 from ..products import PART, is_product
 from .prompt_files import PromptFiles
 
@@ -64,12 +65,12 @@ class Words:
 
     def vague(self, label: str) -> bool:
         """Whether a label says no more than that something is wrong."""
-        return normalise(label) in self._vague
+        return normalise(label) in self._vague or not defect_name(label)
 
     def _label(self, label: str) -> str:
         """A label as an option or in JSON: `broken large`; `defect` when it says nothing."""
         text = normalise(label)
-        return "defect" if text in self._vague else self._aliases.get(text, text)
+        return "defect" if self.vague(label) else self._aliases.get(text, text)
 
     def one(self, label: str) -> str:
         """`a scratch`, `contamination`, `scratches`, `a missing straw`, `a defect of the type “aotu”`."""

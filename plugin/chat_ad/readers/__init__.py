@@ -10,6 +10,7 @@ and `scan(source)`.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -18,6 +19,9 @@ from types import ModuleType
 from typing import Any
 
 from ...errors import UserError
+from ...images import has_depth, used_bits
+from ...masks import MaskOptions
+from ..references import format_reference, parse_reference
 from ..table import Entry
 from . import coco, deeppcb, folder, labelme, loco, manta, mvtec_tree, real_iad, reinad, visa, vision, voc, yolo
 from .base import Item, LayoutError, Problem, Source
@@ -33,8 +37,10 @@ __all__ = [
     "index",
     "make_source",
     "measure",
+    "prescan",
     "scan",
     "why_no_folder",
+    "with_depth",
 ]
 
 #: The dataset's name on the command line → its reader.
@@ -92,6 +98,7 @@ def index(
     options: Mapping[str, Any] | None = None,
     categories: Iterable[str] = (),
     min_area: int = 1,
+    masks: MaskOptions = MaskOptions(),  # noqa: B008 - frozen
     problems: list[Problem] | None = None,
 ) -> Iterator[Entry]:
     """The rows of a dataset in a fixed order.
@@ -102,15 +109,21 @@ def index(
         options: of the reader, as in its `OPTIONS`.
         categories: only these, all when empty.
         min_area: connected regions of a mask of fewer pixels give no box.
+        masks: how masks are read.
         problems: where to put what is wrong; the images concerned are left out. Without it, the first is raised.
 
     Raises:
         UserError: an unknown dataset, option or category, a root of another layout, or a problem.
     """
     source = make_source(dataset, root, options=options, categories=categories)
+    first = make_source(dataset, root, options=options, categories=categories)
+    prescan(first, scan(first))
+    source.disputed, source.bits = first.disputed, first.bits
     for item in scan(source):
         _pass_on(source, problems)
-        found = measure(item, root=source.root, dataset=dataset, licence=LICENCES[dataset], min_area=min_area)
+        found = measure(
+            item, root=source.root, dataset=dataset, licence=LICENCES[dataset], min_area=min_area, masks=masks
+        )
         if isinstance(found, Problem):
             source.problems.append(found)
         else:
@@ -179,7 +192,7 @@ def scan(source: Source) -> Iterator[Item]:
     """
     reader = READERS[source.dataset]
     try:
-        yield from reader.scan(source)
+        yield from with_depth(source, undisputed(source, reader.scan(source)))
     except LayoutError as error:
         # A link that is not followed, a folder that may not be read: what was looked for may be behind it.
         faults = "".join(f"; {one.file}: {one.reason}" for one in source.problems[:3] if one.blocking)
@@ -191,6 +204,60 @@ def scan(source: Source) -> Iterator[Item]:
             f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(source.seen_categories)[:20])}"
         )
         raise UserError(f"{source.root}: no category {unknown[0]!r} in it; {known}")
+
+
+def prescan(source: Source, items: Iterable[Item]) -> int:
+    """Count the items of a first pass, and find what no item alone can tell: `source.bits` (and `disputed`).
+
+    Only of files that can have 16 bits a channel the header is read, and only those that do are decoded.
+    """
+    total, deep = 0, []
+    for item in items:
+        total += 1
+        if _may_be_deep(item.image):
+            deep.append(source.path(parse_reference(item.image).path))
+    bits = used_bits(deep)
+    if bits is not None and bits < 16:
+        source.bits = bits
+        source.found[f"images of 16 bits a channel use {bits} of them and are scaled by {(1 << bits) - 1}"] += 0
+    return total
+
+
+def with_depth(source: Source, items: Iterable[Item]) -> Iterator[Item]:
+    """The items of a second pass, their images opened with the depth that the first has found."""
+    for item in items:
+        if source.bits is not None and _may_be_deep(item.image):
+            parsed = parse_reference(item.image)
+            if has_depth(source.path(parsed.path)):
+                reference = format_reference(parsed.path, **parsed.fragment, bits=source.bits)
+                item = dataclasses.replace(item, image=reference)
+        yield item
+
+
+def _may_be_deep(reference: str) -> bool:
+    parsed = parse_reference(reference)
+    return "h5" not in parsed.fragment and parsed.path.lower().endswith((".png", ".tif", ".tiff"))
+
+
+def undisputed(source: Source, items: Iterable[Item]) -> Iterator[Item]:
+    """The items whose mask is their own: one mask that two images find by their names is a problem, and both go.
+
+    Of the first of them that is known when the second comes, so `source.disputed` holds what an earlier scan found.
+    """
+    users: dict[str, str] = {}
+    for item in items:
+        if item.mask:
+            first = users.setdefault(item.mask, item.image)
+            if first != item.image:
+                source.disputed.add(item.mask)
+                reason = (
+                    f"serves two images, {first} and {item.image}, of which it shows one at most; rename one of them, "
+                    "and give it a mask of its name"
+                )
+                source.problem("shared-mask", item.mask, reason)
+            if item.mask in source.disputed:
+                continue
+        yield item
 
 
 def _hint(source: Source) -> str:

@@ -16,17 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import UserError
+from ...masks import MASK_SUFFIXES
 
-__all__ = ["IMAGE_SUFFIXES", "Item", "LayoutError", "Option", "Problem", "Source", "defect_name", "is_good"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Item",
+    "LayoutError",
+    "Option",
+    "Problem",
+    "Source",
+]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp"})
-
-# Names that say "not good" without saying how.
-_NO_KIND = frozenset(
-    {"abnormal", "anomalies", "anomalous", "anomaly", "bad", "defect", "defective", "defects", "faulty", "general"}
-    | {"ng", "nok", "not_good", "notgood", "not_ok", "other", "others"}
-)
-_GOOD = frozenset({"good", "normal", "ok"})
 
 
 class LayoutError(UserError):
@@ -107,6 +108,8 @@ class Source:
         found: which of several possible forms was found, counted where there may be several ("masks named NAME_mask").
         passed_over: files that are no images, counted by suffix.
         seen_categories: all that are there, asked for or not.
+        bits: the depth that its images of 16 bits a channel use, None where there are none or they use all.
+        disputed: masks that were found for more than one image, by an earlier `scan`: those images are left out.
         budget: folders that may still be listed; more of them look empty. None for no limit.
         recipe: the key of a build's recipe that says all this, "" for `adcopilot data index`; for messages.
     """
@@ -119,6 +122,8 @@ class Source:
     found: Counter = field(default_factory=Counter)
     passed_over: Counter = field(default_factory=Counter)
     seen_categories: set[str] = field(default_factory=set)
+    bits: int | None = None
+    disputed: set[str] = field(default_factory=set)
     budget: int | None = None
     recipe: str = ""
     _recorded: set[tuple[str, str, str]] = field(default_factory=set)
@@ -197,6 +202,11 @@ class Source:
                 reason = "a folder among images, which would be left out; expected images only"
                 self.problem("unexpected-folder", join(folder, name), reason)
         return images
+
+    def masks(self, folder: str) -> list[str]:
+        """The names of the masks in a folder: images, and arrays of NumPy."""
+        images = set(self.images(folder, nested=True))
+        return [name for name in self.files(folder) if name in images or is_mask(name)]
 
     def text(self, relative: str) -> str:
         """A small text file.
@@ -280,14 +290,9 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def is_good(name: str) -> bool:
-    """Whether a folder's name says that its parts are good: the whole name, so that `GoodsAD` does not."""
-    return name.lower() in _GOOD
-
-
-def defect_name(name: str) -> str:
-    """A kind of defect as the dataset names it, "" for names that tell none (`bad`, `anomaly`, `other`)."""
-    return "" if re.sub(r"[\s-]+", "_", name.strip().lower()) in _NO_KIND else name
+def is_mask(name: str) -> bool:
+    """Whether a name has the suffix of a mask, in any case."""
+    return os.path.splitext(name)[1].lower() in MASK_SUFFIXES
 
 
 def _undecodable(name: str) -> bool:

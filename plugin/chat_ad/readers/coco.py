@@ -3,7 +3,8 @@
     SET/{train,val,inference}/_annotations.coco.json      VISION and Roboflow: the images lie beside the file
     annotations/*.json with images/, or *.json            COCO's own arrangement
 
-Every annotation is a defect, its COCO category the kind of defect; id 0 is an ordinary category. The mask of an image
+Every annotation is a defect, its COCO category the kind of defect; id 0 is an ordinary category. Annotations of a
+category called `good`, `ok`, … (`kinds.GOOD`) are none; an image that has no others is normal. The mask of an image
 is the union of its annotations, and its boxes are the connected components of that. An image whose annotations are
 boxes only has no mask, and those boxes. An image without annotations is normal, or left out with a note, as
 `--option unannotated=` says.
@@ -18,8 +19,9 @@ from collections.abc import Iterator, Mapping
 from ... import images as image_files
 from ...errors import UserError
 from .. import coco_file
+from ..kinds import defect_name, is_good
 from ..references import format_reference
-from .base import Item, LayoutError, Option, Source, defect_name, first_names, inside, join
+from .base import Item, LayoutError, Option, Source, first_names, inside, join
 
 __all__ = ["OPTIONS", "VISION_OPTIONS", "annotation_files", "looks_like", "scan"]
 
@@ -162,6 +164,13 @@ def _file_items(source: Source, file: str, category: str, seen: dict[str, str]) 
 
 
 def _item(source, coco, path, category, split, image_id, image, annotations) -> Item | None:
+    annotations = [one for one in annotations if not is_good(coco.classes[one["category_id"]])]
+    if not annotations:
+        return Item(image=format_reference(path), category=category, split=split, anomalous=False)
+    if any(map(is_good, path.split("/")[:-1])):
+        reason = f"lies in a folder that says good, but {coco.path} has {len(annotations)} defects on it; correct one"
+        source.problem("conflict", path, reason)
+        return None
     names = [defect_name(coco.classes[one["category_id"]]) for one in annotations]
     size = (image.get("width"), image.get("height"))
     size = size if all(isinstance(length, int) and length > 0 for length in size) else None

@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
+from ..kinds import is_good
 from ..references import format_reference
 from . import mvtec_tree
-from .base import Item, LayoutError, Option, Source, is_good, join
+from .base import Item, LayoutError, Option, Source, join
 from .contents import what_is_there
 from .mvtec_tree import image_items
 
@@ -81,13 +82,20 @@ def _category_items(source: Source, folder: str, category: str) -> Iterator[Item
     if loose:
         reason = f"{len(loose)} images lie beside the folders that say good or which defect; move them into one"
         source.problem("unlabelled", folder or ".", reason, count=len(loose))
-    for kind in inside:
-        if kind in _MASK_FOLDERS:
-            continue
+    kinds = [kind for kind in inside if kind not in _MASK_FOLDERS]
+    defective = {
+        os.path.splitext(name)[0]
+        for kind in kinds
+        if masks and not is_good(kind)
+        for name in source.images(join(folder, kind), nested=True)
+    }
+    for kind in kinds:
         # By kind of defect, or all in one folder.
         where = [join(mask, kind) for mask in masks] + masks or [join(folder, f"ground_truth/{kind}")]
         images = join(folder, kind)
-        yield from image_items(source, images, category, source.options["split"], kind=kind, mask_folders=where)
+        yield from image_items(
+            source, images, category, source.options["split"], kind=kind, mask_folders=where, defective=defective
+        )
 
 
 def _all_images(source: Source, anomalous: bool) -> Iterator[Item]:

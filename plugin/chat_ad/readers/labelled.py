@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from ... import images as image_files
 from ...errors import UserError
 from .. import coco_file, label_files
+from ..kinds import defect_name, is_good
 from ..references import format_reference
-from .base import Item, LayoutError, Option, Source, defect_name, first_names, inside, is_good, is_image, join
+from .base import Item, LayoutError, Option, Source, first_names, inside, is_image, join
 
 __all__ = ["OPTIONS", "Form", "looks_like", "scan"]
 

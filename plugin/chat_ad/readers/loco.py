@@ -15,9 +15,10 @@ import os
 from collections.abc import Iterator
 
 from ..coco_file import storable
+from ..kinds import is_good
 from ..references import format_reference
 from . import mvtec_tree
-from .base import Item, Source, is_good, join
+from .base import Item, Source, join
 from .mvtec_tree import OPTIONS, SPLIT_FOLDERS, Masks, looks_like
 
 __all__ = ["OPTIONS", "looks_like", "scan"]

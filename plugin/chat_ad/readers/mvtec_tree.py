@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import cached_property
 
+from ..kinds import defect_name, is_good
 from ..references import format_reference
-from .base import Item, LayoutError, Option, Source, defect_name, first_names, is_good, join
+from .base import Item, LayoutError, Option, Source, first_names, join
 
 __all__ = [
     "OPTIONS",
@@ -154,7 +155,14 @@ def _split_items(source, base, category, split, masks) -> Iterator[Item]:
 
 
 def image_items(
-    source: Source, folder: str, category: str, split: str, *, kind: str, mask_folders: list[str]
+    source: Source,
+    folder: str,
+    category: str,
+    split: str,
+    *,
+    kind: str,
+    mask_folders: list[str],
+    defective: Container[str] = (),
 ) -> Iterator[Item]:
     """The images of one folder, all good or all of one kind of defect.
 
@@ -164,10 +172,12 @@ def image_items(
         category, split: for the columns of the same name.
         kind: what the folder's name says: good, or which defect.
         mask_folders: where masks may be, the first one that exists counts.
+        defective: stems of the defective images that a folder of masks for all kinds is about.
     """
     anomalous = not is_good(kind)
     masks = Masks(source, mask_folders)
     used = set()
+    own = os.path.basename(masks.folder) == kind
     for name in source.images(folder):
         mask, more = "", {}
         stem = os.path.splitext(name)[0]
@@ -177,6 +187,9 @@ def image_items(
             if mask is None:
                 continue
             more["notes"] = "" if mask else "no mask"
+        elif own or stem not in defective:
+            # A good part's mask has to mark nothing, which `measure` sees.
+            mask = masks.any(stem)
         if source.dataset == "viaduct":
             match = _VIADUCT_NAME.fullmatch(stem)
             if match:
@@ -193,7 +206,7 @@ def image_items(
             **more,
         )
     # A folder of masks for all kinds of defects holds others' too.
-    if anomalous and os.path.basename(masks.folder) == kind:
+    if anomalous and own:
         masks.report_unused(used)
 
 
@@ -221,7 +234,7 @@ class Masks:
         if not self._source.is_folder(self.folder):
             return {}
         stems: dict[str, list[str]] = {}
-        for name in self._source.images(self.folder, nested=True):
+        for name in self._source.masks(self.folder):
             stems.setdefault(os.path.splitext(name)[0], []).append(name)
         for name in self._source.folders(self.folder):
             stems.setdefault(name, []).append(f"{name}/")
@@ -250,6 +263,11 @@ class Masks:
             reason += f", or take such images without boxes by {self._source.say('masks', 'optional')}"
         self._source.problem("missing-mask", image, reason)
         return None
+
+    def any(self, stem: str) -> str:
+        """The reference of a mask by an image's name, "" where there is none or nobody can say which."""
+        found = [name for ending in _MASK_ENDINGS for name in self._by_stem.get(stem + ending, ())]
+        return self._reference(found[0]) if len(found) == 1 else ""
 
     def report_unused(self, used: set[str | None]) -> None:
         """Note masks that belong to no image: the image may be what is missing."""

@@ -15,9 +15,10 @@ import os
 from collections.abc import Iterator, Mapping
 
 from ...errors import UserError
+from ..kinds import defect_name
 from ..references import parse_reference
 from . import mvtec_tree
-from .base import Item, LayoutError, Option, Source, defect_name, first_names, join
+from .base import Item, LayoutError, Option, Source, first_names, join
 
 __all__ = ["CLASSES", "OPTIONS", "looks_like", "scan"]
 

@@ -335,6 +335,33 @@ def test_the_share_of_overlapping_boxes_is_that_of_their_pixels(boxes):
     assert union_share(boxes, (20, 20)) == pytest.approx(len(pixels) / 400)
 
 
+@pytest.mark.parametrize(
+    ("boxes", "areas", "share", "size"),
+    [
+        ([(0, 0, 100, 60)], (5400,), "about 9 %", "large"),  # of 60 000; the box is 10 %
+        ([(0, 0, 300, 200)], (900,), "about 2 %", "medium-sized"),  # a long scratch from corner to corner
+        ([(0, 0, 90, 60), (100, 0, 190, 60)], (1800, 1200), "about 5 %", "medium-sized"),
+        ([(0, 0, 90, 60)], (30,), "less than 1 %", "tiny"),
+    ],
+)
+def test_a_size_is_the_mask_s_where_there_is_one(boxes, areas, share, size):
+    labels = ("scratch",) * len(boxes)
+    known = Facts(make_pair(boxes=tuple(boxes), labels=labels, areas=areas), WORDS)
+    assert (known.share, known.size) == (share, size)
+    assert "over most of the image" not in known.placed
+    with pytest.raises(ValueError, match="areas for them"):
+        make_pair(areas=(1, 2))
+
+
+def test_a_caption_says_whose_size_it_gives():
+    boxed, _ = run([make_pair(number, boxes=((0, 0, 100, 60),)) for number in range(12)], ["caption"])
+    masked, _ = run([make_pair(number, boxes=((0, 0, 100, 60),), areas=(3600,)) for number in range(12)], ["caption"])
+    for records, said, percent in ((boxed, True, "about 10 %"), (masked, False, "about 6 %")):
+        texts = [json.loads(record["answer"])["defect_description"] for record in records]
+        assert all(percent in text for text in texts)
+        assert all((" box " in text) == said for text in texts)
+
+
 def test_prompts_of_a_user(tmp_path):
     wording = json.loads((PromptFiles.__module__ and PROMPTS._paths["wording.json"]).read_text("utf-8"))
     wording["no_difference"] = ["Nothing differs: no defect."]

@@ -1,0 +1,59 @@
+"""What names of folders, classes and labels say about a part: good, or a defect without its kind."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["GOOD", "NO_KIND", "defect_name", "is_good"]
+
+# In English, and in the languages of other shop floors: German, French, Spanish, Italian, Portuguese, Dutch, Polish,
+# Czech, Turkish, Chinese, Japanese, Korean, Russian.
+_NO_KIND = """
+    abnormal abnormalities abnormality anomalies anomalous anomaly bad bads defect defected defective defectives
+    defects error errors fail failed fails failure failures false faulty general invalid ko kos ng ngs nok noks
+    no_good no_ok non_conform non_conforming non_conformity nonconform nonconforming not_good notgood not_ok
+    notok other others outlier outliers reject rejected rejects scrap unknown wrong
+    anomalie anomalien ausschuss defekt defekte fehler fehlerhaft n_i_o nicht_ok nio schlecht
+    anormal defaut defauts defectueux mauvais non_conforme rebut
+    anomalia anomalias defecto defectos defectuoso mala malo malos rechazado rechazo
+    anomalo cattivo defeito defeitos defeituoso difetti difetto difettoso ruim scarti scarto
+    afkeur defecten fout hata hatali kusurlu slecht spatny vada vadny vady wada wadliwy wady zly
+    不良 不良品 缺陷 异常 異常 次品 不合格 坏 壞 瑕疵 欠陥 불량 불량품 결함 брак дефект дефекты плохо
+"""
+_GOOD = """
+    anomaly_free defect_free defectfree good goods no_anomaly no_defect no_defects nodefect nominal
+    non_anomalous non_defective nondefective normal normals not_anomalous not_defective ok okay oks pass passed
+    passes
+    bom bon bonne bons buena bueno buenos buoni buono gut i_o in_ordnung
+    良品 合格 合格品 正常 양품 정상 годен норма
+"""
+
+#: Names of folders and classes that say "not good" without saying how: in lower case, without accents, `_` between
+#: words. `broken` and `scratch` are kinds.
+NO_KIND = frozenset(_NO_KIND.split())
+#: Names that say that a part is good.
+GOOD = frozenset(_GOOD.split())
+
+
+def is_good(name: str) -> bool:
+    """Whether a folder or class says that parts are good (`GOOD`): the whole name, so that `GoodsAD` does not."""
+    return not GOOD.isdisjoint(_plain(name))
+
+
+def defect_name(name: str) -> str:
+    """A kind of defect as the dataset names it, "" for names that tell none (`NO_KIND`)."""
+    return name if NO_KIND.isdisjoint(_plain(name)) else ""
+
+
+def _plain(name: str) -> set[str]:
+    """What a name is looked up as: `Non-Conforme 2` → `non_conforme`, `N.O.K.` → `n_o_k` and `nok`.
+
+    Without case, accents, punctuation, and a number behind it.
+    """
+    text = unicodedata.normalize("NFKD", name).casefold()
+    text = unicodedata.normalize("NFC", "".join(one for one in text if not unicodedata.combining(one)))
+    text = re.sub(r"[\W_]+", "_", text).strip("_")
+    text = re.sub(r"_?[0-9]+$", "", text) or text
+    initials = all(len(part) == 1 for part in text.split("_"))
+    return {text, text.replace("_", "")} if initials else {text}
