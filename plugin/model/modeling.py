@@ -32,7 +32,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
     config: AdCopilotConfig
     config_class = AdCopilotConfig
     _checkpoint_conversion_mapping = {}  # weights are stored under the names of this class; see conversion.py
-    _no_split_modules = ["Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock", "ComparisonBlock"]
+    # The encoder whole: what its blocks return is added to their inputs, on one device.
+    _no_split_modules = ["Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock", "ComparisonEncoder"]
 
     def __init__(self, config: AdCopilotConfig):
         super().__init__(config)
@@ -177,11 +178,16 @@ class AdCopilotModel(Qwen2_5_VLModel):
         pairs = previous_images(image_mask, image_grid_thw, position_ids, merge_size=self._merge_size)
         places = self._comparison_tokens_of_images(comparison_mask, len(image_grid_thw))
 
+        def put(mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+            # tower, encoder and embeddings may lie on three devices (`device_map`), as upstream allows for its own
+            return inputs_embeds.masked_scatter(mask[..., None].to(inputs_embeds.device), tokens.to(inputs_embeds))
+
         image_embeds, features = self.encode_images(pixel_values, image_grid_thw)
-        inputs_embeds = inputs_embeds.masked_scatter(image_mask[..., None], image_embeds.to(inputs_embeds.dtype))
+        inputs_embeds = put(image_mask, image_embeds)
         if places is not None:
-            tokens = self.comparison_encoder(features, image_grid_thw, previous_image or pairs)
-            inputs_embeds = inputs_embeds.masked_scatter(comparison_mask[..., None], tokens.to(inputs_embeds.dtype))
+            inputs_embeds = put(
+                comparison_mask, self.comparison_encoder(features, image_grid_thw, previous_image or pairs)
+            )
         return inputs_embeds
 
     def forward(
