@@ -199,7 +199,10 @@ class ComparisonEncoder(nn.Module):
         # Norms are never quantised and keep the dtype the frozen weights were loaded in, while LlamaFactory may have
         # upcast the trained ones (the queries, or all of the encoder) to float32.
         dtype = self.query_block.input_norm.weight.dtype
-        images = features.to(dtype).split(grid_thw.prod(-1).tolist())
+        features = features.to(dtype)
+        if self._needs_gradients_at_input() and not features.requires_grad:
+            features = features.detach().requires_grad_()
+        images = features.split(grid_thw.prod(-1).tolist())
         coordinates = None
         if self.config.comparison_position_encoding == "rope2d":
             merge_size = self.config.vision_config.spatial_merge_size
@@ -207,6 +210,13 @@ class ComparisonEncoder(nn.Module):
             coordinates = coordinates.split([len(image) for image in images])
         groups = self._groups(images[: len(previous_image)])
         return torch.cat([self._compare(images, coordinates, previous_image, group) for group in groups])
+
+    def _needs_gradients_at_input(self) -> bool:
+        # Reentrant checkpointing, transformers 4's default, gives a block's weights no gradient when none of its inputs
+        # asks for one, and a frozen tower's features do not: what `enable_input_require_grads` is for embeddings.
+        blocks = (self.previous_block, self.current_block, self.query_block)
+        checkpointed = self.training and any(block.gradient_checkpointing for block in blocks)
+        return checkpointed and torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
 
     @staticmethod
     def _groups(images: tuple[torch.Tensor, ...]) -> list[list[int]]:

@@ -183,21 +183,76 @@ def test_pads_are_never_sampled(model, processor, conversations):
     assert not torch.isin(sampled, torch.tensor(pads)).any()
 
 
-def test_gradient_checkpointing_gives_the_same_gradients(adcopilot_dir, processor, conversations):
+TRAINED = {
+    "all": lambda name: True,
+    "encoder": lambda name: "comparison_encoder" in name,
+    "queries": lambda name: "comparison_queries" in name,
+    "projector": lambda name: "comparison_encoder.projector" in name,
+    "one weight of a block": lambda name: name.endswith("previous_block.cross_attention.k_proj.weight"),
+    "encoder and tower": lambda name: "comparison_encoder" in name or ".visual." in name,
+    "encoder and language model": lambda name: ".visual." not in name,
+    "tower": lambda name: ".visual." in name,
+}
+
+
+@pytest.fixture(scope="module")
+def trained_model(adcopilot_dir):
     from adcopilot.model import AdCopilotForConditionalGeneration
 
-    gradients = []
-    for checkpointing in (False, True):
-        model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, dtype=torch.float32).train()
-        if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-            assert model.comparison_encoder.query_block.gradient_checkpointing
-        inputs = encode(processor, conversations)
-        model(**inputs, labels=inputs["input_ids"]).loss.backward()
-        gradients.append({name: weight.grad for name, weight in model.named_parameters()})
-        assert all(gradient is not None for gradient in gradients[-1].values())
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-6, msg=name)
+    return AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, dtype=torch.float32).train()
+
+
+def gradients_of(model, inputs, *, checkpointing=None):
+    model.zero_grad(set_to_none=True)
+    if checkpointing is None:
+        model.gradient_checkpointing_disable()
+    else:
+        model.gradient_checkpointing_enable({"use_reentrant": checkpointing == "reentrant"})
+        assert model.comparison_encoder.query_block.gradient_checkpointing
+    model(**inputs, labels=inputs["input_ids"], use_cache=False).loss.backward()
+    return {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+@pytest.mark.filterwarnings("ignore:.*checkpointing_.*able.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("trained", TRAINED)
+@pytest.mark.parametrize("checkpointing", ["reentrant", "not reentrant"])
+def test_gradient_checkpointing_gives_the_same_gradients(
+    trained_model, processor, conversations, trained, checkpointing
+):
+    """Whatever is trained and whatever is frozen; reentrant is transformers 4's default."""
+    for name, weight in trained_model.named_parameters():
+        weight.requires_grad_(TRAINED[trained](name))
+    inputs = encode(processor, conversations)
+    expected = gradients_of(trained_model, inputs)
+    found = gradients_of(trained_model, inputs, checkpointing=checkpointing)
+    assert expected
+    assert [name for name in expected if expected[name] is None or found[name] is None] == []
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-6, msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:.*checkpointing_.*able.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("checkpointing", ["reentrant", "not reentrant"])
+def test_gradient_checkpointing_with_adapters(adcopilot_dir, processor, conversations, checkpointing):
+    """LoRA in the encoder's attention beside its queries, everything else frozen."""
+    peft = pytest.importorskip("peft")
+    from adcopilot.model import AdCopilotForConditionalGeneration
+
+    model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, dtype=torch.float32)
+    targets = r".*comparison_encoder.*(q_proj|k_proj|v_proj|o_proj|gate_proj)"
+    config = peft.LoraConfig(r=2, target_modules=targets, modules_to_save=["comparison_queries"])
+    model = peft.get_peft_model(model, config).train()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    inputs = encode(processor, conversations)
+    base = model.base_model.model
+    expected, found = gradients_of(base, inputs), gradients_of(base, inputs, checkpointing=checkpointing)
+    assert len(expected) == 2 * 3 * 5 + 1
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-6, msg=name)
+        assert gradient.abs().max() > 0
 
 
 def test_trained_parts_in_float32_beside_bfloat16(adcopilot_dir, processor, conversations):
