@@ -30,6 +30,7 @@ OFF_SWITCH = "ADCOPILOT_PLUGIN"
 STEPS = {
     "llamafactory.data.template": ("template",),
     "llamafactory.data.loader": ("data_checks",),
+    "llamafactory.hparams.parser": ("matching",),
     "llamafactory.model.model_utils.visual": ("composite",),
     "llamafactory.model.loader": ("loading",),
     "llamafactory.chat.hf_engine": ("server_engine",),

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 from ..errors import UserError
 from .composite import MODEL_TYPE
+from .matching import model_type_of, note_processor, note_tokenizer
 
 
 def register(loader) -> None:
-    """Register the auto classes and wrap three functions of `llamafactory.model.loader`, for AD-Copilot's models only.
+    """Register the auto classes and wrap functions of `llamafactory.model.loader`: three change something for
+    AD-Copilot's models only, two note what was loaded, for `matching.py`.
 
     LlamaFactory picks the model's class from transformers' registries, in each process anew.
     """
@@ -20,6 +22,8 @@ def register(loader) -> None:
         ("_get_init_kwargs", _prefer_installed_code),
         ("apply_liger_kernel", _liger_as_qwen),
         ("patch_config", _refuse_to_overwrite),
+        ("patch_tokenizer", note_tokenizer),
+        ("patch_processor", note_processor),
     ):
         original = getattr(loader, name)
         if not hasattr(original, "adcopilot"):
@@ -33,21 +37,11 @@ def _prefer_installed_code(get_init_kwargs):
     # copy beside the weights. LlamaFactory does not find that class in the registries and loads a text model.
     def wrapped(model_args):
         kwargs = get_init_kwargs(model_args)
-        if kwargs["trust_remote_code"] and _model_type(model_args.model_name_or_path, kwargs) == MODEL_TYPE:
+        if kwargs["trust_remote_code"] and model_type_of(model_args) == MODEL_TYPE:
             kwargs["trust_remote_code"] = False
         return kwargs
 
     return wrapped
-
-
-def _model_type(name_or_path: str, kwargs: dict) -> str | None:
-    from transformers import PretrainedConfig
-
-    try:
-        wanted = {key: kwargs[key] for key in ("cache_dir", "revision", "token")}
-        return PretrainedConfig.get_config_dict(name_or_path, **wanted)[0].get("model_type")
-    except (OSError, ValueError):  # LlamaFactory's own loading is about to say what is wrong
-        return None
 
 
 def _liger_as_qwen(apply_liger_kernel):

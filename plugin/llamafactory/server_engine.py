@@ -94,7 +94,10 @@ class ServerEngine(BaseEngine):
         # one of its own: the chat page changes `enable_thinking` in place
         self.template = copy.deepcopy(TEMPLATES.get(data_args.template))
         if self.template is None or not isinstance(self.template.mm_plugin, AdCopilotPlugin):
-            raise UserError(f"{self.url}: a server needs template adcopilot, found template {data_args.template}")
+            raise UserError(
+                f"{self.url}: a server needs template adcopilot, found template {data_args.template}; "
+                "write `template: adcopilot`"
+            )
         if model_args.adapter_name_or_path:
             raise UserError(
                 f"{self.url}: adapters live on the server; name one behind #, without adapter_name_or_path"

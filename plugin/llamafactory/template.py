@@ -5,6 +5,7 @@ import dataclasses
 import functools
 
 from .composite import MODEL_TYPE
+from .matching import check_when_chosen
 
 TEMPLATE = "adcopilot"
 
@@ -17,6 +18,8 @@ CHECKPOINTS = {
 
 def register(template) -> None:
     """Register with `llamafactory.data.template`, `…data.mm_plugin` and `…extras.constants`.
+
+    Every template also gets a check that it fits the model it is chosen for (`matching.py`).
 
     The text is Qwen2-VL's template's to the letter, taken from LlamaFactory itself; only what an `<image>` becomes
     differs, which is the mm plugin's business.
@@ -42,6 +45,11 @@ def register(template) -> None:
         )
         # A copy of its own: LlamaFactory changes a template in place (default_system, tool_format).
         template.TEMPLATES[TEMPLATE] = dataclasses.replace(copy.deepcopy(stock), mm_plugin=plugin)
+
+    original = template.Template.fix_special_tokens
+    if not hasattr(original, "adcopilot"):
+        template.Template.fix_special_tokens = functools.wraps(original)(check_when_chosen(original))
+        template.Template.fix_special_tokens.adcopilot = True
 
     constants.MROPE_MODELS.add(MODEL_TYPE)
     constants.register_model_group(

@@ -11,6 +11,8 @@ from importlib import metadata
 
 import gradio as gr
 
+from ..errors import UserError
+
 #: In pixels: what one template takes where the two slots share half of a page of 1400 pixels.
 SLOT_HEIGHT = 290
 
@@ -57,6 +59,20 @@ def register(infer) -> None:
     # The tab takes it from `infer`, the page of `webchat` from the package.
     infer.create_chat_box = components.create_chat_box = _with_slots(infer.create_chat_box)
     infer.create_infer_tab = _with_switching(infer.create_infer_tab)
+    components.export.save_model = _telling_mistakes(components.export.save_model)
+
+
+def _telling_mistakes(save_model):
+    # A user's mistake is told in words, where the tab tells its own, instead of as an "Error".
+    @functools.wraps(save_model)
+    def wrapped(*args):
+        try:
+            yield from save_model(*args)
+        except UserError as error:
+            gr.Warning(str(error))
+            yield str(error)
+
+    return wrapped
 
 
 def _with_slots(create_chat_box):

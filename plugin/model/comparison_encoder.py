@@ -212,8 +212,8 @@ class ComparisonEncoder(nn.Module):
         return torch.cat([self._compare(images, coordinates, previous_image, group) for group in groups])
 
     def _needs_gradients_at_input(self) -> bool:
-        # Reentrant checkpointing, transformers 4's default, gives a block's weights no gradient when none of its inputs
-        # asks for one, and a frozen tower's features do not: what `enable_input_require_grads` is for embeddings.
+        # Reentrant checkpointing, transformers 4's default, gives a block's weights no gradient when no input asks for
+        # one, and a frozen tower's features do not: what `enable_input_require_grads` is for embeddings.
         blocks = (self.previous_block, self.current_block, self.query_block)
         checkpointed = self.training and any(block.gradient_checkpointing for block in blocks)
         return checkpointed and torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())

@@ -24,26 +24,26 @@ def llamafactory():
 
 
 @pytest.fixture(scope="session")
-def lf(llamafactory, adcopilot_dir):
-    """What LlamaFactory loads for the small checkpoint: tokenizer, processor, and a template by name."""
+def lf(llamafactory, adcopilot_dir, qwen_base_dir):
+    """What LlamaFactory loads for the small checkpoint: tokenizer, processor, and a template by name.
+
+    A template of another name comes with the stock base of that checkpoint.
+    """
     from llamafactory.data import get_template_and_fix_tokenizer
     from llamafactory.hparams import DataArguments, ModelArguments
     from llamafactory.model import load_tokenizer
 
     loaded = load_tokenizer(ModelArguments(model_name_or_path=str(adcopilot_dir)))
+    stock = load_tokenizer(ModelArguments(model_name_or_path=str(qwen_base_dir)))
 
     def encoder(template="adcopilot", **settings):
         from llamafactory.data.processor import PackedSupervisedDatasetProcessor, SupervisedDatasetProcessor
 
         data_args = DataArguments(template=template, **{"cutoff_len": 2048, **settings})
         kind = PackedSupervisedDatasetProcessor if settings.get("packing") else SupervisedDatasetProcessor
-        tokenizer = loaded["tokenizer"]
-        return kind(
-            template=get_template_and_fix_tokenizer(tokenizer, data_args),
-            tokenizer=tokenizer,
-            processor=loaded["processor"],
-            data_args=data_args,
-        )
+        chosen = loaded if template == "adcopilot" else stock
+        template = get_template_and_fix_tokenizer(chosen["tokenizer"], data_args)
+        return kind(template=template, data_args=data_args, **chosen)
 
     return SimpleNamespace(encoder=encoder, **loaded)
 

@@ -230,7 +230,7 @@ def test_training_runs_the_check(llamafactory, dataset_dir, lf, image_files):
     [
         ({"dataset_dir": "nowhere"}, r"dataset_dir nowhere: no dataset_info\.json there .*; set dataset_dir to"),
         ({"dataset": "pats"}, r"dataset pats: not registered in .*dataset_info\.json; there are: parts"),
-        ({"template": "qwen2_vl"}, "template qwen2_vl: preflight checks template adcopilot only"),
+        ({"template": "qwen2_vl"}, r"template qwen2_vl: .* is an AD-Copilot model, .*; write `template: adcopilot`"),
         ({"stage": "dpo"}, "stage dpo; preflight checks stage sft only"),
         ({"streaming": True}, "streaming data cannot be checked beforehand"),
         ({"model_name_or_path": "/nowhere"}, "model_name_or_path /nowhere: no tokenizer could be loaded"),

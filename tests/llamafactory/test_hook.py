@@ -34,6 +34,7 @@ def test_plain_process_knows_all_parts():
     code = """
 import llamafactory.train.tuner
 from llamafactory.data import loader, template
+from llamafactory.hparams import parser
 from llamafactory.extras import constants
 from llamafactory.model import loader as model_loader
 from llamafactory.model.model_utils.visual import COMPOSITE_MODELS
@@ -47,9 +48,13 @@ print([
     type(config) in AutoModelForImageTextToText._model_mapping,
     hasattr(loader._get_preprocessed_dataset, "adcopilot"),
     hasattr(model_loader.patch_config, "adcopilot"),
+    hasattr(model_loader.patch_tokenizer, "adcopilot"),
+    hasattr(model_loader.patch_processor, "adcopilot"),
+    hasattr(template.Template.fix_special_tokens, "adcopilot"),
+    hasattr(parser._verify_model_args, "adcopilot"),
 ])
 """
-    assert said(code) == str([True] * 7)
+    assert said(code) == str([True] * 11)
 
 
 def test_off_switch():
