@@ -4,6 +4,16 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLCo
 
 COMPARISON_TOKEN = "<|compare_pad|>"
 
+# What transformers' auto classes find in a saved folder that holds the model's code, by file and class.
+AUTO_MAP = {
+    "AutoConfig": "configuration.AdCopilotConfig",
+    "AutoModel": "modeling.AdCopilotModel",
+    "AutoModelForImageTextToText": "modeling.AdCopilotForConditionalGeneration",
+    "AutoModelForVision2Seq": "modeling.AdCopilotForConditionalGeneration",  # transformers 4
+    "AutoModelForMultimodalLM": "modeling.AdCopilotForConditionalGeneration",  # transformers 5
+    "AutoProcessor": "processing.AdCopilotProcessor",
+}
+
 POSITION_ENCODINGS = ("none", "rope2d")
 POSITION_IDS = ("scaled", "fixed")
 
@@ -73,6 +83,13 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
                 f"rope2d needs a head width divisible by 4, found {vision.hidden_size // self.comparison_num_heads}: "
                 "change comparison_num_heads"
             )
+
+    def save_pretrained(self, save_directory, *args, **kwargs) -> None:
+        """As upstream's; `auto_map` names all auto classes where the model's code was saved, not just the one that
+        upstream knows a class by."""
+        if any(name.startswith("AutoModel") for name in getattr(self, "auto_map", None) or {}):
+            self.auto_map = dict(AUTO_MAP)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
 
 __all__ = ["COMPARISON_TOKEN", "AdCopilotConfig"]

@@ -31,6 +31,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
 
     config: AdCopilotConfig
     config_class = AdCopilotConfig
+    base_model_prefix = "model"  # `AutoModel` loads the whole model's folder; transformers 5 has it upstream
     _checkpoint_conversion_mapping = {}  # weights are stored under the names of this class; see conversion.py
     # The encoder whole: what its blocks return is added to their inputs, on one device.
     _no_split_modules = ["Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock", "ComparisonEncoder"]

@@ -1,8 +1,26 @@
 """AD-Copilot's processor: Qwen2.5-VL's, with L comparison pads after each image's own pads."""
 
 from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
+from transformers.processing_utils import ImagesKwargs, ProcessingKwargs, Unpack
 
 from .configuration import COMPARISON_TOKEN
+
+
+class AdCopilotImagesKwargs(ImagesKwargs, total=False):
+    """What a call may set for images: Qwen2-VL's image processor's, beside those of all image processors."""
+
+    min_pixels: int | None
+    max_pixels: int | None
+    patch_size: int | None
+    temporal_patch_size: int | None
+    merge_size: int | None
+
+
+class AdCopilotProcessorKwargs(ProcessingKwargs, total=False):
+    """What a call may set. Not upstream's class of this kind, which newer transformers no longer have; whoever asks
+    the signature (vLLM, for which of `mm_processor_kwargs` to pass on) finds it there."""
+
+    images_kwargs: AdCopilotImagesKwargs
 
 
 class AdCopilotProcessor(Qwen2_5_VLProcessor):
@@ -43,7 +61,7 @@ class AdCopilotProcessor(Qwen2_5_VLProcessor):
                 "`adcopilot init --base <this folder> --output <new folder>`"
             )
 
-    def __call__(self, images=None, text=None, videos=None, **kwargs):
+    def __call__(self, images=None, text=None, videos=None, **kwargs: Unpack[AdCopilotProcessorKwargs]):
         """As upstream's `__call__`. Texts in which an image's pads are already written out, without images, are left
         alone."""
         if images is not None and text is not None:

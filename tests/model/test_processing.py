@@ -1,5 +1,8 @@
 """The processor: Qwen2.5-VL's output with comparison pads after each image's own pads, and nothing else changed."""
 
+import inspect
+from typing import get_args, get_type_hints
+
 import pytest
 import torch
 from transformers import Qwen2_5_VLProcessor
@@ -84,3 +87,23 @@ def test_folder_without_the_token_is_refused(qwen_base_dir):
 def test_tokens_are_counted_with_the_comparison(processor):
     counted = processor._get_num_multimodal_tokens(image_sizes=[(56, 84)])
     assert counted.num_image_tokens == [2 * 3 + 5]
+
+
+def test_the_call_says_what_it_takes(processor):
+    """vLLM's helper reads there which of `mm_processor_kwargs` it passes on, and typed-kwargs tests what to try."""
+    annotation = inspect.signature(type(processor).__call__).parameters["kwargs"].annotation
+    kinds = get_type_hints(get_args(annotation)[0])
+    assert {"images_kwargs", "text_kwargs", "videos_kwargs"} <= kinds.keys()
+    assert {"max_pixels", "min_pixels", "do_resize"} <= kinds["images_kwargs"].__annotations__.keys()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_max_pixels_of_a_call(processor, nested):
+    """Flat or under `images_kwargs`; the comparison tokens stay as many as they were."""
+    image = random_image(0, 280, 280)
+    options = {"max_pixels": 84 * 84, "min_pixels": 56 * 56}
+    options = {"images_kwargs": options} if nested else options
+    inputs = processor(text=[chat(processor, (1, "Look."))], images=[image], return_tensors="pt", **options)
+    assert inputs["image_grid_thw"].tolist() == [[1, 6, 6]]
+    ids = inputs["input_ids"][0].tolist()
+    assert (ids.count(processor.image_token_id), ids.count(processor.comparison_token_id)) == (9, 5)

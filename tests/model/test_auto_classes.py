@@ -1,0 +1,156 @@
+"""By transformers' auto classes, its pipeline and TRL: the installed classes, and a folder's own code without them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import transformers
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
+
+from .conftest import encode, random_image
+
+pytestmark = pytest.mark.forward
+
+#: Of the auto classes for models those that this transformers has.
+WHOLE = [
+    name
+    for name in ("AutoModelForImageTextToText", "AutoModelForVision2Seq", "AutoModelForMultimodalLM")
+    if hasattr(transformers, name)
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    from adcopilot.model import register_auto_classes
+
+    register_auto_classes()
+
+
+def test_whole_models(adcopilot_dir):
+    from adcopilot.model import AdCopilotForConditionalGeneration
+
+    assert len(WHOLE) == 2
+    for name in WHOLE:
+        loaded, info = getattr(transformers, name).from_pretrained(adcopilot_dir, output_loading_info=True)
+        assert type(loaded) is AdCopilotForConditionalGeneration
+        assert not info["missing_keys"]
+        assert not info["unexpected_keys"]
+
+
+def test_auto_model_has_the_folders_weights(model, adcopilot_dir, tmp_path):
+    """Not random ones: the folder's weights are named for the whole model."""
+    from adcopilot.model import AdCopilotForConditionalGeneration, AdCopilotModel
+
+    inner, info = AutoModel.from_pretrained(adcopilot_dir, output_loading_info=True)
+    assert type(inner) is AdCopilotModel
+    assert not info["missing_keys"]
+    whole = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir)
+    expected = whole.model.state_dict()
+    assert inner.state_dict().keys() == expected.keys()
+    assert all(torch.equal(weight, expected[name]) for name, weight in inner.state_dict().items())
+
+    inner.save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path)
+    assert all(torch.equal(weight, expected[name]) for name, weight in again.state_dict().items())
+
+
+def test_parts_of_the_processor(adcopilot_dir):
+    from adcopilot.model import AdCopilotConfig, AdCopilotProcessor
+
+    assert type(AutoConfig.from_pretrained(adcopilot_dir)) is AdCopilotConfig
+    processor = AutoProcessor.from_pretrained(adcopilot_dir)
+    assert type(processor) is AdCopilotProcessor
+    tokenizer = AutoTokenizer.from_pretrained(adcopilot_dir)
+    assert tokenizer.convert_tokens_to_ids("<|compare_pad|>") == processor.comparison_token_id
+    assert type(AutoImageProcessor.from_pretrained(adcopilot_dir)) is type(processor.image_processor)
+
+
+def test_pipeline(model, processor, adcopilot_dir):
+    """`pipeline("image-text-to-text", model=folder)`, with two images in a chat."""
+    pipeline = transformers.pipeline("image-text-to-text", model=str(adcopilot_dir), dtype=torch.float32)
+    pipeline.model.load_state_dict(model.state_dict())
+    images = [random_image(0), random_image(1)]
+    content = [*({"type": "image", "image": image} for image in images), {"type": "text", "text": "Same?"}]
+    chat = [{"role": "user", "content": content}]
+    settings = {"max_new_tokens": 4, "do_sample": False}
+    found = pipeline(text=chat, return_full_text=False, generate_kwargs=settings)[0]["generated_text"]
+    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    inputs = encode(processor, [(text, images)])
+    answer = model.generate(**inputs, **settings)[0, inputs["input_ids"].shape[1] :]
+    assert found == processor.decode(answer, skip_special_tokens=True)
+
+
+def test_auto_map_names_every_auto_class_and_its_code(adcopilot_dir, tmp_path):
+    from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration
+    from adcopilot.model.configuration import AUTO_MAP
+
+    AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir).save_pretrained(tmp_path)
+    for folder in (adcopilot_dir, tmp_path):
+        auto_map = json.loads((folder / "config.json").read_text())["auto_map"]
+        assert auto_map == AUTO_MAP
+        for path in auto_map.values():
+            module, name = path.split(".")
+            if module != "processing" or folder == adcopilot_dir:
+                assert f"class {name}(" in (folder / f"{module}.py").read_text()
+
+    # a configuration alone brings no model's code along, and does not say so
+    AdCopilotConfig.from_dict({}).save_pretrained(tmp_path / "config")
+    alone = json.loads((tmp_path / "config" / "config.json").read_text())
+    assert set(alone["auto_map"]) == {"AutoConfig"}
+
+
+def test_without_this_package(adcopilot_dir, tmp_path):
+    """A folder's own code by each auto class, in a process that cannot import `adcopilot`."""
+    code = f"""
+import sys
+sys.modules["adcopilot"] = None
+import transformers
+for name in {["AutoModel", *WHOLE]!r}:
+    model, info = getattr(transformers, name).from_pretrained(
+        {str(adcopilot_dir)!r}, trust_remote_code=True, output_loading_info=True
+    )
+    print(name, type(model).__name__, len(info["missing_keys"]))
+print(type(transformers.AutoProcessor.from_pretrained({str(adcopilot_dir)!r}, trust_remote_code=True)).__name__)
+"""
+    environment = {"ADCOPILOT_PLUGIN": "0", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "HF_MODULES_CACHE": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    lines = result.stdout.strip().splitlines()
+    expected = ["AutoModel AdCopilotModel 0", *(f"{name} AdCopilotForConditionalGeneration 0" for name in WHOLE)]
+    assert lines[-len(expected) - 1 :] == [*expected, "AdCopilotProcessor"]
+
+
+def test_trl_by_folder(adcopilot_dir, tmp_path):
+    """TRL looks a model's class up in the package `transformers`, by the name in config.json."""
+    datasets = pytest.importorskip("datasets")
+    try:
+        from trl import GRPOConfig, GRPOTrainer
+    except (ImportError, RuntimeError) as error:  # TRL 0.24 does not import under transformers 5
+        pytest.skip(f"no TRL here: {str(error).splitlines()[0]}")
+    from adcopilot.model import AdCopilotForConditionalGeneration
+
+    trainer = GRPOTrainer(
+        model=str(adcopilot_dir),
+        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        args=GRPOConfig(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+            num_generations=2,
+            per_device_train_batch_size=2,
+        ),
+        train_dataset=datasets.Dataset.from_list([{"prompt": "Hi."}]),
+    )
+    assert type(trainer.model) is AdCopilotForConditionalGeneration
+    assert type(trainer.processing_class).__name__ == "AdCopilotProcessor"
