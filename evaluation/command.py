@@ -14,15 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from adcopilot.damage import Damage, share_of
 from adcopilot.errors import UserError
 
 from .backends.base import Backend
 from .items import Item
-from .running import Outcome, Run, Shard, read_manifest, read_records, write_json
+from .run_folder import Answers, read_manifest, read_run
+from .running import Outcome, Run, Shard, write_json
 from .wording import Wording
 
 __all__ = [
     "BACKENDS",
+    "MAX_LOST",
     "add_arguments",
     "add_benchmark_arguments",
     "add_machine_arguments",
@@ -31,12 +34,16 @@ __all__ = [
     "evaluate",
     "identity",
     "make_backend",
+    "print_json",
     "require",
-    "run_to_score",
+    "say_lost",
+    "score_again",
 ]
 
 BACKENDS = ("transformers", "vllm", "api")
 
+#: So large a share of answers may be unread, refused or missing before a command ends with 1.
+MAX_LOST = 0.1
 #: Longest answer with the reasoning before it.
 _REASONED_TOKENS = 4096
 
@@ -123,6 +130,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--shard", metavar="I/N", help="only this part, beside other processes on the same run")
     group.add_argument("--skip-missing", action="store_true", help="leave out what has no image on the disk")
+    group.add_argument("--ask-refused", action="store_true", help="ask again what the endpoint has declined to answer")
+    group.add_argument(
+        "--max-lost",
+        default=MAX_LOST,
+        metavar="SHARE",
+        help=f"exit 1 when more of the answers cannot be read, were refused or are missing ({MAX_LOST:g})",
+    )
     group.add_argument("--json", action="store_true", help="print the scores as one JSON object")
 
 
@@ -213,6 +227,7 @@ def evaluate(
     finish: Callable[[Path, list[dict[str, Any]]], dict[str, Any]],
     show: Callable[..., int | None],
     extra: Callable[[Item], dict[str, Any]] | None = None,
+    truth: Callable[[Item], dict[str, Any]] | None = None,
 ) -> int:
     """Ask the items, score what is answered, write `results.json`, show it.
 
@@ -222,73 +237,159 @@ def evaluate(
         settings: `identity`.
         wording: whose words the items are asked with; its text stands in the manifest.
         answer_tokens: longest answer, unless `--max-new-tokens` or `--thinking` says otherwise.
-        finish: from the run's folder and its lines to the scores; may write further files.
+        finish: from a folder and lines to the scores, with what could not be read in `unread` (why → how many) if the
+            benchmark reads answers; may write further files into the folder.
         show: prints scores, given them and `as_json`; an exit code of its own, None for 0.
         extra: further fields of an item's line.
+        truth: such fields that no answer changes: computed again where the item's `meta` or `reference` has changed.
 
     Returns:
-        The exit code: 1 when questions stayed without an answer.
+        The exit code: 1 when questions stayed without an answer, or more than `--max-lost` of the answers are none.
 
     Raises:
         UserError: the run was ended by it; what was answered is kept, as the message says.
     """
+    share_of(args.max_lost, "--max-lost")
     max_new_tokens = args.max_new_tokens or (_REASONED_TOKENS if args.thinking else answer_tokens)
     if args.thinking:
         asked_to_think = backend.family.question("{question}", thinking=True)
         wording = replace(wording, text={**wording.text, "thinking": asked_to_think})
+    run = Run(folder=args.output, identity={**settings, "max_new_tokens": max_new_tokens, "thinking": args.thinking})
     selection = {name: getattr(args, name) for name in ("limit", "category", "quick", "skip_missing")}
-    run = Run(
-        folder=args.output,
-        identity={**settings, "max_new_tokens": max_new_tokens, "thinking": args.thinking},
-        selection={
-            **selection,
-            "model": args.model,
-            "data_root": str(args.data_root),
-            "items": len(items),
-            "wording": wording.describe(),
-        },
+    selection |= {
+        "model": args.model,
+        "data_root": str(args.data_root),
+        "items": len(items),
+        "wording": wording.describe(),
+    }
+    whole, problems = run.select(items, selection=selection, truth=truth)
+
+    def fields(item: Item) -> dict[str, Any]:
+        return {**(truth(item) if truth else {}), **(extra(item) if extra else {})}
+
+    outcome = run.ask(
+        items,
+        backend,
+        max_new_tokens=max_new_tokens,
+        shard=Shard.parse(args.shard),
+        extra=fields,
+        refused_too=args.ask_refused,
     )
-    outcome = run.ask(items, backend, max_new_tokens=max_new_tokens, shard=Shard.parse(args.shard), extra=extra)
-    records = run.records(items)
-    code = 0
-    if records:
+    outcome.failed |= problems
+    answers = run.answers(benchmark=settings["benchmark"])
+    folder, code = run.folder, 0
+    if not whole:
+        folder = run.folder / "part"
+        print(
+            f"these {len(items)} questions are not all that {run.folder} was asked: its results.json stays that of "
+            f"its own selection, these scores go to {folder}",
+            file=sys.stderr,
+        )
+    if answers.records:
         found = {
             "benchmark": settings["benchmark"],
             "model": args.model,
-            "complete": len(records) == len(items),
-            "asked": len(items),
-            "answered": len(records),
+            **({} if whole else {"part": selection}),
+            **answers.counts(),
             "wording": Wording.brief(wording.describe()),
-            **finish(run.folder, records),
+            **finish(folder, answers.records),
         }
-        write_json(run.folder / "results.json", found)
-        code = show(found, as_json=args.json) or 0
+        read_manifest(run.folder)  # a folder that was removed meanwhile is not made anew with results alone
+        write_json(folder / "results.json", found)
+        lost = say_lost(found.get("unread", {}), given=len(answers.records), unit="answers", allowed=args.max_lost)
+        code = max(lost, show(found, as_json=args.json) or 0)
     return _report_outcome(outcome, asked=len(items)) or code
 
 
-def run_to_score(folder: Path, benchmark: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The manifest and the lines of a run that is to be scored again.
+def score_again(
+    args: argparse.Namespace,
+    *,
+    benchmark: str,
+    score: Callable[[Mapping[str, Any], list[dict[str, Any]]], dict[str, Any]],
+    show: Callable[..., int | None],
+) -> int:
+    """`--score RUN`: score a run again from its folder alone, and show it.
+
+    Args:
+        args: the command line; with `--output`, `results.json` is written there too.
+        benchmark: whose run it must be.
+        score: from the run's manifest and lines to the scores, with `unread` as `evaluate` wants it.
+        show: as `evaluate`.
+
+    Returns:
+        As `evaluate`.
 
     Raises:
-        UserError: it is no run of this benchmark, or has no answers.
+        UserError: it is no run of this benchmark, is damaged, or has no answers.
     """
-    manifest = read_manifest(folder)
-    found = manifest["identity"].get("benchmark")
+    share_of(args.max_lost, "--max-lost")
+    found = read_manifest(args.score)["identity"].get("benchmark")
     if found != benchmark:
-        raise UserError(f"{folder}: is a run of {found!r}, expected one of {benchmark}")
-    records = list(read_records(folder))
-    if not records:
-        raise UserError(f"{folder}: has no answers yet; run the model first")
-    return manifest, records
+        raise UserError(f"{args.score}: is a run of {found!r:.60}, expected one of {benchmark}")
+    manifest, answers = read_run(args.score)
+    if not answers.records:
+        raise UserError(f"{args.score}: has no answers yet; run the model first")
+    _say_uncounted(args.score, answers)
+    scored = {
+        "benchmark": benchmark,
+        "model": manifest.get("selection", {}).get("model"),
+        **answers.counts(),
+        **score(manifest, answers.records),
+    }
+    if args.output is not None:
+        write_json(args.output / "results.json", scored)
+    lost = {**scored.get("unread", {}), "have no answer yet": answers.asked - len(answers.records)}
+    code = say_lost(lost, given=answers.asked, unit="answers", allowed=args.max_lost)
+    return max(code, show(scored, as_json=args.json) or 0)
+
+
+def _say_uncounted(folder: Path, answers: Answers) -> None:
+    if answers.note:
+        print(answers.note, file=sys.stderr)
+    if answers.replaced:
+        print(
+            f"{folder}: {answers.replaced} answers do not count, their images or questions were replaced since",
+            file=sys.stderr,
+        )
+
+
+def say_lost(lost: Mapping[str, int], *, given: int, unit: str, allowed: str | float) -> int:
+    """Say on stderr, before anything is shown, what could not be scored as it was meant.
+
+    Args:
+        lost: why → how many; each counted once.
+        given: of how many.
+        unit: what they are.
+        allowed: `--max-lost`.
+
+    Returns:
+        The exit code: 1 when it is too much.
+    """
+    damage = Damage(given=given, unit=unit, lost=lost, allowed=share_of(allowed, "--max-lost"), option="--max-lost")
+    if damage.count:
+        print(damage.line(), file=sys.stderr)
+    return int(damage.is_too_much)
+
+
+def print_json(found: Mapping[str, Any]) -> None:
+    """One line of JSON on stdout; what the terminal's encoding lacks is escaped."""
+    text = json.dumps(found, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(found, allow_nan=False)
+    print(text)
 
 
 def _report_outcome(outcome: Outcome, *, asked: int) -> int:
-    """Say on stderr how a run ended; the exit code, 1 when questions stayed without an answer.
+    """Say on stderr how a run ended; the exit code, 1 when questions stayed without an answer or a refusal.
 
     Raises:
         UserError: the run was ended by it; what was answered is kept, as the message says.
     """
-    answered = outcome.answered + outcome.known
+    answered = outcome.answered + outcome.known + outcome.refused
+    if outcome.refused:
+        print(f"{outcome.refused} questions were refused; --ask-refused asks them again", file=sys.stderr)
     if outcome.failed:
         reasons: dict[str, int] = {}
         for reason in outcome.failed.values():

@@ -27,7 +27,16 @@ from adcopilot.boxes import boxes_that_count, parse_bare_boxes, parse_boxes
 from adcopilot.errors import UserError
 from adcopilot.prompts import INSPECT_QUESTION, thinking_question
 
-__all__ = ["FAMILIES", "Family", "box_question", "family_of", "family_of_config", "read_boxes", "split_thinking"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "box_question",
+    "family_of",
+    "family_of_config",
+    "read_boxes",
+    "says_nothing_is_there",
+    "split_thinking",
+]
 
 _JSON_REQUEST = (
     "Answer with a JSON list only, one entry for each defect: "
@@ -218,3 +227,26 @@ def read_boxes(
         if x1 < x2 and y1 < y2:
             boxes.append({"bbox_2d": [round(value, 3) for value in (x1, y1, x2, y2)], "label": box["label"]})
     return boxes
+
+
+#: An empty list, object or pair of tags, alone or as the one value of an object.
+_EMPTY = re.compile(r"(?:\{\s*[\"'][^\"'{}]*[\"']\s*:\s*)?(?:\[[\[\]\s]*\]|\{\s*\}|null)\s*\}?")
+_NONE = re.compile(
+    r"^\W*no\s*(?:[.,;:!]|$)|\b(?:none|nothing|(?<!not )normal)\b|"
+    r"\bno\b[\w\s,]{0,40}\b(?:defect|anomal|damage|flaw|box|fault|object|component)|"
+    r"\b(?:free of|without)\b[\w\s]{0,20}\b(?:defect|anomal|damage|flaw)|"
+    r"(?:没有|无|未)[^。]{0,12}(?:缺陷|异常|框)|^无\W*$",
+    re.IGNORECASE,
+)
+
+
+def says_nothing_is_there(answer: str) -> bool:
+    """Whether an answer without a box says that there is none: "No", "none", an empty list, "no visible defect".
+
+    Args:
+        answer: of `split_thinking`.
+    """
+    plain = re.sub(r"```\w*|</?(?:box|bbox|ref)>|[`*]", "", answer).strip()
+    if not plain:
+        return bool(answer.strip())
+    return bool(_EMPTY.fullmatch(plain) or _NONE.search(plain[:2000]))

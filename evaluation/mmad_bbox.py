@@ -8,8 +8,8 @@ as run lengths, so other rules for the true boxes need neither the model nor the
 from __future__ import annotations
 
 import argparse
-import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from adcopilot.prompts import ANSWER_WORDS
 
 from .box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, encode_mask, read_mask, score_image, summarise
 from .command import add_arguments as add_arguments_of_a_run
-from .command import evaluate, identity, make_backend, require, run_to_score
-from .families import FAMILIES, Family, box_question, read_boxes
+from .command import evaluate, identity, make_backend, print_json, require, score_again
+from .families import FAMILIES, Family, box_question, read_boxes, says_nothing_is_there, split_thinking
 from .image_digests import image_digests
 from .items import Item
 from .mmad import choosing, dataset
@@ -60,8 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     rule = BoxRule(regions=args.truth, min_area=args.min_area)
     if args.score is not None:
-        show(score_run(args.score, rule), as_json=args.json)
-        return 0
+        return score_again(
+            args,
+            benchmark="mmad-bbox",
+            score=lambda manifest, records: results(records, family=_family(manifest), rule=rule)[0],
+            show=show,
+        )
     require(args, "data_root", "model", "output")
     normal_too = args.with_normal or args.anomaly_score
     samples, digest = choosing.choose(args, keep=lambda sample: normal_too or not sample.normal)
@@ -76,12 +80,13 @@ def run(args: argparse.Namespace) -> int:
         family=backend.family,
         thinking=args.thinking,
         with_score=args.anomaly_score,
+        masks=masks,
         folder=args.output,
     )
     settings = identity(backend, benchmark="mmad-bbox", version=VERSION, shots=args.shots, template=args.template,
                         data=digest)  # fmt: skip
 
-    def extra(item: Item) -> dict[str, Any]:
+    def truth(item: Item) -> dict[str, Any]:
         return truth_fields(item, masks=masks, model_size=backend.model_size)
 
     def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         wording=Wording(whose=OWN, text=_text(asked)),
         answer_tokens=512,
         finish=finish,
-        extra=extra,
+        truth=truth,
         show=show,
     )
 
@@ -138,6 +143,7 @@ def items(
     family: Family,
     thinking: bool = False,
     with_score: bool = False,
+    masks: Mapping[str, Path] | None = None,
     folder: Path | None = None,
 ) -> list[Item]:
     """One item a sample, and with `with_score` what its anomaly score is read from.
@@ -150,6 +156,7 @@ def items(
         samples, root, shots, kind, thinking, folder: as `mmad.prompts.items`.
         family: how the model is asked for boxes.
         with_score: whether images are to be ranked.
+        masks: image → its mask, whose hash an item's `meta` then has: what is true can change without the question.
     """
     own = family.name == "adcopilot" and shots == 1
     parts: tuple[str | int, ...] = tuple(range(shots + 1))
@@ -159,7 +166,9 @@ def items(
     question = box_question(family, images=shots + 1)
     question = question if own else f"\n{question}"
     shown = [(*dataset.templates(sample, shots=shots, kind=kind), sample.image) for sample in samples]
-    digests = image_digests((root / name for names in shown for name in names), folder=folder)
+    files = [root / name for names in shown for name in names]
+    mask_files = {image: _mask_files(path) for image, path in (masks or {}).items()}
+    digests = image_digests([*files, *(file for some in mask_files.values() for file in some)], folder=folder)
     found = []
     for sample, names in zip(samples, shown, strict=True):
         paths = tuple(root / name for name in names)
@@ -190,10 +199,20 @@ def items(
                         "kind": sample.kind,
                         "normal": sample.normal,
                         "role": role,
+                        **(
+                            {"mask_hash": content_key([digests[file] for file in mask_files[sample.image]])}
+                            if role == "boxes" and sample.image in mask_files
+                            else {}
+                        ),
                     },
                 )
             )
     return found
+
+
+def _mask_files(path: Path) -> list[Path]:
+    """A mask's file, or those of a folder of masks."""
+    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
 
 
 def truth_fields(
@@ -225,19 +244,26 @@ def results(
         mean, there is nothing to find) and how many more than half of their image (`over_half`: perhaps inverted),
         `dataset_average` (the mean of the datasets' numbers), `normal` and `with_normal` where normal images were
         asked about, `ranking` (AUROC and average precision by dataset and their `average`, percent) where the anomaly
-        score is known, and the rule for boxes. Images: one object each, with predicted and true boxes in pixels of
-        the original.
+        score is known, `unread` (why an answer says nothing → how many; it counts as one without boxes), and the rule
+        for boxes. Images: one object each, with predicted and true boxes in pixels of the original.
     """
-    images, scores = [], {}
+    images, scores, unread = [], {}, Counter()
     for record in records:
         meta = record["meta"]
         value = _anomaly_score(record)
+        if record["reply"].get("refused"):
+            unread["were refused by the endpoint"] += 1
+        elif meta["role"] == "score" and value is None:
+            unread["have no probability to rank by"] += 1
         if value is not None:
             scores[meta["image"]] = (value, meta["dataset"], meta["normal"])
         if meta["role"] != "boxes":
             continue
         size, model_size = tuple(record["size"]), tuple(record["model_size"])
         boxes = read_boxes(record["reply"]["text"], family=family, size=size, model_size=model_size)
+        if not boxes and not record["reply"].get("refused"):
+            said = split_thinking(record["reply"]["text"])[1]
+            unread["hold neither a box nor a word that there is none"] += not says_nothing_is_there(said)
         mask = None if "mask" not in record else decode_mask(record["mask"])
         images.append(
             {
@@ -260,6 +286,7 @@ def results(
     datasets = _by(defective, lambda image: image["dataset"], DATASETS)
     found: dict[str, Any] = {
         "rule": rule.describe(),
+        "unread": {why: count for why, count in unread.items() if count},
         "thresholds": list(THRESHOLDS),
         "size_limits": list(SIZES),
         "masks": {
@@ -324,21 +351,14 @@ def _ranking(scores: Sequence[tuple[float, str, bool]]) -> dict[str, dict[str, f
     return table
 
 
-def score_run(folder: Path, rule: BoxRule) -> dict[str, Any]:
-    """The scores of a run's folder, by this rule.
-
-    Raises:
-        UserError: it is no run of this benchmark.
-    """
-    manifest, records = run_to_score(folder, "mmad-bbox")
-    family = FAMILIES.get(manifest["identity"].get("backend", {}).get("family"), FAMILIES["generic"])
-    return results(records, family=family, rule=rule)[0]
+def _family(manifest: Mapping[str, Any]) -> Family:
+    return FAMILIES.get(manifest["identity"].get("backend", {}).get("family"), FAMILIES["generic"])
 
 
 def show(found: Mapping[str, Any], *, as_json: bool) -> None:
     """Print scores: one JSON object, or Table III's columns by dataset."""
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+        print_json(found)
         return
     masks = found.get("masks", {})
     if masks.get("empty"):

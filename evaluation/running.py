@@ -1,13 +1,19 @@
 """Running a benchmark so that nothing is lost: a folder with a manifest and append-only logs of answers.
 
-    RUN/manifest.json           what was asked of whom: everything that answers depend on
+    RUN/manifest.json           what was asked of whom: everything that answers depend on, and the selection
+    RUN/questions.jsonl         which lines count: `run_folder`
     RUN/answers*.jsonl          one line an answer, with the model's raw text; a file for each process
+    RUN/refused*.jsonl          one line a question that the endpoint declined to answer
     RUN/results.json            the scores, written anew at each end of a run
     RUN/…                       whatever else the benchmark writes (MMAD's answer file, tables)
+    RUN/part/results.json …     the same for the latest start that asked a part only
 
 A line is on the disk before the next answer is looked at. A run that is started again with the same settings asks only
 what has no line yet; several processes (`--shard 1/4` … `4/4`) write beside each other and read each other's lines. A
 line that a killed process left torn counts as not there.
+
+The selection of a run is the widest so far. A start that asks all of it, or more, takes its place. One that asks less
+or something else is a part: its answers are in the same logs, its scores in a folder of their own.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,11 +34,24 @@ from adcopilot.jsonl import JsonlLog, atomic_write, content_key
 
 from .backends.base import Backend, Reply
 from .items import Item, check_groups
+from .run_folder import (
+    LOGS,
+    MANIFEST,
+    REFUSED,
+    Answers,
+    Asked,
+    answers_to,
+    asked_before,
+    asked_now,
+    read_manifest,
+    read_records,
+    write_asked,
+)
 
-__all__ = ["Outcome", "Run", "Shard", "read_manifest", "read_records", "write_json"]
+__all__ = ["Outcome", "Run", "Shard", "write_json"]
 
-MANIFEST = "manifest.json"
-_LOGS = "answers*.jsonl"
+#: So many refusals in a row are worth a word while a run is under way.
+_MANY_REFUSED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +82,9 @@ class Shard:
         """Whether an item is this process's; the items of a group stay together, to share their images."""
         return int(hashlib.sha256(item.group.encode()).hexdigest()[:12], 16) % self.count == self.index - 1
 
-    @property
-    def file_name(self) -> str:
-        """The log that this process alone writes."""
-        return "answers.jsonl" if self.count == 1 else f"answers-{self.index}-of-{self.count}.jsonl"
+    def file_name(self, what: str) -> str:
+        """The log of `what` ("answers", "refused") that this process alone writes."""
+        return f"{what}.jsonl" if self.count == 1 else f"{what}-{self.index}-of-{self.count}.jsonl"
 
 
 @dataclass(kw_only=True)
@@ -75,7 +93,8 @@ class Outcome:
 
     Attributes:
         answered: items answered now.
-        known: items that had their answers before.
+        known: items that had their answers before, or had been refused.
+        refused: items that the endpoint declined to answer now.
         failed: key of an item → why it has no answer.
         waiting: items of other processes that have no answer yet.
         stopped: the error that ended the run early.
@@ -83,6 +102,7 @@ class Outcome:
 
     answered: int = 0
     known: int = 0
+    refused: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     waiting: int = 0
     stopped: UserError | None = None
@@ -95,28 +115,64 @@ class Run:
         folder: made when absent.
         identity: all that the answers depend on besides the items: benchmark and its version, data hash, prompt hash,
             `Backend.describe()`, length of answers. JSON values.
-        selection: which items of the benchmark are asked; may differ from one start to the next.
 
     Raises:
         UserError: the folder holds a run with another identity (it names what differs), or cannot be written to.
     """
 
-    def __init__(
-        self, *, folder: str | os.PathLike, identity: Mapping[str, Any], selection: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, *, folder: str | os.PathLike, identity: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
         self.identity = json.loads(json.dumps(identity))
-        file = self.folder / MANIFEST
-        if file.is_file():
+        self.asked: list[Asked] = []
+        if (self.folder / MANIFEST).is_file():
             other = read_manifest(self.folder)["identity"]
             if other != self.identity:
                 raise UserError(
                     f"{self.folder}: holds a run with other settings ({_difference(other, self.identity)}); choose "
                     "another --output"
                 )
-        elif self.folder.is_dir() and any(self.folder.glob(_LOGS)):
+        elif self.folder.is_dir() and any(self.folder.glob(LOGS)):
             raise UserError(f"{self.folder}: has answers but no {MANIFEST}; choose another --output")
-        write_json(file, {"adcopilot": __version__, "identity": self.identity, "selection": dict(selection)})
+        else:
+            self._write_manifest({})
+
+    def _write_manifest(self, selection: Mapping[str, Any]) -> None:
+        value = {"adcopilot": __version__, "identity": self.identity, "selection": dict(selection)}
+        write_json(self.folder / MANIFEST, value)
+
+    def select(
+        self, items: Sequence[Item], *, selection: Mapping[str, Any], truth: Any = None
+    ) -> tuple[bool, dict[str, str]]:
+        """Say what is asked, before it is asked.
+
+        Args:
+            items: all items of this start.
+            selection: which part of the benchmark they are, in the words of the options.
+            truth: function of an item for the fields of its line that no answer changes; of lines that are there it is
+                computed again where the item's `meta` or `reference` is another than the line's.
+
+        Returns:
+            Whether this is the run's selection from now on, rather than a part of it or something else; and key of an
+            item → why the line that it has cannot be scored.
+
+        Raises:
+            UserError: a file of the run is damaged, or the folder cannot be written to.
+        """
+        before, _ = asked_before(self.folder)
+        self.asked, problems = asked_now(items, [self.key(item) for item in items], self.folder, truth=truth)
+        places = {one.place for one in self.asked}
+        others = {one.key for one in before or () if one.place not in places}
+        # What was chosen once and never begun has no claim.
+        whole = not others or others.isdisjoint(self._logged())
+        if whole:
+            self._write_manifest(selection)
+            write_asked(self.folder, self.asked)
+        elif not (self.folder / "questions.jsonl").is_file():  # an earlier version's run
+            write_asked(self.folder, before or ())
+        return whole, problems
+
+    def _logged(self) -> set[str]:
+        return {record["key"] for pattern in (LOGS, REFUSED) for record in read_records(self.folder, pattern)}
 
     def key(self, item: Item) -> str:
         """The content key of an item's answer in this run."""
@@ -130,10 +186,11 @@ class Run:
         max_new_tokens: int,
         shard: Shard,
         extra: Any = None,
+        refused_too: bool = False,
         quiet: bool = False,
     ) -> Outcome:
-        """Ask what has no answer yet, and log each answer as it comes. Errors are counted, not logged: they are asked
-        again the next time.
+        """Ask what has no answer yet, and log each answer as it comes. Refusals are logged apart from answers; errors
+        are counted, not logged: they are asked again the next time.
 
         Args:
             items: all items of the run.
@@ -141,23 +198,17 @@ class Run:
             max_new_tokens: longest answer.
             shard: this process's part.
             extra: function of an item for further fields of its line.
+            refused_too: whether what was refused is asked again.
             quiet: no progress bar.
 
         Raises:
-            UserError: another process writes the same log, or the disk is full.
+            UserError: another process writes the same log, the disk is full, or the log was removed meanwhile.
         """
         from tqdm import tqdm
 
         check_groups(items)
-        log_path = self.folder / shard.file_name
-        try:
-            log = JsonlLog(path=log_path)
-        except UserError as error:
-            if "another process" in str(error):
-                raise UserError(f"{error}; processes that share a run are started with --shard 1/N to N/N") from None
-            raise
-        with log:
-            done = {record["key"] for record in read_records(self.folder)}
+        with self._log(shard.file_name("answers")) as log:
+            done = {record["key"] for record in read_records(self.folder)} if refused_too else self._logged()
             missing = [item for item in items if self.key(item) not in done]
             mine = [item for item in missing if shard.holds(item)]
             outcome = Outcome(known=len(items) - len(missing))
@@ -165,31 +216,53 @@ class Run:
             bar = tqdm(
                 total=total, initial=total - len(mine), unit="question", disable=quiet, file=sys.stderr, smoothing=0.05
             )
-            with bar:
+            refusals = _Refusals(
+                lambda: self._log(shard.file_name("refused")), say=lambda text: bar.write(text, file=sys.stderr)
+            )
+            with bar, refusals:
                 try:
                     for item, reply in backend.answer(mine, max_new_tokens=max_new_tokens) if mine else ():
                         error, line = reply.error, {}
-                        if error is None:
+                        if error is None or reply.refused:
                             try:
                                 line = self._line(item, reply, extra)
                             except UserError as bad:  # a mask that cannot be read costs its own question only
                                 error = str(bad)
-                        if error is None:
+                        if line and reply.refused:
+                            refusals.append(line)
+                            outcome.refused += 1
+                        elif line:
                             log.append(line)
+                            refusals.in_row = 0
                             outcome.answered += 1
                         else:
-                            outcome.failed[item.key] = error
+                            outcome.failed[item.key] = error or "no answer"
                             bar.set_postfix_str(f"{len(outcome.failed)} failed", refresh=False)
                         bar.update()
                 except UserError as error:  # the endpoint is gone: what was answered is kept
                     outcome.stopped = error
-        done = {record["key"] for record in read_records(self.folder)}
+        done = self._logged()
+        if len(done.intersection(map(self.key, mine))) < outcome.answered + outcome.refused:
+            raise UserError(
+                f"{self.folder}: answers that were written are no longer there; the folder or its logs were removed "
+                "or cut while the run was under way: put them back, or start again"
+            )
         outcome.waiting = sum(
             self.key(item) not in done and item.key not in outcome.failed for item in items if not shard.holds(item)
         )
         return outcome
 
+    def _log(self, name: str) -> JsonlLog:
+        try:
+            return JsonlLog(path=self.folder / name)
+        except UserError as error:
+            if "another process" in str(error):
+                raise UserError(f"{error}; processes that share a run are started with --shard 1/N to N/N") from None
+            raise
+
     def _line(self, item: Item, reply: Reply, extra: Any) -> dict[str, Any]:
+        if not all(value <= 1e-3 for value in (reply.option_logprobs or {}).values()):  # NaN too
+            raise UserError("the probabilities of its options are no probabilities")
         return {
             "key": self.key(item),
             "item": item.key,
@@ -203,52 +276,40 @@ class Run:
             **(extra(item) if extra else {}),
         }
 
-    def records(self, items: Sequence[Item]) -> list[dict[str, Any]]:
-        """The lines of those items that have one, in the order of the items."""
-        found = {record["key"]: record for record in read_records(self.folder)}
-        return [found[key] for key in map(self.key, items) if key in found]
+    def answers(self, *, benchmark: str = "") -> Answers:
+        """The lines that answer what was selected, as every reader of the run finds them.
+
+        Raises:
+            UserError: a line is damaged; it names the line.
+        """
+        return answers_to(self.asked, self.folder, benchmark=benchmark)
 
 
-def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
-    """The manifest of a run: `identity`, `selection`, `adcopilot` (the version).
+class _Refusals:
+    """The log of what an endpoint declines: opened for the first of them; it says so once they come in a row."""
 
-    Raises:
-        UserError: the folder holds no run, or its manifest is damaged.
-    """
-    file = Path(folder) / MANIFEST
-    try:
-        value = json.loads(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror or error}); expected the folder of a run") from None
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict) or not isinstance(value.get("identity"), dict):
-        raise UserError(f"{file}: not a run's manifest; choose another folder")
-    return value
+    def __init__(self, open_log: Callable[[], JsonlLog], *, say: Callable[[str], Any]) -> None:
+        self._open, self._say = open_log, say
+        self._log: JsonlLog | None = None
+        self.in_row = 0
 
+    def __enter__(self) -> _Refusals:
+        return self
 
-def read_records(folder: str | os.PathLike) -> Iterator[dict[str, Any]]:
-    """The lines of all logs of a run, each key once, without torn ones: other processes may be writing.
+    def __exit__(self, *_: object) -> None:
+        if self._log is not None:
+            self._log.close()
 
-    Raises:
-        UserError: a whole line is no JSON object with a key; it names the line.
-    """
-    seen: set[str] = set()
-    for file in sorted(Path(folder).glob(_LOGS)):
-        with open(file, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.endswith(b"\n") or not line.strip():
-                    continue
-                try:
-                    record = json.loads(line)
-                    key = record["key"]
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    raise UserError(
-                        f"{file}:{number}: not an answer of this command; remove or repair this line"
-                    ) from None
-                if key not in seen:
-                    seen.add(key)
-                    yield record
+    def append(self, line: dict[str, Any]) -> None:
+        self._log = self._log or self._open()
+        if line["key"] not in self._log:  # it may be refused a second time
+            self._log.append(line)
+        self.in_row += 1
+        if self.in_row == _MANY_REFUSED:
+            self._say(
+                f"{_MANY_REFUSED} questions in a row were refused, the last with: {line['reply']['error']}; if that "
+                "is the request's fault, stop the run, and ask them again later with --ask-refused"
+            )
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,14 @@ from ..command import (
     add_run_arguments,
     evaluate,
     identity,
+    print_json,
     require,
-    run_to_score,
+    score_again,
 )
 from ..items import Item
 from ..mmad import choosing
 from ..mmad.prompts import items, own_words, read_prompts
+from ..wording import OWN, Wording
 from .results import plots, results_of_records, table_csv, table_text
 
 #: Counts up whenever the same command would ask or measure something else.
@@ -39,11 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.score is not None:
-        _, records = run_to_score(args.score, "attention")
-        found = results_of_records(records)
-        _write(args.output or args.score, found)
-        show(found, as_json=args.json)
-        return 0
+        return score_again(
+            args,
+            benchmark="attention",
+            score=lambda manifest, records: _measured(args.output or args.score, records),
+            show=show,
+        )
     require(args, "data_root", "model", "output")
     samples, digest = choosing.choose(args)
     prompts = read_prompts(args.prompts)
@@ -55,12 +57,13 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         **{name: getattr(args, name) for name in ("image_side", "image_max_pixels", "image_min_pixels")},
     )
+    words = own_words(prompts, shots=args.shots)
     asked = items(
         samples,
         root=args.data_root,
         shots=args.shots,
         kind=args.template,
-        words=own_words(prompts, shots=args.shots),
+        words=words,
         family=probe.family,
         thinking=args.thinking,
         folder=args.output,
@@ -70,8 +73,7 @@ def run(args: argparse.Namespace) -> int:
         return {"attention": probe.measured.pop(item.key)}
 
     def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
-        found = results_of_records(records)
-        _write(folder, found)
+        found = _measured(folder, records)
         return {"shots": args.shots, "template": args.template, **found}
 
     return evaluate(
@@ -87,11 +89,27 @@ def run(args: argparse.Namespace) -> int:
             template=args.template,
             prompts=content_key(prompts),
         ),
+        wording=Wording(
+            whose=OWN if args.prompts is None else f"wording of {args.prompts.name}", text=words.text(told=False)
+        ),
         answer_tokens=128,
         finish=finish,
         extra=extra,
         show=show,
     )
+
+
+def _measured(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The measurements of a run's lines, their table and plots written into a folder."""
+    try:
+        found = results_of_records(records)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{folder}: a line has no attention as this command logs it ({type(error).__name__}: {error}); run it "
+            "again"
+        ) from error
+    _write(folder, found)
+    return found
 
 
 def _write(folder: Path, found: Mapping[str, Any]) -> None:
@@ -103,4 +121,7 @@ def _write(folder: Path, found: Mapping[str, Any]) -> None:
 
 def show(found: Mapping[str, Any], *, as_json: bool) -> None:
     """Print the measurements: one JSON object, or a table by task."""
-    print(json.dumps(found, ensure_ascii=False, allow_nan=False) if as_json else table_text(found))
+    if as_json:
+        print_json(found)
+    else:
+        print(table_text(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -43,7 +44,8 @@ class Reply:
         """JSON values; what is None is left out."""
         line: dict[str, Any] = {"text": self.text, "seconds": round(self.seconds, 4), "truncated": self.truncated}
         if self.option_logprobs is not None:
-            line["option_logprobs"] = {letter: round(value, 6) for letter, value in self.option_logprobs.items()}
+            known = {letter: value for letter, value in self.option_logprobs.items() if value > -math.inf}
+            line["option_logprobs"] = {letter: round(value, 6) for letter, value in known.items()}
         if self.error is not None:
             line["error"] = self.error
         return {**line, "refused": True} if self.refused else line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +15,10 @@ from adcopilot.jsonl import content_key, file_digest, write_jsonl
 
 from ..bootstrap import interval, ratio_draws
 from ..command import add_arguments as add_arguments_of_a_run
-from ..command import add_benchmark_arguments, evaluate, identity, make_backend, require, run_to_score
+from ..command import add_benchmark_arguments, evaluate, identity, make_backend, print_json, require, score_again
 from ..families import Family, split_thinking
 from ..image_digests import image_digests
 from ..items import Item
-from ..running import write_json
 from ..selection import first, of_category, stratified, without_missing
 from ..wording import OWN, Wording
 from . import dataset
@@ -97,10 +95,8 @@ def run(args: argparse.Namespace) -> int:
     prompt = (args.prompt or PROMPTS[args.layout]).strip()
     backend = make_backend(args)
     asked = items(pairs, prompt=prompt, family=backend.family, thinking=args.thinking, folder=args.output)
-    references = {item.key: item.reference for item in asked}
 
     def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
-        records = [{**record, "reference": references[record["item"]]} for record in records]
         return {
             "layout": args.layout,
             "split": None if args.layout == "pairs" else args.split,
@@ -201,7 +197,7 @@ def results_of_records(
         `columns`: of Table V, × 100, None where a metric was left out; `intervals`: the 95 % intervals of means over
         pairs; `more`: BLEU-1 to BLEU-3; `skipped`: metric →
         why; `scorer`: tokenizer and versions; `by_category`: means of the pairs' own scores; `empty`: answers without
-        text; `words`: mean length of an answer.
+        text; `unread`: why an answer says nothing → how many (they score 0); `words`: mean length of an answer.
 
     Raises:
         UserError: as `scorers.score_captions`.
@@ -246,31 +242,30 @@ def results_of_records(
             if len(kinds) > 1
         },
         "empty": sum(not answer for answer in answers),
+        "unread": _unread(records, answers),
         "truncated": sum(bool(record["reply"].get("truncated")) for record in records),
         "words": sum(len(answer.split()) for answer in answers) / len(answers),
     }
 
 
+def _unread(records: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> dict[str, int]:
+    refused = sum(bool(record["reply"].get("refused")) for record in records)
+    empty = sum(not answer for answer in answers) - refused
+    return {why: count for why, count in (("were refused by the endpoint", refused), ("are empty", empty)) if count}
+
+
 def _score_again(args: argparse.Namespace) -> int:
-    manifest, records = run_to_score(args.score, "caption")
-    records.sort(key=lambda record: record["meta"]["name"])
-    found = {
-        "benchmark": "caption",
-        "model": manifest.get("selection", {}).get("model"),
-        "layout": manifest["identity"].get("layout"),
-        "answered": len(records),
-        **results_of_records(records, tokenizer=args.tokenizer),
-    }
-    if args.output is not None:
-        write_json(args.output / "results.json", found)
-    show(found, as_json=args.json)
-    return 0
+    def score(manifest: Mapping[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+        layout = manifest["identity"].get("layout")
+        return {"layout": layout, **results_of_records(records, tokenizer=args.tokenizer)}
+
+    return score_again(args, benchmark="caption", score=score, show=show)
 
 
 def show(found: Mapping[str, Any], *, as_json: bool) -> None:
     """Print scores: one JSON object, or Table V's row."""
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+        print_json(found)
         return
     cells = ["–" if found["columns"][name] is None else f"{found['columns'][name]:.1f}" for name in METRICS]
     print("  ".join(f"{name:>8}" for name in METRICS))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +12,12 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 
 from ..command import add_arguments as add_arguments_of_a_run
-from ..command import evaluate, identity, make_backend, require
-from ..conversation import Conversation, answers_of
+from ..command import evaluate, identity, make_backend, print_json, require, say_lost, score_again
+from ..conversation import Conversation
 from ..families import family_of
-from ..running import MANIFEST, read_manifest, read_records
 from ..wording import OWN, Wording
 from . import choosing, dataset
-from .answer_file import answer_file_name, read_answer_file, write_answer_file
+from .answer_file import MISSING, answer_file_name, compared, distinct, read_answer_file, write_answer_file
 from .prompts import CONVERSATIONS, items, own_words, read_prompts
 from .protocol import read_protocol
 from .results import answer_entries, results_of_entries, results_of_records, table_text
@@ -30,7 +28,11 @@ VERSION = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = choosing.add_arguments(parser, score="score MMAD's answer file, or the folder of a run; asks no model")
+    what = choosing.add_arguments(
+        parser,
+        score="score the folder of a run, or MMAD's answer file (held against mmad.json with --data-root); asks no "
+        "model",
+    )
     what.add_argument("--domain-knowledge", action="store_true", help="tell what MMAD knows about the product")
     what.add_argument("--domain-knowledge-file", type=Path, metavar="FILE", help="(DIR/domain_knowledge.json)")
     what.add_argument("--prompts", type=Path, metavar="FILE", help="JSON object with other words for the prompts")
@@ -45,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.score is not None:
-        show(score_path(args.score), as_json=args.json)
-        return 0
+        return _score(args)
     require(args, "data_root", "model", "output")
     samples, digest = choosing.choose(args)
     if args.protocol is not None and args.prompts is not None:
@@ -88,8 +89,7 @@ def run(args: argparse.Namespace) -> int:
         **({} if args.conversation == "alone" else {"conversation": args.conversation}),
     )
     if args.conversation == "earlier-answers":
-        known = read_records(args.output) if args.output.is_dir() else ()
-        backend = Conversation(backend=backend, items=asked, answers=answers_of(known))
+        backend = Conversation.going_on(backend=backend, items=asked, folder=args.output)
 
     def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
         name = answer_file_name(
@@ -145,20 +145,7 @@ def knowledge_digest(args: argparse.Namespace) -> str | None:
     return file_digest(args.domain_knowledge_file or args.data_root / "domain_knowledge.json")
 
 
-def score_path(path: Path) -> dict[str, Any]:
-    """The scores of MMAD's answer file, or of a run's folder.
-
-    Raises:
-        UserError: it is neither.
-    """
-    if not path.is_dir():
-        return results_of_entries(read_answer_file(path))
-    if not (path / MANIFEST).is_file():
-        raise UserError(f"{path}: is not the folder of a run (it has no {MANIFEST}); give a run or an answer file")
-    records = list(read_records(path))
-    if not all(isinstance(record.get("options"), dict) and "type" in record.get("meta", {}) for record in records):
-        raise UserError(f"{path}: its answers are not MMAD's; is it a run of another benchmark?")
-    manifest = read_manifest(path)
+def _results_of_run(manifest: Mapping[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
     wording = manifest.get("selection", {}).get("wording")
     return {
         **_asked_how({"conversation": "alone", **manifest["identity"]}),
@@ -167,17 +154,45 @@ def score_path(path: Path) -> dict[str, Any]:
     }
 
 
-def show(found: dict[str, Any], *, as_json: bool) -> None:
+def _score(args: argparse.Namespace) -> int:
+    """`--score`: MMAD's answer file, or a run's folder.
+
+    Raises:
+        UserError: it is neither, or is damaged.
+    """
+    if args.score.is_dir():
+        return score_again(args, benchmark="mmad", score=_results_of_run, show=show)
+    samples = None if args.data_root is None else dataset.load(args.data_root)[0]
+    entries = read_answer_file(args.score, samples=samples)
+    given = len(entries)
+    entries, lost = distinct(entries)
+    if samples is not None:
+        entries, differing = compared(entries, samples)
+        lost |= differing
+        given += lost.get(MISSING, 0)
+    found = results_of_entries(entries)
+    found["unread"] |= lost
+    code = say_lost(found["unread"], given=given, unit="answers", allowed=args.max_lost)
+    show(found, as_json=args.json)
+    return code
+
+
+def show(found: Mapping[str, Any], *, as_json: bool) -> None:
     """Print scores: one JSON object, or the table and how answers were read."""
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+        print_json(found)
         return
     print(table_text(found))
-    print(f"strict parsing: average {found['strict']['average']['average']:.2f}")
+    if found["invalid"]:
+        average = found["unread_as_wrong"]["average"]["average"]
+        print(
+            f"{found['invalid']} of {found['questions']} answers were no letter and are left out, as MMAD does; "
+            f"counted as wrong: average {average:.2f}"
+        )
+    if "strict" in found:
+        print(f"by the strict rule: average {found['strict']['average']['average']:.2f}")
     if "logprobs" in found:
         print(f"by option probabilities: average {found['logprobs']['average']['average']:.2f}")
-    if found["invalid"]:
-        print(f"{found['invalid']} of {found['questions']} answers were no letter and are left out, as MMAD does")
     how = found.get("parsing", {}).get("official", {})
     if how.get("nearest"):
         print(f"{how['nearest']} answers had no letter; the option with the nearest text was taken, as MMAD does")

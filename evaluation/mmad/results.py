@@ -8,7 +8,7 @@ from typing import Any
 
 from ..ranking import auroc, average_precision
 from ..wording import UNKNOWN, Wording
-from .answers import anomaly_score, logprob_answer, official_answer, strict_answer
+from .answers import LETTERS, anomaly_score, logprob_answer, official_answer, stated_answer, strict_answer
 from .intervals import intervals
 from .scoring import DISCRIMINATION, score
 
@@ -51,10 +51,10 @@ def results_of_records(records: Sequence[Mapping[str, Any]], *, samples: int = 1
     """All scores of a run.
 
     Returns:
-        What `results_of_entries` returns for the answers by MMAD's rule, with the strict rule's under `strict`
-        (answers that state no option count as wrong), those by option probabilities under `logprobs` where the
-        backend gave them, how answers were read under `parsing`, and under `discrimination` AUROC and average
-        precision (percent) of the probability that an image is called defective.
+        What `results_of_entries` returns for the answers by MMAD's rule; `strict`, the same by `strict_answer`
+        (answers that state no option count as wrong); `logprobs`, by option probabilities, where the backend gave
+        them; `parsing`, how answers were read; and `discrimination`, AUROC and average precision (percent) of the
+        probability that an image is called defective.
 
     Raises:
         UserError: there are no answers.
@@ -63,6 +63,7 @@ def results_of_records(records: Sequence[Mapping[str, Any]], *, samples: int = 1
     strict, strict_how = answer_entries(records, rule="strict")
     found = results_of_entries(entries, samples=samples)
     found["strict"] = {name: value for name, value in score(strict, invalid="wrong").items() if name != "counts"}
+    found["unread"] = _unread(records)
     found["parsing"] = {"official": dict(how), "strict": dict(strict_how)}
     found["truncated"] = sum(bool(record["reply"].get("truncated")) for record in records)
     found["seconds"] = round(sum(record["reply"].get("seconds", 0.0) for record in records), 3)
@@ -78,20 +79,50 @@ def results_of_entries(entries: Sequence[Mapping[str, Any]], *, samples: int = 1
     """MMAD's table for the entries of an answer file.
 
     Returns:
-        `datasets`, `average`, `questions`, `invalid` as `scoring.score`; `strict`, where what is no letter is wrong;
-        `categories`, the same by product (without its absent sub-tasks); `interval`: column → 95 % confidence interval
-        of the last row.
+        `datasets`, `average`, `questions`, `invalid` as `scoring.score`; `unread_as_wrong`, where what is no letter is
+        wrong rather than left out; `unread`: why an answer is none → how many; `categories`, the same by product
+        (without its absent sub-tasks); `interval`: column → 95 % confidence interval of the last row.
     """
     found = score(entries)
-    strict = score(entries, invalid="wrong")
+    wrong = score(entries, invalid="wrong")
     products = score(entries, depth=2, empty=None)
     return {
         **found,
-        "strict": {"datasets": strict["datasets"], "average": strict["average"], "invalid": strict["invalid"]},
+        "unread_as_wrong": {"datasets": wrong["datasets"], "average": wrong["average"]},
+        "unread": _unread_entries(entries),
         "categories": products["datasets"],
         "category_counts": products["counts"],
         "interval": intervals(entries, samples=samples),
     }
+
+
+def _unread(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Why an answer of a run states no option → how many. MMAD's rule guesses most of these."""
+    lost: Counter[str] = Counter()
+    for record in records:
+        options, reply = record["options"], record["reply"]
+        official = official_answer(reply["text"], options).letter
+        if reply.get("refused"):
+            lost["were refused by the endpoint"] += 1
+        elif stated_answer(reply["text"], options).letter is None:
+            other = official is not None and official not in options
+            lost["name a letter that is no option" if other else "state no option (MMAD's rule guesses)"] += 1
+    return dict(lost)
+
+
+def _unread_entries(entries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The same of an answer file, whose answers should be letters."""
+    lost: Counter[str] = Counter()
+    for entry in entries:
+        given, question = entry["gpt_answer"], entry.get("question")
+        options = question.get("options") if isinstance(question, Mapping) else None
+        if not (isinstance(given, str) and given in tuple(LETTERS)):
+            lost["are no letter from A to E"] += 1
+        elif entry["correct_answer"] not in tuple(LETTERS):
+            lost["have a right answer that is no letter from A to E"] += 1
+        elif isinstance(options, Mapping) and options and given not in options:
+            lost["name a letter that is no option"] += 1
+    return dict(lost)
 
 
 def _discrimination(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:

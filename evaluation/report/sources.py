@@ -16,10 +16,11 @@ from adcopilot.chat_ad.report.text import shorten
 from adcopilot.errors import UserError
 from adcopilot.jsonl import file_digest, read_jsonl
 
-from ..mmad.answer_file import read_answer_file
+from ..command import MAX_LOST
+from ..mmad.answer_file import distinct, read_answer_file
 from ..mmad.results import results_of_entries
 from ..mmad.scoring import SUB_TASKS, average_rows
-from ..running import read_manifest, read_records
+from ..run_folder import Answers, read_manifest, read_run
 
 __all__ = ["BENCHMARKS", "Published", "Source", "paper_table", "read_csv", "read_source"]
 
@@ -84,9 +85,14 @@ class Source:
     entries: list[dict[str, Any]] | None = None
 
     @cached_property
+    def answers(self) -> Answers:
+        """The lines of the run that count, as a run and `--score` read them; none of an answer file."""
+        return read_run(self.path)[1] if self.path.is_dir() else Answers(records=[], asked=0)
+
+    @property
     def records(self) -> list[dict[str, Any]]:
-        """The lines of the run; none of an answer file."""
-        return list(read_records(self.path)) if self.path.is_dir() else []
+        """Of `answers`."""
+        return self.answers.records
 
     @cached_property
     def each(self) -> list[dict[str, Any]]:
@@ -109,6 +115,16 @@ class Source:
         count = self.results.get("questions")
         if self.benchmark == "mmad" and not reasons and isinstance(count, int) and count < QUESTIONS:
             reasons.append(f"{count:,} of MMAD's {QUESTIONS:,} questions")
+        lost = self.results.get("unread")
+        if isinstance(lost, dict) and lost:
+            total = self.results.get("questions", self.results.get("answered")) or 1
+            count = sum(lost.values())
+            if count / total > MAX_LOST:
+                reasons.append(f"{count:,} of {total:,} answers unread")
+        counted = self.results.get("answers_hash", self.results.get("answered"))
+        now = self.answers.counts()
+        if self.records and counted is not None and counted not in (now["answers_hash"], now["answered"]):
+            reasons.append("its results.json is older than its answers: run it to its end again")
         asked, answered = self.results.get("asked"), self.results.get("answered")
         if isinstance(asked, int) and isinstance(answered, int) and answered < asked:
             reasons.append(f"{answered:,} of {asked:,} questions answered")
@@ -130,8 +146,9 @@ def read_source(text: str) -> Source:
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected a run, or MMAD's answer file")
     if path.is_file():
-        entries = read_answer_file(path)
+        entries, twice = distinct(read_answer_file(path))
         results = results_of_entries(entries)
+        results["unread"] |= twice
         identity = {"benchmark": "mmad", "answer_file": file_digest(path)}
         found = re.fullmatch(r"answers_(\d+)_shot_(.+)", path.stem)
         if found:

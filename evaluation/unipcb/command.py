@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +13,10 @@ from adcopilot.jsonl import content_key, file_digest
 
 from ..backends.base import Backend
 from ..command import add_arguments as add_arguments_of_a_run
-from ..command import add_benchmark_arguments, evaluate, identity, make_backend, require, run_to_score
-from ..conversation import Conversation, answers_of
+from ..command import add_benchmark_arguments, evaluate, identity, make_backend, print_json, require, score_again
+from ..conversation import Conversation
 from ..items import Item
-from ..running import Shard, read_records, write_json
+from ..running import Shard
 from ..selection import first, of_category, stratified, without_missing
 from ..text_scores import BERTSCORE_MODEL, SBERT_MODEL, BertScore, SBert, TextScorer
 from . import dataset
@@ -92,9 +91,7 @@ def run(args: argparse.Namespace) -> int:
         prepared.questions, family=backend.family, thinking=args.thinking, alone=args.alone, folder=args.output
     )
     if not args.alone:
-        known = read_records(args.output) if args.output.is_dir() else ()
-        backend = Conversation(backend=backend, items=asked, answers=answers_of(known))
-    current = {item.key: item for item in asked}
+        backend = Conversation.going_on(backend=backend, items=asked, folder=args.output)
 
     def extra(item: Item) -> dict[str, Any]:
         if item.meta["form"] != "boxes":
@@ -102,11 +99,6 @@ def run(args: argparse.Namespace) -> int:
         return {"family": backend.family.name, "model_size": list(backend.model_size(tuple(item.meta["size"])))}
 
     def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
-        # References as the switches make them today, not as they were when the answer was logged.
-        records = [
-            {**record, "reference": current[record["item"]].reference, "meta": dict(current[record["item"]].meta)}
-            for record in records
-        ]
         official_predictions(folder / "predictions.json", records, samples)
         # Of several processes the last one asks the judge: two would ask twice.
         early = Shard.parse(args.shard).count > 1 and len(records) < len(asked)
@@ -118,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
             **results_of_records(
                 records,
                 scorers=scorers,
-                grade=run_judge(judge_backend, folder) if judge_backend and not early else None,
+                grade=run_judge(judge_backend, args.output) if judge_backend and not early else None,
                 iou=args.iou,
                 each=folder / "scores.jsonl",
             ),
@@ -203,29 +195,19 @@ def _judge_backend(args: argparse.Namespace) -> Backend | None:
 
 
 def _score_again(args: argparse.Namespace) -> int:
-    manifest, records = run_to_score(args.score, "unipcb")
-    records.sort(key=lambda record: (record["meta"]["sample"], record["meta"]["turn"]))
     judge_backend = _judge_backend(args)
-    found = {
-        "benchmark": "unipcb",
-        "model": manifest.get("selection", {}).get("model"),
-        "answered": len(records),
-        **results_of_records(
-            records,
-            scorers=make_scorers(args),
-            grade=run_judge(judge_backend, args.score) if judge_backend else None,
-            iou=args.iou,
-        ),
-    }
-    if args.output is not None:
-        write_json(args.output / "results.json", found)
-    return show(found, as_json=args.json)
+
+    def score(manifest: Mapping[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+        grade = run_judge(judge_backend, args.score) if judge_backend else None
+        return results_of_records(records, scorers=make_scorers(args), grade=grade, iou=args.iou)
+
+    return score_again(args, benchmark="unipcb", score=score, show=show)
 
 
 def show(found: Mapping[str, Any], *, as_json: bool) -> int:
     """Print scores: one JSON object, or Table IV's row. The exit code, 1 when the judge gave up half-way."""
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+        print_json(found)
     else:
         print(table_text(found))
         unreadable = found["read"].get("none", 0)
@@ -236,7 +218,8 @@ def show(found: Mapping[str, Any], *, as_json: bool) -> int:
     judged = found.get("judge")
     if judged and judged["judged"] < judged["of"]:
         reason = judged.get("stopped") or (
-            f"{judged['failed']} had no reply, {judged['unreadable']} replies hold no grade"
+            f"{judged['failed']} had no reply, {judged['refused']} were refused, {judged['unreadable']} replies hold "
+            "no grade"
         )
         print(f"{judged['judged']} of {judged['of']} open answers graded ({reason}); start again", file=sys.stderr)
         return 1

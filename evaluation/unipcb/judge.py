@@ -64,12 +64,14 @@ class Grades:
     Attributes:
         grades: one for each question, 1 to 10; None where there is none.
         unreadable: replies that hold no grade.
+        refused: answers that the judge's endpoint declined to grade.
         settings: who judged, by which prompt.
         outcome: how the judge's run ended.
     """
 
     grades: list[float | None]
     unreadable: int
+    refused: int
     settings: dict[str, Any]
     outcome: Outcome = field(default_factory=Outcome)
 
@@ -104,19 +106,23 @@ def judge(questions: Sequence[Question], *, backend: Backend, folder: Path, quie
     run = Run(
         folder=folder / f"judge-{content_key(settings)[:12]}",
         identity={"benchmark": "judge of open answers", **settings, "max_new_tokens": _MAX_NEW_TOKENS},
-        selection={},
     )
     prompts = [judge_prompt(question) if question.answer.strip() else None for question in questions]
     items = {}
     for prompt in filter(None, prompts):
         key = content_key("judge", prompt)
         items[prompt] = Item(key=key, group=key, images=(), prefix=(), question=prompt)
+    run.select(list(items.values()), selection={})
     outcome = run.ask(list(items.values()), backend, max_new_tokens=_MAX_NEW_TOKENS, shard=Shard(), quiet=quiet)
-    replies = {record["item"]: record["reply"]["text"] for record in run.records(list(items.values()))}
+    graded = run.answers()
+    replies = {
+        record["item"]: record["reply"]["text"] for record in graded.records if not record["reply"].get("refused")
+    }
     read = {prompt: read_grade(replies[item.key]) for prompt, item in items.items() if item.key in replies}
     return Grades(
         grades=[1.0 if prompt is None else read.get(prompt) for prompt in prompts],
         unreadable=sum(grade is None for grade in read.values()),
+        refused=graded.refused,
         settings=settings,
         outcome=outcome,
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adcopilot.jsonl import write_jsonl
 
-from ..families import FAMILIES, Family, split_thinking
+from ..families import FAMILIES, Family, says_nothing_is_there, split_thinking
 from ..running import write_json
 from ..text_scores import TextScorer
 from .answers import class_boxes, letter_answer
@@ -44,8 +45,9 @@ def results_of_records(
         each: file for the scores of each question, as JSON lines.
 
     Returns:
-        What `scoring.summary` returns, with `scorers` and `judge` (what they were), `iou`, and `missing`: column →
-        why it has no value.
+        What `scoring.summary` returns, with `scorers` and `judge` (what they were); `iou`; `unread`, why an answer
+        says nothing → how many (such a choice is wrong, such boxes are none, such a text is empty); and `missing`,
+        column → why it has no value.
     """
     rows = [_scored(record, iou) for record in records]
     opened = [index for index, record in enumerate(records) if record["meta"]["form"] == "open"]
@@ -71,11 +73,13 @@ def results_of_records(
             "judged": sum(value is not None for value in grades.grades),
             "of": len(opened),
             "unreadable": grades.unreadable,
+            "refused": grades.refused,
             "failed": len(grades.outcome.failed),
         }
         if grades.outcome.stopped is not None:
             found["judge"]["stopped"] = str(grades.outcome.stopped)
     found |= summary(rows)
+    found["unread"] = _unread(records, rows)
     found["truncated"] = sum(bool(record["reply"].get("truncated")) for record in records)
     found["missing"] = _missing(found["columns"], scorers, grade)
     if each is not None:
@@ -122,6 +126,21 @@ def _line(record: Mapping[str, Any], row: Scored) -> dict[str, Any]:
     if row.meta["form"] == "choice":
         return line | {"right": row.right, "read": row.read}
     return line | {"sbert": row.sbert, "bertscore": row.bertscore, "grade": row.grade}
+
+
+def _unread(records: Sequence[Mapping[str, Any]], rows: Sequence[Scored]) -> dict[str, int]:
+    lost: Counter[str] = Counter()
+    for record, row in zip(records, rows, strict=True):
+        answer = split_thinking(record["reply"]["text"])[1]
+        if record["reply"].get("refused"):
+            lost["were refused by the endpoint"] += 1
+        elif row.read == "none":
+            lost["state no option"] += 1
+        elif row.matches is not None and not (row.matches.hits + row.matches.false):
+            lost["hold neither a box nor a word that there is none"] += not says_nothing_is_there(answer)
+        elif row.meta["form"] == "open":
+            lost["are empty"] += not answer
+    return {why: count for why, count in lost.items() if count}
 
 
 def _missing(

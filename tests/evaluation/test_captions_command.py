@@ -38,7 +38,7 @@ def api(endpoint, root, output):
 def test_the_tiny_model(capsys, root, tmp_path, adcopilot_dir):
     model = ["--model", adcopilot_dir, "--device", "cpu", "--dtype", "float32", "--max-new-tokens", 8]
     output = tmp_path / "run"
-    code, out, _ = run(capsys, "--data-root", root, *model, "--output", output, "--json")
+    code, out, _ = run(capsys, "--data-root", root, *model, "--output", output, "--json", "--max-lost", 1)
     assert code == 0
     found = json.loads(out)
     assert set(found["columns"]) == set(METRICS)
@@ -56,7 +56,8 @@ def test_the_tiny_model(capsys, root, tmp_path, adcopilot_dir):
 
 
 def test_right_captions_and_the_same_again(capsys, root, tmp_path, no_java):
-    captions = ["The cup is gone.", "There is a red car.", "The lamp was moved to the left."]
+    # Pairs with the same first image follow one another.
+    captions = ["The cup is gone.", "The lamp was moved to the left.", "There is a red car."]
     with Endpoint(lambda body, number: completion(captions[number])) as endpoint:
         command = [*api(endpoint, root, tmp_path / "run"), "--concurrency", 1]
         code, out, err = run(capsys, *command, "--json")
@@ -104,8 +105,11 @@ def test_reasoning_is_no_caption(capsys, root, tmp_path, no_java):
 
 def test_empty_answers_are_said(capsys, root, tmp_path, no_java):
     with Endpoint(lambda body, number: completion("<think>much to see")) as endpoint:
-        code, out, _ = run(capsys, *api(endpoint, root, tmp_path / "run"))
-    assert code == 0
+        code, out, err = run(capsys, *api(endpoint, root, tmp_path / "run"))
+    assert code == 1
+    assert (
+        "3 of 3 answers lost: 3 are empty; at most 0.1 of them may be: mend them, or allow it with --max-lost 1" in err
+    )
     assert "3 answers are empty and score 0" in out
 
 

@@ -23,7 +23,7 @@ from adcopilot.evaluation.box_scores import (
 from adcopilot.evaluation.families import FAMILIES
 from adcopilot.evaluation.mmad import dataset
 from adcopilot.evaluation.ranking import auroc, average_precision
-from adcopilot.evaluation.running import read_records
+from adcopilot.evaluation.run_folder import read_records
 from adcopilot.images import image_size
 
 
@@ -304,7 +304,7 @@ def test_with_the_tiny_model(mini_mmad, adcopilot_dir, tmp_path, capsys):
     for name, options in {"a": [], "b": ["--batch-size", "1"], "c": ["--no-reuse", "--batch-size", "4"]}.items():
         run = tmp_path / name
         args = ["--data-root", str(mini_mmad), "--model", str(adcopilot_dir), "--output", str(run), "--anomaly-score"]
-        assert cli.main(["eval", "mmad-bbox", *args, "--max-new-tokens", "12", *options]) == 0
+        assert cli.main(["eval", "mmad-bbox", *args, "--max-new-tokens", "12", "--max-lost", "1", *options]) == 0
         assert "AUROC" in capsys.readouterr().out
         answers.append({record["item"]: record["reply"]["text"] for record in read_records(run)})
     assert len(answers[0]) == 16

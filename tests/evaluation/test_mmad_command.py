@@ -16,7 +16,7 @@ from adcopilot.evaluation import command as shared
 from adcopilot.evaluation.items import Item
 from adcopilot.evaluation.mmad import command
 from adcopilot.evaluation.mmad.answer_file import read_answer_file
-from adcopilot.evaluation.running import read_records
+from adcopilot.evaluation.run_folder import read_records
 
 from .backends.endpoint import Endpoint, completion
 from .killing import CLI, kill_again_and_again
@@ -32,7 +32,7 @@ def model(tmp_path_factory):
 
 
 def words(root, model, run, *options):
-    fixed = ("--data-root", root, "--model", model, "--output", run, "--max-new-tokens", 6)
+    fixed = ("--data-root", root, "--model", model, "--output", run, "--max-new-tokens", 6, "--max-lost", 1)
     return ["eval", "mmad", *map(str, (*fixed, *options))]
 
 
@@ -61,7 +61,7 @@ def test_from_images_to_the_table(mini_mmad, model, tmp_path, capsys):
         for column, value in row.items():
             assert value == pytest.approx(expected.loc[dataset, column], abs=1e-9)
     # Scoring again needs no model, from the run or from MMAD's file.
-    assert cli.main(["eval", "mmad", "--score", str(tmp_path / "run"), "--json"]) == 0
+    assert cli.main(["eval", "mmad", "--score", str(tmp_path / "run"), "--json", "--max-lost", "1"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again.items() <= found.items()
     assert again["logprobs"]["questions"] == 72
@@ -156,19 +156,50 @@ def test_an_endpoint_that_dies_half_way(mini_mmad, tmp_path, monkeypatch, capsys
     assert (found["average"]["recall"], found["average"]["f1"]) == (0.0, 0.0)
 
 
-def test_an_endpoint_that_declines_one_question(mini_mmad, tmp_path, capsys):
+def test_an_endpoint_that_declines_some_questions(mini_mmad, tmp_path, capsys):
+    """What is declined is recorded and not asked again, except on request; it is scored as no answer."""
+    declining = True
+
     def respond(body, number):
-        if "Defect Analysis one" in body["messages"][0]["content"][-1]["text"]:
+        if declining and "Defect Analysis one" in body["messages"][0]["content"][-1]["text"]:
             return 400, {}, {"error": {"message": "content filter"}}
         return completion("A")
 
     with Endpoint(respond) as endpoint:
-        options = ["--backend", "api", "--base-url", endpoint.url, "--limit", 4]
+        options = ["--backend", "api", "--base-url", endpoint.url, "--limit", 4, "--max-lost", "0.1"]
         assert evaluate(mini_mmad, "gpt-x", tmp_path / "run", *options) == 1
-    err = capsys.readouterr().err
-    assert "no answer to 2 of the questions" in err
-    assert "content filter" in err
-    assert "16 of 18 questions answered; start again to ask the rest" in err
+        out, err = capsys.readouterr()
+        lost = "2 of 18 answers lost: 2 were refused by the endpoint; at most 0.1 of them may be"
+        assert f"{lost}: mend them, or allow it with --max-lost 0.12" in err
+        assert "2 questions were refused; --ask-refused asks them again" in err
+        assert "2 of 18 answers were no letter and are left out, as MMAD does" in out
+        found = json.loads((tmp_path / "run/results.json").read_text())
+        assert (found["answered"], found["refused"], found["complete"], found["invalid"]) == (18, 2, True, 2)
+        (line, other) = map(json.loads, (tmp_path / "run/refused.jsonl").read_text().splitlines())
+        assert line["reply"]["error"] == other["reply"]["error"] == "status 400 (content filter)"
+        asked = len(endpoint.bodies)
+        assert evaluate(mini_mmad, "gpt-x", tmp_path / "run", *options[:-1], "0.12") == 0
+        assert len(endpoint.bodies) == asked
+        assert evaluate(mini_mmad, "gpt-x", tmp_path / "run", *options, "--ask-refused") == 1
+        assert len(endpoint.bodies) == asked + 2
+        assert len((tmp_path / "run/refused.jsonl").read_text().splitlines()) == 2
+        declining = False
+        assert evaluate(mini_mmad, "gpt-x", tmp_path / "run", *options, "--ask-refused") == 0
+        assert len(endpoint.bodies) == asked + 4
+    found = json.loads((tmp_path / "run/results.json").read_text())
+    assert (found["answered"], found["refused"], found["invalid"]) == (18, 0, 0)
+
+
+def test_a_run_passes_any_number_of_refusals(mini_mmad, tmp_path, capsys):
+    def respond(body, number):
+        return (413, {}, {"error": {"message": "too large"}}) if number < 30 else completion("A")
+
+    with Endpoint(respond) as endpoint:
+        options = ["--backend", "api", "--base-url", endpoint.url, "--concurrency", 1]
+        assert evaluate(mini_mmad, "gpt-x", tmp_path / "run", *options) == 0
+        assert len(endpoint.bodies) == 72
+    assert "20 questions in a row were refused, the last with: status 413 (too large)" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run/results.json").read_text())["refused"] == 30
 
 
 KILLS = pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])

@@ -14,7 +14,7 @@ from adcopilot.evaluation.mmad.dataset import Question
 from adcopilot.evaluation.mmad.protocol import commit_of, read_protocol
 from adcopilot.evaluation.mmad.script_module import load
 from adcopilot.evaluation.mmad.script_text import read_words
-from adcopilot.evaluation.running import read_manifest, read_records
+from adcopilot.evaluation.run_folder import read_manifest, read_records
 
 from .mini_mmad_repository import COMMIT, GPT4V, QWEN25, build
 from .report_runs import Scripted, evaluate

@@ -277,7 +277,7 @@ def test_a_score_of_nothing_is_an_error(tmp_path, capsys):
     assert cli.main(["eval", "mmad", "--score", str(tmp_path / "gone.json")]) == 2
     assert "No such file" in capsys.readouterr().err
     assert cli.main(["eval", "mmad", "--score", str(tmp_path)]) == 2
-    assert "is not the folder of a run" in capsys.readouterr().err
+    assert "expected the folder of a run" in capsys.readouterr().err
 
 
 def test_names_of_answer_files():

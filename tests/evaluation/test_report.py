@@ -223,7 +223,7 @@ def test_unipcb_and_captions(tmp_path):
         with Endpoint(respond) as endpoint:
             assert cli.main(["eval", "unipcb", "--data-root", str(unipcb), "--backend", "api", "--base-url",
                              endpoint.url, "--model", name, "--family", "seed", "--sbert", "none", "--bertscore",
-                             "none", "--output", str(tmp_path / name)]) == 0  # fmt: skip
+                             "none", "--max-lost", "1", "--output", str(tmp_path / name)]) == 0  # fmt: skip
         runs.append(tmp_path / name)
     with Endpoint(lambda body, number: completion(f"The cup is gone. {EVIL}")) as endpoint:
         words = ["--data-root", pairs, "--backend", "api", "--base-url", endpoint.url, "--model", "vlm"]

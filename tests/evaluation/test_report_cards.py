@@ -82,7 +82,7 @@ class Refusing(Scripted):
 
 def test_refusals_in_the_page_and_in_the_pairs(mini_mmad, tmp_path, monkeypatch):
     runs = [
-        evaluate(monkeypatch, "mmad", mini_mmad, tmp_path / name, kind(name=name, share=1.0))
+        evaluate(monkeypatch, "mmad", mini_mmad, tmp_path / name, kind(name=name, share=1.0), "--max-lost", 1)
         for name, kind in (("plain", Scripted), ("refusing", Refusing))
     ]
     assert cli.main(["eval", "report", *map(str, runs), "--output", str(tmp_path / "out"), "--samples", "200"]) == 0

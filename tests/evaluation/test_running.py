@@ -16,7 +16,8 @@ from adcopilot.errors import UserError
 from adcopilot.evaluation.backends.base import Reply
 from adcopilot.evaluation.families import FAMILIES
 from adcopilot.evaluation.items import Item, check_groups
-from adcopilot.evaluation.running import Run, Shard, read_manifest, read_records
+from adcopilot.evaluation.run_folder import read_manifest, read_records
+from adcopilot.evaluation.running import Run, Shard
 
 IDENTITY = {"benchmark": "test", "backend": {"model": "stub", "dtype": "float32"}}
 
@@ -57,7 +58,8 @@ def make_items(groups=10, each=3):
 
 
 def ask(folder, items, backend, *, shard=None, **options):
-    run = Run(folder=folder, identity=IDENTITY, selection={})
+    run = Run(folder=folder, identity=IDENTITY)
+    run.select(items, selection={})
     return run, run.ask(items, backend, max_new_tokens=8, shard=shard or Shard(), quiet=True, **options)
 
 
@@ -69,7 +71,7 @@ def test_a_second_start_asks_only_what_is_missing(tmp_path):
     run, outcome = ask(tmp_path, items, backend, extra=lambda item: {"note": item.key})
     assert (outcome.answered, outcome.known, outcome.failed, outcome.stopped) == (18, 12, {}, None)
     assert backend.asked == [item.key for item in items[12:]]
-    records = run.records(items)
+    records = run.answers().records
     assert [record["item"] for record in records] == [item.key for item in items]
     assert records[-1] == {
         "key": run.key(items[-1]),
@@ -97,14 +99,14 @@ def test_failures_are_asked_again(tmp_path):
     backend = Stub()
     run, outcome = ask(tmp_path, items, backend)
     assert backend.asked == ["0/1", "2/2"]
-    assert len(run.records(items)) == 9
+    assert len(run.answers().records) == 9
 
 
 def test_an_endpoint_that_dies_half_way(tmp_path):
     items = make_items()
     run, outcome = ask(tmp_path, items, Stub(dies_after=13))
     assert str(outcome.stopped) == "http://x: gone"
-    assert outcome.answered == len(run.records(items)) == 13
+    assert outcome.answered == len(run.answers().records) == 13
     _, outcome = ask(tmp_path, items, Stub())
     assert (outcome.known, outcome.answered) == (13, 17)
 
@@ -117,18 +119,18 @@ def test_fields_that_cannot_be_had_cost_their_own_item(tmp_path):
 
     run, outcome = ask(tmp_path, make_items(2), Stub(), extra=extra)
     assert outcome.failed == {"1/1": "mask.png: truncated"}
-    assert len(run.records(make_items(2))) == 5
+    assert len(run.answers().records) == 5
 
 
 def test_other_settings_want_another_folder(tmp_path):
     ask(tmp_path, make_items(1), Stub())
     changed = {**IDENTITY, "shots": 2, "backend": {"model": "other", "dtype": "float32"}}
     with pytest.raises(UserError) as error:
-        Run(folder=tmp_path, identity=changed, selection={})
+        Run(folder=tmp_path, identity=changed)
     assert 'backend.model "stub", now "other"; shots null, now 2); choose another --output' in str(error.value)
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"has answers but no manifest\.json"):
-        Run(folder=tmp_path, identity=IDENTITY, selection={})
+        Run(folder=tmp_path, identity=IDENTITY)
     (tmp_path / "manifest.json").write_text("[]")
     with pytest.raises(UserError, match="not a run's manifest"):
         read_manifest(tmp_path)
@@ -140,9 +142,9 @@ def test_keys_hold_everything_an_answer_depends_on(tmp_path):
     for number, identity in enumerate(
         [IDENTITY, {**IDENTITY, "benchmark": "other"}, {**IDENTITY, "backend": {"model": "stub"}}]
     ):
-        keys.add(Run(folder=tmp_path / str(number), identity=identity, selection={}).key(item))
+        keys.add(Run(folder=tmp_path / str(number), identity=identity).key(item))
     assert len(keys) == 3
-    again = Run(folder=tmp_path / "0", identity=dict(reversed(IDENTITY.items())), selection={"limit": 3})
+    again = Run(folder=tmp_path / "0", identity=dict(reversed(IDENTITY.items())))
     assert again.key(item) in keys
 
 
@@ -172,7 +174,7 @@ def test_shards_part_the_groups_and_merge(tmp_path):
         run, outcome = ask(tmp_path, items, Stub(), shard=shard)
         waiting.append(outcome.waiting)
     assert waiting[0] > waiting[1] > waiting[2] == 0
-    assert len(run.records(items)) == 120
+    assert len(run.answers().records) == 120
     assert len(list(tmp_path.glob("answers-*-of-3.jsonl"))) == 3
     # Another number of processes goes on from there.
     backend = Stub()
@@ -194,7 +196,7 @@ def test_shards_by_name(monkeypatch):
 
 def test_two_processes_on_one_log(tmp_path):
     items = make_items(2)
-    run = Run(folder=tmp_path, identity=IDENTITY, selection={})
+    run = Run(folder=tmp_path, identity=IDENTITY)
 
     class Second(Stub):
         def answer(self, items, *, max_new_tokens):
@@ -267,4 +269,4 @@ def test_two_processes_at_once(tmp_path, project_root):
     assert (first.wait(), second.wait()) == (0, 0)
     run, outcome = ask(tmp_path, make_items(), Stub())
     assert (outcome.known, outcome.answered) == (30, 0)
-    assert len(run.records(make_items())) == 30
+    assert len(run.answers().records) == 30

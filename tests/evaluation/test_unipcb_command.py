@@ -157,7 +157,18 @@ def test_the_tiny_model(capsys, root, tmp_path, adcopilot_dir, sentence_model):
     texts = []
     for number, options in enumerate((["--batch-size", 4], ["--batch-size", 1, "--no-reuse"])):
         output = tmp_path / f"run{number}"
-        model = ["--model", adcopilot_dir, "--device", "cpu", "--dtype", "float32", "--max-new-tokens", 12]
+        model = [
+            "--model",
+            adcopilot_dir,
+            "--device",
+            "cpu",
+            "--dtype",
+            "float32",
+            "--max-new-tokens",
+            12,
+            "--max-lost",
+            1,
+        ]
         code, out, _ = run(capsys, "--data-root", root, *model, *options, *scorers, "--output", output, "--json")
         assert code == 0
         found = json.loads(out)
@@ -219,8 +230,9 @@ def test_parts_of_the_benchmark(capsys, root, tmp_path):
 
 def test_table_on_the_terminal(capsys, root, tmp_path):
     with Endpoint(lambda body, number: completion("no idea")) as endpoint:
-        code, out, _ = run(capsys, *api(endpoint, root, tmp_path / "run"), *NO_TEXT_SCORES)
-    assert code == 0
+        code, out, err = run(capsys, *api(endpoint, root, tmp_path / "run"), *NO_TEXT_SCORES)
+    assert code == 1
+    assert "10 of 17 answers lost: 6 state no option, 4 hold neither a box nor a word that there is none" in err
     title, values, *rest = out.splitlines()
     assert title.split("  ")[0].strip() == "Acc P2"
     assert values.split()[:2] == ["0.0", "0.0"]

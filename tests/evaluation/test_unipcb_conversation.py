@@ -10,7 +10,7 @@ from adcopilot.evaluation.backends.prompting import chat_messages, prompt_text
 from adcopilot.evaluation.conversation import Conversation
 from adcopilot.evaluation.families import FAMILIES
 from adcopilot.evaluation.items import Item
-from adcopilot.evaluation.running import read_records
+from adcopilot.evaluation.run_folder import read_records
 
 from . import mini_unipcb
 from .backends.endpoint import Endpoint, completion
@@ -109,7 +109,7 @@ def root(tmp_path_factory):
 
 
 def evaluate(root, run, *options):
-    words = ["eval", "unipcb", "--data-root", root, "--output", run, *FIXED, *options]
+    words = ["eval", "unipcb", "--data-root", root, "--output", run, "--max-lost", "1", *FIXED, *options]
     return cli.main([str(word) for word in words])
 
 

@@ -109,4 +109,4 @@ def test_a_question_that_the_judge_refuses(tmp_path):
     with Endpoint(respond) as endpoint:
         found = judge([ask("good"), ask("bad")], backend=make(endpoint), folder=tmp_path, quiet=True)
         assert found.grades == [6.0, None]
-        assert len(found.outcome.failed) == 1
+        assert (found.outcome.failed, found.refused, found.unreadable) == ({}, 1, 0)

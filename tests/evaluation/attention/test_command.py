@@ -11,7 +11,7 @@ import pytest
 
 from adcopilot import cli
 from adcopilot.evaluation.attention.results import results_of_records, table_csv
-from adcopilot.evaluation.running import read_records
+from adcopilot.evaluation.run_folder import read_records
 
 
 def words(root, model, run, *options):

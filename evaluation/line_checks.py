@@ -1,0 +1,209 @@
+"""What a line of a run must hold so that it can be scored: checked once, where it is read.
+
+Logs are edited, copied by halves and merged by hand. Whatever a line holds, it is scored by the rules of its benchmark
+or named in one line of words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from adcopilot.errors import UserError
+
+from .families import FAMILIES
+
+__all__ = ["check_line"]
+
+#: What a value must be, in words, and whether it is.
+_Kind = tuple[str, Callable[[Any], bool]]
+
+#: Longest side of an image in a line, in pixels: more is no image, and a mask of it would fill the memory.
+_LONGEST_SIDE = 60_000
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer of 400 digits
+        return False
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_options(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(map(_is_text, value.values())))
+
+
+def _is_choice(value: Any) -> bool:
+    return _is_options(value) and bool(value)
+
+
+def _is_logprobs(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_number(one) and one <= 1e-3 for one in value.values())
+
+
+def _is_size(value: Any) -> bool:
+    sides = value if isinstance(value, list) and len(value) == 2 else [None]
+    return all(_is_number(side) and 0 < side <= _LONGEST_SIDE for side in sides)
+
+
+def _is_box(value: Any) -> bool:
+    box = value.get("bbox_2d") if isinstance(value, dict) else None
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(map(_is_number, box))
+        and _is_text(value.get("label"))
+        and _is_texts(value.get("names", []))
+    )
+
+
+_TEXT: _Kind = ("a text", _is_text)
+_NAME: _Kind = ("a text that is not empty", lambda value: _is_text(value) and bool(value))
+_NUMBER: _Kind = ("a finite number", _is_number)
+_COUNT: _Kind = ("a whole number", lambda value: type(value) is int and abs(value) < 1 << 53)
+_BOOL: _Kind = ("true or false", lambda value: isinstance(value, bool))
+_SIZE: _Kind = (f"two numbers of pixels up to {_LONGEST_SIDE}", _is_size)
+_MASK: _Kind = (
+    "run lengths of a mask",
+    lambda value: isinstance(value, dict) and _is_size(value.get("size")) and _is_text(value.get("counts")),
+)
+
+
+def _one_of(*names: str) -> _Kind:
+    return f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names
+
+
+#: Field, with a dot for a field within, → what it must be. A question mark: it may be missing.
+_ALL: Mapping[str, _Kind] = {
+    "key": _NAME,
+    "item": _NAME,
+    "group?": _TEXT,
+    "images?": ("a list of paths", _is_texts),
+    "question": _TEXT,
+    "options": ("letters with their texts, or null", _is_options),
+    "meta": ("an object", lambda value: isinstance(value, dict)),
+    "reply": ("an object", lambda value: isinstance(value, dict)),
+    "reply.text": _TEXT,
+    "reply.seconds?": _NUMBER,
+    "reply.truncated?": _BOOL,
+    "reply.refused?": _BOOL,
+    "reply.error?": _TEXT,
+    "reply.option_logprobs?": ("letters with finite logarithms of probabilities", _is_logprobs),
+}
+
+_PLACE = ("a path with folders", lambda value: _is_text(value) and len([p for p in value.split("/") if p]) > 1)
+_MMAD: Mapping[str, _Kind] = {
+    "options": ("letters with their texts", _is_choice),
+    "reference": _TEXT,
+    "meta.image": _PLACE,
+    "meta.dataset": _NAME,
+    "meta.category": _NAME,
+    "meta.normal": _BOOL,
+    "meta.type": _NAME,
+    "meta.question": _TEXT,
+}
+_BENCHMARKS: Mapping[str, Mapping[str, _Kind]] = {
+    "mmad": _MMAD,
+    "attention": _MMAD,
+    "mmad-bbox": {
+        "meta.image": _PLACE,
+        "meta.dataset": _NAME,
+        "meta.category": _NAME,
+        "meta.normal": _BOOL,
+        "meta.role": _one_of("boxes", "score"),
+    },
+    "unipcb": {
+        "meta.dataset": _TEXT,
+        "meta.level": _one_of("P1", "P2", "P3"),
+        "meta.type": _TEXT,
+        "meta.form": _one_of("choice", "boxes", "open"),
+        "meta.language": _TEXT,
+        "meta.sample": _COUNT,
+        "meta.turn": _COUNT,
+        "meta.question": _TEXT,
+    },
+    "caption": {
+        "meta.name": _TEXT,
+        "meta.category": _TEXT,
+        "reference": ("a list of captions", lambda value: _is_texts(value) and any(one.strip() for one in value)),
+    },
+}
+#: The same for some of a benchmark's lines only: (field, its value) → what those lines must hold.
+_SOME: Mapping[tuple[str, Any], Mapping[str, _Kind]] = {
+    ("meta.role", "boxes"): {"size": _SIZE, "model_size": _SIZE, "mask?": _MASK},
+    ("meta.form", "choice"): {"options": ("letters with their texts", _is_choice), "reference": _TEXT},
+    ("meta.form", "open"): {"reference": _TEXT},
+    ("meta.form", "boxes"): {
+        "reference": (
+            "a list of boxes with labels",
+            lambda value: isinstance(value, list) and all(map(_is_box, value)),
+        ),
+        "family": _one_of(*FAMILIES),
+        "meta.size": _SIZE,
+        "meta.frame": _SIZE,
+        "model_size": _SIZE,
+    },
+}
+_ABSENT = object()
+
+
+def check_line(record: dict[str, Any], where: str, benchmark: str = "") -> dict[str, Any]:
+    """A line of a run, if it can be scored; halves of characters in its answer are replaced.
+
+    Args:
+        record: the line.
+        where: file and number of the line.
+        benchmark: whose fields it must have; of a benchmark without a list here, those that all lines have.
+
+    Raises:
+        UserError: a field is missing or holds something else; it names the line and the field.
+    """
+    _check(record, _ALL, where)
+    fields = _BENCHMARKS.get(benchmark, {})
+    _check(record, fields, where)
+    if fields:
+        for (name, value), more in _SOME.items():
+            if name in fields and _at(record, name) == value:
+                _check(record, more, where)
+    if {"reference", "meta.form"} & fields.keys() and _is_choice(record["options"]):
+        _check(record, {"reference": _one_of(*record["options"])}, where)
+    mask = record.get("mask")
+    if mask is not None and [int(side) for side in mask["size"]] != [int(side) for side in record["size"][::-1]]:
+        raise UserError(f"{where}: its mask is of another size than its image; remove or repair this line")
+    text = record["reply"]["text"]
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
+    return {**record, "reply": {**record["reply"], "text": text}}
+
+
+def _check(record: Mapping[str, Any], fields: Mapping[str, _Kind], where: str) -> None:
+    for name, (words, good) in fields.items():
+        value = _at(record, name.rstrip("?"))
+        if value is _ABSENT and name.endswith("?"):
+            continue
+        if not (value is not _ABSENT and good(value)):
+            found = "is missing" if value is _ABSENT else f"is {_short(value)}"
+            raise UserError(f"{where}: {name.rstrip('?')} {found}, expected {words}; remove or repair this line")
+
+
+def _at(value: Any, name: str) -> Any:
+    for part in name.split("."):
+        value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+    return value
+
+
+def _short(value: Any) -> str:
+    """A value in a few characters; any integer at all."""
+    if type(value) is int and abs(value) >= 1 << 200:
+        return "a number of very many digits"
+    text = ascii(value) if not isinstance(value, (dict, list)) else f"a {type(value).__name__} of {len(value)}"
+    return text if len(text) <= 60 else f"{text[:57]}…"
