@@ -13,12 +13,15 @@ from adcopilot.vision_tokens import escape_vision_tokens
 from ..items import Item
 from .sizing import Sizing
 
-__all__ = ["chat_messages", "option_tokens", "prompt_text", "sorted_groups"]
+__all__ = ["chat_messages", "option_tokens", "plain_text", "prompt_text", "sorted_groups"]
 
 #: So many groups are sorted by size at a time: enough to find like sizes, few enough that the work goes steadily on.
 WINDOW = 64
-#: What other families' tokenizers take for an image; a question that quotes it means the words.
-_OTHER_PADS = re.compile(r"<(?=(?:image|img|/img|IMG_CONTEXT|image_soft_token|start_of_image|end_of_image)>)")
+#: What other families' tokenizers take for an image or a turn; a question that quotes it means the words.
+_OTHER_TOKENS = re.compile(
+    r"<(?=(?:image|img|/img|IMG_CONTEXT|image_soft_token|start_of_image|end_of_image|start_of_turn|end_of_turn"
+    r"|bos|eos|/?s)>)|\[(?=/?INST\])"
+)
 
 
 def chat_messages(item: Item) -> list[tuple[str, list[str | int]]]:
@@ -28,14 +31,15 @@ def chat_messages(item: Item) -> list[tuple[str, list[str | int]]]:
     turns: list[tuple[str, list[str | int]]] = []
     for number, question in enumerate(asked):
         parts = (*item.prefix, question) if number == 0 else (question,)
-        turns.append(("user", [_plain(part) if isinstance(part, str) else part for part in parts]))
+        turns.append(("user", [plain_text(part) if isinstance(part, str) else part for part in parts]))
         if number < len(item.history):
-            turns.append(("assistant", [_plain(item.history[number][1])]))
+            turns.append(("assistant", [plain_text(item.history[number][1])]))
     return turns
 
 
-def _plain(text: str) -> str:
-    return _OTHER_PADS.sub("<\u200b", escape_vision_tokens(text))
+def plain_text(text: str) -> str:
+    """A text of a user's or a data file's without tokens that would stand for images, turns or calls."""
+    return _OTHER_TOKENS.sub("\\g<0>\u200b", escape_vision_tokens(text))
 
 
 def prompt_text(item: Item, processor: Any) -> str:

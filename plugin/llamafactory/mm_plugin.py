@@ -59,8 +59,17 @@ class AdCopilotPlugin(Qwen2VLPlugin):
         """
         self._validate_input(processor, images, videos, audios)
         self._validate_messages(messages, images, videos, audios)
-        messages = [{**message, "content": escape_vision_tokens(message["content"])} for message in messages]
-        if is_training_sample(messages):
+        trains = is_training_sample(messages)
+        messages = [
+            {
+                **message,
+                "content": escape_vision_tokens(
+                    message["content"], is_label=trains and message["role"] == "assistant"
+                ),
+            }
+            for message in messages
+        ]
+        if trains:
             messages = self._map_boxes(messages, images, processor)
         messages = super().process_messages(messages, images, videos, audios, processor)
         if self.expand_mm_tokens:  # otherwise a server's own processor expands the single pad

@@ -185,7 +185,7 @@ class ServerEngine(BaseEngine):
             raise UserError(f"{self.url}: tools, videos and audios are not sent to a server; leave them out")
         request = {
             "model": self.model,
-            "messages": [{"role": "system", "content": system}] if system else [],
+            "messages": [{"role": "system", "content": escape_vision_tokens(system)}] if system else [],
             "stream": True,
             "stream_options": {"include_usage": True},
             **self._sampling(input_kwargs),
@@ -233,7 +233,7 @@ class ServerEngine(BaseEngine):
                 if text:
                     content.append({"type": "text", "text": escape_vision_tokens(text)})
             if message["role"] == "assistant":  # servers want plain text there
-                content = message["content"]
+                content = escape_vision_tokens(message["content"])
             sent.append({"role": message["role"], "content": content})
         return sent
 
