@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..evaluation.families import split_thinking
 from ..inspect.result import Result
-from ..prompts import ANSWER_WORDS
-from ..verdict import LEAST_MASS
+from ..verdict import Verdict
 
-__all__ = ["LEAST_MASS", "Answer"]
+__all__ = ["Answer"]
 
 #: A JSON list of boxes within an answer, complete or cut off at its end.
 _BOX_LIST = re.compile(r"""\[\s*+\{(?=[^{}]*["']bbox_2d["']).*?(?:\}\s*+\]|\Z)""", re.DOTALL)
@@ -27,7 +26,8 @@ class Answer:
     Attributes:
         question: as it was asked.
         result: as `adcopilot inspect` gives it; `result.error` is always None.
-        yes_or_no: whether the question asks for yes (defective) or no, so that an answer is a verdict.
+        templates: names of the pictures of good parts, in the order in which the model saw them.
+        yes_or_no: whether it is the question that is answered by yes (defective) or no, so that there is a verdict.
         heat: (rows, columns) shares of the comparison tokens' attention over the query (`heat_map`); None where the
             model has no comparison tokens, or is elsewhere.
     """
@@ -35,6 +35,7 @@ class Answer:
     question: str
     result: Result
     yes_or_no: bool
+    templates: tuple[str, ...] = ()
     heat: np.ndarray | None = None
 
     @property
@@ -59,26 +60,16 @@ class Answer:
         return without
 
     @property
-    def score(self) -> float | None:
-        """0 (like the good part) to 1; None where the first word was no yes or no to a question about a defect."""
-        mass = self.result.yes_no_mass
-        return self.result.score if self.yes_or_no and not self.reasoning and mass is not None else None
-
-    @property
-    def is_sure_of_form(self) -> bool:
-        """Whether the model was about to say yes or no at all, without which a score means little."""
-        return (self.result.yes_no_mass or 0.0) >= LEAST_MASS
-
-    @property
-    def anomalous(self) -> bool | None:
-        """The verdict: by the score, else by the answer's first word; None where neither says."""
+    def verdict(self) -> Verdict | None:
+        """The verdict; None where the question asks for none."""
         if not self.yes_or_no:
             return None
-        if self.score is not None:
-            return self.result.anomalous
-        word = re.match(r"\W*(\w+)", self.said)
-        found = word[1].capitalize() if word else ""
-        return {ANSWER_WORDS[0]: True, ANSWER_WORDS[1]: False}.get(found)
+        return Verdict(anomalous=self.result.anomalous, reason=self.result.reason)
+
+    @property
+    def score(self) -> float | None:
+        """0 (like the good part) to 1; None where no verdict rests on it: it would be taken for one."""
+        return self.result.score if self.yes_or_no and self.result.anomalous is not None else None
 
     @property
     def report(self) -> dict[str, str]:
@@ -93,5 +84,8 @@ class Answer:
 
     def as_dict(self) -> dict[str, Any]:
         """`adcopilot inspect --json`'s line, with the question, and the reasoning apart."""
-        line = {"question": self.question, **self.result.as_dict()}
+        result = self.result
+        if not self.yes_or_no:
+            result = replace(result, anomalous=None, score=None, reason="the question does not ask for a verdict")
+        line = {"question": self.question, **result.as_dict()}
         return {**line, "reasoning": self.reasoning, "answer": self.said} if self.reasoning else line

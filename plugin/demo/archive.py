@@ -13,6 +13,10 @@ from .limits import MIB, Limits
 __all__ = ["unpack"]
 
 CHUNK = 1 << 20
+#: Bytes of a zip's list of files: what there may be without pictures, and for each of those that are taken.
+LIST_BYTES, LIST_BYTES_A_FILE = 1 << 20, 1 << 10
+#: Where that list's size stands: within so many bytes from the end, a comment included.
+LIST_END = (1 << 16) + 256
 
 
 def unpack(archive: Path, folder: Path, *, name: str, limits: Limits) -> int:
@@ -35,6 +39,7 @@ def unpack(archive: Path, folder: Path, *, name: str, limits: Limits) -> int:
     """
     written, total = 0, 0
     try:
+        _check_list(archive, name=name, limits=limits)
         with zipfile.ZipFile(archive) as opened:
             found = [(info, _inside(info.filename, name)) for info in opened.infolist() if not info.is_dir()]
             members = [(info, path) for info, path in found if _is_wanted(path)]
@@ -43,6 +48,8 @@ def unpack(archive: Path, folder: Path, *, name: str, limits: Limits) -> int:
             if len(members) > limits.files:
                 raise UserError(f"{name}: {len(members)} pictures in it, this page takes {limits.files} at a time")
             for info, inside in members:
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise NotImplementedError  # the others are unpacked a megabyte at a time, into gigabytes
                 path = folder / inside
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(info) as source, path.open("xb") as target:
@@ -69,6 +76,22 @@ def unpack(archive: Path, folder: Path, *, name: str, limits: Limits) -> int:
     except OSError:  # a name that is too long or not allowed here, or no space
         raise UserError(f"{name}: cannot be unpacked here; use short file names, or fewer pictures") from None
     return written
+
+
+def _check_list(archive: Path, *, name: str, limits: Limits) -> None:
+    """The list at a zip's end is read whole before anything in it is counted: here its size is."""
+    with archive.open("rb") as file:
+        file.seek(max(archive.stat().st_size - LIST_END, 0))
+        tail = file.read()
+    # As zipfile looks for it: at the very end, else before a comment.
+    at = len(tail) - 22 if tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0" else tail.rfind(b"PK\5\6")
+    sizes = [int.from_bytes(tail[at + 12 : at + 16], "little")] if at >= 0 else []
+    if at >= 76 and tail[at - 76 : at - 72] == b"PK\6\6":  # a zip of more than 65,535 files has another
+        sizes.append(int.from_bytes(tail[at - 36 : at - 28], "little"))
+    most = LIST_BYTES + LIST_BYTES_A_FILE * limits.files
+    listed = [size for size in sizes if size != 0xFFFFFFFF]
+    if any(size > most for size in listed):
+        raise UserError(f"{name}: lists {max(listed):,} bytes of files, expected at most {most:,}; use fewer files")
 
 
 def _is_wanted(path: PurePosixPath) -> bool:

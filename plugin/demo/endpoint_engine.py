@@ -14,6 +14,7 @@ from ..boxes import map_text_boxes
 from ..errors import UserError
 from ..evaluation.backends.api import ApiBackend
 from ..evaluation.backends.base import Reply
+from ..evaluation.backends.prompting import plain_text
 from ..evaluation.families import read_boxes, split_thinking
 from ..evaluation.items import Item
 from ..images import image_size
@@ -22,7 +23,7 @@ from ..inspect.pairs import Pair
 from ..inspect.question import Question
 from ..inspect.result import Result
 from ..prompts import ANSWER_WORDS
-from ..vision_tokens import escape_vision_tokens
+from ..verdict import decide
 
 __all__ = ["EndpointEngine", "TurnsBackend"]
 
@@ -40,8 +41,8 @@ class TurnsBackend(ApiBackend):
         """As `ApiBackend.body`."""
         body = super().body(item, max_new_tokens=max_new_tokens)
         for answer, question in item.meta.get("turns", ()):
-            body["messages"].append({"role": "assistant", "content": escape_vision_tokens(answer)})
-            body["messages"].append({"role": "user", "content": escape_vision_tokens(question)})
+            body["messages"].append({"role": "assistant", "content": plain_text(answer)})
+            body["messages"].append({"role": "user", "content": plain_text(question)})
         return body
 
 
@@ -51,7 +52,7 @@ class EndpointEngine:
     Args:
         backend: the endpoint; with `option_logprobs` there is a score where it tells the first token's probabilities.
         question: what is asked about the pairs of a folder.
-        threshold: `anomalous` is `score >= threshold`.
+        threshold: a score from here on is anomalous.
         max_new_tokens: longest answer.
     """
 
@@ -129,22 +130,31 @@ class EndpointEngine:
             boxes = read_boxes(reply.text, family=self.family, size=size, model_size=seen)
             boxes = [{**box, "bbox_2d": [round(value) for value in box["bbox_2d"]]} for box in boxes]
             text = map_text_boxes(reply.text, seen, size) if self.family.pixels else reply.text
-        yes, no = (
-            sum(math.exp(value) for word, value in (reply.option_logprobs or {}).items() if word in words)
-            for words in (YES, NO)
-        )
-        score = yes / (yes + no) if yes + no > 0 else None
+        # What stands before the answer, if only empty tags, has the first token.
+        score, mass = _score(reply) if said == reply.text.strip() else (None, None)
+        verdict = decide(score=score, yes_no_mass=mass, threshold=self.threshold, answer=said)
         return Result(
             query=str(item.images[-1]),
             template=str(item.images[-2]) if len(item.images) > 1 else None,
-            anomalous=None if score is None else score >= self.threshold,
+            anomalous=verdict.anomalous,
+            reason=verdict.reason,
             score=None if score is None else round(score, 6),
             boxes=boxes,
             text=text,
             answer=reply.text,
-            yes_no_mass=None if score is None else round(min(yes + no, 1.0), 6),
+            yes_no_mass=None if mass is None else round(mass, 6),
             size=size,
         )
+
+
+def _score(reply: Reply) -> tuple[float | None, float | None]:
+    """Probability of "Yes" rather than "No", and of both together, as the answer's first token; (None, None) where the
+    endpoint tells neither's, or told something that is no probability (which `read_completion` leaves out)."""
+    yes, no = (
+        sum(math.exp(value) for word, value in (reply.option_logprobs or {}).items() if word in words)
+        for words in (YES, NO)
+    )
+    return (yes / (yes + no), min(yes + no, 1.0)) if yes + no > 0 else (None, None)
 
 
 def _error_line(pair: Pair, message: str) -> dict[str, Any]:

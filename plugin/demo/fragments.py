@@ -11,12 +11,16 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from ..drawing import BOX_COLOURS
+from ..verdict import Verdict
 from .answer import Answer
 
 __all__ = [
+    "VERDICTS",
+    "about",
     "conversation",
     "history_list",
     "notice",
+    "of",
     "pair_strip",
     "plain",
     "progress",
@@ -25,6 +29,8 @@ __all__ = [
     "verdict",
 ]
 
+#: The three verdicts as visitors read them, in the order of a table.
+VERDICTS = {"anomalous": "Defect found", "undecided": "Undecided", "normal": "No defect found"}
 #: Longer side of a thumbnail in pixels.
 THUMBNAIL = 88
 #: Rows of the table on the page; the CSV has all.
@@ -57,36 +63,47 @@ def notice(message: str) -> str:
     return f'<p class="adc-notice" role="alert">{plain(message)}</p>' if message else ""
 
 
-def chip(anomalous: bool | None) -> str:
-    """The verdict in a coloured box; colour never says it alone."""
-    if anomalous is None:
+def of(about: str, shown: str) -> str:
+    """Something that is about pictures, with their mark (`belonging.mark`)."""
+    return f'<div data-about="{plain(about)}">{shown}</div>'
+
+
+def chip(verdict: Verdict | None) -> str:
+    """The verdict in a coloured box, "Answer" where none was asked for; colour never says it alone."""
+    if verdict is None:
         return '<span class="adc-chip neutral">Answer</span>'
-    return (
-        '<span class="adc-chip bad">Defect found</span>'
-        if anomalous
-        else '<span class="adc-chip good">No defect found</span>'
-    )
+    colour = {"anomalous": "bad", "normal": "good", "undecided": "unsure"}[verdict.word]
+    return f'<span class="adc-chip {colour}">{VERDICTS[verdict.word]}</span>'
+
+
+def about(answer: Answer) -> str:
+    """Which pictures an answer is about, by their files' names."""
+    good = ", ".join(f"<b>{plain(name)}</b>" for name in answer.templates)
+    compared = f", compared with {good}" if good else ""
+    return f'<p class="adc-small adc-about">About <b>{plain(answer.result.query)}</b>{compared}.</p>'
 
 
 def verdict(answer: Answer, *, threshold: float) -> str:
-    """Verdict, score, and the boxes in words."""
-    parts = [f'<p class="adc-verdict">{chip(answer.anomalous)}']
+    """Verdict, what it is about, score or why there is none, and the boxes in words."""
+    parts = [f'<p class="adc-verdict">{chip(answer.verdict)}']
     if answer.score is not None:
+        parts.append(f'<span class="adc-score">Score <b>{answer.score:.3f}</b></span>')
+    parts.append(f"</p>{about(answer)}")
+    if answer.verdict is not None and answer.verdict.reason:
+        parts.append(
+            f'<p class="adc-reason">No verdict: {plain(answer.verdict.reason)}. Look at the part yourself.</p>'
+        )
+    elif answer.score is not None:
         percent = round(answer.score * 100)
         parts.append(
-            f'<span class="adc-score">Score <b>{answer.score:.3f}</b></span></p>'
             f'<div class="adc-bar" role="img" aria-label="{percent} out of 100">'
             f'<i style="left:{percent}%"></i><b style="left:{threshold * 100:g}%"></b></div>'
             f'<p class="adc-small">0 is like the good part, 1 is surely defective. '
             f"From {threshold:g} on a part counts as defective.</p>"
         )
-        if not answer.is_sure_of_form:
-            parts.append(
-                '<p class="adc-small"><b>Take care:</b> the model did not mean to answer with yes or no, '
-                "so this score says little.</p>"
-            )
-    else:
-        parts.append("</p>")
+    elif answer.verdict is not None:
+        why = "the model reasoned first" if answer.reasoning else "the model's server told no usable probabilities"
+        parts.append(f'<p class="adc-small">No score: {why}. The verdict is the first word of the answer.</p>')
     if boxes := answer.result.boxes:
         rows = "".join(
             "<li>{}: from {}, {} to {}, {}</li>".format(plain(box["label"] or "defect"), *box["bbox_2d"])
@@ -140,10 +157,18 @@ def history_list(entries: Sequence[dict[str, Any]]) -> str:
         score = entry.get("score")
         # In a browser 1.0 is 1, and a bool is no number.
         value = f"{score:.3f}" if isinstance(score, (int, float)) and not isinstance(score, bool) else ""
+        reason = str(entry.get("reason") or "")
+        anomalous = entry.get("anomalous")
+        if not isinstance(anomalous, bool):
+            anomalous = None
+        found = Verdict(anomalous=anomalous, reason=reason or None) if (anomalous is None) == bool(reason) else None
+        good = entry.get("templates") or ""
+        compared = f" compared with {plain(good)}" if good else ""
         rows.append(
-            f"<li>{picture}<div>{chip(entry.get('anomalous'))} <b>{value}</b> "
-            f'<span class="adc-name">{plain(entry.get("query", ""))}</span> '
+            f"<li>{picture}<div>{chip(found)} <b>{value}</b> "
+            f'<span class="adc-name">{plain(entry.get("query", ""))}</span>{compared} '
             f'<span class="adc-small">{plain(entry.get("time", ""))}</span>'
+            f"{f'<p>No verdict: {plain(reason)}.</p>' if found and reason else ''}"
             f"<p>{plain(entry.get('question', ''))}</p><p>{plain(entry.get('answer', ''))}</p></div></li>"
         )
     return f'<ul class="adc-history">{"".join(rows)}</ul>'
@@ -162,8 +187,8 @@ def table(rows: Sequence[dict[str, Any]], *, total: int) -> str:
     """Results of a folder, the highest score first.
 
     Args:
-        rows: `name`, `template`, `score`, `anomalous`, `boxes` (a number), `answer`, `error`, and the thumbnails
-            `image` and `template_image` (data addresses or "").
+        rows: `name`, `template`, `score`, `verdict` (None after an error), `boxes` (a number), `answer`, `error`, and
+            the thumbnails `image` and `template_image` (data addresses or "").
         total: how many there are altogether.
     """
     body = []
@@ -176,8 +201,11 @@ def table(rows: Sequence[dict[str, Any]], *, total: int) -> str:
             told = f'<td colspan="3" class="adc-problem">Could not be inspected: {plain(row["error"])}</td>'
         else:
             score = "" if row["score"] is None else f"{row['score']:.3f}"
+            reason = row["verdict"].reason
+            why = f"<p class='adc-small'>No verdict: {plain(reason)}.</p>" if reason else ""
             told = (
-                f"<td>{chip(row['anomalous'])}</td><td class='adc-number'>{score}</td><td>{plain(row['answer'])}</td>"
+                f"<td>{chip(row['verdict'])}</td><td class='adc-number'>{score}</td>"
+                f"<td>{plain(row['answer'])}{why}</td>"
             )
         body.append(
             f'<tr><td class="adc-pictures">{pictures}</td>'

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import enum
 import shutil
 import time
+import traceback
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,9 @@ from ..inspect.result import Result
 from . import fragments
 from .answer import Answer
 from .archive import unpack
+from .belonging import files_of, mark
 from .components import UploadedFiles
+from .fragments import VERDICTS
 from .limits import MIB, check_pixels
 from .service import Service
 
@@ -28,7 +33,7 @@ __all__ = ["ManyParts", "ServerFolder"]
 
 #: The table is sent again at most so often, in seconds; the progress with every batch.
 TABLE_EVERY = 5.0
-COLUMNS = ("file", "good part", "verdict", "score", "boxes", "answer", "error")
+COLUMNS = ("file", "good part", "verdict", "reason", "score", "boxes", "answer", "error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,16 @@ class ServerFolder:
     templates: Path | None
 
 
+class _End(enum.Enum):
+    """Why a visitor's folder is not inspected to its end."""
+
+    STOPPED = enum.auto()
+    CHANGED = enum.auto()
+
+
+_OFF = gr.DownloadButton(value=None, interactive=False)
+
+
 class ManyParts:
     """The tab.
 
@@ -54,12 +69,7 @@ class ManyParts:
 
     def __init__(self, *, service: Service, folder: ServerFolder | None) -> None:
         self.service, self.folder = service, folder
-        self._wanted: dict[str, bool] = {}  # whether a visitor whose folder is under way still wants it
-
-    def stop(self, request: gr.Request) -> None:
-        """End a visitor's folder after the pictures under way; what is finished stays and can be saved."""
-        if request.session_hash in self._wanted:
-            self._wanted[request.session_hash] = False
+        self._ends: dict[str, _End | None] = {}  # of visitors whose folder is under way
 
     def build(self) -> None:
         """Put the components into the tab that is open, and connect them."""
@@ -70,10 +80,16 @@ class ManyParts:
             f"Up to {limits.files} pictures, {limits.upload_bytes / MIB:g} MB each.</p>"
         )
         with gr.Row():
-            good = UploadedFiles(label="Good parts: pictures or a zip", file_count="multiple", height=180)
-            parts = UploadedFiles(label="Parts to inspect: pictures or a zip", file_count="multiple", height=180)
+            good = UploadedFiles(
+                label="Good parts: pictures or a zip", elem_id="adc-goods", file_count="multiple", height=180
+            )
+            parts = UploadedFiles(
+                label="Parts to inspect: pictures or a zip", elem_id="adc-parts", file_count="multiple", height=180
+            )
         with gr.Accordion("Take a whole folder instead", open=False):
-            tree = UploadedFiles(label="Folder of parts to inspect", file_count="directory", height=140)
+            tree = UploadedFiles(
+                label="Folder of parts to inspect", elem_id="adc-tree", file_count="directory", height=140
+            )
         with gr.Row():
             start = gr.Button("Inspect all", variant="primary", min_width=150)
             served = gr.Button(
@@ -82,26 +98,45 @@ class ManyParts:
                 min_width=150,
             )
             stop = gr.Button("Stop", min_width=90)
-        state = gr.HTML("", elem_id="adc-progress", min_height=60)
-        shown = gr.HTML("", elem_id="adc-results")
-        as_csv = gr.DownloadButton("Save the table (CSV)", interactive=False)
+        with gr.Column(elem_id="adc-many"):
+            state = gr.HTML("", elem_id="adc-progress", min_height=60)
+            shown = gr.HTML("", elem_id="adc-results")
+            as_csv = gr.DownloadButton("Save the table (CSV)", interactive=False, elem_classes="adc-save")
+        pictures, results = [good, parts, tree], [state, shown, as_csv]
         running = {
-            "outputs": [state, shown, as_csv],
+            "inputs": pictures,
+            "outputs": results,
             "concurrency_limit": 1,
             "concurrency_id": "folders",
             "show_progress": "full",
             "show_progress_on": [state],
+            "trigger_mode": "always_last",  # other pictures may be there before a run has ended
             "api_name": False,
         }
-        start.click(self.on_start, [good, parts, tree], **running)
+        start.click(self.on_start, **running)
         if self.folder:
-            served.click(self.on_server_folder, None, **running)
-        stop.click(self.stop, None, None, queue=False, api_name=False)
+            served.click(self.on_server_folder, **running)
+        quick = {"queue": False, "api_name": False, "show_progress": "hidden"}
+        stop.click(self.stop, None, None, **quick)
+        gr.on([one.change for one in pictures], self.on_change, None, results, **quick)
+
+    def stop(self, request: gr.Request) -> None:
+        """End a visitor's folder after the pictures under way; what is finished stays and can be saved."""
+        self._end(request, _End.STOPPED)
+
+    def on_change(self, request: gr.Request) -> tuple:
+        """Other pictures: a folder under way ends, and nothing of it is shown any more."""
+        self._end(request, _End.CHANGED)
+        return "", "", _OFF
+
+    def _end(self, request: gr.Request, end: _End) -> None:
+        if request.session_hash in self._ends:
+            self._ends[request.session_hash] = end
 
     def on_start(self, good, parts, tree, request: gr.Request) -> Iterator[tuple]:
         """Inspect what a visitor has uploaded."""
         try:
-            with self.service.store.work_folder() as folder:
+            with self._run(request), self.service.store.work_folder() as folder:
                 for what, name, files in (
                     ("good parts", "good", good),
                     ("parts to inspect", "parts", [*parts, *tree]),
@@ -112,16 +147,18 @@ class ManyParts:
                 unusable = self._leave_out_unusable(folder / "good")
                 queries = [(file, str(file.relative_to(folder / "parts"))) for file in find_images(folder / "parts")]
                 groups = [(queries, folder / "good", True)]
-                yield from self._inspect(groups, (folder / "parts", folder / "good"), unusable, request)
+                about = mark(files_of(good, parts, tree))
+                yield from self._inspect(groups, (folder / "parts", folder / "good"), unusable, request, about)
         except UserError as error:
-            yield fragments.notice(f"{self.service.without_paths(str(error))}."), gr.skip(), gr.skip()
+            yield fragments.notice(f"{self.service.without_paths(str(error))}."), "", _OFF
 
-    def on_server_folder(self, request: gr.Request) -> Iterator[tuple]:
-        """Inspect the folder of the command line."""
+    def on_server_folder(self, good, parts, tree, request: gr.Request) -> Iterator[tuple]:
+        """Inspect the folder of the command line. The visitor's own pictures tell only whether they have changed."""
+        if self.folder is None:
+            yield fragments.notice("This page has no folder of its own."), "", _OFF
+            return
+        root = self.folder.queries
         try:
-            if self.folder is None:
-                raise UserError("This page has no folder of its own")
-            root = self.folder.queries
             if self.folder.templates:
                 queries = [(file, str(file.relative_to(root))) for file in find_images(root)]
                 groups = [(queries, self.folder.templates, True)]
@@ -131,9 +168,19 @@ class ManyParts:
                     for _, good, files in mvtec_queries(root)
                 ]
             folders = (root, self.folder.templates) if self.folder.templates else (root,)
-            yield from self._inspect(groups, folders, [], request)
+            with self._run(request):
+                yield from self._inspect(groups, folders, [], request, mark(files_of(good, parts, tree)))
         except UserError as error:
-            yield fragments.notice(f"{self.service.without_paths(str(error), root)}."), gr.skip(), gr.skip()
+            yield fragments.notice(f"{self.service.without_paths(str(error), root)}."), "", _OFF
+
+    @contextmanager
+    def _run(self, request: gr.Request) -> Iterator[None]:
+        """As long as the block runs, `stop` and `on_change` end it."""
+        self._ends[request.session_hash] = None
+        try:
+            yield
+        finally:
+            del self._ends[request.session_hash]
 
     def _collect(self, files: list[tuple[str, str]], folder: Path, request: gr.Request) -> None:
         """Copy uploads into a new folder, zips unpacked."""
@@ -167,31 +214,42 @@ class ManyParts:
             raise UserError(f"none of the pictures of good parts can be used: {problems[0]}")
         return problems
 
-    def _inspect(self, groups, folders: tuple[Path, ...], unusable: list[str], request: gr.Request) -> Iterator[tuple]:
+    def _inspect(
+        self, groups, folders: tuple[Path, ...], unusable: list[str], request: gr.Request, about: str
+    ) -> Iterator[tuple]:
         """Results of some groups of (queries, folder of templates, whether equal names belong together)."""
         total = sum(len(queries) for queries, _, _ in groups)
         rows: list[dict[str, Any]] = []
         last = time.monotonic()
-        off = gr.DownloadButton(value=None, interactive=False)
-        yield fragments.progress(0, total, message="Getting ready."), "", off
+
+        def progress(message: str) -> str:
+            return fragments.of(about, fragments.progress(len(rows), total, message=message))
+
+        def table() -> str:
+            return fragments.of(about, fragments.table(_sorted(rows), total=len(rows)))
+
+        yield progress("Getting ready."), "", _OFF
         pools: list[TemplatePool] = []
         message = "Done."
-        self._wanted[request.session_hash] = True
         try:
             with closing(self.service.engine.inspect(self._pairs(groups, pools))) as lines:
                 for pair, line in lines:
                     rows.append(self._row(pair, line, folders))
-                    if not self._wanted[request.session_hash]:
+                    if self._ends[request.session_hash]:
                         message = "Stopped."
                         break
-                    table = gr.skip()
-                    if time.monotonic() - last > TABLE_EVERY:
-                        table, last = self._table(rows), time.monotonic()
-                    yield fragments.progress(len(rows), total), table, gr.skip()
+                    is_time = time.monotonic() - last > TABLE_EVERY
+                    last = time.monotonic() if is_time else last
+                    yield progress(_counts(rows)), table() if is_time else gr.skip(), gr.skip()
         except UserError as error:
             message = f"It ended early: {self.service.without_paths(str(error), *folders)}"
-        finally:
-            del self._wanted[request.session_hash]
+        except Exception:
+            traceback.print_exc()
+            message = "It ended early: something went wrong on the server; it has been written down there."
+        if self._ends[request.session_hash] is _End.CHANGED:
+            yield "", "", _OFF
+            return
+        message = f"{message} {_counts(rows)}"
         unusable = [*unusable, *(message for pool in pools for message in pool.unusable)]
         problems = sum(bool(row["error"]) for row in rows)
         if problems:
@@ -200,8 +258,7 @@ class ManyParts:
             message += f" {len(unusable)} of the pictures of good parts could not be used."
         path = self.service.store.new_file("inspection.csv", visitor=request.session_hash)
         _write_csv(path, _sorted(rows))
-        save = gr.DownloadButton(value=str(path), interactive=True)
-        yield fragments.progress(len(rows), total, message=message), self._table(rows), save
+        yield progress(message), table(), gr.DownloadButton(value=str(path), interactive=True)
 
     def _pairs(self, groups, pools: list[TemplatePool]) -> Iterator[Pair]:
         """Each query with its template; too large pictures become errors before anything decodes them."""
@@ -218,12 +275,13 @@ class ManyParts:
 
     def _row(self, pair: Pair, line: dict[str, Any], folders: tuple[Path, ...]) -> dict[str, Any]:
         error = line.pop("error", None)
-        answer = Answer(question="", result=Result(**{**line, "error": None}), yes_or_no=True)
+        known = {field.name: line[field.name] for field in fields(Result) if field.name in line}
+        answer = Answer(question="", result=Result(**known), yes_or_no=True)
         row = {
             "name": pair.name,
             "template": pair.template.name if pair.template else "",
             "score": answer.score,
-            "anomalous": answer.anomalous,
+            "verdict": None if error else answer.verdict,
             "boxes": len(line["boxes"]),
             "answer": answer.words[:200],
             "error": self.service.without_paths(error, *folders) if error else "",
@@ -235,16 +293,23 @@ class ManyParts:
             row["template_image"] = fragments.thumbnail(open_image(pair.template))
         return row
 
-    def _table(self, rows: list[dict[str, Any]]) -> str:
-        return fragments.table(_sorted(rows), total=len(rows))
+
+def _counts(rows: list[dict[str, Any]]) -> str:
+    """How many of each verdict, in words."""
+    counts = Counter(row["verdict"].word for row in rows if row["verdict"] is not None)
+    return ", ".join(f"{words}: {counts[word]}" for word, words in VERDICTS.items()) + "."
 
 
 def _sorted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The highest score first; without a score the verdict decides; what could not be inspected comes last."""
+    """Defects first, then what is undecided, then parts without defects, and within each the highest score; what
+    could not be inspected comes last."""
 
     def place(row: dict[str, Any]) -> tuple:
-        score = row["score"] if row["score"] is not None else {True: 1.0, False: 0.0}.get(row["anomalous"], 0.5)
-        return bool(row["error"]), -score, row["name"]
+        verdict, score = row["verdict"], row["score"]
+        rank = len(VERDICTS) if verdict is None else list(VERDICTS).index(verdict.word)
+        if score is None:
+            score = float(verdict is not None and verdict.word == "anomalous")
+        return rank, -score, row["name"]
 
     return sorted(rows, key=place)
 
@@ -255,9 +320,11 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for row in rows:
-            verdict = {True: "defect found", False: "no defect found", None: ""}[row["anomalous"]]
-            score = "" if row["score"] is None else row["score"]
-            cells = [row["name"], row["template"], verdict, score, row["boxes"], row["answer"], row["error"]]
+            verdict, score = row["verdict"], "" if row["score"] is None else row["score"]
+            words, reason = ("", "") if verdict is None else (VERDICTS[verdict.word].lower(), verdict.reason or "")
+            cells = [
+                row["name"], row["template"], words, reason, score, row["boxes"], row["answer"], row["error"]
+            ]  # fmt: skip
             writer.writerow([_plain(cell) if isinstance(cell, str) else cell for cell in cells])
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from . import fragments
+from .door.guard import where
 from .event_queue import with_queue
 from .examples import Example
 from .limits import Limits
@@ -21,6 +24,26 @@ __all__ = ["build_page"]
 #: Fonts of the visitor's system: nothing is loaded from other hosts.
 FONTS = ("system-ui", "sans-serif")
 MONOSPACE = ("ui-monospace", "monospace")
+
+
+class Page(gr.Blocks):
+    """Gradio's, which writes down no request: its own message about one that it cannot use quotes it whole."""
+
+    async def process_api(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """As gradio's.
+
+        Raises:
+            gr.Error: whatever went wrong, in words; where it did is on stderr.
+        """
+        try:
+            return await super().process_api(*args, **options)
+        except gr.Error:
+            raise
+        except Exception as error:
+            print(f"page: {where(error)}", file=sys.stderr, flush=True)
+            raise gr.Error(
+                "Something went wrong on the server. Reload the page and try again.", print_exception=False
+            ) from None
 
 
 def build_page(
@@ -48,7 +71,8 @@ def build_page(
     """
     theme = gr.themes.Default(font=FONTS, font_mono=MONOSPACE)
     css = Path(__file__).with_name("page.css").read_text("utf-8")
-    page = gr.Blocks(title="AD-Copilot inspection", theme=theme, css=css, analytics_enabled=False)
+    script = f"<script>{Path(__file__).with_name('page.js').read_text('utf-8')}</script>"
+    page = Page(title="AD-Copilot inspection", theme=theme, css=css, head=script, analytics_enabled=False)
     service = Service(engine=engine, store=store, limits=limits, threshold=threshold, thinking=thinking, page=page)
     with page:
         gr.HTML(

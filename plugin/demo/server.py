@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import threading
@@ -11,75 +10,17 @@ from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import UserError
+from .door.guard import Guard
+from .door.throttle import Throttle
 from .limits import Limits
 from .store import Store
 
-__all__ = ["Guard", "serve"]
+__all__ = ["serve"]
 
-#: Nothing is loaded from, sent to or framed by other hosts. Gradio's page writes scripts and styles into itself.
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
-)
 #: Conversations that are remembered at once; the one that was used longest ago is forgotten.
 MOST_SESSIONS = 300
-#: A file's address that is another host's.
-ELSEWHERE = re.compile(r"file[=/]+https?:", re.IGNORECASE)
-HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
-
-
-class Guard:
-    """ASGI middleware: headers, no redirects or proxies to other hosts, no uploads beyond the limits.
-
-    Args:
-        app: gradio's.
-        store: is asked whether there is room.
-        limits: `unpacked_bytes` hold for one request.
-    """
-
-    def __init__(self, app: ASGIApp, *, store: Store, limits: Limits) -> None:
-        self.app, self.store, self.limits = app, store, limits
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI wants it."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", []), *own]}
-            await send(message)
-
-        refusal = self._refusal(scope)
-        app = self.app if refusal is None else refusal
-        await app(scope, receive, send_with_headers)
-
-    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
-        path = scope["path"]
-        # Gradio redirects to any http(s) address behind `file=`, and forwards to other gradio apps behind `proxy=`.
-        if "proxy=" in path or ELSEWHERE.search(path):
-            return PlainTextResponse("not here", 404)
-        if scope["method"] != "POST":
-            return None
-        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        if not length.isdigit():
-            return PlainTextResponse("Please say how long the request is.", 411)
-        if int(length) > self.limits.unpacked_bytes:
-            return PlainTextResponse("That is too much at once. Please add fewer pictures.", 413)
-        if path.rstrip("/").endswith("/upload") and self.store.is_full():
-            return PlainTextResponse("There is no room for more pictures just now. Please try again later.", 507)
-        return None
 
 
 def serve(
@@ -100,7 +41,8 @@ def serve(
     # launch() asks the page it has just started, and would ask a proxy of the environment instead.
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost", host]))
-    options: dict[str, Any] = {"middleware": [Middleware(Guard, store=store, limits=limits)]}
+    guard = Middleware(Guard, store=store, limits=limits, throttle=Throttle() if auth else None)
+    options: dict[str, Any] = {"middleware": [guard]}
     try:
         page.launch(
             server_name=host,

@@ -96,9 +96,9 @@ class Store:
                     del self._users[path]
                     _delete(path)
 
-    def is_full(self) -> bool:
-        """Whether no more uploads can be taken."""
-        return self.size() >= self._stored_bytes
+    def is_full(self, *, coming: int = 0) -> bool:
+        """Whether no more uploads can be taken, so many bytes being on their way."""
+        return self.size() + coming >= self._stored_bytes
 
     def size(self) -> int:
         """Bytes of all files."""

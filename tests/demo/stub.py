@@ -17,6 +17,7 @@ class Stub:
     def reset(self):
         """As at its start."""
         self.text, self.yes, self.status = "No.", 0.2, 200
+        self.logprobs = ...  # of "Yes" and "No", instead of those of `yes`; None for an endpoint that tells none
         self.requests = []
         self.may_answer = threading.Event()
         self.may_answer.set()
@@ -35,12 +36,13 @@ def endpoint():
             if stub.status != 200:
                 self.send_error(stub.status, "secret-host.internal says no")
                 return
+            logprobs = [math.log(stub.yes), math.log(1 - stub.yes)] if stub.logprobs is ... else stub.logprobs
             words = [
-                {"token": "Yes", "logprob": math.log(stub.yes)},
-                {"token": "No", "logprob": math.log(1 - stub.yes)},
+                {"token": token, "logprob": logprob}
+                for token, logprob in zip(("Yes", "No"), logprobs or (), strict=False)
             ]
             choice = {"message": {"role": "assistant", "content": stub.text}, "finish_reason": "stop"}
-            if body.get("logprobs"):
+            if body.get("logprobs") and words:
                 choice["logprobs"] = {"content": [{**words[0], "top_logprobs": words}]}
             answer = json.dumps({"choices": [choice]}).encode()
             self.send_response(200)

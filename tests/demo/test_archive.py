@@ -158,3 +158,23 @@ def test_a_zip_in_a_zip_is_not_opened(tmp_path):
         archive.writestr("b.png", b"x")
     archive = make(tmp_path / "a.zip", ("inner.zip", inner.getvalue()), ("a.png", b"y"))
     assert unpacked(archive, tmp_path / "out") == {"a.png": b"y"}
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_what_can_be_unpacked_in_little_memory(tmp_path, compression):
+    """A megabyte of bzip2 becomes gigabytes at once."""
+    archive = make(tmp_path / "a.zip", ("bomb.png", bytes(8 * MIB)), compression=compression)
+    with pytest.raises(UserError, match=r"parts.zip: is packed in a way that cannot be read here"):
+        unpacked(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("comment", [b"", b"x" * 60_000])
+@pytest.mark.parametrize("number", [20_000, 70_000])  # from 65,536 on a zip has its second kind of list
+def test_the_list_is_bounded_before_it_is_read(tmp_path, number, comment, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.comment = comment
+        for index in range(number):
+            archive.writestr(f"{index:050}.txt", b"")
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", lambda *_, **__: pytest.fail("the list was read"))
+    with pytest.raises(UserError, match=r"parts.zip: lists [\d,]+ bytes of files, expected at most 1,053,696"):
+        unpacked(tmp_path / "a.zip", tmp_path / "out")

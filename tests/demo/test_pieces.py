@@ -1,5 +1,7 @@
 """Questions, answers, limits and the page's HTML: the parts that need no server."""
 
+import json
+import math
 import re
 import time
 
@@ -11,12 +13,13 @@ from adcopilot.demo import fragments
 from adcopilot.demo.answer import Answer
 from adcopilot.demo.examples import draw_examples
 from adcopilot.demo.limits import Limits, open_upload
-from adcopilot.demo.many_parts import _plain, _sorted, _write_csv
+from adcopilot.demo.many_parts import _counts, _plain, _sorted, _write_csv
 from adcopilot.demo.tasks import INSPECT, TASKS, wording
 from adcopilot.errors import UserError
-from adcopilot.evaluation.families import FAMILIES
+from adcopilot.evaluation.families import FAMILIES, split_thinking
 from adcopilot.inspect import Result
 from adcopilot.prompts import INSPECT_QUESTION
+from adcopilot.verdict import Verdict, decide
 
 pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
 
@@ -25,10 +28,12 @@ OURS = FAMILIES["adcopilot"]
 
 
 def answer(text="No.", *, yes_or_no=True, score=0.2, mass=0.9, boxes=(), question="Is it?"):
+    found = decide(score=score, yes_no_mass=mass, threshold=0.5, answer=split_thinking(text)[1])
     result = Result(
         query="q.png",
         template="t.png",
-        anomalous=None if score is None else score >= 0.5,
+        anomalous=found.anomalous,
+        reason=found.reason,
         score=score,
         boxes=list(boxes),
         text=text,
@@ -36,7 +41,7 @@ def answer(text="No.", *, yes_or_no=True, score=0.2, mass=0.9, boxes=(), questio
         yes_no_mass=mass,
         size=(100, 50),
     )
-    return Answer(question=question, result=result, yes_or_no=yes_or_no)
+    return Answer(question=question, result=result, yes_or_no=yes_or_no, templates=("s.png", "t.png"))
 
 
 def test_the_first_button_asks_what_inspect_asks():
@@ -65,27 +70,59 @@ def test_other_families_are_told_their_notation_and_thinking_its_form():
 @pytest.mark.parametrize(
     ("given", "verdict", "score"),
     [
-        (answer(score=0.7), True, 0.7),
-        (answer(score=0.2, text="Yes."), False, 0.2),  # the score decides, as in `inspect`
-        (answer(score=None, mass=None, text="Yes. []"), True, None),  # an endpoint without probabilities
-        (answer(score=None, mass=None, text="no defect"), False, None),
-        (answer(score=None, mass=None, text="Maybe"), None, None),
-        (answer(score=None, mass=None, text=""), None, None),
-        (answer(score=0.9, mass=0.001, text="<think>Hm</think><answer>No.</answer>"), False, None),  # reasoned first
+        (answer(score=0.7), "anomalous", 0.7),
+        (answer(score=0.2, text="Yes."), "normal", 0.2),  # the score decides, as in `inspect`
+        (answer(score=0.035, mass=0.004, text=""), "undecided", None),
+        (answer(score=0.9, mass=0.3), "undecided", None),
+        (answer(score=math.nan, mass=math.nan), "undecided", None),
+        (answer(score=None, mass=None, text="Yes. []"), "anomalous", None),  # an endpoint without probabilities
+        (answer(score=None, mass=None, text="no defect"), "normal", None),
+        (answer(score=None, mass=None, text="Maybe"), "undecided", None),
+        (answer(score=None, mass=None, text=""), "undecided", None),
+        (answer(score=None, mass=None, text="<think>Hm</think><answer>No.</answer>"), "normal", None),
         (answer(score=0.9, yes_or_no=False), None, None),
+        (answer(score=0.9, mass=0.1, yes_or_no=False), None, None),
     ],
 )
 def test_verdict_and_score(given, verdict, score):
-    assert (given.anomalous, given.score) == (verdict, score)
+    assert given.score == score
+    assert (given.verdict and given.verdict.word) == verdict
     shown = fragments.verdict(given, threshold=0.5)
-    assert ("Score" in shown) == (score is not None)
-    chips = {True: "Defect found", False: "No defect found", None: "Answer"}
-    assert f">{chips[verdict]}<" in shown
+    assert ("Score <b>" in shown) == (score is not None)
+    chips = {"anomalous": "bad", "normal": "good", "undecided": "unsure", None: "neutral"}
+    words = {**fragments.VERDICTS, None: "Answer"}
+    assert re.findall(r'adc-chip (\w+)">([^<]*)<', shown) == [(chips[verdict], words[verdict])]
+    assert ("adc-bar" in shown) == (score is not None)
+    assert ("No verdict: " in shown) == (verdict == "undecided")
+    assert "About <b>q.png</b>, compared with <b>s.png</b>, <b>t.png</b>." in shown
+    line = json.loads(json.dumps(given.as_dict()).replace("NaN", "null"))
+    assert line["verdict"] == (verdict or "undecided")
+    assert line["anomalous"] == {"anomalous": True, "normal": False}.get(verdict)
+    assert ("reason" in line) == (line["verdict"] == "undecided")
 
 
-def test_a_score_that_says_little_says_so():
-    assert "Take care" in fragments.verdict(answer(mass=0.1), threshold=0.5)
-    assert "Take care" not in fragments.verdict(answer(mass=0.9), threshold=0.5)
+def test_why_there_is_no_score_is_said():
+    no_score = answer(score=None, mass=None, text="Yes.")
+    assert "the model's server told no usable probabilities" in fragments.verdict(no_score, threshold=0.5)
+    reasoned = answer(score=None, mass=None, text="<think>Hm</think><answer>No.</answer>")
+    assert "the model reasoned first" in fragments.verdict(reasoned, threshold=0.5)
+    assert "No score" not in fragments.verdict(answer(), threshold=0.5)
+
+
+def test_undecided_is_never_green_anywhere():
+    given = answer(score=0.035, mass=0.004, text="")
+    entry = {"anomalous": None, "reason": given.verdict.reason, "query": "q.png", "templates": "t.png"}
+    row = rows(("q.png", None, given.verdict, ""))[0]
+    shown = [
+        fragments.verdict(given, threshold=0.5),
+        fragments.history_list([entry]),
+        fragments.table([row], total=1),
+    ]
+    for html in shown:
+        assert "Undecided" in html
+        assert "probability of 0.004 together" in html
+        assert "good" not in re.findall(r"adc-chip (\w+)", html)
+    assert "q.png</span> compared with t.png" in shown[1]
 
 
 def test_reports_are_read_out_and_reasoning_is_folded_away():
@@ -130,11 +167,11 @@ def test_leaving_out_takes_no_time():
 
 def test_nothing_from_outside_becomes_html():
     box = {"bbox_2d": [1, 2, 3, 4], "label": EVIL}
-    entry = dict.fromkeys(("time", "query", "question", "answer", "anomalous", "score"), EVIL)
+    entry = dict.fromkeys(("time", "query", "templates", "question", "answer", "anomalous", "reason", "score"), EVIL)
     row = {
         **dict.fromkeys(("name", "template", "answer"), EVIL),
         "score": 0.5,
-        "anomalous": True,
+        "verdict": Verdict(anomalous=None, reason=EVIL),
         "boxes": 1,
         "error": "",
         "image": "",
@@ -160,8 +197,15 @@ def test_nothing_from_outside_becomes_html():
 
 def test_a_history_that_somebody_has_changed_is_survived():
     """It comes from the visitor's own browser."""
-    for entry in ({}, {"score": "x", "anomalous": "x", "image": 5}, {"score": None}):
-        assert fragments.history_list([entry]).count("<li>") == 1
+    for entry in (
+        {},
+        {"score": "x", "anomalous": "x", "image": 5},
+        {"score": None},
+        {"anomalous": False, "reason": 3},
+    ):
+        shown = fragments.history_list([entry])
+        assert shown.count("<li>") == 1
+        assert "good" not in re.findall(r"adc-chip (\w+)", shown)
 
 
 def test_limits_by_the_header_alone(tmp_path):
@@ -175,39 +219,47 @@ def test_limits_by_the_header_alone(tmp_path):
             Limits(**bad)
 
 
-def rows(*pairs):
+def rows(*given):
     base = {"template": "t.png", "boxes": 0, "answer": "No.", "image": "", "template_image": ""}
     return [
-        {**base, "name": name, "score": score, "anomalous": anomalous, "error": error}
-        for name, score, anomalous, error in pairs
+        {**base, "name": name, "score": score, "verdict": verdict, "error": error}
+        for name, score, verdict, error in given
     ]
+
+
+BAD, GOOD = Verdict(anomalous=True), Verdict(anomalous=False)
+UNSURE = Verdict(anomalous=None, reason="the answer is empty")
 
 
 def test_the_table_is_sorted_and_the_csv_is_safe(tmp_path):
     found = _sorted(
         rows(
-            ("a.png", 0.1, False, ""),
+            ("a.png", 0.1, GOOD, ""),
             ("bad.png", None, None, "damaged"),
-            ("=cmd()|x.png", 0.9, True, ""),
-            ("b.png", None, True, ""),
-            ("c.png", None, False, ""),
-            ("ünï.png", 0.5, True, ""),
+            ("=cmd()|x.png", 0.9, BAD, ""),
+            ("b.png", None, BAD, ""),
+            ("c.png", None, GOOD, ""),
+            ("d.png", None, UNSURE, ""),
+            ("ünï.png", 0.5, BAD, ""),
         )
     )
-    names = ["b.png", "=cmd()|x.png", "ünï.png", "a.png", "c.png", "bad.png"]
+    names = ["b.png", "=cmd()|x.png", "ünï.png", "d.png", "a.png", "c.png", "bad.png"]
     assert [row["name"] for row in found] == names
+    assert _counts(found) == "Defect found: 3, Undecided: 1, No defect found: 2."
     _write_csv(tmp_path / "a.csv", found)
     data = (tmp_path / "a.csv").read_bytes()
     assert data.startswith(b"\xef\xbb\xbf")
     lines = data.decode("utf-8-sig").splitlines()
-    assert lines[0] == "file,good part,verdict,score,boxes,answer,error"
-    assert lines[2] == "'=cmd()|x.png,t.png,defect found,0.9,0,No.,"
-    assert lines[6] == "bad.png,t.png,,,0,No.,damaged"
+    assert lines[0] == "file,good part,verdict,reason,score,boxes,answer,error"
+    assert lines[2] == "'=cmd()|x.png,t.png,defect found,,0.9,0,No.,"
+    assert lines[4] == "d.png,t.png,undecided,the answer is empty,,0,No.,"
+    assert lines[5] == "a.png,t.png,no defect found,,0.1,0,No.,"
+    assert lines[7] == "bad.png,t.png,,,,0,No.,damaged"
     assert [_plain(cell) for cell in ("+1", "-1", "@x", "\tx", "a=b", "")] == ["'+1", "'-1", "'@x", "'\tx", "a=b", ""]
 
 
 def test_the_table_shows_so_many_rows_and_says_so():
-    many = rows(*((f"{index}.png", 0.5, True, "") for index in range(fragments.MOST_ROWS + 1)))
+    many = rows(*((f"{index}.png", 0.5, BAD, "") for index in range(fragments.MOST_ROWS + 1)))
     shown = fragments.table(many, total=len(many))
     assert shown.count("<tr>") == fragments.MOST_ROWS + 1  # the head is one
     assert "The first 200 of 201" in shown
