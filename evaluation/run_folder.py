@@ -250,17 +250,19 @@ def asked_before(folder: Path) -> tuple[list[Asked] | None, str]:
         return None, ""
     places = [place_of(record) for record in lines]
     last = dict(zip(places, lines, strict=True))
-    found, twins, left_out = [], Counter(), 0
+    found: dict[str, list[Asked]] = {place: [] for place in places}  # in the order of their first lines
+    left_out = 0
     for place, record in zip(places, lines, strict=True):
         # Two questions with the same words about the same images are two; about other images, one of them is old.
         same = record is last[place] or ("role" not in record["meta"] and record.get("group") == last[place]["group"])
         if not same:
             left_out += 1
             continue
-        twins[place] += 1
-        found.append(Asked(place=_numbered(place, twins[place]), key=record["key"]))
+        found[place].append(Asked(place=_numbered(place, len(found[place]) + 1), key=record["key"]))
     note = f"{folder}: has no {_QUESTIONS}, an earlier version's run; of each question the latest answer counts"
-    return found, f"{note}, {left_out} older ones do not" if left_out else ""
+    return [
+        one for these in found.values() for one in these
+    ], f"{note}, {left_out} older ones do not" if left_out else ""
 
 
 def _asked(line: Mapping[str, Any], where: str) -> Asked:
