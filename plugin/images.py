@@ -137,6 +137,9 @@ def used_bits(sources: Iterable[ImageSource]) -> int | None:
         try:
             if not is_wide(image):
                 continue
+            if image is source and getattr(image, "fp", None) is not None:
+                # Who opened it will decode it: the same file once more.
+                image = Image.open(image.fp, formats=FORMATS)
             _check_size(image, name)
             needed = stated_bits(image) or max(
                 (bits_of(int(values.max())) for values, _ in bands(image, name)), default=8
@@ -145,7 +148,7 @@ def used_bits(sources: Iterable[ImageSource]) -> int | None:
         except Exception:  # damaged, or values that no depth holds
             continue
         finally:
-            if not isinstance(source, Image.Image):
+            if image is not source and not isinstance(source, Image.Image):
                 image.close()
         if found == 16:
             break

@@ -223,3 +223,10 @@ def test_every_promised_format_is_read(tmp_path, suffix):
     options = {"save_all": True, "append_images": [picture]} if suffix == "mpo" else {}
     picture.save(tmp_path / f"a.{suffix}", **options)
     assert open_image(tmp_path / f"a.{suffix}").size == (40, 24)
+
+
+def test_an_image_that_pillow_has_opened_is_left_as_it_is():
+    values = ramp(4095, 3)
+    image = Image.open(io.BytesIO(png16(values)))
+    assert used_bits([image]) == 12
+    assert np.asarray(open_image(image, bits=12)).max() == 255

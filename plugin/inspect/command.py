@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..drawing import draw_result, save_picture
 from ..errors import UserError
 from ..evaluation.families import split_thinking
-from ..images import open_image
+from ..images import open_image, used_bits
 from ..jsonl import JsonlLog, content_key, file_digest
 from ..verdict import decide
 from .loading import check_folder, model_digest
@@ -55,11 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     single = check_sources(args)
     check_folder(args.model)
+    bits = depth(args)
     if single:  # a bad file is the whole run's error here
-        open_image(args.template)
-        open_image(args.query)
-    pictures = Pictures(args, single=single) if args.draw else None
-    work, pools, total = plan(args)
+        open_image(args.template, bits=bits)
+        open_image(args.query, bits=bits)
+    pictures = Pictures(args, single=single, bits=bits) if args.draw else None
+    work, pools, total = plan(args, bits=bits)
 
     options = ("device", "dtype", "attention", "image_max_pixels", "image_min_pixels", "threshold", "max_new_tokens")
     options = {name: getattr(args, name) for name in (*options, "batch_size")}
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
     with JsonlLog(path=args.output) if args.output else nullcontext() as log, one_line_warnings():
         inspector = Inspector(model=args.model, **options)
+        inspector.bits = bits
         digest = model_digest(args.model) if args.output else ""
         counts = Counter()
         with tqdm(total=total, unit="pair", disable=single, file=sys.stderr) as bar:
@@ -93,6 +95,19 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if counts["error"] or unusable else 0
+
+
+def depth(args: argparse.Namespace) -> int | None:
+    """The bits that all pictures of the run use of their files' 16, templates and queries alike; said once."""
+    files = [path for path in (args.template, args.query) if path]
+    for folder in (args.template_dir, args.query_dir, args.mvtec):
+        files += find_images(folder) if folder else []
+    bits = used_bits(files)
+    if bits is not None and bits < 16:
+        print(
+            f"pictures of 16 bits a channel use {bits} of them: all are scaled by {(1 << bits) - 1}", file=sys.stderr
+        )
+    return bits
 
 
 @contextmanager
@@ -120,12 +135,12 @@ def check_sources(args: argparse.Namespace) -> bool:
     return bool(args.template and args.query)
 
 
-def plan(args: argparse.Namespace) -> tuple[Iterator[Pair], list[TemplatePool], int]:
+def plan(args: argparse.Namespace, *, bits: int | None = None) -> tuple[Iterator[Pair], list[TemplatePool], int]:
     """All pairs, found lazily; the pools that templates come from; the number of pairs."""
     if args.mvtec:
         categories = mvtec_queries(args.mvtec)
         # Equal names mean nothing in such a tree: every folder has its own 000.png.
-        pools = [TemplatePool(folder=good, by_name=False) for _, good, _ in categories]
+        pools = [TemplatePool(folder=good, by_name=False, bits=bits) for _, good, _ in categories]
 
         def tree() -> Iterator[Pair]:
             for (category, _, queries), pool in zip(categories, pools, strict=True):
@@ -140,9 +155,9 @@ def plan(args: argparse.Namespace) -> tuple[Iterator[Pair], list[TemplatePool], 
         queries = [(file, str(file.relative_to(args.query_dir))) for file in find_images(args.query_dir)]
     if args.template:
         if not args.query:
-            open_image(args.template)  # one bad template for everything: say so before the model loads
+            open_image(args.template, bits=bits)  # one bad template for everything: say so before the model loads
         return (Pair(query=query, template=args.template, name=name) for query, name in queries), [], len(queries)
-    pool = TemplatePool(folder=args.template_dir, by_name=True)
+    pool = TemplatePool(folder=args.template_dir, by_name=True, bits=bits)
     return find_pairs(queries, pool), [pool], len(queries)
 
 
@@ -243,7 +258,8 @@ class Pictures:
             among the images to inspect.
     """
 
-    def __init__(self, args: argparse.Namespace, *, single: bool) -> None:
+    def __init__(self, args: argparse.Namespace, *, single: bool, bits: int | None = None) -> None:
+        self.bits = bits
         self.path = Path(args.draw)
         suffix = self.path.suffix.lower()
         self.is_folder = self.path.is_dir() or args.draw.endswith("/") or not suffix
@@ -265,8 +281,8 @@ class Pictures:
         if self.is_folder:
             path = path / (pair.name if pair.name.lower().endswith(".png") else f"{pair.name}.png")
         picture = draw_result(
-            template=open_image(line["template"]),
-            query=open_image(line["query"]),
+            template=open_image(line["template"], bits=self.bits),
+            query=open_image(line["query"], bits=self.bits),
             boxes=line["boxes"],
             anomalous=line["anomalous"],
             score=line["score"],

@@ -16,7 +16,7 @@ from ..boxes import boxes_that_count, map_text_boxes, parse_boxes, scale_box, si
 from ..errors import UserError
 from ..evaluation.families import split_thinking
 from ..finite import LogitsCheck, not_finite_at
-from ..images import ImageSource, open_image, resize_for_training
+from ..images import ImageSource, open_image, resize_for_training, used_bits
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
 from ..verdict import decide
 from ..vision_tokens import escape_vision_tokens
@@ -115,6 +115,8 @@ class Inspector:
                 "expected 0 < min <= max"
             )
         self._yes, self._no = answer_tokens(self.processor.tokenizer)
+        #: The depth that all images to come use (`images.used_bits`) where they are known, else each question has one.
+        self.bits: int | None = None
 
     def settings(self) -> dict[str, Any]:
         """All that the answers depend on besides the model and the images."""
@@ -125,6 +127,7 @@ class Inspector:
             "image_min_pixels": self.image_min_pixels,
             "max_new_tokens": self.max_new_tokens,
             "dtype": self.dtype,
+            **({"bits": self.bits} if self.bits else {}),
         }
 
     def inspect(self, pairs: Iterable[tuple[ImageSource, ImageSource]]) -> Iterator[Result]:
@@ -175,9 +178,12 @@ class Inspector:
         sources = [(source, _name(source, "template")) for source in question.templates]
         prepared = _Prepared(query=_name(question.query, "query"), template=sources[-1][1] if sources else None)
         prepared.prompt = self.prompt(question)
+        shown = [*sources, (question.query, prepared.query)]
         try:
-            for source, name in (*sources, (question.query, prepared.query)):
-                image = open_image(source, name=name)
+            # Template and query by one depth, else the darker one would look like another material.
+            bits = self.bits or used_bits(source for source, _ in shown)
+            for source, name in shown:
+                image = open_image(source, name=name, bits=bits)
                 prepared.size, prepared.model_size = image.size, self.model_size(image.size)  # the query's at last
                 prepared.images.append(
                     resize_for_training(

@@ -92,13 +92,14 @@ class TemplatePool:
     Args:
         folder: with the templates; folders in it are searched too.
         by_name: whether a template with the query's own name is preferred.
+        bits: the depth that all pictures of the run use (`images.used_bits`).
 
     Raises:
         UserError: no such folder, or no images in it.
     """
 
-    def __init__(self, *, folder: Path, by_name: bool) -> None:
-        self.folder, self.by_name = folder, by_name
+    def __init__(self, *, folder: Path, by_name: bool, bits: int | None = None) -> None:
+        self.folder, self.by_name, self.bits = folder, by_name, bits
         self.files = find_images(folder)
         self.unusable: list[str] = []
         self._by_path = {str(file.relative_to(folder)): file for file in self.files}
@@ -125,7 +126,7 @@ class TemplatePool:
                 return same[0]
         if len(self.files) == 1:
             return self.files[0]
-        wanted = descriptor(open_image(query))
+        wanted = descriptor(open_image(query, bits=self.bits))
         if self._descriptors is None and self._failure is None:
             self._read()
         if self._failure is not None:
@@ -135,7 +136,7 @@ class TemplatePool:
     def _read(self) -> None:
         def read(file: Path) -> np.ndarray | UserError:
             try:
-                return descriptor(open_image(file))
+                return descriptor(open_image(file, bits=self.bits))
             except UserError as error:
                 return error
 
