@@ -22,8 +22,7 @@ from ..command import (
 )
 from ..items import Item
 from ..mmad import choosing
-from ..mmad.prompts import items, own_words, read_prompts
-from ..wording import OWN, Wording
+from ..mmad.prompts import items, own_wording, own_words, read_prompts
 from .results import plots, results_of_records, table_csv, table_text
 
 #: Counts up whenever the same command would ask or measure something else.
@@ -89,9 +88,7 @@ def run(args: argparse.Namespace) -> int:
             template=args.template,
             prompts=content_key(prompts),
         ),
-        wording=Wording(
-            whose=OWN if args.prompts is None else f"wording of {args.prompts.name}", text=words.text(told=False)
-        ),
+        wording=own_wording(words, told=False, file=args.prompts),
         answer_tokens=128,
         finish=finish,
         extra=extra,

@@ -15,10 +15,10 @@ from ..command import add_arguments as add_arguments_of_a_run
 from ..command import evaluate, identity, make_backend, print_json, require, say_lost, score_again
 from ..conversation import Conversation
 from ..families import family_of
-from ..wording import OWN, Wording
+from ..wording import Wording
 from . import choosing, dataset
 from .answer_file import MISSING, answer_file_name, compared, distinct, read_answer_file, write_answer_file
-from .prompts import CONVERSATIONS, items, own_words, read_prompts
+from .prompts import CONVERSATIONS, items, own_wording, own_words, read_prompts
 from .protocol import read_protocol
 from .results import answer_entries, results_of_entries, results_of_records, table_text
 from .words import Words
@@ -134,8 +134,7 @@ def _words(args: argparse.Namespace, prompts: Mapping[str, str], *, family: str)
         print(f"asking in {Wording.line(wording.describe())}{commit}{notes}", file=sys.stderr)
         return words, wording
     words = own_words(prompts, shots=args.shots)
-    whose = OWN if args.prompts is None else f"wording of {args.prompts.name}"
-    return words, Wording(whose=whose, text=words.text(told=args.domain_knowledge))
+    return words, own_wording(words, told=args.domain_knowledge, file=args.prompts)
 
 
 def knowledge_digest(args: argparse.Namespace) -> str | None:

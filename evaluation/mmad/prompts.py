@@ -17,10 +17,11 @@ from adcopilot.jsonl import content_key
 from ..families import Family
 from ..image_digests import image_digests
 from ..items import Item, Part
+from ..wording import OWN, Wording
 from .dataset import Sample, templates
 from .words import Words
 
-__all__ = ["CONVERSATIONS", "PROMPTS", "items", "own_words", "read_prompts"]
+__all__ = ["CONVERSATIONS", "PROMPTS", "items", "own_wording", "own_words", "read_prompts"]
 
 #: What of an image's other questions is in view: nothing; the earlier ones; these, and what the model answered them.
 CONVERSATIONS = ("alone", "earlier-questions", "earlier-answers")
@@ -74,6 +75,11 @@ def own_words(prompts: Mapping[str, str], *, shots: int) -> Words:
         before = prompts["template" if shots == 1 else "templates"].replace("{count}", str(shots))
         shown = (before, *range(shots), *shown)
     return Words(untold=(*role, *shown), told=(*role, *knowledge, *shown), question=prompts["question"])
+
+
+def own_wording(words: Words, *, told: bool, file: Path | None) -> Wording:
+    """Whose `own_words` are: this package's, or those of a file that was given for them."""
+    return Wording(whose=OWN if file is None else f"wording of {file.name}", text=words.text(told=told))
 
 
 def items(
