@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from .products import is_code
+
 __all__ = ["GOOD", "NO_KIND", "defect_name", "is_good"]
 
 # In English, and in the languages of other shop floors: German, French, Spanish, Italian, Portuguese, Dutch, Polish,
@@ -42,8 +44,8 @@ def is_good(name: str) -> bool:
 
 
 def defect_name(name: str) -> str:
-    """A kind of defect as the dataset names it, "" for names that tell none (`NO_KIND`)."""
-    return name if NO_KIND.isdisjoint(_plain(name)) else ""
+    """A kind of defect as the dataset names it, "" for names that tell none (`NO_KIND`, a letter, a number)."""
+    return name if NO_KIND.isdisjoint(_plain(name)) and not is_code(name.casefold()) else ""
 
 
 def _plain(name: str) -> set[str]:

@@ -1,13 +1,13 @@
-"""Which names of folders are names of products: `metal nut` is one, `p`, `12`, `images` and `my parts` are none.
+"""Which names of folders are names of products or of defects: `metal nut` is one, `p`, `12` and `my parts` are none.
 
-A text that says "a normal p sample" teaches nothing; where a folder's name is no product's, texts say "part".
+A text that says "a normal p sample" or "a defect of the type 3" teaches nothing; texts then say "part" and "defect".
 """
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["PART", "is_product"]
+__all__ = ["PART", "is_code", "is_product"]
 
 #: What a product without a name is called.
 PART = "part"
@@ -26,6 +26,11 @@ _GENERIC = frozenset(
     )
 )
 
+# What stands before a code: `type 3`, `defect_b`.
+_COUNTED = frozenset(
+    {"category", "class", "code", "defect", "error", "fault", "id", "kind", "label", "no", "nr", "type"}
+)
+
 
 def is_product(name: str) -> bool:
     """Whether a name can stand for a product in a text.
@@ -33,9 +38,14 @@ def is_product(name: str) -> bool:
     Args:
         name: in lower case, spaces between its words.
     """
-    letters = [char for char in name if char.isalpha()]
+    return not is_code(name) and not all(word in _GENERIC or word.isdigit() for word in re.findall(r"[^\W_]+", name))
+
+
+def is_code(name: str) -> bool:
+    """Whether a name (in lower case) is a letter or a number, by itself or behind a word like `type`."""
+    words = [word for one in re.findall(r"[^\W_]+", name) if (word := one.strip("0123456789"))]
+    words = [word for word in words if word not in _COUNTED] if words != [name] else words
+    if not any(char.isalpha() for word in words for char in word):
+        return True
     # A single sign of Chinese is a word; one letter of an alphabet is a code.
-    if not letters or (len(letters) == 1 and letters[0].lower() != letters[0].upper()):
-        return False
-    words = ("".join(char if char.isalnum() else " " for char in name)).split()
-    return not all(word in _GENERIC or word.isdigit() for word in words)
+    return len(words) == 1 and len(words[0]) == 1 and words[0].lower() != words[0].upper()

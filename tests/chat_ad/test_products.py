@@ -44,6 +44,28 @@ def test_names_of_folders(folder, said):
     assert words.a_category(folder)
 
 
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        *(
+            (name, "defect")
+            for name in ("a", "B", "3", "003", "defect 3", "defect_b", "Type-2", "class1", "D1", "no. 7")
+        ),
+        ("scratch", "scratch"),
+        ("scratch 2", "scratch 2"),
+        ("MissingWire", "missing wire"),
+        ("wire_type_mismatch", "wire type mismatch"),
+        ("code", "code"),
+        ("划痕", "划痕"),
+        ("裂", "裂"),
+    ],
+)
+def test_names_of_defects(label, said):
+    words = Words(prompts=PromptFiles())
+    assert words.label(label) == said
+    assert words.vague(label) == (said == "defect")
+
+
 def texts(output):
     return "\n".join(
         message["content"]

@@ -65,7 +65,8 @@ class Words:
 
     def vague(self, label: str) -> bool:
         """Whether a label says no more than that something is wrong."""
-        return normalise(label) in self._vague or not defect_name(label)
+        text = normalise(label)
+        return text in self._vague or not defect_name(text)
 
     def _label(self, label: str) -> str:
         """A label as an option or in JSON: `broken large`; `defect` when it says nothing."""

@@ -274,7 +274,7 @@ def test_families(labels, family):
         ("led_pad", "an LED pad"),
         ("u_block", "a u block"),
         ("usb_adaptor", "a USB adaptor"),
-        ("12", "a 12"),
+        ("12", "a part"),
     ],
 )
 def test_how_products_are_said(name, said):
