@@ -110,6 +110,16 @@ def test_no_region_is_good_and_no_file_is_nobody_knows(tmp_path, tool):
     assert one(read(tool, tmp_path, unlabelled="normal").entries, "none.png").label == "normal"
 
 
+@pytest.mark.parametrize("tool", TOOLS)
+def test_defects_in_a_folder_that_says_good(tmp_path, tool):
+    put(tmp_path, tool)
+    put(tmp_path, tool, image="good/b.png")
+    found = read(tool, tmp_path)
+    assert [entry.image for entry in found.entries] == ["a.png"]
+    (problem,) = found.blocking
+    assert "lies in a folder that says good" in problem.reason
+
+
 @pytest.mark.parametrize("tool", ["voc", "labelme"])
 @pytest.mark.parametrize("label", ["good", "OK", "normal"])
 def test_a_class_called_good_is_no_defect(tmp_path, tool, label):
@@ -167,7 +177,7 @@ def test_yolo_lines_that_are_none(tmp_path, line, reason):
 
 def test_yolo_boxes_are_rounded_as_they_were_drawn(tmp_path):
     """Six digits of a share must not widen a box by a pixel, nor a border box leave its image."""
-    boxes = [(0, 0, SIZE[0], SIZE[1]), (1, 1, 2, 2), (61, 3, 64, 48), (7, 5, 23, 41)]
+    boxes = [(0, 0, SIZE[0], SIZE[1]), (3, 2, 4, 3), (61, 3, 64, 48), (7, 5, 23, 41)]
     for number, box in enumerate(boxes):
         put(tmp_path, "yolo", image=f"{number}.png", boxes=(box,))
     assert [entry.boxes for entry in read("yolo", tmp_path).entries] == [(box,) for box in boxes]

@@ -196,6 +196,10 @@ def _labelled(source: Source, form: Form, image: str, file: str, common: Mapping
     defects = [one for one in read.annotations if not is_good(names[one["label"]])]
     if not defects:
         return Item(**common, anomalous=False, size=read.size)
+    if any(map(is_good, image.split("/")[:-1])):
+        raise UserError(
+            f"{len(defects)} defects on {image}, which lies in a folder that says good; correct one of them"
+        )
     kinds = {label: defect_name(name) for label, name in names.items()}
     mask, boxes, classes = "", None, ()
     if any("segmentation" in one for one in defects):
