@@ -309,3 +309,25 @@ def test_with_the_tiny_model(mini_mmad, adcopilot_dir, tmp_path, capsys):
         answers.append({record["item"]: record["reply"]["text"] for record in read_records(run)})
     assert len(answers[0]) == 16
     assert answers[0] == answers[1] == answers[2]
+
+
+def test_masks_that_mark_nothing_or_most_are_counted_first(capsys):
+    def line(name, mask):
+        meta = {"image": name, "dataset": "VisA", "category": "pcb1", "kind": "bad", "normal": False, "role": "boxes"}
+        reply = {"text": "[]"}
+        size = [mask.shape[1], mask.shape[0]]
+        return {"meta": meta, "reply": reply, "options": None, "size": size, "model_size": size,
+                "mask": encode_mask(mask)}  # fmt: skip
+
+    masks = {"a": mask_of((0, 0, 8, 8), size=(56, 56)), "b": np.zeros((56, 56), bool), "c": np.ones((56, 56), bool)}
+    found, images = mmad_bbox.results(
+        [line(name, mask) for name, mask in masks.items()], family=FAMILIES["generic"], rule=BoxRule()
+    )
+    # Nothing found where there is nothing to find would have been a perfect answer about a defective part.
+    assert found["overall"]["images"] == len(images) == 2
+    assert found["overall"]["mean_iou"] == 0
+    assert found["masks"] == {"empty": 1, "over_half": 1, "examples": ["b"]}
+    mmad_bbox.show(found, as_json=False)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("1 defective images have a mask that marks nothing and are in no score: b")
+    assert said[1].startswith("1 masks mark more than half of their image")

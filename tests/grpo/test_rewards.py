@@ -172,6 +172,23 @@ def test_masks_stay_inside_the_media_folder(localisation, tmp_path):
         score("[]", {**localisation, "mask": "gone.png"}, format_weight=1, media_dir=tmp_path)
 
 
+def test_the_reward_reads_masks_as_every_reader_does(localisation, tmp_path):
+    """Soft edges are no defect, and what marks nothing, or is of another size than the query, is no truth."""
+    Image.new("L", (40, 40)).save(tmp_path / "q.png")
+    drawn = np.zeros((20, 20), np.uint8)
+    drawn[4:10, 4:12] = 255
+    Image.fromarray(drawn).resize((40, 40), Image.Resampling.LANCZOS).save(tmp_path / "soft.png")
+    text = '[{"bbox_2d": [8, 8, 24, 20], "label": "scratch"}]'
+    record = {**localisation, "mask": "soft.png"}
+    assert score(text, record, format_weight=1, media_dir=tmp_path)["answer"] == pytest.approx(1, abs=0.03)
+    Image.new("L", (40, 40)).save(tmp_path / "empty.png")
+    with pytest.raises(UserError, match=r"empty\.png: the mask marks nothing"):
+        score("[]", {**record, "mask": "empty.png"}, format_weight=1, media_dir=tmp_path)
+    Image.new("L", (20, 20), 255).save(tmp_path / "small.png")
+    with pytest.raises(UserError, match=r"small\.png: the mask has 20×20 pixels but its image 40×40"):
+        score("[]", {**record, "mask": "small.png"}, format_weight=1, media_dir=tmp_path)
+
+
 @given(st.text(max_size=300))
 def test_any_text_has_a_reward(text):
     found = score(text, choice(), format_weight=1)
