@@ -64,7 +64,7 @@ def traits(source: Source) -> Traits:
         "template": f"{found['template']} templates" if shots and found.get("template") else None,
         "conversation": found.get("conversation", given.get("conversation")),
     }
-    if source.benchmark == "mmad" and not source.path.is_dir():
+    if source.benchmark == "mmad" and "answer_file" in given:
         known |= _named(source.path.name)
     elif source.benchmark == "mmad":
         known["knowledge"] = _KNOWLEDGE[bool(given.get("domain_knowledge"))]

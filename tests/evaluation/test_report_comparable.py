@@ -18,6 +18,8 @@ from adcopilot.evaluation.unipcb.scoring import COLUMNS
 from adcopilot.jsonl import content_key
 
 MMAD, OWN = "MMAD's wording", "AD-Copilot's wording"
+#: Of runs whose answers are not there.
+NOWHERE = Path("nowhere")
 
 
 def run(name="M", *, whose=MMAD, average=90.0, shots=1, template="random", knowledge=None, data="d", **more):
@@ -27,7 +29,7 @@ def run(name="M", *, whose=MMAD, average=90.0, shots=1, template="random", knowl
     results = {"datasets": {"VisA": row}, "average": row, "categories": {}, "questions": 39_672, "shots": shots,
                "template": template, **more.pop("results", {})}  # fmt: skip
     identity = {"data": data, "domain_knowledge": knowledge, **more}
-    return Source(name=name, path=Path("."), benchmark="mmad", results=results, identity=identity, selection=selection)
+    return Source(name=name, path=NOWHERE, benchmark="mmad", results=results, identity=identity, selection=selection)
 
 
 def ranked(*sources, paper=True, others=()):
@@ -116,7 +118,7 @@ def test_answer_files_are_ranked_by_what_their_name_says(tmp_path):
     for name in ("answers_1_shot_X.json", "answers_1_shot_Y_Domain_knowledge.json"):
         (tmp_path / name).write_text("[]")
         one = run(name, whose=None, data=None)
-        one.path, one.selection = tmp_path / name, {}
+        one.path, one.selection, one.identity = tmp_path / name, {}, {"answer_file": "hash"}
         sources.append(one)
     _, why, _ = ranked(run("a"), *sources, paper=False)
     assert why["answers_1_shot_X.json"] is None
@@ -138,7 +140,7 @@ def unipcb(name, *, value=90.0, iou=0.3, sbert="m", judge="j", **identity):
     results = {"columns": dict.fromkeys(COLUMNS, value), "average": value, "iou": iou,
                "scorers": {"sbert": {"model": sbert}, "bertscore": {"model": "b"}},
                "judge": {"model": judge, "judged": 3, "of": 3}}  # fmt: skip
-    return Source(name=name, path=Path("."), benchmark="unipcb", results=results, identity={"data": "d", **identity},
+    return Source(name=name, path=NOWHERE, benchmark="unipcb", results=results, identity={"data": "d", **identity},
                   selection={"wording": {"whose": OWN}})  # fmt: skip
 
 
@@ -165,7 +167,7 @@ def test_unipcb_is_not_ranked_with_the_paper_and_columns_by_their_scorers():
 def captions(name, value, **identity):
     results = {"columns": dict.fromkeys(("BLEU-4", "METEOR", "ROUGE-L", "CIDEr"), value),
                "scorer": {"tokenizer": "ptb"}}  # fmt: skip
-    return Source(name=name, path=Path("."), benchmark="caption", results=results,
+    return Source(name=name, path=NOWHERE, benchmark="caption", results=results,
                   identity={"layout": "pairs", "data": "d", **identity}, selection={})  # fmt: skip
 
 
