@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from adcopilot.errors import UserError
+from adcopilot.images import MAX_PIXELS
 
 from .families import FAMILIES
 
@@ -18,9 +19,6 @@ __all__ = ["check_line"]
 
 #: What a value must be, in words, and whether it is.
 _Kind = tuple[str, Callable[[Any], bool]]
-
-#: Longest side of an image in a line, in pixels: more is no image, and a mask of it would fill the memory.
-_LONGEST_SIDE = 60_000
 
 
 def _is_text(value: Any) -> bool:
@@ -52,7 +50,8 @@ def _is_logprobs(value: Any) -> bool:
 
 def _is_size(value: Any) -> bool:
     sides = value if isinstance(value, list) and len(value) == 2 else [None]
-    return all(_is_number(side) and 0 < side <= _LONGEST_SIDE for side in sides)
+    # More is no image that could be opened, and a mask of it would fill the memory.
+    return all(_is_number(side) and side > 0 for side in sides) and math.prod(map(float, sides)) <= MAX_PIXELS
 
 
 def _is_box(value: Any) -> bool:
@@ -71,7 +70,7 @@ _NAME: _Kind = ("a text that is not empty", lambda value: _is_text(value) and bo
 _NUMBER: _Kind = ("a finite number", _is_number)
 _COUNT: _Kind = ("a whole number", lambda value: type(value) is int and abs(value) < 1 << 53)
 _BOOL: _Kind = ("true or false", lambda value: isinstance(value, bool))
-_SIZE: _Kind = (f"two numbers of pixels up to {_LONGEST_SIDE}", _is_size)
+_SIZE: _Kind = (f"two sides of an image of at most {MAX_PIXELS:,} pixels", _is_size)
 _MASK: _Kind = (
     "run lengths of a mask",
     lambda value: isinstance(value, dict) and _is_size(value.get("size")) and _is_text(value.get("counts")),

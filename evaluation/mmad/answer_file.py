@@ -235,7 +235,7 @@ def compared(
             continue
         these[right or same[0]] -= 1
     lost[MISSING] = sum(sum(these.values()) for these in left.values())
-    return kept, dict(lost)
+    return kept, {why: count for why, count in lost.items() if count}
 
 
 def _shown(text: str) -> str:
