@@ -285,6 +285,7 @@ def evaluate(
             f"its own selection, these scores go to {folder}",
             file=sys.stderr,
         )
+    read_manifest(run.folder)  # a folder that was removed meanwhile is not made anew with results alone
     if answers.records:
         found = {
             "benchmark": settings["benchmark"],
@@ -294,7 +295,6 @@ def evaluate(
             "wording": Wording.brief(wording.describe()),
             **finish(folder, answers.records),
         }
-        read_manifest(run.folder)  # a folder that was removed meanwhile is not made anew with results alone
         write_json(folder / "results.json", found)
         lost = say_lost(found.get("unread", {}), given=len(answers.records), unit="answers", allowed=args.max_lost)
         code = max(lost, show(found, as_json=args.json) or 0)

@@ -123,7 +123,8 @@ def load(root: str | os.PathLike) -> tuple[list[Sample], str]:
 def _sample(image: str, entry: Any, file: Path) -> Sample:
     where = f"{file}: {image!r}"
     parts = PurePosixPath(image).parts
-    if len(parts) < 3 or ".." in parts or image.startswith("/") or "\\" in image:
+    # A dataset is the first folder of a name, whatever stands before it.
+    if len(parts) < 3 or ".." in parts or image != str(PurePosixPath(image)) or image.startswith("/") or "\\" in image:
         raise UserError(f"{where}: expected a path such as 'VisA/pcb1/test/bad/000.JPG'")
     if not isinstance(entry, dict):
         raise UserError(f"{where}: expected an object with 'conversation', got {type(entry).__name__}")

@@ -99,7 +99,7 @@ def column_traits(source: Source) -> dict[str, Traits]:
     return own
 
 
-_COUNTS = ("judged", "of", "unreadable", "failed", "stopped")
+_COUNTS = ("judged", "of", "unreadable", "refused", "failed", "stopped")
 
 
 def published_traits(benchmark: str, row: Published) -> Traits:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -87,7 +88,12 @@ class Source:
     @cached_property
     def answers(self) -> Answers:
         """The lines of the run that count, as a run and `--score` read them; none of an answer file."""
-        return read_run(self.path)[1] if self.path.is_dir() else Answers(records=[], asked=0)
+        if not self.path.is_dir():
+            return Answers(records=[], asked=0)
+        found = read_run(self.path)[1]
+        if found.note:
+            print(found.note, file=sys.stderr)
+        return found
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -99,6 +105,11 @@ class Source:
         """What each question scored, as the benchmark wrote it beside the results; empty where it did not."""
         file = self.path / _EACH.get(self.benchmark, "-")
         return [line for _, line in read_jsonl(file)] if file.is_file() else []
+
+    @property
+    def unread(self) -> int:
+        """How many answers were unreadable, refused or doubled."""
+        return sum((self.results.get("unread") or {}).values())
 
     @property
     def partial(self) -> str:
@@ -115,12 +126,9 @@ class Source:
         count = self.results.get("questions")
         if self.benchmark == "mmad" and not reasons and isinstance(count, int) and count < QUESTIONS:
             reasons.append(f"{count:,} of MMAD's {QUESTIONS:,} questions")
-        lost = self.results.get("unread")
-        if isinstance(lost, dict) and lost:
-            total = self.results.get("questions", self.results.get("answered")) or 1
-            count = sum(lost.values())
-            if count / total > MAX_LOST:
-                reasons.append(f"{count:,} of {total:,} answers unread")
+        total = self.results.get("questions", self.results.get("answered")) or 1
+        if self.unread / total > MAX_LOST:
+            reasons.append(f"{self.unread:,} of {total:,} answers unread")
         counted = self.results.get("answers_hash", self.results.get("answered"))
         now = self.answers.counts()
         if self.records and counted is not None and counted not in (now["answers_hash"], now["answered"]):

@@ -196,6 +196,7 @@ def run_row(source: Source) -> Row:
         words.append(f"{source.results['shots']}-shot{' similar' if _similar(source) else ''}")
     words.append("domain knowledge" if source.identity.get("domain_knowledge") else "")
     words.append(_asked_in(source))
+    words.append(f"{source.unread:,} answers unread" if source.unread and not source.partial else "")
     words.append(f"only a part: {source.partial}" if source.partial else "")
     return Row(
         name=source.name,

@@ -13,8 +13,8 @@ from adcopilot.errors import UserError
 from adcopilot.evaluation.line_checks import check_line
 
 from . import mini_mmad, mini_unipcb
+from .seeing import MODULES, Seeing
 from .test_captions_dataset import pairs_folder
-from .test_run_folder import MODULES, Seeing
 
 OPTIONS = {"unipcb": ["--sbert", "none", "--bertscore", "none"], "caption": ["--tokenizer", "plain"]}
 

@@ -1,132 +1,20 @@
 """Which lines of a run count: replaced images, parts, shards, copies; the run, --score and the report agree."""
 
-import hashlib
 import json
 import shutil
 
 import pytest
 from PIL import Image
 
-from adcopilot import cli
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends.base import Reply
-from adcopilot.evaluation.families import FAMILIES
 from adcopilot.evaluation.mmad import dataset
 from adcopilot.evaluation.report.paired import compare
 from adcopilot.evaluation.report.sources import read_source
 from adcopilot.evaluation.run_folder import read_records, read_run
 
-from . import mini_mmad, mini_unipcb
-from .test_captions_dataset import pairs_folder
+from .seeing import IMAGES, MODULES, PARTS, Seeing
 
-MODULES = {
-    "mmad": "mmad.command",
-    "mmad-bbox": "mmad_bbox",
-    "unipcb": "unipcb.command",
-    "caption": "captions.command",
-}
-#: How a first part of a benchmark is asked, and an image of it.
-PARTS = {
-    "mmad": ("--category", "bottle"),
-    "mmad-bbox": ("--category", "bottle"),
-    "unipcb": ("--limit", "2"),
-    "caption": ("--category", "street"),
-}
-IMAGES = {
-    "mmad": "DS-MVTec/bottle/image/broken_large/000.png",
-    "mmad-bbox": "DS-MVTec/bottle/image/broken_large/000.png",
-    "unipcb": "data/benchmark/raw/FPIC/bbox_noclass/a.jpg",
-    "caption": "real/c.png",
-}
 ALL = pytest.mark.parametrize("benchmark", MODULES)
-
-
-class Seeing:
-    """What it says depends on the pixels that it is shown last, so another image has another answer."""
-
-    name, family = "seeing", FAMILIES["qwen2.5-vl"]
-
-    def __init__(self):
-        self.asked = []
-
-    def describe(self):
-        return {"backend": "seeing", "model": "seeing", "family": self.family.name}
-
-    def model_size(self, size):
-        return size
-
-    def answer(self, items, *, max_new_tokens):
-        for item in items:
-            self.asked.append(item.key)
-            yield item, Reply(text=self.says(item))
-
-    def says(self, item):
-        seen = hashlib.sha256(item.images[-1].read_bytes() + item.question.encode()).digest()
-        if item.options:
-            return list(item.options)[seen[0] % len(item.options)]
-        if item.meta.get("role") == "boxes" or item.meta.get("form") == "boxes":
-            x, y = seen[0] % 30, seen[1] % 30
-            return json.dumps([{"bbox_2d": [x, y, x + 20, y + 20], "label": "dent"}])
-        return " ".join(["cup", "lamp", "car", "gone", "red"][value % 5] for value in seen[:4])
-
-
-@pytest.fixture
-def bench(tmp_path, monkeypatch, capsys):
-    """`bench(benchmark)` builds it; `.run(*options)`, `.score()`, `.report()` are the commands' JSON."""
-    if shutil.which("java"):
-        monkeypatch.setenv("PATH", str(tmp_path))  # METEOR takes a quarter of a minute
-
-    class Bench:
-        def __init__(self, benchmark):
-            self.benchmark, self.folder = benchmark, tmp_path / "run"
-            build = {"unipcb": mini_unipcb.build, "caption": pairs_folder}.get(benchmark, mini_mmad.build)
-            self.root = build(tmp_path / "data")
-            self.backend = Seeing()
-            monkeypatch.setattr(f"adcopilot.evaluation.{MODULES[benchmark]}.make_backend", lambda args: self.backend)
-            none = ["--sbert", "none", "--bertscore", "none"]
-            self.scoring = {"unipcb": none, "caption": ["--tokenizer", "plain"]}.get(benchmark, [])
-            self.image = self.root / IMAGES[benchmark]
-
-        def words(self, *options):
-            return ["eval", self.benchmark, *self.scoring, "--json", "--max-lost", "1", *map(str, options)]
-
-        def run(self, *options, code=0):
-            self.backend.asked.clear()
-            words = self.words("--data-root", self.root, "--model", "seeing", "--output", self.folder, *options)
-            assert cli.main(words) == code
-            captured = capsys.readouterr()
-            self.err = captured.err
-            return json.loads(captured.out) if captured.out else None
-
-        def score(self, *options, code=0, folder=None):
-            assert cli.main(self.words("--score", folder or self.folder, *options)) == code
-            captured = capsys.readouterr()
-            self.err = captured.err
-            return json.loads(captured.out)
-
-        def stored(self):
-            return json.loads((self.folder / "results.json").read_text())
-
-        def replace(self, image=None, colour=(9, 99, 199)):
-            path = image or self.image
-            old = path.read_bytes()
-            with Image.open(path) as opened:
-                size = opened.size
-            Image.new("RGB", size, colour).save(path)
-            return old
-
-        def agree(self):
-            """The figures of the last run, which --score and the report have too."""
-            stored, again = self.stored(), self.score()
-            for name, value in again.items():
-                assert stored[name] == value, name
-            source = read_source(str(self.folder))
-            assert source.results == stored
-            assert len(source.records) == stored["answered"]
-            assert "older than its answers" not in source.partial
-            return stored
-
-    return Bench
 
 
 @ALL

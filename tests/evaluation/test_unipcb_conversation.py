@@ -87,6 +87,29 @@ def test_after_a_question_without_an_answer_the_rest_waits():
     assert ask(Scripted(), make_items()[2:3])["a2"].error is not None
 
 
+def test_what_follows_a_refused_question_is_refused(tmp_path):
+    """It could never be asked as the benchmark asks it; asked again on request, the conversation goes on."""
+
+    class Declining(Scripted):
+        def answer(self, items, *, max_new_tokens):
+            for item, reply in super().answer(items, max_new_tokens=max_new_tokens):
+                yield item, Reply(error="no", refused=True) if reply.error else reply
+
+    replies = ask(Declining(broken={"a1"}), make_items())
+    assert {key for key, reply in replies.items() if reply.refused} == {"a1", "a2"}
+    assert replies["a2"].error == "an earlier question of its conversation was refused"
+    lines = [{"key": key, "item": key, "reply": {"text": ""}} for key in ("a0", "a1")]
+    for name, line in zip(("answers", "refused"), lines, strict=True):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+    backend = Scripted()
+    going_on = Conversation.going_on(backend=backend, items=make_items(), folder=tmp_path)
+    (after,) = dict(going_on.answer([make_items()[2]], max_new_tokens=1)).values()
+    assert after.refused
+    again = dict(going_on.answer(make_items()[1:3], max_new_tokens=1))
+    assert [reply.error for reply in again.values()] == [None, None]
+    assert [item.key for item in backend.calls] == ["a1", "a2"]
+
+
 def test_the_turns_of_a_prompt(adcopilot_dir):
     from adcopilot.model import AdCopilotProcessor
 
