@@ -85,6 +85,21 @@ EXTRAS: Mapping[str, str] = {
 }
 
 
+class StoreOnce(argparse.Action):
+    """argparse's "store" for an option that is an error when it is given twice, instead of the last one silently.
+
+    `parser.register("action", None, StoreOnce)` makes it the action of all options that name none.
+    """
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """As argparse's."""
+        given = getattr(self, "given", None)
+        if given is not None:
+            raise argparse.ArgumentError(self, f"given twice, {given[0]} and {values}; expected once")
+        self.given = [values]
+        setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with errors as the one line `error: …` that all of this package's errors are."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections import Counter, deque
@@ -12,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cli import StoreOnce
 from ..drawing import draw_result, save_picture
 from ..errors import UserError
 from ..evaluation.families import split_thinking
@@ -19,20 +21,42 @@ from ..images import open_image, used_bits
 from ..jsonl import JsonlLog, content_key, file_digest
 from ..verdict import decide
 from .loading import check_folder, model_digest
-from .pairs import IMAGE_SUFFIXES, Pair, TemplatePool, find_images, find_pairs, mvtec_queries
+from .pairs import (
+    IMAGE_SUFFIXES,
+    NamePattern,
+    Pair,
+    TemplatePool,
+    check_readable,
+    find_images,
+    find_pairs,
+    mvtec_queries,
+)
 from .result import Result
+from .same_picture import SAME_PICTURE, is_same_picture
+
+#: A file's name has at most 255 bytes on most file systems; atomic_write adds a few for its temporary file.
+MOST_BYTES = 240
 
 if TYPE_CHECKING:  # it needs torch, which takes seconds: only once the command line is known to be right
     from .inspector import Inspector
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.register("action", None, StoreOnce)
     parser.add_argument("--model", required=True, type=Path, help="folder of an AD-Copilot (or Qwen2.5-VL) model")
     what = parser.add_argument_group("what to inspect (one pair, folders, or a tree)")
-    what.add_argument("--template", type=Path, metavar="FILE", help="image of a good part")
+    what.add_argument(
+        "--template", type=Path, metavar="FILE", help="image of a good part; one, as in training (else --template-dir)"
+    )
     what.add_argument("--query", type=Path, metavar="FILE", help="image to inspect")
     what.add_argument("--template-dir", type=Path, metavar="DIR", help="images of good parts to choose from")
     what.add_argument("--query-dir", type=Path, metavar="DIR", help="images to inspect, in folders too")
+    what.add_argument(
+        "--pair-pattern",
+        metavar="QUERY=TEMPLATE",
+        help="which names belong together, in one folder or two: --query-dir PCB --pair-pattern "
+        "'{}_test.jpg={}_temp.jpg'; '{}={}' for equal names",
+    )
     what.add_argument("--mvtec", type=Path, metavar="DIR", help="tree with <category>/train/good and <category>/test")
     out = parser.add_argument_group("what to write")
     out.add_argument("--json", action="store_true", help="print one JSON object a line instead of words")
@@ -41,6 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument("--question", help="ask this instead of training's question (to be answered by yes or no)")
     how.add_argument("--threshold", type=float, default=0.5, help="a score from here on is anomalous (0.5)")
+    how.add_argument(
+        "--any-size", action="store_true", help="a verdict for pictures far outside the sizes of training too"
+    )
     how.add_argument("--batch-size", type=int, default=4, help="pairs answered together (4)")
     how.add_argument("--max-new-tokens", type=int, default=512, help="longest answer (512)")
     how.add_argument("--image-max-pixels", type=int, help="as in training (the model folder's, else 589824)")
@@ -63,12 +90,12 @@ def run(args: argparse.Namespace) -> int:
     work, pools, total = plan(args, bits=bits)
 
     options = ("device", "dtype", "attention", "image_max_pixels", "image_min_pixels", "threshold", "max_new_tokens")
-    options = {name: getattr(args, name) for name in (*options, "batch_size")}
+    options = {name: getattr(args, name) for name in (*options, "batch_size", "any_size")}
     if args.question is not None:
         options["question"] = args.question
     from tqdm import tqdm
 
-    from .inspector import Inspector
+    from .inspector import ANY_SIZE, Inspector
 
     with JsonlLog(path=args.output) if args.output else nullcontext() as log, one_line_warnings():
         inspector = Inspector(model=args.model, **options)
@@ -79,6 +106,10 @@ def run(args: argparse.Namespace) -> int:
             for pair, line in inspect_all(inspector, work, model=digest, log=log):
                 bar.update()
                 counts["error" if "error" in line else line["verdict"]] += 1
+                if "error" not in line and (line.get("reason") or "").endswith(ANY_SIZE):
+                    counts["far"] += 1
+                    if counts["far"] == 1:
+                        bar.write(f"undecided: {printable(line['reason'])}", file=sys.stderr)
                 if pictures and "error" not in line:
                     pictures.draw(pair, line)
                 if args.json or not args.output:
@@ -88,13 +119,22 @@ def run(args: argparse.Namespace) -> int:
     for message in unusable:
         print(f"left out as a template: {message}", file=sys.stderr)
     if not single:
+        print(f"templates: {how_chosen(args, pools)}", file=sys.stderr)
         print(
             f"{total} queries: {counts['anomalous']} anomalous, {counts['normal']} normal, "
             f"{counts['undecided']} undecided, {counts['error']} could not be inspected, "
             f"{len(unusable)} templates could not be used",
             file=sys.stderr,
         )
-    return 1 if counts["error"] or unusable else 0
+    return 1 if counts["error"] or unusable or (pictures and pictures.undrawn) else 0
+
+
+def how_chosen(args: argparse.Namespace, pools: list[TemplatePool]) -> str:
+    """How templates were chosen, in words."""
+    if not pools:
+        return f"{printable(str(args.template))} for every query"
+    chosen = sum((pool.chosen for pool in pools), Counter())
+    return ", ".join(f"{chosen[way]} by {way}" for way in ("pattern", "equal names", "likeness"))
 
 
 def depth(args: argparse.Namespace) -> int | None:
@@ -125,13 +165,26 @@ def check_sources(args: argparse.Namespace) -> bool:
         UserError: not exactly one kind of template and one of query.
     """
     if args.mvtec:
-        if args.template or args.query or args.template_dir or args.query_dir:
-            raise UserError("--mvtec brings templates and queries; leave out the other four options")
+        if args.template or args.query or args.template_dir or args.query_dir or args.pair_pattern:
+            raise UserError("--mvtec brings templates and queries; leave out the other five options")
         return False
+    if args.pair_pattern:
+        if args.template or args.query or not args.query_dir:
+            raise UserError(
+                "--pair-pattern is for folders: give --query-dir DIR, and --template-dir DIR if it is another"
+            )
+        args.template_dir = args.template_dir or args.query_dir
     for kind in ("template", "query"):
         file, folder = getattr(args, kind), getattr(args, f"{kind}_dir")
         if bool(file) == bool(folder):
             raise UserError(f"give either --{kind} FILE or --{kind}-dir DIR (or --mvtec DIR alone)")
+    folders = args.template_dir, args.query_dir
+    if all(folders) and not args.pair_pattern and folders[0].resolve() == folders[1].resolve():
+        raise UserError(
+            f"--template-dir and --query-dir are both {folders[1]}, whose pictures would be compared with each other; "
+            "give a folder of good parts, or say which names belong together, such as "
+            "--pair-pattern '{}_test.jpg={}_temp.jpg'"
+        )
     return bool(args.template and args.query)
 
 
@@ -156,9 +209,43 @@ def plan(args: argparse.Namespace, *, bits: int | None = None) -> tuple[Iterator
     if args.template:
         if not args.query:
             open_image(args.template, bits=bits)  # one bad template for everything: say so before the model loads
-        return (Pair(query=query, template=args.template, name=name) for query, name in queries), [], len(queries)
-    pool = TemplatePool(folder=args.template_dir, by_name=True, bits=bits)
+        return one_template(queries, args.template), [], len(queries)
+    pattern = NamePattern.parse(args.pair_pattern) if args.pair_pattern else None
+    if pattern:
+        found = [(file, name) for file, name in queries if pattern.template_for(Path(name).as_posix())]
+        if not found:
+            raise UserError(
+                f"{args.query_dir}: none of its {len(queries)} images is a query by --pair-pattern "
+                f"{args.pair_pattern!r}; one is called {queries[0][1]!r}"
+            )
+        if len(found) < len(queries):
+            print(f"{len(queries) - len(found)} images are no queries by --pair-pattern", file=sys.stderr)
+        queries = found
+    # Pictures to inspect that lie among the templates are not known to be good.
+    among = args.query_dir and not pattern and is_inside(args.query_dir, args.template_dir)
+    pool = TemplatePool(
+        folder=args.template_dir,
+        by_name=True,
+        bits=bits,
+        pattern=pattern,
+        without=args.query_dir if among else None,
+    )
     return find_pairs(queries, pool), [pool], len(queries)
+
+
+def is_inside(folder: Path, other: Path) -> bool:
+    """Whether a folder lies in another, links followed."""
+    return folder.resolve().is_relative_to(other.resolve())
+
+
+def one_template(queries: Iterable[tuple[Path, str]], template: Path) -> Iterator[Pair]:
+    """The same template for all queries."""
+    for query, name in queries:
+        try:
+            check_readable(query)
+            yield Pair(query=query, template=template, name=name)
+        except UserError as error:
+            yield Pair(query=query, template=template, name=name, error=str(error))
 
 
 def inspect_all(
@@ -207,6 +294,7 @@ def with_verdict(line: dict[str, Any], *, threshold: float) -> dict[str, Any]:
     """A stored line; one of a version that knew no third verdict gets the one that it would get today."""
     if "verdict" in line or "error" in line:
         return line
+    doubts = [SAME_PICTURE] if is_same_file(line["template"], line["query"]) else []
     said = split_thinking(line["text"])[1]
     counts = said == line["text"].strip()  # else reasoning came first, and the score is not the answer's
     found = decide(
@@ -214,9 +302,18 @@ def with_verdict(line: dict[str, Any], *, threshold: float) -> dict[str, Any]:
         yes_no_mass=line.get("yes_no_mass") if counts else None,
         threshold=threshold,
         answer=said,
+        doubts=doubts,
     )
     line = {**line, "verdict": found.word, "anomalous": found.anomalous}
     return line if found.reason is None else {**line, "reason": found.reason}
+
+
+def is_same_file(template: str | None, query: str) -> bool:
+    """Whether two files hold the same picture; False where one cannot be opened any more."""
+    try:
+        return template is not None and is_same_picture(open_image(template), open_image(query))
+    except UserError:
+        return False
 
 
 def pair_key(pair: Pair, model: str, settings: dict[str, Any]) -> str:
@@ -242,12 +339,17 @@ def as_json(line: dict[str, Any]) -> str:
 def in_words(line: dict[str, Any]) -> str:
     """A result for people, in one line: verdict, score, file, what was said."""
     if "error" in line:
-        return f"ERROR      -----  {line['error']}"
+        return f"ERROR      -----  {printable(line['error'])}"
     verdict = "normal" if line["verdict"] == "normal" else line["verdict"].upper()
     score = "-----" if line["score"] is None else f"{line['score']:.3f}"
     text = " ".join((line.get("reason") or line["text"]).split())
-    words = f"{verdict:<9}  {score}  {line['query']}  {text if len(text) <= 400 else text[:399] + '…'}"
-    return words.encode(errors="backslashreplace").decode().rstrip()
+    text = text if len(text) <= 400 else text[:399] + "…"
+    return printable(f"{verdict:<9}  {score}  {line['query']}  {text}").rstrip()
+
+
+def printable(text: str) -> str:
+    """A text on one line that a terminal shows as it is: control characters and broken UTF-8 are escaped."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class Pictures:
@@ -261,6 +363,7 @@ class Pictures:
     def __init__(self, args: argparse.Namespace, *, single: bool, bits: int | None = None) -> None:
         self.bits = bits
         self.path = Path(args.draw)
+        self.undrawn = 0
         suffix = self.path.suffix.lower()
         self.is_folder = self.path.is_dir() or args.draw.endswith("/") or not suffix
         if not single and not self.is_folder:
@@ -276,18 +379,37 @@ class Pictures:
                 )
 
     def draw(self, pair: Pair, line: dict[str, Any]) -> None:
-        """Draw a result."""
-        path = self.path
-        if self.is_folder:
-            path = path / (pair.name if pair.name.lower().endswith(".png") else f"{pair.name}.png")
+        """Draw a result; one whose images have gone since is said and counted in `undrawn`.
+
+        Raises:
+            UserError: the picture cannot be written.
+        """
+        try:
+            template, query = (open_image(line[role], bits=self.bits) for role in ("template", "query"))
+        except UserError as error:
+            self.undrawn += 1
+            print(f"not drawn: {printable(str(error))}", file=sys.stderr)
+            return
         picture = draw_result(
-            template=open_image(line["template"], bits=self.bits),
-            query=open_image(line["query"], bits=self.bits),
+            template=template,
+            query=query,
             boxes=line["boxes"],
             anomalous=line["anomalous"],
             score=line["score"],
             reason=line.get("reason"),
-            template_name=Path(line["template"]).name,
-            query_name=pair.name,
+            template_name=printable(Path(line["template"]).name),
+            query_name=printable(pair.name),
         )
-        save_picture(picture, path)
+        save_picture(picture, self.path / picture_name(pair.name) if self.is_folder else self.path)
+
+
+def picture_name(name: str) -> str:
+    """Where the picture of a query goes, below the folder of pictures: the query's own path, as a PNG.
+
+    A file's name of more bytes than one may have is cut, and told apart by a digest of the whole.
+    """
+    path = Path(name if name.lower().endswith(".png") else f"{name}.png")
+    if len(os.fsencode(path.name)) <= MOST_BYTES:
+        return str(path)
+    kept = os.fsencode(path.stem)[: MOST_BYTES - 40].decode(errors="ignore")
+    return str(path.with_name(f"{kept}-{content_key(name)}.png"))

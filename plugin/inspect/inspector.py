@@ -18,13 +18,18 @@ from ..evaluation.families import split_thinking
 from ..finite import LogitsCheck, not_finite_at
 from ..images import ImageSource, open_image, resize_for_training, used_bits
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
+from ..trained_sizes import far_outside, read_sizes
 from ..verdict import decide
 from ..vision_tokens import escape_vision_tokens
 from .loading import load_model, pick_device, pick_dtype
 from .question import Question
 from .result import Result
+from .same_picture import SAME_PICTURE, is_same_picture
 
-__all__ = ["IMAGE_MAX_PIXELS", "IMAGE_MIN_PIXELS", "Inspector"]
+__all__ = ["ANY_SIZE", "IMAGE_MAX_PIXELS", "IMAGE_MIN_PIXELS", "Inspector"]
+
+#: What can be done about a picture far outside the sizes of training; ends the reason of such a verdict.
+ANY_SIZE = "--any-size gives a verdict all the same"
 
 #: LlamaFactory's defaults, in pixels of area.
 IMAGE_MAX_PIXELS = 768 * 768
@@ -54,6 +59,8 @@ class _Prepared:
     size: tuple[int, int] | None = None
     model_size: tuple[int, int] | None = None
     error: str | None = None
+    is_same: bool = False  # a template is the query itself
+    far: str | None = None  # why a picture is far outside the sizes of training
 
 
 class Inspector:
@@ -74,6 +81,7 @@ class Inspector:
         threshold: a score from here on is anomalous; `adcopilot.verdict` says when there is no verdict.
         max_new_tokens: longest answer.
         batch_size: pairs that are answered together.
+        any_size: give a verdict about pictures far outside the sizes of training too (`adcopilot.trained_sizes`).
 
     Raises:
         UserError: the folder cannot be used, or a value is out of its range.
@@ -92,6 +100,7 @@ class Inspector:
         threshold: float = 0.5,
         max_new_tokens: int = 512,
         batch_size: int = 4,
+        any_size: bool = False,
     ) -> None:
         if not 0 <= threshold <= 1:
             raise UserError(f"--threshold is {threshold}, expected 0 to 1")
@@ -105,10 +114,10 @@ class Inspector:
         self.question, self.threshold = question, threshold
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self.model, self.processor = load_model(self.folder, device=self.device, dtype=self.dtype, attention=attention)
-        self.image_max_pixels = image_max_pixels or getattr(self.processor, "image_max_pixels", None)
-        self.image_min_pixels = image_min_pixels or getattr(self.processor, "image_min_pixels", None)
-        self.image_max_pixels = self.image_max_pixels or IMAGE_MAX_PIXELS
-        self.image_min_pixels = self.image_min_pixels or IMAGE_MIN_PIXELS
+        self.image_max_pixels = image_max_pixels or self._folders_limit("image_max_pixels") or IMAGE_MAX_PIXELS
+        self.image_min_pixels = image_min_pixels or self._folders_limit("image_min_pixels") or IMAGE_MIN_PIXELS
+        self.any_size = any_size
+        self.trained_sizes = read_sizes(getattr(self.processor, "trained_sizes", None), folder=self.folder)
         if not 0 < self.image_min_pixels <= self.image_max_pixels:
             raise UserError(
                 f"--image-min-pixels {self.image_min_pixels} and --image-max-pixels {self.image_max_pixels}: "
@@ -118,9 +127,18 @@ class Inspector:
         #: The depth that all images to come use (`images.used_bits`) where they are known, else each question has one.
         self.bits: int | None = None
 
+    def _folders_limit(self, name: str) -> int | None:
+        value = getattr(self.processor, name, None)
+        if value is not None and (type(value) is not int or value < 1):
+            raise UserError(
+                f"{self.folder / 'processor_config.json'}: {name} is {value!r}, expected a whole number of pixels; "
+                f"correct it there, or give --{name.replace('_', '-')}"
+            )
+        return value
+
     def settings(self) -> dict[str, Any]:
         """All that the answers depend on besides the model and the images."""
-        return {
+        settings = {
             "question": self.question,
             "threshold": self.threshold,
             "image_max_pixels": self.image_max_pixels,
@@ -129,6 +147,8 @@ class Inspector:
             "dtype": self.dtype,
             **({"bits": self.bits} if self.bits else {}),
         }
+        # Only where it is given: lines of versions without it stay found.
+        return {**settings, "any_size": True} if self.any_size else settings
 
     def inspect(self, pairs: Iterable[tuple[ImageSource, ImageSource]]) -> Iterator[Result]:
         """Answer pairs one after the other, `batch_size` at a time.
@@ -182,9 +202,14 @@ class Inspector:
         try:
             # Template and query by one depth, else the darker one would look like another material.
             bits = self.bits or used_bits(source for source, _ in shown)
-            for source, name in shown:
-                image = open_image(source, name=name, bits=bits)
-                prepared.size, prepared.model_size = image.size, self.model_size(image.size)  # the query's at last
+            templates = [open_image(source, name=name, bits=bits) for source, name in sources]
+            query = open_image(question.query, name=prepared.query, bits=bits)
+            prepared.is_same = any(is_same_picture(template, query) for template in templates)
+            prepared.size = query.size
+            for image, (_, name) in zip((*templates, query), shown, strict=True):
+                prepared.model_size = self.model_size(image.size)  # the query's at last
+                far = far_outside(prepared.model_size, self.trained_sizes)
+                prepared.far = prepared.far or (far and f"{name}: {far}")
                 prepared.images.append(
                     resize_for_training(
                         image, image_max_pixels=self.image_max_pixels, image_min_pixels=self.image_min_pixels
@@ -282,12 +307,19 @@ class Inspector:
             score = mass = None
         else:  # as they are written, so that a stored line means the same
             score, mass = round(score, 6), round(min(mass, 1.0), 6)
-        verdict = decide(score=score, yes_no_mass=mass, threshold=self.threshold, answer=said)
+        doubts, note = [], None
+        if pair.is_same:  # a number would be ranked among those of real pairs
+            doubts, score, mass = [SAME_PICTURE], None, None
+        elif pair.far and self.any_size:
+            note = f"{pair.far}; answered all the same, as --any-size asks"
+        elif pair.far:
+            doubts = [f"{pair.far}; {ANY_SIZE}"]
+        verdict = decide(score=score, yes_no_mass=mass, threshold=self.threshold, answer=said, doubts=doubts)
         return Result(
             query=pair.query,
             template=pair.template,
             anomalous=verdict.anomalous,
-            reason=verdict.reason,
+            reason=verdict.reason or note,
             score=score,
             # What a model weighs while it reasons is no finding.
             boxes=boxes_in_image(said, pair.model_size, pair.size),

@@ -1,13 +1,25 @@
-"""Which query is compared with which template: two files, two folders, or an MVTec-style tree."""
+"""Which query is compared with which template: files, folders, names by a pattern, or an MVTec-style tree.
+
+A template is chosen, for each query,
+
+1. by pattern, where one says which names belong together (`NamePattern`);
+2. by equal names, where they mean something: the template with the query's path below its folder, or else the only
+   one with its file name, if it has the query's shape and is among the nearest quarter of the templates;
+3. by likeness: the nearest (`descriptor`) of those with the query's shape, or of all where none has it.
+
+A picture is never its own template (`is_same_picture`).
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -15,13 +27,25 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..images import open_image
+from .same_picture import is_same_picture, pixel_counts
 
-__all__ = ["IMAGE_SUFFIXES", "Pair", "TemplatePool", "find_images", "find_pairs", "mvtec_queries"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "NamePattern",
+    "Pair",
+    "TemplatePool",
+    "check_readable",
+    "find_images",
+    "find_pairs",
+    "mvtec_queries",
+]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 
 #: Side in pixels of the thumbnails that templates are chosen by.
 DESCRIPTOR_SIDE = 16
+#: Two pictures have the same shape if their ratios of width to height differ by at most this factor.
+SAME_SHAPE = 1.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +68,40 @@ class Pair:
 def find_images(folder: Path) -> list[Path]:
     """All image files below a folder, by suffix, sorted; hidden files and folders are passed over.
 
+    Links are followed, each folder once. What has an image's name and is none (a pipe, a dangling link, a folder
+    without images) is among them, and so is a folder that cannot be read: to open it is the error.
+
     Raises:
-        UserError: no such folder, or no image in it.
+        UserError: no such folder, it cannot be read, or no image in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; check the path")
-    found = []
-    for root, folders, files in os.walk(folder, followlinks=True):
+    unreadable: list[OSError] = []
+    found, empty, seen = [], [], set()
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(root, name) for name in sorted(files) if not name.startswith(".")]
-    found = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
-    if not found:
+        try:
+            here = os.stat(root)
+        except OSError as error:
+            error.filename = root
+            unreadable.append(error)
+            continue
+        if (here.st_dev, here.st_ino) in seen:  # a link back to a folder above would go round and round
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        files = [Path(root, name) for name in sorted(files) if not name.startswith(".")]
+        files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        found += files
+        if not files and not folders and Path(root) != folder and Path(root).suffix.lower() in IMAGE_SUFFIXES:
+            empty.append(Path(root))
+    for error in unreadable:
+        if Path(error.filename) == folder:
+            raise UserError(f"{folder}: cannot be read ({error.strerror}); check its permissions")
+        empty.append(Path(error.filename))
+    if not found and not empty:
         raise UserError(f"{folder}: no images in it, expected {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return found
+    return sorted([*found, *empty], key=lambda path: (path.parent, path.name)) if empty else found
 
 
 def mvtec_queries(root: Path) -> list[tuple[str, Path, list[Path]]]:
@@ -76,6 +121,48 @@ def mvtec_queries(root: Path) -> list[tuple[str, Path, list[Path]]]:
     return [(path.resolve().name, path / "train/good", find_images(path / "test")) for path in categories]
 
 
+@dataclass(frozen=True, kw_only=True)
+class NamePattern:
+    """Which names belong together: `{}_test.jpg` is compared with `{}_temp.jpg` of the same folder, `{}` being any
+    text. With a `/` in it a pattern is of the whole path below the folder: `test/{}.png`, `good/{}.png`.
+
+    Attributes:
+        query, template: with one `{}` each.
+    """
+
+    query: str
+    template: str
+
+    @classmethod
+    def parse(cls, text: str) -> NamePattern:
+        """Read `{}_test.jpg={}_temp.jpg`.
+
+        Raises:
+            UserError: not of this form.
+        """
+        query, equals, template = text.partition("=")
+        if not equals or query.count("{}") != 1 or template.count("{}") != 1 or query == template:
+            raise UserError(
+                f"--pair-pattern is {text!r}, expected two different names with {{}} in each, such as "
+                "'{}_test.jpg={}_temp.jpg'"
+            )
+        return cls(query=query, template=template)
+
+    def template_for(self, name: str) -> str | None:
+        """The path of a query's template below its folder; None if the name is no query's.
+
+        Args:
+            name: the query's path below its folder, with `/`.
+        """
+        whole = "/" in self.query or "/" in self.template
+        folder, file = ("", name) if whole else (str(PurePosixPath(name).parent), PurePosixPath(name).name)
+        before, after = self.query.split("{}")
+        if not (file.startswith(before) and file.endswith(after) and len(file) > len(before) + len(after)):
+            return None
+        found = self.template.replace("{}", file[len(before) : len(file) - len(after)])
+        return found if whole else str(PurePosixPath(folder, found))
+
+
 def descriptor(image: Image.Image) -> np.ndarray:
     """What templates are chosen by: the image shrunk to 16×16 pixels by averaging, as 768 numbers from 0 to 1.
 
@@ -91,54 +178,110 @@ class TemplatePool:
 
     Args:
         folder: with the templates; folders in it are searched too.
-        by_name: whether a template with the query's own name is preferred.
+        by_name: whether equal names may decide.
         bits: the depth that all pictures of the run use (`images.used_bits`).
+        pattern: which names belong together; then nothing else decides.
+        without: a folder whose files are no templates, though they lie in `folder`: that of the queries.
+
+    Attributes:
+        chosen: how many templates were chosen in which way: "equal names", "likeness", "pattern".
+        unusable: messages about templates that cannot be opened.
 
     Raises:
-        UserError: no such folder, or no images in it.
+        UserError: no such folder, or no images in it but those of `without`.
     """
 
-    def __init__(self, *, folder: Path, by_name: bool, bits: int | None = None) -> None:
-        self.folder, self.by_name, self.bits = folder, by_name, bits
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        by_name: bool,
+        bits: int | None = None,
+        pattern: NamePattern | None = None,
+        without: Path | None = None,
+    ) -> None:
+        self.folder, self.by_name, self.bits, self.pattern = folder, by_name, bits, pattern
         self.files = find_images(folder)
+        if without is not None:
+            without = without.resolve()
+            self.files = [file for file in self.files if not file.resolve().is_relative_to(without)]
+            if not self.files:
+                raise UserError(
+                    f"{folder}: all of its images are among those to inspect in {without}, so none is known to be "
+                    "good; give a --template-dir of good parts, or say which names belong together, such as "
+                    "--pair-pattern '{}_test.jpg={}_temp.jpg'"
+                )
         self.unusable: list[str] = []
-        self._by_path = {str(file.relative_to(folder)): file for file in self.files}
-        self._by_name: dict[str, list[Path]] = {}
-        for file in self.files:
-            self._by_name.setdefault(file.name, []).append(file)
+        self.chosen: Counter[str] = Counter()
         self._descriptors: np.ndarray | None = None
+        self._shapes: np.ndarray | None = None  # logarithms of width / height
+        self._counts: list[int] = []
         self._failure: str | None = None
+        self._index()
 
     def choose(self, query: Path, *, name: str) -> Path:
-        """The template for a query.
+        """The template for a query, as this module says.
 
-        The file with the same path below its folder, else the only one with the same file name (both if `by_name`),
-        else the nearest by `descriptor` (Euclidean distance; the first in sorted order of equals).
+        Args:
+            query: its file.
+            name: its path below its folder.
 
         Raises:
-            UserError: the query cannot be opened, or no template can.
+            UserError: the query cannot be opened, no template can, or all of them are the query itself.
         """
-        if self.by_name:
-            if name in self._by_path:
-                return self._by_path[name]
-            same = self._by_name.get(Path(name).name, [])
-            if len(same) == 1:
-                return same[0]
-        if len(self.files) == 1:
-            return self.files[0]
-        wanted = descriptor(open_image(query, bits=self.bits))
+        if self.pattern is not None:
+            return self._by_pattern(query, name)
+        image = open_image(query, bits=self.bits)
         if self._descriptors is None and self._failure is None:
             self._read()
         if self._failure is not None:
             raise UserError(self._failure)
-        return self.files[int(((self._descriptors - wanted) ** 2).sum(1).argmin())]
+        counts = pixel_counts(image)
+        distances = ((self._descriptors - descriptor(image)) ** 2).sum(1)
+        like = abs(self._shapes - math.log(image.width / image.height)) <= math.log(SAME_SHAPE)
+        # The nearest first; those of another shape last. Of equals the first in sorted order.
+        order = sorted(range(len(self.files)), key=lambda index: (not like[index], distances[index]))
+        namesake = self._namesake(name)
+        if namesake is not None and like[namesake] and namesake in order[: max(1, len(order) // 4)]:
+            order.insert(0, namesake)
+        for index in order:
+            may_be_same = self._counts[index] == counts
+            if not (may_be_same and is_same_picture(image, open_image(self.files[index], bits=self.bits))):
+                self.chosen["equal names" if index == namesake else "likeness"] += 1
+                return self.files[index]
+        raise UserError(f"{query}: every template in {self.folder} is this picture itself; give other good parts")
+
+    def _by_pattern(self, query: Path, name: str) -> Path:
+        wanted = self.pattern.template_for(PurePosixPath(Path(name)).as_posix())
+        file = self._by_path.get(wanted)
+        if file is None:
+            raise UserError(f"{query}: its template {wanted} is not in {self.folder}, which --pair-pattern names")
+        self.chosen["pattern"] += 1
+        return file
+
+    def _index(self) -> None:
+        self._by_path = {file.relative_to(self.folder).as_posix(): file for file in self.files}
+        self._places = {file: index for index, file in enumerate(self.files)}
+        self._by_name: dict[str, list[Path]] = {}
+        for file in self.files:
+            self._by_name.setdefault(file.name, []).append(file)
+
+    def _namesake(self, name: str) -> int | None:
+        if not self.by_name:
+            return None
+        file = self._by_path.get(Path(name).as_posix())
+        same = self._by_name.get(Path(name).name, [])
+        if file is None and len(same) == 1:
+            file = same[0]
+        return None if file is None else self._places[file]
 
     def _read(self) -> None:
-        def read(file: Path) -> np.ndarray | UserError:
+        def read(file: Path) -> tuple[np.ndarray, float, int] | UserError:
             try:
-                return descriptor(open_image(file, bits=self.bits))
+                image = open_image(file, bits=self.bits)
             except UserError as error:
                 return error
+            return descriptor(image), math.log(image.width / image.height), pixel_counts(image)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of animations: said when the template is used
@@ -151,13 +294,30 @@ class TemplatePool:
             self._failure = f"{self.folder}: none of its {len(self.files)} images can be used; {self.unusable[0]}"
             return
         self.files = [file for file, _ in good]
-        self._descriptors = np.stack([value for _, value in good])
+        self._descriptors = np.stack([value for _, (value, _, _) in good])
+        self._shapes = np.array([shape for _, (_, shape, _) in good])
+        self._counts = [counts for _, (_, _, counts) in good]
+        self._index()
+
+
+def check_readable(query: Path) -> None:
+    """Refuse a folder that `find_images` found unreadable, with the reason.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if query.is_dir():
+        try:
+            os.listdir(query)
+        except OSError as error:
+            raise UserError(f"{query}: the folder cannot be read ({error.strerror})") from None
 
 
 def find_pairs(queries: Iterable[tuple[Path, str]], pool: TemplatePool, **extra: str) -> Iterator[Pair]:
     """Pair each (query, name) with its template, lazily; where one cannot be opened, the pair has an `error`."""
     for query, name in queries:
         try:
+            check_readable(query)
             yield Pair(query=query, template=pool.choose(query, name=name), name=name, extra=extra)
         except UserError as error:
             yield Pair(query=query, template=None, name=name, extra=extra, error=str(error))

@@ -18,7 +18,8 @@ class Result:
     Attributes:
         query, template: names of the images; no template if none could be chosen.
         anomalous: True, False, or None where the verdict is undecided (`adcopilot.verdict`) or after an error.
-        reason: one line that says why the verdict is undecided; None otherwise.
+        reason: one line that says why the verdict is undecided, or what speaks against one that was asked for all the
+            same; None otherwise.
         score: 0 to 1, the probability that the answer begins with "Yes" rather than "No"; None after an error, and
             where reasoning came first.
         boxes: `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}`, in pixels of the upright query image, inside it.
@@ -48,7 +49,7 @@ class Result:
         return "undecided" if self.anomalous is None else "anomalous" if self.anomalous else "normal"
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields of a JSON line; `error` is there only if there was one, `reason` only if it is undecided."""
+        """The fields of a JSON line; `error` is there only if there was one, as is `reason`."""
         line = {
             "query": self.query,
             "template": self.template,
@@ -61,7 +62,7 @@ class Result:
             "size": None if self.size is None else list(self.size),
         }
         reason = self.reason if self.error is None else self.error
-        line |= {"reason": reason} if self.anomalous is None and reason else {}
+        line |= {"reason": reason} if reason else {}
         return line if self.error is None else {**line, "error": self.error}
 
     @classmethod

@@ -33,6 +33,8 @@ class AdCopilotProcessor(Qwen2_5_VLProcessor):
         num_comparison_tokens: L, the model's.
         image_max_pixels, image_min_pixels: LlamaFactory's settings in training, which it puts on the processor itself;
             being arguments they are saved with it, so that inference knows them. This class does not resize by them.
+        trained_sizes: what sizes the model was trained on (`adcopilot.trained_sizes`); training sets it, and it is
+            saved as they are. None where it is not known.
 
     Raises:
         ValueError: the tokenizer lacks `<|compare_pad|>`.
@@ -47,12 +49,14 @@ class AdCopilotProcessor(Qwen2_5_VLProcessor):
         num_comparison_tokens: int = 100,
         image_max_pixels: int | None = None,
         image_min_pixels: int | None = None,
+        trained_sizes: dict | None = None,
         **kwargs,
     ):
         super().__init__(image_processor, tokenizer, video_processor, chat_template=chat_template, **kwargs)
         self.num_comparison_tokens = num_comparison_tokens
         self.image_max_pixels = image_max_pixels
         self.image_min_pixels = image_min_pixels
+        self.trained_sizes = trained_sizes
         self.comparison_token = COMPARISON_TOKEN
         self.comparison_token_id = tokenizer.convert_tokens_to_ids(COMPARISON_TOKEN)
         if self.comparison_token_id is None or self.comparison_token_id == tokenizer.unk_token_id:

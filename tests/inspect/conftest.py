@@ -28,7 +28,8 @@ def folders(tmp_path):
     for index in range(6):
         folder = tmp_path / "test" / ("deep" if index == 5 else "")
         folder.mkdir(parents=True, exist_ok=True)
-        part(index, size=sizes[index % 3], defect=index % 2 == 1).save(folder / f"{index}.png")
+        # Another photograph (of other noise) than any template.
+        part(index + 15, size=sizes[index % 3], defect=index % 2 == 1).save(folder / f"{index}.png")
     return tmp_path
 
 
@@ -82,7 +83,7 @@ def deciding_dir(speaking_dir, tmp_path_factory):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     direction = torch.randn(head.shape[1], generator=torch.Generator().manual_seed(5))
     for word, sign in (("Yes", 1), ("No", -1)):
-        head[tokenizer.encode(word)[0]] = (sign * 40 * direction).to(head.dtype)
+        head[tokenizer.encode(word)[0]] = (sign * 4000 * direction).to(head.dtype)
     save_file({**load_file(file), "lm_head.weight": head}, file, metadata={"format": "pt"})
     index["weight_map"]["lm_head.weight"] = file.name
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))

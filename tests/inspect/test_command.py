@@ -139,8 +139,8 @@ def test_mvtec_tree(inspect, tmp_path):
         (tmp_path / "nut" / name).parent.mkdir(parents=True, exist_ok=True)
     part(0).save(tmp_path / "nut/train/good/000.png")
     part(4).save(tmp_path / "nut/train/good/001.png")
-    part(4).save(tmp_path / "nut/test/good/000.png")
-    part(0, defect=True).save(tmp_path / "nut/test/scratch/000.png")
+    part(9).save(tmp_path / "nut/test/good/000.png")
+    part(5, defect=True).save(tmp_path / "nut/test/scratch/000.png")
     code, lines, _ = inspect("--mvtec", tmp_path)
     assert code == 0
     assert [(line["category"], line["defect"]) for line in lines] == [("nut", "good"), ("nut", "scratch")]
@@ -206,7 +206,7 @@ def test_only_what_changed_is_done_again(inspect, folders):
     [
         (["--template", "a.png"], "give either --query FILE or --query-dir DIR"),
         (["--template", "a.png", "--template-dir", "b", "--query", "c.png"], "give either --template FILE"),
-        (["--mvtec", "a", "--query", "b.png"], "leave out the other four options"),
+        (["--mvtec", "a", "--query", "b.png"], "leave out the other five options"),
         (["--template-dir", "good", "--query-dir", "test", "--draw", "x.png"], "several pairs need a folder"),
         (["--template-dir", "good", "--query-dir", "test", "--draw", "test/drawn"], "lies inside --query-dir"),
         (["--template", "good/0.png", "--query", "test/0.png", "--draw", "x.txt"], "cannot write .txt"),

@@ -7,8 +7,10 @@ import shutil
 import pytest
 
 from adcopilot.cli import main
+from adcopilot.inspect import Inspector
 
 from .conftest import part
+from .test_pairs import hostile
 
 pytestmark = pytest.mark.forward
 
@@ -154,3 +156,167 @@ def test_logits_that_overflow_for_one_picture_are_its_error(inspector):
     assert (bad.verdict, bad.anomalous, bad.score, bad.yes_no_mass) == ("undecided", None, None, None)
     json.dumps(bad.as_dict(), allow_nan=False)
     assert (good.error, other.error) == (None, None)
+
+
+# A3: a picture and itself
+
+
+def test_a_pair_of_the_same_picture_is_undecided(run, deciding_dir, folders):
+    shutil.copy(folders / "good/0.png", folders / "copy.png")
+    code, out, _ = run(deciding_dir, "--template", folders / "good/0.png", "--query", folders / "copy.png", "--json")
+    line = json.loads(out)
+    assert (code, line["verdict"], line["score"], line["yes_no_mass"]) == (0, "undecided", None, None)
+    assert "the template is the query itself" in line["reason"]
+    [result] = Inspector(model=deciding_dir, device="cpu", max_new_tokens=1).inspect([(part(2), part(2))])
+    assert (result.anomalous, result.reason) == (None, line["reason"])
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_the_same_folder_twice_is_refused(run, adcopilot_dir, folders, link):
+    """It compared each picture with itself: "12 normal"."""
+    other = folders / "test"
+    if link:
+        other = folders / "alias"
+        other.symlink_to(folders / "test")
+    code, out, err = run(adcopilot_dir, "--template-dir", other, "--query-dir", folders / "test")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--pair-pattern '{}_test.jpg={}_temp.jpg'" in err
+
+
+def test_one_folder_by_a_pattern(run, deciding_dir, tmp_path):
+    for index in range(3):
+        folder = tmp_path / "pcb" / str(index)
+        folder.mkdir(parents=True)
+        part(index).save(folder / f"{index}_temp.png")
+        part(index, defect=True).save(folder / f"{index}_test.png")
+    (tmp_path / "pcb/2/2_temp.png").unlink()
+    options = ("--query-dir", tmp_path / "pcb", "--pair-pattern", "{}_test.png={}_temp.png", "--json")
+    code, out, err = run(deciding_dir, *options)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert [line["query"][-12:] for line in lines] == [f"{index}/{index}_test.png" for index in range(3)]
+    assert [line["template"][-12:] for line in lines[:2]] == [f"{index}/{index}_temp.png" for index in range(2)]
+    assert "its template 2/2_temp.png is not in" in lines[2]["error"]
+    assert "templates: 2 by pattern, 0 by equal names, 0 by likeness" in err
+    code, _, err = run(deciding_dir, *options[:3], "{}_no.png={}_temp.png")
+    assert code == 2
+    assert "none of its 5 images is a query" in err
+
+
+def test_queries_among_the_templates_are_no_templates(run, deciding_dir, folders):
+    (folders / "test").rename(folders / "good/test")
+    code, out, err = run(
+        deciding_dir, "--template-dir", folders / "good", "--query-dir", folders / "good/test", "--json"
+    )
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert (code, len(lines)) == (0, 6)
+    assert not any("/test/" in line["template"] for line in lines)
+    assert "templates: 0 by pattern, " in err
+
+
+# A7: an option twice
+
+
+@pytest.mark.parametrize("option", ["--template", "--query", "--threshold", "--output", "--model"])
+def test_an_option_twice_is_refused(run, adcopilot_dir, option, capsys):
+    with pytest.raises(SystemExit) as left:
+        run(adcopilot_dir, "--template", "a", "--query", "b", "--threshold", "0.1", "--output", "c", option, "0.2")
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: argument {option}: given twice, ")
+    assert said.count("\n") == 1
+
+
+# A5: the sizes of training
+
+
+@pytest.fixture(scope="module")
+def sized_dir(deciding_dir, tmp_path_factory):
+    """A model that says it was trained on pictures of 56×56 pixels."""
+    folder = tmp_path_factory.mktemp("sized") / "model"
+    shutil.copytree(deciding_dir, folder)
+    file = folder / "processor_config.json"
+    config = json.loads(file.read_text())
+    config["trained_sizes"] = {"pixels": [3136, 3136], "sides": [56, 56]}
+    file.write_text(json.dumps(config))
+    return folder
+
+
+def test_a_picture_far_outside_the_sizes_of_training_is_undecided(run, sized_dir, tmp_path):
+    (tmp_path / "test").mkdir()
+    for name, size in (("a", (56, 56)), ("b", (112, 112)), ("c", (400, 300)), ("d", (300, 300))):
+        part(1, size=size, defect=True).save(tmp_path / f"test/{name}.png")
+    part(size=(56, 56)).save(tmp_path / "good.png")
+    options = ("--template", tmp_path / "good.png", "--query-dir", tmp_path / "test", "--json")
+    code, out, err = run(sized_dir, *options)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [line["verdict"] == "undecided" for line in lines] == [False, False, True, True]
+    assert "c.png: the model sees 392×308 pixels, far outside the 3,136 of its training" in lines[2]["reason"]
+    assert lines[2]["score"] is not None
+    assert err.count("far outside") == 1  # said once
+    assert "2 undecided" in err
+    code, out, err = run(sized_dir, *options, "--any-size")
+    for line in map(json.loads, out.splitlines()[2:]):
+        assert line["verdict"] == ("anomalous" if line["score"] >= 0.5 else "normal")
+        assert "answered all the same, as --any-size asks" in line["reason"]
+    far = tmp_path / "far.png"
+    part(size=(400, 300)).save(far)
+    _, out, _ = run(sized_dir, "--template", far, "--query", tmp_path / "test/a.png", "--json")
+    assert f"{far}: the model sees" in json.loads(out)["reason"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("trained_sizes", "x"), ("image_max_pixels", "x")])
+def test_a_damaged_field_of_the_processor_is_one_line(run, sized_dir, folders, tmp_path, name, value):
+    folder = tmp_path / "model"
+    shutil.copytree(sized_dir, folder)
+    config = json.loads((folder / "processor_config.json").read_text())
+    (folder / "processor_config.json").write_text(json.dumps({**config, name: value}))
+    code, out, err = run(folder, "--template", folders / "good/0.png", "--query", folders / "test/0.png")
+    assert (code, out) == (2, "")
+    assert f"{name}" in err.splitlines()[-1]
+    assert "is 'x', expected" in err.splitlines()[-1]
+
+
+# E5: hostile names and kinds of files
+
+
+def test_hostile_files_are_lines_on_every_run(run, deciding_dir, tmp_path):
+    expected = hostile(tmp_path / "test")
+    part(3).save(tmp_path / "good.png")
+    output = tmp_path / "r.jsonl"
+    options = ("--template", tmp_path / "good.png", "--query-dir", tmp_path / "test", "--output", output)
+    for _ in range(2):
+        code, out, err = run(deciding_dir, *options, "--draw", tmp_path / "pictures", "--json")
+        lines = {json.loads(line)["query"]: json.loads(line) for line in out.splitlines()}
+        assert code == 1
+        assert {name.rsplit("/", 1)[1]: "error" in line for name, line in lines.items()} == {
+            name: error is not None for name, error in expected.items()
+        }
+        assert "6 could not be inspected" in err
+        assert "Traceback" not in err
+    assert len(list((tmp_path / "pictures").iterdir())) == 4
+    _, out, _ = run(deciding_dir, *options[:4])
+    assert len(out.splitlines()) == len(expected)  # one line each
+    assert "\x1b" not in out
+
+
+# E3
+
+
+def test_an_output_that_is_removed_meanwhile_is_an_error(run, deciding_dir, folders, monkeypatch):
+    output = folders / "out/r.jsonl"
+    inspect = Inspector.inspect
+
+    def remove(self, pairs):
+        for number, result in enumerate(inspect(self, pairs)):
+            if number == 2:
+                shutil.rmtree(output.parent)
+            yield result
+
+    monkeypatch.setattr(Inspector, "inspect", remove)
+    code, _, err = run(
+        deciding_dir, "--template-dir", folders / "good", "--query-dir", folders / "test", "--output", output
+    )
+    assert code == 2
+    assert err.splitlines()[-1].startswith(f"error: {output}: was removed or renamed")
