@@ -49,7 +49,7 @@ def read_sizes(value: Any, *, folder: Any) -> Sizes | None:
     Raises:
         UserError: it is not of the form that training writes.
     """
-    if value is None:
+    if value is None or value == {}:
         return None
 
     def is_range(pair: Any) -> bool:

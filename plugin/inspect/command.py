@@ -179,7 +179,9 @@ def check_sources(args: argparse.Namespace) -> bool:
         if bool(file) == bool(folder):
             raise UserError(f"give either --{kind} FILE or --{kind}-dir DIR (or --mvtec DIR alone)")
     folders = args.template_dir, args.query_dir
-    if all(folders) and not args.pair_pattern and folders[0].resolve() == folders[1].resolve():
+    pattern = NamePattern.parse(args.pair_pattern) if args.pair_pattern else None
+    apart = pattern and pattern.query != pattern.template
+    if all(folders) and not apart and folders[0].resolve() == folders[1].resolve():
         raise UserError(
             f"--template-dir and --query-dir are both {folders[1]}, whose pictures would be compared with each other; "
             "give a folder of good parts, or say which names belong together, such as "

@@ -141,9 +141,9 @@ class NamePattern:
             UserError: not of this form.
         """
         query, equals, template = text.partition("=")
-        if not equals or query.count("{}") != 1 or template.count("{}") != 1 or query == template:
+        if not equals or query.count("{}") != 1 or template.count("{}") != 1:
             raise UserError(
-                f"--pair-pattern is {text!r}, expected two different names with {{}} in each, such as "
+                f"--pair-pattern is {text!r}, expected two names with one {{}} in each, such as "
                 "'{}_test.jpg={}_temp.jpg'"
             )
         return cls(query=query, template=template)

@@ -13,12 +13,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..boxes import image_tokens
 from ..errors import UserError
 from ..images import image_size
+from ..model.processing import AdCopilotProcessor
 from ..records import REMEDIES, check_box, record_boxes
+from ..trained_sizes import merge_sizes, sizes_of
 
 #: So many bad samples are named; of the others only the number is.
 MAX_NAMED = 20
@@ -125,9 +127,12 @@ class SampleCheck:
         Raises:
             UserError: the sample cannot be trained on; the message names it by its images.
         """
+        from .mm_plugin import size_for_model  # here, as in `is_ours`
+
         name = sample_name(sample)
         images = sample["_images"] or []
         sizes = [_named(image_size, image, name=name) for image in images]
+        self.model_sizes = []
         messages = [*sample["_prompt"], *sample["_response"]]
         for index, box in record_boxes({"messages": messages}, name=name):
             if 0 <= index < len(sizes):  # otherwise encoding says what is wrong
@@ -135,7 +140,8 @@ class SampleCheck:
         if sample["_videos"]:
             length = len(_encode(self.uncut, sample)[0])
         else:
-            pads = [_named(self._pads, size, name=name) for size in sizes]
+            self.model_sizes = [_named(size_for_model, size, self.encoder.processor, name=name) for size in sizes]
+            pads = [self._pads(size) for size in self.model_sizes]
             length = len(_encode(self.short, sample)[0]) - len(pads) + sum(pads)
             if sum(pads) > self.cutoff_len:
                 raise _cut_images(sample, self.encoder)
@@ -144,20 +150,18 @@ class SampleCheck:
         return length
 
     def _pads(self, size: tuple[int, int]) -> int:
-        """Image and comparison pads of an image of this (width, height)."""
-        from .mm_plugin import size_for_model
-
+        """Image and comparison pads of an image of this (width, height) as the model sees it."""
         processor, units = self.encoder.processor, self.encoder.processor.image_processor
-        size = size_for_model(size, processor)
         own = image_tokens(size, patch_size=units.patch_size, merge_size=units.merge_size)
         return own + processor.num_comparison_tokens
 
     def __call__(self, samples: dict[str, list[Any]], rows: list[int]) -> dict[str, list[Any]]:
-        """For `datasets.map` with batches and indices: (row, length, problem) of each sample, problem "" if none."""
-        lengths, problems = [], []
+        """For `datasets.map` with batches and indices: (row, length, problem, sizes) of each sample: problem ""
+        if there is none, sizes the (width, height) of its images as the model sees them."""
+        lengths, problems, sizes = [], [], []
         for values in zip(*samples.values(), strict=True):
             sample = dict(zip(samples, values, strict=True))
-            length, problem = 0, ""
+            length, problem, self.model_sizes = 0, "", []
             # Others LlamaFactory drops, and says so.
             if len(sample["_prompt"]) % 2 == 1 and len(sample["_response"]) == 1:
                 try:
@@ -166,19 +170,29 @@ class SampleCheck:
                     problem = str(error)
             lengths.append(length)
             problems.append(problem)
-        return {"row": rows, "length": lengths, "problem": problems}
+            sizes.append(self.model_sizes)
+        return {"row": rows, "length": lengths, "problem": problems, "sizes": sizes}
 
 
-def check_samples(dataset, *, encoder, num_proc: int | None = None) -> list[int]:
+class Checked(NamedTuple):
+    """What `check_samples` finds out.
+
+    Attributes:
+        lengths: tokens of each sample, 0 for one that LlamaFactory drops.
+        sizes: the range of all images' sizes (`adcopilot.trained_sizes`).
+    """
+
+    lengths: list[int]
+    sizes: dict[str, list[int]] | None
+
+
+def check_samples(dataset, *, encoder, num_proc: int | None = None) -> Checked:
     """Check all samples of a data set that LlamaFactory has loaded and aligned.
 
     Args:
         dataset: a `datasets.Dataset`, not a streamed one.
         encoder: as for `SampleCheck`.
         num_proc: processes to use, LlamaFactory's `preprocessing_num_workers`.
-
-    Returns:
-        The tokens of each sample, 0 for one that LlamaFactory drops.
 
     Raises:
         UserError: one line that names the first `MAX_NAMED` bad samples and says how many there are.
@@ -197,7 +211,7 @@ def check_samples(dataset, *, encoder, num_proc: int | None = None) -> list[int]
     )
     rows = zip(found["row"], found["problem"], strict=True)
     refuse_problems([(row, problem) for row, problem in rows if problem], len(found))
-    return list(found["length"])
+    return Checked(list(found["length"]), sizes_of(size for sizes in found["sizes"] for size in sizes))
 
 
 def refuse_problems(problems: Sequence[tuple[int, str]], total: int) -> None:
@@ -252,11 +266,16 @@ def _encode(encoder, sample: dict[str, Any]) -> tuple[list[int], list[int]]:
 
 
 def _check_names_first(get_dataset):
-    def wrapped(template, model_args, data_args, *args, **kwargs):
-        if is_ours(template):
-            check_dataset_names(data_args)
-            check_packing(data_args)
-        return get_dataset(template, model_args, data_args, *args, **kwargs)
+    def wrapped(template, model_args, data_args, training_args, *args, **kwargs):
+        if not is_ours(template):
+            return get_dataset(template, model_args, data_args, training_args, *args, **kwargs)
+        check_dataset_names(data_args)
+        check_packing(data_args)
+        module = get_dataset(template, model_args, data_args, training_args, *args, **kwargs)
+        processor = kwargs.get("processor")
+        if training_args.do_train and isinstance(processor, AdCopilotProcessor):
+            _remember_sizes(processor)
+        return module
 
     return wrapped
 
@@ -271,12 +290,25 @@ def _check_samples_first(get_preprocessed_dataset):
             encoder = SupervisedDatasetProcessor(
                 template=template, tokenizer=tokenizer, processor=processor, data_args=data_args
             )
-            check_samples(dataset, encoder=encoder, num_proc=data_args.preprocessing_num_workers)
+            checked = check_samples(dataset, encoder=encoder, num_proc=data_args.preprocessing_num_workers)
+            if not is_eval and isinstance(processor, AdCopilotProcessor):
+                processor.sizes_seen = checked.sizes or {}
         return get_preprocessed_dataset(
             dataset, data_args, training_args, stage, template, tokenizer, processor, is_eval
         )
 
     return wrapped
+
+
+def _remember_sizes(processor: AdCopilotProcessor) -> None:
+    """Let the processor, which training saves, know the sizes of all stages so far.
+
+    Where they are not known (a streamed or tokenised data set, another stage than sft, a folder of a version that did
+    not write them) there is no field and no check: a range that is too narrow would be a false alarm.
+    """
+    before, seen = processor.trained_sizes, vars(processor).pop("sizes_seen", None)
+    known = before is not None and seen is not None
+    processor.trained_sizes = (merge_sizes(before, seen) or {}) if known else None
 
 
 def _refuse_cut_images(encode):

@@ -1,10 +1,13 @@
 """What has to happen where LlamaFactory loads a model: auto classes, liger, and a careful export."""
 
 import functools
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 from ..errors import UserError
+from ..model.processing import AdCopilotProcessor
+from ..trained_sizes import merge_sizes, read_sizes
 from .composite import MODEL_TYPE
 from .matching import model_type_of, note_processor, note_tokenizer
 
@@ -22,6 +25,7 @@ def register(loader) -> None:
         ("_get_init_kwargs", _prefer_installed_code),
         ("apply_liger_kernel", _liger_as_qwen),
         ("patch_config", _refuse_to_overwrite),
+        ("load_tokenizer", _sizes_of_adapters),
         ("patch_tokenizer", note_tokenizer),
         ("patch_processor", note_processor),
     ):
@@ -42,6 +46,33 @@ def _prefer_installed_code(get_init_kwargs):
         return kwargs
 
     return wrapped
+
+
+def _sizes_of_adapters(load_tokenizer):
+    # An adapter's folder knows on what sizes it was trained, its base only those before; what is exported, or trained
+    # on, has seen all of them.
+    def wrapped(model_args):
+        module = load_tokenizer(model_args)
+        processor = module["processor"]
+        if isinstance(processor, AdCopilotProcessor):
+            for folder in model_args.adapter_name_or_path or ():
+                before, found = processor.trained_sizes, _trained_sizes(Path(folder, "processor_config.json"))
+                known = before is not None and found is not None
+                processor.trained_sizes = (merge_sizes(before, found) or {}) if known else None
+        return module
+
+    return wrapped
+
+
+def _trained_sizes(file: Path) -> dict | None:
+    """The field of an adapter's folder, as in the processor: None where it is not known."""
+    if not file.is_file():
+        return None
+    try:
+        value = json.loads(file.read_text(encoding="utf-8")).get("trained_sizes")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{file}: cannot be read as a JSON object ({error}); copy it from the run again") from None
+    return None if value is None else read_sizes(value, folder=file.parent) or {}
 
 
 def _liger_as_qwen(apply_liger_kernel):

@@ -128,7 +128,7 @@ def check(settings: dict[str, Any]) -> Iterator[tuple[str, list[int], int]]:
         for name in dict.fromkeys([*(data_args.dataset or []), *(data_args.eval_dataset or [])]):
             dataset = _get_merged_dataset([name], model_args, data_args, training_args, "sft")
             try:
-                lengths = check_samples(dataset, encoder=encoder, num_proc=data_args.preprocessing_num_workers)
+                lengths = check_samples(dataset, encoder=encoder, num_proc=data_args.preprocessing_num_workers).lengths
             except UserError as error:
                 raise UserError(f"dataset {name}: {error}") from error
             yield name, lengths, data_args.cutoff_len

@@ -34,7 +34,7 @@ class AdCopilotProcessor(Qwen2_5_VLProcessor):
         image_max_pixels, image_min_pixels: LlamaFactory's settings in training, which it puts on the processor itself;
             being arguments they are saved with it, so that inference knows them. This class does not resize by them.
         trained_sizes: what sizes the model was trained on (`adcopilot.trained_sizes`); training sets it, and it is
-            saved as they are. None where it is not known.
+            saved as they are. Empty before any training, None where it is not known.
 
     Raises:
         ValueError: the tokenizer lacks `<|compare_pad|>`.

@@ -293,11 +293,11 @@ def _check_encoder(source: Path, weights: dict[str, torch.Tensor], config: AdCop
 
 
 def _copy_image_budget(source: Path, output: Path) -> None:
-    """Images at the size that the encoder was trained with, where the source says it."""
+    """Images at the sizes that the encoder was trained with, where the source says them."""
     ours, new = (AdCopilotProcessor.from_pretrained(folder) for folder in (source, output))
-    if ours.image_max_pixels or ours.image_min_pixels:
-        new.image_max_pixels, new.image_min_pixels = ours.image_max_pixels, ours.image_min_pixels
-        new.save_pretrained(output)
+    new.image_max_pixels, new.image_min_pixels = ours.image_max_pixels, ours.image_min_pixels
+    new.trained_sizes = ours.trained_sizes
+    new.save_pretrained(output)
 
 
 def _digest(tensor: torch.Tensor) -> str:

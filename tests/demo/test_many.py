@@ -58,7 +58,7 @@ def test_a_zip_becomes_a_sorted_table_and_a_file(page, said, stub_demo, tmp_path
         for path in sorted(parts.iterdir()):
             opened.write(path, f"lot 7/{path.name}")
     for index in (0, 3):
-        part(index, size=(84, 56 + 10 * index)).save(tmp_path / f"{index}.png")
+        part(index + 10, size=(84, 56 + 10 * index)).save(tmp_path / f"{index}.png")
     (tmp_path / "no.png").write_bytes(b"hello")
     driver = page.driver
     driver.execute_cdp_cmd(

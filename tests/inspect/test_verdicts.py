@@ -181,6 +181,8 @@ def test_the_same_folder_twice_is_refused(run, adcopilot_dir, folders, link):
     code, out, err = run(adcopilot_dir, "--template-dir", other, "--query-dir", folders / "test")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "--pair-pattern '{}_test.jpg={}_temp.jpg'" in err
+    code, _, err = run(adcopilot_dir, "--query-dir", folders / "test", "--pair-pattern", "{}={}")
+    assert (code, err.count("\n")) == (2, 1)
 
 
 def test_one_folder_by_a_pattern(run, deciding_dir, tmp_path):
