@@ -249,7 +249,7 @@ class TemplatePool:
             if not (may_be_same and is_same_picture(image, open_image(self.files[index], bits=self.bits))):
                 self.chosen["equal names" if index == namesake else "likeness"] += 1
                 return self.files[index]
-        raise UserError(f"{query}: every template in {self.folder} is this picture itself; give other good parts")
+        raise UserError(f"{query}: every template is this picture itself; give other pictures of good parts")
 
     def _by_pattern(self, query: Path, name: str) -> Path:
         wanted = self.pattern.template_for(PurePosixPath(Path(name)).as_posix())
@@ -286,7 +286,14 @@ class TemplatePool:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of animations: said when the template is used
             found = list(
-                tqdm(pool.map(read, self.files), total=len(self.files), desc="templates", unit="image", leave=False)
+                tqdm(
+                    pool.map(read, self.files),
+                    total=len(self.files),
+                    desc="templates",
+                    unit="image",
+                    leave=False,
+                    disable=len(self.files) < 2,
+                )
             )
         self.unusable = [str(value) for value in found if isinstance(value, UserError)]
         good = [(f, v) for f, v in zip(self.files, found, strict=True) if not isinstance(v, UserError)]

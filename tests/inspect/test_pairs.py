@@ -96,7 +96,7 @@ def test_a_picture_is_never_its_own_template(tmp_path):
         make(tmp_path / "good" / name)
         assert is_same_picture(open_image(query), open_image(tmp_path / "good" / name)), name
     pool = TemplatePool(folder=tmp_path / "good", by_name=True)
-    with pytest.raises(UserError, match=r"every template in .* is this picture itself"):
+    with pytest.raises(UserError, match=r"every template is this picture itself"):
         pool.choose(query, name="copy.png")
     part(7).save(tmp_path / "good/z.png")
     pool = TemplatePool(folder=tmp_path / "good", by_name=True)
