@@ -78,7 +78,7 @@ def load_recipe(path: Path, *, settings: Sequence[str] = ()) -> Recipe:
     try:
         # YAML knows dates and the like; they are the texts that they were written as.
         values = json.loads(json.dumps(values, default=str, allow_nan=False))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: {error}; expected texts, numbers, lists and keys that are texts") from None
     return parse_recipe(values, name=path.stem, where=f"{path}:")
 

@@ -15,6 +15,11 @@ __all__ = ["REQUIRED", "Section", "assign", "read_yaml"]
 #: The default of a key that must be there.
 REQUIRED = object()
 
+#: No file of settings is larger: PyYAML needs ten seconds for so much.
+MAX_BYTES = 1 << 20
+#: Nor has it more values, each counted as often as aliases repeat it.
+MAX_VALUES = 100_000
+
 _KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "keys with values"}
 
 
@@ -79,7 +84,7 @@ class Section:
             if default is REQUIRED:
                 raise UserError(f"{self.name(key)} is missing, expected {_expected(kind, choices, low, high, above)}")
             return default
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) < 1e300:
             value = float(value)
         wrong = type(value) is not kind or (kind is float and not math.isfinite(value))
         if not wrong and choices is not None:
@@ -147,8 +152,26 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file holds; nothing in it is executed.
 
     Raises:
-        UserError: it cannot be read, is no YAML, or has a key twice.
+        UserError: it cannot be read, is no YAML, has a key twice, or is larger, deeper or more often repeated by aliases
+            than any file of settings.
     """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        text = content[:MAX_BYTES].decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if len(content) <= MAX_BYTES:
+            kind = ", but UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
+            raise UserError(f"{path}: cannot be read (not UTF-8 text{kind}); save it as UTF-8") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}); check the path") from None
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path}: more than {MAX_BYTES >> 10} KiB, expected a file of settings; is it the right one?")
+    return _load(text, str(path))
+
+
+def _load(text: str, name: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -168,17 +191,52 @@ def read_yaml(path: Path) -> Any:
 
     Loader.add_constructor("tag:yaml.org,2002:map", mapping)
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{path}: cannot be read ({reason}); check the path") from None
-    try:
-        return yaml.load(text, Loader)  # a subclass of SafeLoader
-    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+        loader = Loader(text)  # a subclass of SafeLoader
+        try:
+            node = loader.get_single_node()
+            _refuse_many(node, name)
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except UserError:
+        raise
+    except RecursionError:
+        raise UserError(f"{name}: not YAML (nested too deeply), expected keys with values") from None
+    # AttributeError, KeyError: PyYAML at a tag that does not fit its value, such as `!!float x` or `!!bool 3`.
+    except (yaml.YAMLError, TypeError, ValueError, OverflowError, AttributeError, KeyError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         reason = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{path}{line}: not YAML ({' '.join(reason.split())[:160]})") from None
+        raise UserError(f"{name}{line}: not YAML ({' '.join(reason.split())[:160]})") from None
+
+
+def _refuse_many(node: Any, name: str) -> None:
+    """Refuse what aliases repeat too often, by counting the values that a reader would see; each node is looked at once.
+
+    Nine lines of nine aliases each stand for a thousand million values, which any walk over them would go through.
+    """
+    if node is None:
+        return
+    counts: dict[int, int | None] = {}  # None while a node's children are being counted
+    stack = [(node, False)]
+    while stack:
+        one, counted = stack.pop()
+        below = [] if isinstance(one.value, str) else one.value
+        below = [child for entry in below for child in (entry if isinstance(entry, tuple) else (entry,))]
+        if counted:
+            counts[id(one)] = 1 + sum(counts[id(child)] or 0 for child in below)
+        elif id(one) not in counts:
+            counts[id(one)] = None
+            stack.append((one, True))
+            for child in below:
+                if counts.get(id(child), 0) is None:
+                    raise UserError(f"{name}: an alias (*) stands within what it names; write it out")
+                stack.append((child, False))
+    if counts[id(node)] > MAX_VALUES:
+        raise UserError(
+            f"{name}: its aliases (*) repeat values more than {MAX_VALUES} times, expected a file of settings; write "
+            "out what is needed"
+        )
 
 
 def assign(values: Any, assignment: str) -> None:
@@ -187,16 +245,14 @@ def assign(values: Any, assignment: str) -> None:
     Raises:
         UserError: it has another form, or a key above is no section.
     """
-    import yaml
-
     name, equals, text = assignment.partition("=")
     keys = name.strip().split(".")
     if not equals or not all(keys):
         raise UserError(f"--set {assignment}: expected KEY.KEY=VALUE, as in datasets.mpdd.root=/data/MPDD")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {assignment}: {text!r} is not YAML; put it in quotes") from None
+        value = _load(text, name)
+    except UserError as error:
+        raise UserError(f"--set {short(assignment)}: {error}; put it in quotes") from None
     place = values
     for key in keys[:-1]:
         if not isinstance(place, dict) or not isinstance(place.get(key, {}), dict):
@@ -209,7 +265,10 @@ def assign(values: Any, assignment: str) -> None:
 
 def short(value: Any) -> str:
     """A value for a message."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except (ValueError, RecursionError):  # an integer of thousands of digits, which YAML reads in hexadecimal
+        text = f"a {type(value).__name__} too large to be shown"
     return text if len(text) <= 60 else text[:57] + "…"
 
 

@@ -162,7 +162,7 @@ def _converted(value: Any, kind: Any, where: str) -> Any:
     if float in kinds and str not in kinds and not isinstance(value, bool):
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UserError(f"{where} is {short(value)}, expected a number") from None
     plain = tuple(one for one in kinds if one in (bool, int, str))
     if plain and set(kinds) <= {bool, int, str, type(None)}:
