@@ -152,8 +152,8 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file holds; nothing in it is executed.
 
     Raises:
-        UserError: it cannot be read, is no YAML, has a key twice, or is larger, deeper or more often repeated by aliases
-            than any file of settings.
+        UserError: it cannot be read, is no YAML, has a key twice, or is larger, deeper or more often repeated by
+            aliases than any file of settings.
     """
     try:
         with open(path, "rb") as file:
@@ -180,8 +180,10 @@ def _load(text: str, name: str) -> Any:
     def mapping(loader, node):
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = loader.construct_object(key_node, deep=True)
-            if key_node.tag != "tag:yaml.org,2002:merge" and key_node.value in seen:
+            if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} stands there twice", key_node.start_mark
                 )
@@ -211,7 +213,7 @@ def _load(text: str, name: str) -> Any:
 
 
 def _refuse_many(node: Any, name: str) -> None:
-    """Refuse what aliases repeat too often, by counting the values that a reader would see; each node is looked at once.
+    """Refuse what aliases repeat too often, by counting the values that a reader would see, each node once.
 
     Nine lines of nine aliases each stand for a thousand million values, which any walk over them would go through.
     """
@@ -252,7 +254,7 @@ def assign(values: Any, assignment: str) -> None:
     try:
         value = _load(text, name)
     except UserError as error:
-        raise UserError(f"--set {short(assignment)}: {error}; put it in quotes") from None
+        raise UserError(f"--set {' '.join(assignment.split())[:60]}: {error}; put it in quotes") from None
     place = values
     for key in keys[:-1]:
         if not isinstance(place, dict) or not isinstance(place.get(key, {}), dict):

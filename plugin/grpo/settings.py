@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -124,6 +125,8 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArgume
     kinds = {**typing.get_type_hints(GRPOConfig), **typing.get_type_hints(GrpoArguments)}
     # YAML reads an unquoted `no` as false.
     values = {key: "no" if value is False and key.endswith("_strategy") else value for key, value in values.items()}
+    # A key of ours with nothing behind it has its default; what nothing means for TRL's, TRL says.
+    values = {key: value for key, value in values.items() if value is not None or key not in ours}
     values = {key: _converted(value, kinds[key], f"{path}: {key}") for key, value in values.items()}
     args = GrpoArguments(**{key: value for key, value in values.items() if key in ours})
     _check(args, path)
@@ -139,8 +142,10 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArgume
         trl.setdefault("restore_callback_states_from_checkpoint", True)
     try:
         config = GRPOConfig(**trl)
-    except (TypeError, ValueError, ImportError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+    # Whatever TRL, transformers or accelerate trip over: nothing but the settings has been looked at yet.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{path}: {reason}; correct the setting, or leave it out") from None
     _check_steps(config, path)
     return args, config
 
@@ -155,15 +160,23 @@ def _converted(value: Any, kind: Any, where: str) -> Any:
     kinds = typing.get_args(kind) or (kind,)
     if value is None:
         return value
-    if typing.get_origin(kind) is list:
-        return _names(value) if isinstance(value, str) else value
+    if type(value) is int and abs(value) >= 1 << 63:
+        raise UserError(f"{where} is {short(value)}, expected a number of 64 bits")
+    if list[str] in (kind, *kinds):
+        names = _names(value) if isinstance(value, str) else value
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{where} is {short(value)}, expected a text or a list of texts")
+        return names if typing.get_origin(kind) is list else value
     if any(typing.get_origin(one) for one in kinds):
         return value
     if float in kinds and str not in kinds and not isinstance(value, bool):
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError, OverflowError):
-            raise UserError(f"{where} is {short(value)}, expected a number") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"{where} is {short(value)}, expected a number")
+        return number
     plain = tuple(one for one in kinds if one in (bool, int, str))
     if plain and set(kinds) <= {bool, int, str, type(None)}:
         fits = isinstance(value, plain) and (bool in plain or not isinstance(value, bool))
@@ -203,8 +216,8 @@ def _check_trl(trl: dict[str, Any], args: GrpoArguments, path: Path) -> None:
         )
     if trl.get("max_prompt_length") is not None:
         raise UserError(
-            f"{path}: max_prompt_length is {trl['max_prompt_length']}; it would cut through an image's tokens, use "
-            "cutoff_len, which leaves long prompts out"
+            f"{path}: max_prompt_length is {short(trl['max_prompt_length'])}; it would cut through an image's "
+            "tokens, use cutoff_len, which leaves long prompts out"
         )
     evaluates = str(trl.get("eval_strategy", "no")) != "no"
     held_out = bool(args.eval_datasets or args.val_size)
@@ -222,6 +235,9 @@ def _check_trl(trl: dict[str, Any], args: GrpoArguments, path: Path) -> None:
 def _check_steps(config: GRPOConfig, path: Path) -> None:
     """A checkpoint in the middle of a generation's steps would resume with completions that differ from the first
     run's."""
+    for key in ("steps_per_generation", "num_iterations", "gradient_accumulation_steps"):
+        if not isinstance(getattr(config, key), int) or getattr(config, key) < 1:
+            raise UserError(f"{path}: {key} is {short(getattr(config, key))}, expected 1 or more")
     cycle = config.steps_per_generation * config.num_iterations
     steps = config.gradient_accumulation_steps
     if str(config.save_strategy.value) == "steps" and (int(config.save_steps) * steps) % cycle:

@@ -22,6 +22,11 @@ def test_both_kinds_of_keys_and_overrides(tmp_path):
     assert (trl.learning_rate, trl.beta) == (5e-5, 0.04)  # YAML reads 5e-5 as a text
 
 
+def test_a_key_with_nothing_behind_it_has_its_default(tmp_path):
+    ours, _ = settings(tmp_path, "lora_rank:\ncutoff_len: ~\nrollout_server: null\n")
+    assert (ours.lora_rank, ours.cutoff_len, ours.rollout_server) == (64, 20480, [])
+
+
 def test_prompts_are_never_cut_by_trl(tmp_path):
     # TRL's own default of 512 cuts from the left, through an image's tokens.
     assert settings(tmp_path)[1].max_prompt_length is None
@@ -48,6 +53,18 @@ def test_one_server_or_several(tmp_path):
     [
         ("lerning_rate: 1\n", "lerning_rate: no such key; did you mean learning_rate?"),
         ("lora_rank: many\n", "lora_rank is 'many', expected a whole number"),
+        ("lora_rank: [8]\n", "lora_rank is [8], expected a whole number"),
+        ("lora_rank: 2024-01-02\n", "lora_rank is datetime.date(2024, 1, 2), expected a whole number"),
+        (f"cutoff_len: 0x{'f' * 5000}\n", "cutoff_len is a int too large to be shown, expected a number of 64 bits"),
+        ("image_max_pixels: x\n", "image_max_pixels is 'x', expected a whole number"),
+        ("seed: 2024-01-02\n", "seed is datetime.date(2024, 1, 2), expected a whole number"),
+        ("learning_rate: .nan\n", "learning_rate is nan, expected a number"),
+        ("rollout_server: [{a: 1}]\n", "rollout_server is [{'a': 1}], expected a text or a list of texts"),
+        ("eval_dataset: 7\n", "eval_dataset is 7, expected a text or a list of texts"),
+        ("num_generations: 0\n", "correct the setting"),
+        ("num_iterations: 0\n", "num_iterations is 0, expected 1 or more"),
+        ("accelerator_config: nowhere.json\n", "nowhere.json"),
+        ("fsdp: [{a: 1}]\n", "correct the setting"),
         ("lora_rank: 0\n", "lora_rank is 0, expected 1 or more"),
         ("think: 3\n", "think is 3, expected true or false"),
         ("learning_rate: fast\n", "learning_rate is 'fast', expected a number"),
