@@ -57,6 +57,8 @@ def read_entries(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({reason}), expected LlamaFactory's registrations") from None
     try:
         found = json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply for LlamaFactory's registrations; repair it") from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}), expected LlamaFactory's registrations; repair it") from None
     if not isinstance(found, dict) or not all(isinstance(value, dict) for value in found.values()):

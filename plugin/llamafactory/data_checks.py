@@ -1,18 +1,17 @@
 """Samples that cannot be trained on are named before anything is tokenised, all of them in one message.
 
 Every sample is encoded by LlamaFactory's own code, with images known by their files' headers only, so what is found
-here is exactly what training would have stumbled over. An image's pads are counted, not tokenised, unless the sample
-is too long: two images of 2800 × 2800 are 20,000 pads, hundreds of times the work of the text around them. Only
-supervised fine-tuning with template `adcopilot` is looked at; a streamed data set, which cannot be looked at
-beforehand, is guarded sample by sample while it is tokenised.
+here is exactly what training would have stumbled over. For supervised fine-tuning an image's pads are counted, not
+tokenised, unless the sample is too long: two images of 2800 × 2800 are 20,000 pads, hundreds of times the work of the
+text around them. Only template `adcopilot` is looked at, in every stage that sees images (supervised, pairwise, KTO,
+generation); a streamed data set, which cannot be looked at beforehand, is guarded sample by sample while it is
+tokenised.
 """
 
 import copy
 import functools
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..boxes import image_tokens
@@ -21,17 +20,37 @@ from ..images import image_size
 from ..model.processing import AdCopilotProcessor
 from ..records import REMEDIES, check_box, record_boxes
 from ..trained_sizes import merge_sizes, sizes_of
+from . import tokenized_folder
+from .settings_checks import (
+    begins_with_bom,
+    check_dataset_names,
+    check_numbers,
+    check_packing,
+    check_streaming,
+    is_local,
+)
 
 #: So many bad samples are named; of the others only the number is.
 MAX_NAMED = 20
 
 
+#: LlamaFactory's classes that encode samples with images.
+_PROCESSORS = (
+    "SupervisedDatasetProcessor",
+    "PairwiseDatasetProcessor",
+    "FeedbackDatasetProcessor",
+    "UnsupervisedDatasetProcessor",
+)
+
+
 def register(loader) -> None:
-    """Wrap three functions of `llamafactory.data.loader`; they do nothing new for any other template."""
+    """Wrap functions of `llamafactory.data.loader`; but for files with a byte order mark, which LlamaFactory cannot
+    read, they do nothing new for any other template."""
     for holder, name, wrap in (
-        (loader, "get_dataset", _check_names_first),
+        (loader, "load_dataset", _read_files_with_bom),
+        (loader, "get_dataset", _check_settings_first),
         (loader, "_get_preprocessed_dataset", _check_samples_first),
-        (loader.SupervisedDatasetProcessor, "_encode_data_example", _refuse_cut_images),
+        *((getattr(loader, processor), "_encode_data_example", _refuse_cut_images) for processor in _PROCESSORS),
     ):
         original = getattr(holder, name)
         if not hasattr(original, "adcopilot"):
@@ -47,63 +66,11 @@ def is_ours(template) -> bool:
     return isinstance(template.mm_plugin, AdCopilotPlugin)
 
 
-def check_dataset_names(data_args) -> None:
-    """Refuse a `dataset_dir` or a data set's name that does not exist.
-
-    Raises:
-        UserError: naming the file that was looked for, and the data sets that there are.
-    """
-    folder = data_args.dataset_dir
-    if not isinstance(folder, str) or folder == "ONLINE" or folder.startswith("REMOTE:"):
-        return
-    names = [name for names in (data_args.dataset, data_args.eval_dataset) for name in names or []]
-    path = Path(folder, "dataset_info.json")
-    if not names:
-        return
-    try:
-        registered = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"dataset_dir {folder}: no dataset_info.json there (seen from {Path.cwd()}); "
-            "set dataset_dir to the folder that holds it"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); expected a JSON object of data sets") from None
-    for name in names:
-        if name not in registered:
-            known = ", ".join(registered) or "(none)"
-            raise UserError(f"dataset {name}: not registered in {path}; there are: {known}")
-        file = registered[name].get("file_name")
-        local = file is not None and not any(key.endswith("_url") for key in registered[name])
-        if local and not Path(folder, file).exists():
-            raise UserError(f"dataset {name}: {Path(folder, file)} does not exist; {path} names it")
-
-
-def check_packing(data_args) -> None:
-    """Refuse packing that would mix conversations, and lengths that LlamaFactory 0.9.5 cannot pack images into.
-
-    Plain `packing` makes one conversation of all in a row: an image would be compared with another conversation's.
-    `neat_packing` keeps them apart, but when a row is padded to a multiple of 8, LlamaFactory misses positions for the
-    pads (any Qwen-VL model: "Merged position_ids shape mismatch").
-
-    Raises:
-        UserError: naming the setting that works.
-    """
-    if data_args.packing and not data_args.neat_packing:
-        raise UserError("packing: true lets conversations see each other's images; set neat_packing: true instead")
-    row = data_args.cutoff_len + 1  # LlamaFactory took one off when it read the settings, and adds it again
-    if data_args.neat_packing and row % 8:
-        raise UserError(
-            f"neat_packing with cutoff_len {row}: LlamaFactory packs images only into rows of a multiple of 8 tokens; "
-            f"set cutoff_len to {row // 8 * 8 + 8}"
-        )
-
-
 class SampleCheck:
     """Finds what is wrong with samples as LlamaFactory's converters leave them (`_prompt`, `_response`, `_images` …).
 
     Args:
-        encoder: LlamaFactory's `SupervisedDatasetProcessor`; it has template, tokenizer, processor and `cutoff_len`.
+        encoder: one of LlamaFactory's `_PROCESSORS`; it has template, tokenizer, processor and `cutoff_len`.
     """
 
     def __init__(self, *, encoder):
@@ -120,9 +87,10 @@ class SampleCheck:
         self.short.template = copy.copy(self.uncut.template)
         self.short.template.mm_plugin = copy.copy(self.uncut.template.mm_plugin)
         self.short.template.mm_plugin.expand_mm_tokens = False
+        self.kind = _kind(encoder)
 
     def length(self, sample: dict[str, Any]) -> int:
-        """Tokens of a sample, uncut.
+        """Tokens of a sample, uncut; of the longer answer where there are two.
 
         Raises:
             UserError: the sample cannot be trained on; the message names it by its images.
@@ -132,21 +100,21 @@ class SampleCheck:
         name = sample_name(sample)
         images = sample["_images"] or []
         sizes = [_named(image_size, image, name=name) for image in images]
-        self.model_sizes = []
-        messages = [*sample["_prompt"], *sample["_response"]]
-        for index, box in record_boxes({"messages": messages}, name=name):
-            if 0 <= index < len(sizes):  # otherwise encoding says what is wrong
-                check_box(box, name=name, size=sizes[index], image=_image_name(images[index]), remedies=REMEDIES)
-        if sample["_videos"]:
-            length = len(_encode(self.uncut, sample)[0])
+        for response in [sample["_response"]] if self.kind == "supervised" else [[one] for one in sample["_response"]]:
+            for index, box in record_boxes({"messages": [*sample["_prompt"], *response]}, name=name):
+                if 0 <= index < len(sizes):  # otherwise encoding says what is wrong
+                    image = _image_name(images[index])
+                    check_box(box, name=name, size=sizes[index], image=image, remedies=REMEDIES)
+        self.model_sizes = [_named(size_for_model, size, self.encoder.processor, name=name) for size in sizes]
+        if sample["_videos"] or self.kind != "supervised":
+            length = max(map(len, _token_lists(_encode(self.uncut, sample, self.kind))))
         else:
-            self.model_sizes = [_named(size_for_model, size, self.encoder.processor, name=name) for size in sizes]
             pads = [self._pads(size) for size in self.model_sizes]
-            length = len(_encode(self.short, sample)[0]) - len(pads) + sum(pads)
+            length = len(_encode(self.short, sample, self.kind)[0]) - len(pads) + sum(pads)
             if sum(pads) > self.cutoff_len:
-                raise _cut_images(sample, self.encoder)
+                raise _cut_images(sample["_images"], sample["_prompt"], self.encoder)
         if length > self.cutoff_len:
-            _encode(self.encoder, sample)
+            _encode(self.encoder, sample, self.kind)
         return length
 
     def _pads(self, size: tuple[int, int]) -> int:
@@ -162,8 +130,7 @@ class SampleCheck:
         for values in zip(*samples.values(), strict=True):
             sample = dict(zip(samples, values, strict=True))
             length, problem, self.model_sizes = 0, "", []
-            # Others LlamaFactory drops, and says so.
-            if len(sample["_prompt"]) % 2 == 1 and len(sample["_response"]) == 1:
+            if self._is_kept(sample):
                 try:
                     length = self.length(sample)
                 except UserError as error:
@@ -172,6 +139,12 @@ class SampleCheck:
             problems.append(problem)
             sizes.append(self.model_sizes)
         return {"row": rows, "length": lengths, "problem": problems, "sizes": sizes}
+
+    def _is_kept(self, sample: dict[str, Any]) -> bool:
+        """Whether LlamaFactory encodes a sample; others it drops, and says so."""
+        answers = len(sample["_response"])
+        enough = {"supervised": answers == 1, "generation": True}.get(self.kind, answers >= 2)
+        return len(sample["_prompt"]) % 2 == 1 and enough
 
 
 class Checked(NamedTuple):
@@ -245,18 +218,30 @@ def _named(function, *args, name: str):
         raise UserError(f"{name}: {error}") from error
 
 
-def _cut_images(sample: dict[str, Any], encoder) -> UserError:
+def _cut_images(images: Sequence[Any], prompt: list[dict[str, str]], encoder) -> UserError:
     return UserError(
-        f"{sample_name(sample)}: does not fit cutoff_len {encoder.data_args.cutoff_len}: tokens of its "
-        f"{len(sample['_images'])} images would be cut; raise cutoff_len or lower image_max_pixels "
-        f"({encoder.processor.image_max_pixels})"
+        f"{sample_name({'_images': images, '_prompt': prompt})}: does not fit cutoff_len "
+        f"{encoder.data_args.cutoff_len}: tokens of its {len(images)} images would be cut; raise cutoff_len or lower "
+        f"image_max_pixels ({encoder.processor.image_max_pixels})"
     )
 
 
-def _encode(encoder, sample: dict[str, Any]) -> tuple[list[int], list[int]]:
+def _kind(encoder) -> str:
+    from llamafactory.data import processor
+
+    for name, kind in zip(_PROCESSORS, ("supervised", "pairwise", "feedback", "generation"), strict=True):
+        if isinstance(encoder, getattr(processor, name)):
+            return kind
+    raise TypeError(f"{type(encoder).__name__} encodes no samples with images")
+
+
+def _encode(encoder, sample: dict[str, Any], kind: str) -> tuple[Any, ...]:
+    # KTO pairs a prompt with another sample's answer; which one is only known in its batch, where the guard is.
+    other = {"kl_response": sample["_response"]} if kind == "feedback" else {}
     return encoder._encode_data_example(
         prompt=sample["_prompt"],
         response=sample["_response"],
+        **other,
         system=sample["_system"],
         tools=sample["_tools"],
         images=sample["_images"] or [],
@@ -265,15 +250,50 @@ def _encode(encoder, sample: dict[str, Any]) -> tuple[list[int], list[int]]:
     )
 
 
-def _check_names_first(get_dataset):
-    def wrapped(template, model_args, data_args, training_args, *args, **kwargs):
-        if not is_ours(template):
-            return get_dataset(template, model_args, data_args, training_args, *args, **kwargs)
-        check_dataset_names(data_args)
-        check_packing(data_args)
-        module = get_dataset(template, model_args, data_args, training_args, *args, **kwargs)
-        processor = kwargs.get("processor")
-        if training_args.do_train and isinstance(processor, AdCopilotProcessor):
+def _token_lists(encoded: tuple[Any, ...]) -> list[list[int]]:
+    """The tokens of what a processor returns: they and their labels by turns, and for KTO a mark at the end."""
+    return [found for found in encoded[0::2] if isinstance(found, list)]
+
+
+def _read_files_with_bom(load_dataset):
+    # Editors on Windows write it; the reader of `datasets` takes it for a part of the first record.
+    def wrapped(*args, **kwargs):
+        if kwargs.get("path") == "json" and begins_with_bom(kwargs.get("data_files")):
+            kwargs["encoding"] = "utf-8-sig"
+        return load_dataset(*args, **kwargs)
+
+    return wrapped
+
+
+def _check_settings_first(get_dataset):
+    def wrapped(template, model_args, data_args, training_args, stage, tokenizer, processor=None):
+        arguments = (template, model_args, data_args, training_args, stage, tokenizer, processor)
+        folder, ours = data_args.tokenized_path, is_ours(template)
+        is_there = folder is not None and tokenized_folder.holds_data(folder)
+        if ours:
+            check_numbers(model_args)
+            check_numbers(data_args)
+            check_streaming(
+                streaming=data_args.streaming,
+                local=not is_there and is_local(data_args.dataset_dir),
+                workers=training_args.dataloader_num_workers,
+                dispatch_batches=getattr(training_args.accelerator_config, "dispatch_batches", None),
+            )
+            if not is_there:
+                check_dataset_names(data_args)
+            if stage != "pt":  # LlamaFactory packs texts there by itself
+                check_packing(data_args)
+        made = None
+        if is_there or (ours and folder is not None):
+            made = tokenized_folder.made_with(
+                data_args, ours=ours, stage=stage, tokenizer=tokenizer, processor=processor
+            )
+        if is_there and (ours or tokenized_folder.is_ours(folder)):
+            tokenized_folder.check(folder, made)
+        module = get_dataset(*arguments)
+        if made is not None and not is_there and training_args.should_save:
+            tokenized_folder.write(folder, made)
+        if ours and training_args.do_train and isinstance(processor, AdCopilotProcessor):
             _remember_sizes(processor)
         return module
 
@@ -284,12 +304,9 @@ def _check_samples_first(get_preprocessed_dataset):
     def wrapped(dataset, data_args, training_args, stage, template, tokenizer, processor=None, is_eval=False):
         # Other processes of the same machine wait for the first (main_process_first) and end with it.
         index = training_args.process_index if data_args.data_shared_file_system else training_args.local_process_index
-        if dataset is not None and stage == "sft" and is_ours(template) and not data_args.streaming and index == 0:
-            from llamafactory.data.processor import SupervisedDatasetProcessor
-
-            encoder = SupervisedDatasetProcessor(
-                template=template, tokenizer=tokenizer, processor=processor, data_args=data_args
-            )
+        if dataset is not None and stage != "pt" and is_ours(template) and not data_args.streaming and index == 0:
+            generates = training_args.predict_with_generate and is_eval
+            encoder = encoder_of(stage, template, data_args, tokenizer, processor, generates=generates)
             checked = check_samples(dataset, encoder=encoder, num_proc=data_args.preprocessing_num_workers)
             if not is_eval and isinstance(processor, AdCopilotProcessor):
                 processor.sizes_seen = checked.sizes or {}
@@ -303,25 +320,41 @@ def _check_samples_first(get_preprocessed_dataset):
 def _remember_sizes(processor: AdCopilotProcessor) -> None:
     """Let the processor, which training saves, know the sizes of all stages so far.
 
-    Where they are not known (a streamed or tokenised data set, another stage than sft, a folder of a version that did
-    not write them) there is no field and no check: a range that is too narrow would be a false alarm.
+    Where they are not known (a data set that is streamed or was tokenised before, stage pt, a folder of a version that
+    did not write them) there is no field and no check: a range that is too narrow would be a false alarm.
     """
     before, seen = processor.trained_sizes, vars(processor).pop("sizes_seen", None)
     known = before is not None and seen is not None
     processor.trained_sizes = (merge_sizes(before, seen) or {}) if known else None
 
 
+def encoder_of(stage: str, template, data_args, tokenizer, processor, *, generates: bool = False):
+    """What LlamaFactory encodes samples with in a stage: `sft`, `rm` (DPO too), `kto` or `ppo`.
+
+    Args:
+        generates: whether answers are generated and not trained on.
+    """
+    from llamafactory.data import processor as processors
+
+    if stage == "sft" and not generates:
+        name = _PROCESSORS[0]
+    else:
+        name = {"rm": _PROCESSORS[1], "kto": _PROCESSORS[2]}.get(stage, _PROCESSORS[3])
+    return getattr(processors, name)(template=template, tokenizer=tokenizer, processor=processor, data_args=data_args)
+
+
 def _refuse_cut_images(encode):
     # Cut images would be a shape error four layers down, in the middle of training.
-    def wrapped(self, prompt, response, system, tools, images, videos, audios):
-        encoded = encode(self, prompt, response, system, tools, images, videos, audios)
+    def wrapped(self, *args, **kwargs):
+        encoded = encode(self, *args, **kwargs)
+        images = kwargs.get("images")
         if images and is_ours(self.template) and self.template.mm_plugin.expand_mm_tokens:
             # An image's comparison tokens come after its own, and text is cut at its end: whoever has all of the
             # former has all of the latter.
             expected = len(images) * self.processor.num_comparison_tokens
-            found = encoded[0].count(self.processor.comparison_token_id)
-            if found != expected:
-                raise _cut_images({"_images": images, "_prompt": prompt}, self)
+            for tokens in _token_lists(encoded):
+                if tokens.count(self.processor.comparison_token_id) != expected:
+                    raise _cut_images(images, kwargs["prompt"], self)
         return encoded
 
     return wrapped

@@ -5,13 +5,21 @@ The YAML is read by LlamaFactory itself, its data sets are loaded and every samp
 cache of the `datasets` library.
 """
 
+import contextlib
 import os
 import sys
 import tempfile
+import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from ..chat_ad.yaml_sections import read_yaml, short
 from ..errors import UserError
+from .settings_checks import check_dataset_names, check_numbers, check_packing, check_streaming, is_local
+
+#: Stages that are checked → what LlamaFactory's loader calls them.
+STAGES = {"sft": "sft", "dpo": "rm", "rm": "rm", "kto": "kto"}
 
 #: Settings that say where and how a run computes, not on what; they may ask for hardware that this machine lacks.
 _NOT_NEEDED = (
@@ -64,26 +72,34 @@ def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
         UserError: the file is missing or not a YAML of settings, or an override is not `key=value`.
     """
     from omegaconf import OmegaConf
-    from yaml import YAMLError
 
     for override in overrides:
         if "=" not in override:
             raise UserError(f"{override}: expected key=value, as in cutoff_len=20480")
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file; expected a YAML for `llamafactory-cli train`")
+    read_yaml(Path(path))  # it is bounded, which LlamaFactory's own reader is not
     try:
         settings = OmegaConf.load(path)
         settings = OmegaConf.to_container(OmegaConf.merge(settings, OmegaConf.from_cli(overrides)))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected a YAML for `llamafactory-cli train`") from None
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    except Exception as error:  # of omegaconf, of its grammar of overrides, of PyYAML
+        raise UserError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:300]})") from None
     if not isinstance(settings, dict) or not settings:
         raise UserError(f"{path}: holds no settings; expected a YAML for `llamafactory-cli train`")
     for key in ("model_name_or_path", "dataset", "template"):
         if key not in settings:
             raise UserError(f"{path}: has no {key}; preflight checks YAMLs for `llamafactory-cli train`")
-    if settings.get("stage", "sft") != "sft":
-        raise UserError(f"{path}: stage {settings['stage']}; preflight checks stage sft only")
+    if settings.get("stage", "sft") not in STAGES:
+        raise UserError(f"{path}: stage {settings['stage']}; preflight checks stages {', '.join(STAGES)}")
+    check_numbers(settings)
     if settings.get("streaming"):
+        accelerator = settings.get("accelerator_config")
+        check_streaming(
+            streaming=True,
+            local=is_local(settings.get("dataset_dir", "data")),
+            workers=settings.get("dataloader_num_workers"),
+            dispatch_batches=accelerator.get("dispatch_batches") if isinstance(accelerator, dict) else None,
+        )
         raise UserError(f"{path}: streaming data cannot be checked beforehand; preflight with streaming=false")
     return {key: value for key, value in settings.items() if key not in _NOT_NEEDED}
 
@@ -104,34 +120,70 @@ def check(settings: dict[str, Any]) -> Iterator[tuple[str, list[int], int]]:
     hook.register_now()
     from llamafactory.data import get_template_and_fix_tokenizer
     from llamafactory.data.loader import _get_merged_dataset
-    from llamafactory.data.processor import SupervisedDatasetProcessor
     from llamafactory.hparams import get_train_args
+    from llamafactory.hparams.parser import _TRAIN_ARGS
     from llamafactory.model import load_tokenizer
 
-    from .data_checks import check_dataset_names, check_packing, check_samples, is_ours
+    from .data_checks import check_samples, encoder_of, is_ours
 
     with tempfile.TemporaryDirectory() as nowhere:
+        _check_kinds(settings, _TRAIN_ARGS)
         settings = {**settings, "output_dir": nowhere, "report_to": "none", "use_cpu": True}
         try:
             model_args, data_args, training_args, _, _ = get_train_args(settings)
         except UserError:
             raise
-        except ValueError as error:  # LlamaFactory's own messages name the setting
-            raise UserError(" ".join(str(error).split())) from error
+        except Exception as error:  # LlamaFactory's own messages name the setting; others trip over a value's type
+            reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+            raise UserError(f"{reason}; correct the setting") from error
         check_dataset_names(data_args)
         check_packing(data_args)
         tokenizer_module = _load(load_tokenizer, model_args)
         template = get_template_and_fix_tokenizer(tokenizer_module["tokenizer"], data_args)
         if not is_ours(template):
             raise UserError(f"template {data_args.template}: preflight checks template adcopilot only")
-        encoder = SupervisedDatasetProcessor(template=template, data_args=data_args, **tokenizer_module)
+        stage = STAGES[settings.get("stage", "sft")]
+        encoder = encoder_of(stage, template, data_args, **tokenizer_module)
         for name in dict.fromkeys([*(data_args.dataset or []), *(data_args.eval_dataset or [])]):
-            dataset = _get_merged_dataset([name], model_args, data_args, training_args, "sft")
+            dataset = _loaded(_get_merged_dataset, [name], model_args, data_args, training_args, stage)
             try:
                 lengths = check_samples(dataset, encoder=encoder, num_proc=data_args.preprocessing_num_workers).lengths
             except UserError as error:
                 raise UserError(f"dataset {name}: {error}") from error
             yield name, lengths, data_args.cutoff_len
+
+
+def _check_kinds(settings: dict[str, Any], groups: list[type]) -> None:
+    """Refuse numbers and switches that are something else: LlamaFactory takes any value and trips over it later."""
+    words = {bool: "true or false", int: "a whole number", float: "a number"}
+    for group in groups:
+        for key, hint in typing.get_type_hints(group).items():
+            value = settings.get(key)
+            kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
+            if value is None or not kinds or not set(kinds) <= set(words):
+                continue
+            allowed = {*kinds, int} if float in kinds else set(kinds)
+            if float in kinds and isinstance(value, str):  # `1e-5`, which transformers takes too
+                with contextlib.suppress(ValueError):
+                    value = float(value)
+            if type(value) not in allowed or value != value:  # NaN
+                expected = " or ".join(words[kind] for kind in kinds)
+                raise UserError(f"{key} is {short(value)}, expected {expected}")
+
+
+def _loaded(get_merged_dataset, names: list[str], *arguments):
+    try:
+        return get_merged_dataset(names, *arguments)
+    except UserError:
+        raise
+    except Exception as error:  # of the `datasets` library, and of LlamaFactory's converters
+        while error.__cause__ is not None:
+            error = error.__cause__
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(
+            f"dataset {names[0]}: LlamaFactory cannot load it ({reason}); `adcopilot data register NAME FILE` "
+            "looks at each record of it"
+        ) from error
 
 
 def _load(load_tokenizer, model_args) -> dict[str, Any]:

@@ -231,8 +231,27 @@ def test_training_runs_the_check(llamafactory, dataset_dir, lf, image_files):
         ({"dataset_dir": "nowhere"}, r"dataset_dir nowhere: no dataset_info\.json there .*; set dataset_dir to"),
         ({"dataset": "pats"}, r"dataset pats: not registered in .*dataset_info\.json; there are: parts"),
         ({"template": "qwen2_vl"}, r"template qwen2_vl: .* is an AD-Copilot model, .*; write `template: adcopilot`"),
-        ({"stage": "dpo"}, "stage dpo; preflight checks stage sft only"),
-        ({"streaming": True}, "streaming data cannot be checked beforehand"),
+        ({"stage": "pt"}, "stage pt; preflight checks stages sft, dpo, rm, kto"),
+        ({"streaming": True}, "dataloader_num_workers 0 finds no sample; set dataloader_num_workers: 1"),
+        ({"streaming": True, "dataloader_num_workers": 1}, r"add `accelerator_config: \{dispatch_batches: false\}`"),
+        (
+            {"streaming": True, "dataloader_num_workers": 1, "accelerator_config": {"dispatch_batches": False}},
+            "streaming data cannot be checked beforehand",
+        ),
+        ({"image_max_pixels": "x"}, "image_max_pixels is 'x', expected a whole number, 1 or more"),
+        ({"image_max_pixels": [5]}, r"image_max_pixels is \[5\], expected a whole number"),
+        ({"image_max_pixels": 500}, "image_max_pixels. cannot be smaller than"),
+        ({"cutoff_len": 1.5}, "cutoff_len is 1.5, expected a whole number"),
+        ({"cutoff_len": 1 << 70}, "cutoff_len is .*, expected a whole number"),
+        ({"val_size": "many"}, "val_size is 'many', expected a share"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast', expected a number"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan, expected a number"),
+        ({"do_train": "perhaps"}, "do_train is 'perhaps', expected true or false"),
+        ({"warmup_steps": [3]}, r"warmup_steps is \[3\], expected"),
+        ({"seed": {"a": 1}}, "seed is {'a': 1}, expected a whole number"),
+        ({"seed": "2024-01-02"}, "seed is '2024-01-02', expected a whole number"),
+        ({"dataset": {"a": 1}}, "dataset"),
+        ({"accelerator_config": 7, "streaming": True, "dataloader_num_workers": 1}, "dispatch_batches"),
         ({"model_name_or_path": "/nowhere"}, "model_name_or_path /nowhere: no tokenizer could be loaded"),
         ({"no_such_setting": 1}, "no_such_setting"),
         ({"packing": True}, "packing: true lets conversations see each other's images; set neat_packing: true"),
@@ -249,8 +268,176 @@ def test_wrong_files(llamafactory, dataset_dir, adcopilot_dir, tmp_path):
     (folder / "parts.jsonl").unlink()
     assert "parts.jsonl does not exist" in refused(yaml_file(folder, adcopilot_dir))
     (folder / "dataset_info.json").write_text("{", "utf-8")
-    assert "dataset_info.json: cannot be read" in refused(yaml_file(folder, adcopilot_dir))
+    for content, says in (
+        (b"{", "dataset_info.json: not JSON"),
+        (b"[]", "not a JSON object of objects"),
+        (b'{"parts": 3}', "not a JSON object of objects"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"\xef\xbb\xbf{}", "begins with a byte order mark"),
+        (b'{"parts": {"file_name": 7}}', "7 does not exist"),
+    ):
+        (folder / "dataset_info.json").write_bytes(content)
+        assert says in refused(yaml_file(folder, adcopilot_dir))
     assert "no such file; expected a YAML" in refused(tmp_path / "absent.yaml")
     (tmp_path / "bad.yaml").write_text("a: [", "utf-8")
-    assert "bad.yaml: cannot be read as YAML" in refused(tmp_path / "bad.yaml")
+    assert "bad.yaml:1: not YAML" in refused(tmp_path / "bad.yaml")
+    (tmp_path / "bad.yaml").write_text("a0: &a [x]\n" + "a: &b [*a, *a]\n", "utf-8")
+    assert "has no model_name_or_path" in refused(tmp_path / "bad.yaml")
+    assert "cannot be read as YAML" in refused(yaml_file(folder, adcopilot_dir), "cutoff_len=[1")
     assert "expected key=value" in refused(yaml_file(folder, adcopilot_dir), "cutoff_len")
+
+
+def processor_of(lf, stage, **settings):
+    from adcopilot.llamafactory.data_checks import encoder_of
+
+    one = lf.encoder(**settings)
+    return encoder_of(stage, one.template, one.data_args, lf.tokenizer, lf.processor)
+
+
+def answers(*texts, images, question="<image><image>Is there a defect?"):
+    """A sample of two answers, as pairwise and KTO sets are left by LlamaFactory's converters."""
+    one = sample(question, texts[0], images=images)
+    return {**one, "_response": [{"role": "assistant", "content": text} for text in texts]}
+
+
+@pytest.mark.parametrize("stage", ["rm", "kto", "ppo"])
+def test_other_stages_are_checked_and_guarded(lf, image_files, stage):
+    """DPO and reward models (`rm`), KTO, and generation: images that the cut would reach are named, not trained on."""
+    from adcopilot.llamafactory.data_checks import SampleCheck
+
+    pair = answers("No.", "" if stage == "kto" else "Yes, at the left edge.", images=image_files[:2])
+    check = SampleCheck(encoder=processor_of(lf, stage))
+    assert check._is_kept(pair)
+    assert check.length(pair) > 2 * lf.processor.num_comparison_tokens
+    short = processor_of(lf, stage, cutoff_len=20)
+    with pytest.raises(UserError, match="does not fit cutoff_len 20: tokens of its 2 images would be cut"):
+        SampleCheck(encoder=short).length(pair)
+    with pytest.raises(UserError, match="does not fit cutoff_len 20"):
+        encode(short, pair)
+    assert encode(processor_of(lf, stage), pair)
+
+
+@pytest.mark.parametrize("stage", ["sft", "rm", "kto"])
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ('{"bbox_2d": [0.1, 0.2, 0.3, 0.4]}', "no number above 1, .*--boxes relative"),
+        ('{"bbox_2d": [0, 0, 1, 1]}', "one pixel, or the whole image"),
+        ("<|box_start|>(6,4),(9,7)<|box_end|>", "1 box written as .*Qwen2-VL's.*--boxes qwen2-vl"),
+        ('{"bbox": [1, 2, 3, 4]}', "COCO's .*--boxes coco"),
+        ('{"point_2d": [1, 2]}', "points or an outline"),
+    ],
+)
+def test_boxes_that_would_not_be_mapped_are_refused_in_every_stage(lf, image_files, stage, answer, says):
+    from adcopilot.llamafactory.data_checks import SampleCheck
+
+    texts = {"sft": [answer], "rm": ["No.", answer], "kto": ["", answer]}[stage]
+    one = answers(*texts, images=image_files[:2])
+    with pytest.raises(UserError, match=rf"^sample with images .*{says}"):
+        SampleCheck(encoder=processor_of(lf, stage)).length(one)
+    with pytest.raises(UserError, match=says):  # streamed data meets no check before
+        encode(processor_of(lf, stage), one)
+
+
+def test_text_alone_may_hold_any_notation(lf):
+    """There is no image that it could be about: code, tables, other people's examples."""
+    one = sample("What is COCO's form?", '{"bbox": [1, 2, 3, 4]}, <bbox>1 2 3 4</bbox>')
+    assert encode(lf.encoder(), one)["input_ids"]
+
+
+@pytest.fixture
+def load(lf, dataset_dir):
+    """LlamaFactory's `get_dataset` on the data set, by settings."""
+    from llamafactory.data import get_dataset
+    from llamafactory.hparams import ModelArguments
+    from llamafactory.hparams.training_args import TrainingArguments
+
+    folder, _ = dataset_dir
+
+    def load(template="adcopilot", *, processor=lf.processor, stage="sft", **settings):
+        training = {
+            key: settings.pop(key) for key in ("dataloader_num_workers", "accelerator_config") if key in settings
+        }
+        where = {"dataset_dir": str(folder), "media_dir": str(folder)}
+        encoder = lf.encoder(template, **{"dataset": "parts", "overwrite_cache": True, **where, **settings})
+        args = TrainingArguments(output_dir=str(folder / "out"), use_cpu=True, report_to="none", **training)
+        model_args = ModelArguments(model_name_or_path="unused")
+        return get_dataset(encoder.template, model_args, encoder.data_args, args, stage, lf.tokenizer, processor)
+
+    return load
+
+
+def test_a_tokenised_folder_is_used_for_what_it_was_made_for(load, lf, dataset_dir, image_files):
+    import copy
+
+    folder, _ = dataset_dir
+    path = str(folder / "tokenized")
+    assert len(load(tokenized_path=path)["train_dataset"]) == 3
+    assert len(load(tokenized_path=path)["train_dataset"]) == 3
+    other = copy.copy(lf.processor)
+    other.image_max_pixels = 3000
+    with pytest.raises(UserError, match=r"image_max_pixels was \d+, is 3000\); delete the folder"):
+        load(tokenized_path=path, processor=other)
+    other.num_comparison_tokens = 7
+    with pytest.raises(UserError, match="num_comparison_tokens was 5, is 7"):
+        load(tokenized_path=path, processor=other)
+    with pytest.raises(UserError, match="template was adcopilot, is qwen2_vl"):
+        load("qwen2_vl", tokenized_path=path)
+    with pytest.raises(UserError, match="cutoff_len was 2048, is 512; mask_history was False, is True"):
+        load(tokenized_path=path, cutoff_len=512, mask_history=True)
+
+
+def test_a_tokenised_folder_that_is_unfinished_or_damaged(load, dataset_dir):
+    folder, _ = dataset_dir
+    path = folder / "tokenized"
+    path.mkdir()
+    assert len(load(tokenized_path=str(path))["train_dataset"]) == 3  # an empty folder is filled
+    (path / "adcopilot.json").write_text("{", "utf-8")
+    with pytest.raises(UserError, match=r"adcopilot\.json: cannot be read as the record"):
+        load(tokenized_path=str(path))
+    (path / "adcopilot.json").unlink()  # it is written last: killed before
+    with pytest.raises(UserError, match="unfinished, or not made with template adcopilot; delete the folder"):
+        load(tokenized_path=str(path))
+    assert load("qwen2_vl", tokenized_path=str(path))  # another template's business
+
+
+def test_streaming(load, dataset_dir, image_files):
+    with pytest.raises(UserError, match="dataloader_num_workers 0 finds no sample"):
+        load(streaming=True)
+    with pytest.raises(UserError, match=r"accelerator_config: \{dispatch_batches: false\}"):
+        load(streaming=True, dataloader_num_workers=1)
+    works = {"streaming": True, "dataloader_num_workers": 1, "accelerator_config": {"dispatch_batches": False}}
+    assert len(list(load(**works)["train_dataset"])) == 3
+    dataset_dir[1](record(image_files[:2], answer="<bbox>1 2 3 4</bbox>"))
+    with pytest.raises(UserError, match="--boxes seed"):
+        list(load(**works)["train_dataset"])
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_a_byte_order_mark(load, dataset_dir, image_files, as_list):
+    """A list and JSON lines, as Windows editors save them; UTF-16 is refused."""
+    folder, _ = dataset_dir
+    records = [record(image_files[:2], answer=f"No, {index}.") for index in range(3)]
+    text = json.dumps(records) if as_list else "".join(json.dumps(one) + "\n" for one in records)
+    (folder / "parts.jsonl").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert len(load()["train_dataset"]) == 3
+    (folder / "parts.jsonl").write_bytes(text.encode("utf-16"))
+    with pytest.raises(UserError, match=r"parts\.jsonl is UTF-16 text, expected UTF-8; convert it with `iconv "):
+        load()
+
+
+def test_preflight_of_a_preference_set(llamafactory, dataset_dir, adcopilot_dir, image_files, capsys):
+    folder, _ = dataset_dir
+    info = json.loads((folder / "dataset_info.json").read_text())
+    info["parts"]["ranking"] = True
+    info["parts"]["columns"] |= {"chosen": "chosen", "rejected": "rejected"}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    one = record(image_files[:2])
+    pair = {"messages": one["messages"][:1], "images": one["images"]}
+    pair |= {"chosen": one["messages"][1], "rejected": {"role": "assistant", "content": "Yes."}}
+    (folder / "parts.jsonl").write_text(json.dumps(pair) + "\n")
+    path = yaml_file(folder, adcopilot_dir, stage="dpo")
+    assert preflight(path) == 0
+    assert "parts: 1 samples can be trained on" in capsys.readouterr().out
+    assert "does not fit cutoff_len 20" in refused(path, "cutoff_len=20")
+    assert "LlamaFactory cannot load it" in refused(path, "stage=sft")
