@@ -34,10 +34,11 @@ STEPS = {
     "llamafactory.model.model_utils.visual": ("composite",),
     "llamafactory.model.loader": ("loading",),
     "llamafactory.chat.hf_engine": ("server_engine",),
+    "llamafactory.api.chat": ("api",),
     "llamafactory.webui.components.infer": ("webchat",),
 }
 #: Among them what only LlamaFactory itself imports: not every program chats, and the pages need gradio, and seconds.
-WHEN_IMPORTED = ("llamafactory.chat.hf_engine", "llamafactory.webui.components.infer")
+WHEN_IMPORTED = ("llamafactory.chat.hf_engine", "llamafactory.api.chat", "llamafactory.webui.components.infer")
 
 
 def install() -> None:

@@ -99,23 +99,76 @@ def test_pads_are_never_generated(chat_model, image_files):
     assert not any(word in answer for word in words)
 
 
-def test_api_with_two_images(chat_model, image_files, monkeypatch):
-    """An OpenAI-style request as `llamafactory-cli api` takes it."""
+@pytest.fixture
+def ask(chat_model, monkeypatch):
+    """An OpenAI-style request to `llamafactory-cli api`."""
     pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
     from llamafactory.api.app import create_app
 
     monkeypatch.setenv("API_VERBOSE", "0")
+    client = TestClient(create_app(chat_model))
 
-    def url(path):
-        buffer = io.BytesIO()
-        Image.open(path).save(buffer, "PNG")
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    def ask(*contents, system=None, **fields):
+        messages = [{"role": "system", "content": system}] if system else []
+        messages += [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
+        return client.post("/v1/chat/completions", json={"model": "adcopilot", "messages": messages, **fields})
 
-    content = [{"type": "image_url", "image_url": {"url": url(path)}} for path in image_files[:2]]
-    content.append({"type": "text", "text": QUESTION})
-    request = {"model": "adcopilot", "messages": [{"role": "user", "content": content}]}
-    response = TestClient(create_app(chat_model)).post("/v1/chat/completions", json=request)
+    return ask
+
+
+def picture(path):
+    buffer = io.BytesIO()
+    Image.open(path).save(buffer, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def words(text):
+    return {"type": "text", "text": text}
+
+
+def test_api_with_two_images(ask, chat_model, image_files):
+    response = ask([*map(picture, image_files[:2]), words(QUESTION)])
     assert response.status_code == 200, response.text
     answer = response.json()["choices"][0]["message"]["content"]
     assert answer == chat(chat_model, QUESTION, images=image_files[:2])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("mark", ["<image>", "<video>", "<audio>"])
+def test_api_text_adds_no_images(ask, image_files, mark, stream):
+    """HTTP 400 and why, in a text, a part, a later turn, and beside real images."""
+    kind = mark[1:-1]
+    for contents in (
+        [f"What is {mark}?"],
+        [[picture(image_files[0]), words(f"{mark} What is this?")]],
+        [[picture(image_files[0]), words("What is this?")], "A part.", f"And {mark}?"],
+        ["Hi.", f"An answer with {mark}.", "And now?"],
+    ):
+        response = ask(*contents, stream=stream)
+        assert response.status_code == 400
+        assert f"its text holds {mark}, which stands for {kind} data and not for words; " in response.json()["detail"]
+        assert f'"{kind}_url"' in response.json()["detail"]
+
+
+def test_api_vision_tokens_are_words_everywhere(ask):
+    tokens = "<|vision_start|><|image_pad|><|compare_pad|><|vision_end|>"
+    assert ask(f"What is {tokens}?", system=f"Look at {tokens}.").status_code == 200
+
+
+def test_api_other_mistakes_of_a_request(ask):
+    broken = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    for content, says in (
+        (None, "has no content"),
+        ([{"type": "text"}], "a part of type text has no text"),
+        ([{"type": "image_url"}], "a part of type image_url has no image_url"),
+        ([broken, words("What?")], "cannot identify image"),
+    ):
+        response = ask(content)
+        assert response.status_code == 400
+        assert says in response.json()["detail"]
+    # the status of a stream is sent before its images are looked at
+    response = ask([broken, words("What?")], stream=True)
+    assert '"code": 400' in response.text
+    assert response.text.rstrip().endswith("[DONE]")
