@@ -12,11 +12,14 @@ from typing import Any
 
 from .errors import UserError
 
-__all__ = ["FAR", "far_outside", "merge_sizes", "read_sizes", "sizes_of"]
+__all__ = ["FAR", "FAR_OUTSIDE", "far_outside", "merge_sizes", "read_sizes", "sizes_of"]
 
 #: Far outside is more than so many times the most pixels, or the longest side, of training, or less than such a share
 #: of the fewest, or the shortest.
 FAR = 4
+
+#: In every reason that `far_outside` gives.
+FAR_OUTSIDE = "far outside the sizes of its training"
 
 #: {"pixels": [fewest, most], "sides": [shortest, longest]}
 Sizes = dict[str, list[int]]
@@ -77,8 +80,8 @@ def far_outside(size: tuple[int, int], seen: Sizes | None) -> str | None:
     pixels = size[0] * size[1]
     if most * FAR < pixels or pixels * FAR < fewest or longest * FAR < max(size) or min(size) * FAR < shortest:
         return (
-            f"the model sees {size[0]}×{size[1]} pixels, far outside the {_range(fewest, most)} of its training, with "
-            f"sides of {_range(shortest, longest)}"
+            f"the model sees {size[0]}×{size[1]} pixels, {FAR_OUTSIDE} ({_range(fewest, most)} pixels, sides of "
+            f"{_range(shortest, longest)})"
         )
     return None
 

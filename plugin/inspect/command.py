@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import warnings
 from collections import Counter, deque
@@ -14,15 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cli import StoreOnce
-from ..drawing import draw_result, save_picture
 from ..errors import UserError
 from ..evaluation.families import split_thinking
 from ..images import open_image, used_bits
 from ..jsonl import JsonlLog, content_key, file_digest
+from ..trained_sizes import FAR_OUTSIDE
 from ..verdict import decide
 from .loading import check_folder, model_digest
 from .pairs import (
-    IMAGE_SUFFIXES,
     NamePattern,
     Pair,
     TemplatePool,
@@ -31,11 +29,9 @@ from .pairs import (
     find_pairs,
     mvtec_queries,
 )
+from .pictures import Pictures, printable
 from .result import Result
 from .same_picture import SAME_PICTURE, is_same_picture
-
-#: A file's name has at most 255 bytes on most file systems; atomic_write adds a few for its temporary file.
-MOST_BYTES = 240
 
 if TYPE_CHECKING:  # it needs torch, which takes seconds: only once the command line is known to be right
     from .inspector import Inspector
@@ -95,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         options["question"] = args.question
     from tqdm import tqdm
 
-    from .inspector import ANY_SIZE, Inspector
+    from .inspector import Inspector
 
     with JsonlLog(path=args.output) if args.output else nullcontext() as log, one_line_warnings():
         inspector = Inspector(model=args.model, **options)
@@ -106,10 +102,11 @@ def run(args: argparse.Namespace) -> int:
             for pair, line in inspect_all(inspector, work, model=digest, log=log):
                 bar.update()
                 counts["error" if "error" in line else line["verdict"]] += 1
-                if "error" not in line and (line.get("reason") or "").endswith(ANY_SIZE):
+                if FAR_OUTSIDE in line.get("reason", "") and not args.any_size:
                     counts["far"] += 1
                     if counts["far"] == 1:
-                        bar.write(f"undecided: {printable(line['reason'])}", file=sys.stderr)
+                        told = f"undecided: {printable(line['reason'])}; --any-size gives a verdict all the same"
+                        bar.write(told, file=sys.stderr)
                 if pictures and "error" not in line:
                     pictures.draw(pair, line)
                 if args.json or not args.output:
@@ -347,71 +344,3 @@ def in_words(line: dict[str, Any]) -> str:
     text = " ".join((line.get("reason") or line["text"]).split())
     text = text if len(text) <= 400 else text[:399] + "…"
     return printable(f"{verdict:<9}  {score}  {line['query']}  {text}").rstrip()
-
-
-def printable(text: str) -> str:
-    """A text on one line that a terminal shows as it is: control characters and broken UTF-8 are escaped."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-
-
-class Pictures:
-    """Where pictures go: a file for one pair, a folder (with the queries' own folders in it) for several.
-
-    Raises:
-        UserError: a file is given for several pairs, its suffix is not one that can be written, or the folder lies
-            among the images to inspect.
-    """
-
-    def __init__(self, args: argparse.Namespace, *, single: bool, bits: int | None = None) -> None:
-        self.bits = bits
-        self.path = Path(args.draw)
-        self.undrawn = 0
-        suffix = self.path.suffix.lower()
-        self.is_folder = self.path.is_dir() or args.draw.endswith("/") or not suffix
-        if not single and not self.is_folder:
-            raise UserError(f"--draw {args.draw}: several pairs need a folder, not a file")
-        if not self.is_folder and suffix not in IMAGE_SUFFIXES:
-            raise UserError(f"--draw {args.draw}: cannot write {suffix}; expected .png or .jpg, or a folder")
-        for option in ("query_dir", "template_dir", "mvtec"):
-            folder = getattr(args, option)
-            if folder and self.path.resolve().is_relative_to(folder.resolve()):
-                raise UserError(
-                    f"--draw {args.draw}: lies inside --{option.replace('_', '-')} {folder}, so the next run would "
-                    "inspect its pictures; choose a folder elsewhere"
-                )
-
-    def draw(self, pair: Pair, line: dict[str, Any]) -> None:
-        """Draw a result; one whose images have gone since is said and counted in `undrawn`.
-
-        Raises:
-            UserError: the picture cannot be written.
-        """
-        try:
-            template, query = (open_image(line[role], bits=self.bits) for role in ("template", "query"))
-        except UserError as error:
-            self.undrawn += 1
-            print(f"not drawn: {printable(str(error))}", file=sys.stderr)
-            return
-        picture = draw_result(
-            template=template,
-            query=query,
-            boxes=line["boxes"],
-            anomalous=line["anomalous"],
-            score=line["score"],
-            reason=line.get("reason"),
-            template_name=printable(Path(line["template"]).name),
-            query_name=printable(pair.name),
-        )
-        save_picture(picture, self.path / picture_name(pair.name) if self.is_folder else self.path)
-
-
-def picture_name(name: str) -> str:
-    """Where the picture of a query goes, below the folder of pictures: the query's own path, as a PNG.
-
-    A file's name of more bytes than one may have is cut, and told apart by a digest of the whole.
-    """
-    path = Path(name if name.lower().endswith(".png") else f"{name}.png")
-    if len(os.fsencode(path.name)) <= MOST_BYTES:
-        return str(path)
-    kept = os.fsencode(path.stem)[: MOST_BYTES - 40].decode(errors="ignore")
-    return str(path.with_name(f"{kept}-{content_key(name)}.png"))

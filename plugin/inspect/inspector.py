@@ -26,10 +26,7 @@ from .question import Question
 from .result import Result
 from .same_picture import SAME_PICTURE, is_same_picture
 
-__all__ = ["ANY_SIZE", "IMAGE_MAX_PIXELS", "IMAGE_MIN_PIXELS", "Inspector"]
-
-#: What can be done about a picture far outside the sizes of training; ends the reason of such a verdict.
-ANY_SIZE = "--any-size gives a verdict all the same"
+__all__ = ["IMAGE_MAX_PIXELS", "IMAGE_MIN_PIXELS", "Inspector"]
 
 #: LlamaFactory's defaults, in pixels of area.
 IMAGE_MAX_PIXELS = 768 * 768
@@ -313,7 +310,7 @@ class Inspector:
         elif pair.far and self.any_size:
             note = f"{pair.far}; answered all the same, as --any-size asks"
         elif pair.far:
-            doubts = [f"{pair.far}; {ANY_SIZE}"]
+            doubts = [pair.far]
         verdict = decide(score=score, yes_no_mass=mass, threshold=self.threshold, answer=said, doubts=doubts)
         return Result(
             query=pair.query,

@@ -254,9 +254,13 @@ def test_a_picture_far_outside_the_sizes_of_training_is_undecided(run, sized_dir
     lines = [json.loads(line) for line in out.splitlines()]
     assert code == 0
     assert [line["verdict"] == "undecided" for line in lines] == [False, False, True, True]
-    assert "c.png: the model sees 392×308 pixels, far outside the 3,136 of its training" in lines[2]["reason"]
+    assert (
+        "c.png: the model sees 392×308 pixels, far outside the sizes of its training (3,136 pixels, sides of 56)"
+        in lines[2]["reason"]
+    )
     assert lines[2]["score"] is not None
-    assert err.count("far outside") == 1  # said once
+    [told] = [line for line in err.splitlines() if "far outside" in line]  # once
+    assert told.endswith("; --any-size gives a verdict all the same")
     assert "2 undecided" in err
     code, out, err = run(sized_dir, *options, "--any-size")
     for line in map(json.loads, out.splitlines()[2:]):

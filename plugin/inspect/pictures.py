@@ -1,0 +1,88 @@
+"""The pictures that `adcopilot inspect --draw` writes, and texts as a terminal or a picture can show them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..drawing import draw_result, save_picture
+from ..errors import UserError
+from ..images import open_image
+from ..jsonl import content_key
+from .pairs import IMAGE_SUFFIXES, Pair
+
+__all__ = ["Pictures", "picture_name", "printable"]
+
+#: A file's name has at most 255 bytes on most file systems; atomic_write adds a few for its temporary file.
+MOST_BYTES = 240
+
+
+class Pictures:
+    """Where pictures go: a file for one pair, a folder (with the queries' own folders in it) for several.
+
+    Raises:
+        UserError: a file is given for several pairs, its suffix is not one that can be written, or the folder lies
+            among the images to inspect.
+    """
+
+    def __init__(self, args: argparse.Namespace, *, single: bool, bits: int | None = None) -> None:
+        self.bits = bits
+        self.path = Path(args.draw)
+        self.undrawn = 0
+        suffix = self.path.suffix.lower()
+        self.is_folder = self.path.is_dir() or args.draw.endswith("/") or not suffix
+        if not single and not self.is_folder:
+            raise UserError(f"--draw {args.draw}: several pairs need a folder, not a file")
+        if not self.is_folder and suffix not in IMAGE_SUFFIXES:
+            raise UserError(f"--draw {args.draw}: cannot write {suffix}; expected .png or .jpg, or a folder")
+        for option in ("query_dir", "template_dir", "mvtec"):
+            folder = getattr(args, option)
+            if folder and self.path.resolve().is_relative_to(folder.resolve()):
+                raise UserError(
+                    f"--draw {args.draw}: lies inside --{option.replace('_', '-')} {folder}, so the next run would "
+                    "inspect its pictures; choose a folder elsewhere"
+                )
+
+    def draw(self, pair: Pair, line: dict[str, Any]) -> None:
+        """Draw a result; one whose images have gone since is said and counted in `undrawn`.
+
+        Raises:
+            UserError: the picture cannot be written.
+        """
+        try:
+            template, query = (open_image(line[role], bits=self.bits) for role in ("template", "query"))
+        except UserError as error:
+            self.undrawn += 1
+            print(f"not drawn: {printable(str(error))}", file=sys.stderr)
+            return
+        picture = draw_result(
+            template=template,
+            query=query,
+            boxes=line["boxes"],
+            anomalous=line["anomalous"],
+            score=line["score"],
+            reason=line.get("reason"),
+            template_name=printable(Path(line["template"]).name),
+            query_name=printable(pair.name),
+        )
+        save_picture(picture, self.path / picture_name(pair.name) if self.is_folder else self.path)
+
+
+def picture_name(name: str) -> str:
+    """Where the picture of a query goes, below the folder of pictures: the query's own path, as a PNG.
+
+    A file's name of more bytes than one may have is cut, and told apart by a digest of the whole.
+    """
+    path = Path(name if name.lower().endswith(".png") else f"{name}.png")
+    if len(os.fsencode(path.name)) <= MOST_BYTES:
+        return str(path)
+    kept = os.fsencode(path.stem)[: MOST_BYTES - 40].decode(errors="ignore")
+    return str(path.with_name(f"{kept}-{content_key(name)}.png"))
+
+
+def printable(text: str) -> str:
+    """A text on one line that a terminal shows as it is: control characters and broken UTF-8 are escaped."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
