@@ -168,7 +168,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{file}: not found, expected a model folder{_near(folder)}")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: cannot be read as JSON ({error}); copy or export the model again") from None
     if not isinstance(config, dict):
         raise UserError(f"{file}: expected a JSON object; copy or export the model again")

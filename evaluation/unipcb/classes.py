@@ -50,7 +50,7 @@ class ClassNames:
                 for dataset, info in content.items()
                 for section, kind in _SECTIONS.items()
             }
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, RecursionError, AttributeError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: not the benchmark's list of classes ({reason}); copy it again") from None
         return cls(same=same)

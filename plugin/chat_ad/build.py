@@ -162,7 +162,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); it is no manifest of a build: remove it") from None
     if not isinstance(found, dict) or found.get("format") != 1:
         raise UserError(f"{path}: not a manifest of this version of `adcopilot data build`; choose another --output")

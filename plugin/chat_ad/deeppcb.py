@@ -205,7 +205,7 @@ def _claim(output: Path, recipe: dict) -> None:
     if path.exists():
         try:
             found = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             found = None
         # As JSON gives it back.
         if found != json.loads(json.dumps(recipe)):

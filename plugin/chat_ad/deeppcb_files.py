@@ -91,7 +91,7 @@ def registrations(output: Path, names: list[str]) -> None:
     if path.exists():
         try:
             entries = json.loads(path.read_text("utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             entries = None
         if not isinstance(entries, dict):
             raise UserError(f"{path}: not a JSON object, expected LlamaFactory's registrations; repair or remove it")

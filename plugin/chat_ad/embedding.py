@@ -243,7 +243,7 @@ def load_embedder(
     if config.is_file():
         try:
             model_type = json.loads(config.read_text("utf-8")).get("model_type")
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, RecursionError, AttributeError) as error:
             raise UserError(f"{config}: cannot be read as JSON ({error}); copy or export the model again") from None
     if model_type in ("adcopilot", "qwen2_5_vl"):
         return TowerEmbedder(folder=Path(model), device=device, dtype=dtype, **size)

@@ -204,7 +204,7 @@ def _leaked(path: Path, kinds: Sequence[str], table: Path) -> dict[str, str]:
         best = {leak["image"]: min(leak["sets"].values(), key=KINDS.index) for leak in found}
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check --leaks") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: not a report of `adcopilot data leaks`; write it again") from None
     if digest != file_digest(table):
         raise UserError(f"{path}: is about another table than {table}; run `adcopilot data leaks {table}` again")

@@ -25,7 +25,7 @@ from ..errors import UserError
 from ..jsonl import file_digest, write_jsonl
 from ..records import check_form, check_record, foreign_boxes, record_boxes, record_image_sizes
 from .general.json_stream import json_items
-from .registration import add_entries, entry
+from .registration import BOM, add_entries, entry, first_bytes
 
 __all__ = ["check_file", "register"]
 
@@ -261,7 +261,9 @@ def _read_as_llamafactory(file: Path) -> None:
         shown = datasets.utils.logging.is_progress_bar_enabled()
         datasets.disable_progress_bars()
         try:
-            datasets.load_dataset("json", data_files=[str(file)], split="train", cache_dir=cache)
+            # as `llamafactory/data_checks.py` has it read
+            encoding = "utf-8-sig" if first_bytes(file) == BOM else "utf-8"
+            datasets.load_dataset("json", data_files=[str(file)], split="train", cache_dir=cache, encoding=encoding)
         except Exception as error:
             while error.__cause__ is not None:
                 error = error.__cause__

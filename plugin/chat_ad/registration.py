@@ -17,7 +17,10 @@ try:
 except ImportError:  # Windows: two processes that register at the same moment are not kept apart there
     fcntl = None
 
-__all__ = ["add_entries", "entry", "read_entries"]
+__all__ = ["BOM", "add_entries", "entry", "first_bytes", "read_entries"]
+
+#: The byte order mark of UTF-8, which editors on Windows write and LlamaFactory's readers stop at.
+BOM = b"\xef\xbb\xbf"
 
 
 def entry(file_name: str, *, images: bool = True) -> dict[str, Any]:
@@ -40,6 +43,19 @@ def entry(file_name: str, *, images: bool = True) -> dict[str, Any]:
             "system_tag": "system",
         },
     }
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first three bytes of a file, where a byte order mark stands.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(3)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
 
 
 def read_entries(path: Path) -> dict[str, Any]:

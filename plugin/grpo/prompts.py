@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..images import image_size
 from ..jsonl import content_key, read_jsonl
 from ..prompts import THINK_INSTRUCTION, thinking_question
-from ..records import IMAGE_PLACEHOLDER, check_record
+from ..records import IMAGE_PLACEHOLDER, REMEDIES, check_box, check_record
 from ..vision_tokens import escape_vision_tokens
 from .rewards import path_inside, question_kind
 
@@ -66,11 +66,12 @@ def read_records(files: Sequence[Path], *, media_dir: str | Path) -> list[dict[s
             name = f"{file}:{number}"
             try:
                 check_record(record, name=name)
+                if not record.get("images"):
+                    raise UserError(f"{name}: has no image; expected a template and a query")
                 sizes = [_file_size(path_inside(media_dir, path)) for path in record["images"]]
                 check_record(record, name=name, sizes=sizes)
                 kind = question_kind(record)
-                if not record["images"]:
-                    raise UserError(f"{name}: has no image; expected a template and a query")
+                _check_truth(record, sizes[-1], name)
                 if kind == "loc" and record.get("mask") and not path_inside(media_dir, record["mask"]).is_file():
                     raise UserError(f"{name}: mask {record['mask']} not found in {media_dir}; check media_dir")
             except UserError as error:
@@ -87,6 +88,15 @@ def read_records(files: Sequence[Path], *, media_dir: str | Path) -> list[dict[s
     if double:
         raise UserError(f"{len(double)} records are there twice (key {double[0]}); give each data set once")
     return records
+
+
+def _check_truth(record: Mapping[str, Any], size: tuple[int, int], name: str) -> None:
+    """The field `boxes`, which localisation is rewarded by: pixels of the query, as the boxes of the text."""
+    boxes, mask = record.get("boxes") or [], record.get("mask") or ""
+    if not isinstance(boxes, list) or not isinstance(mask, str):
+        raise UserError(f"{name}: 'boxes' is {boxes!r:.60} and 'mask' {mask!r:.60}, expected a list and a path")
+    for box in boxes:
+        check_box(box, name=name, size=size, image=record["images"][-1], remedies=REMEDIES)
 
 
 def draw(records: list[dict[str, Any]], count: int | None, *, seed: int) -> list[dict[str, Any]]:

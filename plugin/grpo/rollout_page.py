@@ -216,7 +216,7 @@ def _cut(text: str) -> str:
 def _about(run: Path) -> dict[str, Any]:
     try:
         return json.loads((run / "grpo.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 

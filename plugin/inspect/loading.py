@@ -66,7 +66,7 @@ def _weight_files(folder: Path) -> list[Path]:
 def _read_json(file: Path) -> dict:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: cannot be read as JSON ({error}); copy or export the model again") from None
     if not isinstance(value, dict):
         raise UserError(f"{file}: expected a JSON object; copy or export the model again")

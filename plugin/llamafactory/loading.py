@@ -70,7 +70,7 @@ def _trained_sizes(file: Path) -> dict | None:
         return None
     try:
         value = json.loads(file.read_text(encoding="utf-8")).get("trained_sizes")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
         raise UserError(f"{file}: cannot be read as a JSON object ({error}); copy it from the run again") from None
     return None if value is None else read_sizes(value, folder=file.parent) or {}
 

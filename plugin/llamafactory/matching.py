@@ -177,7 +177,7 @@ def _foreign_adapter(adapters: list[str] | None) -> tuple[str, str] | None:
         folder = Path(adapter)
         try:
             base = json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
             continue
         if _holds_comparison_weights(folder) or read_model_type(str(base), {}) == MODEL_TYPE:
             return adapter, str(base)

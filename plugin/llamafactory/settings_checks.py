@@ -8,12 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..chat_ad.registration import read_entries
+from ..chat_ad.registration import BOM, first_bytes, read_entries
 from ..chat_ad.yaml_sections import short
 from ..errors import UserError
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-BOM = b"\xef\xbb\xbf"
 
 
 def check_dataset_names(data_args) -> None:
@@ -35,7 +34,7 @@ def check_dataset_names(data_args) -> None:
             "set dataset_dir to the folder that holds it"
         )
     registered = read_entries(path)
-    if _begins(path).startswith(BOM):  # read_entries takes it, LlamaFactory does not
+    if first_bytes(path).startswith(BOM):  # read_entries takes it, LlamaFactory does not
         raise UserError(f"{path}: begins with a byte order mark, at which LlamaFactory stops; save it as plain UTF-8")
     for name in names:
         if name not in registered:
@@ -46,7 +45,7 @@ def check_dataset_names(data_args) -> None:
             continue
         if not isinstance(file, str) or not Path(folder, file).exists():
             raise UserError(f"dataset {name}: {Path(folder, str(file))} does not exist; {path} names it")
-        if Path(folder, file).is_file() and _begins(Path(folder, file)).startswith(_UTF_16):
+        if Path(folder, file).is_file() and first_bytes(Path(folder, file)).startswith(_UTF_16):
             raise UserError(
                 f"dataset {name}: {Path(folder, file)} is UTF-16 text, expected UTF-8; convert it with "
                 "`iconv -f UTF-16 -t UTF-8 OLD > NEW`"
@@ -60,15 +59,7 @@ def is_local(dataset_dir: Any) -> bool:
 
 def begins_with_bom(files: Any) -> bool:
     """Whether one of LlamaFactory's `data_files` is a local file that begins with a byte order mark of UTF-8."""
-    return any(Path(file).is_file() and _begins(Path(file)).startswith(BOM) for file in files or () if file)
-
-
-def _begins(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(3)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    return any(Path(file).is_file() and first_bytes(Path(file)).startswith(BOM) for file in files or () if file)
 
 
 def check_packing(data_args) -> None:

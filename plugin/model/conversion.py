@@ -119,7 +119,7 @@ def read_base_config(base: Path) -> Qwen2_5_VLConfig:
         raise UserError(f"{file} not found: --base must be the folder (or hub id) of a Qwen2.5-VL checkpoint")
     try:
         model_type = json.loads(file.read_text(encoding="utf-8")).get("model_type")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+    except (json.JSONDecodeError, RecursionError, UnicodeDecodeError, AttributeError) as error:
         raise UserError(f"{file} is not a JSON object ({error}): download the base checkpoint again") from None
     if model_type == AdCopilotConfig.model_type:
         raise UserError(
@@ -148,7 +148,10 @@ def list_shards(base: Path) -> list[str]:
     """File names of the base's safetensors shards; UserError if there are none or one is missing."""
     index = base / INDEX_FILE
     if index.is_file():
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        try:
+            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{index}: not an index of weights; download the base checkpoint again") from None
     else:
         shards = ["model.safetensors"]
     for shard in shards:

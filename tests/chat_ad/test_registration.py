@@ -337,3 +337,29 @@ def test_thousandths_under_the_name_of_pixels(checkout, capsys):
     assert read_entries(info)["mine"]["file_name"] == "mine.jsonl"
     assert run("other", file, "--info", info, "--boxes", "thousand") == 0
     assert read_entries(info)["other"]["file_name"] == "mine.bbox_2d.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"messages": ' + b"[" * 100_000, "nested too deeply"),
+        (b'[{"messages": ' + b"[" * 100_000, "nested too deeply"),
+        ('{"messages": []}\n'.encode("utf-16"), "it is UTF-16: convert it with `iconv -f UTF-16 -t UTF-8 OLD > NEW`"),
+        (b'{"messages": [], "n": ' + b"9" * 5000 + b"}", "f.jsonl:1"),
+    ],
+)
+def test_files_that_are_hardly_json(checkout, capsys, content, says):
+    (checkout / "f.jsonl").write_bytes(content)
+    assert run("mine", checkout / "f.jsonl", "--info", checkout / "dataset_info.json") == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_a_byte_order_mark_is_read(checkout, load, as_list):
+    records = [record("a.png"), record("b.png")]
+    text = json.dumps(records) if as_list else "".join(json.dumps(one) + "\n" for one in records)
+    file = checkout / ("f.json" if as_list else "f.jsonl")
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert run("mine", file, "--info", checkout / "dataset_info.json") == 0

@@ -50,6 +50,24 @@ def test_a_missing_mask_is_found_before_training(rl_data, rl_records, tmp_path):
         read_records([file], media_dir=rl_data)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"boxes": [[0.1, 0.2, 0.3, 0.4]]}, "no number above 1"),
+        ({"boxes": [[1, 2, 3000, 4]]}, "is outside"),
+        ({"boxes": {"a": 1}}, "expected a list"),
+        ({"boxes": [7]}, "is not four numbers"),
+        ({"mask": [7]}, "expected a list and a path"),
+        ({"images": [], "messages": [{"role": role, "content": "?"} for role in ("user", "assistant")]}, "no image"),
+    ],
+)
+def test_the_truth_is_checked_as_the_text_is(rl_data, rl_records, tmp_path, changes, says):
+    file = tmp_path / "rl.jsonl"
+    file.write_text(json.dumps({**rl_records[0], **changes}) + "\n")
+    with pytest.raises(UserError, match=says):
+        read_records([file], media_dir=rl_data)
+
+
 def test_the_same_records_twice_are_refused(rl_data):
     file = rl_data / "rl.jsonl"
     with pytest.raises(UserError, match="24 records are there twice"):

@@ -38,7 +38,10 @@ def json_items(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield from _list_items(file, start, path)
                 return
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({_reason(error)}), expected JSON in UTF-8; copy it again") from None
+        remedy = "copy it again"
+        if isinstance(error, UnicodeDecodeError) and error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            remedy = "it is UTF-16: convert it with `iconv -f UTF-16 -t UTF-8 OLD > NEW`"
+        raise UserError(f"{path}: cannot be read ({_reason(error)}), expected JSON in UTF-8; {remedy}") from None
     if kind != "{":
         raise UserError(f"{path}: starts with {start.lstrip()[:20]!r}, expected a JSON list of objects; copy it again")
     yield from read_jsonl(path)

@@ -268,7 +268,7 @@ def _claim(path: Path, recipe: dict[str, Any], request: Request) -> None:
         return
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise UserError(f"{path}: not a manifest of this command; choose another --output, or add --overwrite")

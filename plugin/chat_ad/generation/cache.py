@@ -83,7 +83,7 @@ class AnswerCache:
                 record = json.loads(line)
                 key = record["key"]
                 spent = (int(record["prompt_tokens"]), int(record["completion_tokens"]))
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, RecursionError, TypeError, KeyError):
                 if number and not line.endswith(b"\n"):
                     break  # another file's last line: whoever writes to it is killed, or not done
                 raise UserError(f"{path}:{count}: not an answer of an endpoint; remove this line") from None

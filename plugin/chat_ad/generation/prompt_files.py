@@ -110,7 +110,7 @@ class PromptFiles:
         path = self._paths[name]
         try:
             value = json.loads(self._texts[name])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not JSON ({_one_line(error)}); repair it or remove it") from None
         if not isinstance(value, dict):
             raise UserError(f"{path}: a {type(value).__name__}, expected a JSON object like the package's")
