@@ -19,11 +19,33 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 
 from .comparison_encoder import ComparisonEncoder
 from .configuration import AdCopilotConfig
-from .pairing import images_of_tokens, previous_images
-from .positions import diagonal_positions
+from .pairing import images_of_rows, images_of_tokens, previous_images
+from .positions import diagonal_positions, window_order
 
 # transformers 5 wraps the image features in an output object and counts rope deltas from the unpadded length.
 TRANSFORMERS_5 = Version(transformers.__version__) >= Version("5.0.0")
+# What upstream calls the KV cache: `cache` in later 5.x; the old name is taken until 5.40.
+CACHE_NAMES = ("cache", "past_key_values")
+UNTRIED = (
+    f"transformers {transformers.__version__}, or the code that called the model, {{}}, so nothing can be compared: "
+    "pass pixel_values and image_grid_thw with the whole conversation, and see config.json for the versions tried"
+)
+
+
+def _check_upstream(parent: type, *names: str) -> None:
+    """Methods that are overridden here must exist upstream, or nothing would ever call ours.
+
+    Raises:
+        RuntimeError: one is gone.
+    """
+    for name in names:
+        if not hasattr(parent, name):
+            raise RuntimeError(UNTRIED.format(f"has no {parent.__name__}.{name}, which AD-Copilot's model builds on"))
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal in every element; what is not a number is equal to itself here and reported where logits are read."""
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 class AdCopilotModel(Qwen2_5_VLModel):
@@ -37,6 +59,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
     _no_split_modules = ["Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock", "ComparisonEncoder"]
 
     def __init__(self, config: AdCopilotConfig):
+        _check_upstream(Qwen2_5_VLModel, "get_rope_index", "get_image_features")
         super().__init__(config)
         self.comparison_encoder = ComparisonEncoder(config=config)
         self.post_init()
@@ -152,22 +175,24 @@ class AdCopilotModel(Qwen2_5_VLModel):
             (tokens, T) the images' own tokens, exactly Qwen2.5-VL's, and (P, D) the features before the patch merger,
             in the image processor's order (the tower works in window order inside).
         """
-        captured, thread = [], threading.get_ident()
+        calls, thread = [], threading.get_ident()
 
-        def keep_input(_, inputs):
+        def keep(_, inputs, output):
             if threading.get_ident() == thread:  # a server may run this model from several threads
-                captured.append(inputs[0])
+                calls.append((inputs[0], output))
 
-        handle = self.visual.merger.register_forward_pre_hook(keep_input)
+        handle = self.visual.merger.register_forward_hook(keep)
         try:
             embeds = self.get_image_features(pixel_values, image_grid_thw)
         finally:
             handle.remove()
-        if TRANSFORMERS_5:
-            embeds = embeds.pooler_output
-        window_index, _ = self.visual.get_window_index(image_grid_thw)
-        features = captured[0].unflatten(0, (-1, self._merge_size**2))[torch.argsort(window_index)].flatten(0, 1)
-        return torch.cat(tuple(embeds)), features
+        embeds = torch.cat(tuple(getattr(embeds, "pooler_output", embeds)))  # an object in transformers 5
+        order = torch.argsort(window_order(image_grid_thw, config=self.config.vision_config))
+        # What the comparison rests on: one call of the merger, whose rows are the images' own tokens in window order.
+        if len(calls) != 1 or not _same(calls[0][1][order].to(embeds.device), embeds):
+            raise RuntimeError(UNTRIED.format("merges an image's patches in another order than AD-Copilot knows"))
+        features = calls[0][0].unflatten(0, (-1, self._merge_size**2))[order].flatten(0, 1)
+        return embeds, features
 
     def _embed_images(
         self, input_ids, inputs_embeds, pixel_values, image_grid_thw, position_ids, previous_image
@@ -178,6 +203,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
         # both raise on a mismatch, so they come before any work
         pairs = previous_images(image_mask, image_grid_thw, position_ids, merge_size=self._merge_size)
         places = self._comparison_tokens_of_images(comparison_mask, len(image_grid_thw))
+        if places is not None and position_ids is not None and position_ids.dim() == 3:
+            self._check_positions(position_ids, image_mask, image_grid_thw, places)
 
         def put(mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
             # tower, encoder and embeddings may lie on three devices (`device_map`), as upstream allows for its own
@@ -191,12 +218,24 @@ class AdCopilotModel(Qwen2_5_VLModel):
             )
         return inputs_embeds
 
+    def _check_positions(self, position_ids, image_mask, image_grid_thw, places) -> None:
+        """Comparison tokens share their image's time, or somebody made positions without `get_rope_index`.
+
+        Raises:
+            ValueError: they do not.
+        """
+        time = position_ids[-3].flatten()  # text positions may come before the three
+        first = images_of_tokens(image_mask, image_grid_thw, merge_size=self._merge_size)
+        if not torch.equal(time[places], time[first][:, None].expand_as(places)):
+            raise ValueError(
+                UNTRIED.format("gives comparison tokens positions that are not those of `get_rope_index`")
+            )
+
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
-        past_key_values=None,
         inputs_embeds: torch.FloatTensor | None = None,
         pixel_values: torch.Tensor | None = None,
         image_grid_thw: torch.LongTensor | None = None,
@@ -210,13 +249,25 @@ class AdCopilotModel(Qwen2_5_VLModel):
                 `input_ids` (and each sequence of a packed row, seen from `position_ids`) is one conversation.
 
         Raises:
-            ValueError: image or comparison tokens that do not match the images; or images given together with a filled
-                KV cache, where the predecessor of the first is no longer known.
+            ValueError: image or comparison tokens that do not match the images; comparison tokens without images; or
+                images given together with a filled KV cache, where the predecessor of the first is no longer known.
         """
+        if (kwargs.get("mm_encoder_outputs") or {}).get("image") is not None:
+            raise ValueError(
+                "AD-Copilot compares images by their pixels: pass pixel_values, not images that were encoded before "
+                "(mm_encoder_outputs)"
+            )
+        cache = next((kwargs[name] for name in CACHE_NAMES if kwargs.get(name) is not None), None)
+        begins = cache is None or cache.get_seq_length() == 0
+        compared = input_ids is not None and input_ids.shape[1] > 1
+        compared = compared and bool((input_ids == self.config.comparison_token_id).any())
+        if compared and pixel_values is None:
+            # Whoever lost the pixels on the way here would get an answer without comparison, and no word.
+            raise ValueError(UNTRIED.format("passes comparison tokens on without their pixel_values"))
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
         if pixel_values is not None:
-            if past_key_values is not None and past_key_values.get_seq_length() and previous_image is None:
+            if not begins and previous_image is None:
                 raise ValueError(
                     "images were given with a filled KV cache: the image before them is not in this call, so they "
                     "cannot be compared with it; pass the whole conversation, or `previous_image`"
@@ -224,13 +275,18 @@ class AdCopilotModel(Qwen2_5_VLModel):
             inputs_embeds = self._embed_images(
                 input_ids, inputs_embeds, pixel_values, image_grid_thw, position_ids, previous_image
             )
+        if compared and position_ids is None and begins:
+            # as upstream does a moment later; here, so that it is this class's positions whatever upstream calls then
+            videos = {name: kwargs[name] for name in ("video_grid_thw", "second_per_grid_ts") if name in kwargs}
+            position_ids, self.rope_deltas = self.get_rope_index(
+                input_ids, image_grid_thw, attention_mask=attention_mask, **videos
+            )
         if TRANSFORMERS_5 and input_ids is not None:  # without them upstream would fall back to text positions
             kwargs["mm_token_type_ids"] = self.token_types(input_ids)
         return super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             image_grid_thw=image_grid_thw,
             **kwargs,
@@ -246,6 +302,7 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     _no_split_modules = AdCopilotModel._no_split_modules
 
     def __init__(self, config: AdCopilotConfig):
+        _check_upstream(Qwen2_5_VLForConditionalGeneration, "_expand_inputs_for_generation")
         # not the direct parent's: it would first build a whole Qwen2.5-VL to throw away
         Qwen2_5_VLPreTrainedModel.__init__(self, config)
         self.model = AdCopilotModel(config)
@@ -258,6 +315,39 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         if not torch.is_floating_point(ids):
             model_kwargs = {**model_kwargs, "mm_token_type_ids": self.model.token_types(ids)}
         return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+
+    def _supports_mm_encoder_outputs(self) -> bool:
+        """No: `generate`, which asks since transformers 5.18, would encode the images by themselves."""
+        return False
+
+    def _expand_inputs_for_generation(self, expand_size=1, is_encoder_decoder=False, input_ids=None, **model_kwargs):
+        """Each row `expand_size` times, with its images and videos: rows of pixels and grids are theirs, not the
+        prompts'. Upstream does so only up to 5.17; since then it expects them encoded."""
+        expanded = {}
+        for token_id, names in (
+            (self.config.image_token_id, ("image_grid_thw", "pixel_values")),
+            (self.config.video_token_id, ("video_grid_thw", "pixel_values_videos", "second_per_grid_ts")),
+        ):
+            grids = model_kwargs.get(names[0])
+            if expand_size == 1 or grids is None:
+                continue
+            ids = input_ids if input_ids is not None and input_ids.shape[1] else None  # embeddings came instead
+            mask = self.model._token_mask(ids, model_kwargs.get("inputs_embeds"), token_id)
+            rows = images_of_rows(mask, grids, merge_size=self.model._merge_size)
+            places = [place for row in rows for _ in range(expand_size) for place in row]
+            for name in names:
+                values = model_kwargs.pop(name, None)
+                if values is None:
+                    continue
+                if name.startswith("pixel"):  # as many rows for an image as it has patches; of all else one
+                    pieces = values.split(grids.prod(-1).tolist())
+                    expanded[name] = torch.cat([pieces[place] for place in places])
+                else:
+                    expanded[name] = values[places]
+        input_ids, model_kwargs = super()._expand_inputs_for_generation(
+            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+        )
+        return input_ids, {**model_kwargs, **expanded}
 
     @property
     def comparison_encoder(self) -> ComparisonEncoder:

@@ -34,6 +34,13 @@ def images_of_tokens(image_mask: torch.Tensor, grid_thw: torch.Tensor, *, merge_
     return tokens[starts]
 
 
+def images_of_rows(image_mask: torch.Tensor, grid_thw: torch.Tensor, *, merge_size: int) -> list[list[int]]:
+    """Indices of each row's images; arguments and errors as for `images_of_tokens`."""
+    rows, length = image_mask.shape
+    owners = (images_of_tokens(image_mask, grid_thw, merge_size=merge_size) // length).tolist()
+    return [[index for index, owner in enumerate(owners) if owner == row] for row in range(rows)]
+
+
 def previous_images(
     image_mask: torch.Tensor, grid_thw: torch.Tensor, position_ids: torch.Tensor | None, *, merge_size: int
 ) -> list[int]:
