@@ -4,11 +4,13 @@ Whatever is about pictures carries a mark of their files. The server drops an an
 there, and takes results away when a picture changes. What is under way between the two meanwhile, in whatever order it
 comes, is seen by `page.js`: it hides results with another mark than that of the pictures on the page.
 
-A file is told by its address on the server, which has a hash of its content or a random number in it.
+A file is told by its address on the server, which has a hash of its content or a random number in it. What no browser
+shows is replaced by a PNG (`Store.shown_file`) while somebody may be asking already: it is the same picture.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import gradio as gr
 
 from . import fragments
 from .answer import Answer
+from .store import SHOWN
 
 __all__ = ["Asked", "Coming", "Files", "Talk", "files_of", "mark", "nothing"]
 
@@ -39,7 +42,8 @@ def files_of(*slots: str | Sequence[tuple[str, str]] | None) -> Files:
 
 def mark(files: Files) -> str:
     """A short text that is another one for other files (two 32-bit hashes, as `page.js` computes them)."""
-    text = "\n\n".join("\n".join(slot) for slot in files).encode("utf-16-le", "surrogatepass")
+    pictures = (map(_picture, slot) for slot in files)
+    text = "\n\n".join("\n".join(slot) for slot in pictures).encode("utf-16-le", "surrogatepass")
     a, b = 0x811C9DC5, 0x9747B28C
     for low, high in zip(text[::2], text[1::2], strict=True):
         unit = low | high << 8
@@ -49,16 +53,21 @@ def mark(files: Files) -> str:
     return f"{a:x}-{b:x}"
 
 
+def _picture(path: str) -> str:
+    """The address without what differs between a picture and the PNG that is shown instead."""
+    return re.sub(rf"/{SHOWN}/(?=[^/]*$)", "/", re.sub(r"\.[^./]*$", "", path))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Talk:
     """A conversation about one set of pictures.
 
     Attributes:
-        files: templates and query, as they were when it began; with others it begins anew.
+        about: the mark of the pictures; with others it begins anew.
         answers: so far.
     """
 
-    files: tuple[str, ...] = ()
+    about: str = ""
     answers: tuple[Answer, ...] = ()
 
 

@@ -17,6 +17,7 @@ from ..drawing import draw_boxes, draw_result
 from ..errors import UserError
 from ..images import FORMATS
 from ..inspect.question import Question
+from ..jsonl import atomic_write
 from . import fragments
 from .answer import Answer
 from .belonging import Asked, Coming, Talk, files_of, mark, nothing
@@ -133,13 +134,15 @@ class OnePart:
             event.success(
                 self.on_answer, [coming, kept, words, *pictures], [said, *results, words, kept, coming], **quick
             )
-        gr.on([one.change for one in pictures], self.on_change, [about, *pictures], results, **quick)
+        # Not `change`: while a file comes in, the browser refuses events that send the picture, and says so.
+        changes = [event for one in pictures for event in (one.upload, one.clear)]
+        gr.on([*changes, more.delete], self.on_change, [about, *pictures], results, **quick)
         checking = {"concurrency_limit": 4, "concurrency_id": "files", "api_name": False, "show_progress": "hidden"}
         for component, name in ((template, "the good part"), (query, "the part to inspect")):
             component.upload(self.upload_event(name), [component], [component, said], **checking)
         more.upload(self.on_more, [more], [more, said], **checking)
         for example, button in zip(self.examples, example_buttons, strict=True):
-            button.click(self.example_event(example), None, [*pictures, said], **checking)
+            button.click(self.example_event(example), None, [*pictures, said, *results], **checking)
         anew.click(self.on_start_again, None, [*pictures, said, *results, words, talk], **quick)
         forget.click(list, None, [kept], **quick)
         kept.change(fragments.history_list, [kept], [earlier], **quick)
@@ -193,15 +196,15 @@ class OnePart:
             return None, fragments.notice(f"{error}.")
         return gr.skip(), ""
 
-    def example_event(self, example: Example) -> Callable[..., tuple[str, None, str, str]]:
+    def example_event(self, example: Example) -> Callable[..., tuple]:
         """Both pictures of an example, as this visitor's own files."""
 
-        def on_example(request: gr.Request) -> tuple[str, None, str, str]:
+        def on_example(request: gr.Request) -> tuple:
             good, part = (
                 self._file_of(image, f"{name}.png", visitor=request.session_hash)
                 for name, image in (("good part", example.template), ("part to inspect", example.query))
             )
-            return good, None, part, ""
+            return good, None, part, "", *nothing()
 
         return on_example
 
@@ -241,7 +244,7 @@ class OnePart:
         if coming is None:  # another has taken its place
             return (gr.skip(),) * 12
         kept = [coming.entry, *(kept if isinstance(kept, list) else [])][:KEPT] if coming.entry else gr.skip()
-        if files_of(template, more, query) != coming.asked.files:
+        if mark(files_of(template, more, query)) != mark(coming.asked.files):
             late = coming.late if template or more or query else ""
             return late, *(gr.skip(),) * 9, kept, None
         answered = coming.asked.words and not coming.problem
@@ -278,8 +281,8 @@ class OnePart:
 
     def _answer(self, talk: Talk, asked: Asked, text: str, *, yes_or_no: bool) -> tuple:
         try:
-            answer, images, files = self._ask(talk, asked, text, yes_or_no=yes_or_no)
-            return self._found(talk, asked, answer, images, files)
+            answer, images = self._ask(talk, asked, text, yes_or_no=yes_or_no)
+            return self._found(talk, asked, answer, images)
         except UserError as error:
             return self._problem(asked, str(error))
         except Exception:
@@ -288,16 +291,14 @@ class OnePart:
                 asked, "Something went wrong on the server; it has been written down there. Try again."
             )
 
-    def _found(
-        self, talk: Talk, asked: Asked, answer: Answer, images: list[Image.Image], files: tuple[str, ...]
-    ) -> tuple[Coming, Talk]:
-        turns = talk.answers if talk.files == files else ()
-        talk = Talk(files=files, answers=(*turns, replace(answer, heat=None)))
+    def _found(self, talk: Talk, asked: Asked, answer: Answer, images: list[Image.Image]) -> tuple[Coming, Talk]:
+        about = mark(asked.files)
+        turns = talk.answers if talk.about == about else ()
+        talk = Talk(about=about, answers=(*turns, replace(answer, heat=None)))
         saved = self._files_to_save(answer, images, visitor=asked.visitor)
         stem = Path(answer.result.query).stem[:60]
         marked = draw_boxes(images[-1], answer.result.boxes)
         heat = None if answer.heat is None else draw_heat(draw_boxes(images[-1], []), answer.heat)
-        about = mark(asked.files)
         results = (
             fragments.of(about, fragments.verdict(answer, threshold=self.service.threshold)),
             self._file_of(marked, f"{stem} marked.png", visitor=asked.visitor),
@@ -316,10 +317,8 @@ class OnePart:
         results = verdict, boxes, caption, heat, gr.skip(), as_json, as_png, mark(asked.files)
         return Coming(asked=asked, results=results, problem=fragments.notice(message)), gr.skip()
 
-    def _ask(
-        self, talk: Talk, asked: Asked, text: str, *, yes_or_no: bool
-    ) -> tuple[Answer, list[Image.Image], tuple[str, ...]]:
-        """The answer, the pictures it is about (templates first), and their files."""
+    def _ask(self, talk: Talk, asked: Asked, text: str, *, yes_or_no: bool) -> tuple[Answer, list[Image.Image]]:
+        """The answer, and the pictures it is about (templates first)."""
         if asked.query is None:
             raise UserError("Add a picture of the part to inspect first.")
         service, visitor = self.service, asked.visitor
@@ -327,7 +326,7 @@ class OnePart:
         if len(files) > MOST_TEMPLATES + 2:
             raise UserError(f"{len(files) - 1} pictures of good parts, expected at most {MOST_TEMPLATES + 1}")
         images = [service.open(path, visitor=visitor) for path in files]
-        turns = talk.answers if talk.files == files else ()
+        turns = talk.answers if talk.about == mark(asked.files) else ()
         question = Question(
             templates=files[:-1],
             query=files[-1],
@@ -338,7 +337,7 @@ class OnePart:
         names = [Path(path).name for path in files]
         result = replace(result, query=names[-1], template=names[-2] if len(names) > 1 else None)
         answer = Answer(question=text, result=result, yes_or_no=yes_or_no, templates=tuple(names[:-1]), heat=heat)
-        return answer, images, files
+        return answer, images
 
     def _shown(self, path: str, *, visitor: str) -> Any:
         found = self.service.store.use(path, visitor=visitor)
@@ -347,7 +346,9 @@ class OnePart:
             same = raw.mode in SHOWN_AS_IT_IS.get(raw.format, ()) and getattr(raw, "n_frames", 1) == 1
         if same:
             return gr.skip()
-        return self._file_of(image, f"{found.stem}.png", visitor=visitor)
+        path = self.service.store.shown_file(found, visitor=visitor)
+        atomic_write(path, lambda file: image.save(file, "PNG", compress_level=1))
+        return str(path)
 
     def _file_of(self, picture: Image.Image | None, name: str, *, visitor: str) -> str | None:
         """A picture as a file of the visitor's, which goes when he leaves; gradio would keep its own copy longer."""

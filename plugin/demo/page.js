@@ -15,9 +15,12 @@
     return (a >>> 0).toString(16) + "-" + (b >>> 0).toString(16);
   };
 
+  const picture = (address) =>
+    (address.split("/file=")[1] || "").replace(/\.[^./]*$/, "").replace(/\/shown\/(?=[^/]*$)/, "/");
+
   const shown = (slot) =>
     [...document.querySelectorAll(`#${slot} img[src], #${slot} a[href]`)]
-      .map((one) => one.getAttribute(one.tagName === "IMG" ? "src" : "href").split("/file=")[1] || "")
+      .map((one) => picture(one.getAttribute(one.tagName === "IMG" ? "src" : "href")))
       .join("\n");
 
   const look = () => {

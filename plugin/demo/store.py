@@ -20,7 +20,10 @@ from pathlib import Path
 
 from ..errors import UserError
 
-__all__ = ["Store"]
+__all__ = ["SHOWN", "Store"]
+
+#: The folder, beside a file that no browser shows, with the PNG that is shown instead.
+SHOWN = "shown"
 
 
 class Store:
@@ -77,6 +80,14 @@ class Store:
             self._users[path] = {visitor}
         return path
 
+    def shown_file(self, found: Path, *, visitor: str) -> Path:
+        """Where to write the PNG that is shown instead of a file which no browser shows."""
+        path = found.parent / SHOWN / f"{found.stem}.png"
+        path.parent.mkdir(exist_ok=True)
+        with self._lock:
+            self._users.setdefault(path, set()).add(visitor)
+        return path
+
     @contextmanager
     def work_folder(self) -> Iterator[Path]:
         """An empty folder that is not served and goes away at the end of the block."""
@@ -130,3 +141,5 @@ def _delete(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
         path.parent.rmdir()  # if it was the last file in it
+        if path.parent.name == SHOWN:
+            path.parent.parent.rmdir()

@@ -43,6 +43,7 @@ def page(chromium, stub_demo, said):
     chromium.execute_script(WATCH)
     yield found
     assert chromium.execute_script("return window.wrong") == []
+    assert "Warning" not in found.text()
 
 
 @pytest.fixture
@@ -241,4 +242,6 @@ def test_a_mark_is_another_one_for_other_files():
         files_of("ä\U0001f600", [], "b"),
     ]
     assert len({mark(one) for one in slots}) == len(slots)
+    assert mark(files_of("x/1/a.tif", [], None)) == mark(files_of("x/1/shown/a.png", [], None))
+    assert mark(files_of("x/1/a.tif", [], None)) != mark(files_of("x/2/shown/a.png", [], None))
     assert slots[1] == (("a",), ("b",), ())

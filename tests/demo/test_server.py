@@ -233,3 +233,83 @@ def test_files_go_when_a_visitor_leaves(stub_demo, said):
         while os.path.exists(image) and time.monotonic() < give_up:
             time.sleep(0.2)
         assert not os.path.exists(image)
+
+
+def test_bodies_are_refused_unread_and_never_logged(stub_demo, local_demo):
+    """A body of 500 MB, as far as its header says, of which the server takes what a socket holds."""
+    import socket
+    from urllib.parse import urlsplit
+
+    def answer(demo, path, head):
+        with socket.create_connection(("127.0.0.1", urlsplit(demo.url).port), timeout=60) as client:
+            client.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + b"8000\r\n" + b"{" * 0x8000 + b"\r\n"
+            )
+            return int(client.recv(1000).split()[1])
+
+    huge, endless = f"Content-Length: {500 << 20}", "Transfer-Encoding: chunked"
+    for path in ("/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/run/x", "/gradio_api/stream/x", "/x"):
+        assert answer(stub_demo, path, huge) == 413
+        assert answer(stub_demo, path, endless) == 411
+        assert answer(local_demo, path, huge) == answer(local_demo, path, endless) == 401
+    assert answer(local_demo, "/login", huge) == 413
+    assert answer(stub_demo, "/gradio_api/upload", huge) == 413
+    assert answer(local_demo, "/gradio_api/upload", huge) == 401
+
+    with stub_demo.client() as client:
+        mark, inspect = secrets.token_hex(8), function(client)
+        for body in (
+            {"data": [mark], "fn_index": 0, "session_hash": mark},
+            {"data": [mark, mark, mark], "fn_index": inspect, "session_hash": mark},
+            {"data": [{"path": mark}, {"path": [mark]}, mark], "fn_index": inspect, "session_hash": mark},
+            {"data": [{mark: mark}, {mark: mark}, {mark: mark}], "fn_index": inspect, "session_hash": mark},
+            {"data": mark, "fn_index": mark},
+            mark,
+            [[mark]],
+        ):
+            for path in (
+                "queue/join",
+                "run/inspect",
+                "call/inspect",
+                "stream/x",
+                "component_server",
+                "cancel",
+                "reset",
+            ):
+                assert client.post(f"/gradio_api/{path}", json=body).status_code in (200, 400, 404, 422, 500)
+        time.sleep(2)
+        assert mark not in stub_demo.log.read_text()
+        success, output = call(client, None)  # and what gradio cannot use is words for the visitor
+        assert success is False
+        assert output["error"] == "Something went wrong on the server. Reload the page and try again."
+
+
+def test_wrong_passwords_are_slowed(local_demo):
+    """Many at the same time, each said to come from elsewhere, as a proxy on this machine would say it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from adcopilot.demo.door.throttle import FREE, FREE_TOGETHER, INTERVAL_TOGETHER, LONGEST
+
+    def log_in(password, address):
+        with local_demo.client() as client:
+            data = {"username": "anna", "password": password}
+            return client.post("/login", data=data, headers={"x-forwarded-for": address}).status_code
+
+    start = time.monotonic()
+    with ThreadPoolExecutor(40) as pool:
+        statuses = list(pool.map(lambda _: log_in("wrong", "10.0.0.1"), range(200)))
+    seconds = time.monotonic() - start
+    assert set(statuses) == {400, 429}
+    assert statuses.count(400) <= FREE + seconds / 2 + LONGEST
+    assert log_in("secret", "10.0.0.2") == 200
+    start = time.monotonic()
+    with ThreadPoolExecutor(40) as pool:
+        statuses = list(pool.map(lambda number: log_in("wrong", f"10.1.0.{number}"), range(200)))
+    seconds = time.monotonic() - start
+    assert statuses.count(400) <= FREE_TOGETHER + (seconds + LONGEST) / INTERVAL_TOGETHER
+    assert 429 in statuses
+    assert log_in("secret", "10.0.0.2") == 200  # from where somebody has logged in
+    give_up = time.monotonic() + 60
+    while (status := log_in("secret", "10.2.0.1")) != 200 and time.monotonic() < give_up:
+        time.sleep(0.5)
+    assert status == 200
