@@ -194,3 +194,23 @@ def test_any_text_has_a_reward(text):
     found = score(text, choice(), format_weight=1)
     assert found["format"] in (0, 1)
     assert found["answer"] in (0, 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '[{"bbox_2d": [10, 10, 20, 20]}]',
+        "<|box_start|>(10,10),(20,20)<|box_end|>",
+        '{"bbox_2d": ["10", "10", "20", "20"]}',
+        '{"bbox_2d": [0.1, 0.2, 0.2, 0.4]}',
+    ],
+)
+def test_every_notation_is_mapped_before_it_is_scored(answer, tmp_path):
+    """In whichever it is written, the model's pixels become the query's: what is read is what is mapped."""
+    from adcopilot.grpo.reward_functions import answer_text
+    from adcopilot.grpo.rewards import localisation_reward
+
+    Image.new("RGB", (200, 100)).save(tmp_path / "q.png")
+    record = {"images": ["q.png"], "boxes": [[20, 20, 40, 40]], "answer": "[]"}
+    text = answer_text([{"content": answer}], (100, 50), (200, 100))
+    assert localisation_reward(text, record, media_dir=tmp_path) == 1.0

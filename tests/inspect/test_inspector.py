@@ -360,3 +360,19 @@ def test_boxes_of_the_reasoning_are_no_findings(inspector, monkeypatch):
     assert len(result.boxes) == 1
     assert result.text.count("bbox_2d") == 2
     assert "bbox_2d" in result.answer
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [
+        ('{"bbox_2d": [0.25, 0.5, 0.5, 1.0]}', [[50, 50, 100, 100]]),  # shares of the sides
+        ('{"bbox_2d": [0, 0, 1, 1]}', []),  # the whole image or one pixel: nobody can tell
+        ('{"bbox_2d": [10, 10, 20, 20]} {"bbox_2d": [0.1, 0.1, 0.2, 0.2]}', [[20, 20, 40, 40]]),
+        ("<|box_start|>(10,10),(20,20)<|box_end|>", [[20, 20, 40, 40]]),
+        ('{"bbox_2d": ["10", "10", "20", "20"]}', [[20, 20, 40, 40]]),
+        ('{"bbox_2d": [[20, 20], [10, 10]]}', [[20, 20, 40, 40]]),
+        ("<bbox>10 10 20 20", [[20, 20, 40, 40]]),
+    ],
+)
+def test_boxes_of_an_answer_in_pixels_of_the_original(text, boxes):
+    assert [found["bbox_2d"] for found in boxes_in_image(text, (100, 50), (200, 100))] == boxes
