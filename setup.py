@@ -40,7 +40,7 @@ base = [
 
 # LlamaFactory's import needs torchaudio built for the same torch, and its own ranges decide about most of the rest.
 train = [
-    "llamafactory>=0.9.5,<0.9.6",
+    "llamafactory>=0.9.5,<0.10",  # main of LlamaFactory too (0.9.6.dev0); what is missing in one is said at use
     "torchaudio>=2.8",
     "peft>=0.18.0,<=0.18.1",
     "trl>=0.24.0,<=0.24.0",

@@ -24,6 +24,13 @@ _MARKS = (IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, AUDIO_PLACEHOLDER)
 _BAD_REQUEST = (UserError, Image.UnidentifiedImageError, Image.DecompressionBombError, binascii.Error)
 
 
+#: What LlamaFactory must have for this step (`gate.py`).
+NEEDS = {
+    "llamafactory.api.chat:create_chat_completion_response": ("request", "chat_model"),
+    "llamafactory.api.chat:create_stream_chat_completion_response": ("request", "chat_model"),
+}
+
+
 def register(api_chat) -> None:
     """Wrap the two functions of `llamafactory.api.chat` that answer a request; other models' are left alone."""
     for name, wrap in (

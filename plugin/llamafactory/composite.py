@@ -5,6 +5,15 @@ from ..errors import UserError
 MODEL_TYPE = "adcopilot"
 
 
+#: What LlamaFactory must have for this step (`gate.py`).
+NEEDS = {
+    "llamafactory.model.model_utils.visual:COMPOSITE_MODELS": None,
+    "llamafactory.model.model_utils.visual:_register_composite_model": (
+        *("model_type", "projector_keys", "vision_model_keys", "language_model_keys", "lora_conflict_keys"),
+    ),
+}
+
+
 def register(visual) -> None:
     """Register the parts of the model with `llamafactory.model.model_utils.visual`.
 

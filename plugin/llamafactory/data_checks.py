@@ -42,6 +42,25 @@ _PROCESSORS = (
     "UnsupervisedDatasetProcessor",
 )
 
+_SAMPLE = ("prompt", "response", "system", "tools", "images", "videos", "audios")
+
+#: What LlamaFactory must have for this step (`gate.py`).
+NEEDS = {
+    "llamafactory.data.loader:load_dataset": None,
+    "llamafactory.data.loader:get_dataset": (
+        *("template", "model_args", "data_args", "training_args", "stage", "tokenizer", "processor"),
+    ),
+    "llamafactory.data.loader:_get_preprocessed_dataset": (
+        *("dataset", "data_args", "training_args", "stage", "template", "tokenizer", "processor", "is_eval"),
+    ),
+    **{
+        f"llamafactory.data.loader:{name}._encode_data_example": (
+            (*_SAMPLE, "kl_response") if name.startswith("Feedback") else _SAMPLE
+        )
+        for name in _PROCESSORS
+    },
+}
+
 
 def register(loader) -> None:
     """Wrap functions of `llamafactory.data.loader`; but for files with a byte order mark, which LlamaFactory cannot

@@ -1,6 +1,6 @@
 """How the stock LlamaFactory comes to know AD-Copilot without a line of it changed.
 
-LlamaFactory 0.9.5 has no plugin mechanism, and `llamafactory-cli train` starts fresh interpreters (torchrun workers,
+LlamaFactory has no plugin mechanism, and `llamafactory-cli train` starts fresh interpreters (torchrun workers,
 Ray actors, LlamaBoard's subprocess), so the registration has to happen in each process by itself. Importing torch
 loads the entry points of the group `torch.backends`; this package declares one, `install`, which puts a finder in
 front of `sys.meta_path`. When one of the LlamaFactory modules in `STEPS` has just been imported, its step registers
@@ -17,7 +17,8 @@ in `STEPS`.
     ADCOPILOT_PLUGIN=0                  leaves LlamaFactory as it is
     TORCH_DEVICE_BACKEND_AUTOLOAD=0     torch loads no entry points: call `adcopilot.llamafactory.register()` then
 
-A failure while registering is an error of the import that caused it: LlamaFactory does not run half-registered.
+A step whose needs this LlamaFactory does not meet is left out, and AD-Copilot's own models are refused (`gate.py`).
+Any other failure while registering is an error of the import that caused it.
 """
 
 import importlib
@@ -30,15 +31,22 @@ OFF_SWITCH = "ADCOPILOT_PLUGIN"
 STEPS = {
     "llamafactory.data.template": ("template",),
     "llamafactory.data.loader": ("data_checks",),
-    "llamafactory.hparams.parser": ("matching",),
+    "llamafactory.hparams.parser": ("gate", "matching"),
     "llamafactory.model.model_utils.visual": ("composite",),
     "llamafactory.model.loader": ("loading",),
     "llamafactory.chat.hf_engine": ("server_engine",),
     "llamafactory.api.chat": ("api",),
     "llamafactory.webui.components.infer": ("webchat",),
+    "llamafactory.v1.config.arg_parser": ("new_trainer",),
 }
-#: Among them what only LlamaFactory itself imports: not every program chats, and the pages need gradio, and seconds.
-WHEN_IMPORTED = ("llamafactory.chat.hf_engine", "llamafactory.api.chat", "llamafactory.webui.components.infer")
+#: Among them what only LlamaFactory itself imports: not every program chats, the pages need gradio, and seconds, and
+#: the new trainer is another program. What is missing for these is said, and costs them alone.
+WHEN_IMPORTED = (
+    "llamafactory.chat.hf_engine",
+    "llamafactory.api.chat",
+    "llamafactory.webui.components.infer",
+    "llamafactory.v1.config.arg_parser",
+)
 
 
 def install() -> None:
@@ -60,7 +68,11 @@ def register_now() -> None:
     _wait()
     for name in STEPS:
         if name not in WHEN_IMPORTED:
-            _run_steps(importlib.import_module(name))
+            try:
+                module = importlib.import_module(name)
+            except ModuleNotFoundError:  # `gate.py` says so where it matters
+                continue
+            _run_steps(module)
 
 
 def _wait() -> None:
@@ -98,12 +110,12 @@ def _run_steps_after(loader) -> None:
 
 
 def _run_steps(module) -> None:
-    from .version import check_version
+    from . import gate
 
     _show_user_errors_as_one_line()
-    check_version()
     for step in STEPS[module.__name__]:
-        importlib.import_module(f".{step}", __package__).register(module)
+        if gate.has_what_it_needs(step, alone=module.__name__ in WHEN_IMPORTED):
+            importlib.import_module(f".{step}", __package__).register(module)
 
 
 def _show_user_errors_as_one_line() -> None:

@@ -11,6 +11,15 @@ from ..trained_sizes import merge_sizes, read_sizes
 from .composite import MODEL_TYPE
 from .matching import model_type_of, note_processor, note_tokenizer
 
+#: What LlamaFactory must have for this step (`gate.py`).
+NEEDS = {
+    "llamafactory.model.loader:_get_init_kwargs": ("model_args",),
+    "llamafactory.model.loader:apply_liger_kernel": ("config", "model_args", "is_trainable", "require_logits"),
+    "llamafactory.model.loader:patch_config": ("config", "tokenizer", "model_args", "init_kwargs", "is_trainable"),
+    "llamafactory.model.loader:patch_tokenizer": ("tokenizer", "model_args"),
+    "llamafactory.model.loader:patch_processor": ("processor", "tokenizer", "model_args"),
+}
+
 
 def register(loader) -> None:
     """Register the auto classes and wrap functions of `llamafactory.model.loader`: three change something for

@@ -40,6 +40,12 @@ class Loaded:
 _loaded: WeakKeyDictionary[Any, Loaded] = WeakKeyDictionary()
 
 
+#: What LlamaFactory must have for this step (`gate.py`).
+NEEDS = {
+    "llamafactory.hparams.parser:_verify_model_args": ("model_args", "data_args", "finetuning_args"),
+}
+
+
 def register(parser) -> None:
     """Wrap `llamafactory.hparams.parser`'s check of a model's settings, which all commands call."""
     original = parser._verify_model_args

@@ -32,6 +32,13 @@ KEY_VARIABLE = "ADCOPILOT_API_KEY"
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 300.0
 
 
+#: What LlamaFactory must have for this step (`gate.py`).
+NEEDS = {
+    "llamafactory.chat.hf_engine:HuggingfaceEngine": ("model_args", "data_args", "finetuning_args", "generating_args"),
+    "llamafactory.chat.base_engine:BaseEngine": None,
+}
+
+
 def register(hf_engine) -> None:
     """Have `llamafactory.chat.hf_engine`'s engine give way to `ServerEngine` where the model is an address.
 

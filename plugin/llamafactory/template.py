@@ -16,6 +16,27 @@ CHECKPOINTS = {
 }
 
 
+#: What LlamaFactory must have for this step (`gate.py`).
+NEEDS = {
+    "llamafactory.data.template:TEMPLATES": None,
+    "llamafactory.data.template:Template.fix_special_tokens": ("tokenizer",),
+    "llamafactory.data.mm_plugin:PLUGINS": None,
+    "llamafactory.data.mm_plugin:register_mm_plugin": ("name", "plugin_class"),
+    "llamafactory.data.mm_plugin:get_mm_plugin": ("name", "image_token", "video_token"),
+    "llamafactory.data.mm_plugin:Qwen2VLPlugin.process_messages": (
+        *("messages", "images", "videos", "audios", "processor"),
+    ),
+    "llamafactory.data.mm_plugin:Qwen2VLPlugin._get_mm_token_metadata": ("images", "videos", "audios", "processor"),
+    "llamafactory.data.mm_plugin:Qwen2VLPlugin._regularize_images": ("images",),
+    "llamafactory.data.mm_plugin:Qwen2VLPlugin._validate_input": ("processor", "images", "videos", "audios"),
+    "llamafactory.data.mm_plugin:Qwen2VLPlugin._validate_messages": ("messages", "images", "videos", "audios"),
+    "llamafactory.extras.constants:MROPE_MODELS": None,
+    "llamafactory.extras.constants:IMAGE_PLACEHOLDER": None,
+    "llamafactory.extras.constants:DownloadSource.DEFAULT": None,
+    "llamafactory.extras.constants:register_model_group": ("models", "template", "multimodal"),
+}
+
+
 def register(template) -> None:
     """Register with `llamafactory.data.template`, `…data.mm_plugin` and `…extras.constants`.
 

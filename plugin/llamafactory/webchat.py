@@ -37,6 +37,24 @@ TEXTS = {
 }
 
 
+#: What LlamaFactory must have for this step (`gate.py`).
+NEEDS = {
+    "llamafactory.webui.components.infer:create_chat_box": ("engine", "visible"),
+    "llamafactory.webui.components.infer:create_infer_tab": ("engine",),
+    "llamafactory.webui.components.export:save_model": None,
+    "llamafactory.webui.engine:WebChatModel": None,
+    "llamafactory.webui.locales:LOCALES": None,
+    "llamafactory.webui.common:is_multimodal": ("model_name",),
+    "llamafactory.webui.chatter:WebChatModel.load_model": ("data",),
+    "llamafactory.webui.chatter:WebChatModel.append": ("chatbot", "messages", "role", "query", "escape_html"),
+    # passed by name, so their order may be any
+    "llamafactory.webui.chatter:WebChatModel.stream": (
+        *("chatbot", "messages", "lang", "system", "tools", "image", "video", "audio"),
+        *("max_new_tokens", "top_p", "temperature", "skip_special_tokens", "escape_html", "enable_thinking"),
+    ),
+}
+
+
 def register(infer) -> None:
     """Have LlamaFactory's pages build the slots.
 
@@ -88,6 +106,8 @@ def _with_slots(create_chat_box):
 
 
 def _create_slots(engine, chatbot, messages, elems) -> dict:
+    from .webchat_model import SETTINGS
+
     shown = engine.chatter.compares
     with gr.Column(visible=shown, scale=2) as compare_box, gr.Row():
         template_images = gr.Gallery(
@@ -116,8 +136,7 @@ def _create_slots(engine, chatbot, messages, elems) -> dict:
             messages,
             elems["query"],
             engine.manager.get_elem_by_id("top.lang"),
-            *(elems[name] for name in ("system", "tools", "max_new_tokens", "top_p", "temperature")),
-            *(elems[name] for name in ("skip_special_tokens", "escape_html", "enable_thinking")),
+            *(elems[name] for name in ("system", "tools", *SETTINGS)),
         ],
         [chatbot, messages, elems["query"]],
     )

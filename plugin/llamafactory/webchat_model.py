@@ -27,6 +27,9 @@ from .mm_plugin import AdCopilotPlugin, size_for_model
 #: Key of a message's images among the messages that the page keeps: paths of uploaded files.
 IMAGES = "images"
 
+#: The elements of LlamaFactory's chat that set how an answer is made, in the order in which `answer` takes them.
+SETTINGS = ("max_new_tokens", "top_p", "temperature", "skip_special_tokens", "escape_html", "enable_thinking")
+
 #: LlamaFactory's lists: what the page shows, and what the model is told.
 Chat = list[dict[str, Any]]
 
@@ -129,7 +132,7 @@ class ComparingChatModel(WebChatModel):
             chatbot, messages: from `ask`.
             query: the question as it was typed.
             lang, system, tools: as `WebChatModel.stream`.
-            settings: `max_new_tokens` and what follows it there.
+            settings: the values of `SETTINGS`.
 
         Yields:
             What the page shows, what the model is told next time, and the text of the input field.
@@ -141,7 +144,16 @@ class ComparingChatModel(WebChatModel):
         sizes = self._sizes(images[-1]) if images else None
         asked, told = list(chatbot), messages
         try:
-            for shown, told in self.stream(list(chatbot), messages, lang, system, tools, None, None, None, *settings):
+            # By name: releases and main of LlamaFactory have them in different orders. Further results are a fork's.
+            for shown, told, *_ in self.stream(
+                chatbot=list(chatbot),
+                messages=messages,
+                lang=lang,
+                system=system,
+                tools=tools,
+                **dict.fromkeys(("image", "video", "audio")),
+                **dict(zip(SETTINGS, settings, strict=True)),
+            ):
                 if sizes:
                     text = map_text_boxes(shown[-1]["content"], sizes[1], sizes[0])
                     shown = [*shown[:-1], {**shown[-1], "content": text}]

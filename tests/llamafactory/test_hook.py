@@ -213,12 +213,3 @@ main()
         .startswith(f"error: dataset_dir {tmp_path}: no dataset_info.json there")
     )
     assert "Traceback" not in result.stderr
-
-
-def test_an_untried_llamafactory_is_refused():
-    code = "import llamafactory.extras.env as env; env.VERSION = '0.9.6.dev0'; " + KNOWS
-    result = python(code)
-    assert result.returncode == 1
-    last = result.stderr.rstrip().splitlines()[-1]
-    assert last.startswith("error: adcopilot ")
-    assert "works with LlamaFactory 0.9.5, found 0.9.6.dev0" in last

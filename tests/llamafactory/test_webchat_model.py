@@ -167,3 +167,36 @@ def test_compares_by_what_is_loaded(chat):
     assert not chat.compares
     chat.engine = None
     assert not chat.compares
+
+
+def test_settings_are_given_by_name(chat, monkeypatch):
+    """LlamaFactory's main has them in another order, and forks give further results."""
+    from llamafactory.webui.chatter import WebChatModel
+
+    given = {}
+
+    def stream(
+        self,
+        audio,
+        video,
+        image,
+        enable_thinking,
+        temperature,
+        top_p,
+        chatbot,
+        messages,
+        tools,
+        system,
+        lang,
+        escape_html,
+        skip_special_tokens,
+        max_new_tokens,
+    ):
+        given.update(max_new_tokens=max_new_tokens, top_p=top_p, temperature=temperature, lang=lang)
+        told = [*messages, {"role": "assistant", "content": "No."}]
+        yield [*chatbot, {"role": "assistant", "content": "No."}], told, "a trace"
+
+    monkeypatch.setattr(WebChatModel, "stream", stream)
+    _, told = turn(chat, "Is there a defect?", [], "")
+    assert told[-1]["content"] == "No."
+    assert given == {"max_new_tokens": 64, "top_p": 0.7, "temperature": 0.95, "lang": "en"}
