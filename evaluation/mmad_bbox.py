@@ -30,6 +30,7 @@ from .mmad.answers import anomaly_score
 from .mmad.prompts import PROMPTS
 from .mmad.scoring import DATASETS
 from .ranking import auroc, average_precision
+from .run_folder import stored_results
 from .wording import OWN, Wording
 
 #: Counts up whenever the same command would ask something else.
@@ -51,14 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--anomaly-score", action="store_true", help="rank images by how defective they are called (with normal ones)"
     )
     what.add_argument(
-        "--truth", default="components", choices=("components", "whole"), help="a box for each region, or one for all"
+        "--truth",
+        choices=("components", "whole"),
+        help="a box for each region, or one for all (components; with --score the run's)",
     )
-    what.add_argument("--min-area", type=int, default=1, metavar="N", help="smallest region that has a box (1 pixel)")
+    what.add_argument(
+        "--min-area", type=int, metavar="N", help="smallest region that has a box (1 pixel; with --score the run's)"
+    )
     add_arguments_of_a_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    rule = BoxRule(regions=args.truth, min_area=args.min_area)
+    rule = _rule(args)
     if args.score is not None:
         return score_again(
             args,
@@ -109,6 +114,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _text(asked: Sequence[Item]) -> dict[str, Any]:
     return {"prefix": list(asked[0].prefix), "questions": list(dict.fromkeys(item.question for item in asked))}
+
+
+def _rule(args: argparse.Namespace) -> BoxRule:
+    """The rule that is asked for; what is not said is, of a run that is scored again, as the run had it."""
+    given = {
+        name: value for name, value in (("regions", args.truth), ("min_area", args.min_area)) if value is not None
+    }
+    before = stored_results(args.score).get("rule") if args.score is not None else None
+    try:
+        return BoxRule(**{**(before or {}), **given})
+    except TypeError:
+        raise UserError(
+            f"{args.score / 'results.json'}: its rule is {before!r:.60}, expected regions and min_area; say --truth "
+            "and --min-area"
+        ) from None
 
 
 def find_masks(root: Path, samples: Sequence[dataset.Sample]) -> dict[str, Path]:

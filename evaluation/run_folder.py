@@ -39,6 +39,7 @@ __all__ = [
     "read_manifest",
     "read_records",
     "read_run",
+    "stored_results",
     "write_asked",
 ]
 
@@ -125,6 +126,15 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(backend.get("family", ""), str):
         raise UserError(f"{file}: identity.backend.family is {backend['family']!r:.60}, expected a text")
     return value
+
+
+def stored_results(folder: str | os.PathLike) -> dict[str, Any]:
+    """What `results.json` of a run holds; nothing where it is no such file: it is only asked for settings."""
+    try:
+        value = json.loads((Path(folder) / "results.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def read_records(folder: str | os.PathLike, pattern: str = LOGS) -> Iterator[dict[str, Any]]:

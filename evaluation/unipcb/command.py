@@ -16,6 +16,7 @@ from ..command import add_arguments as add_arguments_of_a_run
 from ..command import add_benchmark_arguments, evaluate, identity, make_backend, print_json, require, score_again
 from ..conversation import Conversation
 from ..items import Item
+from ..run_folder import stored_results
 from ..running import Shard
 from ..selection import first, of_category, stratified, without_missing
 from ..text_scores import BERTSCORE_MODEL, SBERT_MODEL, BertScore, SBert, TextScorer
@@ -54,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_arguments_of_a_run(parser)
     how = parser.add_argument_group("the scores")
-    how.add_argument("--iou", type=float, default=IOU, metavar="X", help=f"least overlap of boxes that match ({IOU})")
+    how.add_argument(
+        "--iou", type=float, metavar="X", help=f"least overlap of boxes that match ({IOU}; with --score the run's)"
+    )
     how.add_argument("--sbert", default=SBERT_MODEL, metavar="MODEL", help=f"folder, hub name or none ({SBERT_MODEL})")
     how.add_argument(
         "--bertscore", default=BERTSCORE_MODEL, metavar="MODEL", help=f"folder, hub name or none ({BERTSCORE_MODEL})"
@@ -67,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.iou is None:
+        before = stored_results(args.score).get("iou") if args.score is not None else None
+        args.iou = before if isinstance(before, (int, float)) and 0 < before <= 1 else IOU
     if not 0 < args.iou <= 1:
         raise UserError(f"--iou is {args.iou:g}, expected more than 0 and at most 1")
     if (args.judge_model is None) != (args.judge_url is None):

@@ -68,7 +68,7 @@ def put(line, path, value):
 
 
 @pytest.mark.parametrize("benchmark", MODULES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_value_in_any_field(runs, benchmark, capsys, data):
     run = runs[benchmark]
@@ -113,7 +113,7 @@ def test_lines_that_are_none(runs, capsys, line):
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "results.json", "questions.jsonl"])
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @example(data=None)
 def test_damaged_files_in_a_report(runs, name, tmp_path, capsys, data):

@@ -178,6 +178,23 @@ def test_a_mask_that_is_replaced_is_read_again(bench):
     assert one.agree()["overall"] == first["overall"]
 
 
+def test_the_runs_own_rule_unless_another_is_given(bench):
+    one = bench("mmad-bbox")
+    one.run("--truth", "whole", "--min-area", "30")
+    found = one.agree()
+    assert found["rule"] == {"regions": "whole", "min_area": 30}
+    assert one.score("--truth", "components")["rule"] == {"regions": "components", "min_area": 30}
+    stored = one.stored()
+    (one.folder / "results.json").write_text(json.dumps({**stored, "rule": {"regions": []}}))
+    one.words()
+    assert one.score("--truth", "components", "--min-area", "1")["rule"] == {"regions": "components", "min_area": 1}
+    boards = bench("unipcb")
+    boards.folder = boards.folder.with_name("boards")
+    boards.run("--iou", "0.05")
+    assert boards.agree()["iou"] == 0.05
+    assert boards.score("--iou", "0.9")["iou"] == 0.9
+
+
 def test_references_are_todays_everywhere(bench):
     """UniPCB's boxes mean something else with another --box-frame: the run, --score and the report say the same."""
     one = bench("unipcb")
