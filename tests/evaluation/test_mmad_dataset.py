@@ -172,10 +172,10 @@ def test_too_few_templates(mini_mmad):
         choosing.choose(arguments(mini_mmad, shots=-1))
 
 
-def make(root, **changes):
+def make(root, *, own=None, shots=1, **changes):
     samples, _ = dataset.load(root)
-    settings = {"shots": 1, "kind": "random", "prompts": prompts.read_prompts(None)}
-    return prompts.items(samples, root=root, **{**settings, **changes})
+    words = prompts.own_words(own or prompts.read_prompts(None), shots=shots)
+    return prompts.items(samples, root=root, **{"shots": shots, "kind": "random", "words": words, **changes})
 
 
 @pytest.mark.parametrize("shots", [0, 1, 2, 4, 8])
@@ -225,7 +225,7 @@ def test_domain_knowledge_that_is_none(tmp_path, content, message):
 def test_prompts_of_ones_own(mini_mmad, tmp_path):
     file = tmp_path / "prompts.json"
     file.write_text(json.dumps({"question": "Q {question} of {options}!", "role": "Look. "}))
-    mine = make(mini_mmad, prompts=prompts.read_prompts(file))
+    mine = make(mini_mmad, own=prompts.read_prompts(file))
     assert mine[0].question == "Q Is there any defect in the object? of A. Yes.\nB. No.!"
     assert mine[0].prefix[0].startswith("Look. Answer")
     assert {item.key for item in mine}.isdisjoint(item.key for item in make(mini_mmad))
