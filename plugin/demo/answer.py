@@ -64,7 +64,8 @@ class Answer:
         """The verdict; None where the question asks for none."""
         if not self.yes_or_no:
             return None
-        return Verdict(anomalous=self.result.anomalous, reason=self.result.reason)
+        anomalous = self.result.anomalous
+        return Verdict(anomalous=anomalous, reason=self.result.reason if anomalous is None else None)
 
     @property
     def score(self) -> float | None:

@@ -17,11 +17,12 @@ from ..evaluation.backends.base import Reply
 from ..evaluation.backends.prompting import plain_text
 from ..evaluation.families import read_boxes, split_thinking
 from ..evaluation.items import Item
-from ..images import image_size
+from ..images import image_size, open_image
 from ..inspect.inspector import boxes_in_image
 from ..inspect.pairs import Pair
 from ..inspect.question import Question
 from ..inspect.result import Result
+from ..inspect.same_picture import SAME_PICTURE, is_same_picture
 from ..prompts import ANSWER_WORDS
 from ..verdict import decide
 
@@ -132,7 +133,10 @@ class EndpointEngine:
             text = map_text_boxes(reply.text, seen, size) if self.family.pixels else reply.text
         # What stands before the answer, if only empty tags, has the first token.
         score, mass = _score(reply) if said == reply.text.strip() else (None, None)
-        verdict = decide(score=score, yes_no_mass=mass, threshold=self.threshold, answer=said)
+        doubts = []
+        if any(_is_same(template, item.images[-1]) for template in item.images[:-1]):
+            doubts, score, mass = [SAME_PICTURE], None, None
+        verdict = decide(score=score, yes_no_mass=mass, threshold=self.threshold, answer=said, doubts=doubts)
         return Result(
             query=str(item.images[-1]),
             template=str(item.images[-2]) if len(item.images) > 1 else None,
@@ -155,6 +159,12 @@ def _score(reply: Reply) -> tuple[float | None, float | None]:
         for words in (YES, NO)
     )
     return (yes / (yes + no), min(yes + no, 1.0)) if yes + no > 0 else (None, None)
+
+
+def _is_same(template: Path, query: Path) -> bool:
+    """Whether two files, which have been decoded before, show the same pixels, turned or not."""
+    sizes = sorted(image_size(template)), sorted(image_size(query))
+    return sizes[0] == sizes[1] and is_same_picture(open_image(template), open_image(query))
 
 
 def _error_line(pair: Pair, message: str) -> dict[str, Any]:

@@ -276,6 +276,8 @@ class ManyParts:
     def _row(self, pair: Pair, line: dict[str, Any], folders: tuple[Path, ...]) -> dict[str, Any]:
         error = line.pop("error", None)
         known = {field.name: line[field.name] for field in fields(Result) if field.name in line}
+        if reason := known.get("reason"):
+            known["reason"] = self.service.without_paths(reason, *folders)
         answer = Answer(question="", result=Result(**known), yes_or_no=True)
         row = {
             "name": pair.name,

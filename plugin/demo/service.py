@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import gradio as gr
@@ -104,7 +104,7 @@ class Service:
             ) from error
         if result.error:
             raise UserError(self.without_paths(result.error))
-        return result, heat
+        return replace(result, reason=result.reason and self.without_paths(result.reason)), heat
 
     def without_paths(self, text: str, *folders: os.PathLike) -> str:
         """A message without this machine's folders: of a stored file only its name is left."""

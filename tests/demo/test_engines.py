@@ -11,6 +11,7 @@ from adcopilot.demo.endpoint_engine import EndpointEngine, TurnsBackend
 from adcopilot.demo.local_engine import LocalEngine
 from adcopilot.errors import UserError
 from adcopilot.inspect import Pair, Question
+from adcopilot.inspect.same_picture import SAME_PICTURE
 from adcopilot.prompts import INSPECT_QUESTION
 
 from ..inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
@@ -148,6 +149,15 @@ def test_the_endpoints_probabilities_are_taken_if_they_are_some(said, files, tex
         parts = [math.exp(value) for value in logprobs]
         assert result.score == pytest.approx(parts[0] / sum(parts), abs=1e-6)
         assert result.yes_no_mass == pytest.approx(sum(parts), abs=1e-6)
+
+
+def test_a_picture_is_not_compared_with_itself(said, files, tmp_path):
+    with Image.open(files[1]) as image:
+        image.save(tmp_path / "again.bmp")
+    for templates, wanted in (((files[0], tmp_path / "again.bmp"), "undecided"), ((files[0],), "normal")):
+        result, _ = engine(said).ask(Question(templates=templates, query=files[1], text="Is it?"))
+        assert result.verdict == wanted
+        assert (result.reason == SAME_PICTURE) == (wanted == "undecided") == (result.score is None)
 
 
 def test_what_is_typed_reaches_the_endpoint_as_text(said, files):

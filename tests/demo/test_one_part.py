@@ -171,15 +171,16 @@ def test_a_fault_while_drawing_is_words_too(tab, files, monkeypatch):
 
 def test_undecided_is_said_with_its_reason_everywhere(tab, files):
     good, _, query, _ = files
-    tab.service.engine.says = {"anomalous": None, "reason": WHY, "score": 0.035, "yes_no_mass": 0.9, "text": "No."}
+    fault = {"anomalous": None, "reason": f"{query}: {WHY}", "score": 0.035, "yes_no_mass": 0.9, "text": "No."}
+    tab.service.engine.says = fault
     values = shown(tab, ask(tab, good, query), good, query)
-    assert f"No verdict: {WHY}." in values[1]
+    assert f"No verdict: query.png: {WHY}." in values[1]
     assert "unsure" in values[1]
     assert "0.035" not in values[1]
     [entry] = values[10]
-    assert (entry["anomalous"], entry["reason"], entry["score"]) == (None, WHY, None)
+    assert (entry["anomalous"], entry["reason"], entry["score"]) == (None, f"query.png: {WHY}", None)
     with open(values[6].value["path"]) as file:
-        assert f'"reason": "{WHY}"' in file.read()
+        assert f'"reason": "query.png: {WHY}"' in file.read()
     assert os.path.getsize(values[7].value["path"]) > 0
 
 
