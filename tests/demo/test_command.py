@@ -64,3 +64,25 @@ def test_a_port_that_is_taken(stub_demo, stub):
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --host 127.0.0.1, --port {port}: cannot listen there"), done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_model_that_is_not_finite_serves_no_page(speaking_dir, tmp_path, capsys, monkeypatch):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    monkeypatch.setenv("GRADIO_EXAMPLES_CACHE", "")
+    shutil.copytree(speaking_dir, tmp_path / "model")
+    file = sorted((tmp_path / "model").glob("*.safetensors"))[-1]
+    weights = load_file(file)
+    name = sorted(name for name, weight in weights.items() if weight.dim() > 1)[0]
+    weights[name][0, 0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    assert main(["demo", "--model", str(tmp_path / "model"), "--device", "cpu"]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1
+    assert "not finite" in error[0]
+    assert name in error[0]
