@@ -128,39 +128,39 @@ def write_report(
         settings = {
             f"{source.name}, {source.benchmark}": _settings(source, draws=draws, seed=seed) for source in sources
         }
+        tables += [reading] if reading else []
+        names = list(dict.fromkeys(source.name for source in sources))
+        heads = {column: head for table in reversed([*tables, *datasets]) for column, head in table.columns}
+        page = render(
+            names=names,
+            tables=tables,
+            datasets=datasets,
+            maps=maps,
+            figures=figures,
+            comparisons=pairs,
+            answers=answers,
+            settings=settings,
+            heads=heads,
+            samples=draws,
+            seed=seed,
+        )
+        texts = {
+            "report.html": page,
+            "report.md": markdown([*tables, *datasets], pairs, settings, samples=draws, seed=seed,
+                                  version=__version__, heads=heads),
+            **{f"{table.key}.csv": table_csv(table) for table in (*tables, *datasets, *maps)},
+            **{f"{figure.key}.svg": figure.svg for figure in figures},
+            **({"pairs.csv": comparisons_csv(pairs)} if pairs else {}),
+            "settings.csv": settings_csv(settings),
+        }  # fmt: skip
     except UserError:
         raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError) as error:
         listed = ", ".join(str(source.path) for source in sources)
         raise UserError(
             f"{listed}: results or answers are not as this version writes them ({type(error).__name__}: {error}); "
             "score the runs again"
         ) from error
-    tables += [reading] if reading else []
-    names = list(dict.fromkeys(source.name for source in sources))
-    heads = {column: head for table in reversed([*tables, *datasets]) for column, head in table.columns}
-    page = render(
-        names=names,
-        tables=tables,
-        datasets=datasets,
-        maps=maps,
-        figures=figures,
-        comparisons=pairs,
-        answers=answers,
-        settings=settings,
-        heads=heads,
-        samples=draws,
-        seed=seed,
-    )
-    texts = {
-        "report.html": page,
-        "report.md": markdown([*tables, *datasets], pairs, settings, samples=draws, seed=seed,
-                              version=__version__, heads=heads),
-        **{f"{table.key}.csv": table_csv(table) for table in (*tables, *datasets, *maps)},
-        **{f"{figure.key}.svg": figure.svg for figure in figures},
-        **({"pairs.csv": comparisons_csv(pairs)} if pairs else {}),
-        "settings.csv": settings_csv(settings),
-    }  # fmt: skip
     files = []
     for name, text in texts.items():
         # Names of files may hold what no UTF-8 does.
