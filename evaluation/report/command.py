@@ -112,6 +112,8 @@ def write_report(
     Raises:
         UserError: a run or file cannot be read, its scores are damaged, or the folder cannot be written to.
     """
+    from jinja2 import TemplateError
+
     planned = [] if plan is None else read_plan(plan)
     sources = _named([*(row.source for row in planned), *(read_source(text) for text in runs)])
     others = [read_csv(Path(text)) for text in against if text != "published"]
@@ -155,7 +157,7 @@ def write_report(
         }  # fmt: skip
     except UserError:
         raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError, TemplateError) as error:
         listed = ", ".join(str(source.path) for source in sources)
         raise UserError(
             f"{listed}: results or answers are not as this version writes them ({type(error).__name__}: {error}); "
