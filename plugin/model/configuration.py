@@ -14,6 +14,10 @@ AUTO_MAP = {
     "AutoProcessor": "processing.AdCopilotProcessor",
 }
 
+# The versions of transformers that gave equal logits and generations (docs/model.md). Those between them are expected
+# to; what cannot be compared is stopped by structural checks in modeling.py.
+TRANSFORMERS_TRIED = ("4.57.6", "5.6.0", "5.17.0", "5.24.0")
+
 POSITION_ENCODINGS = ("none", "rope2d")
 POSITION_IDS = ("scaled", "fixed")
 
@@ -32,6 +36,8 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
             cross-attentions' queries and keys, in coordinates relative to each image's extent.
         comparison_position_ids: mRoPE ids of the comparison tokens. `scaled` spreads them over the image's own
             diagonal, `fixed` steps by one along the diagonal from the image's first corner (paper, Figure 3, right).
+        adcopilot_version: of the package whose code was saved beside the weights; written when a model is saved.
+        transformers_tried: the versions of transformers that this code was tried with; likewise.
         comparison_token_id: id of `<|compare_pad|>`. 151665 is the first free row of Qwen2.5-VL's vocabulary.
         kwargs: everything of `Qwen2_5_VLConfig`.
 
@@ -40,6 +46,7 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
     """
 
     model_type = "adcopilot"
+    package_version = None  # where the package itself is installed, `registration.py` sets it
 
     def __init__(
         self,
@@ -49,13 +56,18 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
         comparison_position_encoding: str = "none",
         comparison_position_ids: str = "scaled",
         comparison_token_id: int = 151665,
+        adcopilot_version: str | None = None,
+        transformers_tried: list[str] | None = None,
         **kwargs,
     ):
         # transformers 4 leaves a top-level `tie_word_embeddings: true` out of config.json (its default) and ties by
         # text_config's; transformers 5 reads the top level alone and would make up a new, random lm_head.
         text = kwargs.get("text_config")
-        if isinstance(text, dict) and text.get("tie_word_embeddings"):
-            kwargs.setdefault("tie_word_embeddings", True)
+        if isinstance(text, dict):
+            if text.get("tie_word_embeddings"):
+                kwargs.setdefault("tie_word_embeddings", True)
+            # transformers 4 leaves out that there is none; transformers 5 would put Qwen2.5's own in its place
+            kwargs["text_config"] = {"bos_token_id": None, **text}
         super().__init__(**kwargs)
         vision = self.vision_config
         self.num_comparison_tokens = num_comparison_tokens
@@ -63,6 +75,8 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
         self.comparison_position_encoding = comparison_position_encoding
         self.comparison_position_ids = comparison_position_ids
         self.comparison_token_id = comparison_token_id
+        self.adcopilot_version = adcopilot_version
+        self.transformers_tried = transformers_tried
 
         if num_comparison_tokens < 1:
             raise ValueError(f"num_comparison_tokens is {num_comparison_tokens}, expected 1 or more")
@@ -85,11 +99,24 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
             )
 
     def save_pretrained(self, save_directory, *args, **kwargs) -> None:
-        """As upstream's; `auto_map` names all auto classes where the model's code was saved, not just the one that
-        upstream knows a class by."""
+        """As upstream's; where the model's code is saved, `auto_map` names all auto classes, not just the one that
+        upstream knows a class by, and the versions of the code are written down."""
         if any(name.startswith("AutoModel") for name in getattr(self, "auto_map", None) or {}):
             self.auto_map = dict(AUTO_MAP)
+            self.adcopilot_version = self.package_version or self.adcopilot_version
+            self.transformers_tried = list(TRANSFORMERS_TRIED)
         super().save_pretrained(save_directory, *args, **kwargs)
+
+    def to_diff_dict(self) -> dict:
+        """As upstream's, which writes config.json; rotary positions as transformers 4 has them, which 5 reads too, so
+        that a folder saved by either opens in both."""
+        fields = super().to_diff_dict()
+        text = fields.get("text_config", {})
+        rope = dict(text.pop("rope_parameters", None) or {})
+        if rope:
+            text["rope_theta"] = rope.pop("rope_theta", self.text_config.rope_parameters["rope_theta"])
+            text["rope_scaling"] = {**rope, "type": rope.get("rope_type", "default")}
+        return fields
 
 
 __all__ = ["COMPARISON_TOKEN", "AdCopilotConfig"]

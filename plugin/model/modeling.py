@@ -16,13 +16,16 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VLModel,
     Qwen2_5_VLPreTrainedModel,
 )
+from transformers.utils import logging
 
 from .comparison_encoder import ComparisonEncoder
-from .configuration import AdCopilotConfig
+from .configuration import TRANSFORMERS_TRIED, AdCopilotConfig
 from .pairing import images_of_rows, images_of_tokens, previous_images
 from .positions import diagonal_positions, window_order
 
-# transformers 5 wraps the image features in an output object and counts rope deltas from the unpadded length.
+logger = logging.get_logger(__name__)
+
+# transformers 5 wants token types for positions and counts rope deltas from the unpadded length.
 TRANSFORMERS_5 = Version(transformers.__version__) >= Version("5.0.0")
 # What upstream calls the KV cache: `cache` in later 5.x; the old name is taken until 5.40.
 CACHE_NAMES = ("cache", "past_key_values")
@@ -30,6 +33,15 @@ UNTRIED = (
     f"transformers {transformers.__version__}, or the code that called the model, {{}}, so nothing can be compared: "
     "pass pixel_values and image_grid_thw with the whole conversation, and see config.json for the versions tried"
 )
+
+
+def _warn_beyond_tried() -> None:
+    newest = TRANSFORMERS_TRIED[-1]
+    if Version(transformers.__version__) > Version(newest):
+        logger.warning_once(
+            f"AD-Copilot's code was tried with transformers up to {newest}, found {transformers.__version__}: if it "
+            f"stops with an error, `pip install transformers=={newest}`"
+        )
 
 
 def _check_upstream(parent: type, *names: str) -> None:
@@ -302,6 +314,7 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     _no_split_modules = AdCopilotModel._no_split_modules
 
     def __init__(self, config: AdCopilotConfig):
+        _warn_beyond_tried()
         _check_upstream(Qwen2_5_VLForConditionalGeneration, "_expand_inputs_for_generation")
         # not the direct parent's: it would first build a whole Qwen2.5-VL to throw away
         Qwen2_5_VLPreTrainedModel.__init__(self, config)

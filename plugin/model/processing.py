@@ -1,5 +1,8 @@
 """AD-Copilot's processor: Qwen2.5-VL's, with L comparison pads after each image's own pads."""
 
+import json
+from pathlib import Path
+
 from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
 from transformers.processing_utils import ImagesKwargs, ProcessingKwargs, Unpack
 
@@ -73,6 +76,17 @@ class AdCopilotProcessor(Qwen2_5_VLProcessor):
             texts = [text] if isinstance(text, str) else text
             text = [one.replace(self.image_token, image) for one in texts]
         return super().__call__(images=images, text=text, videos=videos, **kwargs)
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As upstream's; the tokenizer's special tokens are written the way transformers 4 has them, which 5 reads
+        too, so that a folder saved by either opens in both."""
+        files = super().save_pretrained(save_directory, *args, **kwargs)
+        path = Path(save_directory, "tokenizer_config.json")
+        fields = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        if isinstance(fields.get("extra_special_tokens"), list):  # a dictionary of named ones in transformers 4
+            fields["additional_special_tokens"] = fields.pop("extra_special_tokens")
+            path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return files
 
     def _get_num_multimodal_tokens(self, image_sizes=None, video_sizes=None, **kwargs):
         """As upstream's, comparison tokens counted in."""

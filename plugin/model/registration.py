@@ -1,8 +1,8 @@
 """Make transformers' auto classes know AD-Copilot."""
 
-import transformers
 from transformers import AutoConfig, AutoProcessor
 
+from .. import __version__
 from .configuration import AUTO_MAP, AdCopilotConfig
 from .modeling import AdCopilotForConditionalGeneration, AdCopilotModel
 from .processing import AdCopilotProcessor
@@ -16,6 +16,8 @@ def register_auto_classes() -> None:
     the auto classes. TRL takes a model's class by its name from the package `transformers` when it is given a folder
     (`GRPOTrainer(model="folder")`), so it is named there too.
     """
+    import transformers  # the package as it is by now: it puts another object in its own place while it is imported
+
     AutoConfig.register(AdCopilotConfig.model_type, AdCopilotConfig, exist_ok=True)
     AutoProcessor.register(AdCopilotConfig, AdCopilotProcessor, exist_ok=True)
     models = {one.__name__: one for one in (AdCopilotModel, AdCopilotForConditionalGeneration)}
@@ -23,6 +25,7 @@ def register_auto_classes() -> None:
         # AutoModelForVision2Seq went with transformers 5, AutoModelForMultimodalLM came with it
         if name.startswith("AutoModel") and hasattr(transformers, name):
             getattr(transformers, name).register(AdCopilotConfig, models[path.split(".")[1]], exist_ok=True)
+    AdCopilotConfig.package_version = __version__
     AdCopilotConfig.register_for_auto_class("AutoConfig")
     AdCopilotModel.register_for_auto_class("AutoModel")
     AdCopilotForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
