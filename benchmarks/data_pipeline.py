@@ -96,9 +96,10 @@ def index(folder: str):
 
     from adcopilot.chat_ad.readers import make_source, scan
     from adcopilot.chat_ad.shard_steps import index_shard
+    from adcopilot.masks import MaskOptions
 
     root = str(Path(folder) / "tree")
-    arguments = {"root": root, "dataset": "bench", "licence": "", "min_area": 1}
+    arguments = {"root": root, "dataset": "bench", "licence": "", "min_area": 1, "masks": MaskOptions(), "recipe": ""}
 
     def parts():
         items = scan(make_source("mvtec", root))
@@ -262,6 +263,7 @@ def opened(folder: str, step: str, count: int):
     """A step that opens images, on drawn photographs of 1024 × 1024 pixels."""
     from adcopilot.chat_ad.recipe_specs import EmbedSpec, ImageSpec
     from adcopilot.chat_ad.shard_steps import cut_shard, embed_shard, embedder, index_shard, measure_shard, read, save
+    from adcopilot.masks import MaskOptions
     from adcopilot.sample.pairs import draw_pair, stream
 
     root = Path(folder)
@@ -279,6 +281,7 @@ def opened(folder: str, step: str, count: int):
             Image.fromarray(np.clip(big + noise, 0, 255).astype(np.uint8)).save(root / name)
         items.append(Item(image=name, category="washer", anomalous=False))
     arguments = {"items": items, "root": folder, "dataset": "bench", "licence": "", "min_area": 1}
+    arguments |= {"masks": MaskOptions(), "recipe": ""}
     rows = index_shard(root / "rows.parquet", "k", **arguments)
     kind = EmbedSpec()
     embedder(kind)

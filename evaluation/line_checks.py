@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adcopilot.errors import UserError
+from adcopilot.errors import UserError, shortened
 from adcopilot.images import MAX_PIXELS
 
 from .families import FAMILIES
@@ -205,4 +205,4 @@ def _short(value: Any) -> str:
     if type(value) is int and abs(value) >= 1 << 200:
         return "a number of very many digits"
     text = ascii(value) if not isinstance(value, (dict, list)) else f"a {type(value).__name__} of {len(value)}"
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return shortened(text)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from adcopilot import __version__
-from adcopilot.errors import UserError
+from adcopilot.errors import UserError, shortened
 from adcopilot.jsonl import JsonlLog, atomic_write, content_key
 
 from .backends.base import Backend, Reply
@@ -332,5 +332,4 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") 
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return shortened(json.dumps(value, ensure_ascii=False))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from adcopilot.errors import UserError
+from adcopilot.errors import UserError, one_line
 from adcopilot.jsonl import file_digest
 
 __all__ = ["BERTSCORE_MODEL", "SBERT_MODEL", "BertScore", "SBert", "TextScorer"]
@@ -168,7 +168,7 @@ def _loaded(load: Callable[[], Any], *, model: str, option: str, what: str) -> A
     try:
         return load()
     except (OSError, ValueError, KeyError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         raise UserError(
             f"{option} {model}: no {what} could be loaded ({reason}); name a folder or a model of the Hugging Face "
             f"hub, or leave these columns out with `{option} none`"

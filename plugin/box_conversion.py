@@ -17,7 +17,7 @@ from typing import Any
 
 from .box_notations import Expression, scan
 from .boxes import SHARE_LIMIT, Size, scale_box
-from .errors import UserError
+from .errors import UserError, shortened
 
 __all__ = ["NOTATIONS", "Evenness", "Notation", "about", "convert_record", "notations_of", "remedy"]
 
@@ -145,7 +145,7 @@ def _converted(
             notation = chosen.get(found.syntax)
             if notation is None or not found.items:
                 continue
-            where = f"{name}: {_short(text[found.start : found.stop])}"
+            where = f"{name}: {shortened(text[found.start : found.stop], 80)}"
             if not 0 <= image + seen < len(sizes):
                 raise UserError(f"{where} stands before any <image>; move it behind its image")
             new, count = _rewritten(text, found, notation, sizes[image + seen], where)
@@ -244,8 +244,3 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 80 else text[:77] + "…"

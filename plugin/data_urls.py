@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .images import _orientation
+from .images import orientation
 
 __all__ = ["JPEG_QUALITY", "file_url", "image_url", "own_kind"]
 
@@ -27,7 +27,7 @@ def own_kind(path: Path) -> str | None:
     try:
         with Image.open(path, formats=_KINDS) as image:
             plain = image.mode in ("RGB", "L") and "transparency" not in image.info
-            if not plain or getattr(image, "n_frames", 1) > 1 or _orientation(image) != 1:
+            if not plain or getattr(image, "n_frames", 1) > 1 or orientation(image) != 1:
                 return None
             if image.format == "PNG" and image.tile and "16" in str(image.tile[0][3]):
                 return None  # Pillow hands 16-bit colours out with 8 bits

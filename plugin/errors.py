@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["UserError", "os_reason", "writing"]
+__all__ = ["UserError", "one_line", "os_reason", "shortened", "writing"]
 
 
 class UserError(ValueError):
@@ -14,9 +14,20 @@ class UserError(ValueError):
     """
 
 
+def one_line(error: BaseException) -> str:
+    """What an exception of a library says, on one line of at most 300 characters; its kind where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """A text that a user gave, on one line of at most `most` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def os_reason(error: OSError) -> str:
     """What the system says about a file that cannot be read or written, with its name where the system gives it."""
-    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    reason = error.strerror or one_line(error)
     return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
 
 
@@ -30,6 +41,6 @@ def writing(path: os.PathLike | str, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
+        reason = error.strerror or one_line(error)
         where = "" if error.filename in (None, os.fspath(path)) else f" at {os.fsdecode(error.filename)}"
         raise UserError(f"{os.fspath(path)}: cannot be written ({reason}{where}); {advice}") from error

@@ -164,7 +164,7 @@ class LogitsCheck(LogitsProcessor):
         self.ends, self.banned = tuple(ends), banned
         self.steps = 0
         self.first: torch.Tensor | None = None
-        self._ended: torch.Tensor | None = None
+        self._ended = self._end_ids = torch.empty(0)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.steps += 1
@@ -172,9 +172,9 @@ class LogitsCheck(LogitsProcessor):
         if self.first is None:
             self.first = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
             self._ended = torch.zeros_like(bad)
+            self._end_ids = torch.tensor(self.ends, device=input_ids.device, dtype=input_ids.dtype)
         else:
-            ends = torch.tensor(self.ends, device=input_ids.device, dtype=input_ids.dtype)
-            self._ended |= torch.isin(input_ids[:, -1], ends)
+            self._ended |= torch.isin(input_ids[:, -1], self._end_ids)
         self.first = torch.where(bad & ~self._ended & (self.first == 0), self.steps, self.first)
         return scores
 

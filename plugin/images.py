@@ -32,19 +32,24 @@ from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from .errors import UserError
+from .errors import UserError, one_line
 from .files import not_a_file
 from .image_depth import bands, bits_of, is_wide, scaled, stated_bits
 
 __all__ = [
+    "ASPECT_SLACK",
     "FORMATS",
     "MAX_PIXELS",
     "MIN_SIDE",
+    "SHAPE",
     "ImageSource",
+    "aspect",
     "has_depth",
     "image_size",
+    "is_like_shape",
     "normalise_image",
     "open_image",
+    "orientation",
     "resize_for_training",
     "used_bits",
 ]
@@ -61,6 +66,12 @@ MIN_SIDE = 8
 MAX_PIXELS = 178_956_970
 
 _NOT_READ = "{}; expected PNG, JPEG, BMP, TIFF, WebP, GIF or PPM"
+
+#: By how much the aspect ratios of two images of one shape differ at most, as a share of the smaller one.
+SHAPE = 0.1
+
+#: The same for `aspect`, with what rounding may add: 1100×1000 beside 1000×1000 is of one shape.
+ASPECT_SLACK = math.log(1 + SHAPE) + 1e-9
 
 ImageSource = str | os.PathLike | bytes | BinaryIO | dict | Image.Image
 
@@ -111,9 +122,7 @@ def image_size(source: ImageSource, *, name: str | None = None) -> tuple[int, in
     try:
         _check_size(image, name)
         width, height = image.size
-        # Pillow already gives a TIFF's size after orientation, and applies it when it decodes.
-        turned = image.format != "TIFF" and _orientation(image) >= 5
-        return (height, width) if turned else (width, height)
+        return (height, width) if orientation(image) >= 5 else (width, height)
     finally:
         if not isinstance(source, Image.Image):
             image.close()
@@ -165,6 +174,16 @@ def has_depth(path: str | os.PathLike) -> bool:
         return is_wide(image)
 
 
+def aspect(size: tuple[int, int]) -> float:
+    """The logarithm of a (width, height)'s aspect ratio: differences are alike for wide and high images."""
+    return math.log(size[0] / size[1])
+
+
+def is_like_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two (width, height) have one shape, as `SHAPE` says."""
+    return abs(aspect(size) - aspect(other)) <= ASPECT_SLACK
+
+
 def normalise_image(image: Image.Image, *, name: str = "image", bits: int | None = None) -> Image.Image:
     """`open_image` for an image that PIL has already opened (not necessarily decoded).
 
@@ -180,19 +199,19 @@ def normalise_image(image: Image.Image, *, name: str = "image", bits: int | None
         if frames > 1:
             warnings.warn(f"{name}: {frames} frames or pages; only the first is used", UserWarning, stacklevel=3)
             image.seek(0)
-        orientation = _orientation(image) if image.format != "TIFF" else 1
+        turn = orientation(image)
         if is_wide(image):
             rgb = scaled(image, name, bits)
         else:
             image.load()
             rgb = _to_rgb(image)
-        if orientation in _TRANSPOSE:
-            rgb = rgb.transpose(_TRANSPOSE[orientation])
+        if turn in _TRANSPOSE:
+            rgb = rgb.transpose(_TRANSPOSE[turn])
     except UserError:
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError…
         raise UserError(
-            f"{name}: the image is truncated or corrupt ({_one_line(error)}); copy or export the file again"
+            f"{name}: the image is truncated or corrupt ({one_line(error)}); copy or export the file again"
         ) from error
     # A decoder leaves EXIF and transparency in `info`; what is returned is upright and opaque, and must say so.
     rgb.info = {}
@@ -240,7 +259,7 @@ def _open(source: Any, name: str | None) -> tuple[Image.Image, str]:
         except UserError:
             raise
         except (OSError, ValueError) as error:  # ValueError: a null character in the path
-            raise UserError(f"{name}: cannot be read ({_one_line(error)})") from None
+            raise UserError(f"{name}: cannot be read ({one_line(error)})") from None
         if size == 0:
             raise UserError(f"{name}: the image file is empty (0 bytes); copy or export it again")
     elif isinstance(source, (bytes, bytearray)):
@@ -260,10 +279,10 @@ def _open(source: Any, name: str | None) -> tuple[Image.Image, str]:
     except Image.DecompressionBombError:
         raise UserError(f"{name}: more than {MAX_PIXELS:,} pixels; crop or shrink the image first") from None
     except PermissionError as error:
-        raise UserError(f"{name}: cannot be read ({_one_line(error)})") from None
+        raise UserError(f"{name}: cannot be read ({one_line(error)})") from None
     except Exception as error:  # a damaged header raises whatever its parser stumbles on
         raise UserError(
-            f"{name}: the image is truncated or corrupt ({_one_line(error)}); copy or export the file again"
+            f"{name}: the image is truncated or corrupt ({one_line(error)}); copy or export the file again"
         ) from error
 
 
@@ -280,8 +299,13 @@ def _check_size(image: Image.Image, name: str) -> None:
         raise UserError(f"{name}: {width}×{height} is more than {most:,} pixels{of}; crop or shrink the image first")
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1–8 without decoding the pixels; 1 when absent or nonsense."""
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation 1–8 that is still to be applied, without decoding the pixels; 1 when absent or nonsense.
+
+    1 of a TIFF too: Pillow gives its size after orientation, and applies it when it decodes.
+    """
+    if image.format == "TIFF":
+        return 1
     try:
         # The base class's getexif: PNG's own decodes the whole image to look for a trailing chunk.
         value = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
@@ -304,7 +328,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
     return image.convert("RGB")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

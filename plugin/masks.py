@@ -35,7 +35,7 @@ import numpy as np
 from PIL import Image
 
 from . import images
-from .errors import UserError
+from .errors import UserError, one_line
 from .image_depth import bands, is_wide
 
 __all__ = [
@@ -145,12 +145,11 @@ def read_mask(
         images.image_size(path, name=name)
         try:
             with Image.open(path, formats=images.FORMATS) as image:
-                # Pillow turns a TIFF upright as it decodes it.
-                turn = 1 if image.format == "TIFF" else image.getexif().get(0x0112, 1)
+                turn = images.orientation(image)
                 lossy = _is_lossy(image, path)
                 values, full = _numbers(image, indices=value is not None)
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error…
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            reason = one_line(error)
             raise UserError(f"{name}: the mask is truncated or corrupt ({reason}); copy it again") from error
     if value is not None:
         found = Marked(values=(values == value).astype(np.uint8), kind="two-level")
@@ -345,7 +344,7 @@ def _array_numbers(path: Path) -> np.ndarray:
     except UserError:
         raise
     except Exception as error:  # OSError, ValueError, EOFError, MemoryError of a damaged header, SyntaxError…
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = one_line(error)
         raise UserError(f"{path}: cannot be read as an array of NumPy ({reason}); write it again") from error
 
 

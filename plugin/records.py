@@ -22,7 +22,7 @@ from typing import Any
 from .box_conversion import about, remedy
 from .box_notations import Expression, scan
 from .boxes import SHARE_LIMIT
-from .errors import UserError
+from .errors import UserError, shortened
 from .images import image_size
 
 __all__ = [
@@ -291,16 +291,10 @@ def _check_roles(messages: list[Any], name: str) -> None:
         raise UserError(f"{name}: the last message is the {roles[-1]}'s, expected the assistant's answer")
 
 
-def _number(text: str) -> int | float:
-    text = text.strip()
-    return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
-
-
 def _is_number(value: Any) -> bool:
     # compared and not converted: JSON may hold an integer of any length, which no float holds
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def _short(value: Any) -> str:
-    text = " ".join(repr(value).split()) if not isinstance(value, str) else " ".join(value.split())
-    return text if len(text) <= 60 else text[:57] + "…"
+    return shortened(value if isinstance(value, str) else repr(value))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adcopilot.errors import UserError
+from adcopilot.errors import UserError, one_line
 from adcopilot.inspect.loading import load_model as load_own
 from adcopilot.inspect.loading import model_digest, wider_dtype
 from adcopilot.jsonl import content_key, file_digest
@@ -113,7 +113,7 @@ def _load_any(
             **source,
         )
     except Exception as error:  # transformers raises whatever its readers stumble on
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         hint = "; if its own code is needed and you trust its authors, add --trust-remote-code"
         hint = "" if trusted or "trust_remote_code" not in str(error) else hint
         raise UserError(f"--model {model}: cannot be loaded ({reason}){hint}") from error

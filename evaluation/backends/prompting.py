@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from adcopilot.errors import UserError
+from adcopilot.errors import UserError, one_line
 from adcopilot.images import image_size
 from adcopilot.vision_tokens import escape_vision_tokens
 
@@ -60,7 +60,7 @@ def prompt_text(item: Item, processor: Any) -> str:
     try:
         return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # whatever a template raises
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         raise UserError(f"the model's chat template cannot be applied ({reason})") from error
 
 

@@ -15,7 +15,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from adcopilot.errors import UserError
+from adcopilot.errors import UserError, one_line
 from adcopilot.finite import not_finite_at
 from adcopilot.images import open_image
 from adcopilot.inspect.loading import check_folder, model_digest, pick_device, pick_dtype, wider_dtype
@@ -151,7 +151,7 @@ class VllmBackend(LocalBackend):
             outputs = self.llm.generate(list(prompts), sampling, use_tqdm=False)
         except ValueError as error:  # what vLLM raises for a prompt that it cannot take
             if len(ready) == 1:
-                yield items[0], Reply(error=" ".join(str(error).split())[:300])
+                yield items[0], Reply(error=one_line(error))
                 return
             outputs = None
         except EngineDeadError as error:
@@ -233,7 +233,7 @@ def _load_processor(folder: Path):
     try:
         return AutoProcessor.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers raises whatever its readers stumble on
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         raise UserError(f"{folder}: its processor cannot be loaded ({reason}); export the model again") from error
 
 
@@ -246,5 +246,5 @@ def _start(folder: str, **options: Any):
     try:
         return LLM(folder, **{name: value for name, value in options.items() if value is not None})
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = one_line(error)
         raise UserError(f"--backend vllm: the engine does not start ({reason}); see its messages above") from error

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from adcopilot.errors import UserError
+from adcopilot.errors import UserError, one_line
 from adcopilot.jsonl import file_digest
 
 from ..selection import of_category
@@ -113,7 +113,7 @@ def load(root: str | os.PathLike) -> tuple[list[Sample], str]:
     try:
         data = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: cannot be read as JSON ({_one_line(error)}); download it again") from None
+        raise UserError(f"{file}: cannot be read as JSON ({one_line(error)}); download it again") from None
     if not isinstance(data, dict) or not data:
         found = "an empty object" if data == {} else type(data).__name__
         raise UserError(f"{file}: expected a JSON object of images, got {found}; is it MMAD's mmad.json?")
@@ -284,7 +284,7 @@ def domain_knowledge(root: Path, file: Path | None = None) -> dict[tuple[str, st
             f"{file}: cannot be read ({error.strerror or error}); --domain-knowledge needs MMAD's file there"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not JSON ({_one_line(error)}); download it again") from None
+        raise UserError(f"{file}: not JSON ({one_line(error)}); download it again") from None
     found = {}
     try:
         for dataset, products in data.items():
@@ -295,7 +295,3 @@ def domain_knowledge(root: Path, file: Path | None = None) -> dict[tuple[str, st
     except (AttributeError, TypeError):
         raise UserError(f"{file}: expected dataset → product → kind of defect → text") from None
     return found
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

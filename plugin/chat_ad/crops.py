@@ -26,7 +26,8 @@ import pyarrow as pa
 from PIL import Image
 
 from ..errors import UserError
-from .pairing import PAIR_SCHEMA, same_shape
+from ..images import is_like_shape
+from .pairing import PAIR_SCHEMA
 from .references import open_image, open_mask
 from .windows import TRIES, seen_boxes
 
@@ -140,7 +141,7 @@ def choose_crops(
         found = decoys.get((row["source"], row["category"]))
         if row["label"] == "normal" and found:
             boxes = [_scaled(box, size) for box in found[rng.randrange(len(found))]]
-        alike = same_shape(size, (row["template_width"], row["template_height"]))
+        alike = is_like_shape(size, (row["template_width"], row["template_height"]))
         if alike and (row["label"] == "normal" or boxes):
             windows.append(choose_window(rng, size=size, boxes=boxes, options=options))
         else:

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from .references import open_image
 from .work_folder import map_ordered
 
@@ -116,7 +116,7 @@ class BackboneEmbedder:
                 model, config=config, use_safetensors=True, dtype=self.dtype, **local
             )
         except Exception as error:  # transformers raises whatever its readers stumble on
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = one_line(error)
             raise UserError(
                 f"{model}: cannot be loaded as a vision model ({reason}); give a folder or hub id with an "
                 "image processor and safetensors weights, or leave `embed` out"
@@ -196,7 +196,7 @@ class TowerEmbedder:
             self.tower = Qwen2_5_VisionTransformerPretrainedModel(config)
             self.tower.load_state_dict(weights)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise UserError(f"{folder}: its vision tower cannot be loaded ({reason})") from error
         self.tower = self.tower.to(self.device, self.dtype).eval()
         self.merge = config.spatial_merge_size**2

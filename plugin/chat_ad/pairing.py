@@ -6,14 +6,13 @@ double precision, all of them where FAISS's single precision could have missed o
 `random` takes any, by a hash of the seed and the query's name.
 
 An image is never its own template, nor is one with the same content. A good part of another shape (its aspect ratio
-differs by more than `SHAPE`) is taken only where there is none of the query's, and one of the same physical object
-(`group`) only where there is no other. Names of files decide nothing: `0001.jpg` is in every folder.
+differs by more than `images.SHAPE`) is taken only where there is none of the query's, and one of the same physical
+object (`group`) only where there is no other. Names of files decide nothing: `0001.jpg` is in every folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,15 +22,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..images import ASPECT_SLACK, aspect
 from .quality import Coded, drop_record
 from .table import SCHEMA
 
-__all__ = ["METHODS", "PAIR_SCHEMA", "POOL_COLUMNS", "PairOptions", "Pool", "pair_shard", "same_shape", "template_key"]
+__all__ = ["METHODS", "PAIR_SCHEMA", "POOL_COLUMNS", "PairOptions", "Pool", "pair_shard", "template_key"]
 
 METHODS = ("nearest", "random")
-
-#: By how much the aspect ratios of two images of one shape differ at most, as a share of the smaller one.
-SHAPE = 0.1
 
 #: A pair: the query's row, its template with its size in pixels, how alike they are (cosine; null for `random`), and
 #: the window (x1, y1, x2, y2) in the query's pixels that is cut out of both (null for the whole; `crops`).
@@ -76,20 +73,6 @@ class PairOptions:
     least: float | None = None
     other_views: bool = False
     seed: int = 0
-
-
-def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two (width, height) have one shape, as `SHAPE` says."""
-    return abs(_shape(*size) - _shape(*other)) <= _SHAPE_SLACK
-
-
-def _shape(width, height):
-    """The logarithm of an aspect ratio, of numbers or arrays: differences are alike for wide and high images."""
-    return np.log(np.asarray(width, float) / np.asarray(height, float))
-
-
-# With what rounding may add: 1100×1000 beside 1000×1000 is of one shape.
-_SHAPE_SLACK = math.log(1 + SHAPE) + 1e-9
 
 
 class Pool:
@@ -150,7 +133,7 @@ class _Shelf:
             for place, value in enumerate(values):
                 self.places[name].setdefault(value, []).append(place)
         sizes = pool.rows.select(["width", "height"]).take(pa.array(members))
-        self.shapes = _shape(sizes["width"].to_numpy(), sizes["height"].to_numpy())
+        self.aspects = np.array([aspect(size) for size in zip(*sizes.to_pydict().values(), strict=True)])
         self._index: faiss.IndexFlatIP | None = None
         self.vectors: np.ndarray | None = None
 
@@ -158,7 +141,7 @@ class _Shelf:
         """The places that cannot be the query's template."""
         itself = {place for name in ("image", "sha256") for place in self.places[name].get(query[name], ())}
         same = self.places["group"].get(query["group"], ()) if query["group"] else ()
-        far = np.abs(self.shapes - _shape(query["width"], query["height"])) > _SHAPE_SLACK
+        far = np.abs(self.aspects - aspect((query["width"], query["height"]))) > ASPECT_SLACK
         unlike = np.flatnonzero(far).tolist()
         # What a template should not be, and what it must not be, given up in this order where nothing else is left.
         for more in ((*same, *unlike), unlike, same):

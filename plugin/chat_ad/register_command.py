@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..box_conversion import NOTATIONS, Evenness, Notation, about, convert_record, notations_of, remedy
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..jsonl import file_digest, write_jsonl
 from ..records import check_form, check_record, foreign_boxes, record_boxes, record_image_sizes
 from .general.json_stream import json_items
@@ -267,7 +267,7 @@ def _read_as_llamafactory(file: Path) -> None:
         except Exception as error:
             while error.__cause__ is not None:
                 error = error.__cause__
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error)
             raise UserError(
                 f"{file}: the records do not make one table ({reason}); a field must have the same type in all of "
                 "them: an empty text instead of null, lists of one kind"

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from .shards import Shard, load
 
 __all__ = ["Job", "Runner", "make_runner", "make_shards"]
@@ -161,7 +161,7 @@ class _OnRay:
             try:
                 return _unwrap(self._ray.get(reference))
             except self._ray.exceptions.RayError as error:
-                reason = " ".join(str(error).split())[:300]
+                reason = one_line(error)
                 raise UserError(f"Ray: a task failed ({reason}); start the build again, it goes on") from None
 
         return result
@@ -179,7 +179,7 @@ def _ray(workers: int) -> Iterator[Runner]:
     try:
         ray.init(**local, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # whatever it stumbled on: ports, memory, versions
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise UserError(f"--ray: Ray cannot be started ({reason}); leave --ray out, or see RAY_ADDRESS") from error
     try:
         yield _OnRay(ray, max(1, int(ray.cluster_resources().get("CPU", workers))))

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..jsonl import atomic_write, content_key
 
 __all__ = ["Shard", "load", "load_notes", "read", "rows_of", "save", "step_key"]
@@ -95,7 +95,7 @@ def read(shard: Shard | str | os.PathLike, columns: Sequence[str] | None = None)
         with pq.ParquetFile(path) as file:
             return file.read(columns=None if columns is None else list(columns)).replace_schema_metadata(None)
     except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)
         raise UserError(f"{path}: gone or damaged ({reason}); start the build again, which makes it anew") from None
 
 

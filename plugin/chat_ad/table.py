@@ -35,7 +35,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..jsonl import atomic_write
 
 __all__ = [
@@ -230,7 +230,7 @@ def read_batches(
         try:
             yield from file.iter_batches(batch_size=batch_rows, columns=wanted)
         except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{os.fspath(path)}: damaged ({_one_line(error)}); write the table again") from error
+            raise UserError(f"{os.fspath(path)}: damaged ({one_line(error)}); write the table again") from error
 
 
 def read_entries(path: str | os.PathLike) -> Iterator[Entry]:
@@ -276,7 +276,7 @@ def _open(path: str | os.PathLike) -> pq.ParquetFile:
     except FileNotFoundError:
         raise UserError(f"{os.fspath(path)}: no such table; write one by `adcopilot data index`") from None
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{os.fspath(path)}: not a Parquet table ({_one_line(error)})") from None
+        raise UserError(f"{os.fspath(path)}: not a Parquet table ({one_line(error)})") from None
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[pa.RecordBatch]:
@@ -305,7 +305,3 @@ def _regroup(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
                 pending, rows = [], 0
     if pending:
         yield pa.Table.from_batches(pending).combine_chunks()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

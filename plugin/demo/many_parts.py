@@ -75,8 +75,8 @@ class ManyParts:
         """Put the components into the tab that is open, and connect them."""
         limits = self.service.limits
         gr.HTML(
-            "<p>Add pictures of good parts and pictures to inspect. Each part is compared with the good part of the "
-            "same file name, otherwise with the one that looks most alike. "
+            "<p>Add pictures of good parts and pictures to inspect. Each part is compared with the good part that "
+            "looks most alike; one of the same file name comes first if it is of the same shape and looks alike too. "
             f"Up to {limits.files} pictures, {limits.upload_bytes / MIB:g} MB each.</p>"
         )
         with gr.Row():

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 
 __all__ = ["publish_adapter"]
 
@@ -31,5 +31,5 @@ def publish_adapter(folder: Path, save: Callable[[str], None]) -> None:
         for old in written[:-KEPT_ADAPTERS]:
             shutil.rmtree(old, ignore_errors=True)
     except Exception as error:  # safetensors has its own errors for a full disk
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise UserError(f"{folder}: the adapter cannot be written ({reason}); make room and start again") from None

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ..errors import UserError
+from ..errors import UserError, shortened
 from ..jsonl import atomic_write
 
 __all__ = ["check_same_run", "finish", "finished_steps", "has_ended", "last_checkpoint", "write_about"]
@@ -151,8 +151,7 @@ def _about(output_dir: Path) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:37] + "…"
+    return shortened(json.dumps(value, ensure_ascii=False), 40)
 
 
 def _whole(folder: Path) -> bool:

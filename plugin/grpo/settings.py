@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from trl import GRPOConfig
 
 from ..chat_ad.yaml_sections import assign, read_yaml, short
-from ..errors import UserError
+from ..errors import UserError, one_line
 
 __all__ = ["GrpoArguments", "read_settings"]
 
@@ -144,7 +144,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArgume
         config = GRPOConfig(**trl)
     # Whatever TRL, transformers or accelerate trip over: nothing but the settings has been looked at yet.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = one_line(error)
         raise UserError(f"{path}: {reason}; correct the setting, or leave it out") from None
     _check_steps(config, path)
     return args, config

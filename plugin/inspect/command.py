@@ -134,8 +134,9 @@ def how_chosen(args: argparse.Namespace, pools: list[TemplatePool]) -> str:
     return ", ".join(f"{chosen[way]} by {way}" for way in ("pattern", "equal names", "likeness"))
 
 
-def depth(args: argparse.Namespace) -> int | None:
-    """The bits that all pictures of the run use of their files' 16, templates and queries alike; said once."""
+def depth(args: argparse.Namespace) -> int:
+    """The bits a channel that all pictures of the run use, templates and queries alike; said once where files have
+    more of them."""
     files = [path for path in (args.template, args.query) if path]
     for folder in (args.template_dir, args.query_dir, args.mvtec):
         files += find_images(folder) if folder else []
@@ -144,7 +145,7 @@ def depth(args: argparse.Namespace) -> int | None:
         print(
             f"pictures of 16 bits a channel use {bits} of them: all are scaled by {(1 << bits) - 1}", file=sys.stderr
         )
-    return bits
+    return bits or 8
 
 
 @contextmanager

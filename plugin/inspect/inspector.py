@@ -142,7 +142,7 @@ class Inspector:
             "image_min_pixels": self.image_min_pixels,
             "max_new_tokens": self.max_new_tokens,
             "dtype": self.dtype,
-            **({"bits": self.bits} if self.bits else {}),
+            **({"bits": self.bits} if (self.bits or 8) > 8 else {}),
         }
         # Only where it is given: lines of versions without it stay found.
         return {**settings, "any_size": True} if self.any_size else settings

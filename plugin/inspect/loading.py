@@ -6,7 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..jsonl import content_key, file_digest
 
 __all__ = ["check_folder", "load_model", "model_digest", "pick_device", "pick_dtype", "wider_dtype"]
@@ -102,7 +102,7 @@ def pick_device(name: str) -> str:
     try:
         torch.empty(1, device=name)
     except Exception as error:  # torch raises RuntimeError, AssertionError or its own, by build and device
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)
         raise UserError(f"--device {name}: cannot be used ({reason}); try cpu, cuda or cuda:1") from None
     return name
 
@@ -147,7 +147,7 @@ def load_model(folder: Path, *, device: str, dtype: str, attention: str):
         processor = Processor.from_pretrained(folder, local_files_only=True, **fast)
     except Exception as error:  # transformers raises whatever its readers stumble on
         raise UserError(
-            f"{folder}: its processor or tokenizer cannot be loaded ({_reason(error)}); export the model again"
+            f"{folder}: its processor or tokenizer cannot be loaded ({one_line(error)}); export the model again"
         ) from error
     try:
         config = Model.config_class.from_pretrained(folder, local_files_only=True)
@@ -165,7 +165,7 @@ def load_model(folder: Path, *, device: str, dtype: str, attention: str):
             output_loading_info=True,
         )
     except Exception as error:
-        raise UserError(f"{folder}: the model cannot be loaded ({_reason(error)})") from error
+        raise UserError(f"{folder}: the model cannot be loaded ({one_line(error)})") from error
     absent = sorted(info["missing_keys"])
     if absent:  # transformers would fill them with random numbers and go on
         raise UserError(
@@ -185,7 +185,3 @@ def wider_dtype(dtype: str) -> str:
     if dtype == "float16":
         return "use --dtype bfloat16 or float32"
     return "use --dtype float32" if dtype == "bfloat16" else "export it again, or give another checkpoint"
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -4,7 +4,8 @@ A template is chosen, for each query,
 
 1. by pattern, where one says which names belong together (`NamePattern`);
 2. by equal names, where they mean something: the template with the query's path below its folder, or else the only
-   one with its file name, if it has the query's shape and is among the nearest quarter of the templates;
+   one with its file name, if it has the query's shape (`images.SHAPE`) and is among the nearest quarter of the
+   templates;
 3. by likeness: the nearest (`descriptor`) of those with the query's shape, or of all where none has it.
 
 A picture is never its own template (`is_same_picture`).
@@ -12,7 +13,6 @@ A picture is never its own template (`is_same_picture`).
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections import Counter
@@ -26,7 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..images import open_image
+from ..images import ASPECT_SLACK, aspect, open_image
 from .same_picture import is_same_picture, pixel_counts
 
 __all__ = [
@@ -44,8 +44,6 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 
 #: Side in pixels of the thumbnails that templates are chosen by.
 DESCRIPTOR_SIDE = 16
-#: Two pictures have the same shape if their ratios of width to height differ by at most this factor.
-SAME_SHAPE = 1.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +212,7 @@ class TemplatePool:
         self.unusable: list[str] = []
         self.chosen: Counter[str] = Counter()
         self._descriptors: np.ndarray | None = None
-        self._shapes: np.ndarray | None = None  # logarithms of width / height
+        self._shapes: np.ndarray | None = None  # `images.aspect`
         self._counts: list[int] = []
         self._failure: str | None = None
         self._index()
@@ -238,7 +236,7 @@ class TemplatePool:
             raise UserError(self._failure)
         counts = pixel_counts(image)
         distances = ((self._descriptors - descriptor(image)) ** 2).sum(1)
-        like = abs(self._shapes - math.log(image.width / image.height)) <= math.log(SAME_SHAPE)
+        like = abs(self._shapes - aspect(image.size)) <= ASPECT_SLACK
         # The nearest first; those of another shape last. Of equals the first in sorted order.
         order = sorted(range(len(self.files)), key=lambda index: (not like[index], distances[index]))
         namesake = self._namesake(name)
@@ -281,7 +279,7 @@ class TemplatePool:
                 image = open_image(file, bits=self.bits)
             except UserError as error:
                 return error
-            return descriptor(image), math.log(image.width / image.height), pixel_counts(image)
+            return descriptor(image), aspect(image.size), pixel_counts(image)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of animations: said when the template is used

@@ -6,7 +6,6 @@ else this package says about a request becomes the answer to it.
 """
 
 import binascii
-import functools
 import json
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
@@ -14,9 +13,10 @@ from typing import Any
 from llamafactory.extras.constants import AUDIO_PLACEHOLDER, IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from PIL import Image
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..vision_tokens import escape_vision_tokens
 from .data_checks import is_ours
+from .hook import wrap_once
 from .server_engine import ServerEngine
 
 _MARKS = (IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, AUDIO_PLACEHOLDER)
@@ -37,11 +37,7 @@ def register(api_chat) -> None:
         ("create_chat_completion_response", _whole),
         ("create_stream_chat_completion_response", _streamed),
     ):
-        original = getattr(api_chat, name)
-        if not hasattr(original, "adcopilot"):
-            wrapped = functools.wraps(original)(wrap(original))
-            wrapped.adcopilot = True
-            setattr(api_chat, name, wrapped)
+        wrap_once(api_chat, name, wrap)
 
 
 def check_texts(request) -> None:
@@ -90,7 +86,7 @@ def _texts(message, number: int) -> Iterator[str]:
 def _error(error: Exception, chat_model) -> tuple[int, str]:
     """(HTTP status, message): a server behind this one that fails is no fault of the request."""
     status = 502 if isinstance(chat_model.engine, ServerEngine) else 400
-    return status, " ".join(str(error).split())[:500] or type(error).__name__
+    return status, one_line(error)
 
 
 def _checked(request, chat_model) -> None:

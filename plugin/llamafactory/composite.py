@@ -1,13 +1,11 @@
 """What LlamaFactory's freeze flags and LoRA targets mean for AD-Copilot."""
 
-from ..errors import UserError
-
 MODEL_TYPE = "adcopilot"
 
 
 #: What LlamaFactory must have for this step (`gate.py`).
 NEEDS = {
-    "llamafactory.model.model_utils.visual:COMPOSITE_MODELS": None,
+    "llamafactory.model.model_utils.visual:COMPOSITE_MODELS.qwen2_5_vl": None,
     "llamafactory.model.model_utils.visual:_register_composite_model": (
         *("model_type", "projector_keys", "vision_model_keys", "language_model_keys", "lora_conflict_keys"),
     ),
@@ -24,9 +22,7 @@ def register(visual) -> None:
     """
     if MODEL_TYPE in visual.COMPOSITE_MODELS:
         return
-    qwen = visual.COMPOSITE_MODELS.get("qwen2_5_vl")
-    if qwen is None:
-        raise UserError("this LlamaFactory has no composite model qwen2_5_vl, which AD-Copilot's is made from")
+    qwen = visual.COMPOSITE_MODELS["qwen2_5_vl"]
     visual._register_composite_model(
         model_type=MODEL_TYPE,
         projector_keys=list(qwen.projector_keys),

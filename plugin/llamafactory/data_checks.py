@@ -9,7 +9,6 @@ tokenised.
 """
 
 import copy
-import functools
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from ..model.processing import AdCopilotProcessor
 from ..records import REMEDIES, check_box, record_boxes
 from ..trained_sizes import merge_sizes, sizes_of
 from . import tokenized_folder
+from .hook import wrap_once
 from .settings_checks import (
     begins_with_bom,
     check_dataset_names,
@@ -71,11 +71,7 @@ def register(loader) -> None:
         (loader, "_get_preprocessed_dataset", _check_samples_first),
         *((getattr(loader, processor), "_encode_data_example", _refuse_cut_images) for processor in _PROCESSORS),
     ):
-        original = getattr(holder, name)
-        if not hasattr(original, "adcopilot"):
-            wrapped = functools.wraps(original)(wrap(original))
-            wrapped.adcopilot = True
-            setattr(holder, name, wrapped)
+        wrap_once(holder, name, wrap)
 
 
 def is_ours(template) -> bool:

@@ -8,16 +8,15 @@ half registered it would train, or answer, without comparing.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
 import logging
 from typing import Any
 
 from .. import __version__
-from ..errors import UserError
+from ..errors import UserError, one_line
 from .composite import MODEL_TYPE
-from .hook import OFF_SWITCH, STEPS, WHEN_IMPORTED
+from .hook import OFF_SWITCH, STEPS, WHEN_IMPORTED, wrap_once
 
 #: What `llamafactory.hparams.parser` gives each command: its settings, read and checked.
 READERS = ("get_train_args", "get_infer_args", "get_eval_args")
@@ -25,8 +24,8 @@ READERS = ("get_train_args", "get_infer_args", "get_eval_args")
 #: Releases and commits that the tests ran on.
 TRIED = "0.9.5"
 
-#: Where these are not, nothing can be refused, and the first step that misses something says so itself.
-NEEDS = dict.fromkeys(f"llamafactory.hparams.parser:{name}" for name in READERS)
+#: None of them must be there: where one is not, no command reads its settings with it.
+NEEDS = {}
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +37,15 @@ def has_what_it_needs(step: str, *, alone: bool) -> bool:
     """Whether LlamaFactory has all that a step uses; what it has not is kept for `check`.
 
     Args:
-        step: name of a module beside this one. Its `NEEDS` is: path of something of LlamaFactory's → the parameters it
-            must take (every other must have a default), None for whatever is no function.
+        step: name of a module beside this one. Its `NEEDS` is: path of something of LlamaFactory's (an attribute, or
+            the key of a table) → the parameters it must take (every other must have a default), None for whatever is
+            no function.
         alone: models train and answer without this step, so what is missing is only said.
     """
     try:
         needs = importlib.import_module(f".{step}", __package__).NEEDS
     except (ImportError, AttributeError) as error:  # what it imports or inherits from is gone
-        found = [" ".join(str(error).split())]
+        found = [one_line(error)]
     else:
         found = [said for path, parameters in needs.items() for said in _fault(path, parameters)]
     if found and alone:
@@ -60,12 +60,12 @@ def _fault(path: str, parameters: tuple[str, ...] | None) -> list[str]:
     try:
         found: Any = importlib.import_module(module_name)
         for name in names.split("."):
-            found = getattr(found, name)
-    except (ImportError, AttributeError):
+            found = found[name] if isinstance(found, dict) else getattr(found, name)
+        has = {} if parameters is None else inspect.signature(inspect.unwrap(found)).parameters
+    except (ImportError, AttributeError, KeyError, TypeError, ValueError):  # the last two: not a function any more
         return [f"{module_name}.{names}"]
     if parameters is None:
         return []
-    has = inspect.signature(inspect.unwrap(found)).parameters
     open_ended = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in has.values())
     absent = [name for name in parameters if name not in has and not open_ended]
     known = (*parameters, "self", "cls")
@@ -82,18 +82,15 @@ def register(parser) -> None:
         parser: `llamafactory.hparams.parser`.
     """
     for name in READERS:
-        original = getattr(parser, name, None)
-        if original is not None and not hasattr(original, "adcopilot"):
-            wrapped = functools.wraps(original)(_checked(original))
-            wrapped.adcopilot = True
-            setattr(parser, name, wrapped)
+        if hasattr(parser, name):
+            wrap_once(parser, name, _checked)
 
 
 def _checked(read):
     def wrapped(*args, **kwargs):
         found = read(*args, **kwargs)
         by_kind = {type(one).__name__: one for one in found}
-        check(by_kind["ModelArguments"], by_kind["DataArguments"])
+        check(by_kind.get("ModelArguments"), by_kind.get("DataArguments"))
         return found
 
     return wrapped
@@ -102,22 +99,24 @@ def _checked(read):
 def check(model_args, data_args) -> None:
     """Refuse AD-Copilot's model, or its template, with a LlamaFactory that lacks something.
 
+    Args:
+        model_args, data_args: LlamaFactory's; None where a command has none.
+
     Raises:
         UserError: naming what is missing.
     """
+    if not _is_ours(model_args, data_args):
+        return
     for name in STEPS:  # the commands import these sooner or later, and some only after the settings are read
         if name not in WHEN_IMPORTED:
             try:
                 importlib.import_module(name)
-            except ModuleNotFoundError as error:
+            except ImportError as error:
                 if not str(error.name).startswith("llamafactory"):
                     raise
-                _lacking[name] = [f"the module {error.name}"]
+                gone = isinstance(error, ModuleNotFoundError)
+                _lacking[name] = [f"the module {error.name}" if gone else one_line(error)]
     if not _lacking:
-        return
-    from .matching import model_type_of
-
-    if getattr(data_args, "template", None) != MODEL_TYPE and model_type_of(model_args) != MODEL_TYPE:
         return
     from llamafactory.extras.env import VERSION
 
@@ -128,3 +127,14 @@ def check(model_args, data_args) -> None:
         f"take a newer adcopilot, or LlamaFactory {TRIED} in an environment of its own; other models are not touched, "
         f"and {OFF_SWITCH}=0 turns adcopilot off"
     )
+
+
+def _is_ours(model_args, data_args) -> bool:
+    from .matching import model_type_of
+
+    if getattr(data_args, "template", None) == MODEL_TYPE:
+        return True
+    try:
+        return model_type_of(model_args) == MODEL_TYPE
+    except AttributeError:  # settings that name a model in another way: nothing is known about it
+        return False

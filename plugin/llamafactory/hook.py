@@ -21,6 +21,7 @@ A step whose needs this LlamaFactory does not meet is left out, and AD-Copilot's
 Any other failure while registering is an error of the import that caused it.
 """
 
+import functools
 import importlib
 import os
 import sys
@@ -73,6 +74,15 @@ def register_now() -> None:
             except ModuleNotFoundError:  # `gate.py` says so where it matters
                 continue
             _run_steps(module)
+
+
+def wrap_once(holder, name: str, wrap) -> None:
+    """Put `wrap(original)` in the place of a function, under its name; one that is wrapped already stays as it is."""
+    original = getattr(holder, name)
+    if not hasattr(original, "adcopilot"):
+        wrapped = functools.wraps(original)(wrap(original))
+        wrapped.adcopilot = True
+        setattr(holder, name, wrapped)
 
 
 def _wait() -> None:

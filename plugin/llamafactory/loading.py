@@ -1,6 +1,5 @@
 """What has to happen where LlamaFactory loads a model: auto classes, liger, and a careful export."""
 
-import functools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +8,14 @@ from ..errors import UserError
 from ..model.processing import AdCopilotProcessor
 from ..trained_sizes import merge_sizes, read_sizes
 from .composite import MODEL_TYPE
+from .hook import wrap_once
 from .matching import model_type_of, note_processor, note_tokenizer
 
 #: What LlamaFactory must have for this step (`gate.py`).
 NEEDS = {
     "llamafactory.model.loader:_get_init_kwargs": ("model_args",),
     "llamafactory.model.loader:apply_liger_kernel": ("config", "model_args", "is_trainable", "require_logits"),
+    "llamafactory.model.loader:load_tokenizer": ("model_args",),
     "llamafactory.model.loader:patch_config": ("config", "tokenizer", "model_args", "init_kwargs", "is_trainable"),
     "llamafactory.model.loader:patch_tokenizer": ("tokenizer", "model_args"),
     "llamafactory.model.loader:patch_processor": ("processor", "tokenizer", "model_args"),
@@ -38,11 +39,7 @@ def register(loader) -> None:
         ("patch_tokenizer", note_tokenizer),
         ("patch_processor", note_processor),
     ):
-        original = getattr(loader, name)
-        if not hasattr(original, "adcopilot"):
-            wrapped = functools.wraps(original)(wrap(original))
-            wrapped.adcopilot = True
-            setattr(loader, name, wrapped)
+        wrap_once(loader, name, wrap)
 
 
 def _prefer_installed_code(get_init_kwargs):

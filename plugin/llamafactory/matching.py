@@ -6,7 +6,6 @@ the combination in one order everywhere (all stages, chat, api, webchat, LlamaBo
 it loads tokenizer and processor, then gives the tokenizer to the template.
 """
 
-import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from ..errors import UserError
 from .composite import MODEL_TYPE
+from .hook import wrap_once
 
 #: Model types that AD-Copilot can be made of, with their template.
 BASES = {"qwen2_5_vl": "qwen2_vl"}
@@ -48,10 +48,7 @@ NEEDS = {
 
 def register(parser) -> None:
     """Wrap `llamafactory.hparams.parser`'s check of a model's settings, which all commands call."""
-    original = parser._verify_model_args
-    if not hasattr(original, "adcopilot"):
-        parser._verify_model_args = functools.wraps(original)(_check_other_models(original))
-        parser._verify_model_args.adcopilot = True
+    wrap_once(parser, "_verify_model_args", _check_other_models)
 
 
 def note_tokenizer(patch_tokenizer):

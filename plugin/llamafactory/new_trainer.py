@@ -4,14 +4,13 @@ It renders conversations and collates images by code of its own, which this pack
 pixels of the original image, no flag would freeze anything, and no sample would be looked at beforehand.
 """
 
-import functools
-
 from ..errors import UserError
 from .composite import MODEL_TYPE
+from .hook import wrap_once
 from .matching import read_model_type
 
 #: Without this function there is no new trainer to refuse, or its settings are read elsewhere.
-NEEDS = {}
+NEEDS = {"llamafactory.v1.config.arg_parser:get_args": None}
 
 
 def register(arg_parser) -> None:
@@ -20,13 +19,12 @@ def register(arg_parser) -> None:
     Raises (when the settings are read):
         UserError: the model is AD-Copilot's.
     """
-    original = arg_parser.get_args
-    if hasattr(original, "adcopilot"):
-        return
+    wrap_once(arg_parser, "get_args", _refusing)
 
-    @functools.wraps(original)
-    def get_args(*args, **kwargs):
-        found = original(*args, **kwargs)
+
+def _refusing(get_args):
+    def wrapped(*args, **kwargs):
+        found = get_args(*args, **kwargs)
         for one in found:
             if read_model_type(str(getattr(one, "model", None)), {}) == MODEL_TYPE:
                 raise UserError(
@@ -35,5 +33,4 @@ def register(arg_parser) -> None:
                 )
         return found
 
-    get_args.adcopilot = True
-    arg_parser.get_args = get_args
+    return wrapped

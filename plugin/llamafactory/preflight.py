@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..chat_ad.yaml_sections import read_yaml, short
-from ..errors import UserError
+from ..errors import UserError, one_line
 from .settings_checks import check_dataset_names, check_numbers, check_packing, check_streaming, is_local
 
 #: Stages that are checked → what LlamaFactory's loader calls them.
@@ -134,7 +134,7 @@ def check(settings: dict[str, Any]) -> Iterator[tuple[str, list[int], int]]:
         except UserError:
             raise
         except Exception as error:  # LlamaFactory's own messages name the setting; others trip over a value's type
-            reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+            reason = one_line(error).rstrip(".")
             raise UserError(f"{reason}; correct the setting") from error
         check_dataset_names(data_args)
         check_packing(data_args)

@@ -21,7 +21,7 @@ from llamafactory.data.template import TEMPLATES
 from llamafactory.extras.constants import IMAGE_PLACEHOLDER, EngineName
 
 from ..data_urls import image_url
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..images import open_image, resize_for_training
 from ..vision_tokens import escape_vision_tokens
 from .mm_plugin import AdCopilotPlugin
@@ -210,7 +210,7 @@ class ServerEngine(BaseEngine):
                     if line.startswith("data:") and line[5:].strip() != "[DONE]":
                         yield _piece(line[5:], self.url)
         except httpx.HTTPError as error:
-            raise UserError(f"{self.url}: the answer broke off ({_reason(error)})") from error
+            raise UserError(f"{self.url}: the answer broke off ({one_line(error)})") from error
 
     def _sampling(self, asked: dict[str, Any]) -> dict[str, Any]:
         given = {key: value for key, value in asked.items() if value is not None}
@@ -279,10 +279,6 @@ def _told(body: bytes) -> str:
     except (ValueError, RecursionError):
         told = body.decode("utf-8", "replace")
     return " ".join(str(told).split())[:300] or "no reason given"
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _piece(data: str, url: str) -> tuple[str, dict[str, Any]]:

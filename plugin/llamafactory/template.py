@@ -5,6 +5,7 @@ import dataclasses
 import functools
 
 from .composite import MODEL_TYPE
+from .hook import wrap_once
 from .matching import check_when_chosen
 
 TEMPLATE = "adcopilot"
@@ -18,7 +19,7 @@ CHECKPOINTS = {
 
 #: What LlamaFactory must have for this step (`gate.py`).
 NEEDS = {
-    "llamafactory.data.template:TEMPLATES": None,
+    "llamafactory.data.template:TEMPLATES.qwen2_vl": None,
     "llamafactory.data.template:Template.fix_special_tokens": ("tokenizer",),
     "llamafactory.data.mm_plugin:PLUGINS": None,
     "llamafactory.data.mm_plugin:register_mm_plugin": ("name", "plugin_class"),
@@ -67,10 +68,7 @@ def register(template) -> None:
         # A copy of its own: LlamaFactory changes a template in place (default_system, tool_format).
         template.TEMPLATES[TEMPLATE] = dataclasses.replace(copy.deepcopy(stock), mm_plugin=plugin)
 
-    original = template.Template.fix_special_tokens
-    if not hasattr(original, "adcopilot"):
-        template.Template.fix_special_tokens = functools.wraps(original)(check_when_chosen(original))
-        template.Template.fix_special_tokens.adcopilot = True
+    wrap_once(template.Template, "fix_special_tokens", check_when_chosen)
 
     constants.MROPE_MODELS.add(MODEL_TYPE)
     constants.register_model_group(

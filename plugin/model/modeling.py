@@ -208,8 +208,9 @@ class AdCopilotModel(Qwen2_5_VLModel):
 
     def _embed_images(
         self, input_ids, inputs_embeds, pixel_values, image_grid_thw, position_ids, previous_image
-    ) -> torch.Tensor:
-        """Put the images' own tokens and their comparison tokens in their places of `inputs_embeds`."""
+    ) -> tuple[torch.Tensor, bool]:
+        """Put the images' own tokens and their comparison tokens in their places of `inputs_embeds`; whether there
+        are comparison tokens at all."""
         image_mask = self._token_mask(input_ids, inputs_embeds, self.config.image_token_id)
         comparison_mask = self._token_mask(input_ids, inputs_embeds, self.config.comparison_token_id)
         # both raise on a mismatch, so they come before any work
@@ -228,7 +229,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
             inputs_embeds = put(
                 comparison_mask, self.comparison_encoder(features, image_grid_thw, previous_image or pairs)
             )
-        return inputs_embeds
+        return inputs_embeds, places is not None
 
     def _check_positions(self, position_ids, image_mask, image_grid_thw, places) -> None:
         """Comparison tokens share their image's time, or somebody made positions without `get_rope_index`.
@@ -271,9 +272,9 @@ class AdCopilotModel(Qwen2_5_VLModel):
             )
         cache = next((kwargs[name] for name in CACHE_NAMES if kwargs.get(name) is not None), None)
         begins = cache is None or cache.get_seq_length() == 0
-        compared = input_ids is not None and input_ids.shape[1] > 1
-        compared = compared and bool((input_ids == self.config.comparison_token_id).any())
-        if compared and pixel_values is None:
+        compared = False
+        is_text = pixel_values is None and input_ids is not None and input_ids.shape[1] > 1
+        if is_text and (input_ids == self.config.comparison_token_id).any():
             # Whoever lost the pixels on the way here would get an answer without comparison, and no word.
             raise ValueError(UNTRIED.format("passes comparison tokens on without their pixel_values"))
         if inputs_embeds is None:
@@ -284,10 +285,10 @@ class AdCopilotModel(Qwen2_5_VLModel):
                     "images were given with a filled KV cache: the image before them is not in this call, so they "
                     "cannot be compared with it; pass the whole conversation, or `previous_image`"
                 )
-            inputs_embeds = self._embed_images(
+            inputs_embeds, compared = self._embed_images(
                 input_ids, inputs_embeds, pixel_values, image_grid_thw, position_ids, previous_image
             )
-        if compared and position_ids is None and begins:
+        if compared and input_ids is not None and position_ids is None and begins:
             # as upstream does a moment later; here, so that it is this class's positions whatever upstream calls then
             videos = {name: kwargs[name] for name in ("video_grid_thw", "second_per_grid_ts") if name in kwargs}
             position_ids, self.rope_deltas = self.get_rope_index(

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adcopilot.chat_ad.build import build
-from adcopilot.chat_ad.pairing import SHAPE, PairOptions, Pool, pair_shard, same_shape
+from adcopilot.chat_ad.pairing import PairOptions, Pool, pair_shard
 from adcopilot.chat_ad.recipes import parse_recipe
 from adcopilot.chat_ad.table import Entry
+from adcopilot.images import SHAPE, is_like_shape
 
 from .builds import records
 from .drawn import as_table
@@ -82,7 +83,7 @@ def test_a_template_of_another_shape_only_where_there_is_no_other(seed, count, m
     ],
 )
 def test_one_shape(size, other, same):
-    assert same_shape(size, other) == same_shape(other, size) == same
+    assert is_like_shape(size, other) == is_like_shape(other, size) == same
     assert math.isclose(SHAPE, 0.1)
 
 

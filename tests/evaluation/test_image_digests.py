@@ -58,7 +58,7 @@ def test_a_damaged_file_is_made_again(files, tmp_path, damaged):
 
 def test_a_folder_in_the_place_of_an_image(tmp_path):
     (tmp_path / "a.png").mkdir()
-    with pytest.raises(UserError, match=r"a\.png: cannot be read"):
+    with pytest.raises(UserError, match=r"a\.png: is a folder, expected a file"):
         image_digests([tmp_path / "a.png"])
 
 

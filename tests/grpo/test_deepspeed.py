@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
@@ -22,7 +24,7 @@ def test_two_ranks_share_the_groups(policy_dir, rl_data, tmp_path, project_root,
         tmp_path / "out",
         per_device_train_batch_size=2,  # a group lies across both ranks
         beta=0.01,
-        max_steps=2,
+        max_steps=3,
         save_steps=1,
         deepspeed=str(project_root / "examples/deepspeed/zero2.json"),
     )
@@ -39,11 +41,16 @@ def test_two_ranks_share_the_groups(policy_dir, rl_data, tmp_path, project_root,
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1000)
     assert result.returncode == 0, result.stderr[-4000:]
     rows = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [0, 1]
+    assert [row["step"] for row in rows] == [0, 1, 2]
     assert all(len(row["completions"]) == 4 for row in rows)
     weights = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert all(weight.numel() for weight in weights.values())
-    again = subprocess.run([*command, "max_steps=3"], env=environment, capture_output=True, text=True, timeout=1000)
+    # As after a kill in the third update: no checkpoint of it, no mark that the run is finished.
+    shutil.rmtree(tmp_path / "out" / "checkpoint-3")
+    about = json.loads((tmp_path / "out" / "grpo.json").read_text())
+    assert about.pop("finished")["steps"] == 3
+    (tmp_path / "out" / "grpo.json").write_text(json.dumps(about))
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1000)
     assert again.returncode == 0, again.stderr[-4000:]
-    rows = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()] == rows
+    torch.testing.assert_close(load_file(tmp_path / "out" / "adapter_model.safetensors"), weights)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from ...errors import UserError
+from ...errors import UserError, one_line
 from ...jsonl import read_jsonl
 
 __all__ = ["json_items", "json_list", "json_object"]
@@ -135,4 +135,4 @@ def _is_certain(error: json.JSONDecodeError, text: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or " ".join(str(error).split())[:160] or type(error).__name__
+    return getattr(error, "strerror", None) or one_line(error)

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
+from ...errors import UserError, one_line
 
 __all__ = ["parquet_columns", "parquet_files", "parquet_rows"]
 
@@ -58,7 +58,7 @@ def parquet_rows(
                         yield ordinal + index, path, row + index, values
                     ordinal, row = ordinal + len(batch), row + len(batch)
         except (OSError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())[:160]
+            reason = one_line(error)
             raise UserError(f"{path}: cannot be read as Parquet ({reason}); copy it again") from None
 
 
@@ -74,5 +74,5 @@ def parquet_columns(path: Path) -> list[str]:
     try:
         return pq.read_schema(path).names
     except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)
         raise UserError(f"{path}: cannot be read as Parquet ({reason}); copy it again") from None

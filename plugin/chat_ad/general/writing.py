@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ... import __version__
-from ...errors import UserError
+from ...errors import UserError, shortened
 from ...jsonl import atomic_write, file_digest
 from ..registration import add_entries, entry
 from .source import Item, Rejected, Source
@@ -312,5 +312,4 @@ def _progress(line: str) -> None:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "…"
+    return shortened(json.dumps(value, ensure_ascii=False), 80)

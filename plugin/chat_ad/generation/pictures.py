@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from ...data_urls import file_url, image_url, own_kind
 from ...errors import UserError
-from ...images import FORMATS, open_image
+from ...images import image_size, open_image
 
 __all__ = ["Picture", "data_url", "picture"]
-
-_MIME = {"PNG": "image/png", "JPEG": "image/jpeg"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,29 +39,19 @@ def picture(path: Path) -> Picture:
 def data_url(path: Path, *, side: int | None) -> tuple[str, int]:
     """(`data:image/…;base64,…`, its area in pixels).
 
-    A PNG or JPEG that needs no change goes as it is; others are turned upright, shrunk until the longer side has
-    `side` pixels, and encoded as JPEG of quality 95 (PNG where the image is small).
+    A PNG or JPEG that needs no change (`data_urls.own_kind`) goes as it is; others are turned upright, shrunk until
+    the longer side has `side` pixels, and encoded as JPEG (PNG where the image is small).
 
     Raises:
         UserError: the image cannot be read.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as header:
-            plain = header.format in _MIME and header.mode in ("RGB", "L") and header.getexif().get(0x0112, 1) == 1
-            size, mime = header.size, _MIME.get(header.format or "")
-    except Exception:  # open_image below says what is wrong with it
-        plain, size, mime = False, (0, 0), None
-    if plain and (side is None or max(size) <= side):
-        image_bytes = path.read_bytes()
-    else:
-        image = open_image(path)
-        if side is not None and max(image.size) > side:
-            scale = side / max(image.size)
-            image = image.resize(
-                (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
-            )
-        kind = "PNG" if max(image.size) <= 256 else "JPEG"
-        buffer = io.BytesIO()
-        image.save(buffer, kind, **({"quality": 95} if kind == "JPEG" else {}))
-        image_bytes, size, mime = buffer.getvalue(), image.size, _MIME[kind]
-    return f"data:{mime};base64,{base64.b64encode(image_bytes).decode()}", size[0] * size[1]
+    kind, size = own_kind(path), image_size(path)
+    if kind in ("PNG", "JPEG") and (side is None or max(size) <= side):
+        return file_url(path, kind), size[0] * size[1]
+    image = open_image(path)
+    if side is not None and max(image.size) > side:
+        scale = side / max(image.size)
+        image = image.resize(
+            (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
+        )
+    return image_url(image, "PNG" if max(image.size) <= 256 else "JPEG"), image.width * image.height
