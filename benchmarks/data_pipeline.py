@@ -249,8 +249,8 @@ def generate(count: int):
 
     yield
     made = 0
-    for task in TASKS:
-        pairs = views(task, count // len(TASKS))
+    for place, task in enumerate(TASKS):
+        pairs = views(task, len(range(place, count, len(TASKS))))
         for record in generate_records(
             pairs, generator=writer, tasks=[task], seed=0, prompts=prompts, on_refused=lambda _: None
         ):
@@ -291,7 +291,8 @@ def opened(folder: str, step: str, count: int):
     from adcopilot.chat_ad.pairing import PAIR_SCHEMA
 
     windows = pa.array([[100, 100, 900, 900]] * count, PAIR_SCHEMA.field("crop").type)
-    more = [pairs["image"].take(pa.array([(place + 1) % count for place in range(count)])), pairs["sha256"]]
+    templates = pairs.take(pa.array([(place + 1) % count for place in range(count)]))
+    more = [templates[name] for name in ("image", "sha256", "width", "height")]
     columns = [*pairs.columns, *more, pa.nulls(count, pa.float64()), windows]
     save(root / "pairs.parquet", "k", pa.table(columns, schema=PAIR_SCHEMA))
     yield

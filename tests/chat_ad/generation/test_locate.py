@@ -58,7 +58,7 @@ def test_boxes_reproduce_the_components_of_the_mask(mask, sparse):
     keep = sparse.draw(hnp.arrays(np.uint8, mask.shape, elements=st.integers(0, 9)))
     mask = mask & (keep < sparse.draw(st.integers(1, 10)))
     boxes = tuple(component.box for component in mask_components(mask))
-    if not boxes:
+    if not boxes or [0, 0, 1, 1] in map(list, boxes):  # as text that box could be shares of the sides: `check_shares`
         return
     pair = make_pair(size=mask.shape[::-1], boxes=boxes, labels=("scratch",) * len(boxes))
     records, refused = located(pair)
