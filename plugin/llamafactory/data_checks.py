@@ -363,7 +363,8 @@ def _refuse_cut_images(encode):
     def wrapped(self, *args, **kwargs):
         encoded = encode(self, *args, **kwargs)
         images = kwargs.get("images")
-        if images and is_ours(self.template) and self.template.mm_plugin.expand_mm_tokens:
+        # LlamaFactory's main gives None for a sample with images that it had to cut anywhere: it warns and drops it.
+        if encoded is not None and images and is_ours(self.template) and self.template.mm_plugin.expand_mm_tokens:
             # An image's comparison tokens come after its own, and text is cut at its end: whoever has all of the
             # former has all of the latter.
             expected = len(images) * self.processor.num_comparison_tokens

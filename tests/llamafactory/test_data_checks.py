@@ -195,6 +195,13 @@ def test_a_truncated_image_is_found_while_tokenising(lf, image_files, tmp_path):
         encode(lf.encoder(), sample("<image>Look.", "Yes.", images=[str(damaged)]))
 
 
+def test_samples_that_llamafactorys_main_drops_stay_dropped():
+    """Its main branch gives None for what it had to cut, and says so itself."""
+    from adcopilot.llamafactory.data_checks import _refuse_cut_images
+
+    assert _refuse_cut_images(lambda self, **sample: None)(None, images=["a.png"], prompt=[]) is None
+
+
 def test_stock_template_is_not_checked(lf, image_files):
     """Qwen's template cuts images as it always did."""
     one = sample("<image><image>Look.", "Yes.", images=image_files[:2])

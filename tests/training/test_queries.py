@@ -2,7 +2,11 @@
 
 import itertools
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -122,3 +126,52 @@ def test_exported_logits_equal_those_of_the_adapters(chain, mixed_samples):
     for left, right, untrained in zip(found, expected, base, strict=True):
         torch.testing.assert_close(left, right, atol=1e-4, rtol=1e-3)  # merging rounds
         assert (right - untrained).abs().max() > 1e-2
+
+
+#: Stages, export and a question with two images under the stand-in for LlamaFactory's main; prints what was answered.
+UNDER_MAIN = """
+import json, sys
+from pathlib import Path
+from tests.llamafactory import main_branch
+main_branch.install()
+from tests.training.conftest import export, train
+from llamafactory.chat import ChatModel
+from llamafactory.extras.env import VERSION
+from adcopilot.llamafactory.webchat_model import ComparingChatModel, SETTINGS
+
+def chain(folder, base, images, common):
+    stage0, stage1, stage2 = (str(Path(folder) / f"stage{stage}") for stage in range(3))
+    train("tiny", 0, model_name_or_path=base, output_dir=stage0, **common)
+    train("tiny", 1, model_name_or_path=stage0, output_dir=stage1, **common)
+    train("tiny", 2, model_name_or_path=stage0, adapter_name_or_path=stage1, output_dir=stage2, **common)
+    merged = str(Path(folder) / "merged")
+    export(model_name_or_path=stage0, adapter_name_or_path=f"{stage1},{stage2}", export_dir=merged)
+    chat = ComparingChatModel(manager=None)
+    ChatModel.__init__(chat, {"model_name_or_path": merged, "template": "adcopilot", "image_max_pixels": 65536})
+    chatbot, messages = chat.ask([], [], "user", "Is there a defect?", True, images)
+    settings = {"max_new_tokens": 4, "top_p": 1.0, "temperature": 0.01, "skip_special_tokens": False}
+    settings |= {"escape_html": False, "enable_thinking": True}
+    values = [settings[name] for name in SETTINGS]
+    *_, (_, told, _) = chat.answer(chatbot, messages, "Is there a defect?", "en", "", "", *values)
+    print("\\n" + json.dumps([VERSION, told[-1]["role"]]))
+
+chain(*json.loads(sys.argv[1]))
+"""
+
+
+def test_the_main_branch_trains_the_same_and_chats(chain, adcopilot_dir, tmp_path, project_root):
+    """Losses, gradient norms and merged weights to every digit, under what LlamaFactory's main does otherwise."""
+    folder, common = chain
+    images = [str(Path(common["media_dir"]) / f"1-{number}.png") for number in range(2)]
+    arguments = json.dumps([str(tmp_path), str(adcopilot_dir), images, common])
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", UNDER_MAIN, arguments]
+    result = subprocess.run(command, env=environment, cwd=project_root, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert json.loads(result.stdout.splitlines()[-1]) == ["0.9.6.dev0", "assistant"]
+    for stage in ("stage0", "stage1", "stage2"):
+        for before, now in zip(steps_of(folder / stage), steps_of(tmp_path / stage), strict=True):
+            assert (now["loss"], now["grad_norm"]) == (before["loss"], before["grad_norm"])
+    before, now = weights(folder / "merged"), weights(tmp_path / "merged")
+    assert before.keys() == now.keys()
+    assert all(torch.equal(before[name], now[name]) for name in before)
