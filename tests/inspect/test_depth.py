@@ -51,5 +51,5 @@ def test_a_folder_has_one_depth_which_is_said_once(tmp_path, capsys):
     pool = TemplatePool(folder=tmp_path / "good", by_name=False, bits=12)
     assert pool.choose(query, name="3.png") == template
     Arguments.template_dir = Arguments.query_dir = tmp_path / "plain"
-    assert depth(Arguments) is None
+    assert depth(Arguments) == 8
     assert capsys.readouterr().err == ""

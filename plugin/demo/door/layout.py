@@ -121,7 +121,7 @@ def _tiff(file: BinaryIO, size: int) -> None:
         seen.add(at)
         if len(seen) > MOST_PAGES:
             raise _TooMuchError(f"more than {MOST_PAGES} pages")
-        file.seek(at)
+        file.seek(min(at, size))  # a place of 64 bits may be further away than files go
         total = 0
         for tag, kind, count in _entries(file, order, big=big):
             total += TIFF_TYPES.get(kind, 1) * count

@@ -111,6 +111,13 @@ def test_the_largest_lists_pass(tmp_path, strips):
     check_layout(path, name="a")
 
 
+@pytest.mark.parametrize("at", [1 << 62, (1 << 64) - 1])
+def test_a_list_beyond_the_end_is_left_to_the_decoder(tmp_path, at):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II+\0" + struct.pack("<IQ", 8, at))
+    check_layout(path, name="a")
+
+
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
 def test_damaged_lists_are_refused_or_left_to_the_decoder(data, tmp_path_factory):
