@@ -3,9 +3,9 @@
     python benchmarks/evaluation.py                  AD-Copilot at 7B shapes where there is a GPU, tiny elsewhere
     python benchmarks/evaluation.py --shapes small   on a CPU, with a model where arithmetic counts more than overhead
 
-Five questions about each pair of images, as in MMAD, at 512 pixels a side and at 1 megapixel. Question by question:
-images opened, prompt processed and `generate` called for each question, as evaluation scripts do it. The backend:
-images and prefix once for each pair, questions branching from the KV cache. Same model, same process, in turns; in
+Five questions about each pair of images, as in MMAD, four pairs a template, at 512 pixels a side and at 1 megapixel.
+Question by question: images opened, prompt processed and `generate` called for each question, as evaluation scripts do
+it. The backend: a template and what comes before it once for its pairs, a query once for its questions. Same model, same process, in turns; in
 float32 the answers must be equal. Results go to `docs/results/`.
 """
 
@@ -112,8 +112,8 @@ def load(work: Path, *, name: str, device: str):
     )
 
 
-def make_items(folder: Path, *, side: int, pairs: int) -> list:
-    """`pairs` groups of five questions about noisy images of `side` x `side` pixels."""
+def make_items(folder: Path, *, side: int, pairs: int, queries: int) -> list:
+    """`pairs` groups of five questions about noisy images of `side` x `side` pixels, `queries` of them a template."""
     import numpy as np
     from PIL import Image
 
@@ -122,10 +122,12 @@ def make_items(folder: Path, *, side: int, pairs: int) -> list:
     items = []
     for pair in range(pairs):
         files = []
-        for index in range(2):
-            noise = np.random.default_rng((side, pair, index)).integers(0, 256, (side, side, 3), dtype=np.uint8)
-            files.append(folder / f"{side}-{pair}-{index}.png")
-            Image.fromarray(noise).save(files[-1], compress_level=1)
+        for index, name in enumerate((f"{side}-{pair // queries}-template.png", f"{side}-{pair}-query.png")):
+            files.append(folder / name)
+            number = pair if index else pair // queries
+            noise = np.random.default_rng((side, number, index)).integers(0, 256, (side, side, 3), dtype=np.uint8)
+            if not files[-1].exists():
+                Image.fromarray(noise).save(files[-1], compress_level=1)
         items += [
             Item(
                 key=f"{side}/{pair}/{number}",
@@ -240,8 +242,10 @@ def page(result: dict) -> str:
     """The result as Markdown."""
     how = (
         f"{result['model']} ({result['parameters']:,} parameters, {result['dtype']}, random weights), five questions "
-        "about each pair of images. Question by question: images opened, prompt processed and `generate` called for "
-        f"each. The backend: images and prefix once for each pair, batches of up to {result['batch_size']} questions. "
+        f"about each pair of images, {result['queries']} pairs with each template. Question by question: images "
+        "opened, prompt processed and `generate` called for each. The backend: the template and the prompt up to it "
+        "once for all its pairs, the query and the prefix once for each pair, batches of up to "
+        f"{result['batch_size']} questions. "
         f"Both greedy, in turns in one process, {result['repeats']} rounds; medians. An answer has as many tokens as "
         "the table says, unless the model ends it before."
     )
@@ -272,7 +276,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--shapes", choices=("auto", "tiny", "small", "7b"), default="auto")
-    parser.add_argument("--pairs", type=int, default=6, help="pairs of images of each size (6)")
+    parser.add_argument("--pairs", type=int, default=8, help="pairs of images of each size (8)")
+    parser.add_argument("--queries", type=int, default=4, help="pairs that have the same template (4)")
     parser.add_argument("--batch-size", type=int, default=10, help="questions answered together (10)")
     parser.add_argument("--new-tokens", type=int, nargs="+", default=[4, 32], help="lengths of an answer (4 32)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds (3)")
@@ -280,8 +285,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda, but torch sees no GPU: use --device cpu")
-    if min(args.pairs, args.batch_size, args.repeats, *args.new_tokens) < 1:
-        parser.error("--pairs, --batch-size, --repeats and --new-tokens: expected 1 or more")
+    if min(args.pairs, args.queries, args.batch_size, args.repeats, *args.new_tokens) < 1:
+        parser.error("--pairs, --queries, --batch-size, --repeats and --new-tokens: expected 1 or more")
     device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
     name = args.shapes if args.shapes != "auto" else {"cuda": "7b", "cpu": "tiny"}[device]
 
@@ -301,10 +306,11 @@ def main() -> int:
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
             "batch_size": args.batch_size,
             "repeats": args.repeats,
+            "queries": args.queries,
             "rows": [],
         }
         for label, side in SIZES.items():
-            items = make_items(Path(work), side=side, pairs=args.pairs)
+            items = make_items(Path(work), side=side, pairs=args.pairs, queries=args.queries)
             tokens = prompt_tokens(backend, items)
             for new_tokens in args.new_tokens:
                 measured = compare(backend, items, new_tokens=new_tokens, repeats=args.repeats)

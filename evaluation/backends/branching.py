@@ -32,6 +32,7 @@ __all__ = [
     "Prompt",
     "answer_branches",
     "make_prompts",
+    "pad_left",
     "patches_as_product",
     "run_prefixes",
     "shared_length",
@@ -139,7 +140,7 @@ def run_prefixes(
         pad: token id of padding.
     """
     rows = [(prompt.ids[:length], prompt.positions[:, :length]) for prompt, length in groups]
-    ids, mask, positions = _pad_left(rows, pad=pad, device=model.device)
+    ids, mask, positions = pad_left(rows, pad=pad, device=model.device)
     images = {}
     if pixel_values is not None:
         images = {"pixel_values": pixel_values.to(model.device), "image_grid_thw": grid.to(model.device)}
@@ -289,7 +290,7 @@ def _masked_attention(model: Any) -> Iterator[None]:
         config._attn_implementation = given
 
 
-def _pad_left(
+def pad_left(
     rows: Sequence[tuple[list[int], torch.Tensor]], *, pad: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(rows, length) ids, (rows, length) mask and (3, rows, length) positions, padding at 0."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from adcopilot.errors import UserError, one_line
@@ -79,17 +80,22 @@ def option_tokens(tokenizer: Any, letters: Sequence[str]) -> dict[str, list[int]
 
 
 def sorted_groups(groups: Sequence[list[Item]], sizing: Sizing) -> Iterator[list[Item]]:
-    """Groups with like sizes of images after one another, so that batches need little padding."""
+    """Groups with the same templates after one another, which share their work, and then those with like sizes of
+    images, so that batches need little padding."""
 
-    def tokens(group: list[Item]) -> tuple[int, int]:
-        area = 0
-        for path in group[0].images:
+    def area(paths: Sequence[Path]) -> int:
+        total = 0
+        for path in paths:
             try:
                 width, height = sizing.model_size(image_size(path))
             except UserError:
                 continue  # said when it is the group's turn
-            area += width * height
-        return len(group[0].images), area
+            total += width * height
+        return total
+
+    def order(group: list[Item]) -> tuple:
+        *templates, query = group[0].images or (None,)
+        return len(templates), area(templates), templates, area([query] if query else [])
 
     for start in range(0, len(groups), WINDOW):
-        yield from sorted(groups[start : start + WINDOW], key=tokens)
+        yield from sorted(groups[start : start + WINDOW], key=order)

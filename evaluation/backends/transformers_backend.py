@@ -1,17 +1,19 @@
 """Any image-text-to-text model through transformers, on this machine.
 
 AD-Copilot and Qwen2.5-VL encode the images of a group and run the prefix of its prompts once; the questions branch
-from there (`branching`). Other models, and these with `reuse=False`, answer whole prompts with `generate`. In float32
-the answers are the same, whatever the batch size; in bfloat16 sums in another order may now and then turn a near tie.
+from there (`branching`), and pairs with the same templates from what these have in common (`trunks`). Other models,
+and these with `reuse=False`, answer whole prompts with `generate`. In float32 the answers are the same, whatever the
+batch size; in bfloat16 sums in another order may now and then turn a near tie.
 """
 
 from __future__ import annotations
 
 import inspect
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,12 @@ from adcopilot.inspect.loading import pick_device, pick_dtype
 from ..families import family_of
 from ..items import Item
 from .base import LocalBackend, Reply, grouped
-from .branching import Prompt, answer_branches, make_prompts, run_prefixes, shared_length
+from .branching import Prefix, answer_branches, make_prompts, run_prefixes, shared_length
+from .groups import Group, Whole, halves
 from .loading import Loaded, load_model
 from .prompting import option_tokens, prompt_text, sorted_groups
 from .sizing import Sizing, processor_sizing
+from .trunks import Trunk, grow, plant, trunk_length
 
 __all__ = ["TransformersBackend"]
 
@@ -45,18 +49,6 @@ def _keep_to_one_core() -> None:
     to a fifth of the time at 512 pixels on two cores)."""
     torch.get_num_threads()  # torch sets a new thread's team at its first call, and must not do it after this
     threadpool_limits(1, user_api="openmp")  # OpenMP's setting is the calling thread's own
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Group:
-    """A group ready for the model, or why it is not."""
-
-    items: list[Item]
-    prompts: list[Prompt] | None = None
-    shared: int = 0
-    pixel_values: torch.Tensor | None = None
-    grid: torch.Tensor | None = None
-    error: str | None = None
 
 
 class TransformersBackend(LocalBackend):
@@ -123,6 +115,8 @@ class TransformersBackend(LocalBackend):
         self.digest = loaded.digest
         self.reuse = reuse and loaded.reusable
         self._letters: dict[str, list[int]] = {}
+        self._shared: set[tuple[Path, ...]] = set()
+        self._trunks: dict[tuple, Trunk] = {}
         self.sizing = processor_sizing(
             self.processor,
             family=self.family.name,
@@ -149,7 +143,11 @@ class TransformersBackend(LocalBackend):
         alone, is answered with an error."""
         if max_new_tokens < 1:
             raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
-        groups = sorted_groups(grouped(items), self.sizing)
+        found = grouped(items)
+        uses = Counter(group[0].images[:-1] for group in found)
+        self._shared = {templates for templates, number in uses.items() if templates and number > 1}
+        self._trunks = {}
+        groups = sorted_groups(found, self.sizing)
         batches = self._batches(groups) if self.reuse else self._chunks(groups)
         prepare = self._prepare if self.reuse else self._open
         work = self._branch if self.reuse else self._generate
@@ -178,9 +176,10 @@ class TransformersBackend(LocalBackend):
             share = (time.perf_counter() - start) / len(pairs)
             yield from ((item, replace(reply, seconds=share)) for item, reply in pairs)
             return
+        self._trunks = {}
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
-        parts = [[one] for one in good] if len(good) > 1 else _halves(good[0])
+        parts = [[one] for one in good] if len(good) > 1 else halves(good[0])
         if not parts:
             error = f"{self.device}: out of memory with one question; use a smaller --image-max-pixels or --image-side"
             yield good[0].items[0], Reply(error=error)
@@ -200,19 +199,23 @@ class TransformersBackend(LocalBackend):
         if batch:
             yield batch
 
-    def _prepare(self, items: list[Item]) -> _Group:
+    def _prepare(self, items: list[Item]) -> Group:
         texts = [prompt_text(item, self.processor) for item in items]
         try:
             images = self._images(items[0])
         except UserError as error:
-            return _Group(items=items, error=str(error))
+            return Group(items=items, error=str(error))
         inputs = self.processor(text=texts[:1], images=images or None, return_tensors="pt")
         grid = inputs.get("image_grid_thw")
         ids = self._all_ids(texts, inputs["input_ids"][0].tolist(), images)
-        return _Group(
+        shared, trunk = shared_length(ids), 0
+        if items[0].images[:-1] in self._shared:
+            trunk = trunk_length(ids[0], image_end=self.model.config.vision_end_token_id)
+        return Group(
             items=items,
             prompts=make_prompts(self.model, ids, grid),
-            shared=shared_length(ids),
+            shared=shared,
+            trunk=trunk if trunk < shared else 0,
             pixel_values=inputs.get("pixel_values"),
             grid=grid,
         )
@@ -235,15 +238,36 @@ class TransformersBackend(LocalBackend):
         whole = [self.processor(text=[text], images=images)["input_ids"][0] for text in texts[1:]]
         return [first, *(list(map(int, ids)) for ids in whole)]
 
-    def _branch(self, groups: list[_Group], max_new_tokens: int) -> list[tuple[Item, Reply]]:
+    def _branch(self, groups: list[Group], max_new_tokens: int) -> list[tuple[Item, Reply]]:
+        pairs = []
+        for some, run in (
+            ([group for group in groups if group.trunk], self._from_trunks),
+            ([group for group in groups if not group.trunk], self._whole),
+        ):
+            if some:
+                pairs += self._ask(some, run(some), max_new_tokens)
+        return pairs
+
+    def _from_trunks(self, groups: list[Group]) -> Prefix:
+        fresh = {group.trunk_key: group for group in groups if group.trunk_key not in self._trunks}
+        planted = plant(self.model, [group.stems()[0] for group in fresh.values()], pad=self.pad) if fresh else []
+        known = {**self._trunks, **dict(zip(fresh, planted, strict=True))}
+        # Only this batch's may be wanted by the next: groups with the same templates follow one another.
+        self._trunks = {group.trunk_key: known[group.trunk_key] for group in groups}
+        trunks = [self._trunks[group.trunk_key] for group in groups]
+        return grow(self.model, trunks, [group.stems()[1] for group in groups], pad=self.pad)
+
+    def _whole(self, groups: list[Group]) -> Prefix:
         pictured = [group for group in groups if group.pixel_values is not None]
-        prefix = run_prefixes(
+        return run_prefixes(
             self.model,
             [(group.prompts[0], group.shared) for group in groups],
             pixel_values=torch.cat([group.pixel_values for group in pictured]) if pictured else None,
             grid=torch.cat([group.grid for group in pictured]) if pictured else None,
             pad=self.pad,
         )
+
+    def _ask(self, groups: list[Group], prefix: Prefix, max_new_tokens: int) -> list[tuple[Item, Reply]]:
         questions = [
             (item, (row, prompt, group.shared))
             for row, group in enumerate(groups)
@@ -277,16 +301,16 @@ class TransformersBackend(LocalBackend):
         if chunk:
             yield chunk
 
-    def _open(self, item: Item) -> _Whole:
+    def _open(self, item: Item) -> Whole:
         text = prompt_text(item, self.processor)
         try:
             images = self._images(item)
         except UserError as error:
-            return _Whole(items=[item], error=str(error))
-        return _Whole(items=[item], text=text, images=images)
+            return Whole(items=[item], error=str(error))
+        return Whole(items=[item], text=text, images=images)
 
     @torch.inference_mode()
-    def _generate(self, batch: list[_Whole], max_new_tokens: int) -> list[tuple[Item, Reply]]:
+    def _generate(self, batch: list[Whole], max_new_tokens: int) -> list[tuple[Item, Reply]]:
         texts = [one.text for one in batch]
         bos = self.processor.tokenizer.bos_token
         # A template that writes the first token out does not want it twice.
@@ -364,24 +388,3 @@ class TransformersBackend(LocalBackend):
                             "which token ends an answer (eos_token_id)")  # fmt: skip
         pad = tokenizer.pad_token_id
         return sorted(ends), pad if pad is not None else min(ends)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Whole:
-    """One item ready for the processor, or why it is not."""
-
-    items: list[Item]
-    text: str = ""
-    images: list[Any] | None = None
-    error: str | None = None
-
-
-def _halves(one: _Group | _Whole) -> list[list[Any]]:
-    """A group's questions in two groups; nothing for a single question."""
-    if len(one.items) < 2:
-        return []
-    middle = len(one.items) // 2
-    return [
-        [replace(one, items=one.items[part], prompts=one.prompts[part])]
-        for part in (slice(0, middle), slice(middle, None))
-    ]
