@@ -5,8 +5,8 @@
 
 Five questions about each pair of images, as in MMAD, four pairs a template, at 512 pixels a side and at 1 megapixel.
 Question by question: images opened, prompt processed and `generate` called for each question, as evaluation scripts do
-it. The backend: a template and what comes before it once for its pairs, a query once for its questions. Same model, same process, in turns; in
-float32 the answers must be equal. Results go to `docs/results/`.
+it. The backend: a template and what comes before it once for its pairs, a query once for its questions. Same model,
+same process, in turns; in float32 the answers must be equal. Results go to `docs/results/`.
 """
 
 import argparse

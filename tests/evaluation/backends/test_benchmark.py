@@ -44,4 +44,4 @@ def test_a_failed_answer_is_no_measurement(tmp_path):
             yield items[0], Reply(error="no memory")
 
     with pytest.raises(SystemExit, match="no memory"):
-        evaluation.with_reuse(Broken(), evaluation.make_items(tmp_path, side=56, pairs=1), new_tokens=1)
+        evaluation.with_reuse(Broken(), evaluation.make_items(tmp_path, side=56, pairs=1, queries=1), new_tokens=1)
