@@ -134,5 +134,5 @@ def vllm_server(tiny_dir, tmp_path_factory):
     if reason := serving.why_not():
         pytest.skip(reason)
     log = tmp_path_factory.mktemp("server") / "server.log"
-    with serving.serve(tiny_dir, log=log, arguments=["--block-size=16"]) as server:
+    with serving.serve(tiny_dir, log=log, arguments=["--block-size=32"]) as server:
         yield server
