@@ -15,6 +15,9 @@ from tests.vllm import serving
 
 QUESTION = "Is there a defect?"
 
+# for the engines inside the tests' own process
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", serving.own_core())
+
 
 def pytest_runtest_setup(item):
     """Before any fixture: those of the whole session start servers."""
