@@ -37,8 +37,7 @@ _AHEAD = 4
 _IMAGES = 9
 #: vLLM wants 92 % of a CPU's memory to be free by default, and compiles for minutes.
 _ON_CPU = {"gpu_memory_utilization": 0.3, "enforce_eager": True}
-#: The most alternatives to a token that vLLM tells unless it is started otherwise. Asking for chosen tokens instead
-#: (`logprob_token_ids`) ends vLLM on a CPU.
+#: The most alternatives to a token that vLLM tells unless it is started otherwise, and what endpoints tell.
 _TOP_LOGPROBS = 20
 
 
