@@ -151,10 +151,7 @@ class VllmBackend(LocalBackend):
         sampling = [self._sampling(item, max_new_tokens) for item in items]
         try:
             outputs = self.llm.generate(list(prompts), sampling, use_tqdm=False)
-        except (
-            VLLMClientError,
-            ValueError,
-        ) as error:  # what vLLM and our processor raise for a prompt they cannot take
+        except (VLLMClientError, ValueError) as error:  # a prompt that vLLM, or our processor in it, cannot take
             if len(ready) == 1:
                 yield items[0], Reply(error=one_line(error))
                 return
@@ -242,6 +239,11 @@ def _load_processor(folder: Path):
         raise UserError(f"{folder}: its processor cannot be loaded ({reason}); export the model again") from error
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what vLLM says again with each question: on a CPU it forbids itself to set threads in this process."""
+    return "set_num_threads" not in record.getMessage()
+
+
 def _start(folder: str, **options: Any):
     """A vLLM engine; what it said before it failed is on stderr."""
     # The engine in this process: one of its own would outlive a kill -9 of this one and keep the GPU's memory.
@@ -249,8 +251,7 @@ def _start(folder: str, **options: Any):
     from vllm import LLM
     from vllm.exceptions import VLLMError
 
-    # On a CPU vLLM forbids itself to set threads in the engine's process, and says so again for each question.
-    logging.getLogger("vllm.v1.worker.cpu_worker").addFilter(lambda record: "set_num_threads" not in record.msg)
+    logging.getLogger("vllm.v1.worker.cpu_worker").addFilter(_is_news)
     try:
         return LLM(folder, **{name: value for name, value in options.items() if value is not None})
     except (VLLMError, RuntimeError, ValueError, TypeError) as error:

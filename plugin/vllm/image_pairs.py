@@ -41,7 +41,8 @@ def pair_images(images: Sequence[object], hashes: Sequence[str]) -> list[ImagePa
     known = {key: image for key, image in zip(hashes, images, strict=True) if image is not None}
     images = [known.get(key) for key in hashes]
     previous = [images[0], *images[:-1]] if images else []
-    return [None if None in (p, x) else ImagePair(p, x) for p, x in zip(previous, images, strict=True)]
+    pairs = zip(previous, images, strict=True)
+    return [None if p is None or x is None else ImagePair(p, x) for p, x in pairs]
 
 
 def pair_hashes(hashes: Sequence[str]) -> list[str]:

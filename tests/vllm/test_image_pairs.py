@@ -162,6 +162,17 @@ def test_the_processors_cache_changes_nothing(model_config, process, images):
         process("ab", cache=cache, uuids=["w", "v"], data=[images["c"], None])
 
 
+def test_images_as_arrays(process, images):
+    import numpy as np
+    import torch
+
+    arrays = [np.asarray(images[name]) for name in "abb"]
+    for found, expected in zip(
+        *(process("abb", data=data)["mm_kwargs"]["image"] for data in (arrays, None)), strict=True
+    ):
+        assert all(torch.equal(found[key].data, expected[key].data) for key in expected)
+
+
 def test_a_folder_whose_own_code_is_trusted(tiny_dir, process):
     """`--trust-remote-code`, which vLLM's users are used to: installed classes win over the folder's copies."""
     from vllm.config import ModelConfig
