@@ -55,7 +55,8 @@ train = [
 extras = {
     "train": train,
     "deepspeed": ["deepspeed>=0.18.1,<=0.18.4"],
-    "serve": ["vllm>=0.20,<0.21"],  # its own environment: it pins another torch than training does
+    # Its own environment: it pins another torch than training does. The newest two lines (plugin/vllm/__init__.py).
+    "serve": ["vllm>=0.32,<0.34"],
     "flash-attn": ["flash-attn>=2.6"],  # CUDA only; without it, torch's own attention kernels
     "data": ["pyarrow", "h5py", "ImageHash", "faiss-cpu", "pycocotools", "httpx", "jinja2", "pyyaml"],
     "ray": ["ray[data]>=2.50"],  # `adcopilot data build --ray`

@@ -6,6 +6,7 @@ probable first tokens, as from an endpoint.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -36,8 +37,7 @@ _AHEAD = 4
 _IMAGES = 9
 #: vLLM wants 92 % of a CPU's memory to be free by default, and compiles for minutes.
 _ON_CPU = {"gpu_memory_utilization": 0.3, "enforce_eager": True}
-#: The most alternatives to a token that vLLM tells unless it is started otherwise. Asking for chosen tokens instead
-#: (`logprob_token_ids`) ends vLLM 0.20 on a CPU.
+#: The most alternatives to a token that vLLM tells unless it is started otherwise, and what endpoints tell.
 _TOP_LOGPROBS = 20
 
 
@@ -108,10 +108,11 @@ class VllmBackend(LocalBackend):
         names = ("image_token_id", "video_token_id")
         self.banned = sorted(config[name] for name in names)
         budget = self.sizing.processor
+        size = budget and {"shortest_edge": budget.smallest, "longest_edge": budget.largest}
         options = {
             "max_num_seqs": batch_size,
             "limit_mm_per_prompt": {"image": _IMAGES},
-            "mm_processor_kwargs": {"min_pixels": budget.smallest, "max_pixels": budget.largest} if budget else None,
+            "mm_processor_kwargs": {"size": size} if size else None,
             "max_model_len": -1,  # as long as the model allows and its cache has room for
             "seed": 0,
             **(_ON_CPU if device == "cpu" else {}),
@@ -142,6 +143,7 @@ class VllmBackend(LocalBackend):
         """The replies to prompts; where the engine refuses one it refuses all, so they are handed over in halves."""
         if not ready:
             return
+        from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         start = time.perf_counter()
@@ -149,7 +151,7 @@ class VllmBackend(LocalBackend):
         sampling = [self._sampling(item, max_new_tokens) for item in items]
         try:
             outputs = self.llm.generate(list(prompts), sampling, use_tqdm=False)
-        except ValueError as error:  # what vLLM raises for a prompt that it cannot take
+        except (VLLMClientError, ValueError) as error:  # a prompt that vLLM, or our processor in it, cannot take
             if len(ready) == 1:
                 yield items[0], Reply(error=one_line(error))
                 return
@@ -237,14 +239,21 @@ def _load_processor(folder: Path):
         raise UserError(f"{folder}: its processor cannot be loaded ({reason}); export the model again") from error
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what vLLM says again with each question: on a CPU it forbids itself to set threads in this process."""
+    return "set_num_threads" not in record.getMessage()
+
+
 def _start(folder: str, **options: Any):
     """A vLLM engine; what it said before it failed is on stderr."""
     # The engine in this process: one of its own would outlive a kill -9 of this one and keep the GPU's memory.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM
+    from vllm.exceptions import VLLMError
 
+    logging.getLogger("vllm.v1.worker.cpu_worker").addFilter(_is_news)
     try:
         return LLM(folder, **{name: value for name, value in options.items() if value is not None})
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (VLLMError, RuntimeError, ValueError, TypeError) as error:
         reason = one_line(error)
         raise UserError(f"--backend vllm: the engine does not start ({reason}); see its messages above") from error

@@ -55,7 +55,7 @@ class Sampling:
         """The fields of a request. All are given, or the server would take them from generation_config.json.
 
         No seed: a server's batches change from run to run, and its rounding with them, so a seed would promise what
-        does not hold; and on a CPU vLLM 0.20.2 stops when a request with one is prefilled in chunks.
+        does not hold; and on a CPU vLLM 0.32.0 stops when a request with one is prefilled in chunks.
         """
         return {
             "max_tokens": self.max_tokens,

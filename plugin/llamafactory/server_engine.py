@@ -1,7 +1,7 @@
 """A chat engine that asks a server: `model_name_or_path: http://127.0.0.1:8000/v1`.
 
 LlamaFactory's own vLLM engine runs inside its process and admits vLLM up to 0.11 only, while AD-Copilot's vLLM model
-is written for 0.20, which wants another torch than training does. The two meet over HTTP: with an address in place of
+is for newer ones, which want another torch than training does. The two meet over HTTP: with an address in place of
 a model's folder, LlamaBoard's chat, `webchat`, `chat` and `api` send what they are asked to an OpenAI-style server
 (`vllm serve`, or another `llamafactory-cli api`) and pass its stream on. Any other model is loaded as before.
 """

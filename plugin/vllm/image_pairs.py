@@ -8,6 +8,8 @@ hashes, and it carries both images' pixels. Everything of vLLM's that goes by it
 An image that is the first of its conversation is its own predecessor, and its pixels are carried once.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,7 +17,6 @@ from typing import NamedTuple
 import torch
 from transformers import BatchFeature
 from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLMultiModalProcessor, Qwen2_5_VLProcessingInfo
-from vllm.multimodal.hasher import MultiModalHasher
 from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.parse import ImageProcessorItems, MultiModalDataItems
 from vllm.multimodal.processing import PromptReplacement
@@ -30,27 +31,36 @@ class ImagePair(NamedTuple):
     image: object
 
 
-def pair_images(images: Sequence[object]) -> list[ImagePair | None]:
+def pair_images(images: Sequence[object], hashes: Sequence[str]) -> list[ImagePair | None]:
     """Pair each image of a conversation with its predecessor.
 
-    An image that the client only names by its uuid is None, and so is a pair without both images: vLLM then takes the
-    pair from its cache, or says that data is missing.
+    Images of one hash become one object, by which `_call_hf_processor` knows an image that it has already: vLLM makes
+    an object of its own of each. An image that the client only names by its uuid is None, and so is a pair without
+    both images: vLLM then takes the pair from its cache, or says that data is missing.
     """
+    known = {key: image for key, image in zip(hashes, images, strict=True) if image is not None}
+    images = [known.get(key) for key in hashes]
     previous = [images[0], *images[:-1]] if images else []
-    return [None if None in (p, x) else ImagePair(p, x) for p, x in zip(previous, images, strict=True)]
+    pairs = zip(previous, images, strict=True)
+    return [None if p is None or x is None else ImagePair(p, x) for p, x in pairs]
 
 
 def pair_hashes(hashes: Sequence[str]) -> list[str]:
-    """The pairs' hashes from the images' own, in the order of the conversation."""
+    """The pairs' hashes from the images' own, in the order of the conversation.
+
+    An own digest: vLLM's hasher changes its signature from line to line, and a hash of hashes needs nothing of it. As
+    JSON, so that a client's uuids, which may hold any character, cannot be split in two ways.
+    """
     previous = [hashes[0], *hashes[:-1]] if hashes else []
-    return [MultiModalHasher.hash_kwargs(previous=p, image=x) for p, x in zip(previous, hashes, strict=True)]
+    pairs = zip(previous, hashes, strict=True)
+    return [hashlib.sha256(json.dumps(pair).encode()).hexdigest() for pair in pairs]
 
 
 class AdCopilotProcessingInfo(Qwen2_5_VLProcessingInfo):
     """Qwen2.5-VL's, with comparison tokens counted in and images as the only modality."""
 
     def get_hf_processor(self, **kwargs: object) -> AdCopilotProcessor:
-        return self.ctx.get_hf_processor(AdCopilotProcessor, use_fast=kwargs.pop("use_fast", True), **kwargs)
+        return self.ctx.get_hf_processor(AdCopilotProcessor, **kwargs)
 
     def get_supported_mm_limits(self) -> Mapping[str, int | None]:
         return {"image": None}
@@ -79,11 +89,11 @@ class AdCopilotMultiModalProcessor(Qwen2_5_VLMultiModalProcessor):
                 raise ValueError(
                     "AD-Copilot compares images by their pixels: send images, not precomputed image embeddings"
                 )
-            hashes = inputs.get_mm_hashes(self.info.model_id)["image"]
+            hashes = self._get_mm_hashes(inputs)["image"]
             inputs = replace(
                 inputs,
                 mm_data_items=MultiModalDataItems(
-                    {**inputs.mm_data_items, "image": ImageProcessorItems(pair_images(images.get_all()))}
+                    {**inputs.mm_data_items, "image": ImageProcessorItems(pair_images(images.get_all(), hashes))}
                 ),
                 mm_uuid_items={**(inputs.mm_uuid_items or {}), "image": pair_hashes(hashes)},
             )
@@ -108,31 +118,22 @@ class AdCopilotMultiModalProcessor(Qwen2_5_VLMultiModalProcessor):
                     "<|image_pad|> for each image and no other pad; text must not contain them"
                 )
 
-    def _call_hf_processor(
-        self,
-        prompt: str,
-        mm_data: Mapping[str, object],
-        mm_kwargs: Mapping[str, object],
-        tok_kwargs: Mapping[str, object],
-    ) -> BatchFeature:
-        """Tokenize the prompt, its pads left as they are, and preprocess each image of the pairs once.
+    def _call_hf_processor(self, hf_data: Mapping[str, object], hf_kwargs: Mapping[str, object]) -> BatchFeature:
+        """Preprocess each image of the pairs once; the prompt comes tokenized, its pads left to `_get_prompt_updates`.
 
         Args:
-            mm_data: `images`, N pairs, or nothing.
+            hf_data: `images`, N pairs.
 
         Returns:
-            `input_ids`; and with pairs `pixel_values` (P, patch dimension) and `image_grid_thw` (N, 3) of the images,
-            `previous_pixel_values` (P', patch dimension) and `previous_image_grid_thw` (N, 3) of their predecessors,
-            the latter empty and zero where an image is its own.
+            `pixel_values` (P, patch dimension) and `image_grid_thw` (N, 3) of the images, `previous_pixel_values`
+            (P', patch dimension) and `previous_image_grid_thw` (N, 3) of their predecessors, the latter empty and
+            zero where an image is its own. Pixels are raw uint8 unless vLLM was told `mm_device_do_normalize=False`:
+            the tower normalises them.
         """
-        text = super()._call_hf_processor(prompt, {}, mm_kwargs, tok_kwargs)
-        pairs = mm_data.get("images")
-        if not pairs:
-            return text
+        pairs = hf_data["images"]
         images = {id(image): image for pair in pairs for image in pair}
         place = {key: index for index, key in enumerate(images)}
-        pads = self.info.get_hf_processor(**mm_kwargs).image_token * len(images)
-        processed = super()._call_hf_processor(pads, {"images": list(images.values())}, mm_kwargs, tok_kwargs)
+        processed = super()._call_hf_processor({"images": list(images.values())}, hf_kwargs)
 
         grids = processed["image_grid_thw"]
         pixels = processed["pixel_values"].split(grids.prod(-1).tolist())
@@ -142,7 +143,6 @@ class AdCopilotMultiModalProcessor(Qwen2_5_VLMultiModalProcessor):
         empty = pixels[0][:0]
         return BatchFeature(
             {
-                "input_ids": text["input_ids"],
                 "pixel_values": torch.cat([pixels[x] for x in current]),
                 "image_grid_thw": grids[current],
                 "previous_pixel_values": torch.cat(
@@ -151,10 +151,6 @@ class AdCopilotMultiModalProcessor(Qwen2_5_VLMultiModalProcessor):
                 "previous_image_grid_thw": grids[previous].masked_fill(itself[:, None], 0),
             }
         )
-
-    def _hf_processor_applies_updates(self, *args, **kwargs) -> bool:
-        """No: `_call_hf_processor` leaves the prompt's pads to `_get_prompt_updates`."""
-        return False
 
     def _get_mm_fields_config(self, hf_inputs, hf_processor_mm_kwargs) -> Mapping[str, MultiModalFieldConfig]:
         previous_grids = hf_inputs.get("previous_image_grid_thw", torch.empty((0, 3), dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""AD-Copilot for vLLM 0.20: its Qwen2.5-VL with the Comparison Encoder beside the vision tower.
+"""AD-Copilot for vLLM: its Qwen2.5-VL with the Comparison Encoder beside the vision tower.
 
 Shapes in this file: N = images, P = patches of all images together, M = their merged tokens, L = comparison tokens of
 an image, D = the vision tower's width, T = the language model's.
@@ -51,7 +51,8 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
 
     Raises:
         UserError: vLLM was told to take adapters of the tower (`--enable-tower-connector-lora`). It would lay them out
-            by the item's tokens, while the tower also runs on predecessors.
+            by the item's tokens, while the tower also runs on predecessors. Or to capture its images' encoding in CUDA
+            graphs (`cudagraph_mm_encoder`): vLLM then runs the tower alone, past the comparison.
     """
 
     hf_to_vllm_mapper = WeightsMapper(
@@ -70,6 +71,7 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     # its sharded tower returns merged tokens only, where the encoder needs what they are merged from
     supports_encoder_tp_data = False
     supports_multimodal_pruning = False  # of videos, which this model does not take
+    supports_tower_connector_lora = False
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = ""):
         lora = vllm_config.lora_config
@@ -77,6 +79,12 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
             raise UserError(
                 "--enable-tower-connector-lora: AD-Copilot takes adapters of the language model only; leave it out, "
                 "and merge an adapter of the vision tower into the weights first"
+            )
+        # vLLM asks whether the class has the methods, which it inherits, so there is no flag to say no by
+        if vllm_config.compilation_config.cudagraph_mm_encoder:
+            raise UserError(
+                "cudagraph_mm_encoder: AD-Copilot's images are compared outside of the graphs that vLLM would replay; "
+                "leave it out of --compilation-config"
             )
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         config = self.config

@@ -1,4 +1,4 @@
-"""A stand-in for `vllm serve` that answers as told: it checks requests as vLLM 0.20 does and misbehaves on demand."""
+"""A stand-in for `vllm serve` that answers as told: it checks requests as vLLM does and misbehaves on demand."""
 
 import json
 import threading

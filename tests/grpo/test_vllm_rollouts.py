@@ -4,6 +4,7 @@ import json
 import os
 import threading
 from contextlib import ExitStack, nullcontext
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -105,29 +106,28 @@ def test_the_policy_that_is_trained_is_the_policy_that_answers(server, policy_di
     assert any(changed)  # the adapter makes a difference
 
 
-def test_a_server_killed_in_mid_run_comes_back(policy_dir, rl_data, tmp_path):
+def test_a_server_killed_in_mid_run_comes_back(server, policy_dir, rl_data, tmp_path):
+    """The last test of this file: the server is the others', another at its address when this one is done."""
     from adcopilot.grpo.servers import RolloutServers
 
-    port = serving.free_port()
     original, threads = RolloutServers.generate, []
 
     with ExitStack() as stack:
 
-        def start(name):
-            return stack.enter_context(serving.serve(policy_dir, log=tmp_path / f"{name}.log", port=port))
-
-        first = start("first")
+        def start():
+            again = serving.serve(policy_dir, log=tmp_path / "again.log", port=urlsplit(server.url).port)
+            stack.enter_context(again)
 
         def kills(self, **named):
             if not threads:
-                serving.stop(first.process)
-                threads.append(threading.Thread(target=start, args=("second",)))
+                serving.stop(server.process)
+                threads.append(threading.Thread(target=start))
                 threads[0].start()
             return original(self, **named)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(RolloutServers, "generate", kills)
-            trainer = run(settings(policy_dir, rl_data, tmp_path, first.url, max_steps=2))
+            trainer = run(settings(policy_dir, rl_data, tmp_path, server.url, max_steps=2))
         threads[0].join()
     assert trainer.state.global_step == 2
     assert {row["step"] for row in rollouts(tmp_path)} == {0, 1}

@@ -15,6 +15,9 @@ from tests.vllm import serving
 
 QUESTION = "Is there a defect?"
 
+# for the engines inside the tests' own process
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", serving.own_core())
+
 
 def pytest_runtest_setup(item):
     """Before any fixture: those of the whole session start servers."""
@@ -122,9 +125,9 @@ def messages(pictures: list, question: str) -> list[dict]:
     return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
 
 
-def as_url(picture) -> str:
+def as_url(picture, **options) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    picture.save(buffer, "PNG", **options)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -134,5 +137,5 @@ def vllm_server(tiny_dir, tmp_path_factory):
     if reason := serving.why_not():
         pytest.skip(reason)
     log = tmp_path_factory.mktemp("server") / "server.log"
-    with serving.serve(tiny_dir, log=log, arguments=["--block-size=16"]) as server:
+    with serving.serve(tiny_dir, log=log, arguments=["--block-size=32"]) as server:
         yield server

@@ -62,6 +62,17 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def own_core(number: int = 0) -> str:
+    """The core for an engine's threads: vLLM pins itself to the first one otherwise, as every other engine does.
+
+    Args:
+        number: any number to choose by where no worker of pytest-xdist does.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    return str(cores[int(worker or number) % len(cores)])
+
+
 @contextmanager
 def serve(
     model: Path,
@@ -84,9 +95,7 @@ def serve(
         RuntimeError: it ended, or was not ready after START_SECONDS; the message has the end of its log.
     """
     port = port or free_port()
-    # vLLM pins itself to the first core otherwise, as every other server does; "nobind" ends vLLM 0.20.2
-    cores = sorted(os.sched_getaffinity(0))
-    pinned = {"VLLM_CPU_OMP_THREADS_BIND": str(cores[port % len(cores)])}
+    pinned = {"VLLM_CPU_OMP_THREADS_BIND": own_core(port)}
     command = [VENV / "bin/vllm", "serve", model, f"--port={port}", *ARGUMENTS, *arguments]
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -24,7 +24,7 @@ def engine(folder, images, **options):
 
     processor = AdCopilotProcessor.from_pretrained(folder)
     llm = LLM(
-        str(folder), dtype="float32", enforce_eager=True, max_model_len=512, max_num_seqs=8, block_size=16, seed=0,
+        str(folder), dtype="float32", enforce_eager=True, max_model_len=512, max_num_seqs=8, block_size=32, seed=0,
         gpu_memory_utilization=0.1,        limit_mm_per_prompt={"image": 4}, **options,
     )  # fmt: skip
 

@@ -48,20 +48,34 @@ def prompt(hf_processor):
 def process(processor, images, prompt):
     """`process("ab")`: what vLLM's engine gets for a prompt with images a and b."""
 
-    def run(names: str, *, question: str = QUESTION, by=processor, uuids=None, data=None, **kwargs):
+    def run(names: str, *, question: str = QUESTION, by=processor, uuids=None, data=None, cache=None, **kwargs):
         pictures = [images[name] for name in names] if data is None else data
         items = by.info.parse_mm_data({"image": pictures} if names else {}, validate=False)
         text = prompt(names, question)
-        return by(text, items, mm_uuid_items={"image": uuids} if uuids else None, hf_processor_mm_kwargs=kwargs)
+        uuids = {"image": uuids} if uuids else None
+        return by(text, items, mm_uuid_items=uuids, hf_processor_mm_kwargs=kwargs, cache=cache)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def normalise(model_config):
+    """What vLLM's tower does to pixels: they come as bytes and are normalised on the device."""
+    import torch
+    from vllm.config import VllmConfig, set_current_vllm_config
+    from vllm.model_executor.layers.fusion.mm_input_norm import build_mm_input_norm
+
+    with set_current_vllm_config(VllmConfig()):
+        module = build_mm_input_norm(model_config)
+    return lambda pixels: module(pixels, torch.float32)
 
 
 CASES = ["", "a", "ab", "ba", "eb", "abc", "aab", "eac"]
 
 
 @pytest.mark.parametrize("names", CASES)
-def test_prompt_and_pixels_equal_transformers(names, process, prompt, hf_processor, images):
+def test_prompt_and_pixels_equal_transformers(names, process, prompt, hf_processor, images, normalise):
+    """Pixels after what the tower does to them first."""
     import torch
 
     expected = hf_processor(text=[prompt(names)], images=[images[n] for n in names] or None, return_tensors="pt")
@@ -74,7 +88,8 @@ def test_prompt_and_pixels_equal_transformers(names, process, prompt, hf_process
     grids = torch.stack([item["image_grid_thw"].data for item in items])
     assert torch.equal(grids, expected["image_grid_thw"])
     pixels = [item["pixel_values"].data for item in items]
-    assert torch.equal(torch.cat(pixels), expected["pixel_values"])
+    assert pixels[0].dtype == torch.uint8
+    assert torch.allclose(normalise(torch.cat(pixels)), expected["pixel_values"], atol=1e-5)
     # each item alone has what it is compared with; the first is compared with itself, and so is a repeated image
     for index, item in enumerate(items):
         previous, grid = item["previous_pixel_values"].data, item["previous_image_grid_thw"].data
@@ -84,6 +99,20 @@ def test_prompt_and_pixels_equal_transformers(names, process, prompt, hf_process
         else:
             assert torch.equal(previous, pixels[index - 1])
             assert torch.equal(grid, grids[index - 1])
+
+
+def test_pixels_that_are_normalised_before_they_are_sent(tiny_dir, process, processor, normalise):
+    """As `mm_device_do_normalize: false` has it."""
+    import torch
+    from vllm.config import ModelConfig
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+
+    options = {"limit_mm_per_prompt": {"image": 4}, "mm_device_do_normalize": False}
+    early = MULTIMODAL_REGISTRY.create_processor(ModelConfig(str(tiny_dir), dtype="float32", **options))
+    for key in ("pixel_values", "previous_pixel_values"):
+        raw, ready = (process("ab", by=one)["mm_kwargs"]["image"][1][key].data for one in (processor, early))
+        assert ready.dtype == torch.float32
+        assert torch.allclose(normalise(raw), ready, atol=1e-5)
 
 
 def hashes(processed) -> list[str]:
@@ -109,16 +138,14 @@ def test_options_of_the_processor_change_the_hash(process):
     assert hashes(process("ab", max_pixels=28 * 28 * 4)) != hashes(process("ab"))
 
 
-def test_the_processors_cache_changes_nothing(model_config, processor, process, images):
+def test_the_processors_cache_changes_nothing(model_config, process, images):
     """Pairs cached earlier, new ones beside cached ones, and an image whose predecessor alone was cached."""
     import torch
-    from vllm.multimodal import MULTIMODAL_REGISTRY
     from vllm.multimodal.cache import MultiModalProcessorOnlyCache
 
     cache = MultiModalProcessorOnlyCache(model_config)
-    caching = MULTIMODAL_REGISTRY.create_processor(model_config, cache=cache)
     for names in ("a", "ab", "cb", "ab", "abc", "cab", "eb", "", "bb", "abc"):
-        found, expected = process(names, by=caching), process(names)
+        found, expected = process(names, cache=cache), process(names)
         assert found["prompt_token_ids"] == expected["prompt_token_ids"], names
         assert found["mm_placeholders"] == expected["mm_placeholders"], names
         for one, other in zip(*(each["mm_kwargs"].get("image", []) for each in (found, expected)), strict=True):
@@ -127,22 +154,33 @@ def test_the_processors_cache_changes_nothing(model_config, processor, process, 
     assert cache.make_stats().hits > 0
 
     # a client that names what it sent before gets the pair, and only that pair
-    process("ab", by=caching, uuids=["u", "v"])
-    query = process("ab", by=caching, uuids=["u", "v"], data=[None, None])["mm_kwargs"]["image"][1]
+    process("ab", cache=cache, uuids=["u", "v"])
+    query = process("ab", cache=cache, uuids=["u", "v"], data=[None, None])["mm_kwargs"]["image"][1]
     template = process("a")["mm_kwargs"]["image"][0]
     assert torch.equal(query["previous_pixel_values"].data, template["pixel_values"].data)
     with pytest.raises(ValueError, match="data is not provided"):
-        process("ab", by=caching, uuids=["w", "v"], data=[images["c"], None])
+        process("ab", cache=cache, uuids=["w", "v"], data=[images["c"], None])
+
+
+def test_images_as_arrays(process, images):
+    import numpy as np
+    import torch
+
+    arrays = [np.asarray(images[name]) for name in "abb"]
+    for found, expected in zip(
+        *(process("abb", data=data)["mm_kwargs"]["image"] for data in (arrays, None)), strict=True
+    ):
+        assert all(torch.equal(found[key].data, expected[key].data) for key in expected)
 
 
 def test_a_folder_whose_own_code_is_trusted(tiny_dir, process):
-    """`--trust-remote-code`, which vLLM's users are used to: the configuration's class is then the folder's copy."""
+    """`--trust-remote-code`, which vLLM's users are used to: installed classes win over the folder's copies."""
     from vllm.config import ModelConfig
     from vllm.multimodal import MULTIMODAL_REGISTRY
 
     config = ModelConfig(str(tiny_dir), dtype="float32", trust_remote_code=True, limit_mm_per_prompt={"image": 4})
     trusting = MULTIMODAL_REGISTRY.create_processor(config)
-    assert type(config.hf_config).__module__ != "adcopilot.model.configuration"
+    assert type(config.hf_config).__module__ == "adcopilot.model.configuration"
     assert process("ab", by=trusting)["prompt_token_ids"] == process("ab")["prompt_token_ids"]
 
 
@@ -193,11 +231,26 @@ def test_precomputed_embeddings_are_refused(process):
 
 def test_adapters_of_the_tower_are_refused(model_config):
     """Before anything of the model is built."""
-    from types import SimpleNamespace
-
     from adcopilot.errors import UserError
     from adcopilot.vllm.model import AdCopilotForConditionalGeneration
 
-    told = SimpleNamespace(lora_config=SimpleNamespace(enable_tower_connector_lora=True))
     with pytest.raises(UserError, match="--enable-tower-connector-lora"):
-        AdCopilotForConditionalGeneration(vllm_config=told)
+        AdCopilotForConditionalGeneration(vllm_config=told(tower_lora=True, graphs=False))
+
+
+def test_graphs_of_the_tower_are_refused(model_config):
+    """They would run the tower alone, and answer without a comparison."""
+    from adcopilot.errors import UserError
+    from adcopilot.vllm.model import AdCopilotForConditionalGeneration
+
+    with pytest.raises(UserError, match="cudagraph_mm_encoder") as error:
+        AdCopilotForConditionalGeneration(vllm_config=told(tower_lora=False, graphs=True))
+    assert "\n" not in str(error.value)
+
+
+def told(*, tower_lora: bool, graphs: bool):
+    """What of vLLM's configuration is looked at before the model is built."""
+    from types import SimpleNamespace
+
+    lora = SimpleNamespace(enable_tower_connector_lora=tower_lora)
+    return SimpleNamespace(lora_config=lora, compilation_config=SimpleNamespace(cudagraph_mm_encoder=graphs))

@@ -1,13 +1,17 @@
 """The entry point: found by vLLM, and loud where it does not fit. Needs no vLLM."""
 
+import re
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from adcopilot.errors import UserError
-from adcopilot.vllm import register
+from adcopilot.vllm import SUPPORTED, register
+
+SETUP = Path(__file__).resolve().parents[2] / "setup.py"
 
 
 class FakeRegistry:
@@ -37,7 +41,7 @@ def test_vllm_finds_the_entry_point():
     assert point.load() is register
 
 
-@pytest.mark.parametrize("version", ["0.20.0", "0.20.2", "0.20.2+cpu"])
+@pytest.mark.parametrize("version", ["0.32.0", "0.32.1", "0.32.0+cpu", "0.33.0"])
 def test_registers_the_model_by_name(vllm_of, version):
     from transformers import AutoConfig
 
@@ -49,12 +53,22 @@ def test_registers_the_model_by_name(vllm_of, version):
     assert AutoConfig.for_model("adcopilot").model_type == "adcopilot"
 
 
-@pytest.mark.parametrize("version", ["0.19.1", "0.21.0", "1.20.0", "0.25.1+cpu"])
+@pytest.mark.parametrize("version", ["0.20.2", "0.31.0", "1.32.0", "0.34.0+cpu"])
 def test_another_line_of_vllm_is_refused_in_one_line(vllm_of, version):
     vllm_of(version)
     with pytest.raises(UserError) as error:
         register()
     assert version in str(error.value)
-    assert "0.20" in str(error.value)
+    extra = re.search(r'"serve": \["(.+)"\]', SETUP.read_text("utf-8")).group(1)
+    assert f"`{extra}`" in str(error.value)
     assert "\n" not in str(error.value)
     assert FakeRegistry.registered == {}
+
+
+def test_the_extra_admits_what_is_supported():
+    from packaging.specifiers import SpecifierSet
+
+    extra = re.search(r'"serve": \["vllm(.+)"\]', SETUP.read_text("utf-8")).group(1)
+    lines = [f"{major}.{minor}.0" for major, minor in SUPPORTED]
+    beyond = [f"0.{SUPPORTED[0][1] - 1}.9", f"0.{SUPPORTED[-1][1] + 1}.0"]
+    assert list(SpecifierSet(extra).filter([*lines, *beyond])) == lines

@@ -1,10 +1,12 @@
 """`vllm serve` over HTTP: OpenAI-style chat with images, rollouts, adapters that come and go, and what it refuses."""
 
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from PIL import ExifTags, Image
 
 from tests.vllm.conftest import QUESTION, Answer, as_url, messages
 
@@ -92,6 +94,16 @@ def test_a_second_turn_compares_its_new_image_with_the_last_of_the_first(chat, i
     assert other.logprobs != both.logprobs
 
 
+def test_an_image_is_turned_upright(chat, images, ask_transformers):
+    """By its EXIF orientation, before it is compared."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned = as_url(images["e"].transpose(Image.Transpose.ROTATE_90), exif=exif)
+    turns = messages([images["a"], images["e"]], QUESTION)
+    turns[0]["content"][1]["image_url"]["url"] = turned
+    assert answers(chat("", messages=turns)) == [ask_transformers("ae")]
+
+
 def test_many_samples_of_one_prompt(chat, ask_transformers):
     """What a rollout asks for: token ids and log-probabilities of several samples."""
     samples = answers(chat("ab", n=6, temperature=1.0, seed=3))
@@ -144,7 +156,7 @@ def test_an_adapter_answers_as_its_merged_weights(chat, vllm_server, adapters, a
 
 
 def test_adapters_in_one_batch_do_not_mix(chat, vllm_server, adapters, ask_transformers):
-    """Requests for the base are left out: on a CPU vLLM 0.20 gives them the last slot's adapter (docs/serving.md)."""
+    """Requests for the base are left out: on a CPU vLLM gives them the last slot's adapter (docs/serving.md)."""
     for name, (adapter, _) in adapters.items():
         assert post(vllm_server, "load", lora_name=f"batch-{name}", lora_path=str(adapter)).status_code == 200
     asked = [(name, pair) for name in adapters for pair in ("ad", "cd", "ab", "", "dcb")] * 2
@@ -165,11 +177,13 @@ def test_a_new_version_under_a_new_name(chat, vllm_server, adapters, ask_transfo
         assert answers(chat("ab", model=f"policy-{step}")) == [ask_transformers("ab", weights=merged)]
 
 
-def test_a_new_version_under_the_same_name_needs_a_salt(chat, vllm_server, adapters, ask_transformers):
-    """vLLM shares prefixes by an adapter's name; `cache_salt` keeps the old version's out of the new one's answers."""
+def test_a_new_version_in_the_same_folder_needs_a_salt(chat, vllm_server, adapters, ask_transformers, tmp_path):
+    """vLLM shares prefixes by an adapter's name and path; `cache_salt` keeps the old version's out of the new one's
+    answers."""
     for version in ("first", "second"):
         adapter, merged = adapters[version]
-        load = post(vllm_server, "load", lora_name="policy", lora_path=str(adapter), load_inplace=True)
+        shutil.copytree(adapter, tmp_path / "policy", dirs_exist_ok=True)
+        load = post(vllm_server, "load", lora_name="policy", lora_path=str(tmp_path / "policy"), load_inplace=True)
         assert load.status_code == 200
         for _ in range(2):
             found = answers(chat("ab", model="policy", cache_salt=version))
