@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 # Before anything imports torch, transformers or tokenizers. Tests never reach for a hub; one thread a process, because
-# the suite itself runs in several; and no telemetry from gradio.
+# the suite itself runs in several; no telemetry from gradio; and no pool of torch's compiler processes, which costs
+# every process that imports DeepSpeed three seconds and serves no test.
 for _name, _value in {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "GRADIO_ANALYTICS_ENABLED": "False",
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
 }.items():
     os.environ.setdefault(_name, _value)
 
@@ -65,6 +67,16 @@ def mmad_root() -> Path:
 def qwen_tokenizer_dir() -> Path:
     """The real Qwen2.5 tokenizer, for tests that need true token ids."""
     return _shared("qwen2.5-tokenizer")
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory):
+    """Starts `adcopilot` in processes that need not import torch and transformers themselves."""
+    from .nursery import Nursery
+
+    made = Nursery(tmp_path_factory.mktemp("nursery"), "adcopilot.inspect", "adcopilot.model.modeling")
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")
