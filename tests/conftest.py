@@ -71,10 +71,10 @@ def qwen_tokenizer_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def nursery(tmp_path_factory):
-    """Starts `adcopilot` in processes that need not import torch and transformers themselves."""
+    """Starts processes that need not import torch and transformers themselves."""
     from .nursery import Nursery
 
-    made = Nursery(tmp_path_factory.mktemp("nursery"), "adcopilot.inspect", "adcopilot.model.modeling")
+    made = Nursery(tmp_path_factory.mktemp("nursery"))
     yield made
     made.close()
 

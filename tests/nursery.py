@@ -1,8 +1,10 @@
 """Processes that need not import torch and transformers each: forks of one that has.
 
 A test that kills a command, or needs it in a working directory or environment of its own, wants a process of its own
-and not the five seconds of imports in each of them. What a fork cannot show is how a fresh interpreter starts: what
-imports what, entry points, environment variables that libraries read when they are imported.
+and not the six seconds of imports in each of them. Before the fork only other people's packages are imported, neither
+this one nor LlamaFactory, and torch loads its entry points after it, as the fork's environment says. What a fork
+cannot show is how a fresh interpreter starts: in which order the packages import one another, and environment
+variables that those imported before read when they are imported.
 """
 
 import json
@@ -13,15 +15,33 @@ import sys
 import time
 from pathlib import Path
 
+#: What is imported before the fork, as far as it is installed.
+MODULES = (
+    "torch",
+    "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
+    "transformers.models.qwen2_5_vl.processing_qwen2_5_vl",
+    "transformers.trainer_seq2seq",
+    "datasets",
+    "peft",
+    "trl.trainer.grpo_trainer",
+)
+#: The environment of that: torch loads no entry points yet, this package's hook among them.
+BEFORE = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+
 CLI = "import sys; from adcopilot.cli import main; sys.exit(main(sys.argv[1:]))"
 
-# Reads a request a line and answers each with a line. The fork leaves the loop and ends as any interpreter does: with
-# exit handlers, a traceback on stderr and an exit status. It must not have `__main__.__file__`, or spawned children of
-# the forks would import this again.
+# Reads a request a line and answers each with a line. A fork ends as any interpreter does, with a traceback on stderr,
+# exit handlers and an exit status, but does not take the imported modules apart: that touches, and so copies, hundreds
+# of megabytes. There is no `__main__.__file__`, which spawned children of a fork would import again.
 SERVER = """
-import importlib, json, os, sys
+import atexit, gc, importlib, json, os, sys, threading
 for _name in sys.argv[1:]:
-    importlib.import_module(_name)
+    try:
+        importlib.import_module(_name)
+    except ModuleNotFoundError:  # not every environment has all extras
+        pass
+gc.collect()
+gc.freeze()
 _ended = {}
 for _line in sys.stdin:
     _asked = json.loads(_line)
@@ -46,8 +66,26 @@ for _line in sys.stdin:
     os.environ.clear()
     os.environ.update(_asked["environment"])
     sys.argv[1:] = _asked["argv"]
-    exec(compile(_asked["code"], "<string>", "exec"), {"__name__": "__main__"})
-    break
+    _paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [_path for _path in _paths if _path and _path not in sys.path]
+    if "torch" in sys.modules and sys.modules["torch"]._is_device_backend_autoload_enabled():
+        sys.modules["torch"]._import_device_backends()  # what torch's import ends with
+    _status = 0
+    try:
+        exec(compile(_asked["code"], "<string>", "exec"), {"__name__": "__main__"})
+    except SystemExit as _error:
+        _status = _error.code
+        if not isinstance(_status, int | None):
+            print(_status, file=sys.stderr)
+            _status = 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        _status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(_status or 0)
 """
 
 
@@ -85,18 +123,19 @@ class Fork:
 
 
 class Nursery:
-    """Starts such processes; the modules named are imported once, when the first is started."""
+    """Starts such processes; `MODULES` are imported once, when the first is started."""
 
-    def __init__(self, folder: Path, *modules: str) -> None:
-        self.folder, self.modules = folder, modules
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._server: subprocess.Popen | None = None
         self._started = 0
 
     def ask(self, **request):
         """Send a request; the answer."""
         if self._server is None:
-            command = [sys.executable, "-c", SERVER, *self.modules]
-            self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            command = [sys.executable, "-c", SERVER, *MODULES]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            self._server = subprocess.Popen(command, env={**os.environ, **BEFORE}, **pipes)
         print(json.dumps(request), file=self._server.stdin, flush=True)
         answer = self._server.stdout.readline()
         assert answer, f"the nursery has ended with status {self._server.wait()}"
