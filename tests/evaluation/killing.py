@@ -3,19 +3,18 @@
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from ..nursery import Nursery
 
+def kill_again_and_again(start: Callable, run: Path, *, kills: int, seed: int, wait: float = 0.2) -> None:
+    """Start a command, kill -9 it up to `wait` seconds after its first new answers, again and again; near the end of
+    the run (72 answers) the log is torn and shortened. What a killed process had started must end by itself.
 
-def kill_again_and_again(
-    nursery: Nursery, words: list[str], run: Path, *, kills: int, seed: int, wait: float = 0.2
-) -> None:
-    """Start `adcopilot` with these words, kill -9 it up to `wait` seconds after its first new answers, and again;
-    near the end of the run (72 answers) the log is torn and shortened. What a killed process had started must end by
-    itself."""
+    `start()` returns a running process: `subprocess.Popen`, or a fork of the tests' nursery.
+    """
     dice, log, done = random.Random(seed), run / "answers.jsonl", 0
 
     def size():
@@ -23,7 +22,7 @@ def kill_again_and_again(
 
     while done < kills:
         before = size()
-        process = nursery.start(*words)
+        process = start()
         while process.poll() is None and size() == before:
             time.sleep(0.002)
         time.sleep(dice.uniform(0, wait))

@@ -210,7 +210,8 @@ def test_kills_and_the_results_of_one_run(nursery, mini_mmad, model, tmp_path, k
     """The command itself, with the model on this machine."""
     run, whole = tmp_path / "killed", tmp_path / "whole"
     assert evaluate(mini_mmad, model, whole) == 0
-    kill_again_and_again(nursery, words(mini_mmad, model, run, "--batch-size", 1), run, kills=kills, seed=4)
+    start = partial(nursery.start, *words(mini_mmad, model, run, "--batch-size", 1))
+    kill_again_and_again(start, run, kills=kills, seed=4)
     assert 0 < len(texts(run)) < 72
     assert evaluate(mini_mmad, model, run) == 0
     assert texts(run) == texts(whole)
@@ -232,7 +233,8 @@ def test_kills_while_an_endpoint_answers(nursery, mini_mmad, tmp_path, kills):
         options = ["--backend", "api", "--base-url", endpoint.url, "--concurrency", 4]
         assert evaluate(mini_mmad, "gpt-x", tmp_path / "whole", *options) == 0
         run = tmp_path / "killed"
-        kill_again_and_again(nursery, words(mini_mmad, "gpt-x", run, *options), run, kills=kills, seed=5)
+        start = partial(nursery.start, *words(mini_mmad, "gpt-x", run, *options))
+        kill_again_and_again(start, run, kills=kills, seed=5)
         kept = len(texts(run))
         assert 0 < kept < 72
         before = len(endpoint.bodies)

@@ -127,7 +127,8 @@ def test_kills_and_the_results_of_one_run(tiny_dir, tmp_path, kills):
 
     run, whole = tmp_path / "killed", tmp_path / "whole"
     subprocess.run(command(whole), check=True)
-    kill_again_and_again(command(run), run, kills=kills, seed=6, wait=0.5)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    kill_again_and_again(lambda: subprocess.Popen(command(run), **quiet), run, kills=kills, seed=6, wait=0.5)
     kept = {record["item"] for record in read_records(run)}
     assert 0 < len(kept) < 72
     subprocess.run(command(run), check=True)
