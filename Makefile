@@ -21,8 +21,8 @@ PYTHON := $(shell for python in python3.11 python3.12 python3.13 python3 python;
 endif
 # Tests share two cores with whatever they start, so each process keeps to one thread.
 WORKERS ?= 2
-# A file's tests share what they build, so they stay in one process.
-XDIST := -n $(WORKERS) --dist loadfile
+# A file's tests share what they build, so they stay in one process. In the order of tests/conftest.py, the longest first.
+XDIST := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 TRAIN := train,deepspeed,data,ray,eval,demo,dev
 FORWARD := train,data,eval,dev

@@ -20,6 +20,7 @@ from .box_notations import Expression, Number, bare_lists, scan
 from .errors import UserError
 
 __all__ = [
+    "boxes_in_image",
     "boxes_that_count",
     "image_tokens",
     "map_text_boxes",
@@ -288,6 +289,23 @@ def boxes_that_count(found: Sequence[dict], space: Size) -> tuple[list[dict], Si
     if _are_shares(boxes):
         return list(found), (1, 1)
     return [box for box in found if not _within_one(box["bbox_2d"])], space
+
+
+def boxes_in_image(text: str, model_size: Size, size: Size) -> list[dict]:
+    """The boxes of an answer in pixels of the original image, clipped to it.
+
+    A box with its corners in the wrong order is put right; one without any part inside the image is left out, and so
+    is one that `boxes_that_count` leaves out.
+    """
+    boxes = []
+    counted, space = boxes_that_count(parse_boxes(text), model_size)
+    for found in counted:
+        x1, y1, x2, y2 = found["bbox_2d"]
+        box = [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
+        clipped = [max(box[0], 0), max(box[1], 0), min(box[2], space[0]), min(box[3], space[1])]
+        if clipped[0] < clipped[2] and clipped[1] < clipped[3]:
+            boxes.append({"bbox_2d": scale_box(clipped, space, size), "label": found["label"]})
+    return boxes
 
 
 def _are_shares(boxes: Sequence[Sequence[float]]) -> bool:

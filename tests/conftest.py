@@ -8,17 +8,53 @@ from pathlib import Path
 import pytest
 
 # Before anything imports torch, transformers or tokenizers. Tests never reach for a hub; one thread a process, because
-# the suite itself runs in several; and no telemetry from gradio.
+# the suite itself runs in several; no telemetry from gradio; and no pool of torch's compiler processes, which costs
+# every process that imports DeepSpeed three seconds and serves no test.
 for _name, _value in {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "GRADIO_ANALYTICS_ENABLED": "False",
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
 }.items():
     os.environ.setdefault(_name, _value)
 
 ROOT = Path(__file__).resolve().parents[1]
+
+#: Files of a quarter of a minute and more on one core, the longest first: a worker that begins such a file at the end
+#: leaves the other without work. (Those of few tests would come last, by xdist's own order.)
+LONGEST = (
+    "training/test_deepspeed.py",
+    "e2e/test_deeppcb_chain.py",
+    "webui/test_llamaboard.py",
+    "webui/test_chat.py",
+    "evaluation/test_mmad_command.py",
+    "grpo/test_deepspeed.py",
+    "demo/test_page.py",
+    "e2e/test_build_chain.py",
+    "llamafactory/test_hook.py",
+    "grpo/test_training.py",
+    "demo/test_belonging.py",
+    "demo/test_many.py",
+    "chat_ad/test_report.py",
+    "chat_ad/test_build.py",
+    "chat_ad/generation/test_endpoint.py",
+    "chat_ad/test_build_killed.py",
+    "chat_ad/generation/test_annotations.py",
+    "llamafactory/test_gate.py",
+    "evaluation/backends/test_transformers_backend.py",
+    "evaluation/test_captions_scorers.py",
+    "demo/test_server.py",
+    "inspect/test_folder_runs.py",
+)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Where several processes share the files, the longest come first."""
+    if hasattr(config, "workerinput"):
+        ranks = {ROOT / "tests" / name: rank for rank, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +101,16 @@ def mmad_root() -> Path:
 def qwen_tokenizer_dir() -> Path:
     """The real Qwen2.5 tokenizer, for tests that need true token ids."""
     return _shared("qwen2.5-tokenizer")
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory):
+    """Starts processes that need not import torch and transformers themselves."""
+    from .nursery import Nursery
+
+    made = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

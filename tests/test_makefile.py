@@ -1,9 +1,13 @@
-"""`make clean` cleans up and keeps what was trained; deleting that takes another word and an answer."""
+"""`make clean` cleans up and keeps what was trained; deleting that takes another word and an answer.
+
+`make test` begins with the files that take longest."""
 
 import shutil
 import subprocess
 
 import pytest
+
+from .conftest import LONGEST, pytest_collection_modifyitems
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
@@ -53,3 +57,23 @@ def test_with_one_models_and_results_are(checkout, words, typed):
     assert not (checkout / "outputs").exists()
     assert (checkout / "build").exists()
     assert "neither" in make(checkout, "clean-models").stdout
+
+
+def test_the_longest_files_come_first(project_root):
+    assert [name for name in LONGEST if not (project_root / "tests" / name).is_file()] == []
+
+    class Item:
+        def __init__(self, name):
+            self.path = project_root / "tests" / name
+
+    names = ["a.py", LONGEST[1], "b.py", LONGEST[0], LONGEST[1], "a.py"]
+    items = [Item(name) for name in names]
+    pytest_collection_modifyitems(object(), items)
+    assert [item.path.relative_to(project_root / "tests").as_posix() for item in items] == names
+
+    class Worker:
+        workerinput = {}
+
+    pytest_collection_modifyitems(Worker, items)
+    found = [item.path.relative_to(project_root / "tests").as_posix() for item in items]
+    assert found == [LONGEST[0], LONGEST[1], LONGEST[1], "a.py", "b.py", "a.py"]

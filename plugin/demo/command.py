@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..inspect.loading import check_folder
 from ..inspect.pairs import find_images, mvtec_queries
 from .limits import MIB, Limits
+from .listening import check_port
 from .store import Store
 
 if TYPE_CHECKING:  # gradio and torch take seconds: only once the command line is known to be right
@@ -82,6 +83,8 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected 1 or more")
     if args.port is not None and not 0 < args.port < 65536:
         raise UserError(f"--port is {args.port}, expected 1 to 65535")
+    if args.port is not None:
+        check_port(args.host, args.port)
     if not args.endpoint:
         check_folder(Path(args.model))
     store = Store(seconds=limits.seconds, stored_bytes=limits.stored_bytes)

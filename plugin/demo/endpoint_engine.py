@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..boxes import map_text_boxes
+from ..boxes import boxes_in_image, map_text_boxes
 from ..errors import UserError
 from ..evaluation.backends.api import ApiBackend
 from ..evaluation.backends.base import Reply
@@ -18,7 +18,6 @@ from ..evaluation.backends.prompting import plain_text
 from ..evaluation.families import read_boxes, split_thinking
 from ..evaluation.items import Item
 from ..images import image_size, open_image
-from ..inspect.inspector import boxes_in_image
 from ..inspect.pairs import Pair
 from ..inspect.question import Question
 from ..inspect.result import Result

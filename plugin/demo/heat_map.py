@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
-from ..model.comparison_encoder import apply_rotary
+if TYPE_CHECKING:  # a page over an endpoint, which has no attention to show, starts without torch and transformers
+    import torch
 
 __all__ = ["Attention", "draw_heat", "watch"]
 
@@ -83,18 +84,22 @@ def watch(model: torch.nn.Module) -> Iterator[Attention]:
         handle.remove()
 
 
-@torch.no_grad()
 def _shares(attention, queries, keys, at_queries, at_keys) -> torch.Tensor:
     """(L, D) queries, (P, D) keys and their coordinates -> (P,) on the CPU, one head at a time to save memory."""
-    q = attention.q_proj(queries).unflatten(-1, (attention.num_heads, -1))
-    k = attention.k_proj(keys).unflatten(-1, (attention.num_heads, -1))
-    if at_queries is not None:
-        q, k = apply_rotary(q, at_queries), apply_rotary(k, at_keys)
-    heads = [
-        ((q[:, head].float() @ k[:, head].float().T) * attention.scaling).softmax(-1).mean(0)
-        for head in range(attention.num_heads)
-    ]
-    return torch.stack(heads).mean(0).cpu()
+    import torch
+
+    from ..model.comparison_encoder import apply_rotary
+
+    with torch.no_grad():
+        q = attention.q_proj(queries).unflatten(-1, (attention.num_heads, -1))
+        k = attention.k_proj(keys).unflatten(-1, (attention.num_heads, -1))
+        if at_queries is not None:
+            q, k = apply_rotary(q, at_queries), apply_rotary(k, at_keys)
+        heads = [
+            ((q[:, head].float() @ k[:, head].float().T) * attention.scaling).softmax(-1).mean(0)
+            for head in range(attention.num_heads)
+        ]
+        return torch.stack(heads).mean(0).cpu()
 
 
 def draw_heat(image: Image.Image, grid: np.ndarray) -> Image.Image:

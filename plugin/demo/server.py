@@ -11,10 +11,10 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ..errors import UserError
 from .door.guard import Guard
 from .door.throttle import Throttle
 from .limits import Limits
+from .listening import cannot_listen
 from .store import Store
 
 __all__ = ["serve"]
@@ -65,9 +65,7 @@ def serve(
             blocked_paths=[str(store.work)],
         )
     except OSError as error:
-        raise UserError(
-            f"--host {host}, --port {port or 'any'}: cannot listen there ({error}); choose another"
-        ) from None
+        raise cannot_listen(host, port, error) from None
     print(f"Open {page.local_url} in a browser. Ctrl-C ends it.", flush=True)
     if not host.startswith("127.") and host != "localhost" and not auth:
         print(

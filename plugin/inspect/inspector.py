@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from ..boxes import boxes_that_count, map_text_boxes, parse_boxes, scale_box, size_for_processor
+from ..boxes import boxes_in_image, map_text_boxes, size_for_processor
 from ..errors import UserError
 from ..evaluation.families import split_thinking
 from ..finite import LogitsCheck, not_finite_at
@@ -345,23 +345,6 @@ def answer_tokens(tokenizer) -> tuple[list[int], list[int]]:
     if not yes - no or not no - yes:
         raise UserError(f"{tokenizer.name_or_path}: {' and '.join(ANSWER_WORDS)} begin with the same token")
     return sorted(yes - no), sorted(no - yes)
-
-
-def boxes_in_image(text: str, model_size: tuple[int, int], size: tuple[int, int]) -> list[dict[str, Any]]:
-    """The boxes of an answer in pixels of the original image, clipped to it.
-
-    A box with its corners in the wrong order is put right; one without any part inside the image is left out, and so
-    is one that `boxes_that_count` leaves out.
-    """
-    boxes = []
-    counted, space = boxes_that_count(parse_boxes(text), model_size)
-    for found in counted:
-        x1, y1, x2, y2 = found["bbox_2d"]
-        box = [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
-        clipped = [max(box[0], 0), max(box[1], 0), min(box[2], space[0]), min(box[3], space[1])]
-        if clipped[0] < clipped[2] and clipped[1] < clipped[3]:
-            boxes.append({"bbox_2d": scale_box(clipped, space, size), "label": found["label"]})
-    return boxes
 
 
 def _name(source: ImageSource, role: str) -> str:

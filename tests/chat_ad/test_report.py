@@ -472,9 +472,9 @@ def test_memory_does_not_grow_with_the_records(tmp_path):
             tracemalloc.stop()
 
     peak(100)  # whatever is imported or cached once
-    small, large = peak(6_000), peak(18_000)
+    small, large = peak(6_000), peak(12_000)
     # A record has some 700 bytes; names are distinct, which is as bad as it gets.
-    assert (large - small) / 12_000 < 60
+    assert (large - small) / 6_000 < 60
 
 
 def test_names_are_bounded():

@@ -1,9 +1,12 @@
 """`adcopilot demo` refuses what cannot work, in one line, before anything slow."""
 
+import socket
+
 import pytest
 
 from adcopilot.cli import main
 from adcopilot.demo.command import logins
+from adcopilot.demo.listening import check_port
 from adcopilot.errors import UserError
 
 from ..inspect.conftest import part
@@ -54,27 +57,57 @@ def test_logins(monkeypatch):
             logins(bad)
 
 
-def test_a_port_that_is_taken(stub_demo, stub):
-    import subprocess
-    import sys
-
-    port = stub_demo.url.rpartition(":")[2]
-    command = [sys.executable, "-m", "adcopilot.cli", "demo", "--endpoint", stub.url, "--model", "m", "--port", port]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: --host 127.0.0.1, --port {port}: cannot listen there"), done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-def test_a_model_that_is_not_finite_serves_no_page(speaking_dir, tmp_path, capsys, monkeypatch):
-    import shutil
-
-    from safetensors.torch import load_file, save_file
-
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    """What the command sets for its whole process is put back."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
     monkeypatch.setenv("GRADIO_EXAMPLES_CACHE", "")
+
+
+@pytest.mark.parametrize("when", ["before anything slow", "between that and the page"])
+def test_a_port_that_is_taken(stub_demo, stub, own_files, capsys, monkeypatch, when):
+    port = stub_demo.url.rpartition(":")[2]
+    if when == "before anything slow":
+        monkeypatch.setattr("adcopilot.demo.command.make_engine", lambda args: pytest.fail("made an engine"))
+    else:
+        monkeypatch.setattr("adcopilot.demo.command.check_port", lambda host, port: None)
+    assert main(["demo", "--endpoint", stub.url, "--model", "m", "--port", port]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: --host 127.0.0.1, --port {port}: cannot listen there"), said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]", "localhost", "0.0.0.0", "::"])
+def test_hosts_that_can_be_listened_at(host):
+    if ":" in host:
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    check_port(host, port)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_hosts_of_others(host):
+    with pytest.raises(UserError, match="cannot listen there"):
+        check_port(host, 45678)
+
+
+def test_a_page_over_an_endpoint_needs_no_torch(stub_demo):
+    psutil = pytest.importorskip("psutil")
+    assert not [one.path for one in psutil.Process(stub_demo.process.pid).memory_maps() if "libtorch" in one.path]
+
+
+def test_a_model_that_is_not_finite_serves_no_page(speaking_dir, own_files, tmp_path, capsys):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
     shutil.copytree(speaking_dir, tmp_path / "model")
     file = sorted((tmp_path / "model").glob("*.safetensors"))[-1]
     weights = load_file(file)

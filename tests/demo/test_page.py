@@ -19,10 +19,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from adcopilot.boxes import boxes_in_image
 from adcopilot.demo.examples import NUMBER, SEED, SIDE
 from adcopilot.demo.heat_map import draw_heat, watch
 from adcopilot.drawing import BOX_COLOURS, draw_boxes
-from adcopilot.inspect.inspector import boxes_in_image
 from adcopilot.prompts import INSPECT_QUESTION
 from adcopilot.sample.pairs import draw_pair, stream
 

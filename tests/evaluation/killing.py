@@ -2,19 +2,19 @@
 
 import random
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-CLI = (sys.executable, "-m", "adcopilot.cli")
 
+def kill_again_and_again(start: Callable, run: Path, *, kills: int, seed: int, wait: float = 0.2) -> None:
+    """Start a command, kill -9 it up to `wait` seconds after its first new answers, again and again; near the end of
+    the run (72 answers) the log is torn and shortened. What a killed process had started must end by itself.
 
-def kill_again_and_again(command: list[str], run: Path, *, kills: int, seed: int, wait: float = 0.2) -> None:
-    """Start the command, kill -9 it up to `wait` seconds after its first new answers, again and again; near the end of
-    the run (72 answers) the log is torn and shortened. What a killed process had started must end by itself."""
+    `start()` returns a running process: `subprocess.Popen`, or a fork of the tests' nursery.
+    """
     dice, log, done = random.Random(seed), run / "answers.jsonl", 0
 
     def size():
@@ -22,7 +22,7 @@ def kill_again_and_again(command: list[str], run: Path, *, kills: int, seed: int
 
     while done < kills:
         before = size()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = start()
         while process.poll() is None and size() == before:
             time.sleep(0.002)
         time.sleep(dice.uniform(0, wait))

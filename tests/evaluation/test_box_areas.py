@@ -17,10 +17,10 @@ def painted(boxes, size):
     """The union of boxes pixel by pixel: one is inside when it lies between the rounded edges."""
     width, height = size
     mask = np.zeros((height, width), bool)
-    for x1, y1, x2, y2 in boxes:
+    for box in boxes:
+        edges = [int(np.floor(np.float64(value) + 0.5)) for value in box]
         for y in range(height):
             for x in range(width):
-                edges = [int(np.floor(np.float64(value) + 0.5)) for value in (x1, y1, x2, y2)]
                 if edges[0] <= x < edges[2] and edges[1] <= y < edges[3]:
                     mask[y, x] = True
     return mask

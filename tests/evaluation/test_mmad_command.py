@@ -19,7 +19,7 @@ from adcopilot.evaluation.mmad.answer_file import read_answer_file
 from adcopilot.evaluation.run_folder import read_records
 
 from .backends.endpoint import Endpoint, completion
-from .killing import CLI, kill_again_and_again
+from .killing import kill_again_and_again
 from .test_mmad_scoring import reference
 
 
@@ -206,11 +206,12 @@ KILLS = pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.
 
 
 @KILLS
-def test_kills_and_the_results_of_one_run(mini_mmad, model, tmp_path, kills):
+def test_kills_and_the_results_of_one_run(nursery, mini_mmad, model, tmp_path, kills):
     """The command itself, with the model on this machine."""
     run, whole = tmp_path / "killed", tmp_path / "whole"
     assert evaluate(mini_mmad, model, whole) == 0
-    kill_again_and_again([*CLI, *words(mini_mmad, model, run, "--batch-size", 1)], run, kills=kills, seed=4)
+    start = partial(nursery.start, *words(mini_mmad, model, run, "--batch-size", 1))
+    kill_again_and_again(start, run, kills=kills, seed=4)
     assert 0 < len(texts(run)) < 72
     assert evaluate(mini_mmad, model, run) == 0
     assert texts(run) == texts(whole)
@@ -220,7 +221,7 @@ def test_kills_and_the_results_of_one_run(mini_mmad, model, tmp_path, kills):
 
 
 @KILLS
-def test_kills_while_an_endpoint_answers(mini_mmad, tmp_path, kills):
+def test_kills_while_an_endpoint_answers(nursery, mini_mmad, tmp_path, kills):
     """Several requests are under way when the process dies; what was logged is never asked again."""
 
     def respond(body, number):
@@ -232,7 +233,8 @@ def test_kills_while_an_endpoint_answers(mini_mmad, tmp_path, kills):
         options = ["--backend", "api", "--base-url", endpoint.url, "--concurrency", 4]
         assert evaluate(mini_mmad, "gpt-x", tmp_path / "whole", *options) == 0
         run = tmp_path / "killed"
-        kill_again_and_again([*CLI, *words(mini_mmad, "gpt-x", run, *options)], run, kills=kills, seed=5)
+        start = partial(nursery.start, *words(mini_mmad, "gpt-x", run, *options))
+        kill_again_and_again(start, run, kills=kills, seed=5)
         kept = len(texts(run))
         assert 0 < kept < 72
         before = len(endpoint.bodies)

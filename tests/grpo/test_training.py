@@ -1,11 +1,8 @@
 """`adcopilot grpo` with the tiny model: what is trained and sampled, what a killed run leaves and goes on from."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -340,12 +337,10 @@ def test_several_updates_a_rollout(write_config, tmp_path):
     assert trainer.state.global_step == 4
 
 
-def test_kill_9_loses_one_step_at_most(write_config, whole_run, tmp_path):
+def test_kill_9_loses_one_step_at_most(nursery, write_config, whole_run, tmp_path):
     """A process killed at any moment goes on from its last whole checkpoint."""
     file = write_config(max_steps=3, save_steps=1, logging_steps=1, max_completion_length=8)
-    command = [sys.executable, "-m", "adcopilot.cli", "grpo", str(file)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = nursery.start("grpo", file)
     deadline = time.monotonic() + 240
     while not (tmp_path / "out" / "checkpoint-2").exists():
         assert process.poll() is None, "the run ended before it could be killed"
@@ -353,7 +348,7 @@ def test_kill_9_loses_one_step_at_most(write_config, whole_run, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    result = nursery.run("grpo", file)
     assert result.returncode == 0, result.stderr[-2000:]
     steps = [row["step"] for row in rollouts(tmp_path / "out")]
     assert steps == sorted(steps)

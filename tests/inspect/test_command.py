@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -147,7 +145,7 @@ def test_mvtec_tree(inspect, tmp_path):
     assert [os.path.basename(line["template"]) for line in lines] == ["001.png", "000.png"]  # not by name
 
 
-def test_killed_and_resumed(inspect, adcopilot_dir, tmp_path):
+def test_killed_and_resumed(nursery, inspect, adcopilot_dir, tmp_path):
     """kill -9 in the middle, a torn last line on top: afterwards each query has one line, as in a run in one go."""
     (tmp_path / "test").mkdir()
     part().save(tmp_path / "good.png")
@@ -155,9 +153,8 @@ def test_killed_and_resumed(inspect, adcopilot_dir, tmp_path):
         part(index, defect=index % 2 == 1).save(tmp_path / "test" / f"{index:02d}.png")
     sources = ["--template", tmp_path / "good.png", "--query-dir", tmp_path / "test", "--batch-size", "1"]
     output = tmp_path / "results.jsonl"
-    command = [sys.executable, "-m", "adcopilot.cli", "inspect", "--model", adcopilot_dir, "--device", "cpu"]
-    command += ["--max-new-tokens", "2", *sources, "--output", output]
-    process = subprocess.Popen([str(word) for word in command], stderr=subprocess.DEVNULL)
+    words = ["inspect", "--model", adcopilot_dir, "--device", "cpu", "--max-new-tokens", "2"]
+    process = nursery.start(*words, *sources, "--output", output)
     try:
         deadline = time.monotonic() + 240
         while not (output.exists() and output.read_bytes().count(b"\n") >= 3):

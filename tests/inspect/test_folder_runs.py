@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -37,14 +35,15 @@ def folders(tmp_path_factory):
     return root
 
 
-def command(model, *options):
-    code = "import sys; from adcopilot.cli import main; sys.exit(main(sys.argv[1:]))"
+def words(model, *options):
     fixed = ("--template-dir", "template", "--query-dir", "query", "--max-new-tokens", "12", "--device", "cpu")
-    return [sys.executable, "-c", code, "inspect", "--model", str(model), *fixed, *options]
+    return ["inspect", "--model", str(model), *fixed, *options]
 
 
-def inspect(model, folders, *options):
-    return subprocess.run(command(model, *options), cwd=folders, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def inspect(nursery, folders):
+    """The command in a process of its own, which stands in the folder of both folders; what it returned and said."""
+    return lambda model, *options: nursery.run(*words(model, *options), cwd=folders)
 
 
 def lines(path):
@@ -65,10 +64,11 @@ def assert_same_answers(found, expected):
 
 
 @pytest.fixture(scope="module")
-def whole_run(adcopilot_dir, folders, tmp_path_factory):
+def whole_run(nursery, adcopilot_dir, folders, tmp_path_factory):
     """An undisturbed run, four pairs at a time."""
     output = tmp_path_factory.mktemp("whole") / "results.jsonl"
-    done = inspect(adcopilot_dir, folders, "--batch-size", "4", "--output", str(output), "--json")
+    options = ("--batch-size", "4", "--output", str(output), "--json")
+    done = nursery.run(*words(adcopilot_dir, *options), cwd=folders)
     return done, lines(output)
 
 
@@ -97,20 +97,18 @@ def test_damaged_files_become_lines_and_the_run_goes_on(whole_run):
     assert "3 " in done.stderr.splitlines()[-1]
 
 
-def test_batch_size_changes_nothing(adcopilot_dir, folders, whole_run, tmp_path):
-    done = inspect(adcopilot_dir, folders, "--batch-size", "1", "--output", str(tmp_path / "r.jsonl"))
+def test_batch_size_changes_nothing(inspect, adcopilot_dir, whole_run, tmp_path):
+    done = inspect(adcopilot_dir, "--batch-size", "1", "--output", str(tmp_path / "r.jsonl"))
     assert done.returncode == 1
     assert_same_answers(lines(tmp_path / "r.jsonl"), whole_run[1])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
-def test_killed_with_a_torn_line_then_resumed(adcopilot_dir, folders, whole_run, tmp_path):
+def test_killed_with_a_torn_line_then_resumed(nursery, inspect, adcopilot_dir, folders, whole_run, tmp_path):
     output = tmp_path / "r.jsonl"
     options = ("--batch-size", "2", "--output", str(output))
     enough = 5
-    process = subprocess.Popen(
-        command(adcopilot_dir, *options), cwd=folders, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = nursery.start(*words(adcopilot_dir, *options), cwd=folders)
     give_up = time.monotonic() + 240
     while not (output.exists() and output.read_bytes().count(b"\n") >= enough) and process.poll() is None:
         assert time.monotonic() < give_up
@@ -122,13 +120,13 @@ def test_killed_with_a_torn_line_then_resumed(adcopilot_dir, folders, whole_run,
     assert enough <= kept <= len(whole_run[1])
     whole = data[: data.rindex(b"\n") + 1]
     output.write_bytes(whole + whole.splitlines()[-1].replace(b'"key": "', b'"key": "f')[:60])
-    assert inspect(adcopilot_dir, folders, *options).returncode == 1
+    assert inspect(adcopilot_dir, *options).returncode == 1
     assert output.read_bytes().startswith(whole)  # what was there is not touched
     found = lines(output)
     assert len(found) == len({line["key"] for line in found}) == len(whole_run[1])
     assert_same_answers(found, whole_run[1])
     # Another run has nothing to do and says the same.
     before = output.read_bytes()
-    again = inspect(adcopilot_dir, folders, *options, "--json")
+    again = inspect(adcopilot_dir, *options, "--json")
     assert output.read_bytes() == before
     assert_same_answers([json.loads(line) for line in again.stdout.splitlines()], whole_run[1])

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from adcopilot.boxes import boxes_in_image
 from adcopilot.errors import UserError
 from adcopilot.inspect import Inspector
-from adcopilot.inspect.inspector import answer_tokens, boxes_in_image
+from adcopilot.inspect.inspector import answer_tokens
 from adcopilot.inspect.loading import check_folder, model_digest
 
 from .conftest import part

@@ -1,8 +1,5 @@
 """Which LlamaFactory is worked with: one that has what is used; with any other, nobody else's model is touched."""
 
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -21,9 +18,10 @@ gate._fault = lambda path, parameters: [path.replace(":", ".")] if path.endswith
 """
 
 
-def python(code: str, **environment: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def python(nursery):
+    """Run code in a process where LlamaFactory and this package are still to be imported."""
+    return lambda code, **environment: nursery.run(code=code, env=environment)
 
 
 def read(folder, template, reader="get_infer_args") -> str:
@@ -37,7 +35,7 @@ print("read")
 """
 
 
-def test_this_llamafactory_has_all():
+def test_this_llamafactory_has_all(python):
     code = """
 import llamafactory.train.tuner, llamafactory.chat.hf_engine, llamafactory.webui.interface, llamafactory.v1.config
 from adcopilot.llamafactory import gate
@@ -48,13 +46,13 @@ print(gate._lacking)
     assert "this LlamaFactory lacks" not in result.stderr
 
 
-def test_the_number_of_the_version_does_not_matter(adcopilot_dir):
+def test_the_number_of_the_version_does_not_matter(python, adcopilot_dir):
     code = "import llamafactory.extras.env as env; env.VERSION = '0.9.6.dev0'\n"
     result = python(code + read(adcopilot_dir, "adcopilot", "get_train_args"))
     assert result.stdout.splitlines()[-1:] == ["read"], result.stderr
 
 
-def test_what_is_missing_is_named_for_our_model_whatever_its_template(adcopilot_dir):
+def test_what_is_missing_is_named_for_our_model_whatever_its_template(python, adcopilot_dir):
     result = python(LACKS + read(adcopilot_dir, "qwen2_vl"))
     assert result.returncode == 1
     assert "read" not in result.stdout
@@ -94,7 +92,7 @@ run_exp({arguments})
 """
 
 
-def test_a_stock_model_trains_as_without_us(qwen_base_dir, mixed, tmp_path):
+def test_a_stock_model_trains_as_without_us(python, qwen_base_dir, mixed, tmp_path):
     """Under a LlamaFactory that lacks three of the things that are used: the same losses, and no word of ours."""
     import json
 
@@ -130,7 +128,7 @@ def mixed(tmp_path) -> dict:
     return write_samples(tmp_path / "data", (2, 0, 1, 2))
 
 
-def test_the_new_trainer_is_refused(adcopilot_dir, tmp_path):
+def test_the_new_trainer_is_refused(python, adcopilot_dir, tmp_path):
     file = tmp_path / "v1.yaml"
     file.write_text(f"model: {adcopilot_dir}\n")
     code = f"import sys; sys.argv = ['llamafactory-cli', {str(file)!r}]\n"

@@ -1,6 +1,5 @@
 """The hook in every kind of process that LlamaFactory starts, and its absence everywhere else."""
 
-import os
 import subprocess
 import sys
 
@@ -11,22 +10,20 @@ pytestmark = pytest.mark.forward
 KNOWS = "from llamafactory.data.template import TEMPLATES; print('adcopilot' in TEMPLATES)"
 
 
-def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """Run code in a fresh interpreter, as a user would: nothing of this package imported beforehand."""
-    return subprocess.run(
-        [sys.executable, *arguments, "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-def said(code: str, *arguments: str, **environment: str) -> str:
-    result = python(code, *arguments, **environment)
+def last_line(result: subprocess.CompletedProcess) -> str:
     assert result.returncode == 0, result.stderr
     return result.stdout.strip().splitlines()[-1]
+
+
+def said(code: str) -> str:
+    """What code says in a fresh interpreter, as a user starts one: nothing of this package imported beforehand."""
+    return last_line(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300))
+
+
+@pytest.fixture
+def said_after_torch(nursery):
+    """The same where torch and transformers have been imported, under this environment, and LlamaFactory has not."""
+    return lambda code, **environment: last_line(nursery.run(code=code, env=environment))
 
 
 def test_plain_process_knows_all_parts():
@@ -57,7 +54,7 @@ print([
     assert said(code) == str([True] * 11)
 
 
-def test_off_switch():
+def test_off_switch(said_after_torch):
     """LlamaFactory as it comes: nothing of ours registered, not even imported."""
     code = f"""
 import sys
@@ -66,7 +63,7 @@ import llamafactory.data.loader as loader
 imported = sorted(name for name in sys.modules if name.startswith("adcopilot."))
 print([hasattr(loader.get_dataset, "adcopilot"), imported])
 """
-    found = said(code, ADCOPILOT_PLUGIN="0")
+    found = said_after_torch(code, ADCOPILOT_PLUGIN="0")
     # torch's loading of entry points imports the hook itself, which then does nothing
     assert found == str([False, ["adcopilot.llamafactory", "adcopilot.llamafactory.hook"]])
 
@@ -81,10 +78,10 @@ def test_off_switch_values(monkeypatch, value, on):
     assert hook.is_switched_on() is on
 
 
-def test_registering_by_hand_where_torch_loads_no_entry_points():
-    assert said(KNOWS, TORCH_DEVICE_BACKEND_AUTOLOAD="0") == "False"
+def test_registering_by_hand_where_torch_loads_no_entry_points(said_after_torch):
+    assert said_after_torch(KNOWS, TORCH_DEVICE_BACKEND_AUTOLOAD="0") == "False"
     code = f"import adcopilot.llamafactory; adcopilot.llamafactory.register(); {KNOWS}"
-    assert said(code, TORCH_DEVICE_BACKEND_AUTOLOAD="0") == "True"
+    assert said_after_torch(code, TORCH_DEVICE_BACKEND_AUTOLOAD="0") == "True"
 
 
 def test_importing_torch_imports_neither_llamafactory_nor_transformers():
@@ -102,7 +99,7 @@ print([[name for name in heavy if name in sys.modules], took < 1e-3])
     assert said(code) == "[[], True]"
 
 
-def test_other_templates_are_the_same_with_and_without():
+def test_other_templates_are_the_same_with_and_without(said_after_torch):
     code = """
 import hashlib
 from llamafactory.data.template import TEMPLATES
@@ -116,7 +113,7 @@ names = (constants.MROPE_MODELS, constants.MULTIMODAL_SUPPORTED_MODELS)
 text += repr([sorted(set(one) - set(ours)) for one in names])
 print(len(TEMPLATES) > 50, hashlib.sha256(text.encode()).hexdigest())
 """
-    with_plugin, without = said(code), said(code, ADCOPILOT_PLUGIN="0")
+    with_plugin, without = said_after_torch(code), said_after_torch(code, ADCOPILOT_PLUGIN="0")
     assert with_plugin == without
     assert with_plugin.startswith("True ")
 
@@ -157,7 +154,7 @@ print(*work(data))
     assert said(code) == "AdCopilotPlugin True True"
 
 
-def test_datasets_map_with_spawned_processes(lf, adcopilot_dir, image_files, tmp_path):
+def test_datasets_map_with_spawned_processes(nursery, adcopilot_dir, image_files, tmp_path):
     """The same through `datasets` itself, which LlamaFactory tokenises with."""
     script = tmp_path / "main.py"
     script.write_text(
@@ -190,12 +187,12 @@ if __name__ == "__main__":
 """,
         "utf-8",
     )
-    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip().splitlines()[-1] == "4 [10, 10, 10, 10]"
+    # The workers are fresh interpreters, which import the script by the name of the file that runs as `__main__`.
+    result = nursery.run(code=f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')")
+    assert last_line(result) == "4 [10, 10, 10, 10]"
 
 
-def test_a_users_mistake_ends_in_one_line(adcopilot_dir, tmp_path):
+def test_a_users_mistake_ends_in_one_line(nursery, adcopilot_dir, tmp_path):
     """Through the stock command: no traceback, and an exit code that says failure."""
     code = f"""
 import sys
@@ -205,7 +202,7 @@ sys.argv = ["llamafactory-cli", "train", "--stage", "sft", "--do_train", "--temp
 from llamafactory.cli import main
 main()
 """
-    result = python(code)
+    result = nursery.run(code=code)
     assert result.returncode == 1
     assert (
         result.stderr.rstrip()

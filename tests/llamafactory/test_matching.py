@@ -261,10 +261,8 @@ def test_other_models_beside_ours(llamafactory, adcopilot_dir, qwen_base_dir, da
         assert message.startswith(f"{setting} {other}: of model_type ")
 
 
-def test_without_the_plugin_nothing_is_refused(adcopilot_dir, qwen_base_dir):
+def test_without_the_plugin_nothing_is_refused(nursery, adcopilot_dir, qwen_base_dir):
     """`ADCOPILOT_PLUGIN=0`: LlamaFactory as it comes, which does not know template adcopilot."""
-    from .test_hook import said
-
     code = f"""
 from llamafactory.data import get_template_and_fix_tokenizer
 from llamafactory.hparams import DataArguments, ModelArguments
@@ -279,7 +277,9 @@ try:
 except ValueError as error:
     print(error)
 """
-    assert said(code, ADCOPILOT_PLUGIN="0") == "Template adcopilot does not exist."
+    result = nursery.run(code=code, env={"ADCOPILOT_PLUGIN": "0"})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "Template adcopilot does not exist."
 
 
 def test_a_server(llamafactory):

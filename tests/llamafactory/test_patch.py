@@ -4,7 +4,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -34,32 +33,29 @@ def fork(tmp_path_factory, project_root) -> Path:
     return folder
 
 
-def run(fork: Path, code: str, **environment: str) -> list[str]:
-    """The words of the last line that the code prints, with the patched package first on the path."""
-    path = os.pathsep.join(filter(None, [str(fork / "src"), os.environ.get("PYTHONPATH")]))
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        cwd=fork,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip().splitlines()[-1].split()
+@pytest.fixture
+def run(nursery, fork):
+    """The words of the last line that code prints, with the patched package first on the path."""
+
+    def words(code: str, **environment: str) -> list[str]:
+        path = os.pathsep.join(filter(None, [str(fork / "src"), os.environ.get("PYTHONPATH")]))
+        result = nursery.run(code=code, cwd=fork, env={"PYTHONPATH": path, **environment})
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip().splitlines()[-1].split()
+
+    return words
 
 
 NO_HOOK = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 
 
-def test_patched_without_hook(fork):
-    file, hooked, known = run(fork, WHERE_AND_WHETHER, **NO_HOOK)
+def test_patched_without_hook(run, fork):
+    file, hooked, known = run(WHERE_AND_WHETHER, **NO_HOOK)
     assert Path(file) == fork / "src/llamafactory/__init__.py"
     assert (hooked, known) == ("False", "True")
 
 
-def test_all_parts_are_registered_whichever_package_comes_first(fork):
+def test_all_parts_are_registered_whichever_package_comes_first(run):
     for first in ("llamafactory.model", "llamafactory.train.tuner"):
         code = f"""
 import {first}
@@ -70,16 +66,16 @@ from llamafactory.extras.constants import SUPPORTED_MODELS
 print("adcopilot" in TEMPLATES, "adcopilot" in COMPOSITE_MODELS, "AD-Copilot" in SUPPORTED_MODELS,
       hasattr(loader.get_dataset, "adcopilot"), hasattr(model_loader.patch_config, "adcopilot"))
 """
-        assert run(fork, code, **NO_HOOK) == ["True"] * 5
+        assert run(code, **NO_HOOK) == ["True"] * 5
 
 
-def test_child_processes(fork, tmp_path):
+def test_child_processes(run, tmp_path):
     """A subprocess as LlamaBoard starts it, and a spawned worker that gets the template pickled."""
     code = f"""
 import subprocess, sys
 print(subprocess.run([sys.executable, "-c", {WHERE_AND_WHETHER!r}], capture_output=True, text=True, check=True).stdout)
 """
-    assert run(fork, code, **NO_HOOK)[1:] == ["False", "True"]
+    assert run(code, **NO_HOOK)[1:] == ["False", "True"]
 
     path = tmp_path / "template.pickle"
     dump = f"""
@@ -94,15 +90,15 @@ template = pickle.load(open({str(path)!r}, "rb"))
 from llamafactory.data import TEMPLATES
 print(template == TEMPLATES["adcopilot"])
 """
-    assert run(fork, dump, **NO_HOOK) == ["done"]
-    assert run(fork, load, **NO_HOOK) == ["True"]
+    assert run(dump, **NO_HOOK) == ["done"]
+    assert run(load, **NO_HOOK) == ["True"]
 
 
-def test_hook_and_patch_together(fork):
-    assert run(fork, WHERE_AND_WHETHER)[1:] == ["True", "True"]
+def test_hook_and_patch_together(run):
+    assert run(WHERE_AND_WHETHER)[1:] == ["True", "True"]
 
 
-def test_switches(fork):
-    assert run(fork, WHERE_AND_WHETHER, ADCOPILOT_PLUGIN="0")[1:] == ["False", "False"]
-    assert run(fork, WHERE_AND_WHETHER, LLAMAFACTORY_PLUGINS="", **NO_HOOK)[1:] == ["False", "False"]
-    assert run(fork, WHERE_AND_WHETHER, LLAMAFACTORY_PLUGINS="other, adcopilot", **NO_HOOK)[1:] == ["False", "True"]
+def test_switches(run):
+    assert run(WHERE_AND_WHETHER, ADCOPILOT_PLUGIN="0")[1:] == ["False", "False"]
+    assert run(WHERE_AND_WHETHER, LLAMAFACTORY_PLUGINS="", **NO_HOOK)[1:] == ["False", "False"]
+    assert run(WHERE_AND_WHETHER, LLAMAFACTORY_PLUGINS="other, adcopilot", **NO_HOOK)[1:] == ["False", "True"]

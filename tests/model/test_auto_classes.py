@@ -1,9 +1,6 @@
 """By transformers' auto classes, its pipeline and TRL: the installed classes, and a folder's own code without them."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -102,7 +99,7 @@ def test_auto_map_names_every_auto_class_and_its_code(adcopilot_dir, tmp_path):
     assert set(alone["auto_map"]) == {"AutoConfig"}
 
 
-def test_without_this_package(adcopilot_dir, tmp_path):
+def test_without_this_package(nursery, adcopilot_dir):
     """A folder's own code by each auto class, in a process that cannot import `adcopilot`."""
     code = f"""
 import sys
@@ -115,15 +112,7 @@ for name in {["AutoModel", *WHOLE]!r}:
     print(name, type(model).__name__, len(info["missing_keys"]))
 print(type(transformers.AutoProcessor.from_pretrained({str(adcopilot_dir)!r}, trust_remote_code=True)).__name__)
 """
-    environment = {"ADCOPILOT_PLUGIN": "0", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "HF_MODULES_CACHE": str(tmp_path)}
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    result = nursery.run(code=code, env={"ADCOPILOT_PLUGIN": "0", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"})
     assert result.returncode == 0, result.stderr[-2000:]
     lines = result.stdout.strip().splitlines()
     expected = ["AutoModel AdCopilotModel 0", *(f"{name} AdCopilotForConditionalGeneration 0" for name in WHOLE)]

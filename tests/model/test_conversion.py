@@ -2,10 +2,7 @@
 that loads elsewhere without this package."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -291,7 +288,7 @@ STANDALONE = """
 """
 
 
-def test_loads_without_this_package(adcopilot_dir, tmp_path):
+def test_loads_without_this_package(nursery, adcopilot_dir, tmp_path):
     """What `save_pretrained` writes runs by `trust_remote_code` where neither this package nor LlamaFactory is."""
     from PIL import Image
 
@@ -306,18 +303,8 @@ def test_loads_without_this_package(adcopilot_dir, tmp_path):
     with torch.no_grad():
         logits = model(**processor(text=[text], images=images, return_tensors="pt")).logits
     torch.save(logits, tmp_path / "logits.pt")
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(STANDALONE), str(folder), str(tmp_path / "logits.pt")],
-        env={
-            **os.environ,
-            "ADCOPILOT_PLUGIN": "0",
-            "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
-            "HF_MODULES_CACHE": str(tmp_path),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    alone = {"ADCOPILOT_PLUGIN": "0", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+    done = nursery.run(folder, tmp_path / "logits.pt", code=textwrap.dedent(STANDALONE), env=alone)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "standalone transformers_modules" in done.stdout
 

@@ -7,9 +7,6 @@ tests is held against it. To renew it (after a change of the tiny base or of the
 
 import json
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -52,16 +49,10 @@ def same(found: dict, expected: dict) -> None:
             assert found[name] == value, name
 
 
-def by_its_own_code(folder, cache) -> dict:
-    environment = {"ADCOPILOT_PLUGIN": "0", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "HF_MODULES_CACHE": str(cache)}
-    result = subprocess.run(
-        [sys.executable, HERE / "answers.py", folder],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def by_its_own_code(nursery, folder) -> dict:
+    alone = {"ADCOPILOT_PLUGIN": "0", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+    code = f"import runpy; runpy.run_path({str(HERE / 'answers.py')!r}, run_name='__main__')"
+    result = nursery.run(folder, code=code, env=alone)
     assert result.returncode == 0, result.stderr[-2000:]
     found = json.loads(result.stdout.splitlines()[-1])
     assert found.pop("module").startswith("transformers_modules.")
@@ -75,8 +66,8 @@ def test_answers_by_the_installed_code(folder):
     same(answers(model, AdCopilotProcessor.from_pretrained(folder)), json.loads(EXPECTED.read_text()))
 
 
-def test_answers_by_the_folders_own_code(folder, tmp_path):
-    same(by_its_own_code(folder, tmp_path), json.loads(EXPECTED.read_text()))
+def test_answers_by_the_folders_own_code(nursery, folder):
+    same(by_its_own_code(nursery, folder), json.loads(EXPECTED.read_text()))
 
 
 def test_what_is_written_is_what_all_versions_read(folder):

@@ -2,10 +2,11 @@
 
 DeepSpeed compiles a shared-memory collective when it starts on a CPU, about a minute of one core the first time; its
 lock file outlives a killed compilation and would make every later run wait forever, so these tests keep a folder of
-their own for it and clear the lock.
+their own for it and clear the lock, unless another process of the suite is using the folder.
 """
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,17 @@ def extensions(request):
     for tool in ("c++", "ninja"):
         if shutil.which(tool) is None:
             pytest.skip(f"DeepSpeed on a CPU compiles an extension, which needs {tool}")
+    import fcntl
+
     folder = request.config.rootpath / ".pytest_cache" / "torch_extensions"
     folder.mkdir(parents=True, exist_ok=True)
-    for lock in folder.rglob("lock"):
-        lock.unlink()
-    return folder
+    with open(folder / "in_use", "w") as in_use:
+        with suppress(BlockingIOError):
+            fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for lock in folder.rglob("lock"):
+                lock.unlink()
+        fcntl.flock(in_use, fcntl.LOCK_SH)
+        yield folder
 
 
 @pytest.fixture(scope="module")

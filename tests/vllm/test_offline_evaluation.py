@@ -133,7 +133,8 @@ def test_kills_and_the_results_of_one_run(backend, tiny_dir, tmp_path, kills, mo
         patch.setattr(vllm_backend, "_start", lambda folder, **options: backend.llm)
         assert cli.main(arguments(whole)) == 0
     command = [sys.executable, str(tmp_path / "quick.py"), *arguments(run)]
-    kill_again_and_again(command, run, kills=kills, seed=6, wait=0.5)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    kill_again_and_again(lambda: subprocess.Popen(command, **quiet), run, kills=kills, seed=6, wait=0.5)
     kept = {record["item"] for record in read_records(run)}
     assert 0 < len(kept) < 72
     subprocess.run(command, check=True)

@@ -5,9 +5,6 @@ it: components with all their properties, layout, events.
 """
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -38,28 +35,20 @@ print(json.dumps(built, default=lambda one: one.__qualname__))
 """
 
 
-def build(tmp_path, *pages, **environment) -> dict:
-    """The pages' configurations; a page is (its name, folder of its model or "" for LlamaBoard, template)."""
-    result = subprocess.run(
-        [sys.executable, "-c", BUILD, json.dumps(pages)],
-        env={**os.environ, **environment},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory, qwen_base_dir, adcopilot_dir):
+def pages(nursery, tmp_path_factory, qwen_base_dir, adcopilot_dir):
     folder = tmp_path_factory.mktemp("pages")
+
+    def build(*pages, **environment) -> dict:
+        """The pages' configurations; a page is (its name, folder of its model or "" for LlamaBoard, template)."""
+        result = nursery.run(json.dumps(pages), code=BUILD, env=environment, cwd=folder)
+        assert result.returncode == 0, result.stderr[-3000:]
+        return json.loads(result.stdout.splitlines()[-1])
+
     stock = [("board", "", ""), ("stock", str(qwen_base_dir), "qwen2_vl")]
     return {
-        "with": build(folder, *stock, ("ours", str(adcopilot_dir), "adcopilot")),
-        "without": build(folder, *stock, ADCOPILOT_PLUGIN="0"),
+        "with": build(*stock, ("ours", str(adcopilot_dir), "adcopilot")),
+        "without": build(*stock, ADCOPILOT_PLUGIN="0"),
     }
 
 

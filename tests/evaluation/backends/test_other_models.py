@@ -1,11 +1,8 @@
 """Models whose prefix is not shared answer whole prompts, in batches, as `generate` answers each alone."""
 
 import json
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -195,7 +192,7 @@ def test_missing_weights_are_not_filled_with_random_numbers(qwen3_dir, tmp_path)
         load_model(str(folder), family=None, device="cpu", dtype="float32", attention="sdpa")
 
 
-def test_checkpoint_with_code_of_its_own(adcopilot_dir, tmp_path, items):
+def test_checkpoint_with_code_of_its_own(nursery, adcopilot_dir, tmp_path, items):
     """A folder whose code is not this package's, as the authors' checkpoints: not without leave, and then as usual."""
     folder = tmp_path / "theirs"
     shutil.copytree(adcopilot_dir, folder)
@@ -218,12 +215,7 @@ print(json.dumps({{i.key: r.text for i, r in made.answer(items, max_new_tokens=6
 """
     (tmp_path / "items").write_bytes(pickle.dumps([replace(item, meta={}) for item in items[:4]]))
     # A process of its own: the code of a checkpoint registers itself with transformers.
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")},
-    )
+    done = nursery.run(code=script)
     assert done.returncode == 0, done.stderr[-2000:]
     ours = TransformersBackend(model=adcopilot_dir, device="cpu")
     expected = {item.key: reply.text for item, reply in ours.answer(items[:4], max_new_tokens=6)}
