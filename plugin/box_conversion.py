@@ -59,6 +59,7 @@ _ABOUT = {
     "bbox": "COCO's x, y, width, height, or corners under COCO's key",
     "points": "points or an outline",
     "locations": "location tokens",
+    "pairs": "corners or coordinates, of which nothing says what they are shares or pixels of",
 }
 
 

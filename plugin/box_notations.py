@@ -13,7 +13,8 @@ converted (`box_conversion.py`) and what is read out of an answer (`boxes.py`) i
     seed       <bbox>x1 y1 x2 y2</bbox>                                       Seed-VL
     deepseek   <|det|>[[x1, y1, x2, y2], …]<|/det|>                           DeepSeek-VL2
     points     "point_2d": [x, y], "polygon": […], <quad>…</quad>, …          no boxes, but places all the same
-    locations  <loc_12><loc_34><loc_56><loc_78>                               PaliGemma, Florence-2
+    pairs      (x1,y1),(x2,y2) in no tag; "x1": …, "y1": …; <xmin>…</xmin>    Qwen-VL without its tags; VOC and others
+    locations  <loc_12><loc_34><loc_56><loc_78>, <patch_index_0044>…          PaliGemma, Florence-2, Kosmos-2
 
 A value may be a list of four numbers, several of those, two corner pairs, numbers in quotes, and JSON inside a JSON
 string. Time is linear in the length of the text, whatever it holds: every expression below is possessive, and what was
@@ -73,7 +74,7 @@ class Expression:
     @property
     def places(self) -> int:
         """How many boxes or points it holds, as far as its syntax says that its numbers are some."""
-        if self.syntax == "locations":
+        if self.syntax in ("locations", "pairs"):
             return 1
         if self.syntax == "bbox":  # the words are common: only four numbers make a box of them
             return len(self.boxes)
@@ -89,6 +90,10 @@ _KEYS = {
     "bbox_2d": "bbox_2d",
     "box_2d": "box_2d",
     **dict.fromkeys(("bbox", "bboxes", "box", "boxes", "bounding_box", "bounding_boxes", "bndbox"), "bbox"),
+    **dict.fromkeys(("bbox2d", "bbox-2d", "bboxes_2d", "boxes_2d", "boundingbox", "bounding-box"), "bbox"),
+    **dict.fromkeys(("bbox_xyxy", "xyxy", "rect", "rectangle"), "bbox"),
+    # No corners, though a list of four numbers.
+    **dict.fromkeys(("bbox_xywh", "xywh", "bbox_cxcywh", "cxcywh"), "points"),
     **dict.fromkeys(("point_2d", "points_2d", "point", "polygon", "polygons", "quad", "quad_2d"), "points"),
     **dict.fromkeys(("segmentation", "keypoints"), "points"),
 }
@@ -117,7 +122,11 @@ _EVENT = re.compile(
     rf"|(?:(?:{_either(start for start, _ in _REFERENCES)})(?P<label>[^<]{{0,200}}+)"
     rf"(?:{_either(end for _, end in _REFERENCES)})\s*+)?+(?P<tag>{_either(_TAGS)})"
     r"|(?P<points><points?\s[^<>]{0,500}+>)"
-    r"|(?P<locations>(?:<loc_?\d{1,4}>){4})",
+    r"|(?P<locations>(?:<loc_?\d{1,4}>){4}|(?:<patch_index_\d{1,4}>){2})"
+    # A coordinate under a key or a tag of its own; two corners, written as no prose writes them, without any space.
+    rf"""|(?P<pairs>["'](?:x_?1|x_?min|xtl|left|x)["']\s*+:\s*+{_NUMBER}\s*+,\s*+"""
+    rf"""["'](?:y_?1|y_?min|ytl|top|y)["']\s*+:\s*+{_NUMBER}|<xmin>\s*+{_NUMBER}\s*+</xmin>"""
+    r"|\(\d{1,5},\d{1,5}\),\(\d{1,5},\d{1,5}\))",
     re.IGNORECASE,
 )
 _BRACKET = re.compile(r"[\[(]")
@@ -157,10 +166,10 @@ def bare_lists(text: str) -> list[Expression]:
 
 
 def _expression(text: str, match: re.Match) -> Expression:
-    if match["locations"] or match["points"]:
-        syntax = "locations" if match["locations"] else "points"
+    if syntax := next((name for name in ("locations", "points", "pairs") if match[name]), None):
         found = Expression(syntax, match.start(), match.end(), None, match.span())
-        found.items = [tuple(Number(int(m[0]), m.start(), m.end()) for m in re.finditer(r"\d+", match[0]))]
+        if syntax != "pairs":
+            found.items = [tuple(Number(int(m[0]), m.start(), m.end()) for m in re.finditer(r"\d+", match[0]))]
         return found
     if match["tag"]:
         syntax, closing = _TAGS[match["tag"].lower()]

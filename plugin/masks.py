@@ -5,7 +5,8 @@ A mask is one number a pixel. Of its numbers
 - **two** are background and defect, whatever they are (0 and 1, 0 and 255, 38 and 75): 0 is the background, the lower
   one where there is no 0;
 - **3 to 33, one of them 0, are classes** (each number that is not 0 is a defect) if none is above 32, or if each of
-  them somewhere fills a square of 3×3 pixels, which the numbers on a soft edge do not;
+  them somewhere fills a square of 3×3 pixels, which the numbers on a soft edge do not. 255 beside numbers of 1 to 32
+  that do is the thin outline that VOC's masks leave unlabelled: background, if it nowhere fills one;
 - **other masks are many-valued**: resampled, drawn soft, JPEG. A pixel is a defect's when it is above the middle
   between the mask's own darkest and brightest pixel. Pieces that hang together through pixels above a quarter are one
   defect, and those pixels belong to it: else a thin line that was shrunk falls into dots. Regions that nowhere reach
@@ -237,6 +238,8 @@ def marked(
         if inverted:
             return Marked(values=(values == back).astype(np.uint8), kind=f"{prefix}two-level")
         return Marked(values=_classes(values, back), kind="two-level")
+    if threshold is None and not lossy and _has_outline(values, levels):
+        values, levels = np.where(values == 255, 0, values), levels[:-1]
     if threshold is None and not lossy and _are_classes(values, levels):
         if inverted:
             return Marked(values=(values == 0).astype(np.uint8), kind=f"{prefix}classes")
@@ -314,6 +317,13 @@ def _are_classes(values: np.ndarray, levels: list[int | float]) -> bool:
     if levels[-1] <= _CLASSES:
         return True
     return all(_fills_a_square(values == level) for level in levels[1:])
+
+
+def _has_outline(values: np.ndarray, levels: list[int | float]) -> bool:
+    classes = levels[1:-1]
+    if not classes or levels[0] != 0 or levels[-1] != 255 or classes[-1] > _CLASSES:
+        return False
+    return all(_fills_a_square(values == one) for one in classes) and not _fills_a_square(values == 255)
 
 
 def _fills_a_square(where: np.ndarray) -> bool:

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .box_conversion import about, remedy
-from .box_notations import Expression, scan
+from .box_notations import Expression, bare_lists, scan
 from .boxes import SHARE_LIMIT
 from .errors import UserError, shortened
 from .images import image_size
@@ -35,6 +35,7 @@ __all__ = [
     "make_record",
     "record_boxes",
     "record_image_sizes",
+    "unnamed_boxes",
 ]
 
 IMAGE_PLACEHOLDER = "<image>"
@@ -208,6 +209,22 @@ def foreign_boxes(record: dict[str, Any]) -> dict[str, tuple[int, str]]:
             count, example = found.get(expression.syntax, (0, text[expression.start : expression.stop]))
             found[expression.syntax] = (count + expression.places, example)
     return found
+
+
+def unnamed_boxes(record: dict[str, Any]) -> int:
+    """How many lists of four numbers behind a record's first image look like corners in pixels, but stand under no key
+    and in no tag: training leaves them as they are. Shares of the sides stay right, whatever size the image has."""
+    text = _text(record)
+    start = text.find(IMAGE_PLACEHOLDER)
+    if start < 0:
+        return 0
+    named = [(expression.start, expression.stop) for expression in scan(text)]
+    count = 0
+    for found in bare_lists(text):
+        if found.start > start and not any(low <= found.start < high for low, high in named):
+            boxes = ([number.value for number in box] for box in found.boxes)
+            count += sum(a < c and b < d and max(c, d) > SHARE_LIMIT for a, b, c, d in boxes)
+    return count
 
 
 def record_boxes(record: dict[str, Any], *, name: str) -> Iterator[tuple[int, list[int | float]]]:

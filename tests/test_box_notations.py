@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from adcopilot.box_notations import bare_lists, scan
 from adcopilot.boxes import map_text_boxes, parse_bare_boxes, parse_boxes
+from adcopilot.records import foreign_boxes, unnamed_boxes
 
 pytestmark = pytest.mark.forward
 
@@ -139,3 +140,37 @@ def test_expressions_do_not_go_back(unit):
             spent.append(time.thread_time() - before)
             gc.enable()
         assert spent[1] < 0.2 or spent[1] < 10 * spent[0], (start, unit, spent)
+
+
+@pytest.mark.parametrize(
+    ("text", "syntax"),
+    [
+        ("a dent(600,400),(900,700)", "pairs"),  # Qwen-VL's, its special tokens left out
+        ('{"x1": 60, "y1": 40, "x2": 90, "y2": 70}', "pairs"),
+        ('{"x": 60, "y": 40.5, "w": 30, "h": 30}', "pairs"),
+        ("{'left': 60, 'top': 40, 'width': 3, 'height': 3}", "pairs"),
+        ("<bndbox><xmin>10</xmin><ymin>20</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>", "pairs"),
+        ("<object><patch_index_0044><patch_index_0863></object>", "locations"),
+        ('{"bbox2d": [60, 40, 90, 70]}', "bbox"),
+        ('{"rect": [60, 40, 90, 70]}', "bbox"),
+        ('{"bbox_xywh": [60, 40, 30, 30]}', "points"),  # in an answer it must not be taken for corners
+    ],
+)
+def test_boxes_without_their_tags_and_coordinates_by_themselves_are_named(text, syntax):
+    """B2: training left them as they are, and `data register` counted no box."""
+    record = {"messages": [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": text}]}
+    assert [(kind, count) for kind, (count, _) in foreign_boxes(record).items()] == [(syntax, 1)]
+
+
+@pytest.mark.parametrize("text", ["Holes at (10, 20) and (30, 40).", "f(1,2), (3,4)", '{"x": "left", "y": 2}'])
+def test_prose_is_no_box(text):
+    assert not [*scan(text)]
+
+
+def test_lists_under_no_key_are_counted():
+    """Shares of the sides need no mapping, and a list that falls is no box."""
+    text = 'at [10, 20, 30, 40], [[1, 2, 3, 4]]; [0.1, 0.2, 0.3, 0.4], [4, 3, 2, 1], "bbox_2d": [5, 6, 7, 8]'
+    record = {"messages": [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": text}]}
+    assert unnamed_boxes(record) == 2
+    record["messages"][0]["content"] = "?"
+    assert unnamed_boxes(record) == 0

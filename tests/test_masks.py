@@ -267,3 +267,15 @@ def test_any_numbers_give_a_mask_or_one_line(values, threshold, inverted, lossy)
     if values.size and len(np.unique(values)) == 2 and not lossy:
         back = 0 if (values == 0).any() else values.min()
         assert np.array_equal(found.values > 0, (values == back) == inverted)
+
+
+def test_the_outline_of_vocs_masks_is_no_defect():
+    """Thin, and 255: it alone was above the middle, and the region that it is drawn around was left out."""
+    values = np.zeros((40, 50), np.uint8)
+    values[10:20, 10:30] = 255
+    values[12:18, 12:28] = 1
+    found = marked(values)
+    assert found.kind == "classes"
+    assert found.values.sum() == 6 * 16
+    values[12:18, 12:28] = 200  # a soft edge
+    assert marked(values).values.sum() == 10 * 20

@@ -13,9 +13,10 @@ __all__ = ["GOOD", "NO_KIND", "defect_name", "is_good"]
 # Czech, Turkish, Chinese, Japanese, Korean, Russian.
 _NO_KIND = """
     abnormal abnormalities abnormality anomalies anomalous anomaly bad bads defect defected defective defectives
-    defects error errors fail failed fails failure failures false faulty general invalid ko kos ng ngs nok noks
+    defects error errors fail failed fails failure failures false fault faults faulty flaw flawed flaws general invalid
+    issue issues ko kos misc miscellaneous mixed n_ok ng ngs no_name nok noks none null problem problems various waste
     no_good no_ok non_conform non_conforming non_conformity nonconform nonconforming not_good notgood not_ok
-    notok other others outlier outliers reject rejected rejects scrap unknown wrong
+    notok other others outlier outliers reject rejected rejects scrap unknown unlabeled unlabelled unnamed wrong
     anomalie anomalien ausschuss defekt defekte fehler fehlerhaft n_i_o nicht_ok nio schlecht
     anormal defaut defauts defectueux mauvais non_conforme rebut
     anomalia anomalias defecto defectos defectuoso mala malo malos rechazado rechazo
@@ -24,10 +25,11 @@ _NO_KIND = """
     不良 不良品 缺陷 异常 異常 次品 不合格 坏 壞 瑕疵 欠陥 불량 불량품 결함 брак дефект дефекты плохо
 """
 _GOOD = """
-    anomaly_free defect_free defectfree good goods no_anomaly no_defect no_defects nodefect nominal
+    acceptable accepted anomaly_free conforming defect_free defectfree flawless golden good goods
+    healthy no_anomaly no_defect no_defects nodefect nominal
     non_anomalous non_defective nondefective normal normals not_anomalous not_defective ok okay oks pass passed
     passes
-    bom bon bonne bons buena bueno buenos buoni buono gut i_o in_ordnung
+    bom bon bonne bons buena bueno buenos buoni buono gut i_o in_ordnung io
     良品 合格 合格品 正常 양품 정상 годен норма
 """
 
@@ -36,6 +38,11 @@ _GOOD = """
 NO_KIND = frozenset(_NO_KIND.split())
 #: Names that say that a part is good.
 GOOD = frozenset(_GOOD.split())
+#: Words that add nothing to either: `bad_parts`, `good_images`. A `wrong_part` is a kind.
+_OF_WHAT = frozenset(
+    [f"{word}{ending}" for word in ("image", "img", "item", "part", "photo", "piece") for ending in ("", "s")]
+    + ["class", "classes", "product", "products", "sample", "samples", "unit", "units"]
+)
 
 
 def is_good(name: str) -> bool:
@@ -51,11 +58,13 @@ def defect_name(name: str) -> str:
 def _plain(name: str) -> set[str]:
     """What a name is looked up as: `Non-Conforme 2` → `non_conforme`, `N.O.K.` → `n_o_k` and `nok`.
 
-    Without case, accents, punctuation, and a number behind it.
+    Without case, accents, punctuation, a number behind it, and words that say of what (`_OF_WHAT`).
     """
     text = unicodedata.normalize("NFKD", name).casefold()
     text = unicodedata.normalize("NFC", "".join(one for one in text if not unicodedata.combining(one)))
     text = re.sub(r"[\W_]+", "_", text).strip("_")
     text = re.sub(r"_?[0-9]+$", "", text) or text
+    said = [word for word in text.split("_") if word not in _OF_WHAT]
+    text = "_".join(said) if said and said != ["wrong"] else text
     initials = all(len(part) == 1 for part in text.split("_"))
     return {text, text.replace("_", "")} if initials else {text}

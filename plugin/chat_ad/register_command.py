@@ -23,7 +23,7 @@ from typing import Any
 from ..box_conversion import NOTATIONS, Evenness, Notation, about, convert_record, notations_of, remedy
 from ..errors import UserError, one_line
 from ..jsonl import file_digest, write_jsonl
-from ..records import check_form, check_record, foreign_boxes, record_boxes, record_image_sizes
+from ..records import check_form, check_record, foreign_boxes, record_boxes, record_image_sizes, unnamed_boxes
 from .general.json_stream import json_items
 from .registration import BOM, add_entries, entry, first_bytes
 
@@ -72,6 +72,12 @@ def run(args: argparse.Namespace) -> int:
         where = "it is registered as it is" if file == args.file else f"written to {file}"
         print(f"{args.file}: {counts['converted']} boxes converted, {where}")
     print(f"{file}: {counts['records']} records with {counts['images']} images and {counts['boxes']} boxes, sound")
+    if counts["unnamed"]:
+        print(
+            f"warning: {file}: {counts['unnamed']} lists of four numbers stand under no key, and training leaves them "
+            'as they are; if they are boxes, write them as "bbox_2d": [x1, y1, x2, y2] in pixels',
+            file=sys.stderr,
+        )
     print(f"{args.info}: {args.name} {'added' if counts['changed'] else 'was registered already'}")
     print(f"in a training YAML:\ndataset_dir: {args.info.parent}\nmedia_dir: {media_dir}\ndataset: {args.name}")
     return 0
@@ -214,6 +220,7 @@ class _Check:
         for image, box in record_boxes(record, name=name):
             self.counts["boxes"] += 1
             self.evenness.add(box, sizes[image])
+        self.counts["unnamed"] += unnamed_boxes(record)
         self.counts["with_images_field"] += "images" in record
         return record
 
@@ -244,7 +251,9 @@ class _Check:
                 "--boxes thousand, or say --boxes pixels if they are"
             )
         _read_as_llamafactory(written)
-        return {key: counts[key] for key in ("records", "images", "boxes", "with_images_field", "converted")}
+        return {
+            key: counts[key] for key in ("records", "images", "boxes", "with_images_field", "converted", "unnamed")
+        }
 
     def _foreign_line(self, syntax: str, seen: Counter[str]) -> str:
         return (

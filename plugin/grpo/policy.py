@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import LoraConfig
-from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import GenerationConfig
 
-from ..errors import UserError
-from ..finite import check_weights
-from ..inspect.loading import check_folder
+from ..inspect.loading import load_model
 from ..model.registration import register_auto_classes
 
 __all__ = ["language_model_lora", "load_policy", "pad_tokens"]
@@ -29,18 +26,17 @@ def load_policy(folder: str, *, attention: str, bf16: bool) -> tuple[Any, Any]:
         bf16: load the weights in bfloat16; float32 otherwise.
 
     Raises:
-        UserError: the folder cannot be used, or a weight is not finite.
+        UserError: as `inspect.loading.load_model`.
     """
-    _, files = check_folder(Path(folder))
     register_auto_classes()
-    processor = AutoProcessor.from_pretrained(folder)
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=torch.bfloat16 if bf16 else torch.float32, attn_implementation=attention
-        )
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"{folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from None
-    check_weights(model, name=folder, remedy="set bf16=false", files=files)
+    model, processor = load_model(
+        Path(folder),
+        device="cpu",
+        dtype="bfloat16" if bf16 else "float32",
+        attention=attention,
+        remedy="set bf16=false",
+    )
+    processor.tokenizer.padding_side = "right"  # it is saved beside the adapter; TRL pads as it needs
     model.config.use_cache = False
     # transformers fills settings that equal its defaults from the model's own generation_config.json. Qwen2.5-VL's
     # says temperature 1e-6 and a repetition penalty of 1.05: TRL's temperature of 1 would silently become greedy

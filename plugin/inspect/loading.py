@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import UserError, one_line
 from ..jsonl import content_key, file_digest
+from ..prompts import INSPECT_QUESTION
 
 __all__ = ["check_folder", "load_model", "model_digest", "pick_device", "pick_dtype", "wider_dtype"]
 
@@ -120,16 +121,20 @@ def pick_dtype(name: str, device: str) -> str:
     return name
 
 
-def load_model(folder: Path, *, device: str, dtype: str, attention: str):
+def load_model(folder: Path, *, device: str, dtype: str, attention: str, remedy: str | None = None):
     """Model in evaluation mode on its device, and its processor (padding on the left, as generation wants).
 
+    Args:
+        remedy: what to type where weights overflow in `dtype`; by default the `--dtype` to give.
+
     Raises:
-        UserError: as `check_folder`; or the files are damaged, weights and configuration do not belong together, or a
-            weight is not finite.
+        UserError: as `check_folder`; or the files are damaged, weights and configuration do not belong together, a
+            weight is not finite, or the model cannot take the first step of an answer (`_try_out`).
     """
     model_type, files = check_folder(folder)  # before the slow imports
     import torch
     import transformers
+    from transformers.integrations import is_deepspeed_zero3_enabled
 
     from ..finite import check_weights
 
@@ -176,8 +181,59 @@ def load_model(folder: Path, *, device: str, dtype: str, attention: str):
         raise UserError(f"{folder}: has no chat template (chat_template.jinja); copy it from the base model")
     processor.tokenizer.padding_side = "left"
     model = model.to(device).eval()
-    check_weights(model, name=folder, remedy=wider_dtype(dtype), files=files)
+    check_weights(model, name=folder, remedy=remedy or wider_dtype(dtype), files=files)
+    if not is_deepspeed_zero3_enabled():  # there the weights are in pieces until the trainer has them
+        _try_out(model, processor, folder=folder)
     return model, processor
+
+
+def _try_out(model, processor, *, folder: Path) -> None:
+    """Let a model take the first step of an answer about two grey pictures: what its JSON files say (a patch size of
+    0, tokens of another model, a mean of NaN) is looked at by nobody before it is used, and then in a batch of
+    somebody's pictures.
+
+    Raises:
+        UserError: it cannot, its logits are not finite, or its processor writes other comparison tokens than it reads.
+    """
+    import torch
+    from PIL import Image
+
+    from ..finite import bad_rows, not_finite_at
+
+    picture = Image.new("RGB", (56, 56), "grey")
+    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": INSPECT_QUESTION}]
+    try:
+        prompt = processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        inputs = processor(text=[prompt], images=[picture, picture], return_tensors="pt").to(model.device)
+        with torch.no_grad():  # not inference_mode: what the model keeps of it may be trained with
+            step = model.generate(
+                **inputs,
+                max_new_tokens=1,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        bad = bool(bad_rows(step.logits[0], banned=0).any())
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{model.device}: out of memory with two small pictures; give a larger --device") from error
+    except Exception as error:  # whatever a wrong value makes the model, its processor or torch stumble on
+        raise UserError(
+            f"{folder}: the model cannot answer ({one_line(error)}); its *.json files are not of its weights, or were "
+            "changed: export the model again"
+        ) from error
+    if bad:
+        raise UserError(f"{folder}: {not_finite_at(1)}")
+    written, read = (getattr(one, "comparison_token_id", None) for one in (processor, model.config))
+    if written != read:  # it would answer all the same, without its comparison
+        raise UserError(
+            f"{folder}: its processor writes token {written} for comparisons and config.json has comparison_token_id "
+            f"{read}, expected the same; export the model again"
+        )
 
 
 def wider_dtype(dtype: str) -> str:

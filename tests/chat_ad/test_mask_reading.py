@@ -165,6 +165,9 @@ def test_arrays_are_masks_too(parts):
     rows, problems = read(parts)
     assert not problems
     assert any(row.boxes == (BOX,) for row in rows)
+    (path.parent / "notes.txt").write_text("")
+    report = build_index(dataset="folder", root=parts, output=parts.parent / "t.parquet")
+    assert report.passed_over == {".txt": 1}
     values[0, 0] = np.nan
     np.save(path.with_suffix(".npy"), values)
     [problem] = read(parts)[1]
@@ -177,6 +180,7 @@ def test_arrays_are_masks_too(parts):
         *("ko", "KO", "nok", "NOK", "N.O.K.", "ng", "NG_01", "bad", "defect", "Defective", "defects", "anomaly"),
         *("fail", "Failed", "reject", "rejects", "not-good", "Not OK", "Schlecht", "défaut", "Défauts", "不良"),
         *("불량", "брак", "n.i.O.", "defecto", "difetto", "non-conforming", "Ausschuss", "unknown"),
+        *("Bad_Parts", "defective-images", "NG samples 2", "faults", "misc", "n.ok", "unlabeled"),
     ],
 )
 def test_names_that_tell_no_kind(name):
@@ -184,12 +188,31 @@ def test_names_that_tell_no_kind(name):
     assert not is_good(name)
 
 
-@pytest.mark.parametrize("name", ["good", "OK", "ok_2", "Normal", "pass", "PASSED", "gut", "良品", "non-defective"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "good",
+        "OK",
+        "ok_2",
+        "Normal",
+        "pass",
+        "PASSED",
+        "gut",
+        "良品",
+        "non-defective",
+        "iO",
+        "good_parts",
+        "OK-images",
+        "golden",
+    ],
+)
 def test_names_that_say_good(name):
     assert is_good(name)
 
 
-@pytest.mark.parametrize("name", ["broken", "scratch", "GoodsAD", "no_thread", "bad_solder", "short", "goodyear"])
+@pytest.mark.parametrize(
+    "name", ["broken", "scratch", "GoodsAD", "no_thread", "bad_solder", "short", "goodyear", "wrong_part", "part"]
+)
 def test_names_that_are_kinds(name):
     assert defect_name(name) == name
     assert not is_good(name)

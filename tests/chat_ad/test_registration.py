@@ -327,6 +327,12 @@ def test_a_conversion_that_does_not_fit_writes_nothing(checkout, capsys):
     assert "did you mean seed?" in capsys.readouterr().err
 
 
+def test_lists_that_are_mapped_by_nobody_are_said(checkout, capsys):
+    file, info = box_file(checkout, "It is at [10, 20, 30, 40].", "None."), checkout / "dataset_info.json"
+    assert run("mine", file, "--info", info) == 0
+    assert f"warning: {file}: 1 lists of four numbers stand under no key" in capsys.readouterr().err
+
+
 def test_thousandths_under_the_name_of_pixels(checkout, capsys):
     """Nothing says so but that no box of many goes beyond 1000."""
     answers = [json.dumps({"bbox_2d": [start, 300, start + 60, 900]}) for start in range(0, 900, 60)]

@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -193,10 +193,7 @@ class Source:
         Folders are a problem unless they are expected there (`nested`).
         """
         folders, files = self._list(folder)
-        images = [name for name in files if is_image(name)]
-        for name in files:
-            if not is_image(name):
-                self.passed_over[os.path.splitext(name)[1].lower() or "no suffix"] += 1
+        images = self._of(files, is_image)
         if not nested:
             for name in folders:
                 reason = "a folder among images, which would be left out; expected images only"
@@ -205,8 +202,12 @@ class Source:
 
     def masks(self, folder: str) -> list[str]:
         """The names of the masks in a folder: images, and arrays of NumPy."""
-        images = set(self.images(folder, nested=True))
-        return [name for name in self.files(folder) if name in images or is_mask(name)]
+        return self._of(self.files(folder), lambda name: is_image(name) or is_mask(name))
+
+    def _of(self, files: list[str], wanted: Callable[[str], bool]) -> list[str]:
+        """Those of some names that are wanted; the others are counted."""
+        self.passed_over.update(os.path.splitext(name)[1].lower() or "no suffix" for name in files if not wanted(name))
+        return [name for name in files if wanted(name)]
 
     def text(self, relative: str) -> str:
         """A small text file.

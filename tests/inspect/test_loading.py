@@ -1,0 +1,91 @@
+"""A model folder whose JSON files are not of its weights: one line, before any picture is looked at."""
+
+import json
+import shutil
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from adcopilot.cli import main
+from adcopilot.errors import UserError
+from adcopilot.grpo.policy import load_policy
+from adcopilot.inspect.loading import load_model
+
+pytestmark = pytest.mark.forward
+
+
+@pytest.fixture
+def folder(adcopilot_dir, tmp_path):
+    return shutil.copytree(adcopilot_dir, tmp_path / "model")
+
+
+def change(folder, file, key, value):
+    path = folder / file
+    fields = json.loads(path.read_text())
+    place = fields
+    *above, last = key.split(".")
+    for name in above:
+        place = place[name]
+    place[last] = value
+    path.write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "says"),
+    [
+        ("preprocessor_config.json", "patch_size", 0, "the model cannot answer (division by zero)"),
+        ("preprocessor_config.json", "merge_size", 3, "the model cannot answer ("),
+        ("preprocessor_config.json", "min_pixels", "x", "the model cannot answer ("),
+        ("preprocessor_config.json", "image_mean", [float("nan")] * 3, "the model's logits are not finite (step 1"),
+        ("processor_config.json", "num_comparison_tokens", 3, "the model cannot answer (2 images need 10"),
+        ("generation_config.json", "eos_token_id", "x", "the model cannot answer ("),
+        ("config.json", "text_config.rope_scaling.mrope_section", [1, 1], "the model cannot answer ("),
+        ("config.json", "text_config.rms_norm_eps", float("nan"), "the model's logits are not finite (step 1"),
+        ("config.json", "comparison_token_id", 7, "its processor writes token"),  # it answered, without comparison
+    ],
+)
+def test_inspect_and_grpo_refuse_what_a_wrong_value_makes_of_a_model(folder, folders, capsys, file, key, value, says):
+    change(folder, file, key, value)
+    words = ["--template", folders / "good/0.png", "--query", folders / "test/0.png", "--json", "--device", "cpu"]
+    assert main([str(word) for word in ["inspect", "--model", folder, *words]]) == 2
+    said = capsys.readouterr()
+    [line] = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    assert line.startswith(f"error: {folder}: {says}")
+    with pytest.raises(UserError) as error:
+        load_policy(str(folder), attention="eager", bf16=False)
+    assert str(error.value) in line
+
+
+def test_logits_that_overflow_for_every_picture_are_one_line(folder):
+    """Finite weights: it was a line with an error for each picture."""
+    for file in folder.glob("*.safetensors"):
+        weights = load_file(file)
+        name = "model.language_model.norm.weight"
+        if name in weights:
+            weights[name] *= 1e38
+            save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match="not finite \\(step 1 of its answer\\)"):
+        load_model(folder, device="cpu", dtype="float32", attention="sdpa")
+
+
+def test_grpo_does_not_begin_with_weights_that_are_not_there(folder):
+    """transformers made them up, and the run ended with exit 0."""
+    index = folder / "model.safetensors.index.json"
+    for file in folder.glob("*.safetensors"):
+        weights = load_file(file)
+        if weights.pop("model.visual.merger.ln_q.weight", None) is not None:
+            save_file(weights, file, metadata={"format": "pt"})
+    fields = json.loads(index.read_text())
+    fields["weight_map"].pop("model.visual.merger.ln_q.weight")
+    index.write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="1 weights are missing, model"):
+        load_policy(str(folder), attention="eager", bf16=False)
+
+
+def test_a_policy_whose_tokenizer_is_gone(folder):
+    for name in ("tokenizer.json", "vocab.json"):
+        (folder / name).unlink()
+    with pytest.raises(UserError, match="its processor or tokenizer cannot be loaded"):
+        load_policy(str(folder), attention="eager", bf16=False)
