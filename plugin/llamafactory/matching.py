@@ -43,6 +43,7 @@ _loaded: WeakKeyDictionary[Any, Loaded] = WeakKeyDictionary()
 #: What LlamaFactory must have for this step (`gate.py`).
 NEEDS = {
     "llamafactory.hparams.parser:_verify_model_args": ("model_args", "data_args", "finetuning_args"),
+    "llamafactory.hparams.finetuning_args:FinetuningArguments.use_asft_loss": None,
 }
 
 
@@ -201,6 +202,11 @@ def _check_other_models(verify_model_args):
     # A reference or a reward model is fed the policy's own tokens, comparison tokens included.
     def wrapped(model_args, data_args, finetuning_args):
         verify_model_args(model_args, data_args, finetuning_args)
+        if model_type_of(model_args) == MODEL_TYPE and finetuning_args.use_asft_loss:
+            raise UserError(
+                "use_asft_loss: true, but LlamaFactory gives its reference model no images, so an AD-Copilot model "
+                "would be held against answers without any comparison; write `use_asft_loss: false`"
+            )
         others = {"ref_model": finetuning_args.ref_model}
         if finetuning_args.reward_model_type == "full":
             others["reward_model"] = finetuning_args.reward_model
