@@ -106,15 +106,29 @@ def _with_slots(create_chat_box):
 
 
 def _create_slots(engine, chatbot, messages, elems) -> dict:
+    from llamafactory.webui.locales import LOCALES
+
     from .webchat_model import SETTINGS
+
+    # Built with their words. Without, each tells the page its missing label when it appears, and on a slow connection
+    # that comes after the page's first event has named them all: the slots were called "File" and "Image" then.
+    lang = engine.manager.get_elem_by_id("top.lang").value or "en"
+
+    def words(name: str) -> dict[str, str]:
+        return LOCALES[name].get(lang, LOCALES[name]["en"])
 
     shown = engine.chatter.compares
     with gr.Column(visible=shown, scale=2) as compare_box, gr.Row():
         template_images = gr.Gallery(
-            file_types=["image"], interactive=True, columns=2, height=SLOT_HEIGHT, object_fit="contain"
+            **words("template_images"),
+            file_types=["image"],
+            interactive=True,
+            columns=2,
+            height=SLOT_HEIGHT,
+            object_fit="contain",
         )
-        query_image = gr.Image(sources=["upload", "clipboard"], height=SLOT_HEIGHT)
-    compare_btn = gr.Button(variant="primary", visible=shown)
+        query_image = gr.Image(**words("query_image"), sources=["upload", "clipboard"], height=SLOT_HEIGHT)
+    compare_btn = gr.Button(**words("compare_btn"), variant="primary", visible=shown)
     _move(compare_box, before=elems["mm_box"])
     _move(compare_btn, before=elems["submit_btn"])
     if shown:

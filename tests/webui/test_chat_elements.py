@@ -137,6 +137,15 @@ def test_our_webchat_shows_two_slots_beside_each_other_before_the_submit_button(
     assert parent(page["layout"], names["infer.template_images"]) == parent(page["layout"], names["infer.query_image"])
 
 
+@pytest.mark.parametrize("page", ["board", "ours"])
+def test_slots_are_built_with_their_words(pages, page):
+    """A page that is opened over a slow connection keeps the words that it was built with."""
+    page = pages["with"][page]
+    names, props = named(page), {one["id"]: one["props"] for one in page["components"]}
+    words = [props[names[f"infer.{name}"]] for name in ("template_images", "query_image", "compare_btn")]
+    assert [words[0]["label"], words[1]["label"], words[2]["value"]] == ["Template images", "Query image", "Submit"]
+
+
 def numbers(node: dict) -> list[int]:
     return [node["id"], *(number for child in node.get("children", []) for number in numbers(child))]
 
