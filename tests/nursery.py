@@ -26,7 +26,7 @@ MODULES = (
     "trl.trainer.grpo_trainer",
 )
 #: The environment of that: torch loads no entry points yet, this package's hook among them. (And the code of model
-#: folders is kept in a folder of the tests' own.)
+#: folders, and what `datasets` keeps, lie in folders of the tests' own.)
 BEFORE = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 
 CLI = "import sys; from adcopilot.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -135,9 +135,10 @@ class Nursery:
         """Send a request; the answer."""
         if self._server is None:
             command = [sys.executable, "-c", SERVER, *MODULES]
-            before = {**BEFORE, "HF_MODULES_CACHE": str(self.folder / "modules")}
+            caches = {f"HF_{name}_CACHE": str(self.folder / name.lower()) for name in ("MODULES", "DATASETS")}
+            before = {**os.environ, **BEFORE, **caches}
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            self._server = subprocess.Popen(command, env={**os.environ, **before}, **pipes)
+            self._server = subprocess.Popen(command, env=before, **pipes)
         print(json.dumps(request), file=self._server.stdin, flush=True)
         answer = self._server.stdout.readline()
         assert answer, f"the nursery has ended with status {self._server.wait()}"

@@ -35,11 +35,9 @@ from ..backends.branching import Prompt, run_prefixes
 from ..backends.prompting import sorted_groups
 from ..backends.transformers_backend import TransformersBackend
 from ..items import Item
+from .results import QUERIES
 
 __all__ = ["QUERIES", "AttentionProbe", "image_sets", "tokens_behind_images"]
-
-#: The two kinds of queries.
-QUERIES = ("answer", "question")
 
 
 class AttentionProbe(TransformersBackend):

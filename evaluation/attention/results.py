@@ -12,10 +12,11 @@ import numpy as np
 from ..bootstrap import interval, ratio_draws
 from ..mmad.scoring import SUB_TASKS, sub_task
 from ..plots import Line, Point, bar_plot, line_plot
-from .probe import QUERIES
 
-__all__ = ["plots", "results_of_records", "table_csv", "table_text"]
+__all__ = ["QUERIES", "plots", "results_of_records", "table_csv", "table_text"]
 
+#: The two kinds of queries.
+QUERIES = ("answer", "question")
 #: The row of all questions.
 ALL = "All questions"
 
@@ -33,7 +34,7 @@ def results_of_records(records: Sequence[Mapping[str, Any]], *, samples: int = 1
 
     Returns:
         `tasks`: MMAD's sub-tasks that were asked, and all questions together, → `questions`, `images`, and for each of
-        `probe.QUERIES` `base` and `comparison` (percent of all attention), `share` (percent) with its 95 % `interval`,
+        `QUERIES` `base` and `comparison` (percent of all attention), `share` (percent) with its 95 % `interval`,
         `density` (a factor), `layers` (share by layer, percent), and `query_image`: the share of the comparison
         attention that goes to the last image's comparison tokens (percent). `layers`: how many there are.
     """

@@ -20,7 +20,7 @@ def records(path):
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def test_deeppcb_and_sample_set_to_stage_1(deeppcb_root, project_root, endpoint, tmp_path):  # noqa: F811
+def test_deeppcb_and_sample_set_to_stage_1(nursery, deeppcb_root, project_root, endpoint, tmp_path):  # noqa: F811
     written = {
         "kind": "endpoint",
         "url": endpoint.url,
@@ -55,12 +55,12 @@ def test_deeppcb_and_sample_set_to_stage_1(deeppcb_root, project_root, endpoint,
     assert manifest["datasets"]["deeppcb"]["pairs"] > 180
     assert manifest["datasets"]["sample"]["pairs"] > 40
 
-    call("adcopilot", "init", "--preset", "tiny", "--output", tmp_path / "base")
+    call("adcopilot", "init", "--preset", "tiny", "--output", tmp_path / "base", nursery=nursery)
     overrides = [f"model_name_or_path={tmp_path / 'base'}", f"output_dir={tmp_path / 'stage1'}"]
     overrides += [f"dataset_dir={output}", f"media_dir={output}", f"dataset={','.join(names)}"]
     overrides += [f"max_steps={STEPS}", "per_device_train_batch_size=4", "image_max_pixels=3136", "logging_steps=1"]
     overrides += ["cutoff_len=4096", "preprocessing_num_workers=null", "max_samples=40"]
     stage1 = project_root / "examples/train/tiny/stage1.yaml"
-    call("llamafactory-cli", "train", stage1, *overrides, HF_DATASETS_CACHE=str(tmp_path / "cache"))
+    call("llamafactory-cli", "train", stage1, *overrides, nursery=nursery)
     losses = [json.loads(line) for line in (tmp_path / "stage1/trainer_log.jsonl").read_text().splitlines()]
     assert len([line for line in losses if 0 < line.get("loss", 0) < 50]) == STEPS

@@ -46,32 +46,40 @@ save_file({"logits": logits.contiguous(), "input_ids": inputs["input_ids"]}, out
 """
 
 
-def call(*command, **environment):
-    """Run a command of this environment; its output is shown when it fails."""
+# What the two commands run.
+MAINS = {
+    "adcopilot": "import sys; from adcopilot.cli import main; sys.exit(main())",
+    "llamafactory-cli": "import sys; from llamafactory.cli import main; sys.exit(main())",
+}
+
+
+def call(*command, nursery=None, **environment):
+    """Run a command of this environment; its output is shown when it fails.
+
+    With the tests' nursery it is a fork that had torch and transformers imported: as every command starts in the same
+    way, one of each kind from a fresh interpreter is enough.
+    """
     command = [str(word) for word in command]
-    if "/" not in command[0]:
-        command[0] = str(Path(sys.executable).with_name(command[0]))
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        **environment,
-    }
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
+    if nursery:
+        done = nursery.run(*command[1:], code=MAINS[command[0]], env=environment, timeout=900)
+    else:
+        if "/" not in command[0]:
+            command[0] = str(Path(sys.executable).with_name(command[0]))
+        done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory, deeppcb_root, project_root):
+def chain(nursery, tmp_path_factory, deeppcb_root, project_root):
     """The folder with `data`, `base`, `stage0`, `stage1`, `stage2` and `merged`."""
     folder = tmp_path_factory.mktemp("chain")
     data = folder / "data"
     # Mostly defective: after so few steps the model says what is usual, and that it writes boxes is to be seen.
     cut = ["--crop", 112, "--size", 56, "--limit", SOURCES, "--normal-ratio", 0.25]
     call("adcopilot", "data", "convert", "deeppcb", "--root", deeppcb_root, "--output", data, *cut)
-    call("adcopilot", "init", "--preset", "tiny", "--output", folder / "base")
+    call("adcopilot", "init", "--preset", "tiny", "--output", folder / "base", nursery=nursery)
     sources = {
         0: [f"model_name_or_path={folder / 'base'}"],
         1: [f"model_name_or_path={folder / 'stage0'}"],
@@ -87,11 +95,12 @@ def chain(tmp_path_factory, deeppcb_root, project_root):
             "train",
             project_root / f"examples/train/tiny/stage{stage}.yaml",
             *overrides,
+            nursery=nursery if stage else None,
             **environment,
         )
     adapters = f"adapter_name_or_path={folder / 'stage1'},{folder / 'stage2'}"
     call("llamafactory-cli", "export", project_root / "examples/export/tiny.yaml", sources[1][0], adapters,
-         f"export_dir={folder / 'merged'}", **environment)  # fmt: skip
+         f"export_dir={folder / 'merged'}", nursery=nursery, **environment)  # fmt: skip
     return folder
 
 
@@ -167,7 +176,7 @@ def test_export_loads_without_the_package_and_gives_the_same_logits(chain, tmp_p
         assert model(**inputs).logits.equal(alone["logits"])
 
 
-def test_inspect_prints_boxes_inside_the_image(chain, tmp_path):
+def test_inspect_prints_boxes_inside_the_image(nursery, chain, tmp_path):
     from adcopilot.images import image_size
 
     records = [json.loads(line) for line in (chain / "data" / "deeppcb_test.jsonl").read_text().splitlines()]
@@ -176,7 +185,8 @@ def test_inspect_prints_boxes_inside_the_image(chain, tmp_path):
             (tmp_path / role).mkdir(exist_ok=True)
             shutil.copyfile(chain / "data" / name, tmp_path / role / f"{number}.png")
     folders = ["--template-dir", tmp_path / "template", "--query-dir", tmp_path / "query"]
-    printed = call("adcopilot", "inspect", "--model", chain / "merged", *folders, "--json", "--device", "cpu")
+    words = ["--model", chain / "merged", *folders, "--json", "--device", "cpu"]
+    printed = call("adcopilot", "inspect", *words, nursery=nursery)
     lines = [json.loads(line) for line in printed.splitlines()]
     assert len(lines) == 16
     for line in lines:

@@ -63,7 +63,7 @@ def server():
     found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     found.seen, found.lock = Counter(), threading.Lock()
     found.daemon_threads, found.block_on_close = True, False
-    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    thread = threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     found.url = f"http://127.0.0.1:{found.server_port}"
     yield found
