@@ -14,6 +14,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from . import __version__
@@ -93,15 +94,32 @@ class StoreOnce(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         """As argparse's."""
-        given = getattr(self, "given", None)
+        given = getattr(self, "given", None) if self.option_strings else None
         if given is not None:
             raise argparse.ArgumentError(self, f"given twice, {given[0]} and {values}; expected once")
         self.given = [values]
         setattr(namespace, self.dest, values)
 
 
+class StoreSourceOnce(StoreOnce):
+    """`StoreOnce` of options that name files, folders or the model. Of the others the last counts, so that a script
+    may end in `"$@"`."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """As argparse's."""
+        if self.type is Path or self.dest == "model":
+            super().__call__(parser, namespace, values, option_string)
+        else:
+            setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse, with errors as the one line `error: …` that all of this package's errors are."""
+    """argparse, with errors as the one line `error: …` that all of this package's errors are, and with
+    `StoreSourceOnce` where an option names no action."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("action", None, StoreSourceOnce)
 
     def error(self, message: str) -> NoReturn:
         """Leave with code 2 and one line that says what is wrong and where help is."""

@@ -47,8 +47,11 @@ def file_digest(path: str | os.PathLike) -> str:
         UserError: the file cannot be read, or is a pipe or a device, which may never end.
     """
     try:
-        if kind := not_a_file(os.stat(path)):
+        info = os.stat(path)
+        if kind := not_a_file(info):
             raise UserError(f"{os.fspath(path)}: is {kind}, expected a file; check the path")
+        if not info.st_size:  # not opened: files of the kernel (a link to /proc/kmsg) say so too, and may never end
+            return hashlib.sha256().hexdigest()
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except UserError:

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +27,7 @@ def command(monkeypatch):
     def install(run):
         def add_arguments(parser):
             parser.add_argument("--number", type=int, default=7)
+            parser.add_argument("--root", type=Path)
 
         monkeypatch.setitem(sys.modules, "probe_module", SimpleNamespace(add_arguments=add_arguments, run=run))
         monkeypatch.setattr(cli, "COMMANDS", {"probe": cli.Command("probe_module", "a probe")})
@@ -259,3 +261,14 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(words, advice, bytes_,
         assert advice in last[0] or "cannot be written" in last[0]
         assert "Traceback" not in result.stderr
     assert cli.main([*words, "--output", str(out)]) == 0
+
+
+def test_a_source_of_any_command_that_is_given_twice(command, capsys):
+    """A7: the last one won, without a word."""
+    command(lambda args: print(args.root, args.number))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["probe", "--root", "a", "--root", "b"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: argument --root: given twice, a and b; expected once")
+    assert cli.main(["probe", "--root", "a", "--number", "1", "--number", "2"]) == 0
+    assert capsys.readouterr().out == "a 2\n"

@@ -1,5 +1,6 @@
 """The append-only log: nothing lost, nothing doubled, whatever a kill leaves behind."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -304,3 +305,10 @@ def test_any_bytes_are_records_or_one_line(tmp_path_factory, data):
 
 def test_a_key_of_a_name_that_is_no_utf8():
     assert content_key("a\udcff.png") != content_key("a\udcfe.png")
+
+
+def test_a_file_that_says_it_is_empty_is_not_read(tmp_path, monkeypatch):
+    """A link to /proc/kmsg is a file of 0 bytes, and to read it waits for ever."""
+    (tmp_path / "link.png").touch()
+    monkeypatch.setattr("builtins.open", None)
+    assert file_digest(tmp_path / "link.png") == hashlib.sha256(b"").hexdigest()

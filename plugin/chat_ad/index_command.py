@@ -316,6 +316,8 @@ def _options(texts: Sequence[str]) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--option {text}: expected KEY=VALUE")
+        if name.strip() in options:
+            raise UserError(f"--option {text}: {name.strip()} is given twice; expected once")
         options[name.strip()] = value
     return options
 

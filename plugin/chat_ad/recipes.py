@@ -40,7 +40,7 @@ from .rebalance import CUTS, parse_ratio
 from .recipe_specs import ConvertSpec, DatasetSpec, EmbedSpec, ImageSpec, OutputSpec, Recipe
 from .table import SPLITS
 from .table_one import GENERAL, default_amount, names
-from .yaml_sections import REQUIRED, Section, assign, read_yaml, short
+from .yaml_sections import REQUIRED, Section, assign_all, read_yaml, short
 
 __all__ = ["CONVERTERS", "RECORDS", "load_recipe", "parse_recipe"]
 
@@ -73,8 +73,7 @@ def load_recipe(path: Path, *, settings: Sequence[str] = ()) -> Recipe:
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds {short(values)}, expected the keys datasets and outputs")
-    for one in settings:
-        assign(values, one)
+    assign_all(values, settings)
     try:
         # YAML knows dates and the like; they are the texts that they were written as.
         values = json.loads(json.dumps(values, default=str, allow_nan=False))

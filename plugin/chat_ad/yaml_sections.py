@@ -241,6 +241,21 @@ def _refuse_many(node: Any, name: str) -> None:
         )
 
 
+def assign_all(values: Any, assignments: Sequence[str]) -> None:
+    """`assign` of each.
+
+    Raises:
+        UserError: as `assign`, or a key is given twice, of which the last would win silently.
+    """
+    given: dict[str, str] = {}
+    for assignment in assignments:
+        name = assignment.partition("=")[0].strip()
+        if name in given:
+            raise UserError(f"{name} is given twice, {short(given[name])} and {short(assignment)}; expected once")
+        given[name] = assignment
+        assign(values, assignment)
+
+
 def assign(values: Any, assignment: str) -> None:
     """Apply `a.b.c=VALUE` to what `read_yaml` gave; VALUE is read as YAML.
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from trl import GRPOConfig
 
-from ..chat_ad.yaml_sections import assign, read_yaml, short
+from ..chat_ad.yaml_sections import assign_all, read_yaml, short
 from ..errors import UserError, one_line
 
 __all__ = ["GrpoArguments", "read_settings"]
@@ -108,8 +108,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArgume
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds {short(values)}, expected keys with values")
-    for override in overrides:
-        assign(values, override)
+    assign_all(values, overrides)
     ours, theirs = (
         {one.name: one for one in dataclasses.fields(kind) if one.init} for kind in (GrpoArguments, GRPOConfig)
     )

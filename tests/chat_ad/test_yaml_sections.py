@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adcopilot.chat_ad import yaml_sections
-from adcopilot.chat_ad.yaml_sections import assign, read_yaml, short
+from adcopilot.chat_ad.yaml_sections import assign, assign_all, read_yaml, short
 from adcopilot.errors import UserError
 
 pytestmark = pytest.mark.forward
@@ -116,6 +116,12 @@ def test_settings_of_the_command_line(tmp_path):
     for text in ("a=[1", "a=!!float x", f"a={'[' * 5000}", "a=2024-13-45"):
         with pytest.raises(UserError, match=r"^--set a=.*put it in quotes"):
             assign({}, text)
+
+
+def test_a_setting_that_is_given_twice():
+    """The last one won, without a word."""
+    with pytest.raises(UserError, match=r"is given twice, 'a.b=1' and 'a.b=2'; expected once"):
+        assign_all({}, ["a.b=1", "a.c=1", "a.b=2"])
 
 
 def test_a_value_of_any_size_is_shown():
