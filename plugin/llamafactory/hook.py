@@ -34,6 +34,7 @@ STEPS = {
     "llamafactory.data.loader": ("data_checks",),
     "llamafactory.hparams.parser": ("gate", "matching"),
     "llamafactory.model.model_utils.visual": ("composite",),
+    "llamafactory.model.model_utils.checkpointing": ("checkpointing",),
     "llamafactory.model.loader": ("loading",),
     "llamafactory.chat.hf_engine": ("server_engine",),
     "llamafactory.api.chat": ("api",),

@@ -82,21 +82,15 @@ def _trained_sizes(file: Path) -> dict | None:
 
 
 def _liger_as_qwen(apply_liger_kernel):
-    # Liger replaces classes and functions in Qwen2.5-VL's module, and the forward of the class that ours inherits it
-    # from. LlamaFactory chooses by model_type alone.
+    # Liger replaces classes and functions in Qwen2.5-VL's module, and the forward of the class that ours calls.
+    # LlamaFactory chooses by model_type alone.
     def wrapped(config, model_args, is_trainable, require_logits):
         if config.model_type != MODEL_TYPE or not model_args.enable_liger_kernel:
             return apply_liger_kernel(config, model_args, is_trainable, require_logits)
-        from transformers import Qwen2_5_VLForConditionalGeneration
-
         from ..model import AdCopilotForConditionalGeneration
 
         apply_liger_kernel(SimpleNamespace(model_type="qwen2_5_vl"), model_args, is_trainable, require_logits)
-        if AdCopilotForConditionalGeneration.forward is not Qwen2_5_VLForConditionalGeneration.forward:
-            raise UserError(
-                "enable_liger_kernel: the forward of AD-Copilot's model is not Qwen2.5-VL's, so liger's would not be "
-                "used; set enable_liger_kernel: false"
-            )
+        AdCopilotForConditionalGeneration.logits_where_labels = False  # liger's loss takes all hidden states
         return None
 
     return wrapped

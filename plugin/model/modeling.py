@@ -5,6 +5,7 @@ where comparison tokens enter the sequence. Without comparison tokens in the inp
 bit, and an image's own tokens are the same with and without.
 """
 
+import functools
 import threading
 
 import torch
@@ -27,6 +28,8 @@ logger = logging.get_logger(__name__)
 
 # transformers 5 wants token types for positions and counts rope deltas from the unpadded length.
 TRANSFORMERS_5 = Version(transformers.__version__) >= Version("5.0.0")
+# Labels that are not trained on: torch's and transformers' default.
+IGNORE_INDEX = -100
 # What upstream calls the KV cache: `cache` in later 5.x; the old name is taken until 5.40.
 CACHE_NAMES = ("cache", "past_key_values")
 UNTRIED = (
@@ -313,6 +316,8 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     config_class = AdCopilotConfig
     _checkpoint_conversion_mapping = {}
     _no_split_modules = AdCopilotModel._no_split_modules
+    #: False where a fused loss never writes logits down and wants all hidden states (liger's kernels).
+    logits_where_labels = True
 
     def __init__(self, config: AdCopilotConfig):
         _warn_beyond_tried()
@@ -322,6 +327,24 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         self.model = AdCopilotModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
+
+    @functools.wraps(Qwen2_5_VLForConditionalGeneration.forward)  # its signature, which `generate` and Trainer read
+    def forward(self, *args, **kwargs):
+        """As upstream's; but while training, logits are only made where the answer is judged.
+
+        A prompt with two large images has 20,000 tokens and an answer of 100: logits for all of them are 6 GB in
+        bfloat16 at 7B, and four times that with their float32 copy and gradients. `logits` of the output are
+        (rows, K, vocabulary) then, for the K places at which any row has a label to be predicted.
+        """
+        labels = kwargs.get("labels")
+        chosen = "logits_to_keep" in kwargs or "shift_labels" in kwargs
+        if labels is None or chosen or not self.training or not self.logits_where_labels:
+            return super().forward(*args, **kwargs)
+        shifted = nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[:, 1:]
+        places = (shifted != IGNORE_INDEX).any(0).nonzero()[:, 0]
+        if len(places):
+            kwargs |= {"logits_to_keep": places, "shift_labels": shifted[:, places]}
+        return super().forward(*args, **kwargs)
 
     def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs):
         """Only transformers 5 calls this. `mm_token_type_ids` are filled in for callers that do not pass them."""

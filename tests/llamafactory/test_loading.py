@@ -84,6 +84,9 @@ def test_liger_is_applied_as_for_qwen(llamafactory, monkeypatch):
     """LlamaFactory chooses liger's kernels by model type; ours takes Qwen2.5-VL's, once, with the same settings."""
     from llamafactory.model import loader
 
+    from adcopilot.model import AdCopilotForConditionalGeneration
+
+    monkeypatch.setattr(AdCopilotForConditionalGeneration, "logits_where_labels", True)
     calls = []
     stand_in = ModuleType("liger_kernel.transformers")
     stand_in.apply_liger_kernel_to_qwen2_5_vl = lambda **settings: calls.append(settings)
@@ -96,9 +99,11 @@ def test_liger_is_applied_as_for_qwen(llamafactory, monkeypatch):
         loader.apply_liger_kernel(config, model_args, is_trainable=True, require_logits=require_logits)
 
     apply("qwen2_5_vl")
+    assert AdCopilotForConditionalGeneration.logits_where_labels
     apply("adcopilot")
     assert len(calls) == 2
     assert calls[0] == calls[1]
+    assert not AdCopilotForConditionalGeneration.logits_where_labels
     apply("adcopilot", enabled=False)
     assert len(calls) == 2
     apply("adcopilot", require_logits=True)
@@ -106,10 +111,18 @@ def test_liger_is_applied_as_for_qwen(llamafactory, monkeypatch):
     assert calls[2] == calls[3]
 
 
-def test_our_forward_is_the_one_that_liger_replaces():
-    """Else `enable_liger_kernel` would be refused: liger's fused loss sits in Qwen2.5-VL's forward."""
+def test_liger_gets_every_hidden_state(adcopilot_dir, monkeypatch):
+    """Its fused loss sits in Qwen2.5-VL's forward, which ours calls; it cuts the labels' places out by itself."""
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     from adcopilot.model import AdCopilotForConditionalGeneration
 
-    assert AdCopilotForConditionalGeneration.forward is Qwen2_5_VLForConditionalGeneration.forward
+    model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir).train()
+    given = []
+    monkeypatch.setattr(Qwen2_5_VLForConditionalGeneration, "forward", lambda self, **kwargs: given.append(kwargs))
+    monkeypatch.setattr(AdCopilotForConditionalGeneration, "logits_where_labels", False)
+    import torch
+
+    ids = torch.arange(4)[None]
+    model(input_ids=ids, labels=ids)
+    assert list(given[0]) == ["input_ids", "labels"]
