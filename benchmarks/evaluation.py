@@ -82,7 +82,7 @@ def load(work: Path, *, name: str, device: str):
     if name != "tiny":
         text, vision = {
             "small": (SMALL_TEXT, SMALL_VISION),
-            "7b": (shapes.QWEN_7B_TEXT, shapes.QWEN_7B_VISION),
+            "7b": (shapes.TEXT["7B"], shapes.VISION["7B"]),
         }[name]
         fields = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
         fields = (*fields, "comparison_token_id")

@@ -11,30 +11,45 @@ from statistics import median
 import torch
 from transformers import LogitsProcessorList
 
-QWEN_7B_TEXT = {
-    "vocab_size": 152064,
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": 128000,
-    "rope_theta": 1e6,
-    "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+#: Qwen2.5-VL-Instruct of each size, as its config.json has it.
+TEXT = {
+    "3B": {
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    "7B": {
+        "vocab_size": 152064,
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+    },
 }
-QWEN_7B_VISION = {
-    "depth": 32,
-    "hidden_size": 1280,
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "out_hidden_size": 3584,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "window_size": 112,
-    "fullatt_block_indexes": [7, 15, 23, 31],
+for text in TEXT.values():
+    text |= {"max_position_embeddings": 128000, "rope_theta": 1e6}
+    text |= {"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}}
+VISION = {
+    size: {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "out_hidden_size": TEXT[size]["hidden_size"],
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "window_size": 112,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+    }
+    for size in TEXT
 }
-IDS_7B = {
+IDS = {
     "image_token_id": 151655,
     "video_token_id": 151656,
     "vision_start_token_id": 151652,
@@ -51,8 +66,14 @@ class Shape:
     new: int = 32
 
 
-def random_7b(name: str, *, device: torch.device, dtype: torch.dtype):
-    """A model of the 7B's shapes with random weights: `Qwen2.5-VL` or `AD-Copilot`."""
+def random_model(name: str, size: str, *, device: torch.device, dtype: torch.dtype, text=(), vision=()):
+    """A model with random weights.
+
+    Args:
+        name: `Qwen2.5-VL` or `AD-Copilot`.
+        size: `3B` or `7B`, whose shapes it has.
+        text, vision: what differs from them.
+    """
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration
@@ -61,7 +82,8 @@ def random_7b(name: str, *, device: torch.device, dtype: torch.dtype):
         "Qwen2.5-VL": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
         "AD-Copilot": (AdCopilotConfig, AdCopilotForConditionalGeneration),
     }[name]
-    config = config_class(text_config=QWEN_7B_TEXT, vision_config=QWEN_7B_VISION, **IDS_7B)
+    text, vision = {**TEXT[size], **dict(text)}, {**VISION[size], **dict(vision)}
+    config = config_class(text_config=text, vision_config=vision, **IDS)
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -182,7 +204,7 @@ def measure_7b(shapes: list[Shape], train_shape: Shape, *, device: torch.device,
     """Both models of the 7B's shapes on a GPU, bfloat16, one after the other, with peak memory."""
     results = []
     for name in ("Qwen2.5-VL", "AD-Copilot"):
-        model = random_7b(name, device=device, dtype=torch.bfloat16)
+        model = random_model(name, "7B", device=device, dtype=torch.bfloat16)
         for shape in shapes:
             torch.cuda.reset_peak_memory_stats()
             row = compare_generation({name: model}, shape, repeats=repeats)[0]

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -175,12 +175,13 @@ def collect_decoys(tables: Iterable[pa.Table], *, seed: int = 0) -> dict[tuple[s
     return {key: [kept[rank] for rank in sorted(kept)] for key, kept in sorted(found.items())}
 
 
-def cut_pair(root: str | os.PathLike, row: Mapping) -> Cut:
+def cut_pair(root: str | os.PathLike, row: Mapping, *, opened: Callable[..., Image.Image] = open_image) -> Cut:
     """Open a pair and cut it.
 
     Args:
         root: what its references are relative to.
         row: of `pairing.PAIR_SCHEMA`; a `crop` of None shows everything.
+        opened: (root, reference) → image: `references.open_image`, or one that keeps some (`opened.OpenedImages`).
 
     Raises:
         UserError: an image or the mask cannot be read, their sizes are not the row's, or the window cuts a defect,
@@ -190,7 +191,7 @@ def cut_pair(root: str | os.PathLike, row: Mapping) -> Cut:
     window = tuple(row["crop"]) if row["crop"] is not None else (0, 0, *size)
     boxes = [tuple(box) for box in row["boxes"]]
     seen = _seen(row, boxes, window, size)
-    query = open_image(root, row["image"])
+    query = opened(root, row["image"])
     if query.size != size:
         raise UserError(
             f"{row['image']}: has {query.width}×{query.height} pixels, its row says {size[0]}×{size[1]}; index the "
@@ -200,7 +201,7 @@ def cut_pair(root: str | os.PathLike, row: Mapping) -> Cut:
     if row["mask"]:
         mask = open_mask(root, row["mask"], size=size)[window[1] : window[3], window[0] : window[2]]
     shown = query.crop(window)
-    template = open_image(root, row["template"])
+    template = opened(root, row["template"])
     template = template.crop(map_window(window, size, template.size))
     return Cut(
         query=shown,

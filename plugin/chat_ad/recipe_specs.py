@@ -31,12 +31,12 @@ class ImageSpec:
     """How the images that training sees are stored.
 
     Attributes:
-        format: `png` (lossless) or `jpeg`.
-        quality: of `jpeg`.
+        format: `source` (JPEG where the dataset's file is one, PNG otherwise), `png` (lossless) or `jpeg`.
+        quality: of JPEG.
         originals: name the dataset's own files where a pair is neither cut nor resized and they lie in `media_dir`.
     """
 
-    format: str = "png"
+    format: str = "source"
     quality: int = 95
     originals: bool = False
 

@@ -57,7 +57,7 @@ CONVERTERS: Mapping[str, str] = dict(
 )
 
 _NAME = re.compile(r"[^\s,/\\.][^\s,/\\]*")
-_FORMATS = ("png", "jpeg")
+_FORMATS = ("source", "png", "jpeg")
 
 
 def load_recipe(path: Path, *, settings: Sequence[str] = ()) -> Recipe:
@@ -290,7 +290,7 @@ def _crop(section: Section, seed: int) -> CropOptions | None:
 
 def _images(section: Section) -> ImageSpec:
     spec = ImageSpec(
-        format=section.take("format", str, "png", choices=_FORMATS),
+        format=section.take("format", str, ImageSpec.format, choices=_FORMATS),
         quality=section.take("quality", int, 95, low=50, high=100),
         originals=section.take("originals", bool, False),
     )

@@ -23,6 +23,7 @@ from .comparison_encoder import ComparisonEncoder
 from .configuration import TRANSFORMERS_TRIED, AdCopilotConfig
 from .pairing import images_of_rows, images_of_tokens, previous_images
 from .positions import diagonal_positions, window_order
+from .vision import VisionAttention
 
 logger = logging.get_logger(__name__)
 
@@ -76,6 +77,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
     def __init__(self, config: AdCopilotConfig):
         _check_upstream(Qwen2_5_VLModel, "get_rope_index", "get_image_features")
         super().__init__(config)
+        for block in self.visual.blocks:
+            block.attn = VisionAttention(config.vision_config)
         self.comparison_encoder = ComparisonEncoder(config=config)
         self.post_init()
 

@@ -205,10 +205,10 @@ def test_pair_that_cannot_be_cut_is_listed_and_replaced(tmp_path, monkeypatch):
 
     real = shard_steps.cut_pair
 
-    def fail(root, row):
+    def fail(root, row, **opened):
         if "/good/" in row["image"]:
             raise UserError(f"{row['image']}: went away")
-        return real(root, row)
+        return real(root, row, **opened)
 
     monkeypatch.setattr(shard_steps, "cut_pair", fail)
     manifest = run(write_recipe(tmp_path), tmp_path / "out")

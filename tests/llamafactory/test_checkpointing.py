@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.shapes import random_7b
+from benchmarks.shapes import random_model
 
 pytestmark = pytest.mark.forward
 
@@ -46,7 +46,7 @@ def kept_bytes(model, checkpointing) -> float:
 @pytest.mark.parametrize("name", ["AD-Copilot", "Qwen2.5-VL"])
 def test_bytes_of_a_token_at_7b(checkpointing, name):
     with FakeTensorMode():
-        model = random_7b(name, device=torch.device("cpu"), dtype=torch.bfloat16)
+        model = random_model(name, "7B", device=torch.device("cpu"), dtype=torch.bfloat16)
         kept = kept_bytes(model, checkpointing)
     if name == "AD-Copilot":
         assert kept < 0.5e6
