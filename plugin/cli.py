@@ -185,7 +185,8 @@ def _dispatch(argv: Sequence[str]) -> int:
         module = importlib.import_module(command.module)
         parser = Parser(prog=f"adcopilot {name}", description=command.help)
         module.add_arguments(parser)
-        return module.run(parser.parse_args(rest)) or 0
+        # Intermixed: a remedy such as `image_max_pixels=401408` is typed at the end of the line, behind options.
+        return module.run(parser.parse_intermixed_args(rest)) or 0
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
         if not package or importlib.util.find_spec(package):

@@ -101,6 +101,23 @@ def test_a_command_gets_its_arguments_and_its_exit_code_is_kept(command):
     assert cli.main(["probe"]) == 5
 
 
+def test_a_setting_may_stand_behind_an_option(monkeypatch):
+    """Where a message says `image_max_pixels=401408`, it is typed at the end of the line."""
+    seen = []
+
+    def add_arguments(parser):
+        parser.add_argument("yaml")
+        parser.add_argument("overrides", nargs="*")
+        parser.add_argument("--gpu-memory", type=float)
+
+    module = SimpleNamespace(add_arguments=add_arguments, run=lambda args: seen.append(args.overrides))
+    monkeypatch.setitem(sys.modules, "probe_module", module)
+    monkeypatch.setattr(cli, "COMMANDS", {"probe": cli.Command("probe_module", "a probe")})
+    assert cli.main(["probe", "a.yaml", "x=1", "--gpu-memory", "80", "y=2"]) == 0
+    assert cli.main(["probe", "--gpu-memory", "80", "a.yaml"]) == 0
+    assert seen == [["x=1", "y=2"], []]
+
+
 def test_a_wrong_option_is_one_line_and_code_2(command, capsys):
     command(lambda args: 0)
     with pytest.raises(SystemExit) as stop:

@@ -168,10 +168,12 @@ class Checked(NamedTuple):
     Attributes:
         lengths: tokens of each sample, 0 for one that LlamaFactory drops.
         sizes: the range of all images' sizes (`adcopilot.trained_sizes`).
+        longest: (width, height) of the images of the longest sample, as the model sees them.
     """
 
     lengths: list[int]
     sizes: dict[str, list[int]] | None
+    longest: list[tuple[int, int]]
 
 
 def check_samples(dataset, *, encoder, num_proc: int | None = None) -> Checked:
@@ -199,7 +201,9 @@ def check_samples(dataset, *, encoder, num_proc: int | None = None) -> Checked:
     )
     rows = zip(found["row"], found["problem"], strict=True)
     refuse_problems([(row, problem) for row, problem in rows if problem], len(found))
-    return Checked(list(found["length"]), sizes_of(size for sizes in found["sizes"] for size in sizes))
+    lengths, sizes = list(found["length"]), list(found["sizes"])
+    longest = sizes[max(range(len(lengths)), key=lengths.__getitem__)] if lengths else []
+    return Checked(lengths, sizes_of(size for images in sizes for size in images), [tuple(size) for size in longest])
 
 
 def refuse_problems(problems: Sequence[tuple[int, str]], total: int) -> None:

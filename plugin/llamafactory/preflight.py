@@ -5,6 +5,8 @@ The YAML is read by LlamaFactory itself, its data sets are loaded and every samp
 cache of the `datasets` library.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import sys
@@ -12,11 +14,14 @@ import tempfile
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..chat_ad.yaml_sections import read_yaml, short
 from ..errors import UserError, one_line
 from .settings_checks import check_dataset_names, check_numbers, check_packing, check_streaming, is_local
+
+if TYPE_CHECKING:
+    from .data_checks import Checked
 
 #: Stages that are checked → what LlamaFactory's loader calls them.
 STAGES = {"sft": "sft", "dpo": "rm", "rm": "rm", "kto": "kto"}
@@ -48,21 +53,62 @@ def add_arguments(parser) -> None:
         "overrides", nargs="*", metavar="key=value", help="settings to change, as `llamafactory-cli train` takes them"
     )
 
+    parser.add_argument(
+        "--gpu-memory", type=float, metavar="GIB", help="refuse what cannot fit a GPU of so much memory (stage sft)"
+    )
+
 
 def run(args) -> int:
-    """Check a training YAML and print one line for each data set: samples, longest sample, room in `cutoff_len`.
+    """Check a training YAML and print one line for each data set: samples, longest sample, room in `cutoff_len`;
+    and one for the memory that the longest of all needs.
 
     Raises:
-        UserError: the first data set with bad samples, or a setting that names something absent.
+        UserError: the first data set with bad samples, a setting that names something absent, or too little memory.
     """
     settings = read_settings(args.yaml, args.overrides)
-    for name, lengths, cutoff_len in check(settings):
+    found = []
+    for name, checked, cutoff_len in check(settings):
+        found.append(checked)
+        lengths = checked.lengths
         longest, cut = max(lengths, default=0), sum(length > cutoff_len for length in lengths)
         note = f"; {cut} lose text at their end, no images" if cut else ""
         print(
             f"{name}: {len(lengths)} samples can be trained on, the longest has {longest} of {cutoff_len} tokens{note}"
         )
+    if settings.get("stage", "sft") == "sft":
+        print(_check_memory(settings, found, gpu=args.gpu_memory))
     return 0
+
+
+def _check_memory(settings: dict[str, Any], found: list[Checked], *, gpu: float | None) -> str:
+    """What to say about memory.
+
+    Raises:
+        UserError: the GPU has too little.
+    """
+    from ..model import AdCopilotConfig
+    from .memory import GIB, Shapes, sample_of
+
+    config = AdCopilotConfig.from_pretrained(settings["model_name_or_path"])
+    batch = settings.get("per_device_train_batch_size", 8)  # transformers' own default
+    checked = max(found, key=lambda one: max(one.lengths, default=0))
+    sample = sample_of(config, max(checked.lengths, default=0), checked.longest, batch=batch)
+    need = Shapes(config).need(settings, sample)
+    where = f"batches of {batch} with {sample.tokens:,} tokens and {sample.patches:,} patches"
+    if gpu is not None and need.total > gpu * GIB:
+        room = gpu * GIB - need.weights - need.training
+        share = room / (need.activations + need.logits)
+        if share <= 0:
+            remedy = "take a larger GPU, or finetuning_type=lora on a smaller model"
+        elif batch > 1:
+            remedy = f"per_device_train_batch_size={max(1, int(batch * share))} would lower it"
+        else:
+            pixels = max(width * height for width, height in checked.longest) if checked.longest else 0
+            remedy = f"image_max_pixels={int(pixels * share)} would lower it"
+        if settings.get("disable_gradient_checkpointing"):
+            remedy = "disable_gradient_checkpointing=false would lower it"
+        raise UserError(f"{where} need about {need} of one GPU, more than --gpu-memory {gpu:g}; {remedy}")
+    return f"memory of one GPU in bfloat16, from shapes and not measured: {need} for {where}"
 
 
 def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
@@ -104,11 +150,11 @@ def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in _NOT_NEEDED}
 
 
-def check(settings: dict[str, Any]) -> Iterator[tuple[str, list[int], int]]:
+def check(settings: dict[str, Any]) -> Iterator[tuple[str, Checked, int]]:
     """Check every data set that the settings name, for training and for evaluation.
 
     Yields:
-        (name, tokens of each sample, cutoff_len) of each data set.
+        (name, what was found, cutoff_len) of each data set.
 
     Raises:
         UserError: what is wrong, in one line.
@@ -147,10 +193,10 @@ def check(settings: dict[str, Any]) -> Iterator[tuple[str, list[int], int]]:
         for name in dict.fromkeys([*(data_args.dataset or []), *(data_args.eval_dataset or [])]):
             dataset = _loaded(_get_merged_dataset, [name], model_args, data_args, training_args, stage)
             try:
-                lengths = check_samples(dataset, encoder=encoder, num_proc=data_args.preprocessing_num_workers).lengths
+                checked = check_samples(dataset, encoder=encoder, num_proc=data_args.preprocessing_num_workers)
             except UserError as error:
                 raise UserError(f"dataset {name}: {error}") from error
-            yield name, lengths, data_args.cutoff_len
+            yield name, checked, data_args.cutoff_len
 
 
 def _check_kinds(settings: dict[str, Any], groups: list[type]) -> None:

@@ -56,8 +56,14 @@ class VisionAttention(Qwen2_5_VLVisionAttention):
         windows = _windows.get(cu_seqlens)
         if windows is None:
             windows = _windows[cu_seqlens] = Windows.of(cu_seqlens)
+        return self.attend(hidden_states, windows, kwargs["position_embeddings"])
+
+    def attend(
+        self, hidden_states: torch.Tensor, windows: Windows, position_embeddings: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        """(P, width), with (P, K) cosines and sines of the patches' places -> (P, width)."""
         q, k, v = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, -1)).unbind(1)  # (P, H, K) each
-        q, k = apply_rotary_pos_emb_vision(q, k, *kwargs["position_embeddings"])
+        q, k = apply_rotary_pos_emb_vision(q, k, *position_embeddings)
         if windows.order is not None:
             q, k, v = (states[windows.order] for states in (q, k, v))
         sizes = [length * number for length, number in windows.groups]
