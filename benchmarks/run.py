@@ -1,11 +1,9 @@
 """AD-Copilot against stock Qwen2.5-VL of the same size, as ratios. `make bench`.
 
-    python benchmarks/run.py                 at 7B shapes where there is a GPU, tiny models on a CPU elsewhere
-    python benchmarks/run.py --device cpu    the tiny models in any case
+    python benchmarks/run.py
 
-Tiny: `llamafactory-cli train` with `examples/train/tiny/stage1.yaml` on the same samples, then prefill and decoding,
-all in turns. 7B shapes (random weights, bfloat16): prefill, decoding, LoRA step, peak memory. Results go to
-`docs/results/`.
+Tiny models on a CPU (`benchmarks/gpu.py` is for 7B): `llamafactory-cli train` with `examples/train/tiny/stage1.yaml`
+on the same samples, then prefill and decoding, all in turns. Results go to `docs/results/`.
 """
 
 import argparse
@@ -57,13 +55,6 @@ def bench_tiny(work: Path, *, steps: int, batch: int, repeats: int) -> dict:
         row for side in (56, 448) for row in shapes.compare_generation(models, shapes.Shape(side=side), repeats=5)
     ]
     return {"batch": batch, "steps": steps, "training": trained, "generation": generated, "parameters": parameters}
-
-
-def bench_7b(*, repeats: int) -> list[dict]:
-    """Both models at 7B shapes on the GPU."""
-    device = torch.device("cuda")
-    sizes = [shapes.Shape(side=448), shapes.Shape(side=1036), shapes.Shape(side=2800)]
-    return shapes.measure_7b(sizes, shapes.Shape(side=1036), device=device, repeats=repeats)
 
 
 def ratio_table(rows: list[dict], columns: dict[str, str], *, lead: str | None = None) -> str:
@@ -131,19 +122,6 @@ def page(result: dict) -> str:
             ratio_table(tiny["generation"], GENERATION, lead="side"),
             "",
         ]
-    if big := result.get("7b"):
-        memory = {**GENERATION, "peak_gib": "peak memory, GiB"}
-        steps = {"train_step_seconds": "LoRA step, s", "peak_gib": "peak memory, GiB"}
-        parts += [
-            "7B shapes, random weights, bfloat16, SDPA, one pair of images, batch 1; medians.",
-            "",
-            ratio_table([row for row in big if "prefill_seconds" in row], memory, lead="side"),
-            "",
-            "LoRA of rank 64 on language model and comparison encoder, gradient checkpointing, AdamW:",
-            "",
-            ratio_table([row for row in big if "train_step_seconds" in row], steps, lead="side"),
-            "",
-        ]
     load = (
         f"{result['threads']} threads; `load_average` is that of "
         "the minute before the start: where it is not near 0 the machine was shared; trust the ratios, not the seconds"
@@ -159,17 +137,13 @@ def page(result: dict) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--steps", type=int, default=20, help="training steps of a run (20)")
     parser.add_argument("--batch", type=int, default=16, help="samples of a step (16)")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each model (2)")
     parser.add_argument("--output-dir", type=Path, default=RESULTS, help="where the results go (docs/results)")
     args = parser.parse_args()
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda, but torch sees no GPU: use --device cpu")
     if args.steps < training.WARM_UP + 3:
         parser.error(f"--steps is {args.steps}, expected {training.WARM_UP + 3} or more")
-    use_gpu = args.device != "cpu" and torch.cuda.is_available()
 
     result = {
         "command": shlex.join(["python", "benchmarks/run.py", *sys.argv[1:]]),
@@ -178,12 +152,9 @@ def main() -> int:
         "threads": torch.get_num_threads(),
         "versions": machine.versions(),
     }
-    if use_gpu:
-        result["7b"] = bench_7b(repeats=5)
-    else:
-        with tempfile.TemporaryDirectory() as work:
-            result["tiny"] = bench_tiny(Path(work), steps=args.steps, batch=args.batch, repeats=args.repeats)
-    machine.write_result(args.output_dir / f"bench-{'cuda' if use_gpu else 'cpu'}", result, page(result))
+    with tempfile.TemporaryDirectory() as work:
+        result["tiny"] = bench_tiny(Path(work), steps=args.steps, batch=args.batch, repeats=args.repeats)
+    machine.write_result(args.output_dir / "bench-cpu", result, page(result))
     return 0
 
 

@@ -114,7 +114,17 @@ def prompt(config, shape: Shape, *, device: torch.device, dtype: torch.dtype) ->
     }
 
 
-def _clock(device: torch.device) -> float:
+def labelled(config, side: int, *, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """A pair and an answer to be learnt, the last half of the prompt's text."""
+    shape = Shape(side=side)
+    inputs = prompt(config, shape, device=device, dtype=dtype)
+    labels = torch.full_like(inputs["input_ids"], -100)
+    labels[:, -shape.text // 2 :] = inputs["input_ids"][:, -shape.text // 2 :]
+    return {**inputs, "labels": labels}
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, after what the device was asked for is done."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -128,13 +138,13 @@ def generate_once(model, inputs: dict[str, torch.Tensor], *, new: int) -> dict[s
         SystemExit: generation ended early, so the time for a token would be wrong.
     """
     device = model.device
-    start = _clock(device)
+    start = clock(device)
     model(**inputs, use_cache=True, logits_to_keep=1)
-    prefill = _clock(device) - start
+    prefill = clock(device) - start
     stamps = []
 
     def stamp(ids, scores):  # called when a token's logits are there
-        stamps.append(_clock(device))
+        stamps.append(clock(device))
         return scores
 
     output = model.generate(
@@ -175,45 +185,4 @@ def compare_generation(models: dict, shape: Shape, *, repeats: int) -> list[dict
                 "decode_tokens_per_second": 1 / medians["decode_seconds"],
             }
         )
-    return results
-
-
-def train_steps(model, shape: Shape, *, repeats: int, rank: int = 64) -> dict[str, float]:
-    """Median seconds of a LoRA step (as stage 1: language model and comparison encoder, checkpointed), batch 1."""
-    from peft import LoraConfig, get_peft_model
-
-    linear = r"q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj|projector"
-    target = rf".*(language_model|comparison_encoder)\..*({linear})"
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    trained = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=target)).train()
-    optimizer = torch.optim.AdamW((p for p in trained.parameters() if p.requires_grad), lr=5e-5)
-    inputs = prompt(model.config, shape, device=model.device, dtype=model.dtype)
-    labels = torch.full_like(inputs["input_ids"], -100)
-    labels[:, -shape.text // 2 :] = inputs["input_ids"][:, -shape.text // 2 :]
-    seconds = []
-    for _ in range(repeats + 1):
-        start = _clock(model.device)
-        trained(**inputs, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        seconds.append(_clock(model.device) - start)
-    return {"train_step_seconds": median(seconds[1:])}
-
-
-def measure_7b(shapes: list[Shape], train_shape: Shape, *, device: torch.device, repeats: int) -> list[dict]:
-    """Both models of the 7B's shapes on a GPU, bfloat16, one after the other, with peak memory."""
-    results = []
-    for name in ("Qwen2.5-VL", "AD-Copilot"):
-        model = random_model(name, "7B", device=device, dtype=torch.bfloat16)
-        for shape in shapes:
-            torch.cuda.reset_peak_memory_stats()
-            row = compare_generation({name: model}, shape, repeats=repeats)[0]
-            results.append({**row, "peak_gib": torch.cuda.max_memory_allocated() / 2**30})
-        torch.cuda.reset_peak_memory_stats()
-        step = train_steps(model, train_shape, repeats=repeats)
-        results.append(
-            {"model": name, "side": train_shape.side, **step, "peak_gib": torch.cuda.max_memory_allocated() / 2**30}
-        )
-        del model
-        torch.cuda.empty_cache()
     return results
