@@ -112,10 +112,10 @@ def _remedy(folder: Path, config: dict, fixture, *, own: bool) -> str:
     """What to type where the folder does not answer as it did: the likeliest cause first."""
     import transformers
 
-    from .configuration import TRANSFORMERS_TRIED
+    from .configuration import AUTO_MAP, TRANSFORMERS_TRIED
     from .folder_code import differing
 
-    if own and differing(folder):
+    if own and (differing(folder) or config.get("auto_map") != AUTO_MAP):
         return f"`adcopilot refresh {folder}` puts today's code into it"
     # Only numbers of our own, or checked ones, stand in what is to be typed: config.json may come from anybody.
     wanted = fixture.transformers if fixture else TRANSFORMERS_TRIED[-1]
