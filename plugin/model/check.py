@@ -30,6 +30,7 @@ __all__ = [
     "compare",
     "make_fixture",
     "read_fixture",
+    "stored_dtype",
     "write_fixture",
 ]
 
@@ -96,6 +97,12 @@ class Fixture:
 def comparable(margins: list[float], *, limit: float) -> int:
     """How many tokens come before the first whose margin, in logits, is below the limit."""
     return next((step for step, margin in enumerate(margins) if margin < limit), len(margins))
+
+
+def stored_dtype(config: dict[str, Any]) -> str:
+    """What config.json says the weights are saved in; float32 where that is none that a fixture is made in."""
+    found = config.get("dtype") or config.get("torch_dtype")  # the second is transformers 4's older name
+    return found if isinstance(found, str) and found in MARGIN_LIMITS else "float32"
 
 
 def make_fixture(model, processor) -> Fixture:

@@ -7,7 +7,16 @@ import json
 from pathlib import Path
 
 from ..errors import UserError, one_line
-from .check import FIXTURE, MARGIN_LIMITS, comparable, compare, make_fixture, read_fixture, write_fixture
+from .check import (
+    FIXTURE,
+    MARGIN_LIMITS,
+    comparable,
+    compare,
+    make_fixture,
+    read_fixture,
+    stored_dtype,
+    write_fixture,
+)
 
 _DTYPES = ("auto", *MARGIN_LIMITS)
 
@@ -41,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     fixture = None if args.write else read_fixture(args.folder)
     config = json.loads((args.folder / "config.json").read_text(encoding="utf-8"))
     device = pick_device(args.device)
-    dtype = args.dtype if args.dtype != "auto" else fixture.dtype if fixture else _stored_dtype(config)
+    dtype = args.dtype if args.dtype != "auto" else fixture.dtype if fixture else stored_dtype(config)
     remedy = _remedy(args.folder, config, fixture, own=args.trust_remote_code)
     try:
         model, processor = _load(args, config, device=device, dtype=dtype)
@@ -96,11 +105,6 @@ def _load(args: argparse.Namespace, config: dict, *, device: str, dtype: str):
     transformers.logging.set_verbosity_error()
     classes = own_classes(args.folder, config.get("auto_map")) if args.trust_remote_code else None
     return load_model(args.folder, device=device, dtype=dtype, attention="sdpa", classes=classes)
-
-
-def _stored_dtype(config: dict) -> str:
-    found = config.get("dtype") or config.get("torch_dtype")  # the second is transformers 4's older name
-    return found if isinstance(found, str) and found in MARGIN_LIMITS else "float32"
 
 
 def _tried(config: dict) -> str:

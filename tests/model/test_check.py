@@ -329,3 +329,22 @@ def test_any_json_is_a_fixture_or_one_line(checked_dir, tmp_path, data, value):
     else:
         assert said.startswith(f"{path}: ")
         assert "\n" not in said
+
+
+def test_init_writes_it_where_that_is_cheap(check, qwen_base_dir, tmp_path, monkeypatch, capsys):
+    from adcopilot.model import check as module
+    from adcopilot.model import init_command
+
+    def init(name):
+        assert main(["init", "--base", str(qwen_base_dir), "--output", str(tmp_path / name)]) == 0
+        return tmp_path / name / FIXTURE, capsys.readouterr().out
+
+    path, _ = init("small")
+    assert len(read_fixture(path.parent).tokens) == 8
+    monkeypatch.setattr(init_command, "MOST_BYTES_TO_CHECK", 1000)
+    assert not init("large")[0].exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "make_fixture", lambda *_: 1 / 0)
+    path, out = init("failed")
+    assert not path.exists()
+    assert f"it has no fixture (division by zero); `adcopilot check {path.parent} --write` makes it" in out
