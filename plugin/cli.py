@@ -31,6 +31,8 @@ class Command(NamedTuple):
 COMMANDS: Mapping[str, Command] = {
     "init": Command("adcopilot.model.init_command", "make a checkpoint: tiny from nothing, or from a Qwen2.5-VL base"),
     "transfer": Command("adcopilot.model.transfer_command", "put a trained comparison encoder into another base size"),
+    "check": Command("adcopilot.model.check_command", "ask a model folder what it was asked when it was written"),
+    "refresh": Command("adcopilot.model.refresh_command", "put today's code beside a model's weights"),
     "inspect": Command("adcopilot.inspect.command", "compare query images with templates: verdict, boxes, pictures"),
     "demo": Command("adcopilot.demo.command", "a web page: two pictures, an answer, a score, boxes; whole folders"),
     "data sample": Command("adcopilot.sample.command", "write the sample set that this package draws itself"),

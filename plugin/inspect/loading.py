@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError, one_line
 from ..jsonl import content_key, file_digest
+from ..model.check import FIXTURE
 from ..prompts import INSPECT_QUESTION
 
 __all__ = ["check_folder", "load_model", "model_digest", "pick_device", "pick_dtype", "wider_dtype"]
@@ -78,13 +80,14 @@ def model_digest(folder: Path) -> str:
     """A digest of all that decides about a model's answers: weights, configuration, tokenizer, processor.
 
     Whole files are hashed (several at a time), so a model trained further in place is another model, and the same
-    model copied elsewhere is the same.
+    model copied elsewhere is the same. The fixture of `adcopilot check` decides about nothing.
     """
     files = [
         *check_folder(folder)[1],
         *sorted(file for pattern in ("*.json", "*.jinja", "*.txt") for file in folder.glob(pattern)),
     ]
-    files = [file for file in files if "trainer" not in file.name and not file.name.endswith("_results.json")]
+    kept_out = ("_results.json", FIXTURE)
+    files = [file for file in files if "trainer" not in file.name and not file.name.endswith(kept_out)]
     with ThreadPoolExecutor(4) as pool:
         digests = list(pool.map(file_digest, files))
     return content_key([[file.name, digest] for file, digest in zip(files, digests, strict=True)])
@@ -121,11 +124,23 @@ def pick_dtype(name: str, device: str) -> str:
     return name
 
 
-def load_model(folder: Path, *, device: str, dtype: str, attention: str, remedy: str | None = None):
+def load_model(
+    folder: Path,
+    *,
+    device: str,
+    dtype: str,
+    attention: str,
+    remedy: str | None = None,
+    classes: tuple[type, type] | None = None,
+) -> tuple[Any, Any]:
     """Model in evaluation mode on its device, and its processor (padding on the left, as generation wants).
 
     Args:
+        folder: of the model.
+        device, dtype: names that torch knows, none of them `auto`.
+        attention: what transformers calls `attn_implementation`.
         remedy: what to type where weights overflow in `dtype`; by default the `--dtype` to give.
+        classes: of model and processor, instead of the installed ones: a folder's own code.
 
     Raises:
         UserError: as `check_folder`; or the files are damaged, weights and configuration do not belong together, a
@@ -138,7 +153,9 @@ def load_model(folder: Path, *, device: str, dtype: str, attention: str, remedy:
 
     from ..finite import check_weights
 
-    if model_type == "adcopilot":
+    if classes:
+        Model, Processor = classes
+    elif model_type == "adcopilot":
         from ..model import AdCopilotForConditionalGeneration as Model
         from ..model import AdCopilotProcessor as Processor
     else:

@@ -36,14 +36,16 @@ STEPS = {
     "llamafactory.model.model_utils.visual": ("composite",),
     "llamafactory.model.model_utils.checkpointing": ("checkpointing",),
     "llamafactory.model.loader": ("loading",),
+    "llamafactory.train.tuner": ("export",),
     "llamafactory.chat.hf_engine": ("server_engine",),
     "llamafactory.api.chat": ("api",),
     "llamafactory.webui.components.infer": ("webchat",),
     "llamafactory.v1.config.arg_parser": ("new_trainer",),
 }
-#: Among them what only LlamaFactory itself imports: not every program chats, the pages need gradio, and seconds, and
-#: the new trainer is another program. What is missing for these is said, and costs them alone.
+#: Among them what only LlamaFactory itself imports: not every program chats or trains, the pages need gradio, and
+#: seconds, and the new trainer is another program. What is missing for these is said, and costs them alone.
 WHEN_IMPORTED = (
+    "llamafactory.train.tuner",
     "llamafactory.chat.hf_engine",
     "llamafactory.api.chat",
     "llamafactory.webui.components.infer",

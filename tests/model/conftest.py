@@ -79,3 +79,15 @@ def encode(processor, conversations, **kwargs):
         return_tensors="pt",
         **kwargs,
     )
+
+
+@pytest.fixture(scope="session")
+def checked_dir(model, processor, tmp_path_factory):
+    """`model` in float32 as an export leaves it, with the fixture of `adcopilot check`. To be copied, not changed."""
+    from adcopilot.model.check import make_fixture, write_fixture
+
+    folder = tmp_path_factory.mktemp("checked") / "model"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    write_fixture(folder, make_fixture(model, processor))
+    return folder

@@ -1,0 +1,90 @@
+"""What `llamafactory-cli export` adds for AD-Copilot: the fixture of `adcopilot check`, made by the loaded model.
+
+By the model in memory and not by the folder, so that a first `adcopilot check FOLDER` also says whether all of it was
+written.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, one_line
+from .composite import MODEL_TYPE
+from .hook import wrap_once
+
+#: What LlamaFactory must have for this step (`gate.py`).
+NEEDS = {
+    "llamafactory.train.tuner:export_model": ("args",),
+    "llamafactory.train.tuner:load_model": ("tokenizer", "model_args", "finetuning_args"),
+}
+
+logger = logging.getLogger(__name__)
+
+#: While an export runs: the models that it has loaded, with the folders that they go to.
+_loaded: ContextVar[list[tuple[Any, Path]] | None] = ContextVar("adcopilot_loaded", default=None)
+
+
+def register(tuner) -> None:
+    """Wrap `export_model` and the `load_model` that it calls. Models of other kinds are not looked at.
+
+    Args:
+        tuner: `llamafactory.train.tuner`.
+    """
+    wrap_once(tuner, "load_model", _noted)
+    wrap_once(tuner, "export_model", _with_fixture)
+
+
+def _noted(load_model):
+    def wrapped(tokenizer, model_args, *args, **kwargs):
+        model = load_model(tokenizer, model_args, *args, **kwargs)
+        loaded = _loaded.get()
+        if loaded is not None and model.config.model_type == MODEL_TYPE:
+            loaded.append((model, Path(model_args.export_dir)))
+        return model
+
+    return wrapped
+
+
+def _with_fixture(export_model):
+    def wrapped(*args, **kwargs):
+        loaded: list[tuple[Any, Path]] = []
+        token = _loaded.set(loaded)
+        try:
+            export_model(*args, **kwargs)
+        finally:
+            _loaded.reset(token)
+        for model, folder in loaded:
+            add_fixture(model, folder)
+
+    return wrapped
+
+
+def add_fixture(model, folder: Path) -> None:
+    """Let the model answer, and write the fixture into the folder. Where that fails it is one warning: the export
+    itself is done by then, and whole.
+
+    Args:
+        model: as it was saved, in evaluation mode.
+        folder: it was saved to, with its processor.
+    """
+    from ..model.check import make_fixture, write_fixture
+    from ..model.processing import AdCopilotProcessor
+
+    try:
+        processor = AdCopilotProcessor.from_pretrained(folder, local_files_only=True)
+        path = write_fixture(folder, make_fixture(model, processor))
+    except Exception as error:  # memory, a full disk, a quantised model that does not run here: all the same to whom
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        logger.warning(
+            "adcopilot: %s is exported, but has no fixture for `adcopilot check` (%s%s); `adcopilot check %s --write` "
+            "makes it",
+            folder,
+            kind,
+            one_line(error),
+            folder,
+        )
+    else:
+        logger.info("adcopilot: wrote %s for `adcopilot check`", path)

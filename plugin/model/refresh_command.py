@@ -1,0 +1,150 @@
+"""`adcopilot refresh FOLDER`: today's code beside the weights of an older export.
+
+A folder keeps the code that it was exported with, and transformers goes on. Nothing but code and what names it is
+changed: weights, tokenizer, processor settings and the fixture of `adcopilot check` stay as they are, byte for byte,
+so the fixture then says whether today's code answers as the old one did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, one_line, shortened
+from ..jsonl import atomic_write
+
+#: Where a saved processor names its class besides processor_config.json; an older transformers reads it there.
+_PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json", "tokenizer_config.json")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="of an AD-Copilot model")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Refresh a folder, and say of each file what was changed.
+
+    Raises:
+        UserError: as `refresh`.
+    """
+    changes = refresh(args.folder)
+    for name, change in changes.items():
+        print(f"{args.folder / name}: {change}")
+    if changes:
+        print(f"`adcopilot check {args.folder} --trust-remote-code` says whether it answers as before")
+    else:
+        print(f"{args.folder}: nothing to change")
+    return 0
+
+
+def refresh(folder: Path) -> dict[str, str]:
+    """Put today's code into a model folder, each file by one rename; what was changed, by file name, in the order of
+    writing. Killed in the middle, it does the rest when it is called again.
+
+    All is read and checked before anything is written.
+
+    Args:
+        folder: of an AD-Copilot model, by whatever version of this package.
+
+    Raises:
+        UserError: no such folder, no config.json or another model's, files that are not JSON objects, settings that
+            today's code does not take, or a folder that cannot be written to.
+    """
+    from .folder_code import todays_code
+
+    config = _read_config(folder)
+    new = {name: (content, _code_change(folder / name, content)) for name, content in todays_code().items()}
+    # the names after the code, so that nothing is ever named that is not there
+    for name, (fields, change) in _named(folder, config).items():
+        new[name] = (_json(fields), change)
+    new = {name: (content, change) for name, (content, change) in new.items() if change}
+    if new and not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{folder}: cannot be written to, and {len(new)} files in it are to be changed; "
+            f"`chmod u+w {folder}`, or refresh a copy of it"
+        )
+    for name, (content, _) in new.items():
+        atomic_write(folder / name, lambda file, content=content: file.write(content))
+    return {name: change for name, (_, change) in new.items()}
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json, once it is known to be of a model that today's code takes."""
+    from .configuration import AdCopilotConfig
+
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give one that `llamafactory-cli export` or `adcopilot init` wrote")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{path}: not found, expected the folder of a whole AD-Copilot model; give another folder")
+    config = _read(path)
+    if config.get("model_type") != AdCopilotConfig.model_type:
+        raise UserError(
+            f"{path}: model_type is {shortened(repr(config.get('model_type')))}, expected 'adcopilot'; nothing was "
+            "changed: give another folder"
+        )
+    try:
+        AdCopilotConfig.from_dict(dict(config))
+    except Exception as error:  # upstream's, by what stands in which field
+        raise UserError(
+            f"{path}: today's code does not take it ({type(error).__name__}: {one_line(error)}); nothing was changed: "
+            "correct that field, or use the adcopilot that wrote the folder"
+        ) from error
+    return config
+
+
+def _code_change(path: Path, content: bytes) -> str | None:
+    if not path.is_file():
+        return "added"
+    return None if path.read_bytes() == content else "replaced by today's"
+
+
+def _named(folder: Path, config: dict[str, Any]) -> dict[str, tuple[dict[str, Any], str | None]]:
+    """The JSON files that name the code: what they are to hold, and what is changed in them, None for nothing."""
+    from .. import __version__
+    from .configuration import AUTO_MAP, TRANSFORMERS_TRIED
+
+    processor = {"auto_map": {"AutoProcessor": AUTO_MAP["AutoProcessor"]}}
+    wanted = {
+        "config.json": {
+            "auto_map": AUTO_MAP,
+            "adcopilot_version": __version__,
+            "transformers_tried": list(TRANSFORMERS_TRIED),
+        }
+    }
+    found = {"config.json": config}
+    for name in ("processor_config.json", *_PROCESSOR_FILES):
+        if not (folder / name).is_file():
+            continue
+        found[name] = _read(folder / name)
+        if name == "processor_config.json" or "auto_map" in found[name]:
+            wanted[name] = processor
+    changed = {}
+    for name, fields in wanted.items():
+        other = [field for field, value in fields.items() if found[name].get(field) != value]
+        said = ", ".join(f"{field} was {shortened(json.dumps(found[name].get(field)))}" for field in other)
+        changed[name] = ({**found[name], **fields}, f"{said}; now today's" if other else None)
+    return changed
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}: cannot be read as JSON ({one_line(error)}); nothing was changed: copy or export the model again"
+        ) from None
+    if not isinstance(value, dict):
+        raise UserError(
+            f"{path}: is {type(value).__name__}, expected a JSON object; nothing was changed: copy or export the "
+            "model again"
+        )
+    return value
+
+
+def _json(fields: dict[str, Any]) -> bytes:
+    # sorted and escaped, as transformers writes its own
+    return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()

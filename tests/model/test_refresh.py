@@ -1,0 +1,239 @@
+"""`adcopilot refresh`: old, broken and missing code of a folder mended, all else left as it is."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from adcopilot import __version__
+from adcopilot.cli import main
+from adcopilot.model.check import FIXTURE
+from adcopilot.model.configuration import AUTO_MAP, TRANSFORMERS_TRIED
+from adcopilot.model.folder_code import differing, todays_code
+
+pytestmark = pytest.mark.forward
+
+
+@pytest.fixture
+def folder(checked_dir, tmp_path):
+    return shutil.copytree(checked_dir, tmp_path / "model")
+
+
+@pytest.fixture
+def refresh(capsys):
+    """Runs the command: (exit code, lines of stdout, or the error's)."""
+
+    def run(folder) -> tuple[int, list[str]]:
+        capsys.readouterr()
+        code = main(["refresh", str(folder)])
+        out, err = capsys.readouterr()
+        lines = (out if code == 0 else err).strip().splitlines()
+        assert code == 0 or len(lines) == 1
+        return code, lines
+
+    return run
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def change(path, **fields) -> None:
+    """Fields of a JSON file; None takes one out."""
+    now = {**json.loads(path.read_text()), **fields}
+    path.write_text(json.dumps({name: value for name, value in now.items() if fields.get(name, 0) is not None}))
+
+
+def make_old(folder) -> None:
+    """As a version before wrote it: other code, a file less, fewer auto classes, no versions."""
+    (folder / "modeling.py").write_text("from transformers import NoSuchClass\n")
+    (folder / "processing.py").write_text("class Old:\n    pass\n")
+    (folder / "pairing.py").unlink()
+    auto_map = {"AutoConfig": "configuration.Old", "AutoModelForImageTextToText": AUTO_MAP["AutoModel"]}
+    change(folder / "config.json", auto_map=auto_map, adcopilot_version="0.0.1", transformers_tried=None)
+    change(folder / "processor_config.json", auto_map=None)
+    change(folder / "tokenizer_config.json", auto_map={"AutoProcessor": "processing.Old"})
+
+
+def test_a_fresh_export_has_nothing_to_change(refresh, folder):
+    before = contents(folder)
+    times = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert differing(folder) == []
+    assert refresh(folder) == (0, [f"{folder}: nothing to change"])
+    assert contents(folder) == before
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == times
+
+
+def test_what_it_writes_is_what_an_export_writes(folder):
+    assert {name for name in contents(folder) if name.endswith(".py")} == set(todays_code())
+
+
+def test_an_old_folder_is_as_a_fresh_one_afterwards(refresh, folder):
+    before = contents(folder)
+    make_old(folder)
+    code, lines = refresh(folder)
+    assert code == 0
+    said = dict(line.split(": ", 1) for line in lines[:-1])
+    assert said[f"{folder / 'modeling.py'}"] == said[f"{folder / 'processing.py'}"] == "replaced by today's"
+    assert said[f"{folder / 'pairing.py'}"] == "added"
+    config = said[f"{folder / 'config.json'}"]
+    assert config.startswith('auto_map was {"AutoConfig": "configuration.Old"')
+    assert config.endswith('adcopilot_version was "0.0.1", transformers_tried was null; now today\'s')
+    assert said[f"{folder / 'processor_config.json'}"] == "auto_map was null; now today's"
+    assert set(said) == {
+        str(folder / name)
+        for name in ("modeling.py", "processing.py", "pairing.py", "config.json", "processor_config.json")
+    } | {str(folder / "tokenizer_config.json")}
+    assert lines[-1] == f"`adcopilot check {folder} --trust-remote-code` says whether it answers as before"
+
+    after = contents(folder)
+    assert after.keys() == before.keys()
+    for name, content in before.items():
+        same = json.loads(after[name]) == json.loads(content) if name.endswith(".json") else after[name] == content
+        assert same, name
+    config = json.loads(after["config.json"])
+    assert config["auto_map"] == AUTO_MAP
+    assert config["adcopilot_version"] == __version__
+    assert config["transformers_tried"] == list(TRANSFORMERS_TRIED)
+    assert refresh(folder) == (0, [f"{folder}: nothing to change"])
+
+
+def test_weights_the_fixture_and_the_users_own_files_are_kept(refresh, folder):
+    (folder / "mine.py").write_text("print('mine')\n")
+    kept = ("mine.py", FIXTURE, "model.safetensors", "tokenizer.json", "generation_config.json")
+    numbers = {name: (folder / name).stat().st_ino for name in kept}
+    make_old(folder)
+    assert refresh(folder)[0] == 0
+    assert {name: (folder / name).stat().st_ino for name in kept} == numbers
+
+
+def test_a_link_is_replaced_and_not_what_it_points_to(refresh, folder, tmp_path):
+    """Folders of the hub's cache are links to files that other revisions share."""
+    shared = tmp_path / "shared.py"
+    shared.write_text("old = True\n")
+    (folder / "vision.py").unlink()
+    (folder / "vision.py").symlink_to(shared)
+    assert refresh(folder)[0] == 0
+    assert shared.read_text() == "old = True\n"
+    assert not (folder / "vision.py").is_symlink()
+
+
+def test_killed_in_the_middle_it_goes_on(refresh, folder, monkeypatch):
+    """And what is named is there by then: config.json comes after the code."""
+    from adcopilot.model import refresh_command
+
+    make_old(folder)
+    write, written = refresh_command.atomic_write, []
+
+    def killed(path, *arguments):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        write(path, *arguments)
+
+    monkeypatch.setattr(refresh_command, "atomic_write", killed)
+    assert main(["refresh", str(folder)]) == 130
+    assert all(name.endswith(".py") for name in written)
+    monkeypatch.setattr(refresh_command, "atomic_write", write)
+    assert refresh(folder)[0] == 0
+    assert differing(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "config.json: not found, expected the folder of a whole"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json: cannot be read as JSON"),
+        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "config.json: cannot be read as JSON"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "config.json: is list, expected a JSON object"),
+        (lambda folder: (folder / "processor_config.json").write_text("7"), "processor_config.json: is int, expected"),
+        (
+            lambda folder: change(folder / "config.json", model_type="qwen2_5_vl"),
+            "config.json: model_type is 'qwen2_5_vl', expected 'adcopilot'; nothing was changed",
+        ),
+        (
+            lambda folder: change(folder / "config.json", comparison_position_encoding="learned"),
+            "comparison_position_encoding is 'learned', expected one of ('none', 'rope2d')",
+        ),
+    ],
+)
+def test_wrong_folders_are_refused(refresh, folder, spoil, said):
+    make_old(folder)
+    spoil(folder)
+    before = contents(folder)
+    code, (line,) = refresh(folder)
+    assert code == 2
+    assert line.startswith("error: ")
+    assert str(folder) in line
+    assert said in line
+    assert contents(folder) == before
+
+
+def test_no_folder(refresh, tmp_path):
+    code, (line,) = refresh(tmp_path / "nowhere")
+    assert code == 2
+    assert "nowhere: no such folder; give one that" in line
+
+
+def test_a_folder_that_cannot_be_written_to(refresh, folder, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # nothing is read-only to root
+    assert refresh(folder) == (0, [f"{folder}: nothing to change"])
+    make_old(folder)
+    before = contents(folder)
+    code, (line,) = refresh(folder)
+    assert code == 2
+    assert f"{folder}: cannot be written to, and 6 files in it are to be changed; `chmod u+w {folder}`" in line
+    assert contents(folder) == before
+
+
+OWN_CODE = """
+import sys
+from pathlib import Path
+from adcopilot.cli import main
+folder = Path(sys.argv[1])
+check = lambda: print("exit", main(["check", str(folder), "--device", "cpu", "--trust-remote-code"]), flush=True)
+check()
+modeling = folder / "modeling.py"
+text = modeling.read_text()
+modeling.write_text("import no_such_module_anywhere" + chr(10))
+check()
+modeling.write_text(text.replace("previous_image or pairs", "list(range(len(pairs)))"))
+check()
+print("exit", main(["refresh", str(folder)]))
+check()
+config = folder / "config.json"
+config.write_text(config.read_text().replace('"modeling.AdCopilotFor', '"owner/name--modeling.AdCopilotFor'))
+check()
+"""
+
+
+def test_the_folders_own_code_checked_and_mended(folder, tmp_path):
+    """Run by who trusts it, in a process of its own: as exported, broken, comparing nothing, refreshed, of others."""
+    result = subprocess.run(
+        [sys.executable, "-c", OWN_CODE, folder],
+        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    lines = [line for line in result.stdout.splitlines() if line.startswith(("exit", "error:", str(folder)))]
+    assert [line for line in lines if line.startswith("exit")] == [f"exit {code}" for code in (0, 2, 2, 0, 0, 2)], (
+        result.stdout
+    )
+    equal, broken, without, replaced, again, foreign = (line for line in lines if not line.startswith("exit"))
+    for line in (equal, again):
+        assert "compared and equal" in line
+        assert "now the folder's own code" in line
+    remedy = f"`adcopilot refresh {folder}` puts today's code into it"
+    assert broken.startswith(f"error: {folder / 'modeling.py'}: the class AdCopilotForConditionalGeneration cannot")
+    assert broken.endswith(remedy)
+    assert without.startswith(f"error: {folder / FIXTURE}: ")
+    assert without.endswith(remedy)
+    assert replaced == f"{folder / 'modeling.py'}: replaced by today's"
+    assert "auto_map has 'owner/name--modeling.AdCopilotForConditionalGeneration'" in foreign
+    assert foreign.endswith(remedy)
