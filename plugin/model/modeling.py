@@ -222,7 +222,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
         # both raise on a mismatch, so they come before any work
         pairs = previous_images(image_mask, image_grid_thw, position_ids, merge_size=self._merge_size)
         places = self._comparison_tokens_of_images(comparison_mask, len(image_grid_thw))
-        if places is not None and position_ids is not None and position_ids.dim() == 3:
+        if places is not None and position_ids is not None:
             self._check_positions(position_ids, image_mask, image_grid_thw, places)
 
         def put(mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -243,7 +243,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
         Raises:
             ValueError: they do not.
         """
-        time = position_ids[-3].flatten()  # text positions may come before the three
+        # (rows, length) counts text alone, as `prefill_chunk_size` does in transformers 4; it may come before the three
+        time = (position_ids[-3] if position_ids.dim() == 3 else position_ids).flatten()
         first = images_of_tokens(image_mask, image_grid_thw, merge_size=self._merge_size)
         if not torch.equal(time[places], time[first][:, None].expand_as(places)):
             raise ValueError(

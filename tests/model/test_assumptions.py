@@ -82,9 +82,18 @@ def test_what_is_overridden_is_gone(model, monkeypatch, name):
 
 
 def test_the_prompt_comes_in_pieces(model, inputs):
-    """`prefill_chunk_size` cuts between an image and its comparison tokens."""
-    with pytest.raises((ValueError, NotImplementedError)):
-        generate(model, inputs, prefill_chunk_size=16)
+    """`prefill_chunk_size` cuts between the images and their comparison tokens, or between two images: an error, or
+    the answer that the whole prompt gets."""
+    whole, length = generate(model, inputs), inputs["input_ids"].shape[1]
+    right = 0
+    for size in (1, 2, 3, 8, 16, 24, 32, length - 1, length, length + 1):
+        try:
+            found = generate(model, inputs, prefill_chunk_size=size)
+        except (ValueError, NotImplementedError):
+            continue
+        assert torch.equal(found, whole), size
+        right += 1
+    assert right < 10
 
 
 def test_the_tower_works_in_another_order(model, processor, conversations, monkeypatch):
@@ -130,6 +139,8 @@ def test_positions_come_from_elsewhere(model, inputs):
     positions = torch.arange(length).expand(3, 1, length)
     with pytest.raises(ValueError, match="positions that are not those of `get_rope_index`"):
         model(**inputs, position_ids=positions)
+    with pytest.raises(ValueError, match="positions that are not those of `get_rope_index`"):
+        model(**inputs, position_ids=positions[0])
     text_first = torch.cat([positions[:1], positions])
     with pytest.raises(ValueError, match="positions that are not those of `get_rope_index`"):
         model(**inputs, position_ids=text_first)
