@@ -243,7 +243,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
         Raises:
             ValueError: they do not.
         """
-        # (rows, length) counts text alone, as `prefill_chunk_size` does in transformers 4; it may come before the three
+        # (rows, length) counts text alone, as transformers 4 does for `prefill_chunk_size`; it can be before the three
         time = (position_ids[-3] if position_ids.dim() == 3 else position_ids).flatten()
         first = images_of_tokens(image_mask, image_grid_thw, merge_size=self._merge_size)
         if not torch.equal(time[places], time[first][:, None].expand_as(places)):
