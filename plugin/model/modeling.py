@@ -350,6 +350,23 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
             kwargs |= {"logits_to_keep": places, "shift_labels": shifted[:, places]}
         return super().forward(*args, **kwargs)
 
+    def generate(self, inputs=None, generation_config=None, *args, **kwargs):
+        """As upstream's.
+
+        Raises:
+            ValueError: `prefill_chunk_size` for a prompt with images. Its pieces part an image from its comparison
+                tokens and, in some versions, count positions as if all were text.
+        """
+        size = kwargs.get("prefill_chunk_size")
+        if size is None:
+            size = getattr(generation_config or self.generation_config, "prefill_chunk_size", None)
+        if size is not None and kwargs.get("pixel_values") is not None:
+            raise ValueError(
+                f"prefill_chunk_size is {size}, but the prompt has images, which are compared in one piece: leave "
+                "prefill_chunk_size out"
+            )
+        return super().generate(inputs, generation_config, *args, **kwargs)
+
     def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs):
         """Only transformers 5 calls this. `mm_token_type_ids` are filled in for callers that do not pass them."""
         ids = model_kwargs.get("input_ids", inputs_tensor)
