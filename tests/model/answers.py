@@ -60,4 +60,5 @@ if __name__ == "__main__":
     own = {"trust_remote_code": True}
     loaded = transformers.AutoModelForImageTextToText.from_pretrained(sys.argv[1], dtype=torch.float32, **own).eval()
     processor = transformers.AutoProcessor.from_pretrained(sys.argv[1], **own)
+    assert not [name for name in sys.modules if name.startswith("adcopilot.")]
     print(json.dumps({"module": type(loaded).__module__, **answers(loaded, processor)}))

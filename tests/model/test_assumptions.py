@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import GenerationConfig
 
 from adcopilot.model.positions import window_order
 
@@ -81,10 +82,18 @@ def test_what_is_overridden_is_gone(model, monkeypatch, name):
         type(model)(model.config)
 
 
-def test_the_prompt_comes_in_pieces(model, inputs):
-    """`prefill_chunk_size` cuts between an image and its comparison tokens."""
-    with pytest.raises((ValueError, NotImplementedError)):
-        generate(model, inputs, prefill_chunk_size=16)
+@pytest.mark.parametrize("where", ["argument", "configuration", "model"])
+def test_the_prompt_comes_in_pieces(model, inputs, monkeypatch, where):
+    """`prefill_chunk_size` cuts between an image and its comparison tokens; with the last token alone in the second
+    piece, transformers 4 answered from other positions."""
+    size = inputs["input_ids"].shape[1] - 1
+    settings = {"prefill_chunk_size": size}
+    if where == "configuration":
+        settings = {"generation_config": GenerationConfig(**settings)}
+    elif where == "model":
+        monkeypatch.setattr(model.generation_config, "prefill_chunk_size", settings.pop("prefill_chunk_size"))
+    with pytest.raises(ValueError, match=f"prefill_chunk_size is {size}, but the prompt has images"):
+        generate(model, inputs, **settings)
 
 
 def test_the_tower_works_in_another_order(model, processor, conversations, monkeypatch):
@@ -130,6 +139,8 @@ def test_positions_come_from_elsewhere(model, inputs):
     positions = torch.arange(length).expand(3, 1, length)
     with pytest.raises(ValueError, match="positions that are not those of `get_rope_index`"):
         model(**inputs, position_ids=positions)
+    with pytest.raises(ValueError, match="positions that are not those of `get_rope_index`"):
+        model(**inputs, position_ids=positions[0])
     text_first = torch.cat([positions[:1], positions])
     with pytest.raises(ValueError, match="positions that are not those of `get_rope_index`"):
         model(**inputs, position_ids=text_first)

@@ -2,41 +2,35 @@
 
 `answers-4.57.6.json` holds what the bundled tiny model answers under transformers 4.57.6; whatever version runs these
 tests is held against it. To renew it (after a change of the tiny base or of the answers asked for), run there:
-`python tests/model/answers.py FOLDER`, FOLDER made by the fixture below.
+`python tests/model/answers.py FOLDER`, FOLDER made there by `python tests/model/exported.py FOLDER`.
 """
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from .answers import answers
+from .exported import export
 
 pytestmark = pytest.mark.forward
 
 HERE = Path(__file__).parent
 EXPECTED = HERE / "answers-4.57.6.json"
+#: Where `make setup`, `make setup-forward` and `make setup-latest` put what they make.
+ENVIRONMENTS = (".venv", ".venv-forward", ".venv-latest")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The tiny preset with weights of the encoder large enough to matter, saved as an export is."""
-    from adcopilot.model import AdCopilotForConditionalGeneration, AdCopilotProcessor
-    from adcopilot.model.conversion import convert
-    from adcopilot.model.init_command import PRESETS
-
-    made, saved = tmp_path_factory.mktemp("made") / "model", tmp_path_factory.mktemp("saved")
-    convert(base=Path(PRESETS["tiny"].base), output=made, **PRESETS["tiny"].options)
-    model = AdCopilotForConditionalGeneration.from_pretrained(made, dtype=torch.float32)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, weight in model.comparison_encoder.named_parameters():
-            if weight.dim() > 1:
-                weight.normal_(std=1.0 if "queries" in name else 0.15, generator=generator)
-    model.save_pretrained(saved)
-    AdCopilotProcessor.from_pretrained(made).save_pretrained(saved)
+    """Made by the transformers that run this test."""
+    saved = tmp_path_factory.mktemp("saved")
+    export(saved)
     return saved
 
 
@@ -68,6 +62,21 @@ def test_answers_by_the_installed_code(folder):
 
 def test_answers_by_the_folders_own_code(nursery, folder):
     same(by_its_own_code(nursery, folder), json.loads(EXPECTED.read_text()))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_a_folder_made_in_another_environment(environment, tmp_path, project_root):
+    """As the owner of an export does: made where training is, loaded beside whatever transformers is there."""
+    python = project_root / environment / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"needs the environment {environment}, which `make setup…` makes")
+    if python.parent.parent == Path(sys.prefix):
+        pytest.skip("is this environment: see the tests above")
+    quiet = {**os.environ, "ADCOPILOT_PLUGIN": "0"}
+    command = [python, HERE / "exported.py", tmp_path / "made"]
+    made = subprocess.run(command, env=quiet, capture_output=True, text=True, timeout=300, check=False)
+    assert made.returncode == 0, made.stderr[-2000:]
+    same(by_its_own_code(tmp_path / "made", tmp_path / "cache"), json.loads(EXPECTED.read_text()))
 
 
 def test_what_is_written_is_what_all_versions_read(folder):

@@ -13,6 +13,8 @@ from adcopilot import cli
 from adcopilot.evaluation.attention.results import results_of_records, table_csv
 from adcopilot.evaluation.run_folder import read_records
 
+pytestmark = pytest.mark.forward
+
 
 def words(root, model, run, *options):
     fixed = ("--data-root", root, "--model", model, "--output", run, "--max-new-tokens", 3)

@@ -17,6 +17,8 @@ QUESTIONS = (
 )
 NEW_TOKENS = 5
 
+pytestmark = pytest.mark.forward
+
 
 @pytest.fixture(scope="module")
 def items(tmp_path_factory):
@@ -208,6 +210,25 @@ def test_errors_of_one_question(probe, items, tmp_path):
     assert "no such image file" in replies["gone"].error
     assert replies["bare"].error == "has no image to attend to"
     assert replies["single"].error is None
+
+
+def test_memory_that_runs_out_between_two_layers(probe, items, answers, monkeypatch):
+    """Some layers' caches have grown then and others not; the group's next question is answered as ever."""
+    replies, measured = answers
+    second = probe.model.model.language_model.layers[1]
+    forward, calls = second.forward, []
+
+    def failing(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:  # after the prefix and the question's first token
+            raise torch.OutOfMemoryError
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(second, "forward", failing)
+    (_, failed), (item, reply) = probe.answer(items[:2], max_new_tokens=NEW_TOKENS)
+    assert "out of memory" in failed.error
+    assert reply.text == replies[item.key].text
+    assert probe.measured.pop(item.key) == measured[item.key]
 
 
 def test_models_without_comparison_tokens_are_refused(qwen_base_dir, tmp_path):
