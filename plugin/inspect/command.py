@@ -21,6 +21,7 @@ from ..trained_sizes import FAR_OUTSIDE
 from ..verdict import decide
 from .loading import check_folder, model_digest
 from .pairs import (
+    IMAGE_SUFFIXES,
     NamePattern,
     Pair,
     TemplatePool,
@@ -160,8 +161,12 @@ def check_sources(args: argparse.Namespace) -> bool:
     """Whether one pair is asked for (True) or several.
 
     Raises:
-        UserError: not exactly one kind of template and one of query.
+        UserError: not exactly one kind of template and one of query, or JSON lines under a picture's name.
     """
+    if args.output and args.output.suffix.lower() in IMAGE_SUFFIXES:
+        raise UserError(
+            f"--output {args.output}: takes JSON lines, and this is a picture's name; write --draw {args.output}"
+        )
     if args.mvtec:
         if args.template or args.query or args.template_dir or args.query_dir or args.pair_pattern:
             raise UserError("--mvtec brings templates and queries; leave out the other five options")

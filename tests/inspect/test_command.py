@@ -209,6 +209,7 @@ def test_only_what_changed_is_done_again(inspect, folders):
         (["--template", "good/0.png", "--query", "test/0.png", "--draw", "x.txt"], "cannot write .txt"),
         (["--template-dir", "good", "--query-dir", "nowhere"], "nowhere: no such folder"),
         (["--mvtec", "good"], "not an MVTec-style tree"),
+        (["--template", "good/0.png", "--query", "test/0.png", "--output", "x.png"], "write --draw x.png"),
     ],
 )
 def test_mistakes_are_one_line(inspect, folders, monkeypatch, options, message):
