@@ -55,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         model, processor = _load(args, config, device=device, dtype=dtype)
     except UserError as error:
-        raise UserError(f"{error}; {remedy}" if args.trust_remote_code else str(error)) from error
+        # what the loader says has a remedy of its own, but knows neither of other versions nor of other code
+        likely = args.trust_remote_code or remedy.startswith("try ")
+        raise UserError(f"{error}; {remedy}" if likely else str(error)) from error
     import transformers
 
     from .. import __version__

@@ -74,7 +74,7 @@ def test_what_generation_config_says_does_not_matter(check, folder):
     """Sampling, penalties and ends are the user's to set; the tokens are of the best logits."""
     path = folder / "generation_config.json"
     tokens = read_fixture(folder).tokens
-    said = {"do_sample": True, "temperature": 2.0, "repetition_penalty": 2.0, "eos_token_id": tokens[:1]}
+    said = {"do_sample": True, "temperature": 2.0, "repetition_penalty": 0.01, "eos_token_id": tokens[:1]}
     path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
     assert check(folder)[0] == 0
 
@@ -104,6 +104,24 @@ def test_another_version_of_transformers_is_the_first_thing_to_try(check, folder
     code, line = check(folder)
     assert code == 2
     assert line.endswith("try `pip install transformers==4.57.1`")
+
+
+def test_a_version_under_which_it_does_not_load_or_run(check, folder, monkeypatch):
+    from adcopilot.model import AdCopilotForConditionalGeneration as Model
+
+    def gone(*_, **__):
+        raise AttributeError("no attribute\n'generate'")
+
+    change(folder, transformers="4.57.1")
+    for name, said in (
+        ("generate", "`generate` stopped (AttributeError: no"),
+        ("from_pretrained", "cannot be loaded"),
+    ):
+        monkeypatch.setattr(Model, name, gone)
+        code, line = check(folder)
+        assert code == 2
+        assert said in line
+        assert line.endswith("try `pip install transformers==4.57.1`")
 
 
 def test_not_finite_weights(check, folder):
