@@ -16,7 +16,7 @@ AUTO_MAP = {
 
 # The versions of transformers that gave equal logits and generations (docs/model.md). Those between them are expected
 # to; what cannot be compared is stopped by structural checks in modeling.py.
-TRANSFORMERS_TRIED = ("4.57.6", "5.6.0", "5.17.0", "5.24.0")
+TRANSFORMERS_TRIED = ("4.57.6", "5.5.4", "5.6.0", "5.17.0", "5.24.0")
 
 POSITION_ENCODINGS = ("none", "rope2d")
 POSITION_IDS = ("scaled", "fixed")
@@ -70,6 +70,9 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
             kwargs["text_config"] = {"bos_token_id": None, **text}
         super().__init__(**kwargs)
         vision = self.vision_config
+        # What it is called since transformers 5.6. Before, 5.x called it `qwen2_5_vl` too, and because of that took
+        # this model's weights for an old Qwen2-VL's: wrote them under other names, found none of them in `AutoModel`.
+        vision.model_type = "qwen2_5_vl_vision"
         self.num_comparison_tokens = num_comparison_tokens
         self.comparison_num_heads = comparison_num_heads or vision.num_heads
         self.comparison_position_encoding = comparison_position_encoding

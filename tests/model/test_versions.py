@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from .answers import answers
 from .exported import export
@@ -80,7 +81,8 @@ def test_a_folder_made_in_another_environment(environment, tmp_path, project_roo
 
 
 def test_what_is_written_is_what_all_versions_read(folder):
-    """Saved by whatever version runs this: rotary positions and special tokens as transformers 4 has them."""
+    """Saved by whatever version runs this: rotary positions, special tokens and names of weights as transformers 4 has
+    them."""
     from adcopilot import __version__
     from adcopilot.model.configuration import TRANSFORMERS_TRIED
 
@@ -92,6 +94,9 @@ def test_what_is_written_is_what_all_versions_read(folder):
     assert len(text["rope_scaling"]["mrope_section"]) == 3
     assert config["adcopilot_version"] == __version__
     assert config["transformers_tried"] == list(TRANSFORMERS_TRIED)
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        names = {name.rpartition(".layers.")[0] for name in weights.keys() if ".layers." in name}
+    assert names == {"model.language_model"}
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
     assert not isinstance(tokenizer.get("extra_special_tokens"), list)
 
