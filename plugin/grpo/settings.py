@@ -94,6 +94,21 @@ class GrpoArguments:
         return ATTENTION[self.flash_attn]
 
 
+#: What TRL, transformers and PEFT would trip over only once the model is loaded: keys, rule, rule in words.
+_RANGES = (
+    (
+        ("per_device_train_batch_size", "per_device_eval_batch_size", "max_completion_length"),
+        lambda n: n >= 1,
+        "1 or more",
+    ),
+    (("temperature", "repetition_penalty", "num_train_epochs"), lambda n: n > 0, "more than 0"),
+    (("learning_rate", "beta", "weight_decay", "max_grad_norm"), lambda n: n >= 0, "0 or more"),
+    (("lora_dropout",), lambda n: 0 <= n < 1, "0 to below 1"),
+    (("top_p",), lambda n: 0 < n <= 1, "above 0 and at most 1"),
+    (("min_p",), lambda n: 0 <= n <= 1, "0 to 1"),
+)
+
+
 def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArguments, GRPOConfig]:
     """Read a run's YAML file.
 
@@ -131,6 +146,10 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArgume
     _check(args, path)
     trl = {key: value for key, value in values.items() if key in theirs}
     _check_trl(trl, args, path)
+    for keys, fits, words in _RANGES:
+        for key in keys:
+            if values.get(key) is not None and not fits(values[key]):
+                raise UserError(f"{path}: {key} is {short(values[key])}, expected {words}")
     # TRL's default of 512 cuts prompts from the left, through the middle of an image's tokens. Prompts that are too
     # long are left out before the training starts (`cutoff_len`).
     trl["max_prompt_length"] = None
