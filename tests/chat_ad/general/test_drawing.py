@@ -94,7 +94,6 @@ def test_registration_in_the_output_keeps_other_sets(place, mix):
     [
         (["--amount", "0"], "--amount 0: expected 1 or more"),
         (["--amount", "201"], "--amount 201: LLaVA_V1.5_mix665k in"),
-        (["--root", "/nowhere"], "--root /nowhere: no such folder"),
     ],
 )
 def test_bad_options(place, mix, capsys, options, says):
@@ -103,6 +102,11 @@ def test_bad_options(place, mix, capsys, options, says):
     with pytest.raises(SystemExit):
         place.run("llava-mix", mix, "--amount", "many")
     assert "expected a number or `all`" in capsys.readouterr().err
+
+
+def test_no_folder(place, capsys):
+    assert place.run("llava-mix", "/nowhere", "--text-only") == 2
+    assert "--root /nowhere: no such folder" in capsys.readouterr().err
 
 
 def test_nothing_usable_is_an_error_that_says_where_the_reasons_are(place, mix, capsys):
