@@ -66,7 +66,7 @@ def test_answers_by_the_folders_own_code(nursery, folder):
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_a_folder_made_in_another_environment(environment, tmp_path, project_root):
+def test_a_folder_made_in_another_environment(nursery, environment, tmp_path, project_root):
     """As the owner of an export does: made where training is, loaded beside whatever transformers is there."""
     python = project_root / environment / "bin" / "python"
     if not python.exists():
@@ -77,7 +77,7 @@ def test_a_folder_made_in_another_environment(environment, tmp_path, project_roo
     command = [python, HERE / "exported.py", tmp_path / "made"]
     made = subprocess.run(command, env=quiet, capture_output=True, text=True, timeout=300, check=False)
     assert made.returncode == 0, made.stderr[-2000:]
-    same(by_its_own_code(tmp_path / "made", tmp_path / "cache"), json.loads(EXPECTED.read_text()))
+    same(by_its_own_code(nursery, tmp_path / "made"), json.loads(EXPECTED.read_text()))
 
 
 def test_what_is_written_is_what_all_versions_read(folder):

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from .conftest import export, logits_of, steps_of, train
 
+pytestmark = pytest.mark.forward
+
 QUERIES = "model.comparison_encoder.comparison_queries.weight"
 STEPS = 4
 
