@@ -21,6 +21,8 @@ def folder(adcopilot_dir, tmp_path):
 
 def change(folder, file, key, value):
     path = folder / file
+    if file == "preprocessor_config.json" and not path.exists():  # transformers 5 writes one file for all processors
+        path, key = folder / "processor_config.json", f"image_processor.{key}"
     fields = json.loads(path.read_text())
     place = fields
     *above, last = key.split(".")
@@ -86,6 +88,6 @@ def test_grpo_does_not_begin_with_weights_that_are_not_there(folder):
 
 def test_a_policy_whose_tokenizer_is_gone(folder):
     for name in ("tokenizer.json", "vocab.json"):
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)  # transformers 5 writes no vocab.json
     with pytest.raises(UserError, match="its processor or tokenizer cannot be loaded"):
         load_policy(str(folder), attention="eager", bf16=False)

@@ -42,7 +42,7 @@ def test_the_largest_pair_fits_a_gpu_of_80_gb(shapes, project_root, stage, least
 def test_without_checkpointing_it_does_not(shapes, project_root):
     for stage in (0, 1, 2):
         need = shapes.need({**settings(project_root, stage), "disable_gradient_checkpointing": True}, LARGEST)
-        assert need.total / GIB > 120
+        assert need.total / GIB > 100
 
 
 def test_stage_0_keeps_of_a_token_what_it_says(shapes, project_root):

@@ -112,12 +112,19 @@ def test_a_version_under_which_it_does_not_load_or_run(check, folder, monkeypatc
     def gone(*_, **__):
         raise AttributeError("no attribute\n'generate'")
 
+    generate, calls = Model.generate, []
+
+    def gone_later(*arguments, **options):
+        calls.append(1)
+        return generate(*arguments, **options) if len(calls) == 1 else gone()
+
     change(folder, transformers="4.57.1")
-    for name, said in (
-        ("generate", "`generate` stopped (AttributeError: no"),
-        ("from_pretrained", "cannot be loaded"),
+    for name, instead, said in (
+        ("generate", gone_later, "`generate` stopped (AttributeError: no"),
+        ("generate", gone, "the model cannot answer (no attribute"),
+        ("from_pretrained", gone, "cannot be loaded"),
     ):
-        monkeypatch.setattr(Model, name, gone)
+        monkeypatch.setattr(Model, name, instead)
         code, line = check(folder)
         assert code == 2
         assert said in line
