@@ -11,7 +11,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, one_line
+from ..errors import one_line
+from ..model.check import FIXTURE
 from .composite import MODEL_TYPE
 from .hook import wrap_once
 
@@ -57,34 +58,23 @@ def _with_fixture(export_model):
         finally:
             _loaded.reset(token)
         for model, folder in loaded:
-            add_fixture(model, folder)
+            _add_fixture(model, folder)
 
     return wrapped
 
 
-def add_fixture(model, folder: Path) -> None:
-    """Let the model answer, and write the fixture into the folder. Where that fails it is one warning: the export
-    itself is done by then, and whole.
-
-    Args:
-        model: as it was saved, in evaluation mode.
-        folder: it was saved to, with its processor.
-    """
-    from ..model.check import make_fixture, write_fixture
+def _add_fixture(model, folder: Path) -> None:
+    """Write the fixture of a model in memory, or say in one warning why there is none: the export itself is done by
+    then, and whole."""
+    from ..model.add_fixture import add_fixture
     from ..model.processing import AdCopilotProcessor
 
     try:
         processor = AdCopilotProcessor.from_pretrained(folder, local_files_only=True)
-        path = write_fixture(folder, make_fixture(model, processor))
-    except Exception as error:  # memory, a full disk, a quantised model that does not run here: all the same to whom
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        logger.warning(
-            "adcopilot: %s is exported, but has no fixture for `adcopilot check` (%s%s); `adcopilot check %s --write` "
-            "makes it",
-            folder,
-            kind,
-            one_line(error),
-            folder,
-        )
+        lacks = add_fixture(folder, (model, processor))
+    except Exception as error:  # transformers raises whatever its readers stumble on
+        lacks = f"{folder} has no fixture for `adcopilot check` (its processor cannot be loaded: {one_line(error)})"
+    if lacks:
+        logger.warning("adcopilot: the export is whole, but %s", lacks)
     else:
-        logger.info("adcopilot: wrote %s for `adcopilot check`", path)
+        logger.info("adcopilot: wrote %s for `adcopilot check`", folder / FIXTURE)

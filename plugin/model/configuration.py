@@ -22,6 +22,20 @@ POSITION_ENCODINGS = ("none", "rope2d")
 POSITION_IDS = ("scaled", "fixed")
 
 
+def rope_as_transformers_4(text: dict) -> dict:
+    """`text_config` of a config.json with rotary positions as transformers 4 has them, which 5 reads too; the same
+    object where they are, or where they are of no known form."""
+    rope = text.get("rope_parameters")
+    if not isinstance(rope, dict) or "rope_theta" not in rope:
+        return text
+    scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
+    return {
+        **{name: value for name, value in text.items() if name != "rope_parameters"},
+        "rope_theta": rope["rope_theta"],
+        "rope_scaling": {**scaling, "type": scaling.get("rope_type", "default")},
+    }
+
+
 class AdCopilotConfig(Qwen2_5_VLConfig):
     """Qwen2.5-VL's configuration with the fields of the Comparison Encoder (paper, section IV-B).
 
@@ -114,11 +128,10 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
         """As upstream's, which writes config.json; rotary positions as transformers 4 has them, which 5 reads too, so
         that a folder saved by either opens in both."""
         fields = super().to_diff_dict()
-        text = fields.get("text_config", {})
-        rope = dict(text.pop("rope_parameters", None) or {})
-        if rope:
-            text["rope_theta"] = rope.pop("rope_theta", self.text_config.rope_parameters["rope_theta"])
-            text["rope_scaling"] = {**rope, "type": rope.get("rope_type", "default")}
+        text = fields.get("text_config") or {}
+        if text.get("rope_parameters"):
+            rope = {"rope_theta": self.text_config.rope_parameters["rope_theta"], **text["rope_parameters"]}
+            fields["text_config"] = rope_as_transformers_4({**text, "rope_parameters": rope})
         return fields
 
 

@@ -1,15 +1,10 @@
 """`adcopilot init`: make an AD-Copilot checkpoint from Qwen2.5-VL."""
 
 import argparse
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 TINY_BASE = Path(__file__).parent / "tiny_base"
-
-#: Weights up to which the new folder is loaded once for the fixture of `adcopilot check`. Shards of larger ones are
-#: copied one at a time, on machines that need not hold them all.
-MOST_BYTES_TO_CHECK = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +69,7 @@ def find_base(name: str, *, hub: str, revision: str | None) -> Path:
 
 
 def run(args: argparse.Namespace) -> int:
+    from .add_fixture import add_fixture
     from .conversion import convert
 
     preset = PRESETS[args.preset] if args.preset else Preset(base=args.base)
@@ -87,20 +83,6 @@ def run(args: argparse.Namespace) -> int:
     base = find_base(preset.base, hub=args.hub, revision=args.revision)
     convert(base=base, output=args.output, seed=args.seed, **{**preset.options, **given})
     print(f"wrote {args.output}")
-    _add_fixture(args.output)
+    if lacks := add_fixture(args.output):
+        print(lacks)
     return 0
-
-
-def _add_fixture(folder: Path) -> None:
-    """Write the fixture of `adcopilot check` where that is cheap; where it fails, the folder is whole without."""
-    from ..errors import one_line
-    from ..inspect.loading import load_model
-    from .check import make_fixture, stored_dtype, write_fixture
-
-    if sum(file.stat().st_size for file in folder.glob("*.safetensors")) > MOST_BYTES_TO_CHECK:
-        return
-    try:
-        dtype = stored_dtype(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        write_fixture(folder, make_fixture(*load_model(folder, device="cpu", dtype=dtype, attention="sdpa")))
-    except Exception as error:  # upstream's: a machine or a version on which the model does not run
-        print(f"it has no fixture ({one_line(error)}); `adcopilot check {folder} --write` makes it")

@@ -26,6 +26,15 @@ class AdCopilotProcessorKwargs(ProcessingKwargs, total=False):
     images_kwargs: AdCopilotImagesKwargs
 
 
+def special_tokens_as_transformers_4(fields: dict) -> dict:
+    """A tokenizer_config.json with special tokens as transformers 4 has them, which 5 reads too; the same object where
+    they are."""
+    if not isinstance(fields.get("extra_special_tokens"), list):  # a dictionary of named ones in transformers 4
+        return fields
+    others = {name: value for name, value in fields.items() if name != "extra_special_tokens"}
+    return {**others, "additional_special_tokens": fields["extra_special_tokens"]}
+
+
 class AdCopilotProcessor(Qwen2_5_VLProcessor):
     """Calls and chat templates are Qwen2.5-VL's; the text of an image becomes
 
@@ -83,9 +92,9 @@ class AdCopilotProcessor(Qwen2_5_VLProcessor):
         files = super().save_pretrained(save_directory, *args, **kwargs)
         path = Path(save_directory, "tokenizer_config.json")
         fields = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        if isinstance(fields.get("extra_special_tokens"), list):  # a dictionary of named ones in transformers 4
-            fields["additional_special_tokens"] = fields.pop("extra_special_tokens")
-            path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        written = special_tokens_as_transformers_4(fields)
+        if written is not fields:
+            path.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return files
 
     def _get_num_multimodal_tokens(self, image_sizes=None, video_sizes=None, **kwargs):

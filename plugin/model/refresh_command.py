@@ -1,8 +1,9 @@
 """`adcopilot refresh FOLDER`: today's code beside the weights of an older export.
 
-A folder keeps the code that it was exported with, and transformers goes on. Nothing but code and what names it is
-changed: weights, tokenizer, processor settings and the fixture of `adcopilot check` stay as they are, byte for byte,
-so the fixture then says whether today's code answers as the old one did.
+A folder keeps the code that it was exported with, and transformers goes on. Nothing but code, what names it, and
+two fields that only transformers 5 reads as older code left them there are changed: weights, tokenizer, processor
+settings and the fixture of `adcopilot check` stay as they are, byte for byte, so the fixture then says whether today's
+code answers as the old one did. A folder without a fixture gets one.
 """
 
 from __future__ import annotations
@@ -17,8 +18,13 @@ from typing import Any
 from ..errors import UserError, one_line, shortened
 from ..jsonl import atomic_write
 
-#: Where a saved processor names its class besides processor_config.json; an older transformers reads it there.
-_PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json", "tokenizer_config.json")
+#: Where a saved processor names its class: in the first always, in the others an older transformers reads it.
+_PROCESSOR_FILES = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "tokenizer_config.json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,13 +37,20 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: as `refresh`.
     """
+    from .add_fixture import add_fixture
+    from .check import FIXTURE
+
     changes = refresh(args.folder)
     for name, change in changes.items():
         print(f"{args.folder / name}: {change}")
-    if changes:
-        print(f"`adcopilot check {args.folder} --trust-remote-code` says whether it answers as before")
-    else:
+    if not changes:
         print(f"{args.folder}: nothing to change")
+    fixture = args.folder / FIXTURE
+    if not fixture.exists():
+        lacks = add_fixture(args.folder)
+        print(lacks or f"{fixture}: added, of what today's code answers; what the old code answered is not known")
+    elif changes:
+        print(f"`adcopilot check {args.folder} --trust-remote-code` says whether it answers as before")
     return 0
 
 
@@ -106,9 +119,11 @@ def _code_change(path: Path, content: bytes) -> str | None:
 def _named(folder: Path, config: dict[str, Any]) -> dict[str, tuple[dict[str, Any], str | None]]:
     """The JSON files that name the code: what they are to hold, and what is changed in them, None for nothing."""
     from .. import __version__
-    from .configuration import AUTO_MAP, TRANSFORMERS_TRIED
+    from .configuration import AUTO_MAP, TRANSFORMERS_TRIED, rope_as_transformers_4
+    from .processing import special_tokens_as_transformers_4
 
     processor = {"auto_map": {"AutoProcessor": AUTO_MAP["AutoProcessor"]}}
+    found = {"config.json": config}
     wanted = {
         "config.json": {
             "auto_map": AUTO_MAP,
@@ -116,18 +131,25 @@ def _named(folder: Path, config: dict[str, Any]) -> dict[str, tuple[dict[str, An
             "transformers_tried": list(TRANSFORMERS_TRIED),
         }
     }
-    found = {"config.json": config}
-    for name in ("processor_config.json", *_PROCESSOR_FILES):
-        if not (folder / name).is_file():
-            continue
-        found[name] = _read(folder / name)
-        if name == "processor_config.json" or "auto_map" in found[name]:
-            wanted[name] = processor
+    for name in _PROCESSOR_FILES:
+        if (folder / name).is_file():
+            found[name] = _read(folder / name)
+            is_named = name == "processor_config.json" or "auto_map" in found[name]
+            wanted[name] = processor if is_named else {}
     changed = {}
     for name, fields in wanted.items():
         other = [field for field, value in fields.items() if found[name].get(field) != value]
-        said = ", ".join(f"{field} was {shortened(json.dumps(found[name].get(field)))}" for field in other)
-        changed[name] = ({**found[name], **fields}, f"{said}; now today's" if other else None)
+        said = [f"{field} was {shortened(json.dumps(found[name].get(field)))}" for field in other]
+        new = {**found[name], **fields}
+        # what transformers 5 wrote into folders of older code, and transformers 4 does not read
+        if name == "config.json" and isinstance(text := new.get("text_config"), dict):
+            new["text_config"] = rope_as_transformers_4(text)
+            said += ["text_config had rope_parameters"] if new["text_config"] is not text else []
+        if name == "tokenizer_config.json":
+            written = special_tokens_as_transformers_4(new)
+            said += ["extra_special_tokens was a list"] if written is not new else []
+            new = written
+        changed[name] = (new, f"{', '.join(said)}; now today's" if said else None)
     return changed
 
 

@@ -19,6 +19,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_folder(args.model)  # before the imports and the download
     base = find_base(args.base, hub=args.hub, revision=args.revision)
+    from .add_fixture import add_fixture
     from .transfer import REPORT_FILE, transfer
 
     found = transfer(source=args.model, base=base, output=args.output, seed=args.seed)
@@ -31,4 +32,6 @@ def run(args: argparse.Namespace) -> int:
         f"{100 * fit['nearest']:.1f} % land nearest to themselves"
     )
     print(f"vision towers are {100 * found['vision_towers_apart']:.1f} % apart; see {args.output / REPORT_FILE}")
+    if lacks := add_fixture(args.output):
+        print(lacks)
     return 0

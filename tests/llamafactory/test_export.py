@@ -92,7 +92,7 @@ def test_the_fixture_is_of_the_model_in_memory(llamafactory, trained_dir, tmp_pa
 def test_where_it_cannot_be_made_the_export_is_whole_and_one_line_says_so(
     llamafactory, trained_dir, tmp_path, caplog, capsys, monkeypatch, error, said
 ):
-    from adcopilot.model import check as module
+    from adcopilot.model import add_fixture as module
 
     def fail(*_):
         raise error
@@ -103,7 +103,7 @@ def test_where_it_cannot_be_made_the_export_is_whole_and_one_line_says_so(
         export(trained_dir, folder)
     (line,) = [record.getMessage() for record in caplog.records if record.name == step.__name__]
     assert "\n" not in line
-    assert f"{folder} is exported, but has no fixture" in line
+    assert line.startswith(f"adcopilot: the export is whole, but {folder} has no fixture")
     assert said in line
     assert line.endswith(f"`adcopilot check {folder} --write` makes it")
     assert not (folder / FIXTURE).exists()
@@ -125,7 +125,7 @@ def test_a_failed_export_has_none(llamafactory, trained_dir, tmp_path, monkeypat
 
 
 def test_other_models_are_exported_as_ever(llamafactory, qwen_base_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(step, "add_fixture", lambda *_: pytest.fail("of another model"))
+    monkeypatch.setattr(step, "_add_fixture", lambda *_: pytest.fail("of another model"))
     export(qwen_base_dir, tmp_path / "export", template="qwen2_vl")
     assert json.loads((tmp_path / "export" / "config.json").read_text())["model_type"] == "qwen2_5_vl"
     assert not (tmp_path / "export" / FIXTURE).exists()

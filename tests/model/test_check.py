@@ -4,6 +4,7 @@ By the folder's own code it is tried in `test_refresh.py`.
 """
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -213,6 +214,28 @@ def test_where_all_is_a_near_tie_it_is_not_well(check, folder):
     assert "--write --dtype float32" in line
 
 
+def test_a_slow_model_is_asked_once(model, processor, monkeypatch):
+    """At 7B one question can take a minute; near ties are then a shorter answer to compare, and no reason to go on."""
+    from adcopilot.model import answer
+    from adcopilot.model import check as module
+
+    asked = []
+
+    def ask(*arguments, **question):
+        asked.append(question["prompt"])
+        found = ANSWER(*arguments, **question)
+        return dataclasses.replace(found, margins=[0.0] * len(found.margins))
+
+    ANSWER = answer.ask
+    monkeypatch.setattr(answer, "ask", ask)
+    module.make_fixture(model, processor)
+    assert len(set(asked)) == len(answer.QUESTIONS)
+    asked.clear()
+    monkeypatch.setattr(module, "_PATIENCE", -1.0)
+    module.make_fixture(model, processor)
+    assert len(set(asked)) == 1
+
+
 def test_comparable_counts_up_to_the_first_below_the_limit():
     assert comparable([1.0, 0.5, 0.4, 9.0], limit=0.5) == 2
     assert comparable([1.0], limit=0.5) == 1
@@ -354,22 +377,3 @@ def test_any_json_is_a_fixture_or_one_line(checked_dir, tmp_path, data, value):
     else:
         assert said.startswith(f"{path}: ")
         assert "\n" not in said
-
-
-def test_init_writes_it_where_that_is_cheap(check, qwen_base_dir, tmp_path, monkeypatch, capsys):
-    from adcopilot.model import check as module
-    from adcopilot.model import init_command
-
-    def init(name):
-        assert main(["init", "--base", str(qwen_base_dir), "--output", str(tmp_path / name)]) == 0
-        return tmp_path / name / FIXTURE, capsys.readouterr().out
-
-    path, _ = init("small")
-    assert len(read_fixture(path.parent).tokens) == 8
-    monkeypatch.setattr(init_command, "MOST_BYTES_TO_CHECK", 1000)
-    assert not init("large")[0].exists()
-    monkeypatch.undo()
-    monkeypatch.setattr(module, "make_fixture", lambda *_: 1 / 0)
-    path, out = init("failed")
-    assert not path.exists()
-    assert f"it has no fixture (division by zero); `adcopilot check {path.parent} --write` makes it" in out

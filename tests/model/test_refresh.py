@@ -11,7 +11,7 @@ import pytest
 from adcopilot import __version__
 from adcopilot.cli import main
 from adcopilot.model.check import FIXTURE
-from adcopilot.model.configuration import AUTO_MAP, TRANSFORMERS_TRIED
+from adcopilot.model.configuration import AUTO_MAP, TRANSFORMERS_TRIED, rope_as_transformers_4
 from adcopilot.model.folder_code import differing, todays_code
 
 pytestmark = pytest.mark.forward
@@ -108,6 +108,56 @@ def test_weights_the_fixture_and_the_users_own_files_are_kept(refresh, folder):
     make_old(folder)
     assert refresh(folder)[0] == 0
     assert {name: (folder / name).stat().st_ino for name in kept} == numbers
+
+
+def test_what_transformers_5_left_for_itself_is_mended(refresh, folder):
+    """Older code saved under transformers 5 wrote rotary positions and special tokens as only that reads them."""
+    before = contents(folder)
+    config = json.loads(before["config.json"])
+    text = dict(config["text_config"])
+    rope = {**text.pop("rope_scaling"), "rope_theta": text.pop("rope_theta")}
+    change(folder / "config.json", text_config={**text, "rope_parameters": rope})
+    tokenizer = json.loads(before["tokenizer_config.json"])
+    tokens = tokenizer.pop("additional_special_tokens", None) or ["<|im_start|>"]
+    tokenizer.pop("extra_special_tokens", None)
+    change(folder / "tokenizer_config.json", additional_special_tokens=None, extra_special_tokens=tokens)
+    code, lines = refresh(folder)
+    assert code == 0
+    assert lines[:2] == [
+        f"{folder / 'config.json'}: text_config had rope_parameters; now today's",
+        f"{folder / 'tokenizer_config.json'}: extra_special_tokens was a list; now today's",
+    ]
+    assert json.loads((folder / "config.json").read_text()) == config
+    expected = {**tokenizer, "additional_special_tokens": tokens}
+    assert json.loads((folder / "tokenizer_config.json").read_text()) == expected
+    assert refresh(folder) == (0, [f"{folder}: nothing to change"])
+    assert main(["check", str(folder), "--device", "cpu"]) == 0
+
+
+@pytest.mark.parametrize("rope", [None, "default", {"rope_type": "default"}])
+def test_rotary_positions_of_no_known_form_are_left_alone(rope):
+    text = {"hidden_size": 1, "rope_parameters": rope}
+    assert rope_as_transformers_4(text) is text
+
+
+def test_a_folder_without_fixture_gets_one(refresh, folder, monkeypatch):
+    from adcopilot.model import add_fixture as step
+
+    (folder / FIXTURE).unlink()
+    monkeypatch.setenv(step.SWITCH, "0")
+    code, lines = refresh(folder)
+    assert code == 0
+    assert lines[0] == f"{folder}: nothing to change"
+    assert lines[1].startswith(f"{folder} has no fixture for `adcopilot check` (ADCOPILOT_FIXTURE=0 leaves it out)")
+    monkeypatch.undo()
+    make_old(folder)
+    code, lines = refresh(folder)
+    assert code == 0
+    assert lines[-1] == (
+        f"{folder / FIXTURE}: added, of what today's code answers; what the old code answered is not known"
+    )
+    assert not [line for line in lines if "as before" in line]
+    assert main(["check", str(folder), "--device", "cpu"]) == 0
 
 
 def test_a_link_is_replaced_and_not_what_it_points_to(refresh, folder, tmp_path):

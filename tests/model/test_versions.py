@@ -69,9 +69,9 @@ def test_answers_by_the_folders_own_code(nursery, folder):
 def test_a_folder_made_in_another_environment(nursery, environment, tmp_path, project_root):
     """As the owner of an export does: made where training is, loaded beside whatever transformers is there."""
     python = project_root / environment / "bin" / "python"
-    if not python.exists():
+    if not (python.parents[1] / "adcopilot.stamp").exists():  # an interrupted set-up leaves none
         pytest.skip(f"needs the environment {environment}, which `make setup…` makes")
-    if python.parent.parent == Path(sys.prefix):
+    if python.parents[1] == Path(sys.prefix):
         pytest.skip("is this environment: see the tests above")
     quiet = {**os.environ, "ADCOPILOT_PLUGIN": "0"}
     command = [python, HERE / "exported.py", tmp_path / "made"]
