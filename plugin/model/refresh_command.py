@@ -65,11 +65,12 @@ def refresh(folder: Path) -> dict[str, str]:
 
     Raises:
         UserError: no such folder, no config.json or another model's, files that are not JSON objects, settings that
-            today's code does not take, or a folder that cannot be written to.
+            today's code does not take, weights by names that it does not find, or a folder that cannot be written to.
     """
     from .folder_code import todays_code
 
     config = _read_config(folder)
+    _check_weight_names(folder, config)
     new = {name: (content, _code_change(folder / name, content)) for name, content in todays_code().items()}
     # the names after the code, so that nothing is ever named that is not there
     for name, (fields, change) in _named(folder, config).items():
@@ -108,6 +109,29 @@ def _read_config(folder: Path) -> dict[str, Any]:
             "correct that field, or use the adcopilot that wrote the folder"
         ) from error
     return config
+
+
+def _check_weight_names(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse weights by the names of an old Qwen2-VL: under transformers 5.0 to 5.5 this package's first code wrote
+    them so and read them again, under others, and by today's code, they are not found.
+
+    Raises:
+        UserError: there are such.
+    """
+    from safetensors import safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                old = next((name for name in file.keys() if name.startswith("model.layers.")), None)
+        except Exception:  # damaged, which says whoever loads it
+            continue
+        if old is not None:
+            raise UserError(
+                f"{path}: has {old}, as older code named it under transformers 5.0 to 5.5 (config.json: "
+                f"{shortened(str(config.get('transformers_version')))}), expected model.language_model.{old[6:]}; "
+                "nothing was changed: export the model again, or keep the folder's code and that transformers"
+            )
 
 
 def _code_change(path: Path, content: bytes) -> str | None:

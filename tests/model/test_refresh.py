@@ -140,6 +140,26 @@ def test_rotary_positions_of_no_known_form_are_left_alone(rope):
     assert rope_as_transformers_4(text) is text
 
 
+def test_weights_that_todays_code_does_not_find_keep_their_code(refresh, folder):
+    """Older code named them so under transformers 5.0 to 5.5, where it also finds them again: that must not end."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    weights = {name.replace(".language_model.", "."): weight for name, weight in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
+    make_old(folder)
+    change(folder / "config.json", transformers_version="5.5.4")
+    before = contents(folder)
+    code, (line,) = refresh(folder)
+    assert code == 2
+    assert f"{path}: has model.layers.0." in line
+    assert "under transformers 5.0 to 5.5 (config.json: 5.5.4), expected model.language_model.layers.0." in line
+    assert "nothing was changed: export the model again" in line
+    assert contents(folder) == before
+    path.write_bytes(b"damaged")  # not what this command looks for
+    assert refresh(folder)[0] == 0
+
+
 def test_a_folder_without_fixture_gets_one(refresh, folder, monkeypatch):
     from adcopilot.model import add_fixture as step
 
