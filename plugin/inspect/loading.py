@@ -165,8 +165,10 @@ def load_model(
     try:
         # The fast image processor, as in LlamaFactory's training: the slow one resizes a little differently. In
         # transformers 5 it is the default, and asking for it a warning.
-        fast = {"use_fast": True} if transformers.__version__.startswith("4.") else {}
-        processor = Processor.from_pretrained(folder, local_files_only=True, **fast)
+        options = {"use_fast": True} if transformers.__version__.startswith("4.") else {}
+        if classes:  # whoever gives them trusts the folder; transformers 5 would ask on the terminal
+            options["trust_remote_code"] = True
+        processor = Processor.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:  # transformers raises whatever its readers stumble on
         raise UserError(
             f"{folder}: its processor or tokenizer cannot be loaded ({one_line(error)}); export the model again"

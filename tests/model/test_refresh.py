@@ -285,12 +285,14 @@ def test_the_folders_own_code_checked_and_mended(folder, tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", OWN_CODE, folder],
         env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "cache")},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=300,
         check=False,
     )
+    assert "[y/N]" not in result.stdout, "the option has said so"
     lines = [line for line in result.stdout.splitlines() if line.startswith(("exit", "error:", str(folder)))]
     assert [line for line in lines if line.startswith("exit")] == [f"exit {code}" for code in (0, 2, 2, 0, 0, 2)], (
         result.stdout
