@@ -28,9 +28,9 @@ version = re.search(r'^__version__ = "(.+)"$', (HERE / "plugin/__init__.py").rea
 base = [
     "torch>=2.8,!=2.9.*",  # 2.9's Conv3d, which Qwen2.5-VL begins with, is broken and LlamaFactory refuses it
     "torchvision>=0.23",  # Qwen2.5-VL's processor needs its video processor, which needs torchvision
-    # No upper bound: versions up to 5.24.0 give equal answers (docs/model.md), newer ones are told once and stopped by
-    # structural checks where they differ.
-    "transformers>=4.57.1",
+    # No upper bound: versions up to 5.24.0 give equal answers (docs/versions.md), newer ones are told once and stopped
+    # by structural checks where they differ. 5.3 to 5.5.3 give images other positions, stock Qwen2.5-VL's too.
+    "transformers>=4.57.1,!=5.3.*,!=5.4.*,!=5.5.0,!=5.5.1,!=5.5.2,!=5.5.3",
     "tokenizers",
     "safetensors>=0.4.3",
     "huggingface_hub",

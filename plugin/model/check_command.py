@@ -111,7 +111,7 @@ def _load(args: argparse.Namespace, config: dict, *, device: str, dtype: str):
 
 def _tried(config: dict) -> str:
     tried = config.get("transformers_tried")
-    return ", ".join(map(str, tried)) if isinstance(tried, list) and tried else "none"
+    return f"{tried[0]} to {tried[-1]}" if isinstance(tried, list) and tried else "none"
 
 
 def _remedy(folder: Path, config: dict, fixture, *, own: bool) -> str:

@@ -27,8 +27,8 @@ from .vision import VisionAttention
 
 logger = logging.get_logger(__name__)
 
-# transformers 5 wants token types for positions and counts rope deltas from the unpadded length.
-TRANSFORMERS_5 = Version(transformers.__version__) >= Version("5.0.0")
+# transformers 5.3 and later want token types for positions and count rope deltas from the unpadded length.
+TOKEN_TYPES = Version(transformers.__version__) >= Version("5.3.0")
 # Labels that are not trained on: torch's and transformers' default.
 IGNORE_INDEX = -100
 # What upstream calls the KV cache: `cache` in later 5.x; the old name is taken until 5.40.
@@ -139,7 +139,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
             (3, rows, length) ids and (rows, 1) deltas, as `Qwen2_5_VLModel.get_rope_index`.
         """
         version_args = {}
-        if TRANSFORMERS_5:
+        if TOKEN_TYPES:
             version_args["mm_token_type_ids"] = mm_token_type_ids if input_ids is None else self.token_types(input_ids)
 
         comparison_mask = None
@@ -164,7 +164,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
             attention_mask=(attended & ~comparison_mask).to(input_ids.dtype),
             **version_args,
         )
-        if TRANSFORMERS_5:  # 4.57 already counts from the whole length of the row
+        if TOKEN_TYPES:  # before, it was counted from the whole length of the row
             rope_deltas = rope_deltas - (comparison_mask & attended).sum(-1, keepdim=True)
 
         image_mask = input_ids == self.config.image_token_id
@@ -172,6 +172,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
         last = first + image_grid_thw.to(first.device).prod(-1) // self._merge_size**2 - 1
         places = self._comparison_tokens_of_images(comparison_mask, len(first))
         flat = position_ids.flatten(1)
+        if not (flat[1:, first] == flat[:1, first]).all():  # transformers 5.3 to 5.5.3, stock models' too
+            raise RuntimeError(UNTRIED.format("begins an image's positions at another time than row and column"))
         flat[:, places.flatten()] = diagonal_positions(
             flat[:, first],
             flat[:, last],
@@ -301,7 +303,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
             position_ids, self.rope_deltas = self.get_rope_index(
                 input_ids, image_grid_thw, attention_mask=attention_mask, **videos
             )
-        if TRANSFORMERS_5 and input_ids is not None:  # without them upstream would fall back to text positions
+        if TOKEN_TYPES and input_ids is not None:  # without them upstream would fall back to text positions
             kwargs["mm_token_type_ids"] = self.token_types(input_ids)
         return super().forward(
             input_ids=input_ids,

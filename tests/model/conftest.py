@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
+
+TRANSFORMERS_5 = not transformers.__version__.startswith("4.")
 
 PROMPTS = ("Is there a defect?", "What is different in the second part, and where is it?", "Hi.", "Compare.")
 

@@ -146,6 +146,21 @@ def test_positions_come_from_elsewhere(model, inputs):
         model(**inputs, position_ids=text_first)
 
 
+def test_an_image_is_at_another_time(model, inputs, monkeypatch):
+    """As in 5.3 to 5.5.3, which gave still images times of their own: answers of another model, and no word."""
+    upstream = type(model.model).__mro__[1]
+    get = upstream.get_rope_index
+
+    def get_other_times(self, *args, **kwargs):
+        positions, deltas = get(self, *args, **kwargs)
+        positions[0] *= 4
+        return positions, deltas
+
+    monkeypatch.setattr(upstream, "get_rope_index", get_other_times)
+    with pytest.raises(RuntimeError, match="begins an image's positions at another time than row and column"):
+        generate(model, inputs)
+
+
 def test_comparison_tokens_without_images(model, inputs):
     """Called directly, as some training loops do with a batch whose images were filtered out."""
     text = {name: inputs[name] for name in ("input_ids", "attention_mask")}

@@ -7,9 +7,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
 
-from adcopilot.model.modeling import TRANSFORMERS_5
-
-from .conftest import encode, random_image
+from .conftest import TRANSFORMERS_5, encode, random_image
 
 pytestmark = pytest.mark.forward
 

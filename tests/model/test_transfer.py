@@ -11,10 +11,9 @@ from adcopilot import cli
 from adcopilot.errors import UserError
 from adcopilot.model import AdCopilotForConditionalGeneration, AdCopilotProcessor
 from adcopilot.model.conversion import ENCODER_PREFIX
-from adcopilot.model.modeling import TRANSFORMERS_5
 from adcopilot.model.transfer import REPORT_FILE, fit_alignment, shared_tokens, transfer
 
-from .conftest import chat, encode, random_image
+from .conftest import TRANSFORMERS_5, chat, encode, random_image
 
 pytestmark = pytest.mark.forward
 
