@@ -15,7 +15,7 @@ AUTO_MAP = {
 }
 
 # The versions of transformers that gave equal logits and generations (docs/model.md). Those between them are expected
-# to; what cannot be compared is stopped by structural checks in modeling.py.
+# to; what cannot be compared is stopped by structural checks in modeling.py and upstream.py.
 TRANSFORMERS_TRIED = ("4.57.6", "5.5.4", "5.6.0", "5.17.0", "5.24.0")
 
 POSITION_ENCODINGS = ("none", "rope2d")

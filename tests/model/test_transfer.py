@@ -11,8 +11,8 @@ from adcopilot import cli
 from adcopilot.errors import UserError
 from adcopilot.model import AdCopilotForConditionalGeneration, AdCopilotProcessor
 from adcopilot.model.conversion import ENCODER_PREFIX
-from adcopilot.model.modeling import TRANSFORMERS_5
 from adcopilot.model.transfer import REPORT_FILE, fit_alignment, shared_tokens, transfer
+from adcopilot.model.upstream import TRANSFORMERS_5
 
 from .conftest import chat, encode, random_image
 
