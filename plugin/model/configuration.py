@@ -15,7 +15,7 @@ AUTO_MAP = {
 }
 
 # The versions of transformers that gave equal logits and generations (docs/versions.md). Those between them are
-# expected to, 5.3 to 5.5.3 apart; what cannot be compared is stopped by structural checks in modeling.py.
+# expected to, 5.3 to 5.5.3 apart; what cannot be compared is stopped by checks in modeling.py and upstream.py.
 TRANSFORMERS_TRIED = (
     *("4.57.1", "4.57.6", "5.0.0", "5.1.0", "5.2.0", "5.5.4", "5.6.0", "5.8.0", "5.10.4", "5.13.1", "5.16.1"),
     *("5.17.0", "5.18.0", "5.19.0", "5.20.2", "5.22.2", "5.24.0"),

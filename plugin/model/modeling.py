@@ -9,54 +9,22 @@ import functools
 import threading
 
 import torch
-import transformers
-from packaging.version import Version
 from torch import nn
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLModel,
     Qwen2_5_VLPreTrainedModel,
 )
-from transformers.utils import logging
 
 from .comparison_encoder import ComparisonEncoder
-from .configuration import TRANSFORMERS_TRIED, AdCopilotConfig
+from .configuration import AdCopilotConfig
 from .pairing import images_of_rows, images_of_tokens, previous_images
 from .positions import diagonal_positions, window_order
+from .upstream import CACHE_NAMES, TOKEN_TYPES, UNTRIED, check_upstream, warn_beyond_tried
 from .vision import VisionAttention
 
-logger = logging.get_logger(__name__)
-
-# transformers 5.3 and later want token types for positions and count rope deltas from the unpadded length.
-TOKEN_TYPES = Version(transformers.__version__) >= Version("5.3.0")
 # Labels that are not trained on: torch's and transformers' default.
 IGNORE_INDEX = -100
-# What upstream calls the KV cache: `cache` in later 5.x; the old name is taken until 5.40.
-CACHE_NAMES = ("cache", "past_key_values")
-UNTRIED = (
-    f"transformers {transformers.__version__}, or the code that called the model, {{}}, so nothing can be compared: "
-    "pass pixel_values and image_grid_thw with the whole conversation, and see config.json for the versions tried"
-)
-
-
-def _warn_beyond_tried() -> None:
-    newest = TRANSFORMERS_TRIED[-1]
-    if Version(transformers.__version__) > Version(newest):
-        logger.warning_once(
-            f"AD-Copilot's code was tried with transformers up to {newest}, found {transformers.__version__}: if it "
-            f"stops with an error, `pip install transformers=={newest}`"
-        )
-
-
-def _check_upstream(parent: type, *names: str) -> None:
-    """Methods that are overridden here must exist upstream, or nothing would ever call ours.
-
-    Raises:
-        RuntimeError: one is gone.
-    """
-    for name in names:
-        if not hasattr(parent, name):
-            raise RuntimeError(UNTRIED.format(f"has no {parent.__name__}.{name}, which AD-Copilot's model builds on"))
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -75,7 +43,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
     _no_split_modules = ["Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock", "ComparisonEncoder"]
 
     def __init__(self, config: AdCopilotConfig):
-        _check_upstream(Qwen2_5_VLModel, "get_rope_index", "get_image_features")
+        check_upstream(Qwen2_5_VLModel, "get_rope_index", "get_image_features")
         super().__init__(config)
         for block in self.visual.blocks:
             block.attn = VisionAttention(config.vision_config)
@@ -326,8 +294,8 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     logits_where_labels = True
 
     def __init__(self, config: AdCopilotConfig):
-        _warn_beyond_tried()
-        _check_upstream(Qwen2_5_VLForConditionalGeneration, "_expand_inputs_for_generation")
+        warn_beyond_tried()
+        check_upstream(Qwen2_5_VLForConditionalGeneration, "_expand_inputs_for_generation")
         # not the direct parent's: it would first build a whole Qwen2.5-VL to throw away
         Qwen2_5_VLPreTrainedModel.__init__(self, config)
         self.model = AdCopilotModel(config)

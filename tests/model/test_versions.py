@@ -127,15 +127,15 @@ def test_nothing_is_said_on_loading(folder):
 
 
 def test_beyond_the_newest_version_tried_it_is_said_once(folder, monkeypatch):
-    from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration, modeling
+    from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration, upstream
 
     said = []
-    monkeypatch.setattr(modeling.logger, "warning_once", said.append)
+    monkeypatch.setattr(upstream.logger, "warning_once", said.append)
     config = AdCopilotConfig.from_pretrained(folder)
     with torch.device("meta"):
         AdCopilotForConditionalGeneration(config)
         assert said == []
-        monkeypatch.setattr(modeling.transformers, "__version__", "9.0.0")
+        monkeypatch.setattr(upstream.transformers, "__version__", "9.0.0")
         AdCopilotForConditionalGeneration(config)
     assert len(said) == 1
     assert "tried with transformers up to" in said[0]
