@@ -93,12 +93,9 @@ def counted():
 
 
 def narrow(name: str, size: str):
-    """A model with the depth and the windows of a size (`3B`, `7B`), its layers 32 numbers wide."""
-    text = {"hidden_size": 32, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1}
-    text["rope_scaling"] = {"type": "mrope", "mrope_section": [2, 3, 3]}
-    vision = {"hidden_size": 32, "num_heads": 2, "intermediate_size": 16, "out_hidden_size": 32}
+    """A model with the depth and the windows of a size (`3B`, `7B`), its layers 64 numbers wide."""
     device = torch.device("cpu")
-    return shapes.random_model(name, size, text=text, vision=vision, device=device, dtype=torch.float32)
+    return shapes.random_model(name, size, **shapes.NARROW, device=device, dtype=torch.float32)
 
 
 def flops(config, inputs: dict[str, torch.Tensor]) -> dict[str, int]:

@@ -45,24 +45,6 @@ LORA = {
 }
 RANK = 64
 
-#: For the rehearsal.
-NARROW_TEXT = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
-}
-NARROW_VISION = {
-    "hidden_size": 64,
-    "num_heads": 4,
-    "intermediate_size": 80,
-    "out_hidden_size": 64,
-    "depth": 2,
-    "fullatt_block_indexes": [1],
-}
-
 
 class Bench:
     """Runs rows until the time is up.
@@ -83,7 +65,7 @@ class Bench:
 
     def models(self) -> dict:
         """Both, by name."""
-        changes = {"text": NARROW_TEXT, "vision": NARROW_VISION} if self.narrow else {}
+        changes = shapes.SHALLOW if self.narrow else {}
         return {
             name: shapes.random_model(name, "7B", device=self.device, dtype=self.dtype, **changes) for name in MODELS
         }

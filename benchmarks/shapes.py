@@ -49,6 +49,22 @@ VISION = {
     }
     for size in TEXT
 }
+#: Layers a few numbers wide, for what depends on depth, windows and tokens, and for trying a benchmark out.
+NARROW = {
+    "text": {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+    },
+    "vision": {"hidden_size": 64, "num_heads": 4, "intermediate_size": 80, "out_hidden_size": 64},
+}
+#: And a few layers, one of them over whole images.
+SHALLOW = {
+    "text": {**NARROW["text"], "num_hidden_layers": 2},
+    "vision": {**NARROW["vision"], "depth": 4, "fullatt_block_indexes": [1, 3]},
+}
 IDS = {
     "image_token_id": 151655,
     "video_token_id": 151656,

@@ -158,6 +158,7 @@ class TransformersBackend(LocalBackend):
                 batch = [one.result() for one in following]
                 following = [readers.submit(prepare, one) for one in next(batches, ())]
                 yield from self._answered(work, batch, max_new_tokens)
+        self._trunks = {}  # keys and values of the last templates would stay in memory
 
     def _answered(self, work: Any, batch: list[Any], max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
         """The replies to a batch; errors first, and a batch that does not fit into memory in parts."""

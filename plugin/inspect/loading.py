@@ -218,13 +218,17 @@ def _try_out(model, processor, *, folder: Path) -> None:
     from PIL import Image
 
     from ..finite import bad_rows, not_finite_at
+    from ..model.answer import write_prompt
 
-    picture = Image.new("RGB", (56, 56), "grey")
-    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": INSPECT_QUESTION}]
-    try:
-        prompt = processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    written, read = (getattr(one, "comparison_token_id", None) for one in (processor, model.config))
+    if written != read:  # it would answer all the same, without its comparison
+        raise UserError(
+            f"{folder}: its processor writes token {written} for comparisons and config.json has comparison_token_id "
+            f"{read}, expected the same; export the model again"
         )
+    picture = Image.new("RGB", (56, 56), "grey")
+    try:
+        prompt = write_prompt(processor, INSPECT_QUESTION)
         inputs = processor(text=[prompt], images=[picture, picture], return_tensors="pt").to(model.device)
         with torch.no_grad():  # not inference_mode: what the model keeps of it may be trained with
             step = model.generate(
@@ -247,12 +251,6 @@ def _try_out(model, processor, *, folder: Path) -> None:
         ) from error
     if bad:
         raise UserError(f"{folder}: {not_finite_at(1)}")
-    written, read = (getattr(one, "comparison_token_id", None) for one in (processor, model.config))
-    if written != read:  # it would answer all the same, without its comparison
-        raise UserError(
-            f"{folder}: its processor writes token {written} for comparisons and config.json has comparison_token_id "
-            f"{read}, expected the same; export the model again"
-        )
 
 
 def wider_dtype(dtype: str) -> str:

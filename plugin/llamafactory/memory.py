@@ -10,8 +10,10 @@ Units: bytes, unless a name says otherwise.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,15 +22,22 @@ from torch import nn
 from ..model import AdCopilotConfig, AdCopilotForConditionalGeneration
 from ..model.vision import Windows
 
-__all__ = ["GIB", "Need", "Sample", "Shapes", "sample_of"]
+__all__ = ["GIB", "Need", "Sample", "Shapes", "kept_bytes", "sample_of", "uncounted"]
 
 #: Tokens or patches that a layer is run on to count.
 _COUNTED = 256
-#: What training keeps beside a trained weight in bfloat16: float32 copy, gradient, Adam's two moments.
-_OF_TRAINED = 4 + 4 + 8
+#: What training keeps beside a trained weight in bfloat16: float32 copy, gradient, Adam's two moments; and with
+#: `pure_bf16` the last three in bfloat16.
+_OF_TRAINED, _OF_TRAINED_PURE = 4 + 4 + 8, 2 + 4
 #: A logit in bfloat16 and float32, and the gradients of both.
 _OF_LOGIT = 2 * (2 + 4)
 GIB = 2**30
+
+#: Settings that share, move or replace what is counted here in ways that are not.
+_UNCOUNTED = (
+    *("fsdp", "fp8", "use_galore", "use_apollo", "use_badam", "use_adam_mini", "use_unsloth", "use_unsloth_gc"),
+    *("use_kt", "mixture_of_depths"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +67,53 @@ def sample_of(config: AdCopilotConfig, tokens: int, sizes: Sequence[tuple[int, i
     patches = sum(width * height for width, height in sizes) // vision.patch_size**2
     of_images = patches // vision.spatial_merge_size**2 + len(sizes) * config.num_comparison_tokens
     return Sample(tokens=batch * tokens, patches=batch * patches, labels=batch * max(tokens - of_images, 1))
+
+
+def uncounted(settings: Mapping[str, Any]) -> str | None:
+    """The setting, as it is written, under which this count says nothing; None if there is none."""
+    kind = settings.get("finetuning_type", "lora")
+    if kind not in ("lora", "full"):
+        return f"finetuning_type: {kind}"
+    if "deepspeed" in settings and _zero(settings) is None:
+        return f"deepspeed: {settings['deepspeed']} (no JSON file with zero_optimization)"
+    return next((f"{name}: {settings[name]}" for name in _UNCOUNTED if settings.get(name)), None)
+
+
+def _zero(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`zero_optimization` of the run's DeepSpeed settings; empty without DeepSpeed, None if it cannot be known."""
+    if not settings.get("deepspeed"):
+        return {}
+    try:
+        zero = json.loads(Path(settings["deepspeed"]).read_text(encoding="utf-8"))["zero_optimization"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return zero if isinstance(zero, dict) and isinstance(zero.get("stage"), int) else None
+
+
+def _is_elsewhere(zero: Mapping[str, Any], what: str) -> bool:
+    offload = zero.get(f"offload_{what}")
+    return isinstance(offload, dict) and offload.get("device") in ("cpu", "nvme")
+
+
+def kept_bytes(run: Callable[[], torch.Tensor], *, besides: nn.Module) -> int:
+    """What autograd keeps of a forward pass.
+
+    Args:
+        run: makes the pass; its result is held meanwhile.
+        besides: whose weights do not count.
+    """
+    kept, own = {}, {weight.untyped_storage()._cdata for weight in besides.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = run()
+    del out
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,32 +157,49 @@ class Shapes:
         inner = self.model.model
         self.parts = {"tower": inner.visual, "encoder": inner.comparison_encoder, "language": inner.language_model}
 
-    def need(self, settings: Mapping[str, Any], sample: Sample) -> Need:
-        """What a sample needs with the settings of a YAML for `llamafactory-cli train`."""
-        trained = self.trained(settings)
-        weights = 2 * _weights(self.model)
-        checkpointed = not settings.get("disable_gradient_checkpointing", False)
-        vision, text = self.config.vision_config, self.config.text_config
-        # Gradients pass through whatever comes after the first trained part.
-        passed = [name for name in self.parts if any(trained[one] for one in list(self.parts)[: _place(name) + 1])]
-        kept, again = 0.0, [0.0]
-        for name, count, width, layers in (
-            ("tower", sample.patches, vision.hidden_size, vision.depth),
-            ("language", sample.tokens, text.hidden_size, text.num_hidden_layers),
-        ):
-            one = count * self._of_a_layer(name, bool(trained[name])) if name in passed else 0.0
-            kept += layers * (2 * width * count if checkpointed else one) if name in passed else 0.0
-            again.append(one)
-        encoder = sample.patches * self._of_the_encoder() if "encoder" in passed else 0.0
-        # Of its three blocks one is computed again at a time; the inputs of all are kept.
-        kept += 6 * 2 * vision.hidden_size * sample.patches if checkpointed else encoder
-        again.append(encoder / 2)
+    def need(self, settings: Mapping[str, Any], sample: Sample, *, gpus: int = 1) -> Need:
+        """What a sample needs of one GPU.
+
+        Args:
+            settings: of a YAML for `llamafactory-cli train`, of which `uncounted` names none.
+            sample: a batch on one GPU.
+            gpus: over which DeepSpeed shares what its stage says.
+        """
+        trained, zero = self.trained(settings), _zero(settings) or {}
+        bits = settings.get("quantization_bit")
+        bits = bits if isinstance(bits, int) and bits > 0 else 16
+        weights = _weights(self.model) * bits / 8
+        training = sum(trained.values()) * (_OF_TRAINED_PURE if settings.get("pure_bf16") else _OF_TRAINED)
+        stage = zero.get("stage", 0)
         return Need(
-            weights=weights,
-            training=_OF_TRAINED * sum(trained.values()),
-            activations=kept + (max(again) if checkpointed else 0.0),
-            logits=_OF_LOGIT * sample.labels * text.vocab_size,
+            weights=0 if _is_elsewhere(zero, "param") else weights / (gpus if stage >= 3 else 1),
+            training=0 if _is_elsewhere(zero, "optimizer") else training / (gpus if stage >= 1 else 1),
+            activations=self._activations(trained, sample, settings.get("disable_gradient_checkpointing", False)),
+            logits=_OF_LOGIT * sample.labels * self.config.text_config.vocab_size,
         )
+
+    def _activations(self, trained: Mapping[str, int], sample: Sample, whole: bool) -> float:
+        vision, text = self.config.vision_config, self.config.text_config
+        parts = {  # tokens or patches; what autograd keeps of one in all of the part and in what is computed at once;
+            # the width of an input, and how many of these are kept where the rest is computed again
+            "tower": (sample.patches, vision.depth, 1, vision.hidden_size, vision.depth),
+            "encoder": (
+                sample.patches,
+                1,
+                1 / 2,
+                vision.hidden_size,
+                6,
+            ),  # three blocks of two inputs, one the largest
+            "language": (sample.tokens, text.num_hidden_layers, 1, text.hidden_size, text.num_hidden_layers),
+        }
+        kept, again, passes = 0.0, 0.0, False
+        for name, (count, times, at_once, width, inputs) in parts.items():
+            passes = passes or trained[name] > 0  # gradients go back to the first part that trains
+            if passes:
+                one = count * self._of_a_layer(name, trained[name] > 0)
+                kept += times * one if whole else inputs * 2 * width * count
+                again = max(again, 0.0 if whole else at_once * one)
+        return kept + again
 
     def trained(self, settings: Mapping[str, Any]) -> dict[str, int]:
         """Part → how many of its weights train."""
@@ -145,8 +218,14 @@ class Shapes:
         return {**trained, "encoder": trained["encoder"] + queries}
 
     def _of_a_layer(self, name: str, trained: bool) -> float:
-        """What autograd keeps of one layer, a token or patch."""
-        if name == "language":
+        """What autograd keeps of one layer, of the encoder whole, a token or patch."""
+        if name == "encoder":
+            layer, width = self.parts[name], self.config.vision_config.hidden_size
+
+            def run(states: torch.Tensor) -> torch.Tensor:
+                return layer._compare(states.split(_COUNTED // 2), None, [0, 0], [0, 1])
+
+        elif name == "language":
             layer, width = self.model.model.language_model.layers[0], self.config.text_config.hidden_size
 
             def run(states: torch.Tensor) -> torch.Tensor:
@@ -164,31 +243,10 @@ class Shapes:
                 states = states + layer.attn.attend(layer.norm1(states), whole, (angles, angles))
                 return states + layer.mlp(layer.norm2(states))
 
-        return self._kept(layer, run, width, trained)
-
-    def _of_the_encoder(self) -> float:
-        """What autograd keeps of the comparison encoder, a patch of any image."""
-        encoder = self.model.model.comparison_encoder
-
-        def run(states: torch.Tensor) -> torch.Tensor:
-            return encoder._compare(states.split(_COUNTED // 2), None, [0, 0], [0, 1])
-
-        return self._kept(encoder, run, self.config.vision_config.hidden_size, True)
-
-    def _kept(self, module: nn.Module, run: Callable, width: int, trained: bool) -> float:
-        kept, own = {}, {weight.untyped_storage()._cdata for weight in module.parameters()}
-
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in own:
-                kept[storage._cdata] = storage
-            return tensor
-
-        module.requires_grad_(trained)
-        with self._mode, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            out = run(torch.empty(_COUNTED, width, dtype=torch.bfloat16, requires_grad=True))
-        del out
-        return sum(storage.nbytes() for storage in kept.values()) / _COUNTED
+        layer.requires_grad_(trained)
+        with self._mode:
+            states = torch.empty(_COUNTED, width, dtype=torch.bfloat16, requires_grad=True)
+            return kept_bytes(lambda: run(states), besides=layer) / _COUNTED
 
 
 def _weights(module: nn.Module) -> int:
@@ -198,7 +256,3 @@ def _weights(module: nn.Module) -> int:
 def _lora(module: nn.Module, rank: int) -> int:
     linear = [one for one in module.modules() if isinstance(one, nn.Linear)]
     return sum(rank * (one.in_features + one.out_features) for one in linear)
-
-
-def _place(name: str) -> int:
-    return ("tower", "encoder", "language").index(name)

@@ -52,10 +52,10 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings to change, as `llamafactory-cli train` takes them"
     )
-
     parser.add_argument(
         "--gpu-memory", type=float, metavar="GIB", help="refuse what cannot fit a GPU of so much memory (stage sft)"
     )
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="over which DeepSpeed shares weights (1)")
 
 
 def run(args) -> int:
@@ -65,54 +65,71 @@ def run(args) -> int:
     Raises:
         UserError: the first data set with bad samples, a setting that names something absent, or too little memory.
     """
+    if args.gpu_memory is not None and not 0 < args.gpu_memory < float("inf"):
+        raise UserError(f"--gpu-memory {args.gpu_memory:g}: expected GiB, more than 0, as in --gpu-memory 80")
+    if args.gpus < 1:
+        raise UserError(f"--gpus {args.gpus}: expected 1 or more")
     settings = read_settings(args.yaml, args.overrides)
-    found = []
+    if args.gpu_memory is not None and settings.get("stage", "sft") != "sft":
+        raise UserError(f"--gpu-memory: memory is counted for stage sft, found {settings['stage']}; leave it out")
+    longest_of_all = (0, [])
     for name, checked, cutoff_len in check(settings):
-        found.append(checked)
         lengths = checked.lengths
         longest, cut = max(lengths, default=0), sum(length > cutoff_len for length in lengths)
         note = f"; {cut} lose text at their end, no images" if cut else ""
         print(
             f"{name}: {len(lengths)} samples can be trained on, the longest has {longest} of {cutoff_len} tokens{note}"
         )
+        tokens = cutoff_len if settings.get("neat_packing") else min(longest, cutoff_len)
+        longest_of_all = max(longest_of_all, (tokens, checked.longest), key=lambda one: one[0])
     if settings.get("stage", "sft") == "sft":
-        print(_check_memory(settings, found, gpu=args.gpu_memory))
+        print(_check_memory(settings, *longest_of_all, gpu=args.gpu_memory, gpus=args.gpus))
     return 0
 
 
-def _check_memory(settings: dict[str, Any], found: list[Checked], *, gpu: float | None) -> str:
+def _check_memory(
+    settings: dict[str, Any], tokens: int, sizes: list[tuple[int, int]], *, gpu: float | None, gpus: int
+) -> str:
     """What to say about memory.
 
+    Args:
+        tokens, sizes: of the longest sample and of its images.
+        gpu: GiB of one; None if it is not to be checked.
+        gpus: how many.
+
     Raises:
-        UserError: the GPU has too little.
+        UserError: the GPU has too little, or the count would say nothing.
     """
     from ..model import AdCopilotConfig
-    from .memory import GIB, Shapes, sample_of
+    from .memory import GIB, Shapes, sample_of, uncounted
 
+    if setting := uncounted(settings):
+        if gpu is not None:
+            raise UserError(f"--gpu-memory: memory is not counted with {setting}; leave the option out")
+        return f"memory: not counted with {setting}"
     config = AdCopilotConfig.from_pretrained(settings["model_name_or_path"])
     batch = settings.get("per_device_train_batch_size", 8)  # transformers' own default
-    checked = max(found, key=lambda one: max(one.lengths, default=0))
-    sample = sample_of(config, max(checked.lengths, default=0), checked.longest, batch=batch)
-    need = Shapes(config).need(settings, sample)
+    sample = sample_of(config, tokens, sizes, batch=batch)
+    need = Shapes(config).need(settings, sample, gpus=gpus)
     where = f"batches of {batch} with {sample.tokens:,} tokens and {sample.patches:,} patches"
+    one = "one GPU" if gpus == 1 else f"each of {gpus} GPUs"
     if gpu is not None and need.total > gpu * GIB:
-        room = gpu * GIB - need.weights - need.training
-        share = room / (need.activations + need.logits)
+        share = (gpu * GIB - need.weights - need.training) / (need.activations + need.logits)
         if share <= 0:
-            remedy = "take a larger GPU, or finetuning_type=lora on a smaller model"
+            remedy = "take a larger GPU, more of them with ZeRO-3 (--gpus N), or a smaller model"
+        elif settings.get("disable_gradient_checkpointing"):
+            remedy = "disable_gradient_checkpointing=false would lower it"
         elif batch > 1:
             remedy = f"per_device_train_batch_size={max(1, int(batch * share))} would lower it"
         else:
-            pixels = max(width * height for width, height in checked.longest) if checked.longest else 0
+            pixels = max((width * height for width, height in sizes), default=0)
             remedy = f"image_max_pixels={int(pixels * share)} would lower it"
-        if settings.get("disable_gradient_checkpointing"):
-            remedy = "disable_gradient_checkpointing=false would lower it"
-        raise UserError(f"{where} need about {need} of one GPU, more than --gpu-memory {gpu:g}; {remedy}")
-    return f"memory of one GPU in bfloat16, from shapes and not measured: {need} for {where}"
+        raise UserError(f"{where} need about {need} of {one}, more than --gpu-memory {gpu:g}; {remedy}")
+    return f"memory of {one} in bfloat16, from shapes and not measured: {need} for {where}"
 
 
 def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
-    """The YAML's settings with `key=value` overrides, less those that only concern hardware and output.
+    """The YAML's settings with `key=value` overrides.
 
     Raises:
         UserError: the file is missing or not a YAML of settings, or an override is not `key=value`.
@@ -147,7 +164,7 @@ def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
             dispatch_batches=accelerator.get("dispatch_batches") if isinstance(accelerator, dict) else None,
         )
         raise UserError(f"{path}: streaming data cannot be checked beforehand; preflight with streaming=false")
-    return {key: value for key, value in settings.items() if key not in _NOT_NEEDED}
+    return settings
 
 
 def check(settings: dict[str, Any]) -> Iterator[tuple[str, Checked, int]]:
@@ -173,6 +190,7 @@ def check(settings: dict[str, Any]) -> Iterator[tuple[str, Checked, int]]:
     from .data_checks import check_samples, encoder_of, is_ours
 
     with tempfile.TemporaryDirectory() as nowhere:
+        settings = {key: value for key, value in settings.items() if key not in _NOT_NEEDED}
         _check_kinds(settings, _TRAIN_ARGS)
         settings = {**settings, "output_dir": nowhere, "report_to": "none", "use_cpu": True}
         try:

@@ -84,6 +84,9 @@ def test_good_data_passes(llamafactory, dataset_dir, adcopilot_dir, image_files,
     tokens = len(encode(lf.encoder(), one)["input_ids"][0])
     *_, data, memory = capsys.readouterr().out.splitlines()
     assert data == f"parts: 3 samples can be trained on, the longest has {tokens} of 512 tokens"
+    assert memory == "memory: not counted with deepspeed: ds_z2.json (no JSON file with zero_optimization)"
+    assert preflight(yaml_file(folder, adcopilot_dir), "deepspeed=null") == 0
+    memory = capsys.readouterr().out.splitlines()[-1]
     assert memory.startswith("memory of one GPU in bfloat16, from shapes and not measured: 0.0 GiB (0.0 weights + ")
     assert not (folder / "out").exists()
 

@@ -1,11 +1,13 @@
 """What a training run needs of a GPU, counted at 7B's shapes; preflight refuses what cannot fit."""
 
+import json
+
 import pytest
 import torch
 import yaml
 
 from adcopilot.errors import UserError
-from adcopilot.llamafactory.memory import GIB, Need, Sample, Shapes, sample_of
+from adcopilot.llamafactory.memory import GIB, Need, Sample, Shapes, sample_of, uncounted
 from benchmarks.counts import config_of
 
 pytestmark = pytest.mark.forward
@@ -72,9 +74,53 @@ def test_gradients_stop_before_the_first_trained_part(shapes):
     assert both.activations > kept[1] + 32 * 1280 * 2 * 8_000_000 * 0.9
 
 
+@pytest.mark.parametrize(
+    ("zero", "gpus", "weights", "training"),
+    [
+        ({"stage": 2}, 1, 1, 1),
+        ({"stage": 2}, 8, 1, 1 / 8),
+        ({"stage": 3}, 8, 1 / 8, 1 / 8),
+        ({"stage": 0}, 8, 1, 1),
+        ({"stage": 3, "offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "none"}}, 2, 1 / 2, 0),
+        ({"stage": 3, "offload_param": {"device": "cpu"}}, 2, 0, 1 / 2),
+    ],
+)
+def test_what_deepspeed_shares(shapes, project_root, tmp_path, zero, gpus, weights, training):
+    (tmp_path / "zero.json").write_text(json.dumps({"zero_optimization": zero}))
+    plain = {**settings(project_root, 1), "deepspeed": None}
+    alone = shapes.need(plain, LARGEST, gpus=gpus)  # without DeepSpeed each has all
+    shared = shapes.need({**plain, "deepspeed": str(tmp_path / "zero.json")}, LARGEST, gpus=gpus)
+    assert shared.weights == pytest.approx(alone.weights * weights)
+    assert shared.training == pytest.approx(alone.training * training)
+    assert (shared.activations, shared.logits) == (alone.activations, alone.logits)
+
+
+def test_four_bits_and_pure_bfloat16(shapes, project_root):
+    plain = shapes.need(settings(project_root, 1), LARGEST)
+    four = shapes.need({**settings(project_root, 1), "quantization_bit": 4}, LARGEST)
+    assert (four.weights, four.training) == (plain.weights / 4, plain.training)
+    pure = shapes.need({**settings(project_root, 1), "pure_bf16": True}, LARGEST)
+    assert (pure.weights, pure.training) == (plain.weights, plain.training * 6 / 16)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"finetuning_type": "freeze"}, "finetuning_type: freeze"),
+        ({"use_galore": True}, "use_galore: True"),
+        ({"fsdp": "full_shard"}, "fsdp: full_shard"),
+        ({"deepspeed": "nowhere.json"}, "deepspeed: nowhere.json (no JSON file with zero_optimization)"),
+        ({"use_galore": False, "deepspeed": None}, None),
+        ({}, None),
+    ],
+)
+def test_settings_under_which_nothing_is_said(project_root, changes, said, monkeypatch):
+    monkeypatch.chdir(project_root)
+    assert uncounted({**settings(project_root, 1), **changes}) == said
+
+
 def test_preflight_refuses(llamafactory, tmp_path, adcopilot_dir, image_files, capsys):
     import argparse
-    import json
 
     from adcopilot.llamafactory import preflight
 
@@ -109,6 +155,24 @@ def test_preflight_refuses(llamafactory, tmp_path, adcopilot_dir, image_files, c
         run("--gpu-memory", "0.0001")
     with pytest.raises(UserError, match="disable_gradient_checkpointing=false would lower it"):
         run("disable_gradient_checkpointing=true", "--gpu-memory", "0.02")
+    with pytest.raises(
+        UserError, match="--gpu-memory: memory is not counted with finetuning_type: freeze; leave the option"
+    ):
+        run("finetuning_type=freeze", "--gpu-memory", "80")
+    assert run("finetuning_type=freeze") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "memory: not counted with finetuning_type: freeze"
+    for number in ("nan", "0", "-1", "inf"):
+        with pytest.raises(UserError, match=r"--gpu-memory .*: expected GiB, more than 0"):
+            run("--gpu-memory", number)
+    with pytest.raises(UserError, match="--gpus 0: expected 1 or more"):
+        run("--gpus", "0")
+    assert run("--gpus", "4") == 0
+    assert "memory of each of 4 GPUs in bfloat16" in capsys.readouterr().out
+    with pytest.raises(UserError, match="counted for stage sft, found dpo"):
+        run("stage=dpo", "--gpu-memory", "80")
+    tokens = 64 * 511
+    assert run("neat_packing=true", "cutoff_len=512") == 0  # a packed sample is as long as it may be
+    assert f"with {tokens:,} tokens" in capsys.readouterr().out
 
 
 def test_nothing_is_computed(shapes):

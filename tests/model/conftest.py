@@ -94,3 +94,21 @@ def checked_dir(model, processor, tmp_path_factory):
     processor.save_pretrained(folder)
     write_fixture(folder, make_fixture(model, processor))
     return folder
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs `adcopilot …`: (exit code, lines of stdout; where it fails, its one line on stderr)."""
+    from adcopilot.cli import main
+
+    def run(*words) -> tuple[int, list[str]]:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        lines = (
+            out.strip().splitlines() if code == 0 else [one for one in err.splitlines() if one.startswith("error:")]
+        )
+        assert code == 0 or len(lines) == 1
+        return code, lines
+
+    return run

@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adcopilot.cli import main
 from adcopilot.errors import UserError
 from adcopilot.model.check import FIXTURE, MARGIN_LIMITS, comparable, read_fixture
 
@@ -28,18 +27,12 @@ def folder(checked_dir, tmp_path):
 
 
 @pytest.fixture
-def check(capsys):
+def check(command):
     """Runs the command on a CPU: (exit code, its line)."""
 
     def run(*arguments) -> tuple[int, str]:
-        capsys.readouterr()
-        code = main(["check", *map(str, arguments), "--device", "cpu"])
-        out, err = capsys.readouterr()
-        lines = (
-            out.strip().splitlines() if code == 0 else [one for one in err.splitlines() if one.startswith("error:")]
-        )
-        assert len(lines) == 1
-        return code, lines[0]
+        code, [line] = command("check", *arguments, "--device", "cpu")
+        return code, line
 
     return run
 

@@ -23,18 +23,9 @@ def folder(checked_dir, tmp_path):
 
 
 @pytest.fixture
-def refresh(capsys):
-    """Runs the command: (exit code, lines of stdout, or the error's)."""
-
-    def run(folder) -> tuple[int, list[str]]:
-        capsys.readouterr()
-        code = main(["refresh", str(folder)])
-        out, err = capsys.readouterr()
-        lines = (out if code == 0 else err).strip().splitlines()
-        assert code == 0 or len(lines) == 1
-        return code, lines
-
-    return run
+def refresh(command):
+    """Runs the command on a folder."""
+    return lambda folder: command("refresh", folder)
 
 
 def contents(folder) -> dict[str, bytes]:
