@@ -92,6 +92,7 @@ def load(work: Path, *, name: str, device: str):
             **{field: getattr(model.config, field) for field in fields},
         )
         processor.num_comparison_tokens = config.num_comparison_tokens
+        processor.comparison_of_first = config.comparison_of_first
         ends = model.generation_config.eos_token_id
         dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32 if device == "cpu" else torch.bfloat16)

@@ -71,6 +71,13 @@ class AttentionProbe(TransformersBackend):
             ready = self._prepare(group)
             if ready.error is not None or ready.grid is None:
                 error = ready.error or "has no image to attend to"
+            elif self.model.config.comparison_token_id not in ready.prompts[0].ids:
+                error = (
+                    "has no comparison tokens to attend to: one image, and the model's comparison_of_first is false"
+                )
+            else:
+                error = None
+            if error:
                 yield from ((item, Reply(error=error)) for item in group)
                 continue
             yield from self._group(ready, max_new_tokens)

@@ -17,6 +17,7 @@ from ..chat_ad.registration import read_entries
 from ..errors import UserError
 from ..images import image_size
 from ..jsonl import content_key, read_jsonl
+from ..model.pairing import comparison_tokens_of
 from ..prompts import THINK_INSTRUCTION, thinking_question
 from ..records import IMAGE_PLACEHOLDER, REMEDIES, check_box, check_record
 from ..vision_tokens import escape_vision_tokens
@@ -199,8 +200,10 @@ class RolloutPrompts(Dataset):
         text = self.processor.apply_chat_template(self.messages(record), tokenize=False, add_generation_prompt=True)
         images = self.processor.image_processor
         unit = {"patch_size": images.patch_size, "merge_size": images.merge_size}
-        comparison = getattr(self.processor, "num_comparison_tokens", 0)  # a plain Qwen2.5-VL has none
-        pads = sum(image_tokens(self._model_size(size), **unit) + comparison for size in self._sizes(record))
+        sizes = self._sizes(record)
+        pads = sum(image_tokens(self._model_size(size), **unit) for size in sizes)
+        if hasattr(self.processor, "num_comparison_tokens"):  # a plain Qwen2.5-VL has none
+            pads += sum(comparison_tokens_of(self.processor, place) for place in range(len(sizes)))
         return len(self.processor.tokenizer(text).input_ids) - len(record["images"]) + pads
 
     def _sizes(self, record: Mapping[str, Any]) -> list[tuple[int, int]]:

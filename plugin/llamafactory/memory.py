@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from ..model import AdCopilotConfig, AdCopilotForConditionalGeneration
+from ..model.pairing import comparison_tokens_of
 from ..model.vision import Windows
 
 __all__ = ["GIB", "Need", "Sample", "Shapes", "kept_bytes", "sample_of", "uncounted"]
@@ -65,7 +66,8 @@ def sample_of(config: AdCopilotConfig, tokens: int, sizes: Sequence[tuple[int, i
     """
     vision = config.vision_config
     patches = sum(width * height for width, height in sizes) // vision.patch_size**2
-    of_images = patches // vision.spatial_merge_size**2 + len(sizes) * config.num_comparison_tokens
+    of_images = patches // vision.spatial_merge_size**2
+    of_images += sum(comparison_tokens_of(config, place) for place in range(len(sizes)))
     return Sample(tokens=batch * tokens, patches=batch * patches, labels=batch * max(tokens - of_images, 1))
 
 

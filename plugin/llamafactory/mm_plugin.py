@@ -73,10 +73,12 @@ class AdCopilotPlugin(Qwen2VLPlugin):
             messages = self._map_boxes(messages, images, processor)
         messages = super().process_messages(messages, images, videos, audios, processor)
         if self.expand_mm_tokens:  # otherwise a server's own processor expands the single pad
-            end = self.image_token + self.vision_eos_token
-            pads = self.image_token + processor.comparison_token * processor.num_comparison_tokens
+            place = 0
             for message in messages:
-                message["content"] = message["content"].replace(end, pads + self.vision_eos_token)
+                ends = {"last": self.image_token, "then": self.vision_eos_token}
+                text = message["content"]
+                message["content"] = processor.with_comparison_pads(text, **ends, place=place)
+                place += text.count("".join(ends.values()))
         return messages
 
     def _map_boxes(self, messages, images, processor) -> list[dict[str, str]]:

@@ -5,7 +5,20 @@ one thing that every caller (LlamaFactory's collator, TRL, `generate`, a plain f
 conversation, and in a packed row each place where the positions start over begins one.
 """
 
+from typing import Any
+
 import torch
+
+
+def comparison_tokens_of(settings: Any, place: int) -> int:
+    """How many comparison tokens the image at a place of its conversation has: L, or 0 for the first where that is not
+    compared with itself.
+
+    Args:
+        settings: an `AdCopilotConfig` or an `AdCopilotProcessor`, which have the same two fields.
+        place: 0 for the first image of a conversation.
+    """
+    return settings.num_comparison_tokens if place or settings.comparison_of_first else 0
 
 
 def images_of_tokens(image_mask: torch.Tensor, grid_thw: torch.Tensor, *, merge_size: int) -> torch.Tensor:

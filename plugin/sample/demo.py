@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,8 +56,9 @@ def tool(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def plan(folder: Path, data: Path, *, encoder: bool, seed: int) -> list[Step]:
-    """The commands of one run: with the comparison encoder, or without it on the plain tiny base."""
+def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequence[str] = ()) -> list[Step]:
+    """The commands of one run: with the comparison encoder, made with more `options` of `adcopilot init`, or without
+    it on the plain tiny base."""
     examples = ROOT / "examples"
     common = [f"dataset_dir={data}", f"media_dir={data}", f"seed={seed}", "overwrite_cache=true"]
     stages = {k: folder / f"stage{k}" for k in (0, 1, 2)}
@@ -70,7 +72,7 @@ def plan(folder: Path, data: Path, *, encoder: bool, seed: int) -> list[Step]:
 
     if encoder:
         base, start = folder / "base", stages[0]
-        command = [tool("adcopilot"), "init", "--preset", "tiny", "--output", str(base), "--seed", str(seed)]
+        command = [tool("adcopilot"), "init", "--preset", "tiny", "--output", str(base), "--seed", str(seed), *options]
         steps.append(Step(name="init", command=command, output=base))
         extra = []
         train(0, f"model_name_or_path={base}", "dataset=stage0")
@@ -190,6 +192,29 @@ def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: 
         if encoder or not encoder_only:
             folder.mkdir(parents=True, exist_ok=True)
             runs.append(Run(name=name, folder=folder, steps=plan(folder, data, encoder=encoder, seed=seed)))
+    results = carry_out(runs, data, say=say)
+    report = {run: {split: asdict(s) for split, s in splits.items()} for run, splits in results.items()}
+    (output / "results.json").write_text(json.dumps(report, indent=1) + "\n")
+
+    picture = draw_example(output, data)
+    say("done")
+    print()
+    print(table(results))
+    print()
+    for split, target in TARGETS.items():
+        reached = results["with comparison"][split].balanced_accuracy
+        verdict = "reached" if reached >= target else "NOT reached"
+        print(f"target {target:.2f} on {TEST_SPLITS[split]}: {verdict} ({reached:.3f})")
+    print(f"picture drawn by `adcopilot inspect`: {picture}")
+    return 0
+
+
+def carry_out(runs: list[Run], data: Path, *, say: Callable[[str], None]) -> dict[str, dict[str, Scores]]:
+    """Runs side by side to their end, and what each run's model reaches on the test splits.
+
+    Raises:
+        UserError: a step of one failed.
+    """
     for run in runs:
         run.start()
     shown = None
@@ -214,20 +239,7 @@ def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: 
             results[run.title][split] = scores
             (run.folder / f"{split}.answers.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
             say(f"{run.title}, {TEST_SPLITS[split]}: balanced accuracy {scores.balanced_accuracy:.3f}")
-    report = {run: {split: asdict(s) for split, s in splits.items()} for run, splits in results.items()}
-    (output / "results.json").write_text(json.dumps(report, indent=1) + "\n")
-
-    picture = draw_example(output, data)
-    say("done")
-    print()
-    print(table(results))
-    print()
-    for split, target in TARGETS.items():
-        reached = results["with comparison"][split].balanced_accuracy
-        verdict = "reached" if reached >= target else "NOT reached"
-        print(f"target {target:.2f} on {TEST_SPLITS[split]}: {verdict} ({reached:.3f})")
-    print(f"picture drawn by `adcopilot inspect`: {picture}")
-    return 0
+    return results
 
 
 def draw_example(output: Path, data: Path) -> Path:

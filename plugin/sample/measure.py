@@ -13,8 +13,9 @@ class Scores:
 
     Attributes:
         pairs: how many it was asked about.
-        balanced_accuracy: mean of the share of defective pairs called defective and of normal ones called normal.
-        auroc: of the score, the probability of "Yes" against "No" as the answer's first word.
+        balanced_accuracy: mean of the share of defective pairs called defective and of normal ones called normal; an
+            undecided verdict is neither.
+        auroc: of the score, the probability of "Yes" against "No" as the answer's first word; no score ranks lowest.
         iou: mean over defective pairs of BBox-Mask IoU: the union of the answered boxes as a mask against the union of
             the true boxes as a mask (0 where no box was answered).
     """
@@ -53,8 +54,8 @@ def measure(
 
 def score_answers(records: list[dict], answers: list[dict]) -> Scores:
     truth = np.array([record["anomalous"] for record in records])
-    said = np.array([answer["anomalous"] for answer in answers])
-    score = np.array([answer["score"] for answer in answers])
+    defective, normal = (np.array([answer["anomalous"] is said for answer in answers]) for said in (True, False))
+    score = np.array([-1.0 if answer["score"] is None else answer["score"] for answer in answers])
     overlaps = []
     for record, answer in zip(records, answers, strict=True):
         if record["anomalous"]:
@@ -62,7 +63,7 @@ def score_answers(records: list[dict], answers: list[dict]) -> Scores:
             overlaps.append(box_mask_iou(found, record["boxes"], answer["size"]))
     return Scores(
         pairs=len(records),
-        balanced_accuracy=float((said[truth].mean() + (~said[~truth]).mean()) / 2),
+        balanced_accuracy=float((defective[truth].mean() + normal[~truth].mean()) / 2),
         auroc=auroc(score, truth),
         iou=float(np.mean(overlaps)),
     )
