@@ -11,6 +11,7 @@ from .. import __version__
 from ..boxes import map_text_boxes, size_for_processor, text_boxes
 from ..errors import UserError
 from ..images import image_size, open_image
+from ..model.pairing import with_comparison_pads
 from ..records import REMEDIES, check_notations, check_shares
 from ..vision_tokens import escape_vision_tokens
 
@@ -77,7 +78,7 @@ class AdCopilotPlugin(Qwen2VLPlugin):
             for message in messages:
                 ends = {"last": self.image_token, "then": self.vision_eos_token}
                 text = message["content"]
-                message["content"] = processor.with_comparison_pads(text, **ends, place=place)
+                message["content"] = with_comparison_pads(text, processor, **ends, place=place)
                 place += text.count("".join(ends.values()))
         return messages
 

@@ -80,13 +80,11 @@ class AdCopilotModel(Qwen2_5_VLModel):
         config = self.config
         expected = len(compared) * config.num_comparison_tokens
         if len(tokens) != expected:
-            which = (
-                f"{num_images} images need"
-                if len(compared) == num_images
-                else (f"{len(compared)} of {num_images} images, those after the first of each conversation, need")
-            )
+            which = f"{num_images} images"
+            if len(compared) < num_images:
+                which = f"{len(compared)} of {which}, those after the first of each conversation,"
             raise ValueError(
-                f"{which} {expected} comparison tokens ({config.num_comparison_tokens} each) but the text has "
+                f"{which} need {expected} comparison tokens ({config.num_comparison_tokens} each) but the text has "
                 f"{len(tokens)}: was the text cut (raise `cutoff_len`), or was it written by a processor with another "
                 "`num_comparison_tokens` or `comparison_of_first`?"
             )
@@ -162,7 +160,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
         # not by conversations: in a packed row only the positions, which are made here, tell where one begins
         compared = self._compared_images(comparison_mask, last)
         places = self._comparison_tokens_of_images(comparison_mask, compared, len(first))
-        first, last = first[compared], last[compared]
+        if len(compared) < len(first):
+            first, last = first[compared], last[compared]
         flat = position_ids.flatten(1)
         if not (flat[1:, first] == flat[:1, first]).all():  # transformers 5.3 to 5.5.3, stock models' too
             raise RuntimeError(UNTRIED.format("begins an image's positions at another time than row and column"))
@@ -215,7 +214,6 @@ class AdCopilotModel(Qwen2_5_VLModel):
         comparison_mask = self._token_mask(input_ids, inputs_embeds, self.config.comparison_token_id)
         # both raise on a mismatch, so they come before any work
         pairs = previous_images(image_mask, image_grid_thw, position_ids, merge_size=self._merge_size)
-        pairs = previous_image or pairs
         of_first = self.config.comparison_of_first
         compared = [index for index, previous in enumerate(pairs) if of_first or previous != index]
         places = self._comparison_tokens_of_images(comparison_mask, compared, len(image_grid_thw))
@@ -229,7 +227,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
         image_embeds, features = self.encode_images(pixel_values, image_grid_thw)
         inputs_embeds = put(image_mask, image_embeds)
         if places is not None:
-            compared_tokens = self.comparison_encoder(features, image_grid_thw, pairs, compared)
+            compared_tokens = self.comparison_encoder(features, image_grid_thw, previous_image or pairs, compared)
             inputs_embeds = put(comparison_mask, compared_tokens)
         return inputs_embeds, places is not None
 
@@ -241,7 +239,9 @@ class AdCopilotModel(Qwen2_5_VLModel):
         """
         # (rows, length) counts text alone, as transformers 4 does for `prefill_chunk_size`; it can be before the three
         time = (position_ids[-3] if position_ids.dim() == 3 else position_ids).flatten()
-        first = images_of_tokens(image_mask, image_grid_thw, merge_size=self._merge_size)[compared]
+        first = images_of_tokens(image_mask, image_grid_thw, merge_size=self._merge_size)
+        if len(compared) < len(first):
+            first = first[compared]
         if not torch.equal(time[places], time[first][:, None].expand_as(places)):
             raise ValueError(
                 UNTRIED.format("gives comparison tokens positions that are not those of `get_rope_index`")

@@ -7,7 +7,7 @@ from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProce
 from transformers.processing_utils import ImagesKwargs, ProcessingKwargs, Unpack
 
 from .configuration import COMPARISON_TOKEN
-from .pairing import comparison_tokens_of
+from .pairing import comparison_tokens_of, with_comparison_pads
 
 
 class AdCopilotImagesKwargs(ImagesKwargs, total=False):
@@ -88,19 +88,8 @@ class AdCopilotProcessor(Qwen2_5_VLProcessor):
         alone."""
         if images is not None and text is not None:
             texts = [text] if isinstance(text, str) else text
-            text = [self.with_comparison_pads(one, last=self.image_token) for one in texts]
+            text = [with_comparison_pads(one, self, last=self.image_token) for one in texts]
         return super().__call__(images=images, text=text, videos=videos, **kwargs)
-
-    def with_comparison_pads(self, text: str, *, last: str, then: str = "", place: int = 0) -> str:
-        """Put the comparison pads of each image behind its own pads.
-
-        Args:
-            last, then: what its own pads end with and what follows them; side by side they stand once for each image.
-            place: in the conversation, of the first image of `text`.
-        """
-        first, *others = text.split(last + then)
-        pads = [self.comparison_token * comparison_tokens_of(self, place + index) for index in range(len(others))]
-        return first + "".join(last + pad + then + other for pad, other in zip(pads, others, strict=True))
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """As upstream's; the tokenizer's special tokens are written the way transformers 4 has them, which 5 reads
