@@ -81,7 +81,6 @@ def train(args: Any, config: Any) -> Any:
     import transformers
     from transformers import EarlyStoppingCallback
 
-    from ..inspect.inspector import IMAGE_MAX_PIXELS, IMAGE_MIN_PIXELS
     from ..inspect.loading import check_folder
     from .checkpoints import check_same_run, finish, finished_steps, has_ended, last_checkpoint, write_about
     from .policy import language_model_lora, load_policy, pad_tokens
@@ -119,10 +118,7 @@ def train(args: Any, config: Any) -> Any:
     records, held_out = _records(args, train_files, eval_files, media_dir=media_dir, seed=config.seed)
     transformers.set_seed(config.seed)
     model, processor = load_policy(args.model_name_or_path, attention=args.attention, bf16=bool(config.bf16))
-    budget = {
-        "image_max_pixels": args.image_max_pixels or getattr(processor, "image_max_pixels", None) or IMAGE_MAX_PIXELS,
-        "image_min_pixels": args.image_min_pixels or getattr(processor, "image_min_pixels", None) or IMAGE_MIN_PIXELS,
-    }
+    budget = prompt_budget(args, processor)
 
     def prompts(some: list[dict[str, Any]], name: str) -> RolloutPrompts:
         made = RolloutPrompts(
@@ -193,6 +189,28 @@ def _say(line: str) -> None:
 
 def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in PACKAGES}
+
+
+def prompt_budget(args: Any, processor: Any) -> dict[str, int]:
+    """`image_max_pixels` and `image_min_pixels` of a run: its own, the model's, or the defaults."""
+    from ..inspect.inspector import IMAGE_MAX_PIXELS, IMAGE_MIN_PIXELS
+
+    return {
+        name: getattr(args, name) or getattr(processor, name, None) or default
+        for name, default in (("image_max_pixels", IMAGE_MAX_PIXELS), ("image_min_pixels", IMAGE_MIN_PIXELS))
+    }
+
+
+def open_records(args: Any, *, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Training's and held-out records of a run.
+
+    Raises:
+        UserError: a data set that is not there, or what is wrong with its records.
+    """
+    from .prompts import dataset_files
+
+    files = [dataset_files(names, args.dataset_dir) for names in (args.datasets, args.eval_datasets)]
+    return _records(args, *files, media_dir=args.media_dir or args.dataset_dir, seed=seed)
 
 
 def _records(

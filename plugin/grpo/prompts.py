@@ -200,11 +200,15 @@ class RolloutPrompts(Dataset):
         text = self.processor.apply_chat_template(self.messages(record), tokenize=False, add_generation_prompt=True)
         images = self.processor.image_processor
         unit = {"patch_size": images.patch_size, "merge_size": images.merge_size}
-        sizes = self._sizes(record)
-        pads = sum(image_tokens(self._model_size(size), **unit) for size in sizes)
+        sizes = self.image_sizes(record)
+        pads = sum(image_tokens(size, **unit) for size in sizes)
         if hasattr(self.processor, "num_comparison_tokens"):  # a plain Qwen2.5-VL has none
             pads += sum(comparison_tokens_of(self.processor, place) for place in range(len(sizes)))
         return len(self.processor.tokenizer(text).input_ids) - len(record["images"]) + pads
+
+    def image_sizes(self, record: Mapping[str, Any]) -> list[tuple[int, int]]:
+        """(width, height) of a record's images as the model sees them."""
+        return [self._model_size(size) for size in self._sizes(record)]
 
     def _sizes(self, record: Mapping[str, Any]) -> list[tuple[int, int]]:
         return [_file_size(path_inside(self.media_dir, path)) for path in record["images"]]

@@ -170,8 +170,10 @@ class AdCopilotMultiModalProcessor(Qwen2_5_VLMultiModalProcessor):
         merge_length = config.vision_config.spatial_merge_size**2
 
         def pads(index: int) -> list[int]:
-            grid_thw = out_mm_kwargs["image"][index]["image_grid_thw"].data
-            own = [config.image_token_id] * (int(grid_thw.prod()) // merge_length)
-            return own + [config.comparison_token_id] * comparison_tokens_of(config, index)
+            item = out_mm_kwargs["image"][index]
+            own = [config.image_token_id] * (int(item["image_grid_thw"].data.prod()) // merge_length)
+            # not by `index`, which counts the images that vLLM has not in its cache
+            place = int(item["previous_image_grid_thw"].data.any())
+            return own + [config.comparison_token_id] * comparison_tokens_of(config, place)
 
         return [PromptReplacement(modality="image", target=[config.image_token_id], replacement=pads)]

@@ -106,13 +106,15 @@ def test_a_first_image_that_is_not_compared(names, later_dir, process, prompt, i
     """It carries no predecessor and its prompt no pads; a picture after its like carries that."""
     from vllm.config import ModelConfig
     from vllm.multimodal import MULTIMODAL_REGISTRY
+    from vllm.multimodal.cache import MultiModalProcessorOnlyCache
 
     from adcopilot.model import AdCopilotProcessor
 
-    later = MULTIMODAL_REGISTRY.create_processor(
-        ModelConfig(str(later_dir), dtype="float32", limit_mm_per_prompt={"image": 4})
-    )
+    config = ModelConfig(str(later_dir), dtype="float32", limit_mm_per_prompt={"image": 4})
+    later, cache = MULTIMODAL_REGISTRY.create_processor(config), MultiModalProcessorOnlyCache(config)
     found = process(names, by=later)
+    process(names[0], by=later, cache=cache)  # what is in the cache is not an image of the call
+    assert process(names, by=later, cache=cache)["prompt_token_ids"] == found["prompt_token_ids"]
     hf_processor = AdCopilotProcessor.from_pretrained(later_dir)
     expected = hf_processor(text=[prompt(names)], images=[images[n] for n in names], return_tensors="pt")
     assert found["prompt_token_ids"] == expected["input_ids"][0].tolist()
