@@ -175,7 +175,7 @@ def test_an_endpoint_that_fails_takes_the_old_verdict_away(page, pictures, said)
     page.add("Part to inspect", other)
     page.wait("an empty page", lambda: is_empty(page))
     said.may_answer.set()
-    page.wait("words", lambda: "came when other pictures were here" in page.problem(), seconds=60)
+    page.wait("words", lambda: "came when other pictures were here" in page.problem())
     assert is_empty(page)
 
 

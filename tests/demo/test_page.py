@@ -47,10 +47,6 @@ class Part(Page):
         super().__init__(driver=driver, url=url)
         self.wait("the page", lambda: self.button("Is it defective?"))
 
-    def wait(self, what, condition, *, seconds: float = 120):
-        """As `Page.wait`, with patience for a machine that has much else to do."""
-        return super().wait(what, condition, seconds=seconds)
-
     def button(self, text: str):
         """A button that can be seen, or None."""
         return self._visible(By.XPATH, f"//button[normalize-space()='{text}']")
@@ -83,6 +79,13 @@ class Part(Page):
     def said(self, name: str) -> str:
         """What a part of the page says."""
         return self.driver.find_element(By.ID, f"adc-{name}").text
+
+    def calls(self) -> int:
+        """How many calls that wait in no queue the server has answered since the page was loaded."""
+        return self.driver.execute_script(
+            "performance.setResourceTimingBufferSize(100000);"
+            "return performance.getEntriesByType('resource').filter((one) => one.name.includes('/run/')).length"
+        )
 
     def problem(self) -> str:
         """The words in the place for problems."""
@@ -203,12 +206,12 @@ def test_an_example(page, said):
 def test_a_login_and_the_heat_map(chromium, local_demo, inspector, pictures):  # noqa: F811
     """Over a model on this machine: the answer and the score are the Inspector's, the map is `heat_map`'s."""
     door = Page(driver=chromium, url=local_demo.url)
-    password = door.wait("the login", lambda: door._visible(By.CSS_SELECTOR, "input[type='password']"), seconds=120)
+    password = door.wait("the login", lambda: door._visible(By.CSS_SELECTOR, "input[type='password']"))
     name = door.wait("the name", lambda: door._visible(By.CSS_SELECTOR, "input:not([type='password']), textarea"))
     name.send_keys("anna")
     password.send_keys("secret", Keys.ENTER)
     inside = "//button[normalize-space()='Is it defective?']"
-    door.wait("the page", lambda: door._visible(By.XPATH, inside), seconds=120)
+    door.wait("the page", lambda: door._visible(By.XPATH, inside))
     page = Part(driver=chromium, url=local_demo.url)
     ready(page, pictures)
     page.press("Is it defective?")

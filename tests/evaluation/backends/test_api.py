@@ -417,7 +417,7 @@ def test_closing_the_iterator_stops_the_requests(tmp_path):
     items = [item for name in "abcdefgh" for item in make_group(tmp_path, name, [(60, 60)])]
 
     def respond(body, number):
-        time.sleep(0.05)
+        time.sleep(1.0 if number else 0.0)  # long enough for the first answer to be taken meanwhile
         return echo(body, number)
 
     with Endpoint(respond) as endpoint:
