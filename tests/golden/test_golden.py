@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,10 @@ def compare(area: str, found: dict[str, bytes | str]) -> None:
 
 
 @pytest.mark.parametrize("area", AREAS)
-def test_the_same_as_before(area, tmp_path):
+def test_the_same_as_before(area, tmp_path, monkeypatch):
+    if area == "helps" and sys.version_info[:2] != (3, 11):
+        pytest.skip("argparse lays its help out in another way")
+    monkeypatch.setenv("COLUMNS", "120")  # to which argparse wraps its help; xdist says 80
     compare(area, AREAS[area](tmp_path))
 
 
