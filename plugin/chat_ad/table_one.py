@@ -1,7 +1,7 @@
 """Table I of the paper: which data sets each training stage sees, under which names, and how many samples of each.
 
 The names are those that `dataset_info.json` registers, the YAMLs of `examples/train/7b` list and the files in
-`data/chat_ad` carry. Table I names the three sets of image differences twice, rounded in stage 0 (9k, 9k, 12k) and to
+`data/built` carry. Table I names the three sets of image differences twice, rounded in stage 0 (9k, 9k, 12k) and to
 the hundred in stage 1 (8.9k, 8.8k, 12.5k); both stages read one file, so the finer amount is the default.
 """
 
@@ -66,7 +66,7 @@ GENERAL = (
 )
 
 #: Where `dataset_info.json` of the checkout looks for a set, relative to itself.
-FILE_PATTERN = "data/chat_ad/{name}.jsonl"
+FILE_PATTERN = "data/built/{name}.jsonl"
 
 
 def names() -> list[str]:

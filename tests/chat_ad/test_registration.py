@@ -120,7 +120,7 @@ def test_llamafactory_mixes_the_sets_of_a_stage(checkout, load, stage):
 def test_an_absent_set_is_an_error_only_when_chosen(checkout, load):
     write_lines(checkout / FILE_PATTERN.format(name="Chat_3CAD"), stand_in("Chat_3CAD"))
     assert len(load(checkout, "Chat_3CAD")) == 3
-    with pytest.raises(ValueError, match=r"data/chat_ad/Chat_MPDD\.jsonl not found"):
+    with pytest.raises(ValueError, match=r"data/built/Chat_MPDD\.jsonl not found"):
         load(checkout, "Chat_3CAD", "Chat_MPDD")
     # With AD-Copilot's template it is one line that names the set, before anything is loaded.
     from llamafactory.hparams import DataArguments
@@ -226,7 +226,7 @@ def test_a_field_that_changes_type_beyond_the_readers_first_block_is_found(check
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("a,b", "commas"), ("a b", "commas"), ("", "commas"), ("Chat_3CAD", "is registered already, for data/chat_ad")],
+    [("a,b", "commas"), ("a b", "commas"), ("", "commas"), ("Chat_3CAD", "is registered already, for data/built")],
 )
 def test_names_that_cannot_be_used(checkout, capsys, name, says):
     file = write_lines(checkout / "set.jsonl", [record("a.png")])

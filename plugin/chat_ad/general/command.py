@@ -25,7 +25,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, name: str, *, root: st
     """
     add = parser.add_argument
     add("--root", type=Path, required=True, help=root)
-    add("--output", type=Path, required=True, help=f"folder for {name}.jsonl and its manifest (data/chat_ad)")
+    add("--output", type=Path, required=True, help=f"folder for {name}.jsonl and its manifest (data/built)")
     if images:
         add(
             "--media-dir",

@@ -228,7 +228,7 @@ class Gallery:
 def _names_inside(path: PurePosixPath, folder: Path) -> Iterator[PurePosixPath]:
     """A record's path, then what is left of it below the folder when media_dir was one above.
 
-    `chat_ad/images/1.png`, written for the media_dir `data`, is `images/1.png` in `data/chat_ad`.
+    `chat_ad/images/1.png`, written for the media_dir `data`, is `images/1.png` in `data/built`.
     """
     yield path
     for count in range(1, min(len(path.parts), len(folder.parts))):
