@@ -3,7 +3,7 @@
     python benchmarks/comparison_of_first.py --seeds 0 1 2     about 45 minutes on two cores
 
 For each seed one sample set, and on it two runs side by side: the first image of a pair compared with itself, or not.
-Everything else is the demo's (plugin/sample/demo.py), whose steps leave marks: killed, it goes on where it was.
+Everything else is the demo's (data/sample_set/demo.py), whose steps leave marks: killed, it goes on where it was.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write
+from adcopilot.model.init_command import TINY_BASE
 from adcopilot.sample.generate import standard_splits, write_sample
 from adcopilot.sample.measure import Scores, measure, read_split
 
@@ -78,7 +79,7 @@ def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequenc
         train(0, f"model_name_or_path={base}", "dataset=stage0")
         first_data = "stage1"
     else:
-        start = Path(__file__).resolve().parents[1] / "model" / "tiny_base"
+        start = TINY_BASE
         extra = ["template=qwen2_vl", "additional_target=null"]
         first_data = "stage0,stage1"
     ordered = [] if encoder else ["disable_shuffling=true"]  # the lessons of stage 0 come first, in their order
