@@ -1,8 +1,8 @@
 """The one distribution `adcopilot`.
 
 `plugin/` is `import adcopilot`, `evaluation/` is `import adcopilot.evaluation`, and the packages in `data/` are
-`adcopilot.chat_ad` and `adcopilot.sample`. The ranges below say what the code supports; `constraints/*.txt` pin exactly
-what was tried. Tools' settings are in pyproject.toml.
+`adcopilot.chat_ad` and `adcopilot.sample`. The ranges below say what the code supports; `constraints/*.txt` pin
+exactly what was tried. Tools' settings are in pyproject.toml.
 """
 
 import re
@@ -20,7 +20,7 @@ ROOTS = {
 
 # What each root holds besides Python files: weights and configuration of the bundled base, prompts, templates, pages.
 DATA = ["**/*.json", "**/*.jsonl", "**/*.safetensors", "**/*.txt", "**/*.jinja", "**/*.md", "**/*.html",
-        "**/*.css", "**/*.js"]  # fmt: skip
+        "**/*.css", "**/*.js", "**/*.png"]  # fmt: skip
 
 packages = [
     package

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw, ImageFilter
 
-from adcopilot.chat_ad.components import mask_components
 from adcopilot.errors import UserError
+from adcopilot.mask_components import mask_components
 from adcopilot.masks import MaskSizeError, check_size, marked, read_mask, read_mask_folder
 
 pytestmark = pytest.mark.forward

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..dataset_info import add_entries, entry
 from ..errors import UserError
 from ..jsonl import atomic_write, content_key, write_jsonl
 from .against import measure_against
@@ -35,7 +36,6 @@ from .output_build import OutputBuild, Writers
 from .readers import why_no_folder
 from .recipe_specs import EmbedSpec, Recipe
 from .recipes import RECORDS
-from .registration import add_entries, entry
 from .runners import Runner, make_runner
 
 try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..dataset_info import entry
 from ..errors import UserError
 from ..images import open_image
 from ..jsonl import atomic_write
@@ -17,7 +18,6 @@ from ..records import check_record, make_record
 from .cutting import CutRules, cut_pair, resize
 from .deeppcb_source import CLASSES, SourcePair
 from .dialogues import STAGE_TASKS, Finding, View, turns
-from .registration import entry
 
 __all__ = ["SUBJECT", "registrations", "stage_records", "write_cuts"]
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..masks import INVERSIONS, MaskOptions, check_options
+from ..yaml_sections import REQUIRED, Section, assign_all, read_yaml, short
 from .crops import KEEP, CropOptions
 from .duplicates import SameLimits
 from .generation import TASKS, PromptFiles
@@ -40,7 +41,6 @@ from .rebalance import CUTS, parse_ratio
 from .recipe_specs import ConvertSpec, DatasetSpec, EmbedSpec, ImageSpec, OutputSpec, Recipe
 from .table import SPLITS
 from .table_one import GENERAL, default_amount, names
-from .yaml_sections import REQUIRED, Section, assign_all, read_yaml, short
 
 __all__ = ["CONVERTERS", "RECORDS", "load_recipe", "parse_recipe"]
 

@@ -37,9 +37,9 @@ from PIL import Image
 
 from .. import images
 from ..errors import UserError
+from ..mask_components import Component, mask_components
 from ..masks import Marked, MaskSizeError, check_size, marked, read_mask, read_mask_folder, share_of_range
 from . import arrays, coco_file, label_files
-from .components import Component, mask_components
 
 __all__ = [
     "Component",

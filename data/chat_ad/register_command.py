@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from ..box_conversion import NOTATIONS, Evenness, Notation, about, convert_record, notations_of, remedy
+from ..dataset_info import BOM, add_entries, entry, first_bytes
 from ..errors import UserError, one_line
 from ..jsonl import file_digest, write_jsonl
 from ..records import check_form, check_record, foreign_boxes, record_boxes, record_image_sizes, unnamed_boxes
 from .general.json_stream import json_items
-from .registration import BOM, add_entries, entry, first_bytes
 
 __all__ = ["check_file", "register"]
 

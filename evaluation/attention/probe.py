@@ -26,15 +26,15 @@ from typing import Any
 
 import torch
 
+from adcopilot.answering.base import Reply, grouped
+from adcopilot.answering.items import Item
+from adcopilot.answering.prompting import sorted_groups
 from adcopilot.errors import UserError
 from adcopilot.finite import bad_rows, not_finite_at
 from adcopilot.inspect.loading import check_folder
 
-from ..backends.base import Reply, grouped
 from ..backends.branching import Prompt, run_prefixes
-from ..backends.prompting import sorted_groups
 from ..backends.transformers_backend import TransformersBackend
-from ..items import Item
 from .results import QUERIES
 
 __all__ = ["QUERIES", "AttentionProbe", "image_sets", "tokens_behind_images"]

@@ -34,8 +34,8 @@ def preflight(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: 
     """
     from transformers import AutoProcessor
 
-    from ..chat_ad.yaml_sections import assign_all, read_yaml
     from ..inspect.loading import check_folder
+    from ..yaml_sections import assign_all, read_yaml
     from .command import open_records, prompt_budget
     from .prompts import RolloutPrompts
     from .settings import read_settings

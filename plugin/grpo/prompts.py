@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..boxes import image_tokens, map_text_boxes, size_for_processor
-from ..chat_ad.registration import read_entries
+from ..dataset_info import read_entries
 from ..errors import UserError
 from ..images import image_size
 from ..jsonl import content_key, read_jsonl

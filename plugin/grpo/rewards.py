@@ -14,11 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..answering.choices import strict_answer
+from ..answering.families import split_thinking
 from ..box_areas import MaskTruth, bbox_mask_iou
 from ..boxes import parse_boxes
 from ..errors import UserError
-from ..evaluation.families import split_thinking
-from ..evaluation.mmad.answers import strict_answer
 from ..images import image_size
 from ..masks import check_size, read_mask
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from trl import GRPOConfig
 
-from ..chat_ad.yaml_sections import assign_all, read_yaml, short
 from ..errors import UserError, one_line
+from ..yaml_sections import assign_all, read_yaml, short
 
 __all__ = ["GrpoArguments", "read_settings"]
 

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..chat_ad.yaml_sections import read_yaml, short
 from ..errors import UserError, one_line
+from ..yaml_sections import read_yaml, short
 from .settings_checks import check_dataset_names, check_numbers, check_packing, check_streaming, is_local
 
 if TYPE_CHECKING:

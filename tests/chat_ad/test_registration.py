@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from adcopilot import cli
-from adcopilot.chat_ad.registration import add_entries, entry, read_entries
 from adcopilot.chat_ad.table_one import FILE_PATTERN, GENERAL, STAGES, TABLE_ONE, names
+from adcopilot.dataset_info import add_entries, entry, read_entries
 from adcopilot.errors import UserError
 
 
@@ -253,7 +253,7 @@ def test_registrations_at_the_same_moment_lose_nothing(tmp_path):
     program = """
 import sys
 from pathlib import Path
-from adcopilot.chat_ad.registration import add_entries, entry
+from adcopilot.dataset_info import add_entries, entry
 for n in range(20):
     add_entries(Path(sys.argv[1]), {f"{sys.argv[2]}-{n}": entry(f"{n}.jsonl")})
 """

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adcopilot.chat_ad import yaml_sections
-from adcopilot.chat_ad.yaml_sections import assign, assign_all, read_yaml, short
+from adcopilot import yaml_sections
 from adcopilot.errors import UserError
+from adcopilot.yaml_sections import assign, assign_all, read_yaml, short
 
 pytestmark = pytest.mark.forward
 

@@ -7,6 +7,7 @@ import pytest
 
 gr = pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
 
+from adcopilot.answering.families import FAMILIES  # noqa: E402
 from adcopilot.demo.belonging import Talk, mark  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
 from adcopilot.demo.one_part import KEPT, OnePart  # noqa: E402
@@ -14,7 +15,6 @@ from adcopilot.demo.service import Service  # noqa: E402
 from adcopilot.demo.store import Store  # noqa: E402
 from adcopilot.demo.tasks import INSPECT, TASKS  # noqa: E402
 from adcopilot.errors import UserError  # noqa: E402
-from adcopilot.evaluation.families import FAMILIES  # noqa: E402
 from adcopilot.inspect import Result  # noqa: E402
 
 from ..inspect.conftest import part  # noqa: E402

@@ -20,7 +20,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from adcopilot.boxes import boxes_in_image
-from adcopilot.demo.examples import NUMBER, SEED, SIDE
 from adcopilot.demo.heat_map import draw_heat, watch
 from adcopilot.drawing import BOX_COLOURS, draw_boxes
 from adcopilot.prompts import INSPECT_QUESTION
@@ -186,7 +185,7 @@ def test_two_pictures_an_answer_and_its_boxes(page, pictures, said):
 
 def test_an_example(page, said):
     """Its pictures are loaded, and the endpoint is sent those; here it says what is true of them."""
-    pair = draw_pair(stream(SEED, NUMBER, 1), category="gear", size=SIDE, anomalous=True)
+    pair = draw_pair(stream(0, 90, 1), category="gear", size=56, anomalous=True)  # as in test_pieces.py
     label = "stain"
     said.text = f"Yes. {json.dumps([{'bbox_2d': box, 'label': label} for box in pair.boxes])}"
     said.yes = 0.97

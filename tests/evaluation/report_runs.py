@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from adcopilot import cli
-from adcopilot.evaluation.backends.base import Reply
-from adcopilot.evaluation.families import FAMILIES
+from adcopilot.answering.base import Reply
+from adcopilot.answering.families import FAMILIES
 
 EVIL = "</script><img src=x onerror='window.pwned = 1'>|*x*`"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from adcopilot.answering.families import FAMILIES
+from adcopilot.answering.items import check_groups
 from adcopilot.errors import UserError
 from adcopilot.evaluation.captions.command import items
 from adcopilot.evaluation.captions.dataset import load, missing_images
-from adcopilot.evaluation.families import FAMILIES
-from adcopilot.evaluation.items import check_groups
 
 
 def picture(path: Path) -> None:

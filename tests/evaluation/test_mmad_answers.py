@@ -8,13 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adcopilot.evaluation.mmad.answers import (
-    LETTERS,
-    anomaly_score,
-    logprob_answer,
-    official_answer,
-    strict_answer,
-)
+from adcopilot.answering.choices import LETTERS, anomaly_score, logprob_answer, official_answer, strict_answer
 
 OPTIONS = {"A": "A scratch on the cap.", "B": "No defect", "C": "Broken glass", "D": "Stain."}
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adcopilot import cli
+from adcopilot.answering.base import Reply
+from adcopilot.answering.families import FAMILIES
 from adcopilot.errors import UserError
 from adcopilot.evaluation import mmad_bbox
-from adcopilot.evaluation.backends.base import Reply
 from adcopilot.evaluation.box_scores import (
     BoxRule,
     decode_mask,
@@ -20,7 +21,6 @@ from adcopilot.evaluation.box_scores import (
     score_image,
     summarise,
 )
-from adcopilot.evaluation.families import FAMILIES
 from adcopilot.evaluation.mmad import dataset
 from adcopilot.evaluation.ranking import auroc, average_precision
 from adcopilot.evaluation.run_folder import read_records

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from adcopilot import cli
+from adcopilot.answering.items import Item
 from adcopilot.evaluation import command as shared
-from adcopilot.evaluation.items import Item
 from adcopilot.evaluation.mmad import command
 from adcopilot.evaluation.mmad.answer_file import read_answer_file
 from adcopilot.evaluation.run_folder import read_records
@@ -129,7 +129,7 @@ def test_the_same_answers_from_an_endpoint(mini_mmad, model, tmp_path):
 
 
 def test_an_endpoint_that_dies_half_way(mini_mmad, tmp_path, monkeypatch, capsys):
-    from adcopilot.evaluation.backends import api
+    from adcopilot.answering import api
 
     monkeypatch.setattr(api, "ApiBackend", partial(api.ApiBackend, attempts=1, give_up=3, first_wait=0.01))
     alive = True

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from adcopilot.answering.families import FAMILIES
+from adcopilot.answering.items import check_groups
 from adcopilot.errors import UserError
-from adcopilot.evaluation.families import FAMILIES
-from adcopilot.evaluation.items import check_groups
 from adcopilot.evaluation.mmad import choosing, dataset, prompts
 from adcopilot.evaluation.selection import first, stratified
 

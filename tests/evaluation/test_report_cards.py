@@ -7,7 +7,7 @@ import re
 import pytest
 
 from adcopilot import cli
-from adcopilot.evaluation.backends.base import Reply
+from adcopilot.answering.base import Reply
 from adcopilot.evaluation.report.cards import _judge
 from adcopilot.evaluation.report.sources import Source
 

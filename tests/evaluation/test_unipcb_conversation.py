@@ -5,11 +5,11 @@ import json
 import pytest
 
 from adcopilot import cli
-from adcopilot.evaluation.backends.base import Reply
-from adcopilot.evaluation.backends.prompting import chat_messages, prompt_text
+from adcopilot.answering.base import Reply
+from adcopilot.answering.families import FAMILIES
+from adcopilot.answering.items import Item
+from adcopilot.answering.prompting import chat_messages, prompt_text
 from adcopilot.evaluation.conversation import Conversation
-from adcopilot.evaluation.families import FAMILIES
-from adcopilot.evaluation.items import Item
 from adcopilot.evaluation.run_folder import read_records
 
 from . import mini_unipcb

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adcopilot.answering.families import FAMILIES
+from adcopilot.answering.items import check_groups
 from adcopilot.boxes import model_image_size
 from adcopilot.errors import UserError
-from adcopilot.evaluation.families import FAMILIES
-from adcopilot.evaluation.items import check_groups
 from adcopilot.evaluation.unipcb import dataset
 from adcopilot.evaluation.unipcb.classes import ClassNames, plain_name
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from adcopilot.evaluation.backends.api import ApiBackend
+from adcopilot.answering.api import ApiBackend
 from adcopilot.evaluation.unipcb.judge import CRITERIA, Question, judge, judge_prompt, read_grade
 
 from .backends.endpoint import Endpoint, completion, question

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adcopilot.evaluation.families import FAMILIES
+from adcopilot.answering.families import FAMILIES
 from adcopilot.evaluation.unipcb.answers import class_boxes, letter_answer
 from adcopilot.evaluation.unipcb.scoring import COLUMNS, Matches, Scored, average, match_boxes, summary
 

@@ -28,9 +28,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ... import __version__
+from ...dataset_info import add_entries, entry
 from ...errors import UserError, shortened
 from ...jsonl import atomic_write, file_digest
-from ..registration import add_entries, entry
 from .source import Item, Rejected, Source
 
 __all__ = ["Request", "convert"]

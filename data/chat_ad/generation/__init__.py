@@ -5,8 +5,9 @@ OpenAI-style endpoint (`endpoint.EndpointGenerator`) or the annotations alone (`
 either is checked against the annotation before it becomes a record.
 """
 
+from ...transport import Refused
 from .annotations import AnnotationsGenerator
-from .generator import Generator, Refused
+from .generator import Generator
 from .pair_view import PairView
 from .produce import TASKS, generate_records
 from .prompt_files import PromptFiles

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .generator import Generator, Refused
+from ...errors import shortened
+from ...transport import Refused
+from .generator import Generator
 from .pair_view import MAX_BOXES, TOO_MANY, PairView
-from .verify import Verifier, shorten
+from .verify import Verifier
 from .words import Words
 
 __all__ = ["Caption", "details", "read_caption", "write_caption"]
@@ -64,7 +66,7 @@ def read_json(text: str) -> Any:
     text = fenced[1].strip() if fenced else text
     opening = re.search(r"[\[{]", text)
     if not opening:
-        raise ValueError(f"the answer is not JSON: {shorten(text)}")
+        raise ValueError(f"the answer is not JSON: {shortened(text, 80)}")
     try:
         return json.JSONDecoder().raw_decode(text, opening.start())[0]
     except RecursionError:
@@ -84,14 +86,15 @@ def read_caption(text: str) -> Caption:
         raise ValueError(f"the answer is a JSON {type(value).__name__}, expected an object")
     for key in ("description", "defect_description"):
         if not isinstance(value.get(key), str) or not value[key].strip():
-            raise ValueError(f"{key} is {shorten(repr(value.get(key)))}, expected a text")
+            raise ValueError(f"{key} is {shortened(repr(value.get(key)), 80)}, expected a text")
     found = value.get("defect_details", [])
     if not isinstance(found, list):
-        raise ValueError(f"defect_details is {shorten(repr(found))}, expected a list")
+        raise ValueError(f"defect_details is {shortened(repr(found), 80)}, expected a list")
     for item in found:
         box = item.get("bbox_2d") if isinstance(item, dict) else None
         if not isinstance(box, list) or len(box) != 4 or not all(type(one) in (int, float) for one in box):
-            raise ValueError(f"defect_details has {shorten(repr(item))}, expected bbox_2d with four numbers and label")
+            found = shortened(repr(item), 80)
+            raise ValueError(f"defect_details has {found}, expected bbox_2d with four numbers and label")
     return Caption(
         description=" ".join(value["description"].split()),
         details=tuple({"bbox_2d": item["bbox_2d"], "label": str(item.get("label", ""))} for item in found),
@@ -142,9 +145,9 @@ async def _asked(pair: PairView, generator: Generator, text: str, round_number: 
     try:
         value = read_json(answer)
     except ValueError:
-        return [f"the check gave no JSON: {shorten(answer)}"]
+        return [f"the check gave no JSON: {shortened(answer, 80)}"]
     if not isinstance(value, dict) or not isinstance(value.get("ok"), bool):
-        return [f"the check gave no ok: {shorten(answer)}"]
+        return [f"the check gave no ok: {shortened(answer, 80)}"]
     problems = value.get("problems")
-    listed = [shorten(str(one), 200) for one in problems] if isinstance(problems, list) else []
+    listed = [shortened(str(one), 200) for one in problems] if isinstance(problems, list) else []
     return [] if value["ok"] else listed or ["the check found it wrong without saying why"]

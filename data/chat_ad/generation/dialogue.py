@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ...errors import shortened
 from ...prompts import ANSWER_WORDS
+from ...transport import Refused
 from .caption import Caption, read_json
-from .generator import Generator, Refused
+from .generator import Generator
 from .pair_view import PairView
-from .verify import Verifier, shorten
+from .verify import Verifier
 
 __all__ = ["MOST_TURNS", "box_problems", "read_turns", "write_dialogue"]
 
@@ -30,12 +32,12 @@ def read_turns(text: str) -> list[tuple[str, str]]:
     if isinstance(value, dict) and len(value) == 1:  # {"dialogue": [...]}: JSON modes want an object
         value = next(iter(value.values()))
     if not isinstance(value, list) or not 2 <= len(value) <= MOST_TURNS:
-        raise ValueError(f"the answer is {shorten(repr(value))}, expected a list of 2 to {MOST_TURNS} turns")
+        raise ValueError(f"the answer is {shortened(repr(value), 80)}, expected a list of 2 to {MOST_TURNS} turns")
     turns = []
     for item in value:
         pair = [item.get(key) for key in ("question", "answer")] if isinstance(item, dict) else [None]
         if not all(isinstance(part, str) and part.strip() for part in pair):
-            raise ValueError(f"a turn is {shorten(repr(item))}, expected question and answer")
+            raise ValueError(f"a turn is {shortened(repr(item), 80)}, expected question and answer")
         turns.append((pair[0].strip(), pair[1].strip()))
     return turns
 

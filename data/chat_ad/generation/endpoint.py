@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...errors import UserError
+from ...errors import UserError, shortened
 from ...jsonl import content_key
+from ...transport import Answer, Refused, Transport
 from .cache import AnswerCache
 from .cost import Cost, Prices
 from .facts import Facts
-from .generator import STEPS, Refused
+from .generator import STEPS
 from .pair_view import MAX_BOXES, PairView
 from .pictures import Picture, data_url, picture
 from .prompt_files import PromptFiles
-from .transport import Answer, Transport
-from .verify import is_refusal, shorten
+from .verify import is_refusal
 from .words import Words
 
 __all__ = ["EndpointGenerator", "EndpointSettings"]
@@ -320,7 +320,7 @@ class EndpointGenerator:
         if answer["refusal"] or answer["finish"] == "content_filter" or is_refusal(answer["text"]):
             self.cost.events["refusals"] += 1
             said = answer["refusal"] or answer["text"] or answer["finish"]
-            raise Refused(f"the model declines: {shorten(said)}")
+            raise Refused(f"the model declines: {shortened(said, 80)}")
         # JSON that is cut off is noticed by whoever reads it, and asked for again; reasoning just ends.
         if answer["finish"] == "length" and step == "think":
             raise Refused(f"the reasoning is longer than {self.settings.max_tokens} tokens")

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from .pair_view import PairView
 
-__all__ = ["STEPS", "Generator", "Refused"]
+__all__ = ["STEPS", "Generator"]
 
 #: What a generator is asked for, and what its answer holds:
 #: `caption`   the JSON object of `caption.Caption`
@@ -58,15 +58,3 @@ class Generator(Protocol):
     def close(self) -> None:
         """Release files."""
         ...
-
-
-class Refused(Exception):
-    """No sample can be made of a pair; the message says why in one line."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(" ".join(reason.split()))
-
-    @property
-    def reason(self) -> str:
-        """The message."""
-        return self.args[0]

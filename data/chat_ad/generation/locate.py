@@ -6,8 +6,8 @@ import json
 import random
 
 from ...prompts import INSPECT_QUESTION, verdict_answer
+from ...transport import Refused
 from .caption import details
-from .generator import Refused
 from .pair_view import MAX_BOXES, TOO_MANY, PairView
 from .prompt_files import PromptFiles, several
 from .words import Words

@@ -14,11 +14,12 @@ from typing import Any
 from ...errors import UserError
 from ...jsonl import content_key
 from ...records import check_record, make_record
+from ...transport import Refused
 from .annotations import AnnotationsGenerator
 from .caption import Caption, write_caption
 from .choice import Choice, Letters, choose
 from .dialogue import write_dialogue
-from .generator import Generator, Refused
+from .generator import Generator
 from .locate import inspect_turn, locate
 from .pair_view import PairView
 from .prompt_files import PromptFiles

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...prompts import thinking_answer, thinking_question
+from ...transport import Refused
 from .caption import Caption
 from .choice import Choice
 from .dialogue import box_problems
-from .generator import Generator, Refused
+from .generator import Generator
 from .pair_view import PairView
 from .verify import Verifier
 

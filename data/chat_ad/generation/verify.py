@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from ...errors import shortened
 from .pair_view import PairView
 from .words import Words, stem
 
-__all__ = ["LONGEST", "Verifier", "is_refusal", "shorten"]
+__all__ = ["LONGEST", "Verifier", "is_refusal"]
 
 #: Characters. The longest texts that are of use; one answer of a dialogue may have as many.
 LONGEST = 2000
@@ -91,12 +92,6 @@ _BUT = re.compile(r"\b(?:except|apart|aside|other than|but|however|save)\b", re.
 def is_refusal(text: str) -> bool:
     """Whether a model declined instead of answering: an apology or the like near the beginning of its answer."""
     return bool(_REFUSAL.search(text[:300].replace("’", "'")))
-
-
-def shorten(text: str, length: int = 80) -> str:
-    """On one line, cut to `length` characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 class Verifier:
@@ -191,7 +186,7 @@ class Verifier:
         if not shortest <= length <= LONGEST:
             problems.append(f"{name} has {length} characters, expected {shortest} to {LONGEST}")
         if is_refusal(text):
-            problems.append(f"{name} is a refusal: {shorten(text)}")
+            problems.append(f"{name} is a refusal: {shortened(text, 80)}")
         if _MARKS.search(text):
             problems.append(f"{name} holds the mark {_MARKS.search(text)[0]}, which means something to the model")
         leak = _LEAK.search(self._without_names(pair, text))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ..yaml_sections import read_yaml
+from ...yaml_sections import read_yaml
 from . import labelled
 from .base import Item, Source, join
 from .labelled import OPTIONS, Form

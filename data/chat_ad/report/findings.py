@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...pages.text import clean, shorten
 from ..losses import Loss, find_losses
 from .scan import Faults, read_lines
-from .text import clean, shorten
 
 __all__ = ["Leaks", "Listing", "Reason", "read_leaks", "read_listing", "read_losses", "read_manifest"]
 

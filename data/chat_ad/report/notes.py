@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...pages.text import plural, shorten
 from .charts import uneven
 from .tally import LETTERS
-from .text import plural, shorten
 
 if TYPE_CHECKING:
     from .report import Found

@@ -14,20 +14,21 @@ from markupsafe import Markup
 from ... import __version__
 from ...errors import UserError
 from ...jsonl import atomic_write
+from ...pages.gallery import Card, Gallery
+from ...pages.html import environment, policy, script_text, style_text
+from ...pages.sampling import Draw
+from ...pages.text import clean, plural, shorten
 from ...records import check_record
 from ..losses import Loss
 from .charts import histogram, lengths, stacked, uneven
 from .findings import Leaks, Listing, read_leaks, read_listing, read_losses, read_manifest
-from .gallery import Card, Gallery
-from .html import environment, policy, script_text, style_text
 from .notes import make_notes
-from .sampling import Draw
 from .scan import Faults, Files, find_files, read_line, read_lines
 from .tally import LABELS, LETTERS, NO_CATEGORY, Tally
-from .text import clean, plural, shorten
 
 __all__ = ["Found", "add_arguments", "render", "run", "survey", "write_report"]
 
+_PAGE = Path(__file__).parent / "page"
 #: Rows of a table, at most; the files have the rest.
 MOST_ROWS = 200
 _MOST_TASKS = 12
@@ -188,7 +189,7 @@ def survey(*, folder: Path, media_dirs: Sequence[Path] | None, samples: int, see
 
 def render(found: Found) -> str:
     """The page."""
-    page = environment()
+    page = environment(_PAGE)
     page.globals.update(stacked=stacked, LABELS=LABELS, LETTERS=LETTERS)
     style, script = style_text(), script_text()
     return page.get_template("page.html.jinja").render(

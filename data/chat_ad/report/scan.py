@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from .text import clean, shorten
+from ...pages.text import clean, shorten
 
 __all__ = ["MAX_LINE", "Faults", "Files", "Line", "find_files", "read_line", "read_lines"]
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ...pages.gallery import defects_of, source_of
+from ...pages.text import shorten
 from ...records import IMAGE_PLACEHOLDER
-from .text import shorten
 
 __all__ = [
     "LABELS",
@@ -23,9 +24,7 @@ __all__ = [
     "UNSAID",
     "Group",
     "Tally",
-    "defects_of",
     "label_of",
-    "source_of",
     "task_of",
 ]
 
@@ -185,22 +184,6 @@ def task_of(record: dict[str, Any]) -> str:
     """The record's task in one line."""
     task = record.get("task")
     return (shorten(task, 60) if isinstance(task, str) else "") or "(no task)"
-
-
-def source_of(record: dict[str, Any]) -> str:
-    """The dataset that a record was made from, "" when it does not say."""
-    source = record.get("source")
-    if isinstance(source, dict):
-        source = source.get("dataset")
-    return shorten(source) if isinstance(source, str) else ""
-
-
-def defects_of(record: dict[str, Any]) -> list[str]:
-    """The kinds of defects that a record names, each once."""
-    labels = record.get("labels")
-    if not isinstance(labels, list) or not labels:
-        labels = [record.get("defect")]
-    return list(dict.fromkeys(shorten(label, 80) for label in labels if isinstance(label, str) and label.strip()))
 
 
 def _bounded(

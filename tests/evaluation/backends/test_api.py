@@ -9,9 +9,9 @@ import time
 import pytest
 from PIL import Image
 
+from adcopilot.answering.api import ApiBackend, _close_together
+from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends.api import ApiBackend, _close_together
-from adcopilot.evaluation.items import Item
 from adcopilot.images import open_image
 
 from .conftest import QUESTIONS, make_group, picture

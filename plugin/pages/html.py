@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
-from ...drawing import BOX_COLOURS
+from ..drawing import BOX_COLOURS
 from .gallery import COLOURS
 from .text import plural
 

@@ -13,7 +13,7 @@ from adcopilot.data_urls import JPEG_QUALITY, file_url, image_url, own_kind
 from adcopilot.errors import UserError
 from adcopilot.images import image_size, open_image
 
-from ..items import Item
+from .items import Item
 from .sizing import Sizing
 
 __all__ = ["ROOM", "ImageUrls"]

@@ -26,12 +26,10 @@ from typing import Any
 
 import httpx
 
-from ...endpoint import exchange
-from ...errors import UserError
-from .generator import Refused
-from .verify import shorten
+from .endpoint import exchange
+from .errors import UserError, shortened
 
-__all__ = ["Answer", "Declined", "NoChoice", "Transport"]
+__all__ = ["Answer", "Declined", "NoChoice", "Refused", "Transport"]
 
 _AGAIN = frozenset({408, 409, 425, 429})
 _HOPELESS = frozenset({401, 402, 403, 404, 405, 407, 410})
@@ -43,6 +41,18 @@ _ABOUT_ALL = re.compile(
 )
 #: What others say with a status of 403 though it is about this request.
 _ABOUT_ONE = re.compile(r"moderation|flagged|content[ _-]?(?:filter|policy)", re.IGNORECASE)
+
+
+class Refused(Exception):
+    """No sample can be made of a pair; the message says why in one line."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(" ".join(reason.split()))
+
+    @property
+    def reason(self) -> str:
+        """The message."""
+        return self.args[0]
 
 
 class Declined(Refused):
@@ -202,7 +212,7 @@ class Transport:
 
     def _safe(self, text: str) -> str:
         """One short line without the key, which a server may repeat."""
-        return shorten(text.replace(self._key, "[key]") if self._key else text, 200)
+        return shortened(text.replace(self._key, "[key]") if self._key else text, 200)
 
 
 def read_answer(content: bytes) -> Answer:

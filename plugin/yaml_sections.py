@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from .errors import UserError
 
 __all__ = ["REQUIRED", "Section", "assign", "read_yaml"]
 

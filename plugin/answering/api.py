@@ -20,15 +20,14 @@ from itertools import zip_longest
 from typing import Any
 from urllib.parse import urlsplit
 
-from adcopilot.chat_ad.generation.generator import Refused
-from adcopilot.chat_ad.generation.transport import Declined, Transport
 from adcopilot.errors import UserError
+from adcopilot.transport import Declined, Refused, Transport
 
-from ..families import family_of
-from ..items import Item
 from .base import Reply, grouped
 from .completions import Completion, read_completion
+from .families import family_of
 from .image_urls import ImageUrls
+from .items import Item
 from .prompting import chat_messages
 from .sizing import MMAD_PIXELS, PROCESSOR_PIXELS, SENT_PIXELS, TRAINING_PIXELS, Budget, Sizing
 

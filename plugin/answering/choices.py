@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..families import split_thinking
+from .families import split_thinking
 
 __all__ = ["LETTERS", "Parsed", "anomaly_score", "logprob_answer", "official_answer", "stated_answer", "strict_answer"]
 

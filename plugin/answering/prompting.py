@@ -11,7 +11,7 @@ from adcopilot.errors import UserError, one_line
 from adcopilot.images import image_size
 from adcopilot.vision_tokens import escape_vision_tokens
 
-from ..items import Item
+from .items import Item
 from .sizing import Sizing
 
 __all__ = ["chat_messages", "option_tokens", "plain_text", "prompt_text", "sorted_groups"]

@@ -13,13 +13,12 @@ from typing import Any
 
 from PIL import Image
 
-from ...errors import UserError
-from ...images import open_image
-from ...records import IMAGE_PLACEHOLDER, record_boxes
-from .tally import defects_of, source_of
+from ..errors import UserError
+from ..images import open_image
+from ..records import IMAGE_PLACEHOLDER, record_boxes
 from .text import clean, plural, shorten
 
-__all__ = ["MAX_SIDE", "Box", "Card", "Gallery", "Picture", "Turn"]
+__all__ = ["MAX_SIDE", "Box", "Card", "Gallery", "Picture", "Turn", "defects_of", "source_of"]
 
 #: Longer side of an embedded picture in pixels; what is smaller stays as it is.
 MAX_SIDE = 560
@@ -352,3 +351,19 @@ def _plain(value: Any, depth: int = 0) -> str:
         shown = [_plain(inner, depth + 1) for inner in value[:MOST_BOXES]]
         return f"[{', '.join(shown)}{', …' if len(value) > len(shown) else ''}]"
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+
+
+def source_of(record: dict[str, Any]) -> str:
+    """The dataset that a record was made from, "" when it does not say."""
+    source = record.get("source")
+    if isinstance(source, dict):
+        source = source.get("dataset")
+    return shorten(source) if isinstance(source, str) else ""
+
+
+def defects_of(record: dict[str, Any]) -> list[str]:
+    """The kinds of defects that a record names, each once."""
+    labels = record.get("labels")
+    if not isinstance(labels, list) or not labels:
+        labels = [record.get("defect")]
+    return list(dict.fromkeys(shorten(label, 80) for label in labels if isinstance(label, str) and label.strip()))

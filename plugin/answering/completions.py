@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from adcopilot.chat_ad.generation.transport import NoChoice
+from adcopilot.transport import NoChoice
 
 __all__ = ["Completion", "read_completion"]
 

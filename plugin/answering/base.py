@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Protocol
 
-from ..families import Family
-from ..items import Item
+from .families import Family
+from .items import Item
 from .sizing import Sizing
 
 __all__ = ["Backend", "LocalBackend", "Reply", "grouped"]

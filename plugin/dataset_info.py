@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..jsonl import atomic_write
+from .errors import UserError
+from .jsonl import atomic_write
 
 try:
     import fcntl
