@@ -1,4 +1,4 @@
-"""Models on this machine that answer: `transformers_backend`, `vllm_backend`. (An endpoint: `adcopilot.answering.api`.)"""
+"""Models on this machine that answer: `transformers_backend`, `vllm_backend`; `adcopilot.answering.api` asks endpoints."""
 
 import importlib
 
