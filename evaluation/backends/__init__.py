@@ -1,4 +1,4 @@
-"""Models on this machine that answer: `transformers_backend`, `vllm_backend`; `adcopilot.answering.api` asks endpoints."""
+"""Models on this machine that answer: `transformers_backend`, `vllm_backend`. Endpoints: `adcopilot.answering.api`."""
 
 import importlib
 
