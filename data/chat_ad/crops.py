@@ -28,7 +28,7 @@ from PIL import Image
 from ..errors import UserError
 from ..images import is_like_shape
 from .pairing import PAIR_SCHEMA
-from .references import open_image, open_mask
+from .sources.references import open_image, open_mask
 from .windows import TRIES, seen_boxes
 
 __all__ = [

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .deeppcb_source import SourcePair
+from .deep_pcb.source import SourcePair
 from .windows import EdgeMap, clean_window, defect_window, repair, scale_seen, seen_boxes
 
 __all__ = ["NORMALS", "Cut", "CutRules", "Dropped", "cut_pair", "resize"]

@@ -17,7 +17,7 @@ import numpy as np
 from .crops import cut_boxes
 from .generation import TASKS
 from .generation.pair_view import MAX_BOXES
-from .shards import Shard, read
+from .pipeline.shards import Shard, read
 
 __all__ = [
     "COLUMNS",

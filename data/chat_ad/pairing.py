@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..images import ASPECT_SLACK, aspect
-from .quality import Coded, drop_record
+from .fitness.measures import Coded, drop_record
 from .table import SCHEMA
 
 __all__ = ["METHODS", "PAIR_SCHEMA", "POOL_COLUMNS", "PairOptions", "Pool", "pair_shard", "template_key"]

@@ -15,7 +15,7 @@ from ..jsonl import read_jsonl
 from ..records import check_box
 from .readers import Item, Source
 from .readers.base import inside
-from .references import format_reference
+from .sources.references import format_reference
 
 __all__ = ["scan_records"]
 

@@ -16,8 +16,8 @@ from .listening import check_port
 from .store import Store
 
 if TYPE_CHECKING:  # gradio and torch take seconds: only once the command line is known to be right
-    from .many_parts import ServerFolder
     from .service import Engine
+    from .tabs.many_parts import ServerFolder
 
 #: Where the password of `--auth NAME` is.
 PASSWORD_VARIABLE = "ADCOPILOT_DEMO_PASSWORD"
@@ -149,7 +149,7 @@ def check_server_folder(args: argparse.Namespace) -> ServerFolder | None:
     else:
         find_images(args.folder)
         find_images(args.template_dir)
-    from .many_parts import ServerFolder
+    from .tabs.many_parts import ServerFolder
 
     templates = args.template_dir.resolve() if args.template_dir else None
     return ServerFolder(queries=args.folder.resolve(), templates=templates)

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from adcopilot import cli
-from adcopilot.chat_ad.table_one import FILE_PATTERN, GENERAL, STAGES, TABLE_ONE, names
+from adcopilot.chat_ad.recipe.table_one import FILE_PATTERN, GENERAL, STAGES, TABLE_ONE, names
 from adcopilot.dataset_info import add_entries, entry, read_entries
 from adcopilot.errors import UserError
 

@@ -14,7 +14,7 @@ from adcopilot.demo import fragments
 from adcopilot.demo.answer import Answer
 from adcopilot.demo.examples import CHOSEN, read_examples
 from adcopilot.demo.limits import Limits, open_upload
-from adcopilot.demo.many_parts import _counts, _plain, _sorted, _write_csv
+from adcopilot.demo.tabs.many_parts import _counts, _plain, _sorted, _write_csv
 from adcopilot.demo.tasks import INSPECT, TASKS, wording
 from adcopilot.errors import UserError
 from adcopilot.inspect import Result

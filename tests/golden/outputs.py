@@ -14,19 +14,20 @@ import pytest
 import yaml
 
 from adcopilot import __version__, cli
-from adcopilot.chat_ad.build import build
-from adcopilot.chat_ad.recipes import load_recipe
+from adcopilot.chat_ad.pipeline.build import build
+from adcopilot.chat_ad.recipe.reading import load_recipe
 from adcopilot.sample.generate import grpo_splits, standard_splits, write_sample
 
 from ..chat_ad.builds import RECIPE, write_recipe
 from ..chat_ad.generation.conftest import Endpoint as TextEndpoint
 from ..chat_ad.trees import DATASETS, LAYOUTS
 from ..chat_ad.trees import build as build_tree
-from ..evaluation import mini_mmad, mini_unipcb
 from ..evaluation.backends.endpoint import Endpoint, completion
-from ..evaluation.report_runs import make_runs
-from ..evaluation.test_captions_dataset import pairs_folder
-from ..evaluation.test_unipcb_command import perfect
+from ..evaluation.captions.test_captions_dataset import pairs_folder
+from ..evaluation.mmad import mini_mmad
+from ..evaluation.report.report_runs import make_runs
+from ..evaluation.unipcb import mini_unipcb
+from ..evaluation.unipcb.test_unipcb_command import perfect
 from ..inspect.conftest import part
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ..table_one import default_amount
+from ..recipe.table_one import default_amount
 from .source import Source
 from .writing import Request, convert
 

@@ -25,7 +25,7 @@ from PIL import Image
 from ...errors import UserError
 from ...images import FORMATS, image_size
 from ...sample.wording import boxes_list
-from ..references import mask_components
+from ..sources.references import mask_components
 from .clevr_change import share
 from .command import add_common_arguments, run_source
 from .json_stream import json_object

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import UserError
 from ...images import image_size
-from ..references import format_reference, resolve
+from ..sources.references import format_reference, resolve
 from .source import Rejected
 
 __all__ = ["ImageFolder", "checked_size"]

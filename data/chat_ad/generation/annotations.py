@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from ..products import PART
+from ..sources.products import PART
 from .caption import Caption, details
 from .facts import Facts
 from .locate import boxes_text

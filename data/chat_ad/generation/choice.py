@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..products import PART
+from ..sources.products import PART
 from .facts import CELLS, cell, cells_touched
 from .pair_view import PairView, split_types
 from .prompt_files import PromptFiles

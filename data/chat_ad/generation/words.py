@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ..kinds import defect_name
-from ..products import PART, is_product
+from ..sources.kinds import defect_name
+from ..sources.products import PART, is_product
 from .prompt_files import PromptFiles
 
 __all__ = ["Words", "normalise", "number", "stem"]

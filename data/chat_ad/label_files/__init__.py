@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
-from .. import coco_file
+from ..sources import coco_file
 from . import labelme, voc, yolo
 
 __all__ = ["FORMS", "LabelFile", "image_values", "labels_of", "read", "read_bytes"]

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from ...errors import UserError
-from ..coco_file import storable
+from ..sources.coco_file import storable
 
 __all__ = ["file_name", "load", "parse"]
 

@@ -21,7 +21,7 @@ from typing import Any
 from ...errors import UserError
 from ...images import has_depth, used_bits
 from ...masks import MaskOptions
-from ..references import format_reference, parse_reference
+from ..sources.references import format_reference, parse_reference
 from ..table import Entry
 from . import coco, deeppcb, folder, labelme, loco, manta, mvtec_tree, real_iad, reinad, visa, vision, voc, yolo
 from .base import Item, LayoutError, Problem, Source

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 
 from ... import images as image_files
 from ...errors import UserError
-from .. import coco_file
-from ..kinds import defect_name, is_good
-from ..references import format_reference
+from ..sources import coco_file
+from ..sources.kinds import defect_name, is_good
+from ..sources.references import format_reference
 from .base import Item, LayoutError, Option, Source, first_names, inside, join
 
 __all__ = ["OPTIONS", "VISION_OPTIONS", "annotation_files", "looks_like", "scan"]

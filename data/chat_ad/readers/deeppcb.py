@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator, Mapping
 
 from ...errors import UserError
-from ..deeppcb_source import CLASSES, LISTS, find_root, list_path, read_split
-from ..references import format_reference
+from ..deep_pcb.source import CLASSES, LISTS, find_root, list_path, read_split
+from ..sources.references import format_reference
 from .base import Item, LayoutError, Option, Source
 
 __all__ = ["OPTIONS", "looks_like", "scan"]

@@ -13,8 +13,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from ..kinds import is_good
-from ..references import format_reference
+from ..sources.kinds import is_good
+from ..sources.references import format_reference
 from . import mvtec_tree
 from .base import Item, LayoutError, Option, Source, join
 from .contents import what_is_there

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from ... import images as image_files
 from ...errors import UserError
-from .. import coco_file, label_files
-from ..kinds import defect_name, is_good
-from ..references import format_reference
+from .. import label_files
+from ..sources import coco_file
+from ..sources.kinds import defect_name, is_good
+from ..sources.references import format_reference
 from .base import Item, LayoutError, Option, Source, first_names, inside, is_image, join
 
 __all__ = ["OPTIONS", "Form", "looks_like", "scan"]

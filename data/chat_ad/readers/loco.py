@@ -14,9 +14,9 @@ import json
 import os
 from collections.abc import Iterator
 
-from ..coco_file import storable
-from ..kinds import is_good
-from ..references import format_reference
+from ..sources.coco_file import storable
+from ..sources.kinds import is_good
+from ..sources.references import format_reference
 from . import mvtec_tree
 from .base import Item, Source, join
 from .mvtec_tree import OPTIONS, SPLIT_FOLDERS, Masks, looks_like

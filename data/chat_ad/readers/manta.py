@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from ..references import format_reference, parse_reference
+from ..sources.references import format_reference, parse_reference
 from . import mvtec_tree
 from .base import Item, Option, Source
 from .mvtec_tree import looks_like

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...errors import UserError
-from ..coco_file import storable
-from ..references import format_reference
+from ..sources.coco_file import storable
+from ..sources.references import format_reference
 from .base import Item, LayoutError, Option, Source, first_names, inside, join
 
 __all__ = ["CODES", "OPTIONS", "looks_like", "scan"]

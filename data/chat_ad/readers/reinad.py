@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from ...errors import UserError
 from .. import arrays
-from ..references import format_reference
+from ..sources.references import format_reference
 from .base import Item, LayoutError, Option, Source, first_names, join
 
 __all__ = ["OPTIONS", "looks_like", "scan"]

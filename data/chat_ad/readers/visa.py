@@ -15,8 +15,8 @@ import os
 from collections.abc import Iterator, Mapping
 
 from ...errors import UserError
-from ..kinds import defect_name
-from ..references import parse_reference
+from ..sources.kinds import defect_name
+from ..sources.references import parse_reference
 from . import mvtec_tree
 from .base import Item, LayoutError, Option, Source, first_names, join
 

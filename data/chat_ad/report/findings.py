@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...pages.text import clean, shorten
-from ..losses import Loss, find_losses
+from ..pipeline.losses import Loss, find_losses
 from .scan import Faults, read_lines
 
 __all__ = ["Leaks", "Listing", "Reason", "read_leaks", "read_listing", "read_losses", "read_manifest"]

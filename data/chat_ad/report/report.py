@@ -19,7 +19,7 @@ from ...pages.html import environment, policy, script_text, style_text
 from ...pages.sampling import Draw
 from ...pages.text import clean, plural, shorten
 from ...records import check_record
-from ..losses import Loss
+from ..pipeline.losses import Loss
 from .charts import histogram, lengths, stacked, uneven
 from .findings import Leaks, Listing, read_leaks, read_listing, read_losses, read_manifest
 from .notes import make_notes
