@@ -47,3 +47,11 @@ def test_the_walk_sees_relative_imports(tmp_path):
     path.write_text("from ..evaluation import x\nfrom . import y\nimport adcopilot.sample.demo\n")
     found = imported(path, "adcopilot.demo.a")
     assert {"adcopilot.evaluation", "adcopilot.evaluation.x", "adcopilot.demo.y", "adcopilot.sample.demo"} <= found
+
+
+def test_no_folder_has_more_than_twenty_files():
+    """Then it has an idea too many."""
+    tops = {name.split("/")[0] for name in ROOMS} | {"tests", "benchmarks"}
+    folders = {path.parent for top in tops for path in (ROOT / top).rglob("*.py")}
+    counts = {str(folder.relative_to(ROOT)): len(list(folder.glob("*.py"))) for folder in folders}
+    assert {name: count for name, count in counts.items() if count > 20} == {}

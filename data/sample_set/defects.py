@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adcopilot.mask_components import mask_components
+from adcopilot.masks.components import mask_components
 from adcopilot.sample.canvas import Design, Part, Point, View, disc, draw_cover, draw_design, stroke
 from adcopilot.sample.categories import pick_colour, random_part
 

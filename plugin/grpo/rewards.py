@@ -16,8 +16,8 @@ from typing import Any
 
 from ..answering.choices import strict_answer
 from ..answering.families import split_thinking
-from ..box_areas import MaskTruth, bbox_mask_iou
 from ..boxes import parse_boxes
+from ..boxes.areas import MaskTruth, bbox_mask_iou
 from ..errors import UserError
 from ..images import image_size
 from ..masks import check_size, read_mask

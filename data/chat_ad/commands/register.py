@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...box_conversion import NOTATIONS, Evenness, Notation, about, convert_record, notations_of, remedy
+from ...boxes.conversion import NOTATIONS, Evenness, Notation, about, convert_record, notations_of, remedy
 from ...dataset_info import BOM, add_entries, entry, first_bytes
 from ...errors import UserError, one_line
 from ...jsonl import file_digest, write_jsonl

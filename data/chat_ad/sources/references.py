@@ -37,8 +37,8 @@ from PIL import Image
 
 from ... import images
 from ...errors import UserError
-from ...mask_components import Component, mask_components
 from ...masks import Marked, MaskSizeError, check_size, marked, read_mask, read_mask_folder, share_of_range
+from ...masks.components import Component, mask_components
 from .. import arrays, label_files
 from . import coco_file
 

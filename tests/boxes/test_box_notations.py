@@ -5,11 +5,11 @@ import sys
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from adcopilot.box_notations import bare_lists, scan
 from adcopilot.boxes import map_text_boxes, parse_bare_boxes, parse_boxes
+from adcopilot.boxes.notations import bare_lists, scan
 from adcopilot.records import foreign_boxes, unnamed_boxes
 
 pytestmark = pytest.mark.forward
@@ -77,6 +77,8 @@ PIECES = [
 
 
 @settings(max_examples=400, deadline=None)
+@example('"bbox_2d": <points "bbox_2d": >', (1, 1))
+@example("A place: <loc12><loc34><loc56><loc78>", (100, 100))
 @given(st.lists(st.sampled_from(PIECES), max_size=60).map("".join), st.tuples(*[st.integers(1, 5000)] * 2))
 def test_any_text_is_read(text, size):
     """No exception, spans inside the text and in order, numbers that stand where they are said to."""

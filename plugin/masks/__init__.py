@@ -35,9 +35,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from . import images
-from .errors import UserError, one_line
-from .image_depth import bands, is_wide
+from .. import images
+from ..errors import UserError, one_line
+from ..image_depth import bands, is_wide
 
 __all__ = [
     "INVERSIONS",

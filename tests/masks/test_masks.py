@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw, ImageFilter
 
 from adcopilot.errors import UserError
-from adcopilot.mask_components import mask_components
 from adcopilot.masks import MaskSizeError, check_size, marked, read_mask, read_mask_folder
+from adcopilot.masks.components import mask_components
 
 pytestmark = pytest.mark.forward
 

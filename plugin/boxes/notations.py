@@ -133,6 +133,9 @@ _BRACKET = re.compile(r"[\[(]")
 _NEXT_PAIR = re.compile(r"\s*+,\s*+[\[(]")
 
 
+_DIGITS = re.compile(r"\d+")
+
+
 def scan(text: str) -> Iterator[Expression]:
     """The expressions of a text, in order; `closed` is False for one that breaks off or holds something else."""
     at, before = 0, 0
@@ -169,7 +172,8 @@ def _expression(text: str, match: re.Match) -> Expression:
     if syntax := next((name for name in ("locations", "points", "pairs") if match[name]), None):
         found = Expression(syntax, match.start(), match.end(), None, match.span())
         if syntax != "pairs":
-            found.items = [tuple(Number(int(m[0]), m.start(), m.end()) for m in re.finditer(r"\d+", match[0]))]
+            numbers = _DIGITS.finditer(text, *match.span())
+            found.items = [tuple(Number(int(m[0]), m.start(), m.end()) for m in numbers)]
         return found
     if match["tag"]:
         syntax, closing = _TAGS[match["tag"].lower()]

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from .box_notations import Expression, scan
-from .boxes import SHARE_LIMIT, Size, scale_box
-from .errors import UserError, shortened
+from ..errors import UserError, shortened
+from . import SHARE_LIMIT, Size, scale_box
+from .notations import Expression, scan
 
 __all__ = ["NOTATIONS", "Evenness", "Notation", "about", "convert_record", "notations_of", "remedy"]
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from .box_notations import Expression, Number, bare_lists, scan
-from .errors import UserError
+from ..errors import UserError
+from .notations import Expression, Number, bare_lists, scan
 
 __all__ = [
     "boxes_in_image",
@@ -37,7 +37,7 @@ _AREAS = ("MaskTruth", "bbox_mask_iou")
 
 def __getattr__(name: str):
     if name in _AREAS:
-        from . import box_areas
+        from . import areas as box_areas
 
         return getattr(box_areas, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

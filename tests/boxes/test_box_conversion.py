@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adcopilot.box_conversion import NOTATIONS, Evenness, convert_record, notations_of
+from adcopilot.boxes.conversion import NOTATIONS, Evenness, convert_record, notations_of
 from adcopilot.errors import UserError
 from adcopilot.records import check_record, foreign_boxes
 

@@ -13,8 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .errors import UserError
-from .masks import marked
+from ..errors import UserError
+from ..masks import marked
 
 __all__ = ["MaskTruth", "bbox_mask_iou"]
 

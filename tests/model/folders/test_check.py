@@ -155,8 +155,8 @@ def test_an_answer_without_comparison(check, folder, monkeypatch):
     monkeypatch.setattr(
         ComparisonEncoder,
         "forward",
-        lambda self, features, grid_thw, previous_image: compare(
-            self, features, grid_thw, list(range(len(previous_image)))
+        lambda self, features, grid_thw, previous_image, compared: compare(
+            self, features, grid_thw, list(range(len(previous_image))), compared
         ),
     )
     (folder / FIXTURE).unlink()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import adcopilot.box_areas as box_areas
+import adcopilot.boxes.areas as box_areas
 from adcopilot.boxes import MaskTruth, bbox_mask_iou
 from adcopilot.errors import UserError
 
