@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..tasks import TASKS as VERIFIABLE
 from .crops import cut_boxes
 from .generation import TASKS
 from .generation.pair_view import MAX_BOXES
@@ -123,6 +124,9 @@ def obstacle(task: str, label: str, boxes: int) -> str:
         label: `normal` or `anomalous`.
         boxes: in view.
     """
+    verifiable = VERIFIABLE.get(task)
+    if verifiable and verifiable.obstacle:
+        return verifiable.obstacle(label, boxes)
     if label == "normal":
         return "have nothing to localise" if task == "loc" else ""
     if task in ("caption", "loc") and not boxes:

@@ -82,6 +82,7 @@ def train(args: Any, config: Any) -> Any:
     from transformers import EarlyStoppingCallback
 
     from ..inspect.loading import check_folder
+    from ..tasks import task_of
     from .checkpoints import check_same_run, finish, finished_steps, has_ended, last_checkpoint, write_about
     from .policy import language_model_lora, load_policy, pad_tokens
     from .prompts import RolloutPrompts, dataset_files
@@ -141,7 +142,10 @@ def train(args: Any, config: Any) -> Any:
     banned = pad_tokens(model, processor)
     config.generation_kwargs = {**(config.generation_kwargs or {}), "suppress_tokens": list(banned)}
     functions, weights = reward_functions(
-        format_weight=args.format_weight, media_dir=media_dir, choice=args.choice_reward, boxes=args.bbox_reward
+        format_weight=args.format_weight,
+        media_dir=media_dir,
+        tasks={task_of(record).name for record in (*records, *held_out)},
+        without=args.tasks_without_reward,
     )
     config.reward_weights = weights
     vocabulary = model.get_input_embeddings().num_embeddings

@@ -14,6 +14,7 @@ from typing import Any
 from ...errors import UserError
 from ...jsonl import content_key
 from ...records import check_record, make_record
+from ...tasks import TASKS as VERIFIABLE
 from ...transport import Refused
 from .annotations import AnnotationsGenerator
 from .caption import Caption, write_caption
@@ -29,14 +30,14 @@ from .words import Words
 
 __all__ = ["TASKS", "generate_records"]
 
+#: Those that write their own questions, after what is written here.
+_WHOLE = {name: task for name, task in VERIFIABLE.items() if task.write is not None}
+
 #: `verdict` is the question of `adcopilot inspect` and its exact answer.
-TASKS = ("caption", "dialogue", "mc", "loc", "think", "verdict")
+TASKS = ("caption", "dialogue", "mc", "loc", "think", "verdict", *_WHOLE)
 
 #: Of dialogues, how many open with the question of `adcopilot inspect`.
 INSPECTED = 0.4
-
-#: Made from the annotation alone, whatever the generator.
-_VERIFIABLE = ("mc", "loc", "verdict")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,8 @@ async def _pair_samples(
     records, refusals = [], []
     captions: dict[str, Caption | Refused] = {}  # one caption serves the dialogue and the reasoning too
     for task in tasks:
-        writers = [tools.exact] if task in _VERIFIABLE else [generator, *([fallback] if fallback else [])]
+        # of a verifiable task from the annotation alone, whatever the generator
+        writers = [tools.exact] if task in VERIFIABLE else [generator, *([fallback] if fallback else [])]
         for writer in writers:
             try:
                 records.append(await _sample(pair, task, asked, writer, captions, tools))
@@ -204,6 +206,9 @@ async def _sample(
         turns, answer = [asked.place], asked.place[1]
     elif task == "verdict":
         turns = [inspect_turn(pair, tools.words)]
+        answer = turns[0][1]
+    elif task in _WHOLE:
+        turns = [_WHOLE[task].write(pair, rng)]
         answer = turns[0][1]
     else:
         caption = await _caption(pair, writer, captions, tools) if pair.listable else None
