@@ -16,10 +16,10 @@ __all__ = ["VERDICT", "stated"]
 def stated(text: str) -> str | None:
     """The word of `ANSWER_WORDS` that a text begins with, reasoning left out; None if it begins with neither."""
     first = split_thinking(text)[1].strip().lstrip("*_\"'").lower()
-    return next(
-        (word for word in ANSWER_WORDS if first.startswith(word.lower()) and not first[len(word) :][:1].isalnum()),
-        None,
-    )
+    for word in ANSWER_WORDS:
+        if first.startswith(word.lower()) and not first[len(word) :][:1].isalnum():
+            return word
+    return None
 
 
 def reward(completion: str, record: Mapping[str, Any], media_dir: str | Path = ".") -> float:

@@ -15,6 +15,7 @@ from adcopilot.chat_ad.sources.references import mask_components
 from adcopilot.cli import main
 from adcopilot.errors import UserError
 from adcopilot.records import check_record, record_image_sizes
+from adcopilot.tasks import task_of
 
 from ..builds import RECIPE, final_files, records, write_recipe
 from ..trees import BOX, DATASETS, LAYOUTS, mask_of, picture, save
@@ -66,6 +67,20 @@ def test_the_defect_is_where_the_box_says(built):
             assert not (template[y1:y2, x1:x2] == 250).all()
             checked += 1
     assert checked >= 2
+
+
+def test_counting_is_asked_of_what_can_be_counted(tmp_path):
+    """A task that is whole in `adcopilot.tasks` needs nothing here but its name in a recipe."""
+    outputs = {"Count_parts": {"datasets": "parts", "tasks": {"count": 1}}}
+    parts = {"reader": "mvtec", "filter": {"allow": ["blurred"]}}
+    manifest = run(write_recipe(tmp_path, {"datasets": {"parts": parts}, "outputs": outputs}), tmp_path / "out")
+    made = records(tmp_path / "out/Count_parts.jsonl")
+    assert manifest["outputs"]["Count_parts"]["tasks"] == {"count": len(made)}
+    assert {record["anomalous"] for record in made} == {True, False}
+    for record in made:
+        assert task_of(record).name == record["task"] == "count"
+        assert int(record["answer"]) == len(record["boxes"])
+        assert record["generator"] == "annotations"
 
 
 def test_amounts_and_tasks(built):
