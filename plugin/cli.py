@@ -60,6 +60,7 @@ COMMANDS: Mapping[str, Command] = {
     "eval mmad-bbox": Command("adcopilot.evaluation.mmad_bbox", "MMAD-BBox: boxes against masks (Table III)"),
     "eval unipcb": Command("adcopilot.evaluation.unipcb.command", "UniPCB: inspection of circuit boards (Table IV)"),
     "eval caption": Command("adcopilot.evaluation.captions.command", "captions of what has changed (Table V)"),
+    "eval records": Command("adcopilot.evaluation.records.command", "your own labelled records, by task"),
     "eval attention": Command("adcopilot.evaluation.attention.command", "attention to comparison tokens (Figure 6)"),
     "eval report": Command("adcopilot.evaluation.report.command", "runs as the paper's tables, plots and a gallery"),
     "grpo": Command("adcopilot.grpo.command", "stage 3: reinforcement learning with verifiable rewards"),

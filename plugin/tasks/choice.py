@@ -20,16 +20,21 @@ def options_of(question: str) -> dict[str, str]:
     return dict(_OPTION.findall(question))
 
 
-def reward(completion: str, record: Mapping[str, Any], media_dir: str | Path = ".") -> float:
-    """1 where the answer states the right option and nothing else (`answering.choices.strict_answer`)."""
+def stated(completion: str, record: Mapping[str, Any]) -> str | None:
+    """The letter that a completion states and nothing else (`answering.choices.strict_answer`)."""
     questions = [message["content"] for message in record["messages"] if message["role"] == "user"]
-    options = options_of(questions[-1])
-    return float(strict_answer(completion, options).letter == record["answer"].strip())
+    return strict_answer(completion, options_of(questions[-1])).letter
+
+
+def reward(completion: str, record: Mapping[str, Any], media_dir: str | Path = ".") -> float:
+    """1 where the answer states the right option."""
+    return float(stated(completion, record) == record["answer"].strip())
 
 
 CHOICE = Task(
     name="mc",
     title="choice",
     is_answer=lambda text: re.fullmatch(r"[A-Z]", text.strip()) is not None,
+    states=lambda completion, record: stated(completion, record) is not None,
     reward=reward,
 )

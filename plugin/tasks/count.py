@@ -56,6 +56,7 @@ COUNT = Task(
     name="count",
     title="count",
     is_answer=lambda text: re.fullmatch(r"\d{1,6}", text.strip()) is not None,
+    states=lambda completion, record: number_in(completion) is not None,
     reward=reward,
     write=write,
     obstacle=obstacle,

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..answering.families import split_thinking
+from ..answering.families import says_nothing_is_there, split_thinking
 from ..boxes import parse_boxes
 from ..boxes.areas import MaskTruth, bbox_mask_iou
 from ..errors import UserError
@@ -62,4 +62,15 @@ def _mask(path: Path) -> MaskTruth:
     return MaskTruth(values > 0)
 
 
-LOCATE = Task(name="loc", title="boxes", is_answer=lambda text: text.strip().startswith("["), reward=reward)
+def _states(completion: str, record: Mapping[str, Any]) -> bool:
+    answer = split_thinking(completion)[1]
+    return bool(parse_boxes(answer)) or says_nothing_is_there(answer)
+
+
+LOCATE = Task(
+    name="loc",
+    title="boxes",
+    is_answer=lambda text: text.strip().startswith("["),
+    states=_states,
+    reward=reward,
+)

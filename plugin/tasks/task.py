@@ -33,6 +33,7 @@ class Task:
         name: in records (`task`) and recipes.
         title: in words, and what TRL logs its reward as.
         is_answer: whether a text has the form of this task's right answers.
+        states: whether a completion states any answer, right or wrong: (completion, record).
         reward: 0 to 1 for a completion, its boxes in pixels of the original query: (completion, record, media_dir).
         write: (question, right answer) for a pair; None where Chat-AD's own writers ask.
         obstacle: why a pair with this label (`normal`, `anomalous`) and so many boxes cannot have it, "" if it can;
@@ -42,6 +43,7 @@ class Task:
     name: str
     title: str
     is_answer: Callable[[str], bool]
+    states: Callable[[str, Mapping[str, Any]], bool]
     reward: Callable[[str, Mapping[str, Any], str | Path], float]
     write: Callable[[Pair, random.Random], tuple[str, str]] | None = None
     obstacle: Callable[[str, int], str] | None = None

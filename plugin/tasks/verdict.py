@@ -27,4 +27,10 @@ def reward(completion: str, record: Mapping[str, Any], media_dir: str | Path = "
     return float(stated(completion) == stated(record["answer"]))
 
 
-VERDICT = Task(name="verdict", title="verdict", is_answer=lambda text: stated(text) is not None, reward=reward)
+VERDICT = Task(
+    name="verdict",
+    title="verdict",
+    is_answer=lambda text: stated(text) is not None,
+    states=lambda completion, record: stated(completion) is not None,
+    reward=reward,
+)
