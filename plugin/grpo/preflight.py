@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..model.registration import register_auto_classes
 
 #: What asks for hardware that this machine may lack; memory is counted by what the file says.
-_HERE = ("deepspeed=null", "bf16=false", "fp16=false", "tf32=null", "use_cpu=true")
+_HERE = ("deepspeed=null", "fsdp=''", "bf16=false", "fp16=false", "tf32=null", "use_cpu=true")
 
 
 def preflight(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: int) -> list[str]:

@@ -254,7 +254,7 @@ def test_names_that_are_not_utf8(tmp_path, capsys):
 
 def test_media_dir_may_be_above(tmp_path):
     folder = make_folder(tmp_path / "data" / "chat_ad")
-    names = ["chat_ad/images/t.png", "data/built/images/q.png"]
+    names = ["chat_ad/images/t.png", "data/chat_ad/images/q.png"]
     write_lines(folder / "Chat.jsonl", [pair_record(images=names)])
     assert write_report(folder=folder, output=folder / "r.html").gallery.missing == 0
     other = tmp_path / "records"
