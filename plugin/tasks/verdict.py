@@ -7,19 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ..answering.families import split_thinking
-from ..prompts import ANSWER_WORDS
+from ..verdict import first_word_says
 from .task import Task
 
 __all__ = ["VERDICT", "stated"]
 
 
-def stated(text: str) -> str | None:
-    """The word of `ANSWER_WORDS` that a text begins with, reasoning left out; None if it begins with neither."""
-    first = split_thinking(text)[1].strip().lstrip("*_\"'").lower()
-    for word in ANSWER_WORDS:
-        if first.startswith(word.lower()) and not first[len(word) :][:1].isalnum():
-            return word
-    return None
+def stated(text: str) -> bool | None:
+    """Whether a text begins with Yes (True) or No (False), reasoning left out; None if with neither."""
+    return first_word_says(split_thinking(text)[1])
 
 
 def reward(completion: str, record: Mapping[str, Any], media_dir: str | Path = ".") -> float:
