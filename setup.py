@@ -20,7 +20,7 @@ ROOTS = {
 
 # What each root holds besides Python files: weights and configuration of the bundled base, prompts, templates, pages.
 DATA = ["**/*.json", "**/*.jsonl", "**/*.safetensors", "**/*.txt", "**/*.jinja", "**/*.md", "**/*.html",
-        "**/*.css", "**/*.js", "**/*.png"]  # fmt: skip
+        "**/*.css", "**/*.js", "**/*.png", "**/*.yaml"]  # fmt: skip
 
 packages = [
     package
