@@ -208,7 +208,10 @@ async def _sample(
         turns = [inspect_turn(pair, tools.words)]
         answer = turns[0][1]
     elif task in _WHOLE:
-        turns = [_WHOLE[task].write(pair, rng)]
+        whole = _WHOLE[task]
+        if whole.obstacle and (why := whole.obstacle("anomalous" if pair.anomalous else "normal", len(pair.boxes))):
+            raise Refused(f"{task}: such images {why}")
+        turns = [whole.write(pair, rng)]
         answer = turns[0][1]
     else:
         caption = await _caption(pair, writer, captions, tools) if pair.listable else None
