@@ -2,7 +2,7 @@
 
 `answers-4.57.6.json` holds what the bundled tiny model answers under transformers 4.57.6; whatever version runs these
 tests is held against it. To renew it (after a change of the tiny base or of the answers asked for), run there:
-`python tests/model/answers.py FOLDER`, FOLDER made there by `python tests/model/folders/exported.py FOLDER`.
+`python tests/model/answers.py FOLDER`, FOLDER made there by `python tests/model/exported.py FOLDER`.
 """
 
 import json
@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 
 from .answers import answers
-from .folders.exported import export
+from .exported import export
 
 pytestmark = pytest.mark.forward
 
