@@ -298,6 +298,34 @@ def test_other_data_do_not_go_on(whole_run, rl_data):
         (rl_data / "rl.jsonl").write_text(kept)
 
 
+def test_a_policy_that_does_not_compare_the_first_image(write_config, policy_dir, tmp_path):
+    """`comparison_of_first: false`: sampling and the pass that is trained on see the same pads."""
+    folder = tmp_path / "later"
+    shutil.copytree(policy_dir, folder)
+    for name in ("config.json", "processor_config.json"):
+        values = json.loads((folder / name).read_text()) | {"comparison_of_first": False}
+        (folder / name).write_text(json.dumps(values))
+    trainer = run(write_config(model_name_or_path=str(folder), max_steps=1, save_strategy="no"))
+    assert trainer.model.config.comparison_of_first is False
+    assert trainer.processing_class.comparison_of_first is False
+    assert rollouts(tmp_path / "out")
+    assert all(torch.isfinite(weight).all() for weight in weights(tmp_path / "out").values())
+
+
+def test_counting_is_trained(write_config, rl_data, tmp_path):
+    """A task that is one file: records of it are rewarded by it, and logged by its name."""
+    records = [json.loads(line) for line in (rl_data / "rl.jsonl").read_text().splitlines()][:8]
+    for number, record in enumerate(records):
+        question = f"<image><image>How many defects are there? ({number})"
+        record |= {"task": "count", "answer": "1", "key": f"count{number}"}
+        record["messages"] = [{"role": "user", "content": question}, {"role": "assistant", "content": "1"}]
+    file = rl_data / "counted.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    trainer = run(write_config(dataset=str(file), max_steps=1, save_strategy="no", max_completion_length=8))
+    assert trainer.reward_func_names == ["format", "count"]
+    assert {row["task"] for row in rollouts(tmp_path / "out")} == {"count"}
+
+
 @pytest.mark.parametrize("off", ["choice_reward", "bbox_reward"])
 def test_ablations_run(write_config, tmp_path, off):
     trainer = run(write_config(**{off: False}, max_steps=1, save_strategy="no"))
