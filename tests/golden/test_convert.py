@@ -1,0 +1,44 @@
+"""`adcopilot data convert NAME`: every converter over a small copy of its source."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from adcopilot import cli
+from tests.chat_ad.conftest import write_pair
+from tests.chat_ad.general.conftest import Workplace, brush, clevr, spot  # noqa: F401 - fixtures
+from tests.chat_ad.general.test_trainable import all_sources  # noqa: F401 - a fixture
+
+from .killing import killed
+
+GENERAL = [name.split()[-1] for name in cli.COMMANDS if name.startswith("data convert ") and name.split()[-1] != "deeppcb"]
+
+
+@pytest.fixture
+def place(here):
+    """What the general sources are drawn into."""
+    return Workplace(here.folder)
+
+
+@pytest.mark.parametrize("name", GENERAL)
+def test_general_source(area, here, place, all_sources, name):  # noqa: F811
+    media = [] if name == "olmo-sft" else ["--media-dir", "media"]
+    root = all_sources[name].relative_to(here.folder)
+    said = here.run("data", "convert", name, "--root", root, "--output", "media/chat_ad", *media)
+    area.check(name, {"stdout": here.text(said), **here.files("media/chat_ad")})
+
+
+def test_deeppcb(area, here, nursery):
+    for number in range(6):
+        boxes = [(10 + 3 * number, 20, 22 + 3 * number, 30, number + 1), (70, 100, 85, 112, (number + 1) % 6 + 1)]
+        (here.folder / "source/PCBData").mkdir(parents=True, exist_ok=True)
+        write_pair(here.folder / "source/PCBData", "test" if number >= 4 else "train", number, boxes, seed=number)
+    for group, options in {"deeppcb": [], "deeppcb crops": ["--crop", 64, "--size", 96, "--normals", "repair"]}.items():
+        words = ("data", "convert", "deeppcb", "--root", "source", "--output", "out", *options)
+        area.check(group, {"stdout": here.text(here.run(*words)), **here.files("out")})
+        shutil.rmtree("out")
+    log = here.folder / "out/pairs.jsonl"
+    killed(nursery, here.folder, *words, when=lambda: log.exists() and log.read_bytes().count(b"\n") >= 1)
+    area.check("deeppcb crops", {"stdout": here.text(here.run(*words)), **here.files("out")})

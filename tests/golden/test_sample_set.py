@@ -1,0 +1,28 @@
+"""`adcopilot data sample`, and the checkpoint of `adcopilot init`: what this package makes from nothing."""
+
+from __future__ import annotations
+
+import shutil
+
+from .killing import killed
+
+SAMPLE = ("data", "sample", "--count", 24, "--test-count", 6, "--scenes", 4, "--rl", 6, "--seed", 2, "--output", "out")
+
+
+def test_sample(area, here, nursery):
+    area.check("sample", {"stdout": here.text(here.run(*SAMPLE)), **here.files("out")})
+    shutil.rmtree("out")
+    area.check("sample", {"stdout": here.text(here.run(*SAMPLE, "--workers", 2)), **here.files("out")})
+    shutil.rmtree("out")
+    killed(nursery, here.folder, *SAMPLE, when=lambda: len(list(here.folder.rglob("*.png"))) >= 4)
+    assert not (here.folder / "out/dataset_info.json").exists()  # which is written last
+    area.check("sample", {"stdout": here.text(here.run(*SAMPLE)), **here.files("out")})
+
+
+def test_init(area, here):
+    """Names of all files; content of what is neither weights nor code, which its own tests compare."""
+    said = here.run("init", "--preset", "tiny", "--output", "tiny")
+    made = here.files("tiny")
+    listed = "".join(f"{name}\n" for name in made)
+    content = {name: one for name, one in made.items() if name.endswith((".json", ".jinja", ".txt", ".md"))}
+    area.check("init", {"stdout": here.text(said), "names": listed, **content})
