@@ -42,14 +42,13 @@ class Workplace:
     def run(self, *words, code: int = 0) -> str:
         """Run `adcopilot …` in this process; what it printed."""
         self._capsys.readouterr()
-        found = cli.main([str(word) for word in words])
+        try:
+            found = cli.main([str(word) for word in words])
+        except SystemExit as stop:  # argparse, after a help text
+            found = stop.code
         said = self._capsys.readouterr()
         assert found == code, said.err[-2000:]
         return said.out
-
-    def said(self) -> str:
-        """What was printed since the last command."""
-        return self._capsys.readouterr().out
 
     def text(self, text: str) -> bytes:
         """A printed text as it is compared."""
@@ -62,10 +61,15 @@ class Workplace:
             top = self.folder / name
             for path in [top] if top.is_file() else sorted(top.rglob("*")):
                 inside = path.relative_to(top).as_posix()
-                if path.is_file() and not inside.startswith(without):
+                # A hidden file is half of one, left by a kill at that moment: its name is drawn anew each time.
+                if path.is_file() and not inside.startswith(without) and not path.name.startswith("."):
                     key = path.relative_to(self.folder).as_posix()
                     found[key] = normalised(key, path.read_bytes(), self.places)
         return found
+
+    def varies(self, digest: str, what: str) -> None:
+        """Say that a digest, wherever it stands, is of something that has a path or a port of this run in it."""
+        self.places[digest] = f"<{what}>"
 
     def made(self, *patterns: str) -> list[str]:
         """The names of files here that match one of these."""

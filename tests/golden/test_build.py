@@ -83,7 +83,10 @@ def test_endpoint(area, here, all_steps, endpoint, nursery):  # noqa: F811
     prices = {"prompt": 2.5, "completion": 10}
     generator = {"kind": "endpoint", "url": endpoint.url, "model": "local-test", "prices": prices}
     write(here, {**all_steps, "generator": generator})
-    made = build(here, "--workers", 2)
+    here.run(*BUILD, "--workers", 2)
+    manifest = json.loads((here.folder / "out/manifest.json").read_text())
+    here.varies(manifest["recipes"]["recipe"]["recipe_digest"], "digest of a recipe with the stub's port")
+    made = build(here)  # again: nothing is made or asked twice
     area.check("endpoint cost", {COST: made.pop(COST)})
     area.check("endpoint", {**made, "requests": asked(endpoint)})
     # Killed when some answers are paid for: each question is asked once, and the answers are the same.

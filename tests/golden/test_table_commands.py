@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -32,6 +33,9 @@ def test_chain(area, here):
     said += here.run(*words, "--leaks", "leaks.json", "--near-duplicates", "--allow", "blurred", "--ratio", "1:1")
     words = ("data", "pair", "kept.parquet", "--pool", "pool.parquet", "--output", "pairs.parquet", "--templates", 2)
     said += here.run(*words, "--crop", "0.5:0.9", "--skip-unpaired")
+    for name in here.made("*.parquet", "leaks.json"):
+        digest = hashlib.sha256((here.folder / name).read_bytes()).hexdigest()
+        here.varies(digest, f"digest of {name}, which names the dataset's folder")
     made = here.made("leaks*", "kept*", "pool*", "pairs*")
     area.check("chain", {"stdout": here.text(said), **here.files(*made)})
 

@@ -1,0 +1,109 @@
+"""`adcopilot eval …`: answers, scores and pages of every benchmark, asked of a stub endpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+
+import pytest
+
+from tests.evaluation import mini_mmad, mini_mmad_repository, mini_unipcb
+from tests.evaluation.backends.endpoint import Endpoint, completion, question
+from tests.evaluation.test_captions_dataset import clevr_folder, pairs_folder, spot_the_diff_folder
+
+from .killing import killed
+
+#: Run → the benchmark, its data, further options.
+RUNS = {
+    "mmad": ("mmad", "MMAD"),
+    "mmad-shots": ("mmad", "MMAD", "--shots", 2, "--domain-knowledge"),
+    "mmad-thinking": ("mmad", "MMAD", "--thinking", "--image-side", 56),
+    "mmad-protocol": ("mmad", "MMAD", "--protocol", "checkout"),
+    "boxes": ("mmad-bbox", "MMAD", "--with-normal"),
+    "boxes-whole": ("mmad-bbox", "MMAD", "--truth", "whole", "--min-area", 30),
+    "unipcb": ("unipcb", "UniPCB", "--sbert", "none", "--bertscore", "none", "--judge-model", "judge"),
+    "captions": ("caption", "pairs", "--tokenizer", "plain"),
+    "captions-spot": ("caption", "spot", "--layout", "spot-the-diff", "--tokenizer", "plain"),
+    "captions-clevr": ("caption", "clevr", "--layout", "clevr-change", "--tokenizer", "plain"),
+}
+PLAN = "run,name,samples,Encoder\nruns/mmad,Base,1000,no\nruns/mmad-shots,Shots,4000,yes\nruns/boxes,Base,1000,no\n"
+
+
+def says(body, number: int = 0):
+    """What the stub answers: in the form that is asked for, the rest drawn from all that it was sent."""
+    seen = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
+    text = question(body)
+    if "Answer to be graded" in text:
+        return completion(json.dumps({"overall": 1 + seen[0] % 10}))
+    if "A. " in text or "A) " in text:
+        answer = "ABCD"[seen[0] % 4]
+    elif "box" in text or "coordinates" in text or "坐标" in text:
+        x, y = seen[0] % 30, seen[1] % 30
+        answer = json.dumps([{"bbox_2d": [x, y, x + 20, y + 20], "label": "dent"}])
+    else:
+        answer = " ".join(["cup", "lamp", "car", "gone", "red"][value % 5] for value in seen[:4])
+    return completion(f"<think>so</think><answer>{answer}</answer>" if "<think>" in text else answer)
+
+
+def asked(endpoint) -> str:
+    """What an endpoint was asked, whatever came first, once each."""
+    return "\n".join(sorted({json.dumps(body, ensure_ascii=False, sort_keys=True) for body in endpoint.bodies})) + "\n"
+
+
+def words(run: str, endpoint, *more) -> tuple:
+    """The command line of a run."""
+    benchmark, data, *options = RUNS[run]
+    judge = ["--judge-url", endpoint.url] if "--judge-model" in options else []
+    api = ["--backend", "api", "--base-url", endpoint.url, "--model", "stub-7B", "--family", "adcopilot"]
+    where = ["--data-root", data, "--output", f"runs/{run}", "--max-lost", 1]
+    return ("eval", benchmark, *where, *api, *options, *judge, *more)
+
+
+@pytest.fixture
+def benchmarks(here, monkeypatch):
+    """The four benchmarks in miniature; no Java, whose METEOR takes a quarter of a minute."""
+    monkeypatch.setenv("PATH", str(here.folder))
+    mini_mmad.build(here.folder / "MMAD")
+    mini_mmad_repository.build(here.folder / "checkout")
+    mini_unipcb.build(here.folder / "UniPCB")
+    pairs_folder(here.folder / "pairs")
+    spot_the_diff_folder(here.folder / "spot")
+    clevr_folder(here.folder / "clevr")
+
+
+def made(here, *names: str) -> dict:
+    """The files of runs, without that which holds times of files."""
+    return {name: one for name, one in here.files(*names).items() if not name.endswith("image-digests.json")}
+
+
+def test_every_benchmark_and_the_report(area, here, benchmarks):
+    with Endpoint(says) as endpoint:
+        for run in RUNS:
+            said = here.run(*words(run, endpoint, "--concurrency", 1))
+            found = {"stdout": here.text(said), "requests": asked(endpoint), **made(here, f"runs/{run}")}
+            endpoint.bodies.clear()
+            area.check(run, found)
+    again = {run: here.text(here.run("eval", RUNS[run][0], "--score", f"runs/{run}", "--max-lost", 1, "--json"))
+             for run in ("mmad", "boxes")}  # fmt: skip
+    area.check("scored again", again)
+    (here.folder / "plan.csv").write_text(PLAN)
+    runs = [f"runs/{run}" for run in RUNS if run != "unipcb"]
+    said = here.run("eval", "report", "--plan", "plan.csv", *runs, "--output", "report", "--against", "published")
+    area.check("report", {"stdout": here.text(said), **here.files("report")})
+
+
+def test_several_requests_at_a_time_and_killed(area, here, benchmarks, nursery):
+    """The same as one after another, after kill -9 in the middle too."""
+
+    def slowly(body, number):
+        time.sleep(0.03)
+        return says(body)
+
+    log = here.folder / "runs/mmad/answers.jsonl"
+    with Endpoint(slowly) as endpoint:
+        command = words("mmad", endpoint, "--concurrency", 4)
+        killed(nursery, here.folder, *command, when=lambda: log.exists() and log.read_bytes().count(b"\n") >= 5)
+        assert log.read_bytes().count(b"\n") < 72
+        said = here.run(*command)
+        area.check("mmad", {"stdout": here.text(said), "requests": asked(endpoint), **made(here, "runs/mmad")})
