@@ -34,7 +34,8 @@ class Numbers:
 
     Attributes:
         text: all of it but the numbers is exact.
-        tolerance: of each number, relative, and absolute below 1; stored beside them.
+        tolerance: of each number, relative, and absolute below 1; stored beside them. One unit of the last digit that
+            is written is always allowed.
     """
 
     text: str
@@ -42,15 +43,22 @@ class Numbers:
 
     def rounded(self) -> str:
         """To the digits that are worth keeping."""
-        return NUMBER.sub(lambda match: f"{float(match[0]):.6g}", self.text)
+        return NUMBER.sub(lambda match: repr(float(f"{float(match[0]):.6g}")), self.text)
 
     def like(self, golden: str) -> bool:
         """Whether it is the golden's, but for the tolerance."""
         if NUMBER.split(golden) != NUMBER.split(self.text):
             return False
         pairs = zip(NUMBER.findall(golden), NUMBER.findall(self.text), strict=True)
-        near = {"rel_tol": self.tolerance, "abs_tol": self.tolerance}
-        return all(math.isclose(float(one), float(other), **near) for one, other in pairs)
+        return all(
+            math.isclose(float(one), float(other), rel_tol=self.tolerance, abs_tol=self.tolerance + 1.1 * unit(one))
+            for one, other in pairs
+        )
+
+
+def unit(number: str) -> float:
+    """One of the last digit of a number as it is written: 0.01 of `3.14`, 0 where it has an exponent."""
+    return 0.0 if "e" in number else 10.0 ** -len(number.partition(".")[2])
 
 
 def writing() -> bool:
