@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -64,12 +65,12 @@ def words(run: str, endpoint, *more) -> tuple:
 def benchmarks(here, monkeypatch):
     """The four benchmarks in miniature; no Java, whose METEOR takes a quarter of a minute."""
     monkeypatch.setenv("PATH", str(here.folder))
-    mini_mmad.build(here.folder / "MMAD")
-    mini_mmad_repository.build(here.folder / "checkout")
-    mini_unipcb.build(here.folder / "UniPCB")
-    pairs_folder(here.folder / "pairs")
-    spot_the_diff_folder(here.folder / "spot")
-    clevr_folder(here.folder / "clevr")
+    mini_mmad.build(Path("MMAD"))
+    mini_mmad_repository.build(Path("checkout"))
+    mini_unipcb.build(Path("UniPCB"))
+    pairs_folder(Path("pairs"))  # whose colours are those of the length of its path
+    spot_the_diff_folder(Path("spot"))
+    clevr_folder(Path("clevr"))
 
 
 def made(here, *names: str) -> dict:
