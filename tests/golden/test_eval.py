@@ -11,6 +11,7 @@ import pytest
 
 from tests.evaluation import mini_mmad, mini_mmad_repository, mini_unipcb
 from tests.evaluation.backends.endpoint import Endpoint, completion, question
+from tests.evaluation.report_runs import EVIL
 from tests.evaluation.test_captions_dataset import clevr_folder, pairs_folder, spot_the_diff_folder
 
 from .killing import killed
@@ -20,6 +21,7 @@ RUNS = {
     "mmad": ("mmad", "MMAD"),
     "mmad-shots": ("mmad", "MMAD", "--shots", 2, "--domain-knowledge"),
     "mmad-thinking": ("mmad", "MMAD", "--thinking", "--image-side", 56),
+    "mmad-logprobs": ("mmad", "MMAD", "--option-logprobs"),
     "mmad-protocol": ("mmad", "MMAD", "--protocol", "checkout"),
     "boxes": ("mmad-bbox", "MMAD", "--with-normal"),
     "boxes-whole": ("mmad-bbox", "MMAD", "--truth", "whole", "--min-area", 30),
@@ -37,6 +39,8 @@ def says(body, number: int = 0):
     text = question(body)
     if "Answer to be graded" in text:
         return completion(json.dumps({"overall": 1 + seen[0] % 10}))
+    if body.get("logprobs"):
+        return with_logprobs("ABCD"[seen[0] % 4])
     if "A. " in text or "A) " in text:
         answer = "ABCD"[seen[0] % 4]
     elif "box" in text or "coordinates" in text or "坐标" in text:
@@ -45,6 +49,14 @@ def says(body, number: int = 0):
     else:
         answer = " ".join(["cup", "lamp", "car", "gone", "red"][value % 5] for value in seen[:4])
     return completion(f"<think>so</think><answer>{answer}</answer>" if "<think>" in text else answer)
+
+
+def with_logprobs(letter: str):
+    """A letter, and what the first token might have been."""
+    top = [{"token": one, "logprob": -0.1 if one == letter else -3.0} for one in "ABCD"]
+    found = completion(letter)
+    found["choices"][0]["logprobs"] = {"content": [{"token": letter, "top_logprobs": top}]}
+    return found
 
 
 def asked(endpoint) -> str:
@@ -89,7 +101,7 @@ def test_every_benchmark_and_the_report(area, here, benchmarks):
              for run in ("mmad", "boxes")}  # fmt: skip
     area.check("scored again", again)
     (here.folder / "plan.csv").write_text(PLAN)
-    runs = [f"runs/{run}" for run in RUNS if run != "unipcb"]
+    runs = [f"{EVIL}=runs/{run}" if run == "mmad-logprobs" else f"runs/{run}" for run in RUNS]
     said = here.run("eval", "report", "--plan", "plan.csv", *runs, "--output", "report", "--against", "published")
     area.check("report", {"stdout": here.text(said), **here.files("report")})
 

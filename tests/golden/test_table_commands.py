@@ -13,11 +13,21 @@ from tests.chat_ad.trees import build as build_tree
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_index(area, here, layout):
+def test_layout(area, here, layout):
+    """Index, filter and pair of all of a drawn tree."""
     build_tree(layout, here.folder / "source")
-    words = ("data", "index", DATASETS[layout], "--root", f"source/{layout}", "--output", "table.parquet")
+    words = ("data", "index", DATASETS[layout], "--root", f"source/{layout}", "--output", "index.parquet")
     said = here.run(*words, "--workers", 2)
-    area.check(f"index {layout}", {"stdout": here.text(said), **here.files(*here.made("table*"))})
+    said += here.run("data", "filter", "index.parquet", "--output", "kept.parquet", "--allow", "blurred")
+    said += here.run("data", "pair", "kept.parquet", "--output", "pairs.parquet", "--skip-unpaired")
+    area.check(layout, {"stdout": here.text(said), **made(here, "index*", "kept*", "pairs*")})
+
+
+def made(here, *patterns: str) -> dict:
+    """The files of these names; digests of tables, which name the dataset's folder, are taken out of them."""
+    for name in here.made("*.parquet", "leaks.json"):
+        here.varies(hashlib.sha256((here.folder / name).read_bytes()).hexdigest(), f"digest of {name}")
+    return here.files(*here.made(*patterns))
 
 
 def test_chain(area, here):
@@ -33,11 +43,7 @@ def test_chain(area, here):
     said += here.run(*words, "--leaks", "leaks.json", "--near-duplicates", "--allow", "blurred", "--ratio", "1:1")
     words = ("data", "pair", "kept.parquet", "--pool", "pool.parquet", "--output", "pairs.parquet", "--templates", 2)
     said += here.run(*words, "--crop", "0.5:0.9", "--skip-unpaired")
-    for name in here.made("*.parquet", "leaks.json"):
-        digest = hashlib.sha256((here.folder / name).read_bytes()).hexdigest()
-        here.varies(digest, f"digest of {name}, which names the dataset's folder")
-    made = here.made("leaks*", "kept*", "pool*", "pairs*")
-    area.check("chain", {"stdout": here.text(said), **here.files(*made)})
+    area.check("chain", {"stdout": here.text(said), **made(here, "leaks*", "kept*", "pool*", "pairs*")})
 
 
 def test_register(area, here):
@@ -49,8 +55,7 @@ def test_register(area, here):
             line["messages"][-1]["content"] = json.dumps([{"bbox_2d": [100, 200, 300, 400], "label": "dent"}])
     (here.folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     said = here.run("data", "register", "Own", "records.jsonl", "--media-dir", "own", "--boxes", "thousand")
-    made = here.made("records.*", "dataset_info.json")
-    area.check("register", {"stdout": here.text(said), **here.files(*made)})
+    area.check("register", {"stdout": here.text(said), **made(here, "records.*", "dataset_info.json")})
 
 
 def test_report(area, here):
