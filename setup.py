@@ -1,7 +1,8 @@
 """The one distribution `adcopilot`.
 
-`plugin/` is `import adcopilot`, `evaluation/` is `import adcopilot.evaluation`. The ranges below say what the code
-supports; `constraints/*.txt` pin exactly what was tried. Tools' settings are in pyproject.toml.
+`plugin/` is `import adcopilot`, `evaluation/` is `import adcopilot.evaluation`, and the packages in `data/` are
+`adcopilot.chat_ad` and `adcopilot.sample`. The ranges below say what the code supports; `constraints/*.txt` pin
+exactly what was tried. Tools' settings are in pyproject.toml.
 """
 
 import re
@@ -10,11 +11,16 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
-ROOTS = {"adcopilot": "plugin", "adcopilot.evaluation": "evaluation"}
+ROOTS = {
+    "adcopilot": "plugin",
+    "adcopilot.evaluation": "evaluation",
+    "adcopilot.chat_ad": "data/chat_ad",
+    "adcopilot.sample": "data/sample_set",
+}
 
 # What each root holds besides Python files: weights and configuration of the bundled base, prompts, templates, pages.
 DATA = ["**/*.json", "**/*.jsonl", "**/*.safetensors", "**/*.txt", "**/*.jinja", "**/*.md", "**/*.html",
-        "**/*.css", "**/*.js"]  # fmt: skip
+        "**/*.css", "**/*.js", "**/*.png", "**/*.yaml"]  # fmt: skip
 
 packages = [
     package

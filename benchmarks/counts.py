@@ -24,12 +24,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from adcopilot.model.pairing import comparison_tokens_of  # noqa: E402
 from benchmarks import machine, shapes  # noqa: E402
 
 RESULT = ROOT / "docs" / "results" / "counts.md"
 SIDES = (512, 1024, 2800)
 #: Larger images are not run, however narrow the model: on a CPU the language model's attention writes its scores down.
 LARGEST_RUN = 1024
+#: The last without comparison tokens for the first image, `comparison_of_first: false`.
+MODELS = ("Qwen2.5-VL", "AD-Copilot", "AD-Copilot, first not compared")
 #: Methods and functions that hand a number on the device to the host. On a CPU nothing shows it.
 READS = {"tolist", "item", "__bool__", "__int__", "__float__", "__index__", "numpy", "equal", "cpu"}
 #: Operators whose output's size is only known when the device has computed it.
@@ -142,7 +145,7 @@ def _windows(height: int, width: int, vision) -> list[int]:
 
 
 def _encoder_flops(config, images: list[int]) -> int:
-    """Each image with the one before it, the first with itself (plugin/model/comparison_encoder.py)."""
+    """Each image with the one before it, the first with itself if at all (plugin/model/comparison_encoder.py)."""
     width, inner = config.vision_config.hidden_size, config.vision_config.intermediate_size
     tokens = config.num_comparison_tokens
 
@@ -152,6 +155,8 @@ def _encoder_flops(config, images: list[int]) -> int:
 
     total = 0
     for place, x in enumerate(images):
+        if not comparison_tokens_of(config, place):
+            continue
         p = images[max(place - 1, 0)]
         total += block(p, x) + block(x, p) + block(tokens, x)
         total += 2 * tokens * width * config.text_config.hidden_size
@@ -159,13 +164,15 @@ def _encoder_flops(config, images: list[int]) -> int:
 
 
 def config_of(name: str, size: str):
-    """The configuration of a model of that size; no model is made."""
+    """The configuration of a model of that size, of one of `MODELS`; no model is made."""
     from transformers import Qwen2_5_VLConfig
 
     from adcopilot.model import AdCopilotConfig
 
-    kind = AdCopilotConfig if name == "AD-Copilot" else Qwen2_5_VLConfig
-    return kind(text_config=shapes.TEXT[size], vision_config=shapes.VISION[size], **shapes.IDS)
+    fields = {"text_config": shapes.TEXT[size], "vision_config": shapes.VISION[size], **shapes.IDS}
+    if name == "Qwen2.5-VL":
+        return Qwen2_5_VLConfig(**fields)
+    return AdCopilotConfig(comparison_of_first=name == "AD-Copilot", **fields)
 
 
 def inputs_of(config, side: int) -> dict[str, torch.Tensor]:
@@ -179,7 +186,10 @@ def inputs_of(config, side: int) -> dict[str, torch.Tensor]:
 @torch.no_grad()
 def asked(name: str, size: str, side: int) -> dict[str, int]:
     """Launches and host reads of a prefill of a pair, at the depth of a size; attention calls among the launches."""
-    model = narrow(name, size)
+    kind = name.split(",")[0]
+    model = narrow(kind, size)
+    if kind == "AD-Copilot":
+        model.config.comparison_of_first = name == kind
     inputs = inputs_of(model.config, side)
     with counted() as (launches, reads):
         model(**inputs, logits_to_keep=1)
@@ -192,7 +202,7 @@ def measure(sizes: list[str], sides: list[int]) -> list[dict]:
     rows = []
     for size in sizes:
         for side in sides:
-            for name in ("Qwen2.5-VL", "AD-Copilot"):
+            for name in MODELS:
                 config = config_of(name, size)
                 inputs = inputs_of(config, side)
                 row = {"size": size, "side": side, "model": name, "tokens": inputs["input_ids"].shape[1]}

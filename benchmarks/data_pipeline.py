@@ -94,8 +94,8 @@ def index(folder: str):
     """Read the layout and measure every item, shard by shard, as the build does."""
     from itertools import islice
 
+    from adcopilot.chat_ad.pipeline.shard_steps import index_shard
     from adcopilot.chat_ad.readers import make_source, scan
-    from adcopilot.chat_ad.shard_steps import index_shard
     from adcopilot.masks import MaskOptions
 
     root = str(Path(folder) / "tree")
@@ -120,9 +120,9 @@ def judge(count: int):
     """What is unfit or double among measured images: random pictures, one in twenty of them twice."""
     import pyarrow as pa
 
-    from adcopilot.chat_ad.fingerprints import MEASURES, Fingerprints
-    from adcopilot.chat_ad.quality import judge as judge_rows
-    from adcopilot.chat_ad.rebalance import rebalance
+    from adcopilot.chat_ad.fitness.fingerprints import MEASURES, Fingerprints
+    from adcopilot.chat_ad.fitness.measures import judge as judge_rows
+    from adcopilot.chat_ad.fitness.rebalance import rebalance
 
     rng = np.random.default_rng(1)
     tables, rows = [], []
@@ -261,8 +261,16 @@ def generate(count: int):
 
 def opened(folder: str, step: str, count: int):
     """A step that opens images, on drawn photographs of 1024 × 1024 pixels."""
-    from adcopilot.chat_ad.recipe_specs import EmbedSpec, ImageSpec
-    from adcopilot.chat_ad.shard_steps import cut_shard, embed_shard, embedder, index_shard, measure_shard, read, save
+    from adcopilot.chat_ad.pipeline.shard_steps import (
+        cut_shard,
+        embed_shard,
+        embedder,
+        index_shard,
+        measure_shard,
+        read,
+        save,
+    )
+    from adcopilot.chat_ad.recipe.specs import EmbedSpec, ImageSpec
     from adcopilot.masks import MaskOptions
     from adcopilot.sample.pairs import draw_pair, stream
 

@@ -67,8 +67,8 @@ SMALL_VISION = {
 
 def load(work: Path, *, name: str, device: str):
     """An AD-Copilot of these shapes with random weights (tiny: the preset's), and the tiny model's processor."""
+    from adcopilot.answering.families import FAMILIES
     from adcopilot.evaluation.backends.loading import Loaded
-    from adcopilot.evaluation.families import FAMILIES
     from adcopilot.inspect.loading import load_model
     from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration
     from adcopilot.model.conversion import convert
@@ -92,6 +92,7 @@ def load(work: Path, *, name: str, device: str):
             **{field: getattr(model.config, field) for field in fields},
         )
         processor.num_comparison_tokens = config.num_comparison_tokens
+        processor.comparison_of_first = config.comparison_of_first
         ends = model.generation_config.eos_token_id
         dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32 if device == "cpu" else torch.bfloat16)
@@ -117,7 +118,7 @@ def make_items(folder: Path, *, side: int, pairs: int, queries: int) -> list:
     import numpy as np
     from PIL import Image
 
-    from adcopilot.evaluation.items import Item
+    from adcopilot.answering.items import Item
 
     items = []
     for pair in range(pairs):
@@ -144,7 +145,7 @@ def make_items(folder: Path, *, side: int, pairs: int, queries: int) -> list:
 
 def question_by_question(backend, items: list, *, new_tokens: int) -> list[str]:
     """The plain loop that the backend is measured against; its answers in the items' order."""
-    from adcopilot.evaluation.backends.prompting import prompt_text
+    from adcopilot.answering.prompting import prompt_text
     from adcopilot.images import open_image
 
     answers = []

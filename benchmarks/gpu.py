@@ -16,6 +16,7 @@ import argparse
 import gc
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,10 +33,18 @@ from benchmarks import machine, shapes  # noqa: E402
 
 RESULT = ROOT / "docs" / "results" / "gpu"
 MODELS = ("Qwen2.5-VL", "AD-Copilot")
+ROLLOUTS = ("AD-Copilot, transformers", "AD-Copilot, vLLM")
+#: What a ratio divides by, by model.
+AGAINST = {MODELS[1]: MODELS[0], ROLLOUTS[1]: ROLLOUTS[0]}
 SIDES = (512, 1024, 2800)
 MINUTES = 9.0
 #: Seconds kept for writing the page, and for one row that takes longer than thought.
 RESERVE = 20.0
+#: Seconds that vLLM may need to start, and the share of the GPU's memory that it is given.
+VLLM_STARTS, VLLM_SHARE = 120.0, 0.45
+#: GRPO's load: so many prompts of two images, samples of each, tokens of a sample, pixels of an image's side.
+LOAD = {"prompts": 8, "samples": 8, "new": 128, "side": 512}
+SMALL_LOAD = {"prompts": 2, "samples": 2, "new": 8, "side": 56}
 
 #: What LoRA reaches in each stage (examples/train/7b); stage 0 trains the comparison encoder itself.
 LINEAR = r"(q_proj|k_proj|v_proj|o_proj|qkv|proj|gate_proj|up_proj|down_proj|projector)"
@@ -107,6 +116,22 @@ class Bench:
         print(f"{about}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
         return time.monotonic() - started
 
+    def rollouts(self) -> None:
+        """Sampled answers to several prompts: by `generate`, one prompt after another, and by vLLM, all at once."""
+        if util.find_spec("vllm") is None:
+            self.left_out.append("rollouts: vLLM is not installed here")
+            return
+        if time.monotonic() + VLLM_STARTS > self.ends:
+            self.left_out.append("rollouts")
+            return
+        load = SMALL_LOAD if self.narrow else LOAD
+        with tempfile.TemporaryDirectory() as work, Rollouts(Path(work), self.device, load=load) as both:
+            names = {"what": "rollouts", "attention": "sdpa / vLLM's", "side": load["side"]}
+            self.row(names, dict(zip(ROLLOUTS, (both.by_transformers, both.by_vllm), strict=True)), 0)
+        for row in self.rows:
+            if row["model"] == ROLLOUTS[1]:  # in processes of its own, which take what they are given
+                row["peak_gib"] = VLLM_SHARE * machine.hardware().get("gpu_memory_gib", 0.0)
+
     @contextmanager
     def _peak(self) -> Iterator[list[float]]:
         found = [0.0]
@@ -152,6 +177,84 @@ class Bench:
                 cost = self.row(names, steps, 4 * cost)
                 for one in trained.values():
                     one.undo()
+
+
+class Rollouts:
+    """A model with random weights by transformers, and one of the same shapes in vLLM's engine.
+
+    Args:
+        work: an empty folder for configuration and tokenizer.
+        device: of the former; the engine takes the GPU where there is one.
+        load: as `LOAD`.
+    """
+
+    def __init__(self, work: Path, device: torch.device, *, load: dict) -> None:
+        from PIL import Image
+        from vllm import LLM
+
+        from benchmarks import evaluation
+
+        loaded = evaluation.load(work, name="7b" if device.type == "cuda" else "tiny", device=device.type)
+        self.model, self.processor, self.load = loaded.model, loaded.processor, load
+        # as vLLM samples: from all tokens
+        self.model.generation_config.update(do_sample=True, top_k=0, top_p=1.0, repetition_penalty=1.0)
+        folder = work / "served"
+        self.model.config.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+        generator = torch.Generator().manual_seed(0)
+        shape = (load["prompts"], 2, load["side"], load["side"], 3)
+        pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8).numpy()
+        self.pairs = [[Image.fromarray(image) for image in pair] for pair in pixels]
+        content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Is there a defect?"}]
+        turns = [{"role": "user", "content": content}]
+        self.text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        self.engine = LLM(
+            str(folder),
+            load_format="dummy",  # there are no weights in the folder
+            dtype="bfloat16" if device.type == "cuda" else "float32",
+            gpu_memory_utilization=VLLM_SHARE if device.type == "cuda" else 0.1,
+            max_model_len=4096 if device.type == "cuda" else 512,
+            max_num_seqs=load["prompts"] * load["samples"],
+            limit_mm_per_prompt={"image": 2},
+            enable_prefix_caching=False,  # each round sees the same pairs
+            mm_processor_cache_gb=0,
+            enforce_eager=device.type != "cuda",
+            seed=0,
+        )
+
+    def by_transformers(self) -> dict[str, float]:
+        """One round; tokens a second."""
+        started, new = shapes.clock(self.model.device), self.load["new"]
+        for pair in self.pairs:
+            inputs = self.processor(text=[self.text], images=pair, return_tensors="pt").to(self.model.device)
+            self.model.generate(
+                **inputs, num_return_sequences=self.load["samples"], min_new_tokens=new, max_new_tokens=new
+            )
+        return self._rate(shapes.clock(self.model.device) - started)
+
+    def by_vllm(self) -> dict[str, float]:
+        """One round; tokens a second."""
+        from vllm import SamplingParams
+
+        new = self.load["new"]
+        sampling = SamplingParams(n=self.load["samples"], temperature=1.0, max_tokens=new, ignore_eos=True)
+        requests = [{"prompt": self.text, "multi_modal_data": {"image": pair}} for pair in self.pairs]
+        started = time.perf_counter()
+        answers = self.engine.generate(requests, sampling, use_tqdm=False)
+        seconds = time.perf_counter() - started
+        made = sum(len(one.token_ids) for answer in answers for one in answer.outputs)
+        if made != len(self.pairs) * self.load["samples"] * new:
+            raise RuntimeError(f"vLLM made {made} tokens, {len(self.pairs)} x {self.load['samples']} x {new} expected")
+        return self._rate(seconds)
+
+    def _rate(self, seconds: float) -> dict[str, float]:
+        return {"tokens_per_second": len(self.pairs) * self.load["samples"] * self.load["new"] / seconds}
+
+    def __enter__(self) -> Rollouts:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.engine.llm_engine.engine_core.shutdown()
 
 
 class Trained:
@@ -205,6 +308,8 @@ def _fitting(side: int) -> int:
 def measure(bench: Bench, sides: list[int]) -> dict:
     """All rows: under SDPA first, then what flash-attention changes."""
     models = bench.models()
+    if bench.device.type == "cuda" and util.find_spec("vllm"):
+        bench.ends -= VLLM_STARTS  # for rollouts, which come last
     bench.generation(models, sides, "sdpa")
     bench.training(models, sides, "sdpa")
     if bench.device.type == "cuda" and util.find_spec("flash_attn"):
@@ -214,10 +319,19 @@ def measure(bench: Bench, sides: list[int]) -> dict:
         bench.training(models, sides, "flash_attention_2")
     elif not bench.narrow:
         bench.left_out.append("flash-attention: not installed here")
+    if bench.device.type == "cuda" and util.find_spec("vllm"):
+        bench.ends += VLLM_STARTS
+    models.clear()  # vLLM wants the memory
+    bench.rollouts()
     return {"rows": bench.rows, "left_out": bench.left_out}
 
 
-COLUMNS = {"prefill_seconds": "prefill, s", "decode_seconds": "a token, s", "step_seconds": "step, s"}
+COLUMNS = {
+    "prefill_seconds": "prefill, s",
+    "decode_seconds": "a token, s",
+    "step_seconds": "step, s",
+    "tokens_per_second": "tokens a second",
+}
 
 
 def page(result: dict) -> str:
@@ -228,6 +342,9 @@ def page(result: dict) -> str:
     lines += [
         "Random weights, one pair of images, batch 1, models in turns; medians, with the least and the largest round.",
         f"LoRA of rank {RANK}, gradient checkpointing, AdamW. Ratio: AD-Copilot / Qwen2.5-VL.",
+        "",
+        f"Rollouts: {LOAD['prompts']} prompts of two images, {LOAD['samples']} samples of {LOAD['new']} tokens",
+        "each, by `generate` one prompt after another, by vLLM all at once. Ratio: vLLM / transformers.",
         "",
         "| what | attention | images | model | " + " | ".join(COLUMNS.values()) + " | peak memory, GiB |",
         "|---|---|---|---|" + "---|" * (len(COLUMNS) + 1),
@@ -241,8 +358,8 @@ def page(result: dict) -> str:
         lines.append(
             f"{about}| {row['model']} | {' | '.join(_cell(row.get(key)) for key in COLUMNS)} | {row['peak_gib']:.1f} |"
         )
-        stock = next((one for one in rows if one["model"] == MODELS[0] and _same(one, row)), None)
-        if row["model"] == MODELS[1] and stock and stock["peak_gib"] is not None:
+        stock = next((one for one in rows if one["model"] == AGAINST.get(row["model"]) and _same(one, row)), None)
+        if stock and stock["peak_gib"] is not None:
             cells = [
                 f"**{row[key]['median'] / stock[key]['median']:.2f}**" if key in row and key in stock else ""
                 for key in COLUMNS

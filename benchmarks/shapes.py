@@ -11,6 +11,8 @@ from statistics import median
 import torch
 from transformers import LogitsProcessorList
 
+from adcopilot.model.pairing import comparison_tokens_of
+
 #: Qwen2.5-VL-Instruct of each size, as its config.json has it.
 TEXT = {
     "3B": {
@@ -113,14 +115,16 @@ def prompt(config, shape: Shape, *, device: torch.device, dtype: torch.dtype) ->
     """The model's inputs for one pair; with comparison tokens where the configuration has them."""
     vision = config.vision_config
     rows = shape.side // vision.patch_size
-    num_tokens = getattr(config, "num_comparison_tokens", 0)
-    image = [config.vision_start_token_id]
-    image += [config.image_token_id] * (rows // vision.spatial_merge_size) ** 2
-    image += [getattr(config, "comparison_token_id", 0)] * num_tokens
-    image += [config.vision_end_token_id]
+    images = []
+    for place in range(2):
+        compared = comparison_tokens_of(config, place) if hasattr(config, "num_comparison_tokens") else 0
+        images += [config.vision_start_token_id]
+        images += [config.image_token_id] * (rows // vision.spatial_merge_size) ** 2
+        images += [getattr(config, "comparison_token_id", 0)] * compared
+        images += [config.vision_end_token_id]
     generator = torch.Generator().manual_seed(0)
     text = torch.randint(0, 256, (shape.text,), generator=generator).tolist()  # ids of single bytes: never special
-    ids = torch.tensor([text[: shape.text // 2] + image * 2 + text[shape.text // 2 :]], device=device)
+    ids = torch.tensor([text[: shape.text // 2] + images + text[shape.text // 2 :]], device=device)
     values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     return {
         "input_ids": ids,

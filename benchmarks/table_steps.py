@@ -27,11 +27,11 @@ import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from adcopilot.chat_ad.embedding import ClassicalEmbedder, embed_images  # noqa: E402
-from adcopilot.chat_ad.fingerprints import MEASURES, THUMB, Fingerprints, measure_table  # noqa: E402
+from adcopilot.chat_ad.fitness.embedding import ClassicalEmbedder, embed_images  # noqa: E402
+from adcopilot.chat_ad.fitness.fingerprints import MEASURES, THUMB, Fingerprints, measure_table  # noqa: E402
+from adcopilot.chat_ad.fitness.measures import judge  # noqa: E402
+from adcopilot.chat_ad.fitness.rebalance import rebalance  # noqa: E402
 from adcopilot.chat_ad.pairing import Pool, pair_shard  # noqa: E402
-from adcopilot.chat_ad.quality import judge  # noqa: E402
-from adcopilot.chat_ad.rebalance import rebalance  # noqa: E402
 from adcopilot.chat_ad.table import BATCH_ROWS, Entry, to_batch  # noqa: E402
 from adcopilot.sample.pairs import CATEGORIES, draw_pair, stream  # noqa: E402
 

@@ -50,7 +50,7 @@ class BoxRule:
 
     def boxes(self, mask: np.ndarray) -> list[list[int]]:
         """`[x1, y1, x2, y2]` in pixels, corner to corner, from a boolean mask (height, width)."""
-        from adcopilot.chat_ad.components import mask_components
+        from adcopilot.masks.components import mask_components
 
         regions = mask_components(mask)
         kept = [region for region in regions if region.area >= self.min_area]

@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.base import Backend
+from adcopilot.answering.items import Item
 from adcopilot.damage import Damage, share_of
 from adcopilot.errors import UserError
 
-from .backends.base import Backend
-from .items import Item
 from .run_folder import Answers, read_manifest, read_run
 from .running import Outcome, Run, Shard, write_json
 from .wording import Wording
@@ -178,7 +178,7 @@ def make_backend(args: argparse.Namespace) -> Backend:
         return VllmBackend(
             model=args.model, family=args.family, batch_size=args.batch_size, dtype=args.dtype, **images
         )
-    from .backends.api import ApiBackend
+    from adcopilot.answering.api import ApiBackend
 
     vllm = args.backend == "vllm"
     return ApiBackend(

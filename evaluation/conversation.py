@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .backends.base import Backend, Reply, grouped
-from .items import Item
+from adcopilot.answering.base import Backend, Reply, grouped
+from adcopilot.answering.items import Item
+
 from .run_folder import LOGS, REFUSED, read_records
 
 __all__ = ["Conversation"]

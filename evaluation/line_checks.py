@@ -10,10 +10,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from adcopilot.answering.families import FAMILIES
 from adcopilot.errors import UserError, shortened
 from adcopilot.images import MAX_PIXELS
-
-from .families import FAMILIES
 
 __all__ = ["check_line"]
 

@@ -14,6 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.choices import anomaly_score
+from adcopilot.answering.families import (
+    FAMILIES,
+    Family,
+    box_question,
+    read_boxes,
+    says_nothing_is_there,
+    split_thinking,
+)
+from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.images import image_size
 from adcopilot.jsonl import content_key, write_jsonl
@@ -22,11 +32,8 @@ from adcopilot.prompts import ANSWER_WORDS
 from .box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, encode_mask, read_mask, score_image, summarise
 from .command import add_arguments as add_arguments_of_a_run
 from .command import evaluate, identity, make_backend, print_json, require, score_again
-from .families import FAMILIES, Family, box_question, read_boxes, says_nothing_is_there, split_thinking
 from .image_digests import image_digests
-from .items import Item
 from .mmad import choosing, dataset
-from .mmad.answers import anomaly_score
 from .mmad.prompts import PROMPTS
 from .mmad.scoring import DATASETS
 from .ranking import auroc, average_precision

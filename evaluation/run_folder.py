@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, read_jsonl, write_jsonl
 
-from .items import Item
 from .line_checks import check_line
 
 __all__ = [

@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from adcopilot import __version__
+from adcopilot.answering.base import Backend, Reply
+from adcopilot.answering.items import Item, check_groups
 from adcopilot.errors import UserError, shortened
 from adcopilot.jsonl import JsonlLog, atomic_write, content_key
 
-from .backends.base import Backend, Reply
-from .items import Item, check_groups
 from .run_folder import (
     LOGS,
     MANIFEST,

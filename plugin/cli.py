@@ -28,6 +28,9 @@ class Command(NamedTuple):
     help: str
 
 
+#: Where training data is made (data/chat_ad); imported by name when it is asked for.
+CHAT_AD = "adcopilot.chat_ad"
+
 COMMANDS: Mapping[str, Command] = {
     "init": Command("adcopilot.model.init_command", "make a checkpoint: tiny from nothing, or from a Qwen2.5-VL base"),
     "transfer": Command("adcopilot.model.transfer_command", "put a trained comparison encoder into another base size"),
@@ -36,25 +39,28 @@ COMMANDS: Mapping[str, Command] = {
     "inspect": Command("adcopilot.inspect.command", "compare query images with templates: verdict, boxes, pictures"),
     "demo": Command("adcopilot.demo.command", "a web page: two pictures, an answer, a score, boxes; whole folders"),
     "data sample": Command("adcopilot.sample.command", "write the sample set that this package draws itself"),
-    "data build": Command("adcopilot.chat_ad.build_command", "from a recipe to the files of a training stage"),
-    "data index": Command("adcopilot.chat_ad.index_command", "list a dataset's images, masks and boxes in one table"),
-    "data filter": Command("adcopilot.chat_ad.filter_command", "leave out unfit images and duplicates; set the ratio"),
-    "data leaks": Command("adcopilot.chat_ad.leaks_command", "name training images that are in an evaluation set"),
-    "data pair": Command("adcopilot.chat_ad.pair_command", "give each image a normal one to be compared with"),
-    "data report": Command("adcopilot.chat_ad.report.report", "write a page about training data, with a gallery"),
-    "data register": Command("adcopilot.chat_ad.register_command", "check a file of records and register it"),
-    "data convert deeppcb": Command("adcopilot.chat_ad.deeppcb", "turn the public DeepPCB dataset into training data"),
-    "data convert clevr-change": Command("adcopilot.chat_ad.general.clevr_change", "CLEVR-Change: scenes that change"),
-    "data convert magicbrush": Command("adcopilot.chat_ad.general.magicbrush", "MagicBrush: edited photographs"),
-    "data convert spot-the-diff": Command("adcopilot.chat_ad.general.spot_the_diff", "Spot-the-diff: camera frames"),
-    "data convert pixmo-cap": Command("adcopilot.chat_ad.general.pixmo_cap", "PixMo-cap: detailed descriptions"),
-    "data convert m4-instruct": Command("adcopilot.chat_ad.general.m4_instruct", "M4-Instruct: several images"),
-    "data convert llava-mix": Command("adcopilot.chat_ad.general.llava_mix", "LLaVA-1.5's instruction mixture"),
-    "data convert olmo-sft": Command("adcopilot.chat_ad.general.olmo_sft", "OLMo 2's instruction mixture, text only"),
+    "data build": Command(f"{CHAT_AD}.commands.build", "from a recipe to the files of a training stage"),
+    "data index": Command(f"{CHAT_AD}.commands.index", "list a dataset's images, masks and boxes in one table"),
+    "data filter": Command(f"{CHAT_AD}.commands.filter", "leave out unfit images and duplicates; set the ratio"),
+    "data leaks": Command(f"{CHAT_AD}.commands.leaks", "name training images that are in an evaluation set"),
+    "data pair": Command(f"{CHAT_AD}.commands.pair", "give each image a normal one to be compared with"),
+    "data report": Command(f"{CHAT_AD}.report.report", "write a page about training data, with a gallery"),
+    "data register": Command(f"{CHAT_AD}.commands.register", "check a file of records and register it"),
+    "data convert deeppcb": Command(
+        f"{CHAT_AD}.deep_pcb.convert", "turn the public DeepPCB dataset into training data"
+    ),
+    "data convert clevr-change": Command(f"{CHAT_AD}.general.clevr_change", "CLEVR-Change: scenes that change"),
+    "data convert magicbrush": Command(f"{CHAT_AD}.general.magicbrush", "MagicBrush: edited photographs"),
+    "data convert spot-the-diff": Command(f"{CHAT_AD}.general.spot_the_diff", "Spot-the-diff: camera frames"),
+    "data convert pixmo-cap": Command(f"{CHAT_AD}.general.pixmo_cap", "PixMo-cap: detailed descriptions"),
+    "data convert m4-instruct": Command(f"{CHAT_AD}.general.m4_instruct", "M4-Instruct: several images"),
+    "data convert llava-mix": Command(f"{CHAT_AD}.general.llava_mix", "LLaVA-1.5's instruction mixture"),
+    "data convert olmo-sft": Command(f"{CHAT_AD}.general.olmo_sft", "OLMo 2's instruction mixture, text only"),
     "eval mmad": Command("adcopilot.evaluation.mmad.command", "MMAD: seven sub-tasks, four datasets, F1 (Table II)"),
     "eval mmad-bbox": Command("adcopilot.evaluation.mmad_bbox", "MMAD-BBox: boxes against masks (Table III)"),
     "eval unipcb": Command("adcopilot.evaluation.unipcb.command", "UniPCB: inspection of circuit boards (Table IV)"),
     "eval caption": Command("adcopilot.evaluation.captions.command", "captions of what has changed (Table V)"),
+    "eval records": Command("adcopilot.evaluation.records.command", "your own labelled records, by task"),
     "eval attention": Command("adcopilot.evaluation.attention.command", "attention to comparison tokens (Figure 6)"),
     "eval report": Command("adcopilot.evaluation.report.command", "runs as the paper's tables, plots and a gallery"),
     "grpo": Command("adcopilot.grpo.command", "stage 3: reinforcement learning with verifiable rewards"),

@@ -1,11 +1,15 @@
-"""Look at what a path is before it is opened: to open a pipe waits for its writer, and a device may never end."""
+"""Look at what a path is before it is opened: to open a pipe waits for its writer, a device may never end, and a path
+from a data file may lead anywhere."""
 
 from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
-__all__ = ["not_a_file"]
+from .errors import UserError
+
+__all__ = ["not_a_file", "path_inside"]
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -25,3 +29,16 @@ def not_a_file(info: os.stat_result) -> str | None:
     if stat.S_ISREG(info.st_mode):
         return None
     return next((kind for is_kind, kind in _KINDS if is_kind(info.st_mode)), "no regular file")
+
+
+def path_inside(media_dir: str | Path, name: str) -> Path:
+    """`name`, a path from a data file, below `media_dir`.
+
+    Raises:
+        UserError: it leads out of the folder, by `..`, a link, or by being absolute.
+    """
+    root = Path(media_dir).resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root):
+        raise UserError(f"{name}: leads out of {media_dir}, expected a path inside it; correct the record")
+    return path

@@ -19,9 +19,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .box_conversion import about, remedy
-from .box_notations import Expression, bare_lists, scan
 from .boxes import SHARE_LIMIT
+from .boxes.conversion import about, remedy
+from .boxes.notations import Expression, bare_lists, scan
 from .errors import UserError, shortened
 from .images import image_size
 

@@ -42,6 +42,20 @@ def test_launches_and_host_reads_of_a_pair():
     assert ours["attention"] <= 32 * 3 + 3
     assert ours["launches"] < stock["launches"]
     assert ours["reads"] <= stock["reads"] + 2
+    later = counts.asked("AD-Copilot, first not compared", "7B", 512)
+    assert later["reads"] <= stock["reads"] + 2
+
+
+@pytest.mark.parametrize("name", counts.MODELS[1:])
+def test_a_first_image_that_is_not_compared(name):
+    """Its tokens and its half of the encoder's work are gone; torch counts the same."""
+    config = counts.config_of(name, "7B")
+    inputs = counts.inputs_of(config, 512)
+    first = name == "AD-Copilot"
+    assert (inputs["input_ids"] == config.comparison_token_id).sum() == 100 * (1 + first)
+    found = counts.flops(config, inputs)["comparison encoder"]
+    both = counts.flops(counts.config_of("AD-Copilot", "7B"), inputs)["comparison encoder"]
+    assert found == (both if first else both / 2)
 
 
 def test_the_page():

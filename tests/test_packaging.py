@@ -15,7 +15,12 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOTS = {"plugin": "adcopilot", "evaluation": "adcopilot/evaluation"}
+ROOTS = {
+    "plugin": "adcopilot",
+    "evaluation": "adcopilot/evaluation",
+    "data/chat_ad": "adcopilot/chat_ad",
+    "data/sample_set": "adcopilot/sample",
+}
 
 # What must import where only this package is installed, not even torch.
 LIGHT = """

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write, content_key
 
@@ -20,7 +21,6 @@ from ..command import (
     require,
     score_again,
 )
-from ..items import Item
 from ..mmad import choosing
 from ..mmad.prompts import items, own_wording, own_words, read_prompts
 from .results import plots, results_of_records, table_csv, table_text

@@ -26,15 +26,15 @@ from typing import Any
 
 import torch
 
+from adcopilot.answering.base import Reply, grouped
+from adcopilot.answering.items import Item
+from adcopilot.answering.prompting import sorted_groups
 from adcopilot.errors import UserError
 from adcopilot.finite import bad_rows, not_finite_at
 from adcopilot.inspect.loading import check_folder
 
-from ..backends.base import Reply, grouped
 from ..backends.branching import Prompt, run_prefixes
-from ..backends.prompting import sorted_groups
 from ..backends.transformers_backend import TransformersBackend
-from ..items import Item
 from .results import QUERIES
 
 __all__ = ["QUERIES", "AttentionProbe", "image_sets", "tokens_behind_images"]
@@ -71,6 +71,13 @@ class AttentionProbe(TransformersBackend):
             ready = self._prepare(group)
             if ready.error is not None or ready.grid is None:
                 error = ready.error or "has no image to attend to"
+            elif self.model.config.comparison_token_id not in ready.prompts[0].ids:
+                error = (
+                    "has no comparison tokens to attend to: one image, and the model's comparison_of_first is false"
+                )
+            else:
+                error = None
+            if error:
                 yield from ((item, Reply(error=error)) for item in group)
                 continue
             yield from self._group(ready, max_new_tokens)

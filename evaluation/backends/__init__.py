@@ -1,11 +1,8 @@
-"""Where answers come from: a model on this machine (`transformers_backend`, `vllm_backend`) or an endpoint (`api`)."""
+"""Models on this machine that answer: `transformers_backend`, `vllm_backend`. Endpoints: `adcopilot.answering.api`."""
 
 import importlib
 
 _HOME = {
-    "ApiBackend": "api",
-    "Backend": "base",
-    "Reply": "base",
     "TransformersBackend": "transformers_backend",
     "VllmBackend": "vllm_backend",
 }

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ..items import Item
+from adcopilot.answering.items import Item
+
 from .branching import Prompt
 from .trunks import Stem
 

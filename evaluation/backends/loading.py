@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.families import Family, family_of, family_of_config
 from adcopilot.errors import UserError, one_line
 from adcopilot.inspect.loading import load_model as load_own
 from adcopilot.inspect.loading import model_digest, wider_dtype
 from adcopilot.jsonl import content_key, file_digest
-
-from ..families import Family, family_of, family_of_config
 
 __all__ = ["Loaded", "load_model", "read_config"]
 

@@ -22,20 +22,20 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 from transformers import GenerationConfig, LogitsProcessorList
 
+from adcopilot.answering.base import LocalBackend, Reply, grouped
+from adcopilot.answering.families import family_of
+from adcopilot.answering.items import Item
+from adcopilot.answering.prompting import option_tokens, prompt_text, sorted_groups
+from adcopilot.answering.sizing import Sizing, processor_sizing
 from adcopilot.errors import UserError
 from adcopilot.finite import LogitsCheck, not_finite_at
 from adcopilot.images import open_image
 from adcopilot.inspect.inspector import FirstLogits
 from adcopilot.inspect.loading import pick_device, pick_dtype
 
-from ..families import family_of
-from ..items import Item
-from .base import LocalBackend, Reply, grouped
 from .branching import Prefix, answer_branches, make_prompts, run_prefixes, shared_length
 from .groups import Group, Whole, halves
 from .loading import Loaded, load_model
-from .prompting import option_tokens, prompt_text, sorted_groups
-from .sizing import Sizing, processor_sizing
 from .trunks import Trunk, grow, plant, trunk_length
 
 __all__ = ["TransformersBackend"]

@@ -152,7 +152,7 @@ def _run(
         places = ids == model.config.comparison_token_id
         compared = _compare(model, seen, trunks)
         if int(places.sum()) != compared.shape[0] * compared.shape[1]:
-            raise ValueError(f"{int(places.sum())} comparison tokens in the prompts, {len(compared)} images")
+            raise ValueError(f"{int(places.sum())} comparison tokens in the prompts, {len(compared)} images compared")
         embeds = embeds.masked_scatter(places[..., None], compared.to(embeds))
     cache = DynamicCache()
     if trunks:
@@ -183,15 +183,20 @@ def _to_length(states: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def _compare(model: Any, seen: Sequence[Sequence[Seen]], trunks: Sequence[Trunk]) -> torch.Tensor:
-    """(images, L, T) comparison tokens: each image with the one before it, the first with its trunk's or itself."""
+    """(compared images, L, T) comparison tokens: each image with the one before it, the first with its trunk's or
+    itself."""
     images = [image for row in seen for image in row]
     lasts = {id(trunk.last): trunk.last for trunk in trunks}
     place_of = {key: len(images) + place for place, key in enumerate(lasts)}
-    previous = []
+    previous, compared = [], []
     for row, in_row in enumerate(seen):
         first = len(previous)
         previous.append(place_of[id(trunks[row].last)] if trunks else first)
         previous += range(first, first + len(in_row) - 1)
+        alone = not trunks and not model.config.comparison_of_first
+        compared += range(first + alone, len(previous))
     every = [*images, *lasts.values()]
     features = torch.cat([image.features for image in every])
-    return model.comparison_encoder(features, torch.stack([image.grid for image in every]), previous)
+    if not compared:
+        return features.new_zeros(0, model.config.num_comparison_tokens, model.config.text_config.hidden_size)
+    return model.comparison_encoder(features, torch.stack([image.grid for image in every]), previous, compared)

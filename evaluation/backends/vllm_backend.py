@@ -16,17 +16,17 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.base import LocalBackend, Reply, grouped
+from adcopilot.answering.families import family_of, family_of_config
+from adcopilot.answering.items import Item
+from adcopilot.answering.prompting import option_tokens, prompt_text
+from adcopilot.answering.sizing import Sizing, processor_sizing
 from adcopilot.errors import UserError, one_line
 from adcopilot.finite import not_finite_at
 from adcopilot.images import open_image
 from adcopilot.inspect.loading import check_folder, model_digest, pick_device, pick_dtype, wider_dtype
 
-from ..families import family_of, family_of_config
-from ..items import Item
-from .base import LocalBackend, Reply, grouped
 from .loading import REUSABLE, read_config
-from .prompting import option_tokens, prompt_text
-from .sizing import Sizing, processor_sizing
 
 __all__ = ["VllmBackend"]
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from adcopilot.answering.families import Family, split_thinking
+from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest, write_jsonl
 
 from ..bootstrap import interval, ratio_draws
 from ..command import add_arguments as add_arguments_of_a_run
 from ..command import add_benchmark_arguments, evaluate, identity, make_backend, print_json, require, score_again
-from ..families import Family, split_thinking
 from ..image_digests import image_digests
-from ..items import Item
 from ..selection import first, of_category, stratified, without_missing
 from ..wording import OWN, Wording
 from . import dataset

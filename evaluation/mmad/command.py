@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.families import family_of
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 
 from ..command import add_arguments as add_arguments_of_a_run
 from ..command import evaluate, identity, make_backend, print_json, require, say_lost, score_again
 from ..conversation import Conversation
-from ..families import family_of
 from ..wording import Wording
 from . import choosing, dataset
 from .answer_file import MISSING, answer_file_name, compared, distinct, read_answer_file, write_answer_file

@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from adcopilot.answering.families import Family
+from adcopilot.answering.items import Item, Part
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key
 
-from ..families import Family
 from ..image_digests import image_digests
-from ..items import Item, Part
 from ..wording import OWN, Wording
 from .dataset import Sample, templates
 from .words import Words

@@ -6,9 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from adcopilot.answering.choices import (
+    LETTERS,
+    anomaly_score,
+    logprob_answer,
+    official_answer,
+    stated_answer,
+    strict_answer,
+)
+
 from ..ranking import auroc, average_precision
 from ..wording import UNKNOWN, Wording
-from .answers import LETTERS, anomaly_score, logprob_answer, official_answer, stated_answer, strict_answer
 from .intervals import intervals
 from .scoring import DISCRIMINATION, score
 

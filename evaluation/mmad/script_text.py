@@ -10,9 +10,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
+from adcopilot.answering.items import Part
 from adcopilot.errors import UserError
 
-from ..items import Part
 from .script_module import Module, Refused, methods
 from .script_question import flags_of, question_text
 from .script_reader import KNOWLEDGE, QUESTIONS, TOKEN, Image, Reader

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..items import Part
+from adcopilot.answering.items import Part
+
 from .dataset import Question
 
 __all__ = ["PLACES", "Words"]

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adcopilot.chat_ad.report.gallery import Box, Gallery, Picture
-from adcopilot.chat_ad.report.sampling import Draw
-from adcopilot.chat_ad.report.text import clean, shorten
+from adcopilot.answering.choices import official_answer, stated_answer, strict_answer
+from adcopilot.answering.families import split_thinking
 from adcopilot.errors import UserError
 from adcopilot.images import image_size
+from adcopilot.pages.gallery import Box, Gallery, Picture
+from adcopilot.pages.sampling import Draw
+from adcopilot.pages.text import clean, shorten
 
 from ..box_scores import BoxRule, read_mask
-from ..families import split_thinking
-from ..mmad.answers import official_answer, stated_answer, strict_answer
 from ..mmad.dataset import mask_places
 from ..mmad.scoring import sub_task
 from ..unipcb.answers import letter_answer

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from adcopilot import __version__
-from adcopilot.chat_ad.report.text import clean, plural
 from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write
+from adcopilot.pages.text import clean, plural
 
 from ..wording import Wording
 from .cards import make_answers

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from adcopilot.chat_ad.report.text import shorten
 from adcopilot.jsonl import content_key
+from adcopilot.pages.text import shorten
 
 from ..mmad.prompts import PROMPTS
 from ..wording import MMAD, OWN

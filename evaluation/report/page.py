@@ -8,8 +8,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from adcopilot import __version__
-from adcopilot.chat_ad.report.html import environment, policy, script_text, style_text
-from adcopilot.chat_ad.report.text import shorten
+from adcopilot.pages.html import environment, policy, script_text, style_text
+from adcopilot.pages.text import shorten
 
 from .cards import RIGHT_IOU, Answer
 from .charts import bars, heat, radar

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from adcopilot.answering.choices import LETTERS, stated_answer
+
 from ..box_scores import THRESHOLDS
-from ..mmad.answers import LETTERS, stated_answer
 from ..mmad.intervals import resampled
 from ..mmad.results import answer_entries
 from ..mmad.scoring import score

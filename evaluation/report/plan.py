@@ -22,8 +22,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adcopilot.chat_ad.report.text import shorten
 from adcopilot.errors import UserError
+from adcopilot.pages.text import shorten
 
 from ..plots import Line, Point, line_plot
 from .comparable import marked

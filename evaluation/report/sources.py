@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from adcopilot.chat_ad.report.text import shorten
 from adcopilot.errors import UserError
 from adcopilot.jsonl import file_digest, read_jsonl
+from adcopilot.pages.text import shorten
 
 from ..command import MAX_LOST
 from ..mmad.answer_file import distinct, read_answer_file

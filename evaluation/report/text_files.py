@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adcopilot.chat_ad.report.text import clean, shorten
+from adcopilot.pages.text import clean, shorten
 
 from .paired import Comparison
 from .tables import Row, Table

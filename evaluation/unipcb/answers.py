@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..families import Family, read_boxes, split_thinking
-from ..mmad.answers import Parsed, strict_answer
+from adcopilot.answering.choices import Parsed, strict_answer
+from adcopilot.answering.families import Family, read_boxes, split_thinking
 
 __all__ = ["class_boxes", "letter_answer"]
 

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.base import Backend
+from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 
-from ..backends.base import Backend
 from ..command import add_arguments as add_arguments_of_a_run
 from ..command import add_benchmark_arguments, evaluate, identity, make_backend, print_json, require, score_again
 from ..conversation import Conversation
-from ..items import Item
 from ..run_folder import stored_results
 from ..running import Shard
 from ..selection import first, of_category, stratified, without_missing
@@ -189,7 +189,7 @@ def make_scorers(args: argparse.Namespace) -> dict[str, TextScorer]:
 def _judge_backend(args: argparse.Namespace) -> Backend | None:
     if args.judge_model is None:
         return None
-    from ..backends.api import ApiBackend
+    from adcopilot.answering.api import ApiBackend
 
     return ApiBackend(
         model=args.judge_model,

@@ -29,13 +29,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.families import Family
+from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.images import image_size
 from adcopilot.jsonl import content_key
 
-from ..families import Family
 from ..image_digests import image_digests
-from ..items import Item
 from .classes import ClassNames
 from .prompts import prefix, question_text
 

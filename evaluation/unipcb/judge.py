@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.base import Backend
+from adcopilot.answering.families import split_thinking
+from adcopilot.answering.items import Item
 from adcopilot.jsonl import content_key
 
-from ..backends.base import Backend
-from ..families import split_thinking
-from ..items import Item
 from ..running import Outcome, Run, Shard
 
 __all__ = ["CRITERIA", "Grades", "judge", "judge_prompt", "read_grade"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..families import Family
-from ..items import Part
+from adcopilot.answering.families import Family
+from adcopilot.answering.items import Part
+
 from ..wording import OWN, Wording
 
 __all__ = ["FORMS", "own_wording", "prefix", "question_text"]

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.families import FAMILIES, Family, says_nothing_is_there, split_thinking
 from adcopilot.jsonl import write_jsonl
 
-from ..families import FAMILIES, Family, says_nothing_is_there, split_thinking
 from ..running import write_json
 from ..text_scores import TextScorer
 from .answers import class_boxes, letter_answer

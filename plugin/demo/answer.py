@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.families import split_thinking
+from ..answering.families import split_thinking
 from ..inspect.result import Result
 from ..verdict import Verdict
 

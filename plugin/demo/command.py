@@ -16,8 +16,8 @@ from .listening import check_port
 from .store import Store
 
 if TYPE_CHECKING:  # gradio and torch take seconds: only once the command line is known to be right
-    from .many_parts import ServerFolder
     from .service import Engine
+    from .tabs.many_parts import ServerFolder
 
 #: Where the password of `--auth NAME` is.
 PASSWORD_VARIABLE = "ADCOPILOT_DEMO_PASSWORD"
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
         os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(store.served)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         tempfile.tempdir = str(store.work)
-        from .examples import draw_examples
+        from .examples import read_examples
         from .page import build_page
         from .server import serve
 
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
             limits=limits,
             threshold=args.threshold,
             thinking=args.thinking,
-            examples=draw_examples(),
+            examples=read_examples(),
             folder=folder,
             queue=args.queue,
         )
@@ -149,7 +149,7 @@ def check_server_folder(args: argparse.Namespace) -> ServerFolder | None:
     else:
         find_images(args.folder)
         find_images(args.template_dir)
-    from .many_parts import ServerFolder
+    from .tabs.many_parts import ServerFolder
 
     templates = args.template_dir.resolve() if args.template_dir else None
     return ServerFolder(queries=args.folder.resolve(), templates=templates)
@@ -184,7 +184,7 @@ def make_engine(args: argparse.Namespace) -> Engine:
         )
         question = wording(INSPECT, templates=1, family=backend.family, thinking=args.thinking)
         return EndpointEngine(backend=backend, question=question, **answers)
-    from ..evaluation.families import family_of_config
+    from ..answering.families import family_of_config
     from ..inspect.inspector import Inspector
     from .local_engine import LocalEngine
 

@@ -10,13 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..answering.api import ApiBackend
+from ..answering.base import Reply
+from ..answering.families import read_boxes, split_thinking
+from ..answering.items import Item
+from ..answering.prompting import plain_text
 from ..boxes import boxes_in_image, map_text_boxes
 from ..errors import UserError
-from ..evaluation.backends.api import ApiBackend
-from ..evaluation.backends.base import Reply
-from ..evaluation.backends.prompting import plain_text
-from ..evaluation.families import read_boxes, split_thinking
-from ..evaluation.items import Item
 from ..images import image_size, open_image
 from ..inspect.pairs import Pair
 from ..inspect.question import Question

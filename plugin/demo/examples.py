@@ -1,20 +1,24 @@
-"""Pairs of pictures to try the page with, drawn by the sample set's own code when the server starts."""
+"""Pairs of pictures to try the page with: the sample set's, of numbers that belong to none of its splits.
+
+`tests/demo/test_pieces.py` draws them again and compares.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 
-from ..sample.pairs import draw_pair, stream
+__all__ = ["Example", "read_examples"]
 
-__all__ = ["Example", "draw_examples"]
-
-#: Side in pixels: what the tiny model was trained with. The numbers belong to no split of the sample set.
-SIDE, SEED, NUMBER = 56, 0, 90
-#: Category of the sample set, and whether the part is defective.
-CHOSEN = (("pcb", True), ("gear", True), ("bracket", True), ("washer", False))
-NAMES = {"pcb": "Circuit board", "gear": "Gear", "bracket": "Bracket", "washer": "Washer"}
+#: The pictures' names in `pictures/`, a category of the sample set each, and what there is to see.
+CHOSEN = {
+    "pcb": "Circuit board: hole",
+    "gear": "Gear: stain",
+    "bracket": "Bracket: extra part",
+    "washer": "Washer: no defect",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +30,15 @@ class Example:
     query: Image.Image
 
 
-def draw_examples() -> list[Example]:
+def read_examples() -> list[Example]:
     """The pairs."""
-    examples = []
-    for index, (category, anomalous) in enumerate(CHOSEN):
-        pair = draw_pair(stream(SEED, NUMBER, index), category=category, size=SIDE, anomalous=anomalous)
-        title = f"{NAMES[category]}: {pair.kind or 'no defect'}"
-        examples.append(Example(title=title, template=pair.template, query=pair.query))
-    return examples
+    folder = Path(__file__).with_name("pictures")
+
+    def read(name: str, kind: str) -> Image.Image:
+        with Image.open(folder / f"{name}-{kind}.png") as opened:
+            return opened.convert("RGB")
+
+    return [
+        Example(title=title, template=read(name, "template"), query=read(name, "query"))
+        for name, title in CHOSEN.items()
+    ]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..evaluation.families import family_of_config
+from ..answering.families import family_of_config
 from ..inspect.command import inspect_all
 from ..inspect.inspector import Inspector
 from ..inspect.pairs import Pair

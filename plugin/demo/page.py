@@ -14,10 +14,10 @@ from .door.guard import where
 from .event_queue import with_queue
 from .examples import Example
 from .limits import Limits
-from .many_parts import ManyParts, ServerFolder
-from .one_part import OnePart
 from .service import Engine, Service
 from .store import Store
+from .tabs.many_parts import ManyParts, ServerFolder
+from .tabs.one_part import OnePart
 
 __all__ = ["build_page"]
 

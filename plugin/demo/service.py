@@ -13,8 +13,8 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from ..answering.families import Family
 from ..errors import UserError
-from ..evaluation.families import Family
 from ..inspect.question import Question
 from ..inspect.result import Result
 from ..prompts import thinking_question

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..evaluation.families import Family
+from ..answering.families import Family
 from ..prompts import INSPECT_QUESTION, thinking_question
 
 __all__ = ["INSPECT", "TASKS", "Task", "wording"]

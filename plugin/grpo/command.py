@@ -81,8 +81,8 @@ def train(args: Any, config: Any) -> Any:
     import transformers
     from transformers import EarlyStoppingCallback
 
-    from ..inspect.inspector import IMAGE_MAX_PIXELS, IMAGE_MIN_PIXELS
     from ..inspect.loading import check_folder
+    from ..tasks import task_of
     from .checkpoints import check_same_run, finish, finished_steps, has_ended, last_checkpoint, write_about
     from .policy import language_model_lora, load_policy, pad_tokens
     from .prompts import RolloutPrompts, dataset_files
@@ -119,10 +119,7 @@ def train(args: Any, config: Any) -> Any:
     records, held_out = _records(args, train_files, eval_files, media_dir=media_dir, seed=config.seed)
     transformers.set_seed(config.seed)
     model, processor = load_policy(args.model_name_or_path, attention=args.attention, bf16=bool(config.bf16))
-    budget = {
-        "image_max_pixels": args.image_max_pixels or getattr(processor, "image_max_pixels", None) or IMAGE_MAX_PIXELS,
-        "image_min_pixels": args.image_min_pixels or getattr(processor, "image_min_pixels", None) or IMAGE_MIN_PIXELS,
-    }
+    budget = prompt_budget(args, processor)
 
     def prompts(some: list[dict[str, Any]], name: str) -> RolloutPrompts:
         made = RolloutPrompts(
@@ -145,7 +142,10 @@ def train(args: Any, config: Any) -> Any:
     banned = pad_tokens(model, processor)
     config.generation_kwargs = {**(config.generation_kwargs or {}), "suppress_tokens": list(banned)}
     functions, weights = reward_functions(
-        format_weight=args.format_weight, media_dir=media_dir, choice=args.choice_reward, boxes=args.bbox_reward
+        format_weight=args.format_weight,
+        media_dir=media_dir,
+        tasks={task_of(record).name for record in (*records, *held_out)},
+        without=args.tasks_without_reward,
     )
     config.reward_weights = weights
     vocabulary = model.get_input_embeddings().num_embeddings
@@ -193,6 +193,28 @@ def _say(line: str) -> None:
 
 def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in PACKAGES}
+
+
+def prompt_budget(args: Any, processor: Any) -> dict[str, int]:
+    """`image_max_pixels` and `image_min_pixels` of a run: its own, the model's, or the defaults."""
+    from ..inspect.inspector import IMAGE_MAX_PIXELS, IMAGE_MIN_PIXELS
+
+    return {
+        name: getattr(args, name) or getattr(processor, name, None) or default
+        for name, default in (("image_max_pixels", IMAGE_MAX_PIXELS), ("image_min_pixels", IMAGE_MIN_PIXELS))
+    }
+
+
+def open_records(args: Any, *, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Training's and held-out records of a run.
+
+    Raises:
+        UserError: a data set that is not there, or what is wrong with its records.
+    """
+    from .prompts import dataset_files
+
+    files = [dataset_files(names, args.dataset_dir) for names in (args.datasets, args.eval_datasets)]
+    return _records(args, *files, media_dir=args.media_dir or args.dataset_dir, seed=seed)
 
 
 def _records(

@@ -13,14 +13,17 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..boxes import image_tokens, map_text_boxes, size_for_processor
-from ..chat_ad.registration import read_entries
+from ..dataset_info import read_entries
 from ..errors import UserError
+from ..files import path_inside
 from ..images import image_size
 from ..jsonl import content_key, read_jsonl
+from ..model.pairing import comparison_tokens_of
 from ..prompts import THINK_INSTRUCTION, thinking_question
 from ..records import IMAGE_PLACEHOLDER, REMEDIES, check_box, check_record
+from ..tasks import task_of
+from ..tasks.locate import LOCATE
 from ..vision_tokens import escape_vision_tokens
-from .rewards import path_inside, question_kind
 
 __all__ = ["RolloutPrompts", "dataset_files", "read_records"]
 
@@ -70,9 +73,9 @@ def read_records(files: Sequence[Path], *, media_dir: str | Path) -> list[dict[s
                     raise UserError(f"{name}: has no image; expected a template and a query")
                 sizes = [_file_size(path_inside(media_dir, path)) for path in record["images"]]
                 check_record(record, name=name, sizes=sizes)
-                kind = question_kind(record)
+                task = task_of(record)
                 _check_truth(record, sizes[-1], name)
-                if kind == "loc" and record.get("mask") and not path_inside(media_dir, record["mask"]).is_file():
+                if task is LOCATE and record.get("mask") and not path_inside(media_dir, record["mask"]).is_file():
                     raise UserError(f"{name}: mask {record['mask']} not found in {media_dir}; check media_dir")
             except UserError as error:
                 problems.append(str(error) if name in str(error) else f"{name}: {error}")
@@ -199,9 +202,15 @@ class RolloutPrompts(Dataset):
         text = self.processor.apply_chat_template(self.messages(record), tokenize=False, add_generation_prompt=True)
         images = self.processor.image_processor
         unit = {"patch_size": images.patch_size, "merge_size": images.merge_size}
-        comparison = getattr(self.processor, "num_comparison_tokens", 0)  # a plain Qwen2.5-VL has none
-        pads = sum(image_tokens(self._model_size(size), **unit) + comparison for size in self._sizes(record))
+        sizes = self.image_sizes(record)
+        pads = sum(image_tokens(size, **unit) for size in sizes)
+        if hasattr(self.processor, "num_comparison_tokens"):  # a plain Qwen2.5-VL has none
+            pads += sum(comparison_tokens_of(self.processor, place) for place in range(len(sizes)))
         return len(self.processor.tokenizer(text).input_ids) - len(record["images"]) + pads
+
+    def image_sizes(self, record: Mapping[str, Any]) -> list[tuple[int, int]]:
+        """(width, height) of a record's images as the model sees them."""
+        return [self._model_size(size) for size in self._sizes(record)]
 
     def _sizes(self, record: Mapping[str, Any]) -> list[tuple[int, int]]:
         return [_file_size(path_inside(self.media_dir, path)) for path in record["images"]]

@@ -7,12 +7,13 @@ localisation prompts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..boxes import map_text_boxes
-from .rewards import choice_reward, format_reward, localisation_reward, question_kind
+from ..tasks import TASKS, Task, task_of
+from .rewards import format_reward
 
 __all__ = ["answer_text", "reward_functions"]
 
@@ -32,33 +33,29 @@ def answer_text(
 
 
 def reward_functions(
-    *, format_weight: float, media_dir: str | Path, choice: bool, boxes: bool
+    *, format_weight: float, media_dir: str | Path, tasks: Collection[str], without: Collection[str] = ()
 ) -> tuple[list[RewardFunction], list[float]]:
     """Functions for TRL's `reward_funcs`, and their `reward_weights`.
 
     Args:
         format_weight: equation 1's lambda.
         media_dir: the folder that the records' paths start from.
-        choice, boxes: False leaves that function out (Table VI).
+        tasks: names of those that the records have; each has a function.
+        without: names of tasks that have none (Table VI).
     """
 
     def format(completions, **_: Any) -> list[float]:
         return [format_reward(completion[-1]["content"]) for completion in completions]
 
-    def choices(completions, record, **_: Any) -> list[float | None]:
-        return [
-            choice_reward(completion[-1]["content"], one) if question_kind(one) == "mc" else None
-            for completion, one in zip(completions, record, strict=True)
-        ]
+    def of(task: Task) -> RewardFunction:
+        def right(completions, record, model_size, query_size, **_: Any) -> list[float | None]:
+            return [
+                task.reward(answer_text(completion, seen, size), one, media_dir) if task_of(one) is task else None
+                for completion, one, seen, size in zip(completions, record, model_size, query_size, strict=True)
+            ]
 
-    def places(completions, record, model_size, query_size, **_: Any) -> list[float | None]:
-        return [
-            localisation_reward(answer_text(completion, seen, size), one, media_dir=media_dir)
-            if question_kind(one) == "loc"
-            else None
-            for completion, one, seen, size in zip(completions, record, model_size, query_size, strict=True)
-        ]
+        right.__name__ = task.title  # TRL logs it by this
+        return right
 
-    choices.__name__, places.__name__ = "choice", "boxes"  # TRL logs them by their names
-    functions = [format, *([choices] if choice else []), *([places] if boxes else [])]
+    functions = [format, *(of(task) for task in TASKS.values() if task.name in tasks and task.name not in without)]
     return functions, [format_weight] + [1.0] * (len(functions) - 1)

@@ -14,12 +14,12 @@ from markupsafe import Markup
 
 from .. import __version__
 from ..boxes import parse_boxes
-from ..chat_ad.report.gallery import Box, Gallery, Picture
-from ..chat_ad.report.html import environment, policy, script_text, style_text
-from ..chat_ad.report.sampling import Draw
-from ..chat_ad.report.text import clean, shorten
 from ..errors import UserError
 from ..jsonl import atomic_write, read_jsonl
+from ..pages.gallery import Box, Gallery, Picture
+from ..pages.html import environment, policy, script_text, style_text
+from ..pages.sampling import Draw
+from ..pages.text import clean, shorten
 from .rollout_log import FILE
 
 __all__ = ["Curve", "curves", "make_cards", "write_page"]

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 from trl import GRPOConfig
 
-from ..chat_ad.yaml_sections import assign_all, read_yaml, short
 from ..errors import UserError, one_line
+from ..tasks.choice import CHOICE
+from ..tasks.locate import LOCATE
+from ..yaml_sections import assign_all, read_yaml, short
 
 __all__ = ["GrpoArguments", "read_settings"]
 
@@ -87,6 +89,12 @@ class GrpoArguments:
     def eval_datasets(self) -> list[str]:
         """`eval_dataset` likewise; empty without one."""
         return _names(self.eval_dataset or [])
+
+    @property
+    def tasks_without_reward(self) -> tuple[str, ...]:
+        """Names of the tasks that the switches leave without reward (Table VI)."""
+        switches = ((CHOICE.name, self.choice_reward), (LOCATE.name, self.bbox_reward))
+        return tuple(name for name, rewarded in switches if not rewarded)
 
     @property
     def attention(self) -> str:

@@ -15,9 +15,9 @@ from trl import GRPOTrainer
 from ..errors import UserError
 from ..finite import finite_logits
 from ..images import open_image, resize_for_training
+from ..tasks import task_of
 from .adapters import publish_adapter
 from .reward_functions import answer_text
-from .rewards import question_kind
 from .rollout_log import RolloutLog
 from .servers import RolloutServers
 
@@ -220,7 +220,7 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
     question = next(m["content"] for m in reversed(record["messages"]) if m["role"] == "user")
     return {
         "record": record["key"],
-        "task": question_kind(record),
+        "task": task_of(record).name,
         "images": list(record["images"]),
         "question": question,
         "truth": record["answer"],

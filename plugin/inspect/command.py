@@ -12,9 +12,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..answering.families import split_thinking
 from ..cli import StoreOnce
 from ..errors import UserError
-from ..evaluation.families import split_thinking
 from ..images import open_image, used_bits
 from ..jsonl import JsonlLog, content_key, file_digest
 from ..trained_sizes import FAR_OUTSIDE

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from ..answering.families import split_thinking
 from ..boxes import boxes_in_image, map_text_boxes, size_for_processor
 from ..errors import UserError
-from ..evaluation.families import split_thinking
 from ..finite import LogitsCheck, not_finite_at
 from ..images import ImageSource, open_image, resize_for_training, used_bits
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ..boxes import image_tokens
 from ..errors import UserError
 from ..images import image_size
+from ..model.pairing import comparison_tokens_of
 from ..model.processing import AdCopilotProcessor
 from ..records import REMEDIES, check_box, record_boxes
 from ..trained_sizes import merge_sizes, sizes_of
@@ -124,7 +125,7 @@ class SampleCheck:
         if sample["_videos"] or self.kind != "supervised":
             length = max(map(len, _token_lists(_encode(self.uncut, sample, self.kind))))
         else:
-            pads = [self._pads(size) for size in self.model_sizes]
+            pads = [self._pads(place, size) for place, size in enumerate(self.model_sizes)]
             length = len(_encode(self.short, sample, self.kind)[0]) - len(pads) + sum(pads)
             if sum(pads) > self.cutoff_len:
                 raise _cut_images(sample["_images"], sample["_prompt"], self.encoder)
@@ -132,11 +133,11 @@ class SampleCheck:
             _encode(self.encoder, sample, self.kind)
         return length
 
-    def _pads(self, size: tuple[int, int]) -> int:
-        """Image and comparison pads of an image of this (width, height) as the model sees it."""
+    def _pads(self, place: int, size: tuple[int, int]) -> int:
+        """Image and comparison pads of a sample's image at this place, (width, height) as the model sees it."""
         processor, units = self.encoder.processor, self.encoder.processor.image_processor
         own = image_tokens(size, patch_size=units.patch_size, merge_size=units.merge_size)
-        return own + processor.num_comparison_tokens
+        return own + comparison_tokens_of(processor, place)
 
     def __call__(self, samples: dict[str, list[Any]], rows: list[int]) -> dict[str, list[Any]]:
         """For `datasets.map` with batches and indices: (row, length, problem, sizes) of each sample: problem ""
@@ -369,11 +370,11 @@ def _refuse_cut_images(encode):
         images = kwargs.get("images")
         # LlamaFactory's main gives None for a sample with images that it had to cut anywhere: it warns and drops it.
         if encoded is not None and images and is_ours(self.template) and self.template.mm_plugin.expand_mm_tokens:
-            # An image's comparison tokens come after its own, and text is cut at its end: whoever has all of the
-            # former has all of the latter.
-            expected = len(images) * self.processor.num_comparison_tokens
+            # What ends an image comes after all of its tokens, and text is cut at its end.
+            end = self.tokenizer.convert_tokens_to_ids(self.template.mm_plugin.vision_eos_token)
+            expected = len(images) + len(kwargs.get("videos") or ())
             for tokens in _token_lists(encoded):
-                if tokens.count(self.processor.comparison_token_id) != expected:
+                if tokens.count(end) != expected:
                     raise _cut_images(images, kwargs["prompt"], self)
         return encoded
 

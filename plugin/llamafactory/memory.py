@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from ..model import AdCopilotConfig, AdCopilotForConditionalGeneration
+from ..model.pairing import comparison_tokens_of
 from ..model.vision import Windows
 
 __all__ = ["GIB", "Need", "Sample", "Shapes", "kept_bytes", "sample_of", "uncounted"]
@@ -65,7 +66,8 @@ def sample_of(config: AdCopilotConfig, tokens: int, sizes: Sequence[tuple[int, i
     """
     vision = config.vision_config
     patches = sum(width * height for width, height in sizes) // vision.patch_size**2
-    of_images = patches // vision.spatial_merge_size**2 + len(sizes) * config.num_comparison_tokens
+    of_images = patches // vision.spatial_merge_size**2
+    of_images += sum(comparison_tokens_of(config, place) for place in range(len(sizes)))
     return Sample(tokens=batch * tokens, patches=batch * patches, labels=batch * max(tokens - of_images, 1))
 
 
@@ -157,15 +159,23 @@ class Shapes:
         inner = self.model.model
         self.parts = {"tower": inner.visual, "encoder": inner.comparison_encoder, "language": inner.language_model}
 
-    def need(self, settings: Mapping[str, Any], sample: Sample, *, gpus: int = 1) -> Need:
+    def need(
+        self,
+        settings: Mapping[str, Any],
+        sample: Sample,
+        *,
+        gpus: int = 1,
+        trained: Mapping[str, int] | None = None,
+    ) -> Need:
         """What a sample needs of one GPU.
 
         Args:
             settings: of a YAML for `llamafactory-cli train`, of which `uncounted` names none.
             sample: a batch on one GPU.
             gpus: over which DeepSpeed shares what its stage says.
+            trained: part → how many of its weights train, where it is not LlamaFactory that decides.
         """
-        trained, zero = self.trained(settings), _zero(settings) or {}
+        trained, zero = trained or self.trained(settings), _zero(settings) or {}
         bits = settings.get("quantization_bit")
         bits = bits if isinstance(bits, int) and bits > 0 else 16
         weights = _weights(self.model) * bits / 8
@@ -216,6 +226,16 @@ class Shapes:
         rank, queries = settings.get("lora_rank", 8), _weights(self.parts["encoder"].comparison_queries)
         trained = {name: sum(_lora(one, rank) for one in found) for name, found in modules.items()}
         return {**trained, "encoder": trained["encoder"] + queries}
+
+    def trained_by_grpo(self, rank: int) -> dict[str, int]:
+        """Part → how many weights `adcopilot grpo` trains: LoRA on the language model alone."""
+        return {"tower": 0, "encoder": 0, "language": _lora(self.parts["language"], rank)}
+
+    def cache(self, tokens: int) -> int:
+        """Bytes of the keys and values of so many tokens."""
+        text = self.config.text_config
+        head = text.hidden_size // text.num_attention_heads
+        return tokens * text.num_hidden_layers * 2 * text.num_key_value_heads * head * 2
 
     def _of_a_layer(self, name: str, trained: bool) -> float:
         """What autograd keeps of one layer, of the encoder whole, a token or patch."""

@@ -11,6 +11,7 @@ from .. import __version__
 from ..boxes import map_text_boxes, size_for_processor, text_boxes
 from ..errors import UserError
 from ..images import image_size, open_image
+from ..model.pairing import with_comparison_pads
 from ..records import REMEDIES, check_notations, check_shares
 from ..vision_tokens import escape_vision_tokens
 
@@ -73,10 +74,12 @@ class AdCopilotPlugin(Qwen2VLPlugin):
             messages = self._map_boxes(messages, images, processor)
         messages = super().process_messages(messages, images, videos, audios, processor)
         if self.expand_mm_tokens:  # otherwise a server's own processor expands the single pad
-            end = self.image_token + self.vision_eos_token
-            pads = self.image_token + processor.comparison_token * processor.num_comparison_tokens
+            place = 0
             for message in messages:
-                message["content"] = message["content"].replace(end, pads + self.vision_eos_token)
+                ends = {"last": self.image_token, "then": self.vision_eos_token}
+                text = message["content"]
+                message["content"] = with_comparison_pads(text, processor, **ends, place=place)
+                place += text.count("".join(ends.values()))
         return messages
 
     def _map_boxes(self, messages, images, processor) -> list[dict[str, str]]:

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..chat_ad.yaml_sections import read_yaml, short
 from ..errors import UserError, one_line
+from ..yaml_sections import read_yaml, short
 from .settings_checks import check_dataset_names, check_numbers, check_packing, check_streaming, is_local
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 #: Stages that are checked → what LlamaFactory's loader calls them.
 STAGES = {"sft": "sft", "dpo": "rm", "rm": "rm", "kto": "kto"}
+
+#: Keys that only a YAML for `adcopilot grpo` has.
+_GRPO = {"num_generations", "max_completion_length", "choice_reward", "bbox_reward", "format_weight", "beta"}
 
 #: Settings that say where and how a run computes, not on what; they may ask for hardware that this machine lacks.
 _NOT_NEEDED = (
@@ -48,19 +51,24 @@ _NOT_NEEDED = (
 
 def add_arguments(parser) -> None:
     """Add the options of `adcopilot preflight`."""
-    parser.add_argument("yaml", help="a YAML for `llamafactory-cli train`, with template: adcopilot")
+    parser.add_argument(
+        "yaml", help="a YAML for `llamafactory-cli train`, with template: adcopilot, or for `adcopilot grpo`"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings to change, as `llamafactory-cli train` takes them"
     )
     parser.add_argument(
-        "--gpu-memory", type=float, metavar="GIB", help="refuse what cannot fit a GPU of so much memory (stage sft)"
+        "--gpu-memory",
+        type=float,
+        metavar="GIB",
+        help="refuse what cannot fit a GPU of so much memory (stage: sft, and GRPO)",
     )
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="over which DeepSpeed shares weights (1)")
 
 
 def run(args) -> int:
     """Check a training YAML and print one line for each data set: samples, longest sample, room in `cutoff_len`;
-    and one for the memory that the longest of all needs.
+    and one for the memory that the longest of all needs. A YAML of stage 3 is `grpo.preflight`'s.
 
     Raises:
         UserError: the first data set with bad samples, a setting that names something absent, or too little memory.
@@ -69,6 +77,11 @@ def run(args) -> int:
         raise UserError(f"--gpu-memory {args.gpu_memory:g}: expected GiB, more than 0, as in --gpu-memory 80")
     if args.gpus < 1:
         raise UserError(f"--gpus {args.gpus}: expected 1 or more")
+    if _is_grpo(args.yaml):
+        from ..grpo.preflight import preflight as preflight_grpo
+
+        print(*preflight_grpo(Path(args.yaml), args.overrides, gpu=args.gpu_memory, gpus=args.gpus), sep="\n")
+        return 0
     settings = read_settings(args.yaml, args.overrides)
     if args.gpu_memory is not None and settings.get("stage", "sft") != "sft":
         raise UserError(f"--gpu-memory: memory is counted for stage sft, found {settings['stage']}; leave it out")
@@ -85,6 +98,12 @@ def run(args) -> int:
     if settings.get("stage", "sft") == "sft":
         print(_check_memory(settings, *longest_of_all, gpu=args.gpu_memory, gpus=args.gpus))
     return 0
+
+
+def _is_grpo(path: str) -> bool:
+    """Whether a YAML is for `adcopilot grpo`: it has keys of TRL's and none that LlamaFactory must have."""
+    values = read_yaml(Path(path)) if os.path.isfile(path) else None
+    return isinstance(values, dict) and bool(_GRPO & values.keys()) and not {"stage", "template"} & values.keys()
 
 
 def _check_memory(

@@ -8,9 +8,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..chat_ad.registration import BOM, first_bytes, read_entries
-from ..chat_ad.yaml_sections import short
+from ..dataset_info import BOM, first_bytes, read_entries
 from ..errors import UserError
+from ..yaml_sections import short
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 

@@ -34,6 +34,7 @@ def made_with(data_args, *, ours: bool, stage: str, tokenizer, processor) -> dic
         "stage": stage,
         "tokenizer": hashlib.sha256(vocabulary).hexdigest()[:16],
         "num_comparison_tokens": getattr(processor, "num_comparison_tokens", None),
+        "comparison_of_first": getattr(processor, "comparison_of_first", True),
         "image_max_pixels": getattr(processor, "image_max_pixels", None),
         "image_min_pixels": getattr(processor, "image_min_pixels", None),
         "image_processor": {key: getattr(images, key, None) for key in ("patch_size", "merge_size")}
@@ -52,7 +53,8 @@ def check(folder: str | Path, now: dict[str, Any]) -> None:
     path = Path(folder, RECORD)
     remedy = "delete the folder to have the samples made again, or name another tokenized_path"
     try:
-        made = json.loads(path.read_text("utf-8"))["made_with"]
+        # folders from before the setting existed were made as its default makes them
+        made = {"comparison_of_first": True, **json.loads(path.read_text("utf-8"))["made_with"]}
         differs = [key for key in now if made[key] != now[key] and not (key in _NAMES and now[key] is None)]
     except FileNotFoundError:
         what = "unfinished, or not made with template adcopilot"

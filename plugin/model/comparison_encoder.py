@@ -14,6 +14,8 @@ Shapes in this file: P = patches of all images together, L = comparison queries,
 width (1280 at 7B), T = the language model's width (3584 at 7B), H = heads, K = width of a head.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -184,7 +186,13 @@ class ComparisonEncoder(nn.Module):
         self.query_block = ComparisonBlock(config=config)
         self.projector = nn.Linear(width, config.text_config.hidden_size)
 
-    def forward(self, features: torch.Tensor, grid_thw: torch.Tensor, previous_image: list[int]) -> torch.Tensor:
+    def forward(
+        self,
+        features: torch.Tensor,
+        grid_thw: torch.Tensor,
+        previous_image: list[int],
+        compared: list[int] | None = None,
+    ) -> torch.Tensor:
         """Compare each image with the one it is paired with.
 
         Args:
@@ -192,9 +200,11 @@ class ComparisonEncoder(nn.Module):
             grid_thw: (N, 3) patch grids, their products adding up to P.
             previous_image: for each image the index of the one it is compared with; its own for the first of a
                 conversation. With fewer than N, the images after them are there to be compared with only.
+            compared: indices of the images that get comparison tokens, at least one; all in `previous_image` if left
+                out.
 
         Returns:
-            (len(previous_image), L, T) comparison tokens, in the encoder's dtype.
+            (len(compared), L, T) comparison tokens, in the encoder's dtype.
         """
         # Norms are never quantised and keep the dtype the frozen weights were loaded in, while LlamaFactory may have
         # upcast the trained ones (the queries, or all of the encoder) to float32.
@@ -208,7 +218,7 @@ class ComparisonEncoder(nn.Module):
             merge_size = self.config.vision_config.spatial_merge_size
             coordinates = patch_coordinates(grid_thw, merge_size=merge_size) * self.config.num_comparison_tokens
             coordinates = coordinates.split([len(image) for image in images])
-        groups = self._groups(images[: len(previous_image)])
+        groups = self._groups(images, range(len(previous_image)) if compared is None else compared)
         return torch.cat([self._compare(images, coordinates, previous_image, group) for group in groups])
 
     def _needs_gradients_at_input(self) -> bool:
@@ -219,15 +229,15 @@ class ComparisonEncoder(nn.Module):
         return checkpointed and torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
 
     @staticmethod
-    def _groups(images: tuple[torch.Tensor, ...]) -> list[list[int]]:
-        """Indices of the images, in order, in groups of at most MAX_PATCHES_AT_ONCE patches (or one image)."""
+    def _groups(images: tuple[torch.Tensor, ...], compared: Sequence[int]) -> list[list[int]]:
+        """The indices `compared`, in order, in groups of at most MAX_PATCHES_AT_ONCE patches (or one image)."""
         groups, patches = [[]], 0
-        for index, image in enumerate(images):
-            if groups[-1] and patches + len(image) > MAX_PATCHES_AT_ONCE:
+        for index in compared:
+            if groups[-1] and patches + len(images[index]) > MAX_PATCHES_AT_ONCE:
                 groups.append([])
                 patches = 0
             groups[-1].append(index)
-            patches += len(image)
+            patches += len(images[index])
         return groups
 
     def _compare(self, images, coordinates, previous_image: list[int], group: list[int]) -> torch.Tensor:

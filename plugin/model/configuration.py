@@ -55,6 +55,8 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
             diagonal, `fixed` steps by one along the diagonal from the image's first corner (paper, Figure 3, right).
         adcopilot_version: of the package whose code was saved beside the weights; written when a model is saved.
         transformers_tried: the versions of transformers that this code was tried with; likewise.
+        comparison_of_first: whether the first image of a conversation, which has none before it, is compared with
+            itself (the paper) or gets no comparison tokens (false: they cost prefill and say nothing of a difference).
         comparison_token_id: id of `<|compare_pad|>`. 151665 is the first free row of Qwen2.5-VL's vocabulary.
         kwargs: everything of `Qwen2_5_VLConfig`.
 
@@ -72,6 +74,7 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
         comparison_num_heads: int | None = None,
         comparison_position_encoding: str = "none",
         comparison_position_ids: str = "scaled",
+        comparison_of_first: bool = True,
         comparison_token_id: int = 151665,
         adcopilot_version: str | None = None,
         transformers_tried: list[str] | None = None,
@@ -94,6 +97,7 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
         self.comparison_num_heads = comparison_num_heads or vision.num_heads
         self.comparison_position_encoding = comparison_position_encoding
         self.comparison_position_ids = comparison_position_ids
+        self.comparison_of_first = comparison_of_first
         self.comparison_token_id = comparison_token_id
         self.adcopilot_version = adcopilot_version
         self.transformers_tried = transformers_tried
@@ -107,6 +111,8 @@ class AdCopilotConfig(Qwen2_5_VLConfig):
             )
         if comparison_position_ids not in POSITION_IDS:
             raise ValueError(f"comparison_position_ids is {comparison_position_ids!r}, expected one of {POSITION_IDS}")
+        if not isinstance(comparison_of_first, bool):
+            raise ValueError(f"comparison_of_first is {comparison_of_first!r}, expected true or false")
         if vision.hidden_size % self.comparison_num_heads:
             raise ValueError(
                 f"comparison_num_heads is {self.comparison_num_heads}, which does not divide the vision tower's width "

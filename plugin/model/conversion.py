@@ -89,6 +89,7 @@ def convert(
             video_processor=processor.video_processor,
             chat_template=processor.chat_template or tokenizer.chat_template,
             num_comparison_tokens=config.num_comparison_tokens,
+            comparison_of_first=config.comparison_of_first,
             trained_sizes={},
         ).save_pretrained(partial)
         generation_config_without_pads(base, config).save_pretrained(partial)

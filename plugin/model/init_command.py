@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--comparison-num-heads", type=int, help="heads of the encoder (the vision tower's)")
     parser.add_argument("--comparison-position-encoding", choices=("none", "rope2d"), help="(none; tiny: rope2d)")
     parser.add_argument("--comparison-position-ids", choices=("scaled", "fixed"), help="(scaled)")
+    parser.add_argument(
+        "--comparison-of-first",
+        action=argparse.BooleanOptionalAction,
+        help="comparison tokens of a conversation's first image, which is compared with itself (yes, as the paper)",
+    )
 
 
 def find_base(name: str, *, hub: str, revision: str | None) -> Path:
@@ -78,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         "comparison_num_heads",
         "comparison_position_encoding",
         "comparison_position_ids",
+        "comparison_of_first",
     )
     given = {name: getattr(args, name) for name in fields if getattr(args, name) is not None}
     base = find_base(preset.base, hub=args.hub, revision=args.revision)

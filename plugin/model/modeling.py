@@ -61,8 +61,15 @@ class AdCopilotModel(Qwen2_5_VLModel):
         embedding = self.get_input_embeddings()(torch.tensor(token_id, device=inputs_embeds.device))
         return (inputs_embeds == embedding).all(-1)
 
-    def _comparison_tokens_of_images(self, comparison_mask: torch.Tensor, num_images: int) -> torch.Tensor | None:
-        """Flat indices (N, L) of each image's comparison tokens, or None if the text has none.
+    def _comparison_tokens_of_images(
+        self, comparison_mask: torch.Tensor, compared: list[int], num_images: int
+    ) -> torch.Tensor | None:
+        """Flat indices (compared images, L) of each one's comparison tokens, or None if the text has none.
+
+        Args:
+            comparison_mask: (rows, length) true at comparison pad tokens.
+            compared: indices of the images that are to have comparison tokens.
+            num_images: N, of all.
 
         Raises:
             ValueError: some images have comparison tokens and others not, or they are cut short.
@@ -70,14 +77,26 @@ class AdCopilotModel(Qwen2_5_VLModel):
         tokens = comparison_mask.flatten().nonzero()[:, 0]
         if len(tokens) == 0:
             return None
-        expected = num_images * self.config.num_comparison_tokens
+        config = self.config
+        expected = len(compared) * config.num_comparison_tokens
         if len(tokens) != expected:
+            which = f"{num_images} images"
+            if len(compared) < num_images:
+                which = f"{len(compared)} of {which}, those after the first of each conversation,"
             raise ValueError(
-                f"{num_images} images need {expected} comparison tokens ({self.config.num_comparison_tokens} each) "
-                f"but the text has {len(tokens)}: was the text cut (raise `cutoff_len`), or was it written by a "
-                "processor with another `num_comparison_tokens`?"
+                f"{which} need {expected} comparison tokens ({config.num_comparison_tokens} each) but the text has "
+                f"{len(tokens)}: was the text cut (raise `cutoff_len`), or was it written by a processor with another "
+                "`num_comparison_tokens` or `comparison_of_first`?"
             )
-        return tokens.view(num_images, -1)
+        return tokens.view(len(compared), -1)
+
+    def _compared_images(self, comparison_mask: torch.Tensor, last: torch.Tensor) -> list[int]:
+        """Indices of the images that the text gives comparison tokens, which follow at once on their own; `last`: (N,)
+        flat index of the last token of each image."""
+        if self.config.comparison_of_first:
+            return list(range(len(last)))
+        after = nn.functional.pad(comparison_mask.flatten(), (0, 1))[last + 1]
+        return after.nonzero()[:, 0].tolist()
 
     def token_types(self, input_ids: torch.LongTensor) -> torch.Tensor:
         """What transformers 5 calls `mm_token_type_ids`, from the ids alone: text 0 (comparison tokens too), image 1,
@@ -138,7 +157,11 @@ class AdCopilotModel(Qwen2_5_VLModel):
         image_mask = input_ids == self.config.image_token_id
         first = images_of_tokens(image_mask, image_grid_thw, merge_size=self._merge_size)
         last = first + image_grid_thw.to(first.device).prod(-1) // self._merge_size**2 - 1
-        places = self._comparison_tokens_of_images(comparison_mask, len(first))
+        # not by conversations: in a packed row only the positions, which are made here, tell where one begins
+        compared = self._compared_images(comparison_mask, last)
+        places = self._comparison_tokens_of_images(comparison_mask, compared, len(first))
+        if len(compared) < len(first):
+            first, last = first[compared], last[compared]
         flat = position_ids.flatten(1)
         if not (flat[1:, first] == flat[:1, first]).all():  # transformers 5.3 to 5.5.3, stock models' too
             raise RuntimeError(UNTRIED.format("begins an image's positions at another time than row and column"))
@@ -191,9 +214,11 @@ class AdCopilotModel(Qwen2_5_VLModel):
         comparison_mask = self._token_mask(input_ids, inputs_embeds, self.config.comparison_token_id)
         # both raise on a mismatch, so they come before any work
         pairs = previous_images(image_mask, image_grid_thw, position_ids, merge_size=self._merge_size)
-        places = self._comparison_tokens_of_images(comparison_mask, len(image_grid_thw))
+        of_first = self.config.comparison_of_first
+        compared = [index for index, previous in enumerate(pairs) if of_first or previous != index]
+        places = self._comparison_tokens_of_images(comparison_mask, compared, len(image_grid_thw))
         if places is not None and position_ids is not None:
-            self._check_positions(position_ids, image_mask, image_grid_thw, places)
+            self._check_positions(position_ids, image_mask, image_grid_thw, compared, places)
 
         def put(mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
             # tower, encoder and embeddings may lie on three devices (`device_map`), as upstream allows for its own
@@ -202,12 +227,11 @@ class AdCopilotModel(Qwen2_5_VLModel):
         image_embeds, features = self.encode_images(pixel_values, image_grid_thw)
         inputs_embeds = put(image_mask, image_embeds)
         if places is not None:
-            inputs_embeds = put(
-                comparison_mask, self.comparison_encoder(features, image_grid_thw, previous_image or pairs)
-            )
+            compared_tokens = self.comparison_encoder(features, image_grid_thw, previous_image or pairs, compared)
+            inputs_embeds = put(comparison_mask, compared_tokens)
         return inputs_embeds, places is not None
 
-    def _check_positions(self, position_ids, image_mask, image_grid_thw, places) -> None:
+    def _check_positions(self, position_ids, image_mask, image_grid_thw, compared, places) -> None:
         """Comparison tokens share their image's time, or somebody made positions without `get_rope_index`.
 
         Raises:
@@ -216,6 +240,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
         # (rows, length) counts text alone, as transformers 4 does for `prefill_chunk_size`; it can be before the three
         time = (position_ids[-3] if position_ids.dim() == 3 else position_ids).flatten()
         first = images_of_tokens(image_mask, image_grid_thw, merge_size=self._merge_size)
+        if len(compared) < len(first):
+            first = first[compared]
         if not torch.equal(time[places], time[first][:, None].expand_as(places)):
             raise ValueError(
                 UNTRIED.format("gives comparison tokens positions that are not those of `get_rope_index`")

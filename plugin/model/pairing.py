@@ -5,7 +5,39 @@ one thing that every caller (LlamaFactory's collator, TRL, `generate`, a plain f
 conversation, and in a packed row each place where the positions start over begins one.
 """
 
+from typing import Any
+
 import torch
+
+
+def comparison_tokens_of(settings: Any, place: int) -> int:
+    """How many comparison tokens the image at a place of its conversation has: L, or 0 for the first where that is not
+    compared with itself.
+
+    Args:
+        settings: an `AdCopilotConfig` or an `AdCopilotProcessor`, which have the same two fields.
+        place: 0 for the first image of a conversation.
+    """
+    # a folder that was saved before this could be chosen brings its own classes along, without the field
+    compared = place or getattr(settings, "comparison_of_first", True)
+    return settings.num_comparison_tokens if compared else 0
+
+
+def with_comparison_pads(text: str, processor: Any, *, last: str, then: str = "", place: int = 0) -> str:
+    """Put the comparison pads of each image behind its own pads.
+
+    Args:
+        text: of a conversation, or a part of it.
+        processor: an `AdCopilotProcessor`.
+        last, then: what an image's own pads end with and what follows them; side by side they stand once for each
+            image.
+        place: in the conversation, of the first image of `text`.
+    """
+    first, *others = text.split(last + then)
+    pads = [
+        processor.comparison_token * comparison_tokens_of(processor, place + index) for index in range(len(others))
+    ]
+    return first + "".join(last + pad + then + other for pad, other in zip(pads, others, strict=True))
 
 
 def images_of_tokens(image_mask: torch.Tensor, grid_thw: torch.Tensor, *, merge_size: int) -> torch.Tensor:

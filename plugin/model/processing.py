@@ -7,6 +7,7 @@ from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProce
 from transformers.processing_utils import ImagesKwargs, ProcessingKwargs, Unpack
 
 from .configuration import COMPARISON_TOKEN
+from .pairing import comparison_tokens_of, with_comparison_pads
 
 
 class AdCopilotImagesKwargs(ImagesKwargs, total=False):
@@ -40,9 +41,12 @@ class AdCopilotProcessor(Qwen2_5_VLProcessor):
 
     `<|vision_start|>` image pads, L x `<|compare_pad|>`, `<|vision_end|>`.
 
+    Each text of a call is a conversation of its own.
+
     Args:
         image_processor, tokenizer, video_processor, chat_template: as upstream; the tokenizer knows `<|compare_pad|>`.
         num_comparison_tokens: L, the model's.
+        comparison_of_first: the model's: whether the first image of a conversation has comparison tokens.
         image_max_pixels, image_min_pixels: LlamaFactory's settings in training, which it puts on the processor itself;
             being arguments they are saved with it, so that inference knows them. This class does not resize by them.
         trained_sizes: what sizes the model was trained on (`adcopilot.trained_sizes`); training sets it, and it is
@@ -59,6 +63,7 @@ class AdCopilotProcessor(Qwen2_5_VLProcessor):
         video_processor=None,
         chat_template=None,
         num_comparison_tokens: int = 100,
+        comparison_of_first: bool = True,
         image_max_pixels: int | None = None,
         image_min_pixels: int | None = None,
         trained_sizes: dict | None = None,
@@ -66,6 +71,7 @@ class AdCopilotProcessor(Qwen2_5_VLProcessor):
     ):
         super().__init__(image_processor, tokenizer, video_processor, chat_template=chat_template, **kwargs)
         self.num_comparison_tokens = num_comparison_tokens
+        self.comparison_of_first = comparison_of_first
         self.image_max_pixels = image_max_pixels
         self.image_min_pixels = image_min_pixels
         self.trained_sizes = trained_sizes
@@ -81,9 +87,8 @@ class AdCopilotProcessor(Qwen2_5_VLProcessor):
         """As upstream's `__call__`. Texts in which an image's pads are already written out, without images, are left
         alone."""
         if images is not None and text is not None:
-            image = self.image_token + self.comparison_token * self.num_comparison_tokens
             texts = [text] if isinstance(text, str) else text
-            text = [one.replace(self.image_token, image) for one in texts]
+            text = [with_comparison_pads(one, self, last=self.image_token) for one in texts]
         return super().__call__(images=images, text=text, videos=videos, **kwargs)
 
     def save_pretrained(self, save_directory, *args, **kwargs):
@@ -101,7 +106,9 @@ class AdCopilotProcessor(Qwen2_5_VLProcessor):
         """As upstream's, comparison tokens counted in."""
         tokens = super()._get_num_multimodal_tokens(image_sizes=image_sizes, video_sizes=video_sizes, **kwargs)
         if image_sizes is not None:
-            tokens.num_image_tokens = [number + self.num_comparison_tokens for number in tokens.num_image_tokens]
+            tokens.num_image_tokens = [
+                number + comparison_tokens_of(self, place) for place, number in enumerate(tokens.num_image_tokens)
+            ]
         return tokens
 
 

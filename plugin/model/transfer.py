@@ -128,7 +128,7 @@ def transfer(*, source: Path, base: Path, output: Path, seed: int = 0) -> dict:
         return {name: tensor.to(dtype).contiguous() for name, tensor in weights.items()}
 
     options = ("num_comparison_tokens", "comparison_num_heads", "comparison_position_encoding",
-               "comparison_position_ids")  # fmt: skip
+               "comparison_position_ids", "comparison_of_first")  # fmt: skip
     convert(base=base, output=output, encoder=encoder, **{name: getattr(config, name) for name in options})
     _copy_image_budget(source, output)
     report = {

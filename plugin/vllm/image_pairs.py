@@ -5,7 +5,8 @@ the item's pixels and its encoder output under the item's hash, shares prefixes 
 another step than its predecessor or in another request. So here an item is a pair: its hash is made of both images'
 hashes, and it carries both images' pixels. Everything of vLLM's that goes by items is right from then on.
 
-An image that is the first of its conversation is its own predecessor, and its pixels are carried once.
+An image that is the first of its conversation is its own predecessor, and its pixels are carried once. Under
+`comparison_of_first: false` it has none, and no comparison tokens.
 """
 
 import hashlib
@@ -21,18 +22,19 @@ from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.parse import ImageProcessorItems, MultiModalDataItems
 from vllm.multimodal.processing import PromptReplacement
 
+from ..model.pairing import comparison_tokens_of
 from ..model.processing import AdCopilotProcessor
 
 
 class ImagePair(NamedTuple):
-    """An image and the one before it in the conversation (itself, if it is the first)."""
+    """An image and the one before it in the conversation; of the first, itself, or None if it is not compared."""
 
-    previous: object
+    previous: object | None
     image: object
 
 
-def pair_images(images: Sequence[object], hashes: Sequence[str]) -> list[ImagePair | None]:
-    """Pair each image of a conversation with its predecessor.
+def pair_images(images: Sequence[object], hashes: Sequence[str], *, of_first: bool = True) -> list[ImagePair | None]:
+    """Pair each image of a conversation with its predecessor; the first with itself, or `of_first` false, with none.
 
     Images of one hash become one object, by which `_call_hf_processor` knows an image that it has already: vLLM makes
     an object of its own of each. An image that the client only names by its uuid is None, and so is a pair without
@@ -40,18 +42,21 @@ def pair_images(images: Sequence[object], hashes: Sequence[str]) -> list[ImagePa
     """
     known = {key: image for key, image in zip(hashes, images, strict=True) if image is not None}
     images = [known.get(key) for key in hashes]
-    previous = [images[0], *images[:-1]] if images else []
-    pairs = zip(previous, images, strict=True)
-    return [None if p is None or x is None else ImagePair(p, x) for p, x in pairs]
+    before = [images[0] if of_first else None, *images[:-1]] if images else []
+    pairs = []
+    for place, (previous, image) in enumerate(zip(before, images, strict=True)):
+        missing = image is None or (previous is None and (place or of_first))
+        pairs.append(None if missing else ImagePair(previous, image))
+    return pairs
 
 
-def pair_hashes(hashes: Sequence[str]) -> list[str]:
+def pair_hashes(hashes: Sequence[str], *, of_first: bool = True) -> list[str]:
     """The pairs' hashes from the images' own, in the order of the conversation.
 
     An own digest: vLLM's hasher changes its signature from line to line, and a hash of hashes needs nothing of it. As
     JSON, so that a client's uuids, which may hold any character, cannot be split in two ways.
     """
-    previous = [hashes[0], *hashes[:-1]] if hashes else []
+    previous = [hashes[0] if of_first else None, *hashes[:-1]] if hashes else []
     pairs = zip(previous, hashes, strict=True)
     return [hashlib.sha256(json.dumps(pair).encode()).hexdigest() for pair in pairs]
 
@@ -84,18 +89,18 @@ class AdCopilotMultiModalProcessor(Qwen2_5_VLMultiModalProcessor):
                 holds image or comparison pads.
         """
         images = inputs.mm_data_items.get("image")
+        of_first = self.info.get_hf_config().comparison_of_first
         if images:
             if not isinstance(images, ImageProcessorItems):
                 raise ValueError(
                     "AD-Copilot compares images by their pixels: send images, not precomputed image embeddings"
                 )
             hashes = self._get_mm_hashes(inputs)["image"]
+            pairs = pair_images(images.get_all(), hashes, of_first=of_first)
             inputs = replace(
                 inputs,
-                mm_data_items=MultiModalDataItems(
-                    {**inputs.mm_data_items, "image": ImageProcessorItems(pair_images(images.get_all(), hashes))}
-                ),
-                mm_uuid_items={**(inputs.mm_uuid_items or {}), "image": pair_hashes(hashes)},
+                mm_data_items=MultiModalDataItems({**inputs.mm_data_items, "image": ImageProcessorItems(pairs)}),
+                mm_uuid_items={**(inputs.mm_uuid_items or {}), "image": pair_hashes(hashes, of_first=of_first)},
             )
         processed = super().apply(inputs, timing_ctx)
         self._check_pads(processed, num_images=len(images or ()))
@@ -106,7 +111,7 @@ class AdCopilotMultiModalProcessor(Qwen2_5_VLMultiModalProcessor):
         taken for the places of the images."""
         config = self.info.get_hf_config()
         ranges = processed["mm_placeholders"].get("image", ())
-        expected_comparisons = num_images * config.num_comparison_tokens
+        expected_comparisons = sum(comparison_tokens_of(config, place) for place in range(num_images))
         for name, token_id, expected in (
             ("<|image_pad|>", config.image_token_id, sum(one.length for one in ranges) - expected_comparisons),
             ("<|compare_pad|>", config.comparison_token_id, expected_comparisons),
@@ -127,28 +132,28 @@ class AdCopilotMultiModalProcessor(Qwen2_5_VLMultiModalProcessor):
         Returns:
             `pixel_values` (P, patch dimension) and `image_grid_thw` (N, 3) of the images, `previous_pixel_values`
             (P', patch dimension) and `previous_image_grid_thw` (N, 3) of their predecessors, the latter empty and
-            zero where an image is its own. Pixels are raw uint8 unless vLLM was told `mm_device_do_normalize=False`:
-            the tower normalises them.
+            zero where an image is its own or has none. Pixels are raw uint8 unless vLLM was told
+            `mm_device_do_normalize=False`: the tower normalises them.
         """
         pairs = hf_data["images"]
-        images = {id(image): image for pair in pairs for image in pair}
+        images = {id(image): image for pair in pairs for image in pair if image is not None}
         place = {key: index for index, key in enumerate(images)}
         processed = super()._call_hf_processor({"images": list(images.values())}, hf_kwargs)
 
         grids = processed["image_grid_thw"]
         pixels = processed["pixel_values"].split(grids.prod(-1).tolist())
         current = [place[id(pair.image)] for pair in pairs]
-        previous = [place[id(pair.previous)] for pair in pairs]
-        itself = torch.tensor([x == p for x, p in zip(current, previous, strict=True)])
-        empty = pixels[0][:0]
+        previous = [place.get(id(pair.previous)) for pair in pairs]
+        if self.info.get_hf_config().comparison_of_first:
+            # otherwise an image after its like is compared with it, and only the first of a conversation has no grid
+            previous = [None if p == x else p for x, p in zip(current, previous, strict=True)]
+        empty, no_grid = pixels[0][:0], torch.zeros_like(grids[0])
         return BatchFeature(
             {
                 "pixel_values": torch.cat([pixels[x] for x in current]),
                 "image_grid_thw": grids[current],
-                "previous_pixel_values": torch.cat(
-                    [empty if x == p else pixels[p] for x, p in zip(current, previous, strict=True)]
-                ),
-                "previous_image_grid_thw": grids[previous].masked_fill(itself[:, None], 0),
+                "previous_pixel_values": torch.cat([empty if p is None else pixels[p] for p in previous]),
+                "previous_image_grid_thw": torch.stack([no_grid if p is None else grids[p] for p in previous]),
             }
         )
 
@@ -165,9 +170,10 @@ class AdCopilotMultiModalProcessor(Qwen2_5_VLMultiModalProcessor):
         merge_length = config.vision_config.spatial_merge_size**2
 
         def pads(index: int) -> list[int]:
-            grid_thw = out_mm_kwargs["image"][index]["image_grid_thw"].data
-            return [config.image_token_id] * (int(grid_thw.prod()) // merge_length) + [
-                config.comparison_token_id
-            ] * config.num_comparison_tokens
+            item = out_mm_kwargs["image"][index]
+            own = [config.image_token_id] * (int(item["image_grid_thw"].data.prod()) // merge_length)
+            # not by `index`, which counts the images that vLLM has not in its cache
+            place = int(item["previous_image_grid_thw"].data.any())
+            return own + [config.comparison_token_id] * comparison_tokens_of(config, place)
 
         return [PromptReplacement(modality="image", target=[config.image_token_id], replacement=pads)]

@@ -22,6 +22,7 @@ from vllm.multimodal.inputs import MultiModalFeatureSpec
 
 from ..errors import UserError
 from ..model.comparison_encoder import ComparisonEncoder
+from ..model.pairing import comparison_tokens_of
 from ..model.positions import diagonal_positions
 from .image_pairs import AdCopilotMultiModalProcessor, AdCopilotProcessingInfo
 
@@ -102,34 +103,29 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         Returns:
             (3, length) ids, and what added to a later token's place gives its position.
         """
-        num_tokens = self.config.num_comparison_tokens
         features = sorted(mm_features, key=lambda feature: feature.mm_position.offset)
-        without = [
-            replace(
-                feature,
-                mm_position=replace(
-                    feature.mm_position,
-                    offset=feature.mm_position.offset - index * num_tokens,
-                    length=feature.mm_position.length - num_tokens,
-                ),
-            )
-            for index, feature in enumerate(features)
-        ]
-        removed = num_tokens * len(features)
+        without, removed = [], 0
+        for place, feature in enumerate(features):
+            where, num_tokens = feature.mm_position, comparison_tokens_of(self.config, place)
+            where = replace(where, offset=where.offset - removed, length=where.length - num_tokens)
+            without.append(replace(feature, mm_position=where))
+            removed += num_tokens
         positions, delta = super().get_mrope_input_positions(input_tokens[removed:], without)
 
         pieces, begin = [], 0
-        for feature in without:
+        for place, feature in enumerate(without):
             first = feature.mm_position.offset
             end = first + feature.mm_position.length
-            diagonal = diagonal_positions(
-                positions[:, first, None],
-                positions[:, end - 1, None],
-                num_tokens=num_tokens,
-                scaled=self.config.comparison_position_ids == "scaled",
-            )
-            pieces += [positions[:, begin:end], diagonal[:, 0]]
+            pieces.append(positions[:, begin:end])
             begin = end
+            if num_tokens := comparison_tokens_of(self.config, place):
+                diagonal = diagonal_positions(
+                    positions[:, first, None],
+                    positions[:, end - 1, None],
+                    num_tokens=num_tokens,
+                    scaled=self.config.comparison_position_ids == "scaled",
+                )
+                pieces.append(diagonal[:, 0])
         return torch.cat([*pieces, positions[:, begin:]], dim=1), delta - removed
 
     def _encode_images(self, pixel_values: torch.Tensor, grid_thw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -168,10 +164,10 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
             pixel_values: (P, patch dimension) of N images.
             image_grid_thw: (N, 3).
             previous_pixel_values: (P', patch dimension) of those predecessors that are not the image itself.
-            previous_image_grid_thw: (N, 3), zero where the image is its own predecessor.
+            previous_image_grid_thw: (N, 3), zero where the image is its own predecessor or has none.
 
         Returns:
-            N tensors (an image's merged tokens + L, T).
+            N tensors (an image's merged tokens + L, T), without the L where an image is not compared.
         """
         if pixel_values is None:
             return []
@@ -197,10 +193,16 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
             all_features.append(self._encode_images(torch.cat(unseen), grids)[1])
             all_grids.append(grids)
 
-        grids = torch.cat(all_grids).to(features.device)
-        comparisons = self.comparison_encoder(torch.cat(all_features), grids, previous_image)
         sizes = (image_grid_thw.prod(-1) // self.visual.spatial_merge_unit).tolist()
-        return [torch.cat(pair) for pair in zip(tokens.split(sizes), comparisons.to(tokens.dtype), strict=True)]
+        embeddings = list(tokens.split(sizes))
+        of_first = self.config.comparison_of_first
+        compared = [index for index, grid in enumerate(previous_image_grid_thw.tolist()) if of_first or any(grid)]
+        if compared:
+            grids = torch.cat(all_grids).to(features.device)
+            comparisons = self.comparison_encoder(torch.cat(all_features), grids, previous_image, compared)
+            for index, comparison in zip(compared, comparisons.to(tokens.dtype), strict=True):
+                embeddings[index] = torch.cat([embeddings[index], comparison])
+        return embeddings
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
         """As upstream's, with the pads of images, videos and comparisons at minus infinity: a sampled pad would be

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from adcopilot.chat_ad.references import content_sha256
+from adcopilot.chat_ad.sources.references import content_sha256
 from adcopilot.chat_ad.table import Entry, make_metadata, to_batch, write_entries
 from adcopilot.sample.pairs import draw_pair, stream
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import adcopilot
+import adcopilot.chat_ad
 from adcopilot.cli import COMMANDS
 
 ROOT = Path(adcopilot.__file__).parent
+CHAT_AD = Path(adcopilot.chat_ad.__file__).parent
 WORD = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 #: The commands of this package, by their modules.
 DATA = {command.module: name for name, command in COMMANDS.items() if command.module.startswith("adcopilot.chat_ad")}
@@ -35,13 +37,19 @@ ELSEWHERE = {
 
 
 def module_of(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(["adcopilot", *(part for part in parts if part != "__init__")])
+    parts = path.relative_to(CHAT_AD).with_suffix("").parts
+    return ".".join(["adcopilot.chat_ad", *(part for part in parts if part != "__init__")])
+
+
+def place_of(module):
+    """Where a module lies, without a suffix."""
+    below = module.removeprefix("adcopilot.chat_ad")
+    return CHAT_AD.joinpath(*below.split(".")[1:]) if below != module else ROOT.joinpath(*module.split(".")[1:])
 
 
 @cache
 def tree_of(module):
-    base = ROOT.joinpath(*module.split(".")[1:])
+    base = place_of(module)
     path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
     return ast.parse(path.read_text()), path.name == "__init__.py"
 
@@ -56,7 +64,7 @@ def imports_of(module):
             above = module.split(".")[: len(module.split(".")) - node.level + package]
             base = ".".join([*above, *(node.module or "").split(".")]).rstrip(".")
             for name in (base, *(f"{base}.{alias.name}" for alias in node.names)):
-                path = ROOT.joinpath(*name.split(".")[1:])
+                path = place_of(name)
                 if name.startswith("adcopilot.chat_ad") and (path.is_dir() or path.with_suffix(".py").is_file()):
                     found.add(name)
     return found
@@ -99,7 +107,7 @@ def messages(module):
             yield node.lineno, node.value
 
 
-MODULES = sorted(module_of(path) for path in (ROOT / "chat_ad").rglob("*.py"))
+MODULES = sorted(module_of(path) for path in CHAT_AD.rglob("*.py"))
 
 
 @pytest.mark.parametrize("module", MODULES)

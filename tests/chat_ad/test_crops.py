@@ -20,7 +20,7 @@ from adcopilot.chat_ad.crops import (
     map_window,
 )
 from adcopilot.chat_ad.pairing import PAIR_SCHEMA
-from adcopilot.chat_ad.references import mask_components
+from adcopilot.chat_ad.sources.references import mask_components
 from adcopilot.errors import UserError
 
 from .drawn import as_table, draw_dataset

@@ -5,10 +5,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from adcopilot.chat_ad import opened
 from adcopilot.chat_ad.pairing import PAIR_SCHEMA
-from adcopilot.chat_ad.recipe_specs import ImageSpec
-from adcopilot.chat_ad.shard_steps import cut_shard, read, save
+from adcopilot.chat_ad.pipeline.shard_steps import cut_shard, read, save
+from adcopilot.chat_ad.recipe.specs import ImageSpec
+from adcopilot.chat_ad.sources import opened
 
 
 @pytest.fixture

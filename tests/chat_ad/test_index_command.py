@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from adcopilot.chat_ad import index_command
-from adcopilot.chat_ad.index_command import build_index
+from adcopilot.chat_ad.commands import index as index_command
+from adcopilot.chat_ad.commands.index import build_index
 from adcopilot.chat_ad.readers import index
 from adcopilot.chat_ad.table import read_entries, read_metadata, table_root
 from adcopilot.cli import main

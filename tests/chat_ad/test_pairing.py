@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adcopilot import cli
-from adcopilot.chat_ad import pair_command
-from adcopilot.chat_ad.embedding import ClassicalEmbedder, load_embedder
-from adcopilot.chat_ad.pair_command import pair_file, pair_images
+from adcopilot.chat_ad.commands import pair as pair_command
+from adcopilot.chat_ad.commands.pair import pair_file, pair_images
+from adcopilot.chat_ad.fitness.embedding import ClassicalEmbedder, load_embedder
 from adcopilot.chat_ad.pairing import PAIR_SCHEMA, PairOptions, Pool, pair_shard
 from adcopilot.chat_ad.table import SCHEMA, Entry, read_batches, read_metadata
 from adcopilot.errors import UserError
@@ -268,7 +268,7 @@ def test_a_shard_function_gives_the_commands_rows(dataset, tmp_path):
     output = tmp_path / "pairs.parquet"
     pair_file(table=table, output=output, embedder=ClassicalEmbedder())
     rows = as_table(entries)
-    from adcopilot.chat_ad.embedding import embed_images
+    from adcopilot.chat_ad.fitness.embedding import embed_images
 
     vectors, _ = embed_images(rows["image"].to_pylist(), root, ClassicalEmbedder())
     pool = Pool(rows, vectors)
@@ -354,7 +354,7 @@ def test_pairing_by_a_vision_tower(dataset, adcopilot_dir, tmp_path):
     words = ["--embed", str(adcopilot_dir), "--device", "cpu", "--batch-size", "4"]
     assert cli.main(["data", "pair", str(table), "--output", str(output), *words]) == 0
     embedder = load_embedder(str(adcopilot_dir), device="cpu", batch_size=4)
-    from adcopilot.chat_ad.embedding import embed_images
+    from adcopilot.chat_ad.fitness.embedding import embed_images
 
     normal = [one.image for one in entries if one.label == "normal"]
     vectors, _ = embed_images(normal, table.parent, embedder)

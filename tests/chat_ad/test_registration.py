@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from adcopilot import cli
-from adcopilot.chat_ad.registration import add_entries, entry, read_entries
-from adcopilot.chat_ad.table_one import FILE_PATTERN, GENERAL, STAGES, TABLE_ONE, names
+from adcopilot.chat_ad.recipe.table_one import FILE_PATTERN, GENERAL, STAGES, TABLE_ONE, names
+from adcopilot.dataset_info import add_entries, entry, read_entries
 from adcopilot.errors import UserError
 
 
@@ -120,7 +120,7 @@ def test_llamafactory_mixes_the_sets_of_a_stage(checkout, load, stage):
 def test_an_absent_set_is_an_error_only_when_chosen(checkout, load):
     write_lines(checkout / FILE_PATTERN.format(name="Chat_3CAD"), stand_in("Chat_3CAD"))
     assert len(load(checkout, "Chat_3CAD")) == 3
-    with pytest.raises(ValueError, match=r"data/chat_ad/Chat_MPDD\.jsonl not found"):
+    with pytest.raises(ValueError, match=r"data/built/Chat_MPDD\.jsonl not found"):
         load(checkout, "Chat_3CAD", "Chat_MPDD")
     # With AD-Copilot's template it is one line that names the set, before anything is loaded.
     from llamafactory.hparams import DataArguments
@@ -226,7 +226,7 @@ def test_a_field_that_changes_type_beyond_the_readers_first_block_is_found(check
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("a,b", "commas"), ("a b", "commas"), ("", "commas"), ("Chat_3CAD", "is registered already, for data/chat_ad")],
+    [("a,b", "commas"), ("a b", "commas"), ("", "commas"), ("Chat_3CAD", "is registered already, for data/built")],
 )
 def test_names_that_cannot_be_used(checkout, capsys, name, says):
     file = write_lines(checkout / "set.jsonl", [record("a.png")])
@@ -253,7 +253,7 @@ def test_registrations_at_the_same_moment_lose_nothing(tmp_path):
     program = """
 import sys
 from pathlib import Path
-from adcopilot.chat_ad.registration import add_entries, entry
+from adcopilot.dataset_info import add_entries, entry
 for n in range(20):
     add_entries(Path(sys.argv[1]), {f"{sys.argv[2]}-{n}": entry(f"{n}.jsonl")})
 """

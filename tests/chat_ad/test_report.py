@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adcopilot import cli
-from adcopilot.chat_ad.leaks import leak_report
-from adcopilot.chat_ad.quality import drop_record
+from adcopilot.chat_ad.fitness.leaks import leak_report
+from adcopilot.chat_ad.fitness.measures import drop_record
 from adcopilot.chat_ad.report import scan
 from adcopilot.chat_ad.report.charts import histogram, lengths, stacked, uneven
 from adcopilot.chat_ad.report.report import survey, write_report
-from adcopilot.chat_ad.report.sampling import Draw
 from adcopilot.chat_ad.report.tally import Tally, label_of
 from adcopilot.errors import UserError
+from adcopilot.pages.sampling import Draw
 
 from .reported import BOX, EVIL, Page, bad_record, draw, make_folder, pair_record, write_lines
 

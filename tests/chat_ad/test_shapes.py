@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adcopilot.chat_ad.build import build
 from adcopilot.chat_ad.pairing import PairOptions, Pool, pair_shard
-from adcopilot.chat_ad.recipes import parse_recipe
+from adcopilot.chat_ad.pipeline.build import build
+from adcopilot.chat_ad.recipe.reading import parse_recipe
 from adcopilot.chat_ad.table import Entry
 from adcopilot.images import SHAPE, is_like_shape
 

@@ -20,7 +20,7 @@ from adcopilot.demo.limits import Limits  # noqa: E402
 from adcopilot.demo.page import build_page  # noqa: E402
 from adcopilot.demo.store import Store  # noqa: E402
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def page():
 
     def answer(text):
         if text == "slow":
-            assert may_answer.wait(60)
+            assert may_answer.wait(500)
         if text == "wrong":
             raise gr.Error("no")
         return text

@@ -7,14 +7,14 @@ import pytest
 
 gr = pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
 
+from adcopilot.answering.families import FAMILIES  # noqa: E402
 from adcopilot.demo.belonging import Talk, mark  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
-from adcopilot.demo.one_part import KEPT, OnePart  # noqa: E402
 from adcopilot.demo.service import Service  # noqa: E402
 from adcopilot.demo.store import Store  # noqa: E402
+from adcopilot.demo.tabs.one_part import KEPT, OnePart  # noqa: E402
 from adcopilot.demo.tasks import INSPECT, TASKS  # noqa: E402
 from adcopilot.errors import UserError  # noqa: E402
-from adcopilot.evaluation.families import FAMILIES  # noqa: E402
 from adcopilot.inspect import Result  # noqa: E402
 
 from ..inspect.conftest import part  # noqa: E402
@@ -165,7 +165,7 @@ def test_what_fails_is_words_and_no_verdict(tab, files, fault, words):
 
 def test_a_fault_while_drawing_is_words_too(tab, files, monkeypatch):
     good, _, query, _ = files
-    monkeypatch.setattr("adcopilot.demo.one_part.draw_boxes", lambda *_: 1 / 0)
+    monkeypatch.setattr("adcopilot.demo.tabs.one_part.draw_boxes", lambda *_: 1 / 0)
     assert "Something went wrong on the server" in shown(tab, ask(tab, good, query), good, query)[0]
 
 

@@ -20,7 +20,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from adcopilot.boxes import boxes_in_image
-from adcopilot.demo.examples import NUMBER, SEED, SIDE
 from adcopilot.demo.heat_map import draw_heat, watch
 from adcopilot.drawing import BOX_COLOURS, draw_boxes
 from adcopilot.prompts import INSPECT_QUESTION
@@ -46,10 +45,6 @@ class Part(Page):
     def __init__(self, *, driver, url: str) -> None:
         super().__init__(driver=driver, url=url)
         self.wait("the page", lambda: self.button("Is it defective?"))
-
-    def wait(self, what, condition, *, seconds: float = 120):
-        """As `Page.wait`, with patience for a machine that has much else to do."""
-        return super().wait(what, condition, seconds=seconds)
 
     def button(self, text: str):
         """A button that can be seen, or None."""
@@ -83,6 +78,13 @@ class Part(Page):
     def said(self, name: str) -> str:
         """What a part of the page says."""
         return self.driver.find_element(By.ID, f"adc-{name}").text
+
+    def calls(self) -> int:
+        """How many calls that wait in no queue the server has answered since the page was loaded."""
+        return self.driver.execute_script(
+            "performance.setResourceTimingBufferSize(100000);"
+            "return performance.getEntriesByType('resource').filter((one) => one.name.includes('/run/')).length"
+        )
 
     def problem(self) -> str:
         """The words in the place for problems."""
@@ -183,7 +185,7 @@ def test_two_pictures_an_answer_and_its_boxes(page, pictures, said):
 
 def test_an_example(page, said):
     """Its pictures are loaded, and the endpoint is sent those; here it says what is true of them."""
-    pair = draw_pair(stream(SEED, NUMBER, 1), category="gear", size=SIDE, anomalous=True)
+    pair = draw_pair(stream(0, 90, 1), category="gear", size=56, anomalous=True)  # as in test_pieces.py
     label = "stain"
     said.text = f"Yes. {json.dumps([{'bbox_2d': box, 'label': label} for box in pair.boxes])}"
     said.yes = 0.97
@@ -203,12 +205,12 @@ def test_an_example(page, said):
 def test_a_login_and_the_heat_map(chromium, local_demo, inspector, pictures):  # noqa: F811
     """Over a model on this machine: the answer and the score are the Inspector's, the map is `heat_map`'s."""
     door = Page(driver=chromium, url=local_demo.url)
-    password = door.wait("the login", lambda: door._visible(By.CSS_SELECTOR, "input[type='password']"), seconds=120)
+    password = door.wait("the login", lambda: door._visible(By.CSS_SELECTOR, "input[type='password']"))
     name = door.wait("the name", lambda: door._visible(By.CSS_SELECTOR, "input:not([type='password']), textarea"))
     name.send_keys("anna")
     password.send_keys("secret", Keys.ENTER)
     inside = "//button[normalize-space()='Is it defective?']"
-    door.wait("the page", lambda: door._visible(By.XPATH, inside), seconds=120)
+    door.wait("the page", lambda: door._visible(By.XPATH, inside))
     page = Part(driver=chromium, url=local_demo.url)
     ready(page, pictures)
     page.press("Is it defective?")

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adcopilot.answering.families import FAMILIES, split_thinking
 from adcopilot.demo import fragments
 from adcopilot.demo.answer import Answer
-from adcopilot.demo.examples import draw_examples
+from adcopilot.demo.examples import CHOSEN, read_examples
 from adcopilot.demo.limits import Limits, open_upload
-from adcopilot.demo.many_parts import _counts, _plain, _sorted, _write_csv
+from adcopilot.demo.tabs.many_parts import _counts, _plain, _sorted, _write_csv
 from adcopilot.demo.tasks import INSPECT, TASKS, wording
 from adcopilot.errors import UserError
-from adcopilot.evaluation.families import FAMILIES, split_thinking
 from adcopilot.inspect import Result
 from adcopilot.prompts import INSPECT_QUESTION
+from adcopilot.sample.pairs import draw_pair, stream
 from adcopilot.verdict import Verdict, decide
 
 pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
@@ -160,9 +161,9 @@ def test_words_leave_out_what_is_drawn(said, words):
 
 def test_leaving_out_takes_no_time():
     for hostile in ("[{" * 50_000, '[{"bbox_2d"' * 20_000, '[{"bbox_2d": [1, 2, 3, 4]},' * 20_000, "[ " * 50_000):
-        start = time.perf_counter()
+        start = time.thread_time()
         assert answer(hostile).words is not None
-        assert time.perf_counter() - start < 5
+        assert time.thread_time() - start < 5
 
 
 def test_nothing_from_outside_becomes_html():
@@ -265,10 +266,11 @@ def test_the_table_shows_so_many_rows_and_says_so():
     assert "The first 200 of 201" in shown
 
 
-def test_examples_are_the_same_at_every_start():
-    first, second = draw_examples(), draw_examples()
-    assert [one.title for one in first] == [one.title for one in second]
-    assert any("no defect" in one.title for one in first)
-    for one, other in zip(first, second, strict=True):
-        assert np.array_equal(one.query, other.query)
-        assert one.template.size == one.query.size == (56, 56)
+def test_examples_are_the_sample_sets():
+    """Drawn again, of a number that no split has; one of four has no defect."""
+    for index, (one, category) in enumerate(zip(read_examples(), CHOSEN, strict=True)):
+        anomalous = category != "washer"
+        pair = draw_pair(stream(0, 90, index), category=category, size=56, anomalous=anomalous)
+        assert one.title.endswith(f": {pair.kind or 'no defect'}")
+        assert np.array_equal(one.template, pair.template)
+        assert np.array_equal(one.query, pair.query)

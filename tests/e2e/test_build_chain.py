@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from adcopilot.chat_ad.build import build
-from adcopilot.chat_ad.recipes import load_recipe
+from adcopilot.chat_ad.pipeline.build import build
+from adcopilot.chat_ad.recipe.reading import load_recipe
 from adcopilot.records import check_record, record_image_sizes
 
 from ..chat_ad.generation.conftest import endpoint  # noqa: F401 - a fixture

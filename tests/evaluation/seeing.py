@@ -8,12 +8,13 @@ import json
 from PIL import Image
 
 from adcopilot import cli
-from adcopilot.evaluation.backends.base import Reply
-from adcopilot.evaluation.families import FAMILIES
+from adcopilot.answering.base import Reply
+from adcopilot.answering.families import FAMILIES
 from adcopilot.evaluation.report.sources import read_source
 
-from . import mini_mmad, mini_unipcb
-from .test_captions_dataset import pairs_folder
+from .captions.test_captions_dataset import pairs_folder
+from .mmad import mini_mmad
+from .unipcb import mini_unipcb
 
 MODULES = {
     "mmad": "mmad.command",

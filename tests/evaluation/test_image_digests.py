@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
+from adcopilot.answering.families import FAMILIES
 from adcopilot.errors import UserError
 from adcopilot.evaluation import image_digests as module
-from adcopilot.evaluation.families import FAMILIES
 from adcopilot.evaluation.image_digests import FILE, image_digests
 from adcopilot.evaluation.mmad import dataset, prompts
 

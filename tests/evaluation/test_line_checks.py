@@ -12,9 +12,10 @@ from adcopilot import cli
 from adcopilot.errors import UserError
 from adcopilot.evaluation.line_checks import check_line
 
-from . import mini_mmad, mini_unipcb
+from .captions.test_captions_dataset import pairs_folder
+from .mmad import mini_mmad
 from .seeing import MODULES, Seeing
-from .test_captions_dataset import pairs_folder
+from .unipcb import mini_unipcb
 
 OPTIONS = {"unipcb": ["--sbert", "none", "--bertscore", "none"], "caption": ["--tokenizer", "plain"]}
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from adcopilot.answering.base import Reply
+from adcopilot.answering.families import FAMILIES
+from adcopilot.answering.items import Item, check_groups
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends.base import Reply
-from adcopilot.evaluation.families import FAMILIES
-from adcopilot.evaluation.items import Item, check_groups
 from adcopilot.evaluation.run_folder import read_manifest, read_records
 from adcopilot.evaluation.running import Run, Shard
 

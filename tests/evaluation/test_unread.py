@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from adcopilot.evaluation.backends.base import Reply
-from adcopilot.evaluation.families import says_nothing_is_there
+from adcopilot.answering.base import Reply
+from adcopilot.answering.families import says_nothing_is_there
 
 from .seeing import MODULES, Seeing
 

@@ -4,8 +4,8 @@
 size, of what a model computes the numbers with a tolerance. `test_*.py` make the outputs again and compare. They use
 the command line alone, so that no step that moves a module has to touch them.
 
-    make golden                                    run them (`make test` does too)
-    python -m tests.golden --write [AREA …]        write the goldens anew, all or of some areas
+    python -m tests.golden [AREA …]     compare (`make test` does so too)
+    make golden [AREAS="eval build"]    write them anew: python -m tests.golden --write [AREA …]
 
 A wanted change: write the area anew, read `git diff tests/golden` line by line, and give the reason for each kind of
 line in the commit's message. A difference that nobody wanted is a defect of the step, not of the golden. After a run

@@ -30,7 +30,7 @@ def recipe_of(layout: str) -> dict:
     }
     if layout == "vision":  # nothing says that its images without annotations are good, so it must be said
         dataset["options"] = {"unannotated": "normal"}
-    outputs = {f"Chat_{task}": {"datasets": layout, "tasks": task} for task in TASKS}
+    outputs = {f"Chat_{task}": {"datasets": layout, "tasks": task} for task in [*TASKS, "count"]}
     outputs["Chat_all"] = {"datasets": layout, "tasks": TASKS}
     return {"seed": 5, "shard_images": 4, "datasets": {layout: dataset}, "outputs": outputs}
 

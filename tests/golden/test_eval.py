@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation import mini_mmad, mini_mmad_repository, mini_unipcb
 from tests.evaluation.backends.endpoint import Endpoint, completion, question
-from tests.evaluation.report_runs import EVIL
-from tests.evaluation.test_captions_dataset import clevr_folder, pairs_folder, spot_the_diff_folder
+from tests.evaluation.captions.test_captions_dataset import clevr_folder, pairs_folder, spot_the_diff_folder
+from tests.evaluation.mmad import mini_mmad, mini_mmad_repository
+from tests.evaluation.records.test_records_command import file  # noqa: F401 - a fixture
+from tests.evaluation.report.report_runs import EVIL
+from tests.evaluation.unipcb import mini_unipcb
 
 from .killing import killed
 
@@ -68,9 +70,13 @@ def words(run: str, endpoint, *more) -> tuple:
     """The command line of a run."""
     benchmark, data, *options = RUNS[run]
     judge = ["--judge-url", endpoint.url] if "--judge-model" in options else []
+    return ("eval", benchmark, "--data-root", data, *asks(run, endpoint), *options, *judge, *more)
+
+
+def asks(run: str, endpoint) -> list:
+    """The options that say who is asked, and where to."""
     api = ["--backend", "api", "--base-url", endpoint.url, "--model", "stub-7B", "--family", "adcopilot"]
-    where = ["--data-root", data, "--output", f"runs/{run}", "--max-lost", 1]
-    return ("eval", benchmark, *where, *api, *options, *judge, *more)
+    return ["--output", f"runs/{run}", "--max-lost", 1, *api]
 
 
 @pytest.fixture
@@ -104,6 +110,13 @@ def test_every_benchmark_and_the_report(area, here, benchmarks):
     runs = [f"{EVIL}=runs/{run}" if run == "mmad-logprobs" else f"runs/{run}" for run in RUNS]
     said = here.run("eval", "report", "--plan", "plan.csv", *runs, "--output", "report", "--against", "published")
     area.check("report", {"stdout": here.text(said), **here.files("report")})
+
+
+def test_records(area, here, file):  # noqa: F811
+    here.places[str(file.parent)] = "<above>"
+    with Endpoint(says) as endpoint:
+        said = here.run("eval", "records", "../parts.jsonl", *asks("records", endpoint), "--concurrency", 1)
+        area.check("records", {"stdout": here.text(said), "requests": asked(endpoint), **made(here, "runs/records")})
 
 
 def test_several_requests_at_a_time_and_killed(area, here, benchmarks, nursery):

@@ -106,7 +106,9 @@ def test_vision_tokens_in_a_record_are_words(rl_data, rl_records, policy_process
     assert "<|image_pad|>" not in text
 
 
-def test_length_is_the_processors(rl_data, rl_records, policy_processor):
+@pytest.mark.parametrize("of_first", [True, False])
+def test_length_is_the_processors(rl_data, rl_records, policy_processor, of_first, monkeypatch):
+    monkeypatch.setattr(policy_processor, "comparison_of_first", of_first)
     dataset = prompts(rl_records, policy_processor, rl_data, image_max_pixels=60 * 60)
     for index in range(4):
         item = dataset[index]

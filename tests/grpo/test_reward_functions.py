@@ -34,7 +34,7 @@ def call(functions, texts, records):
 
 
 def test_each_term_where_it_applies(media):
-    functions, weights = reward_functions(format_weight=0.5, media_dir=media, choice=True, boxes=True)
+    functions, weights = reward_functions(format_weight=0.5, media_dir=media, tasks={"mc", "loc"})
     assert weights == [0.5, 1.0, 1.0]
     texts = [
         "<think>x</think><answer>B</answer>",
@@ -51,9 +51,8 @@ def test_each_term_where_it_applies(media):
     assert found["boxes"][3] == pytest.approx(25 / 475)
 
 
-@pytest.mark.parametrize(("off", "left"), [("choice", ["format", "boxes"]), ("boxes", ["format", "choice"])])
+@pytest.mark.parametrize(("off", "left"), [("mc", ["format", "boxes"]), ("loc", ["format", "choice"])])
 def test_ablations(media, off, left):
-    switches = {"choice": True, "boxes": True, off: False}
-    functions, weights = reward_functions(format_weight=1.0, media_dir=media, **switches)
+    functions, weights = reward_functions(format_weight=1.0, media_dir=media, tasks={"mc", "loc"}, without=[off])
     assert [function.__name__ for function in functions] == left
     assert len(weights) == 2

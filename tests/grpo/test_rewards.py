@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adcopilot.errors import UserError
-from adcopilot.grpo.rewards import format_reward, question_kind, score
+from adcopilot.grpo.rewards import format_reward, score
 from adcopilot.prompts import thinking_answer, thinking_question
+from adcopilot.tasks import task_of
 
 QUESTION = "<image><image>What is the defect in the second image?\nA. scratch\nB. hole\nC. stain\nD. none"
 
@@ -146,21 +147,16 @@ def test_boxes_of_the_reasoning_are_not_the_answer(localisation, tmp_path):
 
 
 def test_ablations_leave_the_format(localisation, tmp_path):
-    found = score(thinking_answer("A hole.", "B"), choice(), format_weight=0.5, choice=False)
+    found = score(thinking_answer("A hole.", "B"), choice(), format_weight=0.5, without=["mc"])
     assert found == {"format": 1.0, "answer": 0.0, "total": 0.5}
     text = thinking_answer("There.", localisation["answer"])
-    found = score(text, localisation, format_weight=0.5, media_dir=tmp_path, boxes=False)
+    found = score(text, localisation, format_weight=0.5, media_dir=tmp_path, without=["loc"])
     assert found == {"format": 1.0, "answer": 0.0, "total": 0.5}
 
 
 def test_a_record_without_verifiable_answer_is_refused():
-    assert question_kind(choice()) == "mc"
-    for answer in ("No.", "Yes. A scratch.", 'Yes. [{"bbox_2d": [1, 2, 3, 4], "label": "scratch"}]'):  # of a verdict
-        with pytest.raises(UserError, match="use the mc, loc or think records"):
-            question_kind({**choice(), "task": "verdict", "answer": answer})
-    with pytest.raises(
-        UserError, match=r"record k1: 'answer' is 'A hole\.', expected the letter of an option or a JSON"
-    ):
+    assert task_of(choice()).name == "mc"
+    with pytest.raises(UserError, match=r"record k1: 'answer' is 'A hole\.', expected the letter of an option"):
         score("B", {**choice("A hole."), "key": "k1"}, format_weight=1)
 
 
@@ -208,9 +204,9 @@ def test_any_text_has_a_reward(text):
 def test_every_notation_is_mapped_before_it_is_scored(answer, tmp_path):
     """In whichever it is written, the model's pixels become the query's: what is read is what is mapped."""
     from adcopilot.grpo.reward_functions import answer_text
-    from adcopilot.grpo.rewards import localisation_reward
+    from adcopilot.tasks.locate import LOCATE
 
     Image.new("RGB", (200, 100)).save(tmp_path / "q.png")
     record = {"images": ["q.png"], "boxes": [[20, 20, 40, 40]], "answer": "[]"}
     text = answer_text([{"content": answer}], (100, 50), (200, 100))
-    assert localisation_reward(text, record, media_dir=tmp_path) == 1.0
+    assert LOCATE.reward(text, record, tmp_path) == 1.0

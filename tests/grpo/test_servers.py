@@ -260,11 +260,11 @@ def test_a_refused_prompt_says_what_the_server_said(tmp_path):
 
 def test_an_answer_that_never_comes(tmp_path):
     with running(FakeServer(PROMPT_IDS)) as (server,):
-        server.answer = lambda body: time.sleep(1.0) or server.completions(body)
-        rollouts = client([server.url], tmp_path, timeout=0.1)
+        server.answer = lambda body: time.sleep(2.0) or server.completions(body)
+        rollouts = client([server.url], tmp_path, timeout=0.5)
         rollouts.set_policy(adapter(tmp_path))
         with pytest.raises(
-            UserError, match=r"no whole answer within rollout_timeout, 0\.1 s \(a prompt failed 5 times\)"
+            UserError, match=r"no whole answer within rollout_timeout, 0\.5 s \(a prompt failed 5 times\)"
         ):
             ask(rollouts, groups=1)
 

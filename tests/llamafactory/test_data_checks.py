@@ -162,13 +162,17 @@ def test_cutoff_len(llamafactory, dataset_dir, adcopilot_dir, image_files, lf, c
 
 @pytest.mark.parametrize("cutoff_len", [30, 45, 60, 80])
 @pytest.mark.parametrize("mask_history", [False, True])
-def test_check_and_training_agree(lf, image_files, cutoff_len, mask_history):
+@pytest.mark.parametrize("of_first", [True, False])
+@pytest.mark.parametrize("images", [1, 2])
+def test_check_and_training_agree(lf, image_files, cutoff_len, mask_history, of_first, images, monkeypatch):
     """Whatever length is cut at: what passes the check has whole images when LlamaFactory has cut it, and what does
     not is refused by the guard too."""
     from adcopilot.llamafactory.data_checks import SampleCheck
 
     encoder = lf.encoder(cutoff_len=cutoff_len, mask_history=mask_history)
-    one = sample("<image>Look.", "Yes.", "And <image> this?", "No, not at all.", images=image_files[:2])
+    monkeypatch.setattr(lf.processor, "comparison_of_first", of_first)
+    second = "And <image> this?" if images == 2 else "And this, which is not seen?"
+    one = sample("<image>Look.", "Yes.", second, "No, not at all.", images=image_files[:images])
     try:
         SampleCheck(encoder=encoder).length(one)
     except UserError:
@@ -176,15 +180,18 @@ def test_check_and_training_agree(lf, image_files, cutoff_len, mask_history):
             encode(encoder, one)
     else:
         ids = encode(encoder, one)["input_ids"][0]
-        assert ids.count(lf.processor.comparison_token_id) == 2 * lf.processor.num_comparison_tokens
+        compared = images - (not of_first)
+        assert ids.count(lf.processor.comparison_token_id) == compared * lf.processor.num_comparison_tokens
         image_pad = lf.tokenizer.convert_tokens_to_ids("<|image_pad|>")
-        assert ids.count(image_pad) == 2 * 6  # 84×56 pixels are 3×2 tokens
+        assert ids.count(image_pad) == images * 6  # 84×56 pixels are 3×2 tokens
 
 
-def test_counted_length_is_the_tokenised_one(lf, samples):
+@pytest.mark.parametrize("of_first", [True, False])
+def test_counted_length_is_the_tokenised_one(lf, samples, of_first, monkeypatch):
     """The check counts an image's pads instead of tokenising them."""
     from adcopilot.llamafactory.data_checks import SampleCheck
 
+    monkeypatch.setattr(lf.processor, "comparison_of_first", of_first)
     check = SampleCheck(encoder=lf.encoder())
     lengths = [len(ids) for ids in encode(lf.encoder(), *samples)["input_ids"]]
     assert [check.length(one) for one in samples] == lengths
@@ -392,6 +399,14 @@ def test_a_tokenised_folder_is_used_for_what_it_was_made_for(load, lf, dataset_d
     other.num_comparison_tokens = 7
     with pytest.raises(UserError, match="num_comparison_tokens was 5, is 7"):
         load(tokenized_path=path, processor=other)
+    other.comparison_of_first = False
+    with pytest.raises(UserError, match="comparison_of_first was True, is False"):
+        load(tokenized_path=path, processor=other)
+    record = folder / "tokenized" / "adcopilot.json"  # as it was written before there was this setting
+    made = json.loads(record.read_text())
+    del made["made_with"]["comparison_of_first"]
+    record.write_text(json.dumps(made))
+    assert len(load(tokenized_path=path)["train_dataset"]) == 3
     with pytest.raises(UserError, match="template was adcopilot, is qwen2_vl"):
         load("qwen2_vl", tokenized_path=path)
     with pytest.raises(UserError, match="cutoff_len was 2048, is 512; mask_history was False, is True"):

@@ -20,10 +20,12 @@ def test_ids_and_labels_are_qwens_without_comparison_tokens(lf, samples):
         assert [labels[place] for place in keep] == stock["labels"][index]
 
 
-def test_ids_are_our_processors(lf, samples):
+@pytest.mark.parametrize("of_first", [True, False])
+def test_ids_are_our_processors(lf, samples, of_first, monkeypatch):
     """What the collator is fed with is what `processor(text, images)` makes of the same conversation."""
     from PIL import Image
 
+    monkeypatch.setattr(lf.processor, "comparison_of_first", of_first)
     encoded = encode(lf.encoder(), *samples)
     for ids, one in zip(encoded["input_ids"], samples, strict=True):
         images = [Image.open(path) for path in one["_images"] or []]

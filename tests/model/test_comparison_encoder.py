@@ -83,9 +83,11 @@ def test_groups_of_images_do_not_change_the_result(monkeypatch, encoding):
     pairs = [0, 0, 1, 3, 3]
     expected = encoder(features, grid, pairs)
     monkeypatch.setattr(module, "MAX_PATCHES_AT_ONCE", 20)
-    groups = encoder._groups(features.split(grid.prod(-1).tolist()))
+    groups = encoder._groups(features.split(grid.prod(-1).tolist()), range(5))
     assert groups == [[0], [1], [2], [3], [4]]
     torch.testing.assert_close(encoder(features, grid, pairs), expected, rtol=1e-5, atol=1e-5)
+    some = encoder(features, grid, pairs, [1, 4])
+    torch.testing.assert_close(some, expected[[1, 4]], rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()

@@ -13,6 +13,14 @@ pytestmark = pytest.mark.forward
 CLOSE = {"rtol": 0, "atol": 2e-4}
 
 
+@pytest.fixture(params=[True, False], ids=["first compared", "first not compared"])
+def of_first(request, model, processor, monkeypatch):
+    """Both values of `comparison_of_first`."""
+    for owner in (model.config, processor):
+        monkeypatch.setattr(owner, "comparison_of_first", request.param)
+    return request.param
+
+
 def logits_of(model, processor, conversation):
     with torch.no_grad():
         return model(**encode(processor, [conversation])).logits[0]
@@ -60,6 +68,7 @@ def test_features_are_the_patch_mergers_input_in_image_order(model, processor, c
         torch.testing.assert_close(visual.merger(features), own, **CLOSE)
 
 
+@pytest.mark.usefixtures("of_first")
 def test_batch_equals_single(model, processor, conversations):
     """Four conversations of different lengths and numbers of images, left padded, one of them text only."""
     inputs = encode(processor, conversations)
@@ -70,6 +79,7 @@ def test_batch_equals_single(model, processor, conversations):
         torch.testing.assert_close(row[-len(single) :], single, **CLOSE)
 
 
+@pytest.mark.usefixtures("of_first")
 def test_batch_order_does_not_matter(model, processor, conversations):
     """An image would be paired with another conversation's last image if pairs crossed rows."""
     with torch.no_grad():
@@ -78,6 +88,7 @@ def test_batch_order_does_not_matter(model, processor, conversations):
     torch.testing.assert_close(batch[1, -len(single) :], single, **CLOSE)
 
 
+@pytest.mark.usefixtures("of_first")
 def test_packed_row_equals_singles(model, processor, conversations):
     singles = [encode(processor, [conversation]) for conversation in conversations]
     positions = [
@@ -104,6 +115,35 @@ def test_packed_row_equals_singles(model, processor, conversations):
         torch.testing.assert_close(part, logits_of(model, processor, conversation), **CLOSE)
 
 
+def test_a_first_image_that_is_not_compared(model, base_model, processor, conversations, monkeypatch):
+    """An image alone is then Qwen2.5-VL's, bit for bit; of several, only those after it are compared."""
+    for owner in (model.config, processor):
+        monkeypatch.setattr(owner, "comparison_of_first", False)
+    alone = encode(processor, [conversations[1]])
+    with torch.no_grad():
+        assert torch.equal(model(**alone).logits, base_model(**alone).logits)
+
+    asked = []
+    handle = model.comparison_encoder.register_forward_pre_hook(lambda _, given: asked.append(given[2:]))
+    try:
+        logits_of(model, processor, conversations[3])
+        query = random_image(9)  # the same picture twice is compared with itself all the same
+        logits_of(model, processor, (chat(processor, (2, "Compare.")), [query, query]))
+    finally:
+        handle.remove()
+    assert asked == [([0, 0, 1], [1, 2]), ([0, 0], [1])]
+
+
+@pytest.mark.parametrize("of_model", [True, False])
+def test_a_processor_that_was_told_otherwise(model, processor, conversations, monkeypatch, of_model):
+    monkeypatch.setattr(model.config, "comparison_of_first", of_model)
+    monkeypatch.setattr(processor, "comparison_of_first", not of_model)
+    says = "3 images need 15" if of_model else "2 of 3 images, those after the first of each conversation, need 10"
+    with pytest.raises(ValueError, match=f"^{says} comparison tokens .* has (10|15): .*comparison_of_first"):
+        logits_of(model, processor, conversations[3])
+
+
+@pytest.mark.usefixtures("of_first")
 def test_same_query_after_two_templates(model, processor):
     query = random_image(9)
     text = chat(processor, (2, "Is there a defect?"))
@@ -113,6 +153,7 @@ def test_same_query_after_two_templates(model, processor):
     assert (a - b)[query_tokens].abs().max() > 1e-2
 
 
+@pytest.mark.usefixtures("of_first")
 def test_later_turn_pairs_with_the_last_image_of_the_earlier_turn(model, processor):
     images = [random_image(seed) for seed in range(3)]
     inputs = encode(processor, [(chat(processor, (2, "Is there a defect?"), (1, "And here?")), images)])
@@ -124,6 +165,7 @@ def test_later_turn_pairs_with_the_last_image_of_the_earlier_turn(model, process
     assert not torch.allclose(inferred[0, -1], alone[0, -1], atol=1e-3)
 
 
+@pytest.mark.usefixtures("of_first")
 def test_greedy_generation_with_cache_equals_recomputing(model, processor, conversations):
     inputs = encode(processor, [conversations[0]])
     length = inputs["input_ids"].shape[1]
@@ -149,6 +191,7 @@ def test_images_are_encoded_once_per_generation(model, processor, conversations,
     assert len(calls) == 1
 
 
+@pytest.mark.usefixtures("of_first")
 def test_batched_generation_equals_single(model, processor, conversations):
     with torch.no_grad():
         inputs = encode(processor, conversations)
@@ -159,6 +202,7 @@ def test_batched_generation_equals_single(model, processor, conversations):
             assert row.tolist() == single.tolist()
 
 
+@pytest.mark.usefixtures("of_first")
 @pytest.mark.parametrize("options", [{"num_beams": 3}, {"do_sample": True, "top_k": 1}])
 def test_several_return_sequences_equal_single_runs(model, processor, conversations, options):
     """Of two conversations with different numbers of images: an image must never meet a copy's conversation."""
@@ -269,6 +313,7 @@ def test_trained_parts_in_float32_beside_bfloat16(adcopilot_dir, processor, conv
     assert model(**inputs).logits.dtype == torch.bfloat16
 
 
+@pytest.mark.usefixtures("of_first")
 @pytest.mark.parametrize("cut", [20, 45])
 def test_cut_image_tokens_are_named(model, processor, conversations, cut):
     inputs = encode(processor, [conversations[0]])
@@ -287,6 +332,7 @@ def test_images_with_a_filled_cache_are_refused(model, processor, conversations)
         model(**inputs, past_key_values=cache)
 
 
+@pytest.mark.usefixtures("of_first")
 def test_input_embeddings_instead_of_ids(model, processor, conversations):
     inputs = encode(processor, [conversations[0]])
     ids = inputs.pop("input_ids")

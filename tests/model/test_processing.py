@@ -69,6 +69,22 @@ def test_text_without_images(processor):
     assert processor(text="Hello.", return_tensors="pt")["input_ids"].shape[0] == 1
 
 
+def test_the_first_image_of_each_text_without_pads(processor, conversations, monkeypatch):
+    both = encode(processor, conversations)
+    monkeypatch.setattr(processor, "comparison_of_first", False)
+    found = encode(processor, conversations)
+    counts = (found["input_ids"] == processor.comparison_token_id).sum(-1)
+    assert counts.tolist() == [5 * max(len(images) - 1, 0) for _, images in conversations]
+    # which: those of the first image are left out, and nothing else is
+    row, whole = found["input_ids"][3], both["input_ids"][3]
+    first = (whole == processor.comparison_token_id).nonzero()[:5, 0]
+    kept = torch.ones_like(whole, dtype=torch.bool)
+    kept[first] = False
+    assert torch.equal(row[found["attention_mask"][3] == 1], whole[kept & (both["attention_mask"][3] == 1)])
+    counted = processor._get_num_multimodal_tokens(image_sizes=[(56, 84), (56, 84)])
+    assert counted.num_image_tokens == [2 * 3, 2 * 3 + 5]
+
+
 def test_a_single_string_is_a_batch_of_one(processor):
     text = chat(processor, (1, "Hi."))
     one = processor(text=text, images=[random_image(0)], return_tensors="pt")

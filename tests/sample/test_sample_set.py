@@ -9,13 +9,14 @@ from PIL import Image
 
 from adcopilot.boxes import parse_boxes
 from adcopilot.errors import UserError
-from adcopilot.grpo.rewards import question_kind, score
+from adcopilot.grpo.rewards import score
 from adcopilot.prompts import ANSWER_WORDS, INSPECT_QUESTION, THINK_INSTRUCTION
 from adcopilot.sample.categories import HELD_OUT, TRAINED
 from adcopilot.sample.defects import KINDS, STRUCTURAL_LEAST, WRONG_PRODUCT, component_boxes
 from adcopilot.sample.generate import REVIEW, SHARD, Split, grpo_splits, standard_splits, write_sample
 from adcopilot.sample.pairs import CATEGORIES, LARGE, USUAL, WRONG, draw_pair, stream
 from adcopilot.sample.scenes import LESSONS, draw_scene
+from adcopilot.tasks import task_of
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,7 @@ def test_verifiable_records_are_what_grpo_reads(tmp_path):
     for record in records:
         truth = record["messages"][-1]["content"]
         assert record["answer"] == truth
-        assert question_kind(record) == ("loc" if record["task"] == "locate" else "mc")
+        assert task_of(record).name == ("loc" if record["task"] == "locate" else "mc")
         assert record["anomalous"] or record["task"] != "locate"  # a normal pair has nothing to localise
         earned = score(f"<think>.</think><answer>{truth}</answer>", record, format_weight=1.0, media_dir=tmp_path)
         # The mask's own bounding boxes are not the mask.

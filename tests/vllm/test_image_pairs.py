@@ -101,6 +101,31 @@ def test_prompt_and_pixels_equal_transformers(names, process, prompt, hf_process
             assert torch.equal(grid, grids[index - 1])
 
 
+@pytest.mark.parametrize("names", ["a", "ab", "aa", "eac", "aab"])
+def test_a_first_image_that_is_not_compared(names, later_dir, process, prompt, images):
+    """It carries no predecessor and its prompt no pads; a picture after its like carries that."""
+    from vllm.config import ModelConfig
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+    from vllm.multimodal.cache import MultiModalProcessorOnlyCache
+
+    from adcopilot.model import AdCopilotProcessor
+
+    config = ModelConfig(str(later_dir), dtype="float32", limit_mm_per_prompt={"image": 4})
+    later, cache = MULTIMODAL_REGISTRY.create_processor(config), MultiModalProcessorOnlyCache(config)
+    found = process(names, by=later)
+    process(names[0], by=later, cache=cache)  # what is in the cache is not an image of the call
+    assert process(names, by=later, cache=cache)["prompt_token_ids"] == found["prompt_token_ids"]
+    hf_processor = AdCopilotProcessor.from_pretrained(later_dir)
+    expected = hf_processor(text=[prompt(names)], images=[images[n] for n in names], return_tensors="pt")
+    assert found["prompt_token_ids"] == expected["input_ids"][0].tolist()
+    for index, item in enumerate(found["mm_kwargs"]["image"]):
+        grid = item["previous_image_grid_thw"].data
+        assert bool(grid.any()) == (index > 0)
+        assert len(item["previous_pixel_values"].data) == grid.prod()
+    assert len(set(hashes(found))) == len(names)
+    assert hashes(process("aa", by=later))[1] != hashes(process("a", by=later))[0]
+
+
 def test_pixels_that_are_normalised_before_they_are_sent(tiny_dir, process, processor, normalise):
     """As `mm_device_do_normalize: false` has it."""
     import torch

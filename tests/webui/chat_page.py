@@ -28,9 +28,14 @@ class ChatPage(Page):
 
     def open_chat(self) -> None:
         """Load the page anew; on LlamaBoard, open the chat tab."""
-        self.driver.get(self.url)
-        self.wait("the page", lambda: self.driver.find_elements(By.CSS_SELECTOR, "button"))
-        if self.driver.find_elements(By.XPATH, "//button[@role='tab']"):
+        self.load()
+        chat = "//button[@role='tab' and normalize-space()='Chat']"
+        field = "textarea[placeholder='Input...']"
+        self.wait(
+            "the chat or its tab",
+            lambda: self._visible(By.XPATH, chat) or self._visible(By.CSS_SELECTOR, field),
+        )
+        if self._visible(By.XPATH, chat):  # LlamaBoard; `webchat` has no tabs
             self.tab("Chat")
 
     def compare(self, *templates, query) -> None:
@@ -74,7 +79,7 @@ class ChatPage(Page):
         before = len(self.messages())
         self.question.send_keys(text)
         self.press("Submit")
-        self.wait(f"the answer {answer!r}", lambda: answer in self.said()[before:], seconds=120)
+        self.wait(f"the answer {answer!r}", lambda: answer in self.said()[before:])
         self.wait("an empty field for the next question", lambda: self.question.get_attribute("value") == "")
 
     def stretch(self) -> None:

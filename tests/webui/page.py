@@ -1,11 +1,31 @@
 """LlamaBoard's page as its user sees it: fields by their labels, buttons by their texts."""
 
 import time
-from contextlib import suppress
 
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+
+#: Seconds that a step waits before it fails. Only a failure takes so long, and a busy machine needs some.
+PATIENCE = 180.0
+#: A page is settled when nothing in it has changed for so long: gradio builds it in several turns, and a click on an
+#: element that is replaced is lost.
+QUIET = 1.0
+SETTLED = """
+if (!window.quietSince) {
+  window.quietSince = Date.now();
+  new MutationObserver(() => { window.quietSince = Date.now(); })
+    .observe(document, {attributes: true, childList: true, subtree: true, characterData: true});
+}
+return document.readyState === 'complete' && document.querySelector('button') !== null
+  && Date.now() - window.quietSince > arguments[0] * 1000;
+"""
+#: Marks an element that gets a click, before any handler of the page's own.
+WATCH = """
+arguments[0].addEventListener(
+  'click', (event) => { event.currentTarget.gotClick = true; }, {once: true, capture: true}
+);
+"""
 
 
 class Page:
@@ -13,9 +33,14 @@ class Page:
 
     def __init__(self, *, driver, url: str):
         self.driver, self.url = driver, url
-        driver.get(url)
+        self.load()
 
-    def wait(self, what: str, condition, *, seconds: float = 30):
+    def load(self) -> None:
+        """Load the page anew, and wait until it is settled."""
+        self.driver.get(self.url)
+        self.wait("the page to be settled", lambda: self.driver.execute_script(SETTLED, QUIET))
+
+    def wait(self, what: str, condition, *, seconds: float = PATIENCE):
         """The first true value of `condition()`; gradio replaces elements while it updates, so stale ones are retried.
 
         Raises:
@@ -66,11 +91,16 @@ class Page:
         event writes it, and then shows an error."""
         for _ in range(4):
             self.choose("Model name", name)
-            with suppress(AssertionError):
-                self.wait("the template", lambda: self.value("Chat template") == template)
+            if self.wait("the template or an error", lambda: self._chosen(template)) == "chosen":
                 return
-            self.choose("Model name", "Custom")
+            self.load()
         raise AssertionError(f"{name} does not bring its template {template}; the page says:\n{self.text()[-2000:]}")
+
+    def _chosen(self, template: str) -> str | None:
+        """Whether the template of the chosen model stands there ("chosen"), or an error does ("failed")."""
+        if self.value("Chat template") == template:
+            return "chosen"
+        return "failed" if self._visible(By.CSS_SELECTOR, "[data-testid='toast-body'].error") else None
 
     def option(self, name: str):
         """An entry of the drop-down list that is open."""
@@ -113,16 +143,38 @@ class Page:
         return text in self.text() or any(text in value for value in self.driver.execute_script(fields))
 
     def tab(self, text: str) -> None:
-        """Open a tab."""
+        """Open a tab: click it until it is open."""
         selector = f"//button[@role='tab' and normalize-space()='{text}']"
-        self._click(self.wait(f"the tab {text!r}", lambda: self._visible(By.XPATH, selector)))
+
+        def is_open() -> bool:
+            tab = self._visible(By.XPATH, selector)
+            if tab is None or tab.get_attribute("aria-selected") == "true":
+                return tab is not None
+            self._click(tab)
+            return False
+
+        self.wait(f"the tab {text!r} to be open", is_open)
 
     def press(self, text: str) -> None:
         """Click the button, or open the section, of this text."""
         name = f"normalize-space()='{text}' or ./span[normalize-space()='{text}']"
         selector = f"//button[not(@role='tab') and ({name})]"
-        self._click(self.wait(f"the button {text!r}", lambda: self._visible(By.XPATH, selector)))
 
-    def _click(self, element) -> None:
+        def got_click() -> bool:
+            button = self._visible(By.XPATH, selector)
+            return button is not None and self._click(button)
+
+        self.wait(f"the button {text!r} to be clicked", got_click)
+
+    def _click(self, element) -> bool:
+        """Click an element once; whether it was that which got the click, and not what had moved there."""
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-        element.click()
+        self.driver.execute_script(WATCH, element)
+        try:
+            element.click()
+        except ElementClickInterceptedException:
+            return False
+        try:
+            return bool(self.driver.execute_script("return arguments[0].gotClick === true", element))
+        except StaleElementReferenceException:
+            return True  # what the click does has replaced it

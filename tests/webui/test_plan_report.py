@@ -4,8 +4,8 @@ import pytest
 
 from adcopilot.evaluation.report.command import write_report
 
-from ..evaluation.mini_mmad import build
-from ..evaluation.report_runs import EVIL, Scripted, evaluate
+from ..evaluation.mmad.mini_mmad import build
+from ..evaluation.report.report_runs import EVIL, Scripted, evaluate
 from .report_pages import fits_and_can_be_read, quiet, resize
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from adcopilot.chat_ad.general.writing import _score
-from adcopilot.chat_ad.table_one import default_amount
+from adcopilot.chat_ad.recipe.table_one import default_amount
 
 from .conftest import png, talk, write, write_parquet
 

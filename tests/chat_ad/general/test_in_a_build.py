@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from adcopilot.chat_ad.build import build
-from adcopilot.chat_ad.recipes import CONVERTERS, load_recipe
+from adcopilot.chat_ad.pipeline.build import build
+from adcopilot.chat_ad.recipe.reading import CONVERTERS, load_recipe
 from adcopilot.errors import UserError
 
 from .test_trainable import all_sources  # noqa: F401 - a fixture

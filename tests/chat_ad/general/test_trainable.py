@@ -6,7 +6,7 @@ import pytest
 
 from adcopilot import cli
 from adcopilot.chat_ad.general.fetching import url_key
-from adcopilot.chat_ad.table_one import GENERAL
+from adcopilot.chat_ad.recipe.table_one import GENERAL
 
 from .conftest import png, talk, write, write_parquet
 

@@ -81,7 +81,7 @@ def test_whatever_the_annotation_each_task_is_made_or_refused_with_a_reason(pair
     assert len(records) + len(refused) == len(TASKS)
     odd = any("<image>" in label for label in (*pair.labels, pair.defect, *pair.other_defects))
     for one in refused:
-        reasons = ("normal: there is nothing", "anomalous, but without boxes")
+        reasons = ("normal: there is nothing", "anomalous, but without boxes", "count: such images have no masks")
         assert one["reason"].startswith(reasons) or odd, one
         assert (one["kind"] == "not_applicable") == (one["task"] == "loc" and not pair.anomalous)
     for record in records:
@@ -99,7 +99,7 @@ def test_ordinary_labels_are_never_refused(pair):
     records, refused = run([pair])
     expected = set(TASKS)
     if pair.anomalous and not pair.boxes:
-        expected -= {"caption", "loc"}
+        expected -= {"caption", "loc", "count"}
     if not pair.anomalous:
         expected -= {"loc"}
     assert {record["task"] for record in records} == expected, refused
@@ -143,8 +143,11 @@ def test_very_many_boxes(count):
     listed = 40 if count <= MAX_BOXES else 0
     expected = {"caption": listed, "dialogue": 40, "mc": 40, "loc": listed, "think": 40, "verdict": listed}
     assert made == Counter(expected) - Counter()
-    assert len(refused) == 3 * (40 - listed)
-    assert all(one["reason"].startswith(f"{count} boxes, expected at most {MAX_BOXES}") for one in refused)
+    uncounted = [one for one in refused if one["task"] == "count"]
+    assert {one["reason"] for one in uncounted} == {"count: such images have more than 20 regions"}
+    listless = [one for one in refused if one["task"] != "count"]
+    assert (len(listless), len(uncounted)) == (3 * (40 - listed), 40)
+    assert all(one["reason"].startswith(f"{count} boxes, expected at most {MAX_BOXES}") for one in listless)
     # A record must fit into a sequence.
     assert max(len(json.dumps(record["messages"])) for record in records) < 10_000
 
@@ -153,7 +156,7 @@ def test_wording_varies():
     records, _ = run([make_pair(number) for number in range(200)])
     for task in set(TASKS) - {"verdict"}:  # which is always asked in the same words
         texts = {json.dumps(record["messages"]) for record in records if record["task"] == task}
-        assert len(texts) >= {"caption": 50, "dialogue": 150, "mc": 50, "loc": 4, "think": 100}[task], task
+        assert len(texts) >= {"caption": 50, "dialogue": 150, "mc": 50, "loc": 4, "think": 100, "count": 3}[task], task
 
 
 def test_the_question_of_inspect_is_asked_and_answered_exactly():

@@ -134,11 +134,10 @@ def test_what_passes_is_tried_again(make, endpoint, on_disk):
 def test_retry_after_holds_every_request_back(make, endpoint, on_disk):
     """A date, too, and also requests that had not been refused themselves."""
     endpoint.script = [lambda _: (503, {"Retry-After": formatdate(time.time() + 2, usegmt=True)}, b"")]
-    began = time.monotonic()
     run(make(concurrency=1), [on_disk(0), on_disk(1)])
-    times = [at - began for at, _, _ in endpoint.requests]
+    first, *others = [at for at, _, _ in endpoint.requests]
     # A date has whole seconds: two of them are one at least.
-    assert times[0] < 0.9 < min(times[1:])
+    assert min(others) - first > 0.9
 
 
 def test_a_wait_that_is_too_long_ends_the_run(make, endpoint, on_disk):
@@ -149,10 +148,10 @@ def test_a_wait_that_is_too_long_ends_the_run(make, endpoint, on_disk):
 
 def test_time_outs(make, endpoint, on_disk):
     def slow(_):
-        time.sleep(1.0)
+        time.sleep(3.0)
 
     endpoint.script = [slow, slow]
-    generator = make(timeout=0.2)
+    generator = make(timeout=1.0)
     records, refused = run(generator, [on_disk()])
     assert (len(records), refused) == (1, [])
     assert generator.report()["events"]["time-out"] == 2

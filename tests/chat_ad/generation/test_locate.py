@@ -12,7 +12,7 @@ from PIL import Image
 from adcopilot.boxes import parse_boxes
 from adcopilot.chat_ad.generation import AnnotationsGenerator, PairView, PromptFiles, generate_records
 from adcopilot.chat_ad.generation.pair_view import MAX_BOXES
-from adcopilot.chat_ad.references import mask_components, open_mask
+from adcopilot.chat_ad.sources.references import mask_components, open_mask
 from adcopilot.errors import UserError
 
 from .conftest import make_normal, make_pair

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.evaluation.attention.probe import AttentionProbe, image_sets, tokens_behind_images
 from adcopilot.evaluation.backends import TransformersBackend
-from adcopilot.evaluation.items import Item
 
 QUESTIONS = (
     "Is there a defect in the second image?\nA. Yes\nB. No",

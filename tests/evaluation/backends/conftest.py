@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adcopilot.evaluation.items import Item
+from adcopilot.answering.items import Item
 
 QUESTIONS = (
     "Is there a defect in the second image?",

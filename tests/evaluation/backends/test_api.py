@@ -9,9 +9,9 @@ import time
 import pytest
 from PIL import Image
 
+from adcopilot.answering.api import ApiBackend, _close_together
+from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends.api import ApiBackend, _close_together
-from adcopilot.evaluation.items import Item
 from adcopilot.images import open_image
 
 from .conftest import QUESTIONS, make_group, picture
@@ -417,7 +417,7 @@ def test_closing_the_iterator_stops_the_requests(tmp_path):
     items = [item for name in "abcdefgh" for item in make_group(tmp_path, name, [(60, 60)])]
 
     def respond(body, number):
-        time.sleep(0.05)
+        time.sleep(1.0 if number else 0.0)  # long enough for the first answer to be taken meanwhile
         return echo(body, number)
 
     with Endpoint(respond) as endpoint:

@@ -36,7 +36,7 @@ def test_benchmark_runs_and_writes_its_results(tmp_path, monkeypatch, capsys, sh
 def test_a_failed_answer_is_no_measurement(tmp_path):
     class Broken:
         def answer(self, items, *, max_new_tokens):
-            from adcopilot.evaluation.backends import Reply
+            from adcopilot.answering.base import Reply
 
             yield items[0], Reply(error="no memory")
 

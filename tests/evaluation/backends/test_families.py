@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adcopilot.boxes import scale_box
-from adcopilot.errors import UserError
-from adcopilot.evaluation.families import (
+from adcopilot.answering.families import (
     FAMILIES,
     box_question,
     family_of,
@@ -16,6 +14,8 @@ from adcopilot.evaluation.families import (
     read_boxes,
     split_thinking,
 )
+from adcopilot.boxes import scale_box
+from adcopilot.errors import UserError
 from adcopilot.prompts import INSPECT_QUESTION
 
 SIZE = (2000, 500)

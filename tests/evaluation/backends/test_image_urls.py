@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adcopilot.answering.api import ApiBackend, _close_together
+from adcopilot.answering.image_urls import ImageUrls
+from adcopilot.answering.items import Item
+from adcopilot.answering.sizing import SENT_PIXELS, Sizing
 from adcopilot.data_urls import own_kind
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends.api import ApiBackend, _close_together
-from adcopilot.evaluation.backends.image_urls import ImageUrls
-from adcopilot.evaluation.backends.sizing import SENT_PIXELS, Sizing
-from adcopilot.evaluation.items import Item
 from adcopilot.images import open_image
 
 from .conftest import picture

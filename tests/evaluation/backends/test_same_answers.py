@@ -5,8 +5,9 @@ import threading
 
 import pytest
 
-from adcopilot.evaluation.backends import ApiBackend, TransformersBackend
-from adcopilot.evaluation.items import Item
+from adcopilot.answering.api import ApiBackend
+from adcopilot.answering.items import Item
+from adcopilot.evaluation.backends import TransformersBackend
 
 from .endpoint import Endpoint, completion
 from .test_transformers_backend import speaking

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from adcopilot.answering.items import Item
+from adcopilot.answering.prompting import prompt_text, sorted_groups
+from adcopilot.answering.sizing import Sizing
 from adcopilot.errors import UserError
 from adcopilot.evaluation.backends import TransformersBackend, branching, transformers_backend
-from adcopilot.evaluation.backends.prompting import prompt_text, sorted_groups
-from adcopilot.evaluation.backends.sizing import Sizing
-from adcopilot.evaluation.items import Item
 from adcopilot.images import open_image
 
 from .conftest import QUESTIONS, make_group, picture
@@ -35,14 +35,19 @@ def speaking(source, folder):
 
 @pytest.fixture(scope="module")
 def folders(qwen_base_dir, adcopilot_dir, tmp_path_factory):
-    """AD-Copilot (comparison tokens along their image's diagonal, and stepping out of it), and Qwen2.5-VL."""
+    """AD-Copilot (comparison tokens along their image's diagonal, stepping out of it, none for the first image), and
+    Qwen2.5-VL."""
     root = tmp_path_factory.mktemp("models")
     found = {name: speaking(source, root / name) for name, source in (("ad", adcopilot_dir), ("qwen", qwen_base_dir))}
-    found["fixed"] = root / "fixed"
-    shutil.copytree(found["ad"], found["fixed"])
-    config = json.loads((found["fixed"] / "config.json").read_text())
-    config["comparison_position_ids"] = "fixed"
-    (found["fixed"] / "config.json").write_text(json.dumps(config))
+    for name, settings, files in (
+        ("fixed", {"comparison_position_ids": "fixed"}, ["config.json"]),
+        ("later", {"comparison_of_first": False}, ["config.json", "processor_config.json"]),
+    ):
+        found[name] = root / name
+        shutil.copytree(found["ad"], found[name])
+        for file in files:
+            path = found[name] / file
+            path.write_text(json.dumps(json.loads(path.read_text()) | settings))
     return found
 
 

@@ -46,7 +46,7 @@ def runs(monkeypatch):
     return counts
 
 
-@pytest.mark.parametrize("name", ["ad", "fixed", "qwen"])
+@pytest.mark.parametrize("name", ["ad", "fixed", "later", "qwen"])
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_same_tokens_as_generate(backends, line, name, batch_size, monkeypatch, runs):  # noqa: F811
     backend = backends(name, batch_size=batch_size)

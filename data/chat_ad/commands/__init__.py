@@ -1,0 +1,1 @@
+"""The commands of `adcopilot data`, one a file."""

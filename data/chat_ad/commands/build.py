@@ -1,0 +1,81 @@
+"""`adcopilot data build RECIPE.yaml --output DIR`: from what is on a disk to the files of a training stage."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from ...damage import share_of
+from ...errors import UserError
+from ..pipeline.build import build
+from ..pipeline.losses import MAX_LEFT_OUT, OPTION, find_losses
+from ..recipe.reading import load_recipe
+
+__all__ = ["add_arguments", "run", "summary"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to `parser`."""
+    add = parser.add_argument
+    add("recipe", type=Path, help="YAML file, see examples/data and docs/data.md")
+    add("--output", type=Path, help="folder to write; a build that was killed goes on in it")
+    add("--workers", type=int, default=1, help="processes that make shards (1)")
+    add("--ray", action="store_true", help="make shards on Ray: a local one of --workers CPUs, or that of RAY_ADDRESS")
+    add("--skip-missing", action="store_true", help="build what is there when the folders of some datasets are not")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="replace a value of the recipe, as datasets.mpdd.root=/data/MPDD; may be repeated")  # fmt: skip
+    add("--max-left-out", metavar="SHARE", help="the largest share of a dataset's or an output's images that may be "
+        f"lost, in place of the recipe's max_left_out ({MAX_LEFT_OUT}); with more the files are written and the exit "
+        "status is 1")  # fmt: skip
+    add("--check", action="store_true", help="only check the recipe, which needs no --output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build, then say what was lost and what came out; 1 when too much was lost.
+
+    Raises:
+        UserError: the recipe is wrong, a dataset has problems, or a file cannot be read or written.
+    """
+    most = 4 * (os.cpu_count() or 1)
+    if not 1 <= args.workers <= most:
+        raise UserError(f"--workers is {args.workers}, expected 1 to {most}")
+    settings = list(args.settings)
+    if args.max_left_out is not None:
+        settings.append(f"max_left_out={share_of(args.max_left_out, OPTION)}")
+    recipe = load_recipe(args.recipe, settings=settings)
+    if args.check:
+        print(f"{args.recipe}: {len(recipe.datasets)} datasets, {len(recipe.outputs) + len(recipe.converts)} outputs")
+        return 0
+    if args.output is None:
+        raise UserError("--output is missing, expected the folder to write; only --check needs none")
+    manifest = build(recipe, args.output, workers=args.workers, ray=args.ray, skip_missing=args.skip_missing)
+    print(summary(manifest, recipe.name, args.output))
+    return int(any(loss.too_much for loss in find_losses(manifest, recipe.name)))
+
+
+def summary(manifest: dict[str, Any], name: str, output: Path) -> str:
+    """A few lines for a person, what was lost first."""
+    lines = [loss.line for loss in find_losses(manifest, name)]
+    own = manifest["recipes"][name]
+    for dataset, counts in manifest["datasets"].items():
+        if dataset in (own["values"].get("datasets") or {}) and f"datasets.{dataset}" not in own["skipped"]:
+            more = ""
+            for title, key in (("left out", "left_out"), ("noted", "noted")):
+                listed = ", ".join(f"{reason} {count}" for reason, count in counts[key].items())
+                more += f"; {title}: {listed}" if listed else ""
+            lines.append(
+                f"{dataset}: {counts['images']:,} images ({counts['normal']:,} normal, {counts['anomalous']:,} "
+                f"anomalous), {counts['pairs']:,} pairs{more}"
+            )
+    for data_set, found in manifest["outputs"].items():
+        if found["recipe"] == name:
+            tasks = ", ".join(f"{task} {count:,}" for task, count in found["tasks"].items())
+            wanted = found["wanted"]
+            short = f" of {wanted:,} wanted" if isinstance(wanted, int) and found["records"] < wanted else ""
+            lines.append(f"{output / data_set}.jsonl: {found['records']:,} records{short} ({tasks})")
+    if own["skipped"]:
+        lines.append(f"not there, skipped: {', '.join(own['skipped'])}")
+    lines.append(f"{output / 'manifest.json'}: recipe, counts, digests; train with dataset_dir: {output}")
+    return "\n".join(lines)

@@ -1,0 +1,277 @@
+"""The same window out of a query and its template, boxes and mask cut alike.
+
+A window shows a defect wholly or not at all. By default it shows all of them, and grows until it does; with
+`keep="one"` it may leave whole defects outside, never all, and what it leaves out is listed. An anomalous image
+without boxes is not cropped: nobody knows where its defect is. Nor is a pair of images of unlike shape: "the same
+place" means nothing there.
+
+Nothing is resized: a template of another size is cut at the same place and keeps its own pixels, as `adcopilot
+inspect` shows it; the model's processor resizes each image by itself.
+
+Windows around defects are larger than windows around nothing, and lie differently. A model could learn to tell the
+answer from that; so a normal query's window is chosen as if it had the defects of another image of its category
+(a decoy).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from ..errors import UserError
+from ..images import is_like_shape
+from .pairing import PAIR_SCHEMA
+from .sources.references import open_image, open_mask
+from .windows import TRIES, seen_boxes
+
+__all__ = [
+    "KEEP",
+    "CropOptions",
+    "Cut",
+    "choose_crops",
+    "choose_window",
+    "collect_decoys",
+    "cut_boxes",
+    "cut_pair",
+    "map_window",
+]
+
+Box = tuple[int, int, int, int]
+#: Boxes of an image as shares of its sides.
+Decoy = tuple[tuple[float, float, float, float], ...]
+
+#: Which defects a window shows: all of them, or at least one.
+KEEP = ("all", "one")
+
+#: Decoys kept of a category.
+DECOYS = 64
+
+# Two merged patches of Qwen2.5-VL: less is not worth looking at.
+_LEAST = 56
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropOptions:
+    """How windows are chosen.
+
+    Attributes:
+        least, most: share of the image's sides, from which the window's is drawn.
+        keep: one of `KEEP`.
+        margin: pixels between a defect and the window's edge, where the image has them.
+        seed: of the choice.
+    """
+
+    least: float = 0.5
+    most: float = 1.0
+    keep: str = "all"
+    margin: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A pair as it is shown.
+
+    Attributes:
+        query, template: upright RGB images, each in its own pixels.
+        window: what was cut, in pixels of the original query.
+        boxes, box_labels: of the defects in view, in pixels of `query`.
+        mask: (height, width) bool, the query's, or None where there is none.
+        hidden: the defects outside, by their index in the row's `boxes`.
+    """
+
+    query: Image.Image
+    template: Image.Image
+    window: Box
+    boxes: tuple[Box, ...]
+    box_labels: tuple[str, ...]
+    mask: np.ndarray | None
+    hidden: tuple[int, ...]
+
+
+def choose_window(
+    rng: random.Random, *, size: tuple[int, int], boxes: Sequence[Box], options: CropOptions
+) -> Box | None:
+    """A window that shows `boxes` as the options say, or None for the whole image.
+
+    Args:
+        rng: chooses.
+        size: (width, height) of the image in pixels.
+        boxes: the defects, (x1, y1, x2, y2) within it.
+        options: as they say.
+    """
+    share = rng.uniform(options.least, options.most)
+    wanted = [min(length, max(round(length * share), _LEAST)) for length in size]
+    if options.keep == "one" and len(boxes) > 1:
+        target = boxes[rng.randrange(len(boxes))]
+        for _ in range(TRIES):
+            window = _around(rng, size, wanted, target, options.margin)
+            if seen_boxes(boxes, window, min_visible=1.0):
+                return window if window != (0, 0, *size) else None
+    union = _union(boxes)
+    window = _around(rng, size, wanted, union, options.margin)
+    return window if window != (0, 0, *size) else None
+
+
+def choose_crops(
+    pairs: pa.Table, *, options: CropOptions, decoys: Mapping[tuple[str, str], Sequence[Decoy]]
+) -> pa.Table:
+    """The pairs with their column `crop` filled.
+
+    Args:
+        pairs: of `pairing.PAIR_SCHEMA`.
+        options: how windows are chosen; each row's depends on the seed and its own query and template alone.
+        decoys: `(source, category)` → what `collect_decoys` found.
+    """
+    names = ["image", "template", "label", "boxes", "width", "height", "source", "category"]
+    names += ["template_width", "template_height"]
+    windows = []
+    for row in pairs.select(names).to_pylist():
+        text = f"{options.seed}\0{row['image']}\0{row['template']}".encode("utf-8", "surrogatepass")
+        rng = random.Random(hashlib.sha256(text).digest())
+        size = row["width"], row["height"]
+        boxes = [tuple(box) for box in row["boxes"]]
+        found = decoys.get((row["source"], row["category"]))
+        if row["label"] == "normal" and found:
+            boxes = [_scaled(box, size) for box in found[rng.randrange(len(found))]]
+        alike = is_like_shape(size, (row["template_width"], row["template_height"]))
+        if alike and (row["label"] == "normal" or boxes):
+            windows.append(choose_window(rng, size=size, boxes=boxes, options=options))
+        else:
+            windows.append(None)
+    place = PAIR_SCHEMA.get_field_index("crop")
+    field = PAIR_SCHEMA.field(place)
+    return pairs.set_column(place, field, pa.array([window and list(window) for window in windows], field.type))
+
+
+def collect_decoys(tables: Iterable[pa.Table], *, seed: int = 0) -> dict[tuple[str, str], list[Decoy]]:
+    """For each (source, category) the boxes of up to `DECOYS` anomalous images, as shares of the image's sides.
+
+    Which ones depends on the seed and their names alone.
+
+    Args:
+        tables: shards with the columns `image`, `label`, `boxes`, `width`, `height`, `source`, `category`.
+        seed: of the choice.
+    """
+    found: dict[tuple[str, str], dict[bytes, Decoy]] = {}
+    names = ["image", "label", "boxes", "width", "height", "source", "category"]
+    for table in tables:
+        for row in table.select(names).to_pylist():
+            if row["label"] == "normal" or not row["boxes"]:
+                continue
+            kept = found.setdefault((row["source"], row["category"]), {})
+            rank = hashlib.sha256(f"{seed}\0{row['image']}".encode("utf-8", "surrogatepass")).digest()
+            width, height = row["width"], row["height"]
+            kept[rank] = tuple((b[0] / width, b[1] / height, b[2] / width, b[3] / height) for b in row["boxes"])
+            if len(kept) > DECOYS:
+                del kept[max(kept)]
+    return {key: [kept[rank] for rank in sorted(kept)] for key, kept in sorted(found.items())}
+
+
+def cut_pair(root: str | os.PathLike, row: Mapping, *, opened: Callable[..., Image.Image] = open_image) -> Cut:
+    """Open a pair and cut it.
+
+    Args:
+        root: what its references are relative to.
+        row: of `pairing.PAIR_SCHEMA`; a `crop` of None shows everything.
+        opened: (root, reference) → image: `references.open_image`, or one that keeps some (`opened.OpenedImages`).
+
+    Raises:
+        UserError: an image or the mask cannot be read, their sizes are not the row's, or the window cuts a defect,
+            leaves all of them out, or leaves the image.
+    """
+    size = (row["width"], row["height"])
+    window = tuple(row["crop"]) if row["crop"] is not None else (0, 0, *size)
+    boxes = [tuple(box) for box in row["boxes"]]
+    seen = _seen(row, boxes, window, size)
+    query = opened(root, row["image"])
+    if query.size != size:
+        raise UserError(
+            f"{row['image']}: has {query.width}×{query.height} pixels, its row says {size[0]}×{size[1]}; index the "
+            "dataset again"
+        )
+    mask = None
+    if row["mask"]:
+        mask = open_mask(root, row["mask"], size=size)[window[1] : window[3], window[0] : window[2]]
+    shown = query.crop(window)
+    template = opened(root, row["template"])
+    template = template.crop(map_window(window, size, template.size))
+    return Cut(
+        query=shown,
+        template=template,
+        window=window,
+        boxes=tuple(one.box for one in seen),
+        box_labels=tuple(row["box_labels"][one.index] for one in seen),
+        mask=mask,
+        hidden=tuple(sorted(set(range(len(boxes))) - {one.index for one in seen})),
+    )
+
+
+def cut_boxes(row: Mapping) -> tuple[list[list[int]], list[str]]:
+    """The boxes and their labels as the row's window shows them, without opening any image.
+
+    Raises:
+        UserError: as `cut_pair`, of the window.
+    """
+    size = (row["width"], row["height"])
+    window = tuple(row["crop"]) if row["crop"] is not None else (0, 0, *size)
+    seen = _seen(row, [tuple(box) for box in row["boxes"]], window, size)
+    return [list(one.box) for one in seen], [row["box_labels"][one.index] for one in seen]
+
+
+def map_window(window: Box, from_size: tuple[int, int], to_size: tuple[int, int]) -> Box:
+    """The window at the same place of an image of another size, at least a pixel wide and high."""
+    if from_size == to_size:
+        return window
+    corners = []
+    for low, high, source, target in zip(window[:2], window[2:], from_size, to_size, strict=True):
+        first = min(round(low * target / source), target - 1)
+        corners.append((first, min(max(round(high * target / source), first + 1), target)))
+    return corners[0][0], corners[1][0], corners[0][1], corners[1][1]
+
+
+def _seen(row: Mapping, boxes: list[Box], window: Box, size: tuple[int, int]):
+    name = f"{row['image']}: crop {list(window)}"
+    if not (0 <= window[0] < window[2] <= size[0] and 0 <= window[1] < window[3] <= size[1]):
+        raise UserError(f"{name} is not inside its {size[0]}×{size[1]} pixels; pair the table again")
+    seen = seen_boxes(boxes, window, min_visible=1.0)
+    if seen is None:
+        raise UserError(f"{name} cuts one of its defects {[list(box) for box in boxes]}; pair the table again")
+    if boxes and not seen:
+        raise UserError(f"{name} leaves out all of its defects {[list(box) for box in boxes]}; pair the table again")
+    return seen
+
+
+def _around(rng: random.Random, size, wanted: Sequence[int], box: Box | None, margin: int) -> Box:
+    """A random window of at least `wanted` pixels that holds `box` with a margin, within the image."""
+    corners = []
+    for axis, (length, side) in enumerate(zip(size, wanted, strict=True)):
+        low, high = (0, 0) if box is None else (max(box[axis] - margin, 0), min(box[axis + 2] + margin, length))
+        if box is None:
+            first = rng.randint(0, length - side)
+        else:
+            side = max(side, high - low)
+            first = rng.randint(max(high - side, 0), min(low, length - side))
+        corners.append((first, first + side))
+    return corners[0][0], corners[1][0], corners[0][1], corners[1][1]
+
+
+def _union(boxes: Sequence[Box]) -> Box | None:
+    if not boxes:
+        return None
+    xs1, ys1, xs2, ys2 = zip(*boxes, strict=True)
+    return min(xs1), min(ys1), max(xs2), max(ys2)
+
+
+def _scaled(box: tuple[float, float, float, float], size: tuple[int, int]) -> Box:
+    """A decoy's box in pixels, at least one wide and high."""
+    x1, y1 = (min(int(share * length), length - 1) for share, length in zip(box[:2], size, strict=True))
+    x2, y2 = (min(round(share * length), length) for share, length in zip(box[2:], size, strict=True))
+    return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)

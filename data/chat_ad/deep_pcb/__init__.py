@@ -1,0 +1,1 @@
+"""The public DeepPCB dataset and its converter."""

@@ -1,0 +1,327 @@
+"""The generator behind any OpenAI-style endpoint: vLLM with Qwen2.5-VL-72B, GPT-4o, or another that sees images.
+
+Every answer is kept in an append-only file under a key of its content (model, settings, prompt, bytes of the images),
+so that a run which is killed, or asked for the same again, pays for nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ...errors import UserError, shortened
+from ...jsonl import content_key
+from ...transport import Answer, Refused, Transport
+from .cache import AnswerCache
+from .cost import Cost, Prices
+from .facts import Facts
+from .generator import STEPS
+from .pair_view import MAX_BOXES, PairView
+from .pictures import Picture, data_url, picture
+from .prompt_files import PromptFiles
+from .verify import is_refusal
+from .words import Words
+
+__all__ = ["EndpointGenerator", "EndpointSettings"]
+
+#: The files that the texts of a task depend on; labels are said in the words of `families.json`.
+_FILES = {
+    "caption": ("caption.jinja", "refine.jinja", "verify.jinja"),
+    "dialogue": ("caption.jinja", "refine.jinja", "verify.jinja", "dialogue.jinja"),
+    "think": ("caption.jinja", "refine.jinja", "verify.jinja", "think.jinja"),
+}
+_COMMON = ("system.jinja", "questions.json", "families.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointSettings:
+    """Which endpoint, and how it is used.
+
+    Attributes:
+        url: base address, as OpenAI clients take it (`http://localhost:8000/v1`).
+        model: its name there.
+        key_variable: environment variable that holds the key, "" for an endpoint without one. A key is taken from
+            nowhere else and written nowhere.
+        concurrency: requests under way at once.
+        rounds: how often a text with problems is written again.
+        checks: whether the model is also asked to check each caption.
+        image_side: images are shrunk to so many pixels on the longer side; None sends them as they are.
+        marked: whether the copy with the outlined defect is sent too, where the pair has one.
+        temperature, max_tokens, seed: of the request; `max_tokens` bounds one answer.
+        limit_field: what the endpoint calls `max_tokens`.
+        extra: further fields of the request.
+        timeout: seconds for one answer.
+        attempts, first_wait, longest_wait: patience with what passes (`transport`).
+        give_up: so many failed requests in a row end the run.
+        prices: of a million tokens.
+        most_tokens, most_money: the budget of one cache file, None for none.
+
+    Raises:
+        UserError: a value is out of range, or the address carries a password.
+    """
+
+    url: str
+    model: str
+    key_variable: str = ""
+    concurrency: int = 16
+    rounds: int = 2
+    checks: bool = False
+    image_side: int | None = 1280
+    marked: bool = True
+    temperature: float = 0.7
+    max_tokens: int = 1024
+    seed: int = 0
+    limit_field: str = "max_tokens"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 180.0
+    attempts: int = 6
+    first_wait: float = 1.0
+    longest_wait: float = 120.0
+    give_up: int = 20
+    prices: Prices = field(default_factory=Prices)
+    most_tokens: int | None = None
+    most_money: float | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise UserError(f"url is {self.url!r}, expected something like http://localhost:8000/v1")
+        if parts.username or parts.password or parts.query:
+            raise UserError(
+                f"url of {parts.hostname}: carries a password or a query; put the key into an environment variable "
+                "and give its name as key_variable"
+            )
+        if not self.model:
+            raise UserError("model is empty, expected the name that the endpoint knows it by")
+        for name, low in (("concurrency", 1), ("rounds", 0), ("max_tokens", 16), ("attempts", 1), ("give_up", 1)):
+            if getattr(self, name) < low:
+                raise UserError(f"{name} is {getattr(self, name)}, expected {low} or more")
+        if self.image_side is not None and self.image_side < 28:
+            raise UserError(f"image_side is {self.image_side}, expected 28 or more")
+        for name in ("timeout", "first_wait", "longest_wait"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name)}, expected more than 0 seconds")
+        for name in ("most_tokens", "most_money"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise UserError(f"{name} is {getattr(self, name)}, expected more than 0, or nothing for no limit")
+
+
+class EndpointGenerator:
+    """A `Generator` that asks an endpoint.
+
+    Args:
+        settings: which endpoint.
+        prompts: what it is asked.
+        cache: the file that keeps its answers; one process at a time writes to it.
+        also: further such files, for answers that other shards have paid for.
+
+    Raises:
+        UserError: the key's variable is not set, or a cache file is damaged or in use.
+    """
+
+    waits = True
+
+    def __init__(
+        self,
+        *,
+        settings: EndpointSettings,
+        prompts: PromptFiles,
+        cache: str | Path,
+        also: Sequence[str | Path] = (),
+    ) -> None:
+        self.settings = settings
+        self.prompts = prompts
+        self.words = Words(prompts=prompts)
+        self.name = settings.model
+        self.concurrency, self.rounds, self.checks = settings.concurrency, settings.rounds, settings.checks
+        self._key = ""
+        if settings.key_variable:
+            self._key = os.environ.get(settings.key_variable, "").strip()
+            if not self._key:
+                raise UserError(f"environment variable {settings.key_variable}: not set, expected the endpoint's key")
+            if not (self._key.isascii() and self._key.isprintable()):
+                raise UserError(
+                    f"environment variable {settings.key_variable}: holds something that is no key (letters that HTTP "
+                    "cannot send); set it again"
+                )
+        # What the answers depend on; patience and budget change none of them.
+        self._asked = {
+            "model": settings.model,
+            "temperature": settings.temperature,
+            settings.limit_field: settings.max_tokens,
+            **settings.extra,
+        }
+        sent = (settings.image_side, settings.marked, settings.rounds, settings.checks)
+        self.fingerprint = content_key("endpoint", self._asked, settings.seed, sent, prompts.digest())
+        self.cost = Cost(prices=settings.prices, most_tokens=settings.most_tokens, most_money=settings.most_money)
+        self._cache = AnswerCache(path=cache, also=also)
+        self.cost.earlier(*self._cache.spent)
+        self._transport: Transport | None = None
+        self._slots: asyncio.Semaphore | None = None
+        self._under_way: dict[str, asyncio.Task] = {}
+        self._picture = lru_cache(maxsize=16 * settings.concurrency)(picture)
+
+    def __repr__(self) -> str:
+        return f"EndpointGenerator({self.settings.url}, {self.name})"
+
+    def prompt_hash(self, task: str) -> str:
+        """SHA-256 of the prompt files that a task's texts are made from."""
+        return self.prompts.digest(*_COMMON, *_FILES.get(task, ()))
+
+    def report(self) -> dict[str, Any]:
+        """Tokens, money, retries and refusals of this run; of the whole cache file under `total`."""
+        return {
+            "endpoint": self.settings.url,
+            "model": self.name,
+            "cache": str(self._cache.path),
+            **self.cost.report(),
+        }
+
+    def close(self) -> None:
+        """Close the cache."""
+        self._cache.close()
+
+    async def finish(self) -> None:
+        """Start nothing new, wait for the answers under way, which are paid for, and close the connections."""
+        if self._transport is not None:
+            self._transport.stopping.set()
+            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+            await self._transport.close()
+        self._transport = self._slots = None
+        self._under_way.clear()
+
+    async def generate(self, pair: PairView, step: str, context: Mapping[str, Any]) -> str:
+        """The model's answer to one step, from the cache where it is there.
+
+        Raises:
+            Refused: the model declines or its answer is cut off, or the endpoint fails for this request.
+            UserError: an image cannot be read, the budget is used up, or the endpoint fails for good.
+        """
+        if step not in STEPS:
+            raise ValueError(f"step is {step!r}, expected one of {STEPS}")
+        system = self.prompts.render("system.jinja", {})
+        text = self.prompts.render(f"{step}.jinja", self._variables(pair, context))
+        names = [*pair.images, *([pair.marked] if self._shows_mark(pair) else [])]
+        pictures = [self._picture(pair.path(name)) for name in names]
+        # A draft with the same faults again makes the same prompt again: another seed gives it another chance.
+        asked = {"seed": self.settings.seed + context.get("round", 0), **self._asked}
+        key = content_key(asked, self.settings.image_side, system, text, [one.sha256 for one in pictures])
+        answer = self._cache.get(key)
+        if answer is None:
+            # Two pairs with the same content wait for one request.
+            if key not in self._under_way:
+                task = asyncio.ensure_future(self._fetch(key, step, asked, system, text, pictures))
+                self._under_way[key] = task
+                task.add_done_callback(lambda _: self._under_way.pop(key, None))
+            answer = await asyncio.shield(self._under_way[key])
+        else:
+            self.cost.events["answers from the cache"] += 1
+        return self._usable(answer, step)
+
+    async def _fetch(
+        self, key: str, step: str, asked: Mapping[str, Any], system: str, text: str, pictures: Sequence[Picture]
+    ) -> dict[str, Any]:
+        if self._transport is None:
+            self._open()
+        async with self._slots:
+            if self._transport.stopping.is_set():
+                raise Refused("the run was stopped")
+            body, area = await asyncio.to_thread(self._body, asked, system, text, pictures)
+            # Qwen2.5-VL spends a token on 28 x 28 pixels; a token of English has about four letters.
+            estimate = area // (28 * 28) + (len(system) + len(text)) // 3 + 64
+            ticket = self.cost.reserve(estimate, self.settings.max_tokens)
+            usage = None
+            try:
+                answer: Answer = await self._transport.send(body)
+                usage = (*answer.usage, False) if answer.usage else (estimate, len(answer.text) // 3 + 8, True)
+                kept = {
+                    "step": step,
+                    "model": self.name,
+                    "text": answer.text,
+                    "finish": answer.finish,
+                    "refusal": answer.refusal,
+                    "prompt_tokens": usage[0],
+                    "completion_tokens": usage[1],
+                    "estimated": usage[2],
+                }
+                self._cache.put(key, kept)
+            finally:
+                self.cost.settle(ticket, usage)
+        return kept
+
+    def _open(self) -> None:
+        """Connections belong to the running loop."""
+        settings = self.settings
+        self._transport = Transport(
+            url=settings.url,
+            key=self._key,
+            timeout=settings.timeout,
+            attempts=settings.attempts,
+            first_wait=settings.first_wait,
+            longest_wait=settings.longest_wait,
+            give_up=settings.give_up,
+            events=self.cost.events,
+        )
+        self._slots = asyncio.Semaphore(settings.concurrency)
+
+    def _body(
+        self, asked: Mapping[str, Any], system: str, text: str, pictures: Sequence[Picture]
+    ) -> tuple[dict[str, Any], int]:
+        """The request, and the area of its images in pixels."""
+        encoded = [data_url(one.path, side=self.settings.image_side) for one in pictures]
+        parts = [{"type": "image_url", "image_url": {"url": url}} for url, _ in encoded]
+        messages = [
+            {"role": "system", "content": system},
+            {"role": "user", "content": [*parts, {"type": "text", "text": text}]},
+        ]
+        return {**asked, "messages": messages}, sum(area for _, area in encoded)
+
+    def _shows_mark(self, pair: PairView) -> bool:
+        return bool(self.settings.marked and pair.marked)
+
+    def _variables(self, pair: PairView, context: Mapping[str, Any]) -> dict[str, Any]:
+        """What the prompts may name; all of it in every prompt."""
+        facts = Facts(pair, self.words)
+        if pair.boxes:
+            defects = [
+                {"label": label, "place": place, "box": list(box)}
+                for label, place, box in zip(facts.labels, facts.places, pair.boxes, strict=True)
+            ][:MAX_BOXES]
+        else:
+            defects = [{"label": label, "place": "at a place that is not known", "box": []} for label in facts.labels]
+        return {
+            "subject": facts.subject,
+            "view": pair.view,
+            "anomalous": pair.anomalous,
+            "width": pair.size[0],
+            "height": pair.size[1],
+            "defects": defects,
+            "more": len(pair.boxes[MAX_BOXES:]),
+            "marked": self._shows_mark(pair),
+            "caption": context.get("caption"),
+            "draft": context.get("draft", ""),
+            "problems": list(context.get("problems", ())),
+            "question": context.get("question", ""),
+            "answer": context.get("answer", ""),
+            "options": context.get("options"),
+        }
+
+    def _usable(self, answer: Mapping[str, Any], step: str) -> str:
+        """The text of an answer, or Refused."""
+        if answer["refusal"] or answer["finish"] == "content_filter" or is_refusal(answer["text"]):
+            self.cost.events["refusals"] += 1
+            said = answer["refusal"] or answer["text"] or answer["finish"]
+            raise Refused(f"the model declines: {shortened(said, 80)}")
+        # JSON that is cut off is noticed by whoever reads it, and asked for again; reasoning just ends.
+        if answer["finish"] == "length" and step == "think":
+            raise Refused(f"the reasoning is longer than {self.settings.max_tokens} tokens")
+        return answer["text"]

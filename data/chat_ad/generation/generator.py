@@ -1,0 +1,60 @@
+"""The small interface behind which generators stand, and how one says that it has nothing to give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from .pair_view import PairView
+
+__all__ = ["STEPS", "Generator"]
+
+#: What a generator is asked for, and what its answer holds:
+#: `caption`   the JSON object of `caption.Caption`
+#: `refine`    the same, better (context: `draft`, the text; `problems`, a list of sentences about it)
+#: `verify`    a JSON object {"ok": true or false, "problems": [sentence, …]} (context: `draft`)
+#: `dialogue`  a JSON list of {"question", "answer"} (context: `caption`, a `Caption`; `problems`)
+#: `think`     the reasoning, plain text (context: `caption`; `question`; `answer`; `kind`; `options`; `problems`)
+#: `round` of a context counts how often a text was given back.
+STEPS = ("caption", "refine", "verify", "dialogue", "think")
+
+
+class Generator(Protocol):
+    """Writes text about pairs.
+
+    Attributes:
+        name: what records say made them: `annotations`, or the endpoint's model.
+        fingerprint: changes when the texts may change: prompts, model, settings.
+        waits: whether `generate` waits for something (a network), so that several pairs should be worked on at once.
+        concurrency: how many.
+        rounds: how often a text with problems is given back to be written again.
+        checks: whether the `verify` step is asked for too.
+    """
+
+    name: str
+    fingerprint: str
+    waits: bool
+    concurrency: int
+    rounds: int
+    checks: bool
+
+    async def generate(self, pair: PairView, step: str, context: Mapping[str, Any]) -> str:
+        """The text of one step, one of `STEPS`.
+
+        Raises:
+            Refused: there is no usable text for this pair.
+            UserError: there is no use in going on: wrong address or key, budget spent.
+        """
+        ...
+
+    def prompt_hash(self, task: str) -> str:
+        """SHA-256 of the files that the texts of a task are made from."""
+        ...
+
+    async def finish(self) -> None:
+        """Start nothing new, let what is under way end, and release what belongs to the running event loop."""
+        ...
+
+    def close(self) -> None:
+        """Release files."""
+        ...

@@ -1,0 +1,320 @@
+"""From pairs to training records: a pure function of a shard, the seed and the generator."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import UserError
+from ...jsonl import content_key
+from ...records import check_record, make_record
+from ...tasks import TASKS as VERIFIABLE
+from ...transport import Refused
+from .annotations import AnnotationsGenerator
+from .caption import Caption, write_caption
+from .choice import Choice, Letters, choose
+from .dialogue import write_dialogue
+from .generator import Generator
+from .locate import inspect_turn, locate
+from .pair_view import PairView
+from .prompt_files import PromptFiles
+from .think import write_thinking
+from .verify import Verifier
+from .words import Words
+
+__all__ = ["TASKS", "generate_records"]
+
+#: Those that write their own questions, after what is written here.
+_WHOLE = {name: task for name, task in VERIFIABLE.items() if task.write is not None}
+
+#: `verdict` is the question of `adcopilot inspect` and its exact answer.
+TASKS = ("caption", "dialogue", "mc", "loc", "think", "verdict", *_WHOLE)
+
+#: Of dialogues, how many open with the question of `adcopilot inspect`.
+INSPECTED = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tools:
+    """What the samples of a shard share."""
+
+    prompts: PromptFiles
+    words: Words
+    verifier: Verifier
+    seed: int
+    exact: AnnotationsGenerator
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """The verifiable questions of a pair; made in the pairs' order, because letters are dealt in order."""
+
+    choice: Choice | None
+    place: tuple[str, str] | None
+    no_place: str
+
+
+def generate_records(
+    pairs: Iterable[PairView],
+    *,
+    generator: Generator,
+    tasks: Sequence[str],
+    seed: int,
+    on_refused: Callable[[dict[str, Any]], None],
+    prompts: PromptFiles | None = None,
+    fallback: Generator | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the records of each pair in the pairs' order, tasks in the order of `TASKS`.
+
+    A record is `records.make_record`'s with the fields, never null and of one type each, so that a file of them loads
+    as a table: `task`, `kind` (of a multiple choice: which; of `think`: `mc` or `loc`), `answer` (text: the letter,
+    the JSON list of boxes, the caption; of a dialogue its last answer), `boxes`, `labels`, `mask`, `source`,
+    `category`, `view`, `defect`, `anomalous`, `key`, `generator`, `prompt_hash`, `seed`.
+
+    Args:
+        pairs: of one shard.
+        generator: writes captions, dialogues and reasoning. Multiple choice and localisation always come from the
+            annotation, so that their answers are right.
+        tasks: of `TASKS`; each makes one record of a pair at most.
+        seed: of every choice.
+        on_refused: called for each sample that was not made, with `{"image", "key", "task", "reason", "kind",
+            "fallback"}`: kind `not_applicable` for localisation of a normal image, else `refused`; fallback is
+            whether the other generator wrote it instead.
+        prompts: wording of questions; the package's own by default.
+        fallback: writes what the generator refuses, if it can; nothing does by default.
+
+    Raises:
+        UserError: a task is unknown, or the generator cannot go on; what it was paid for is in its cache.
+    """
+    wanted = _check_tasks(tasks)
+    prompts = prompts or PromptFiles()
+    words = Words(prompts=prompts)
+    exact = AnnotationsGenerator(prompts=prompts, seed=seed)
+    tools = _Tools(prompts=prompts, words=words, verifier=Verifier(words=words), seed=seed, exact=exact)
+    letters = Letters(seed=seed)
+
+    def job(pair: PairView):
+        return _pair_samples(pair, _ask(pair, letters, tools, wanted), generator, fallback, wanted, tools)
+
+    generators = [generator, *([fallback] if fallback else [])]
+    with _runner(generators) as run:
+        waiting: deque[Callable[[], tuple[list, list]]] = deque()
+        for pair in pairs:
+            waiting.append(run(job(pair)))
+            # Twice the requests in flight, so that one slow pair does not leave the others waiting.
+            if len(waiting) >= 2 * max(one.concurrency for one in generators) - 1:
+                yield from _hand_out(waiting.popleft(), on_refused)
+        while waiting:
+            yield from _hand_out(waiting.popleft(), on_refused)
+
+
+def _hand_out(result: Callable[[], tuple[list, list]], on_refused: Callable) -> Iterator[dict[str, Any]]:
+    records, refusals = result()
+    for refusal in refusals:
+        on_refused(refusal)
+    yield from records
+
+
+def _check_tasks(tasks: Sequence[str]) -> list[str]:
+    for task in tasks:
+        if task not in TASKS:
+            raise UserError(f"task is {task!r}, expected one of {', '.join(TASKS)}")
+    return [task for task in TASKS if task in tasks]
+
+
+def _ask(pair: PairView, letters: Letters, tools: _Tools, tasks: Sequence[str]) -> _Asked:
+    choice, place, no_place = None, None, ""
+    if "mc" in tasks or "think" in tasks:
+        rng = random.Random(f"{tools.seed}:mc:{pair.key}")
+        choice = choose(pair, rng, letters=letters, prompts=tools.prompts, words=tools.words)
+    if "loc" in tasks or "think" in tasks:
+        rng = random.Random(f"{tools.seed}:loc:{pair.key}")
+        try:
+            place = locate(pair, rng, prompts=tools.prompts, words=tools.words)
+        except Refused as refused:
+            no_place = refused.reason
+    return _Asked(choice=choice, place=place, no_place=no_place)
+
+
+async def _pair_samples(
+    pair: PairView,
+    asked: _Asked,
+    generator: Generator,
+    fallback: Generator | None,
+    tasks: Sequence[str],
+    tools: _Tools,
+) -> tuple[list[dict], list[dict]]:
+    records, refusals = [], []
+    captions: dict[str, Caption | Refused] = {}  # one caption serves the dialogue and the reasoning too
+    for task in tasks:
+        # of a verifiable task from the annotation alone, whatever the generator
+        writers = [tools.exact] if task in VERIFIABLE else [generator, *([fallback] if fallback else [])]
+        for writer in writers:
+            try:
+                records.append(await _sample(pair, task, asked, writer, captions, tools))
+                break
+            except Refused as refused:
+                refusals.append(
+                    {
+                        "image": pair.images[1],
+                        "key": pair.key,
+                        "task": task,
+                        "reason": refused.reason,
+                        "kind": "not_applicable" if task == "loc" and not pair.anomalous else "refused",
+                        "fallback": False,
+                    }
+                )
+        else:
+            continue
+        if writer is fallback:
+            refusals[-1]["fallback"] = True
+    return records, refusals
+
+
+async def _sample(
+    pair: PairView,
+    task: str,
+    asked: _Asked,
+    writer: Generator,
+    captions: dict[str, Caption | Refused],
+    tools: _Tools,
+) -> dict[str, Any]:
+    """One record, or Refused."""
+    rng = random.Random(f"{tools.seed}:{task}:{pair.key}")
+    kind = ""
+    if task == "caption":
+        caption = await _caption(pair, writer, captions, tools)
+        answer = caption.text()
+        turns = [(tools.prompts.pick(rng, "questions.json", "caption"), answer)]
+    elif task == "dialogue":
+        # Without a list of boxes there is no caption, but something can still be said.
+        caption = await _caption(pair, writer, captions, tools) if pair.listable else None
+        first = inspect_turn(pair, tools.words) if rng.random() < INSPECTED and pair.listable else None
+        turns = await write_dialogue(pair, writer, verifier=tools.verifier, caption=caption, first=first)
+        answer = turns[-1][1]
+    elif task == "mc":
+        turns, kind, answer = [(asked.choice.question, asked.choice.answer)], asked.choice.kind, asked.choice.answer
+    elif task == "loc":
+        if asked.place is None:
+            raise Refused(asked.no_place)
+        turns, answer = [asked.place], asked.place[1]
+    elif task == "verdict":
+        turns = [inspect_turn(pair, tools.words)]
+        answer = turns[0][1]
+    elif task in _WHOLE:
+        whole = _WHOLE[task]
+        if whole.obstacle and (why := whole.obstacle("anomalous" if pair.anomalous else "normal", len(pair.boxes))):
+            raise Refused(f"{task}: such images {why}")
+        turns = [whole.write(pair, rng)]
+        answer = turns[0][1]
+    else:
+        caption = await _caption(pair, writer, captions, tools) if pair.listable else None
+        placing = asked.place is not None and rng.random() < 0.5
+        kind = "loc" if placing else "mc"
+        question, answer = asked.place if placing else (asked.choice.question, asked.choice.answer)
+        choice = None if placing else asked.choice
+        turns = [
+            await write_thinking(
+                pair,
+                writer,
+                verifier=tools.verifier,
+                caption=caption,
+                question=question,
+                answer=answer,
+                choice=choice,
+            )
+        ]
+    return _record(pair, task, kind, turns, answer, writer, tools)
+
+
+async def _caption(
+    pair: PairView, writer: Generator, captions: dict[str, Caption | Refused], tools: _Tools
+) -> Caption:
+    if writer.fingerprint not in captions:
+        try:
+            captions[writer.fingerprint] = await write_caption(pair, writer, verifier=tools.verifier)
+        except Refused as refused:
+            captions[writer.fingerprint] = refused
+    found = captions[writer.fingerprint]
+    if isinstance(found, Refused):
+        raise Refused(found.reason)
+    return found
+
+
+def _record(
+    pair: PairView, task: str, kind: str, turns: Sequence, answer: str, writer: Generator, tools: _Tools
+) -> dict[str, Any]:
+    prompt_hash = writer.prompt_hash(task)
+    fields: Mapping[str, Any] = {
+        "task": task,
+        "kind": kind,
+        "answer": answer,
+        "boxes": [list(box) for box in pair.boxes],
+        "labels": [tools.words.label(label) for label in pair.labels],
+        "mask": pair.mask,
+        "source": pair.source,
+        "category": pair.category,
+        "view": pair.view,
+        "defect": pair.defect,
+        "anomalous": pair.anomalous,
+        "key": content_key(pair.key, task, tools.seed, writer.name, prompt_hash),
+        "generator": writer.name,
+        "prompt_hash": prompt_hash,
+        "seed": tools.seed,
+    }
+    try:
+        record = make_record(images=pair.images, turns=turns, **fields)
+        check_record(record, name=pair.images[1], sizes=[pair.size, pair.size])
+    except UserError as error:  # a label that holds `<image>`, or the like: this one sample is at fault
+        raise Refused(str(error)) from None
+    return record
+
+
+@contextmanager
+def _runner(generators: Sequence[Generator]) -> Iterator[Callable[[Coroutine], Callable[[], Any]]]:
+    """A function that starts a coroutine and returns a function that waits for its result.
+
+    What never waits needs no event loop, which would cost more than the work. Otherwise a loop runs in a thread of its
+    own: the caller may be inside a loop already (a notebook, a Ray worker).
+    """
+    if not any(generator.waits for generator in generators):
+        yield _at_once
+        return
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="adcopilot-generation", daemon=True)
+    thread.start()
+
+    def start(coroutine: Coroutine) -> Callable[[], Any]:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result
+
+    try:
+        yield start
+    finally:
+        asyncio.run_coroutine_threadsafe(_finish(generators), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def _at_once(coroutine: Coroutine) -> Callable[[], Any]:
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        value = stop.value
+        return lambda: value
+    raise RuntimeError("a generator that says it never waits has waited")
+
+
+async def _finish(generators: Sequence[Generator]) -> None:
+    """After an error or an early end too: answers under way are paid for, so they are waited for and kept."""
+    for generator in generators:
+        await generator.finish()
+    rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    await asyncio.gather(*rest, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_default_executor()

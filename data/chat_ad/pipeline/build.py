@@ -1,0 +1,309 @@
+"""From a recipe to files that LlamaFactory trains on.
+
+    DIR/NAME.jsonl                  the records of an output, in the order of the draw
+    DIR/NAME.dropped.jsonl          samples that were wanted and not made, with the reason
+    DIR/datasets/SET.dropped.jsonl  images of a dataset that are in no pair, with step and reason
+    DIR/images/SET, DIR/masks/SET   what the records name, named by their content
+    DIR/dataset_info.json           LlamaFactory's registrations
+    DIR/manifest.json               recipe, seed, versions, counts, digests
+    DIR/answers/                    what an endpoint was paid for, and cost.json; kept for ever
+    DIR/.work/                      finished shards; may be deleted after a build, the next one then starts anew
+
+All but the last two have the same bytes however often the build was killed, and wherever its shards were made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ... import __version__
+from ...dataset_info import add_entries, entry
+from ...errors import UserError
+from ...jsonl import atomic_write, content_key, write_jsonl
+from ..readers import why_no_folder
+from ..recipe.reading import RECORDS
+from ..recipe.specs import EmbedSpec, Recipe
+from .against import measure_against
+from .dataset_build import DatasetBuild, Place, problems_line
+from .general_outputs import convert_arguments, convert_output
+from .output_build import OutputBuild, Writers
+from .runners import Runner, make_runner
+
+try:
+    import fcntl
+except ImportError:  # Windows: two builds in one folder are not noticed there
+    fcntl = None
+
+__all__ = ["build"]
+
+#: Packages whose versions may show in the bytes.
+_PACKAGES = ("numpy", "pillow", "pyarrow", "scipy", "faiss-cpu", "ImageHash", "jinja2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Paths:
+    output: Path
+    media_dir: Path
+    prefix: str
+
+
+def build(
+    recipe: Recipe, output: Path, *, workers: int = 1, ray: bool = False, skip_missing: bool = False
+) -> dict[str, Any]:
+    """Write the files described above and return the manifest.
+
+    Args:
+        recipe: checked (`recipes.load_recipe`).
+        output: the folder DIR.
+        workers: processes that make shards.
+        ray: make them on Ray instead.
+        skip_missing: leave out datasets whose folder is not there, and the outputs of which nothing is left.
+
+    Raises:
+        UserError: one line; what is finished is kept for the next run.
+    """
+    recipe, skipped = _present(recipe, skip_missing)
+    paths = _check_output(recipe, output)
+    recipe, output = _absolute(recipe), output.absolute()
+    paths = dataclasses.replace(paths, output=output, media_dir=paths.media_dir.absolute())
+    with _locked(output):
+        marked = recipe.endpoint is not None and recipe.endpoint.marked
+        place = Place(
+            work=output / ".work",
+            media_dir=paths.media_dir,
+            prefix=paths.prefix,
+            marked=marked,
+            shard_images=recipe.shard_images,
+        )
+        datasets = {
+            name: DatasetBuild(spec=spec, place=place, seed=recipe.seed) for name, spec in recipe.datasets.items()
+        }
+        for spec in recipe.converts.values():
+            convert_arguments(spec, seed=recipe.seed, output=output, media_dir=paths.media_dir)
+        _preflight(recipe, datasets, output)
+        with (
+            Writers(recipe=recipe, answers=output / "answers") as writers,
+            make_runner(workers=workers, ray=ray) as runner,
+        ):
+            result = _run(recipe, datasets, writers, runner, paths)
+        return _finish(recipe, result, paths, skipped)
+
+
+def _run(
+    recipe: Recipe, datasets: Mapping[str, DatasetBuild], writers: Writers, runner: Runner, paths: _Paths
+) -> dict[str, dict[str, Any]]:
+    """All steps; the outputs' and datasets' entries of the manifest."""
+    against = [measure_against(path, paths.output / ".work", runner) for path in recipe.against]
+    for name, dataset in datasets.items():
+        dataset.against = against
+        try:
+            dataset.run(runner)
+        finally:
+            _list_dropped(dataset, paths.output, name)
+    found = {}
+    for name, spec in recipe.outputs.items():
+        used = {one: datasets[one] for one in spec.datasets}
+        found[name] = OutputBuild(spec=spec, recipe=recipe, datasets=used, writers=writers, runner=runner).run(
+            paths.output, paths.media_dir
+        )
+        print(f"{name}: {found[name]['records']} records", file=sys.stderr, flush=True)
+    for name, spec in recipe.converts.items():
+        found[name] = convert_output(spec, seed=recipe.seed, output=paths.output, media_dir=paths.media_dir)
+    return {"datasets": {name: dataset.counts for name, dataset in datasets.items()}, "outputs": found}
+
+
+def _finish(recipe: Recipe, result: Mapping[str, Any], paths: _Paths, skipped: list[str]) -> dict[str, Any]:
+    """Register the outputs and write the manifest, in which those of other recipes in the folder stay."""
+    order = [*recipe.outputs, *recipe.converts]
+    entries = {name: entry(f"{name}.jsonl", images=name != "OLMo-2-SFT") for name in order}
+    add_entries(paths.output / "dataset_info.json", entries, replace=True)
+    path = paths.output / "manifest.json"
+    versions = {"adcopilot": __version__} | {name: _version(name) for name in _PACKAGES}
+    own = {
+        "recipe": recipe.name,
+        "recipe_digest": content_key(recipe.text),
+        "seed": recipe.seed,
+        "media_dir": "." if recipe.media_dir is None else os.path.relpath(paths.media_dir, paths.output),
+        "versions": versions,
+        "skipped": skipped,
+        "max_left_out": recipe.max_left_out,
+        "values": recipe.text,
+    }
+    before = _read_manifest(path)
+    outputs = {
+        name: one for name, one in before.get("outputs", {}).items() if (paths.output / f"{name}.jsonl").is_file()
+    }
+    outputs |= {name: {"recipe": recipe.name, **result["outputs"][name]} for name in order}
+    manifest = {
+        "format": 1,
+        "recipes": {**before.get("recipes", {}), recipe.name: own},
+        "datasets": {**before.get("datasets", {}), **result["datasets"]},
+        "outputs": dict(sorted(outputs.items())),
+    }
+    for part in ("recipes", "datasets"):
+        manifest[part] = dict(sorted(manifest[part].items()))
+    manifest["data_digest"] = content_key([[name, one["sha256"]] for name, one in manifest["outputs"].items()])
+    text = json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n"
+    atomic_write(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    return manifest
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); it is no manifest of a build: remove it") from None
+    if not isinstance(found, dict) or found.get("format") != 1:
+        raise UserError(f"{path}: not a manifest of this version of `adcopilot data build`; choose another --output")
+    return found
+
+
+def _present(recipe: Recipe, skip_missing: bool) -> tuple[Recipe, list[str]]:
+    """The recipe without what is not on this disk, and the names of that."""
+    gone = {f"datasets.{name}": one for name, one in recipe.datasets.items() if not one.root.is_dir()}
+    gone |= {f"outputs.{name}": one for name, one in recipe.converts.items() if not one.root.is_dir()}
+    if not gone:
+        return recipe, []
+    if not skip_missing:
+        named = "; ".join(f"{key}.root is {one.root}: {why_no_folder(one.root)}" for key, one in gone.items())
+        raise UserError(
+            f"{named}; correct the recipe (or --set {next(iter(gone))}.root=DIR), or build what is "
+            "there by --skip-missing"
+        )
+    datasets = {name: one for name, one in recipe.datasets.items() if f"datasets.{name}" not in gone}
+    outputs = {}
+    for name, one in recipe.outputs.items():
+        left = tuple(dataset for dataset in one.datasets if dataset in datasets)
+        if left:
+            outputs[name] = dataclasses.replace(one, datasets=left)
+    converts = {name: one for name, one in recipe.converts.items() if f"outputs.{name}" not in gone}
+    if not outputs and not converts:
+        raise UserError(f"none of the folders of {recipe.name} is there; correct the roots in the recipe")
+    skipped = [*gone, *(f"outputs.{name}" for name in recipe.outputs if name not in outputs)]
+    return dataclasses.replace(recipe, datasets=datasets, outputs=outputs, converts=converts), skipped
+
+
+def _absolute(recipe: Recipe) -> Recipe:
+    """The recipe with full paths: a worker on another machine may stand elsewhere."""
+    datasets = {
+        name: dataclasses.replace(one, root=one.root.absolute(), embed=_absolute_model(one.embed))
+        for name, one in recipe.datasets.items()
+    }
+    converts = {name: dataclasses.replace(one, root=one.root.absolute()) for name, one in recipe.converts.items()}
+    return dataclasses.replace(
+        recipe,
+        datasets=datasets,
+        converts=converts,
+        prompts=None if recipe.prompts is None else recipe.prompts.absolute(),
+        against=tuple(path.absolute() for path in recipe.against),
+    )
+
+
+def _absolute_model(embed: EmbedSpec) -> EmbedSpec:
+    if embed.model is None or not Path(embed.model).is_dir():
+        return embed
+    return dataclasses.replace(embed, model=str(Path(embed.model).absolute()))
+
+
+def _check_output(recipe: Recipe, output: Path) -> _Paths:
+    """Refuse places that cannot work, before anything is written."""
+    media_dir = recipe.media_dir or output
+    real, base = output.resolve(), media_dir.resolve()
+    if not real.is_relative_to(base):
+        raise UserError(
+            f"--output {output}: not inside media_dir {media_dir}, which names of images are relative to; choose a "
+            "folder in it, or remove media_dir from the recipe"
+        )
+    for name, spec in recipe.datasets.items():
+        # Of records only the files that are named are read.
+        if spec.reader != RECORDS and real.is_relative_to(spec.root.resolve()):
+            raise UserError(f"--output {output}: inside datasets.{name}.root {spec.root}, expected one outside it")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output}: is a file, expected a folder")
+    for path in recipe.against:
+        if not path.exists():
+            raise UserError(f"against: {path}: no such folder or table; correct the recipe, or remove it there")
+    _read_manifest(output / "manifest.json")
+    prefix = real.relative_to(base).as_posix()
+    return _Paths(output=output, media_dir=media_dir, prefix="" if prefix == "." else f"{prefix}/")
+
+
+def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Path) -> None:
+    """Look at all layouts before the first image is opened."""
+    for name, dataset in datasets.items():
+        total = dataset.preflight()
+        print(f"{name}: {total} images found in {dataset.spec.root}", file=sys.stderr, flush=True)
+    for name, dataset in datasets.items():
+        blocking = [problem for problem in dataset.problems if problem.blocking]
+        if blocking and not dataset.spec.skip_problems:
+            _list_dropped(dataset, output, name)
+            raise UserError(problems_line(dataset.spec, blocking))
+    for name, dataset in datasets.items():
+        if not dataset.labels["normal"] and not dataset.spec.skip_unpaired:
+            raise UserError(f"{_only(name, dataset)} defective, and nothing says which are good: there is nothing to "
+                            "compare them with; add a folder of good parts")  # fmt: skip
+    for name, spec in recipe.outputs.items():
+        if not any(datasets[one].labels["anomalous"] for one in spec.datasets):
+            first = _only(spec.datasets[0], datasets[spec.datasets[0]])
+            raise UserError(f"outputs.{name}: {first} good: a model would learn to answer that nothing is ever wrong; "
+                            "add a folder of defective parts")  # fmt: skip
+
+
+def _only(name: str, dataset: DatasetBuild) -> str:
+    """`all 20 images of my_parts (data/raw/my_parts) are`, and what was left out beside them."""
+    count = dataset.labels.total()
+    left_out = sum(problem.count for problem in dataset.problems if problem.blocking)
+    beside = f" (beside {left_out} that cannot be used)" if left_out else ""
+    return f"all {count} images{beside} in {dataset.spec.root}, datasets.{name}, are"
+
+
+def _list_dropped(dataset: DatasetBuild, output: Path, name: str) -> None:
+    write_jsonl(output / "datasets" / f"{name}.dropped.jsonl", dataset.dropped())
+
+
+@contextlib.contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """One build at a time in a folder; what a killed one left half written is removed."""
+    work = output / ".work"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        handle = os.open(work / "lock", os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error.strerror}); choose another folder") from None
+    try:
+        if fcntl:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{output}: another build is at work in it; wait for it, or end it") from None
+            except OSError:
+                pass  # some network file systems have no locks
+        running = work / "running"
+        if running.exists():
+            for folder, _, files in os.walk(output):
+                for file in files:
+                    if file.startswith(".") and file.endswith(".tmp"):
+                        Path(folder, file).unlink(missing_ok=True)
+        running.touch()
+        yield
+        running.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

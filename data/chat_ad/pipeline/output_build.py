@@ -1,0 +1,315 @@
+"""One output of a build: draw pairs, have their records written, put them into one file in the order of the draw."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ...jsonl import atomic_write, file_digest, write_jsonl
+from ..crops import cut_boxes
+from ..draws import COLUMNS, NO_BOXES, TOO_MANY_BOXES, Candidates, draw_waves, obstacle, possible_tasks, query_hash
+from ..generation import AnnotationsGenerator, Generator, PromptFiles
+from ..generation.pair_view import MAX_BOXES
+from ..recipe.specs import OutputSpec, Recipe
+from .dataset_build import DatasetBuild
+from .generate_step import GENERATE_VERSION, Kinds, annotate_shard, collect_kinds, generate_shard
+from .runners import Job, Runner, make_shards
+from .shards import Shard, load, read, step_key
+
+__all__ = ["OutputBuild", "Writers"]
+
+
+class Writers:
+    """The generators of a recipe, opened once for all outputs. Use as a context manager.
+
+    Args:
+        recipe: says which.
+        answers: folder of what an endpoint was paid for.
+
+    Raises:
+        UserError: the endpoint's key is missing, its cache is in use, or prompts are damaged.
+    """
+
+    def __init__(self, *, recipe: Recipe, answers: Path) -> None:
+        self.prompts = PromptFiles(folder=recipe.prompts)
+        self.annotations = AnnotationsGenerator(prompts=self.prompts, seed=recipe.seed)
+        self.fallback = self.annotations if recipe.fallback else None
+        self.endpoint = None
+        self._answers = answers
+        if recipe.endpoint is not None and any(one.generator != "annotations" for one in recipe.outputs.values()):
+            from ..generation.endpoint import EndpointGenerator
+
+            cache = answers / "answers.jsonl"
+            self.endpoint = EndpointGenerator(settings=recipe.endpoint, prompts=self.prompts, cache=cache)
+
+    def __enter__(self) -> Writers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.endpoint is not None:
+            self.save_cost()
+            self.endpoint.close()
+
+    def of(self, spec: OutputSpec) -> Generator:
+        """Who writes an output."""
+        if self.endpoint is None or spec.generator == "annotations":
+            return self.annotations
+        return self.endpoint
+
+    def save_cost(self) -> None:
+        """Write what the endpoint has cost to `cost.json`."""
+        text = json.dumps(self.endpoint.report(), indent=1, ensure_ascii=False) + "\n"
+        atomic_write(self._answers / "cost.json", lambda file: file.write(text.encode()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pairs:
+    """A shard of pairs that an output draws from: its dataset, its number there, and what else the dataset holds."""
+
+    dataset: DatasetBuild
+    number: int
+    kinds: Kinds
+
+    @property
+    def shard(self) -> Shard:
+        return self.dataset.pairs[self.number]
+
+
+@dataclass(kw_only=True)
+class OutputBuild:
+    """The records of one output.
+
+    Attributes:
+        spec: from the recipe.
+        recipe: for seed and prompts.
+        datasets: finished, by name.
+        writers: the generators.
+        runner: where shards are made that need no endpoint.
+    """
+
+    spec: OutputSpec
+    recipe: Recipe
+    datasets: Mapping[str, DatasetBuild]
+    writers: Writers
+    runner: Runner
+
+    def run(self, output: Path, media_dir: Path) -> dict[str, Any]:
+        """Write `NAME.jsonl` and `NAME.dropped.jsonl`; what the manifest says of them.
+
+        Raises:
+            UserError: the generator cannot go on.
+        """
+        spec, seed = self.spec, self.recipe.seed
+        pairs = [
+            _Pairs(dataset=dataset, number=number, kinds=kinds)
+            for dataset in self.datasets.values()
+            for kinds in [collect_kinds(dataset.pairs, product=dataset.spec.product)]
+            for number in range(len(dataset.pairs))
+        ]
+        shards = [one.shard for one in pairs]
+        candidates = Candidates.collect(shards, tasks=spec.tasks, seed=seed, name=spec.name)
+        made: list[tuple[int, Shard]] = []
+
+        def make(wave: int, chosen: Mapping[int, list[tuple[int, str]]]) -> int:
+            cut = self._cut(pairs, chosen)
+            jobs = (
+                self._job(wave, number, cut[number], pairs[number].kinds, rows, output, media_dir)
+                for number, rows in chosen.items()
+            )
+            new = list(zip(chosen, self._shards(jobs), strict=True))
+            made.extend(new)
+            return sum(shard.rows for _, shard in new)
+
+        taken = 0
+        for taken, _ in draw_waves(candidates, spec.amount, make):  # noqa: B007 - the last one counts
+            pass
+        counts, places = self._write(output / f"{spec.name}.jsonl", made, candidates)
+        refused = [one for _, shard in made for one in shard.notes["refused"]]
+        unasked = _Unasked(spec.tasks, candidates)
+        write_jsonl(output / f"{spec.name}.dropped.jsonl", itertools.chain(unasked.of(shards), refused))
+        writer = self.writers.of(spec)
+        return {
+            "datasets": list(self.datasets),
+            "wanted": "all" if spec.amount is None else spec.amount,
+            "available": len(candidates),
+            "drawn": taken,
+            "asked": list(spec.tasks),
+            **counts,
+            **unasked.counts(candidates, taken=taken, made=places),
+            "refused": dict(sorted(Counter(one["task"] for one in refused).items())),
+            "generator": writer.name,
+            "prompts_sha256": self.writers.prompts.digest(),
+            "prompt_hash": {task: writer.prompt_hash(task) for task in spec.tasks},
+            "sha256": file_digest(output / f"{spec.name}.jsonl"),
+        }
+
+    def _cut(self, pairs: list[_Pairs], chosen: Mapping[int, list[tuple[int, str]]]) -> dict[int, Shard]:
+        """The drawn pairs' images: number in `pairs` → shard."""
+        found: dict[int, Shard] = {}
+        for dataset in self.datasets.values():
+            own = {pairs[number].number: number for number in chosen if pairs[number].dataset is dataset}
+            wanted = {inside: [row for row, _ in chosen[number]] for inside, number in own.items()}
+            found |= {own[inside]: shard for inside, shard in dataset.cut(self.runner, wanted).items()}
+        return found
+
+    def _job(
+        self,
+        wave: int,
+        number: int,
+        cut: Shard,
+        kinds: Kinds,
+        rows: list[tuple[int, str]],
+        output: Path,
+        media_dir: Path,
+    ) -> Job:
+        writer, fallback = self.writers.of(self.spec), self.writers.fallback
+        written_by = [writer.fingerprint, fallback.fingerprint if fallback and writer.waits else ""]
+        inputs = [cut.digest, rows, written_by, self.writers.prompts.digest(), kinds.as_json()]
+        key = step_key("generate", GENERATE_VERSION, *inputs, self.recipe.seed)
+        path = output / ".work" / "outputs" / self.spec.name / f"{wave:03d}-{number:06d}.parquet"
+        arguments = {"pairs": cut.path, "chosen": rows, "media_dir": str(media_dir), "kinds": kinds}
+        return Job(path, key, arguments)
+
+    def _shards(self, jobs: Iterator[Job]) -> Iterator[Shard]:
+        seed, writers = self.recipe.seed, self.writers
+        writer = writers.of(self.spec)
+        if not writer.waits:
+            more = {"prompts": self.recipe.prompts, "seed": seed}
+            ready = (job._replace(arguments={**job.arguments, **more}) for job in jobs)
+            yield from make_shards(self.runner, annotate_shard, ready)
+            return
+        # An endpoint is asked from this process alone: one cache, one budget; it is the endpoint that is slow.
+        for job in jobs:
+            shard = load(job.path, job.key)
+            if shard is None:
+                shard = generate_shard(
+                    job.path,
+                    job.key,
+                    generator=writer,
+                    fallback=writers.fallback,
+                    prompts=writers.prompts,
+                    seed=seed,
+                    **job.arguments,
+                )
+                writers.save_cost()
+                print(f"{self.spec.name}: {shard.rows} records more", file=sys.stderr, flush=True)
+            yield shard
+
+    def _write(
+        self, path: Path, made: list[tuple[int, Shard]], candidates: Candidates
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """The records in the order of the draw; memory holds where each line is, not the lines.
+
+        Returns:
+            Counts for the manifest, and the places of what was made among the candidates.
+        """
+        places = np.lexsort((candidates.row, candidates.shard))
+        keys = candidates.shard[places] << 32 | candidates.row[places]
+        found: list[tuple[int, int, int]] = []
+        tasks: Counter = Counter()
+        categories: Counter = Counter()
+        labels: Counter = Counter()
+        with tempfile.TemporaryFile(dir=path.parent) as lines:
+            for number, shard in made:
+                table = read(shard)
+                for row, text in zip(table["row"].to_pylist(), table["record"].to_pylist(), strict=True):
+                    place = int(places[np.searchsorted(keys, number << 32 | row)])
+                    line = text.encode("utf-8", "backslashreplace") + b"\n"
+                    found.append((place, lines.tell(), len(line)))
+                    lines.write(line)
+                    record = json.loads(text)
+                    tasks[record["task"]] += 1
+                    categories[record["category"]] += 1
+                    labels["anomalous" if record["anomalous"] else "normal"] += 1
+            found.sort()
+            atomic_write(path, lambda file: file.writelines(_lines(lines, found)))
+        counts = {
+            "records": len(found),
+            "tasks": dict(sorted(tasks.items())),
+            "labels": dict(sorted(labels.items())),
+            "categories": len(categories),
+        }
+        return counts, np.array([place for place, _, _ in found], np.int64)
+
+
+_WHY = {
+    NO_BOXES: "it has no mask, and {task} names where the defect is; draw one",
+    TOO_MANY_BOXES: f"it has more than {MAX_BOXES} regions, too many to list; raise min_area",
+}
+
+
+class _Unasked:
+    """The pairs that an output cannot use, or not for all of its tasks, as lines of its `dropped.jsonl`."""
+
+    def __init__(self, tasks: Mapping[str, float], candidates: Candidates) -> None:
+        self._tasks, self._surplus = tasks, candidates.surplus
+        self._lost: dict[str, dict[int, str]] = {"normal": {}, "anomalous": {}}  # query → why it has no record
+        self._instead: dict[str, set[int]] = {}
+
+    def of(self, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
+        """A line for each image and each task that it cannot have; each image once, however many templates it has."""
+        seen: set[tuple[int, str]] = set()
+        for number, shard in enumerate(shards):
+            for row, pair in enumerate(read(shard, COLUMNS).to_pylist()):
+                label, boxes, query = pair["label"], len(cut_boxes(pair)[0]), query_hash(pair)
+                if (number, row) in self._surplus:
+                    yield _line(pair, "verdict", "one too many of its answer: as many are Yes as No")
+                why = {task: text for task in self._tasks if (text := obstacle(task, label, boxes))}
+                left = [task for task in possible_tasks(label, boxes) if task in self._tasks]
+                if label == "normal" or not why:
+                    continue
+                if not left:
+                    self._lost[label][query] = next(iter(why.values()))
+                for task, text in why.items():
+                    if left:
+                        self._instead.setdefault(task, set()).add(query)
+                    if (query, task) not in seen:
+                        seen.add((query, task))
+                        yield _line(pair, task, _WHY[text].format(task=task))
+
+    def counts(self, candidates: Candidates, *, taken: int, made: np.ndarray) -> dict[str, Any]:
+        """`lost` and `instead` for the manifest (`losses`), once all lines are written.
+
+        Args:
+            candidates: of the output.
+            taken: how many of them were drawn.
+            made: the places of those that became records.
+        """
+        lost = {}
+        done = set(candidates.query[made].tolist())
+        for label, without in self._lost.items():
+            drawn = candidates.anomalous[:taken] == (label == "anomalous")
+            asked = set(candidates.query[:taken][drawn].tolist())
+            why = Counter(text for query, text in without.items() if query not in done)
+            if refused := len(asked - done):
+                why["were refused"] = refused
+            if why:
+                given = len(asked | without.keys())
+                lost[label] = {"given": given, "why": dict(sorted(why.items()))}
+        return {"lost": lost, "instead": {task: len(found) for task, found in sorted(self._instead.items())}}
+
+
+def _line(pair: Mapping[str, Any], task: str, reason: str) -> dict[str, Any]:
+    return {
+        "image": pair["image"],
+        "key": "",
+        "task": task,
+        "reason": reason,
+        "kind": "not_applicable",
+        "fallback": False,
+    }
+
+
+def _lines(file: BinaryIO, places: list[tuple[int, int, int]]) -> Iterator[bytes]:
+    for _, offset, length in places:
+        file.seek(offset)
+        yield file.read(length)

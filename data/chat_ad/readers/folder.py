@@ -1,0 +1,113 @@
+"""A user's own folder of good and bad parts.
+
+    CATEGORY/{train,test}/{good,DEFECT…}/NAME.png   an MVTec-style tree: read as such
+    [CATEGORY/]{good,DEFECT…}/NAME.png              folders that say good (or ok, normal) and what is wrong elsewhere
+    [CATEGORY/]{ground_truth,masks,mask}/[DEFECT/]NAME[_mask].png
+
+With `--option label=normal` (or `anomalous`) every image below the root is taken, whatever the folders are called:
+for a folder of pictures that only has to be compared with another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from ..sources.kinds import is_good
+from ..sources.references import format_reference
+from . import mvtec_tree
+from .base import Item, LayoutError, Option, Source, join
+from .contents import what_is_there
+from .mvtec_tree import image_items
+
+__all__ = ["OPTIONS", "looks_like", "scan"]
+
+OPTIONS: Mapping[str, Option] = {
+    **mvtec_tree.OPTIONS,
+    "label": Option(
+        default="folders",
+        choices=("folders", "normal", "anomalous"),
+        help="folders: by their names; otherwise the label of every image below the root",
+    ),
+    "split": Option(default="", choices=("", "train", "val", "test"), help="of images without a folder that says so"),
+}
+
+_MASK_FOLDERS = ("ground_truth", "masks", "mask")
+
+
+def looks_like(source: Source) -> bool:
+    """Whether there is an MVTec-style tree or a folder of good parts."""
+    return mvtec_tree.looks_like(source) or bool(_categories(source))
+
+
+def scan(source: Source) -> Iterator[Item]:
+    """All images, in order.
+
+    Raises:
+        LayoutError: nothing says which images are good.
+    """
+    if source.options["label"] != "folders":
+        yield from _all_images(source, source.options["label"] == "anomalous")
+        return
+    if mvtec_tree.looks_like(source):
+        source.found["an MVTec-style tree"] += 0
+        yield from mvtec_tree.scan(source)
+        return
+    categories = _categories(source)
+    if not categories:
+        raise LayoutError(
+            f"{source.root}: no folder of good parts in it, expected good/ (or ok/, normal/) beside a folder for each "
+            f"kind of defect, CATEGORY/good/, or CATEGORY/train/good/; {what_is_there(source)}"
+        )
+    source.found["folders of good and defective images"] += 0
+    for folder in categories:
+        category = folder or source.root.resolve().name
+        if source.wants(category):
+            yield from _category_items(source, folder, category)
+
+
+def _categories(source: Source) -> list[str]:
+    inside = source.folders("")
+    if any(map(is_good, inside)):
+        return [""]
+    # A link to a category is no second one.
+    distinct = {os.path.realpath(source.path(name)): name for name in reversed(inside)}
+    return sorted(name for name in distinct.values() if any(map(is_good, source.folders(name))))
+
+
+def _category_items(source: Source, folder: str, category: str) -> Iterator[Item]:
+    inside = source.folders(folder)
+    masks = [join(folder, name) for name in _MASK_FOLDERS if name in inside]
+    loose = source.images(folder, nested=True)
+    if loose:
+        reason = f"{len(loose)} images lie beside the folders that say good or which defect; move them into one"
+        source.problem("unlabelled", folder or ".", reason, count=len(loose))
+    kinds = [kind for kind in inside if kind not in _MASK_FOLDERS]
+    defective = {
+        os.path.splitext(name)[0]
+        for kind in kinds
+        if masks and not is_good(kind)
+        for name in source.images(join(folder, kind), nested=True)
+    }
+    for kind in kinds:
+        # By kind of defect, or all in one folder.
+        where = [join(mask, kind) for mask in masks] + masks or [join(folder, f"ground_truth/{kind}")]
+        images = join(folder, kind)
+        yield from image_items(
+            source, images, category, source.options["split"], kind=kind, mask_folders=where, defective=defective
+        )
+
+
+def _all_images(source: Source, anomalous: bool) -> Iterator[Item]:
+    source.found[f"every image taken as {source.options['label']}"] += 0
+    for folder in source.walk():
+        category = folder.partition("/")[0] or source.root.resolve().name
+        if not folder or source.wants(category):
+            for name in source.images(folder, nested=True):
+                yield Item(
+                    image=format_reference(join(folder, name)),
+                    category=category,
+                    split=source.options["split"],
+                    anomalous=anomalous,
+                    notes="no mask" if anomalous else "",
+                )

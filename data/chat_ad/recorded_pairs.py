@@ -1,0 +1,86 @@
+"""Pairs that are there already as records (the sample set, another build) as a dataset for `adcopilot data build`.
+
+The first of a record's two images becomes a normal image, the second is what the record says: `anomalous`, `category`,
+`defect`, `boxes` with `labels`, `mask`. An image that several records show becomes one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..jsonl import read_jsonl
+from ..records import check_box
+from .readers import Item, Source
+from .readers.base import inside
+from .sources.references import format_reference
+
+__all__ = ["scan_records"]
+
+
+def scan_records(source: Source) -> Iterator[Item]:
+    """The images of all records, in order.
+
+    Args:
+        source: `root` is what the records' names are relative to; its option `files` names the files there, with
+            commas between them.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    seen: set[str] = set()
+    for file in source.options["files"].split(","):
+        relative = inside(file.strip())
+        if relative is None:
+            raise UserError(f"{source.root}: file {file!r} leads out of it, expected a name within the root")
+        for number, record in read_jsonl(Path(source.path(relative))):
+            where = f"{relative}:{number}"
+            try:
+                items = list(_items(record))
+            except (KeyError, TypeError, ValueError) as error:
+                reason = f"{error}; expected a record with two images, category and anomalous, as the sample set has"
+                source.problem("record", where, reason)
+                continue
+            for item in items:
+                if item.image not in seen and source.wants(item.category):
+                    seen.add(item.image)
+                    yield item
+
+
+def _items(record: dict[str, Any]) -> Iterator[Item]:
+    names = [_name(one) for one in record["images"]]
+    if len(names) != 2:
+        raise ValueError(f"{len(names)} images")
+    category, anomalous = record["category"], record["anomalous"]
+    if not isinstance(category, str) or not isinstance(anomalous, bool):
+        raise ValueError(f"category {category!r:.40} and anomalous {anomalous!r:.40}")
+    yield Item(image=format_reference(names[0]), category=category, anomalous=False)
+    if not anomalous:
+        yield Item(image=format_reference(names[1]), category=category, anomalous=False)
+        return
+    defect, mask = record.get("defect") or "", record.get("mask") or ""
+    boxes = [_box(box, names[1]) for box in record.get("boxes") or []]
+    labels = record.get("labels") or [defect] * len(boxes)
+    yield Item(
+        image=format_reference(names[1]),
+        category=category,
+        anomalous=True,
+        defect=str(defect),
+        mask=format_reference(_name(mask)) if mask else "",
+        boxes=None if mask or not boxes else tuple(zip(boxes, map(str, labels), strict=True)),
+        notes="" if mask else "no mask",
+    )
+
+
+def _box(box: Any, image: str) -> tuple[int, ...]:
+    check_box(box, name=image)
+    return tuple(int(value) for value in box)
+
+
+def _name(name: Any) -> str:
+    found = inside(name) if isinstance(name, str) else None
+    if found is None:
+        raise ValueError(f"name {name!r:.60}, expected one relative to the root")
+    return found

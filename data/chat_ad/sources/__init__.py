@@ -1,0 +1,1 @@
+"""What raw sets hold: kinds of parts, masks and their counts, references, COCO files, products."""

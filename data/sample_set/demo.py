@@ -1,0 +1,273 @@
+"""`make demo`: the tiny model from start to finish with the stock LlamaFactory, and what it has learned.
+
+    data      a sample set is drawn (`adcopilot data sample`)
+    base      `adcopilot init --preset tiny`; the run without the comparison encoder takes the same base as it is
+    stages    0, 1, 2 through `llamafactory-cli train`, the two runs side by side, one core each
+    export    `llamafactory-cli export`
+    measure   both answer the question of `adcopilot inspect` about pairs never trained on
+    inspect   `adcopilot inspect` draws one answer
+
+Every step leaves a mark with its command; a demo that was killed goes on after the last finished one. The run without
+the encoder has the same seed and sees the same samples: it has nothing to train in stage 0, so it reads that stage's
+samples in its stage 1.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from adcopilot.errors import UserError
+from adcopilot.jsonl import atomic_write
+from adcopilot.model.init_command import TINY_BASE
+from adcopilot.sample.generate import standard_splits, write_sample
+from adcopilot.sample.measure import Scores, measure, read_split
+
+ROOT = Path(__file__).resolve().parents[2]
+TEST_SPLITS = {"test_trained": "trained categories", "test_held_out": "new categories"}
+TARGETS = {"test_trained": 0.90, "test_held_out": 0.80}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One command of a run.
+
+    Attributes:
+        name: of the step, its log and its folder.
+        command: what is executed.
+        output: the folder it writes.
+        resumes: whether the command goes on with what it left in `output` when it was stopped.
+    """
+
+    name: str
+    command: list[str]
+    output: Path
+    resumes: bool = False
+
+
+def tool(name: str) -> str:
+    """A command of this Python environment."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequence[str] = ()) -> list[Step]:
+    """The commands of one run: with the comparison encoder, made with more `options` of `adcopilot init`, or without
+    it on the plain tiny base."""
+    examples = ROOT / "examples"
+    common = [f"dataset_dir={data}", f"media_dir={data}", f"seed={seed}", "overwrite_cache=true"]
+    stages = {k: folder / f"stage{k}" for k in (0, 1, 2)}
+    merged = folder / "merged"
+    steps = []
+
+    def train(stage: int, *overrides: str) -> None:
+        yaml = str(examples / "train" / "tiny" / f"stage{stage}.yaml")
+        command = [tool("llamafactory-cli"), "train", yaml, f"output_dir={stages[stage]}", *common, *overrides]
+        steps.append(Step(name=f"stage {stage}", command=command, output=stages[stage]))
+
+    if encoder:
+        base, start = folder / "base", stages[0]
+        command = [tool("adcopilot"), "init", "--preset", "tiny", "--output", str(base), "--seed", str(seed), *options]
+        steps.append(Step(name="init", command=command, output=base))
+        extra = []
+        train(0, f"model_name_or_path={base}", "dataset=stage0")
+        first_data = "stage1"
+    else:
+        start = TINY_BASE
+        extra = ["template=qwen2_vl", "additional_target=null"]
+        first_data = "stage0,stage1"
+    ordered = [] if encoder else ["disable_shuffling=true"]  # the lessons of stage 0 come first, in their order
+    train(1, f"model_name_or_path={start}", f"dataset={first_data}", *extra, *ordered)
+    adapters = f"{stages[1]},{stages[2]}"
+    train(2, f"model_name_or_path={start}", f"adapter_name_or_path={stages[1]}", "dataset=stage2", *extra)
+    command = [tool("llamafactory-cli"), "export", str(examples / "export" / "tiny.yaml")]
+    command += [f"model_name_or_path={start}", f"adapter_name_or_path={adapters}", f"export_dir={merged}"]
+    command += extra[:1]
+    steps.append(Step(name="export", command=command, output=merged))
+    return steps
+
+
+def run_step(step: Step, log: Path) -> None:
+    """Runs a step, or does nothing if it has finished with the same command before.
+
+    Raises:
+        UserError: the command failed; it names the log.
+    """
+    mark = step.output.with_name(f"{step.output.name}.done")
+    if mark.exists() and json.loads(mark.read_text()) == step.command:
+        return
+    mark.unlink(missing_ok=True)
+    begun = step.output.with_name(f"{step.output.name}.begun")
+    if not (step.resumes and begun.exists() and json.loads(begun.read_text()) == step.command):
+        begun.unlink(missing_ok=True)
+        shutil.rmtree(step.output, ignore_errors=True)
+    step.output.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(begun, lambda file: file.write(json.dumps(step.command).encode()))
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_CACHE": str(step.output.parent / "cache"),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    with open(log, "w") as file:
+        status = subprocess.run(
+            step.command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
+        ).returncode
+    if status:
+        last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
+        raise UserError(f"{step.name} ended with status {status}: {' '.join(last)[:300]}; the whole log is {log}")
+    begun.rename(mark)
+
+
+class Run(threading.Thread):
+    """One run's steps in order; `state` says where it is, `error` why it stopped."""
+
+    def __init__(self, *, name: str, folder: Path, steps: list[Step]) -> None:
+        super().__init__(daemon=True)
+        self.title, self.folder, self.steps = name, folder, steps
+        self.current: Step | None = None
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            for step in self.steps:
+                self.current = step
+                run_step(step, self.folder / f"{step.output.name}.log")
+            self.current = None
+        except Exception as error:  # shown by the main thread, which must not wait for ever
+            self.error = error
+
+    def state(self) -> str:
+        if self.current is None:
+            return f"{self.title}: done"
+        try:
+            last = json.loads((self.current.output / "trainer_log.jsonl").read_text().splitlines()[-1])
+            detail = f" step {last['current_steps']}/{last['total_steps']}"
+            detail += f" loss {last['loss']:.3f}" if "loss" in last else ""
+        except (OSError, IndexError, ValueError):
+            detail = ""
+        return f"{self.title}: {self.current.name}{detail}"
+
+
+def table(results: dict[str, dict[str, Scores]]) -> str:
+    """The results as text: a row for each run and kind of category."""
+    lines = [
+        f"{'':24}{'categories':22}{'pairs':>6}{'balanced accuracy':>20}{'AUROC':>8}{'box IoU':>9}",
+    ]
+    for run, splits in results.items():
+        for split, scores in splits.items():
+            lines.append(
+                f"{run:24}{TEST_SPLITS[split]:22}{scores.pairs:>6}{scores.balanced_accuracy:>20.3f}"
+                f"{scores.auroc:>8.3f}{scores.iou:>9.3f}"
+            )
+            run = ""
+    return "\n".join(lines)
+
+
+def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: bool = False) -> int:
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        seconds = int(time.monotonic() - started)
+        print(f"[{seconds // 60:02d}:{seconds % 60:02d}] {line}", flush=True)
+
+    output = output.resolve()
+    data = output / "data"
+    workers = min(2, os.cpu_count() or 1)
+    say(f"drawing {count} pairs for training and 2 x {test_count} for testing into {data}")
+    write_sample(data, standard_splits(count, test_count=test_count), seed=seed, workers=workers, progress=say)
+
+    runs = []
+    for name, folder, encoder in (
+        ("with comparison", output / "with_encoder", True),
+        ("without comparison", output / "without_encoder", False),
+    ):
+        if encoder or not encoder_only:
+            folder.mkdir(parents=True, exist_ok=True)
+            runs.append(Run(name=name, folder=folder, steps=plan(folder, data, encoder=encoder, seed=seed)))
+    results = carry_out(runs, data, say=say)
+    report = {run: {split: asdict(s) for split, s in splits.items()} for run, splits in results.items()}
+    (output / "results.json").write_text(json.dumps(report, indent=1) + "\n")
+
+    picture = draw_example(output, data)
+    say("done")
+    print()
+    print(table(results))
+    print()
+    for split, target in TARGETS.items():
+        reached = results["with comparison"][split].balanced_accuracy
+        verdict = "reached" if reached >= target else "NOT reached"
+        print(f"target {target:.2f} on {TEST_SPLITS[split]}: {verdict} ({reached:.3f})")
+    print(f"picture drawn by `adcopilot inspect`: {picture}")
+    return 0
+
+
+def carry_out(runs: list[Run], data: Path, *, say: Callable[[str], None]) -> dict[str, dict[str, Scores]]:
+    """Runs side by side to their end, and what each run's model reaches on the test splits.
+
+    Raises:
+        UserError: a step of one failed.
+    """
+    for run in runs:
+        run.start()
+    shown = None
+    while any(run.is_alive() for run in runs):
+        for run in runs:
+            run.join(timeout=10)
+            if run.error:
+                raise run.error
+        line = " | ".join(run.state() for run in runs)
+        if line != shown:
+            say(line)
+            shown = line
+    for run in runs:
+        if run.error:
+            raise run.error
+
+    results: dict[str, dict[str, Scores]] = {}
+    for run in runs:
+        results[run.title] = {}
+        for split in TEST_SPLITS:
+            scores, answers = measure(run.folder / "merged", data, read_split(data, split))
+            results[run.title][split] = scores
+            (run.folder / f"{split}.answers.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
+            say(f"{run.title}, {TEST_SPLITS[split]}: balanced accuracy {scores.balanced_accuracy:.3f}")
+    return results
+
+
+def draw_example(output: Path, data: Path) -> Path:
+    """Draws the first defective pair of the new categories with `adcopilot inspect`, whatever the answer is."""
+    records = read_split(data, "test_held_out")
+    template, query = next(record["images"] for record in records if record["anomalous"])
+    picture = output / "example.png"
+    command = [tool("adcopilot"), "inspect", "--model", str(output / "with_encoder" / "merged")]
+    command += ["--template", str(data / template), "--query", str(data / query), "--draw", str(picture), "--json"]
+    step = Step(name="inspect", command=command, output=output / "example")
+    run_step(step, output / "inspect.log")
+    return picture
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("outputs/demo"))
+    parser.add_argument("--count", type=int, default=76_000, help="training pairs (76000)")
+    parser.add_argument("--test-count", type=int, default=500, help="pairs of each test set (500)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    try:
+        return demo(output=args.output, count=args.count, test_count=args.test_count, seed=args.seed)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,84 @@
+"""Asks a model the question of `adcopilot inspect` about every pair of a test split, and scores the answers."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What a model reached on one split.
+
+    Attributes:
+        pairs: how many it was asked about.
+        balanced_accuracy: mean of the share of defective pairs called defective and of normal ones called normal; an
+            undecided verdict is neither.
+        auroc: of the score, the probability of "Yes" against "No" as the answer's first word; no score ranks lowest.
+        iou: mean over defective pairs of BBox-Mask IoU: the union of the answered boxes as a mask against the union of
+            the true boxes as a mask (0 where no box was answered).
+    """
+
+    pairs: int
+    balanced_accuracy: float
+    auroc: float
+    iou: float
+
+
+def read_split(data: Path, split: str, *, limit: int | None = None) -> list[dict]:
+    lines = (data / f"{split}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines[:limit]]
+
+
+def measure(
+    model_folder: Path, data: Path, records: list[dict], *, batch_size: int = 100
+) -> tuple[Scores, list[dict]]:
+    """Inspects the pairs as `adcopilot inspect` does.
+
+    Args:
+        model_folder: an exported model, AD-Copilot's or Qwen2.5-VL's.
+        data: folder the records' image paths start from.
+        records: of a test split.
+
+    Returns:
+        The scores, and the results as dictionaries.
+    """
+    from adcopilot.inspect.inspector import Inspector
+
+    inspector = Inspector(model=model_folder, batch_size=batch_size, max_new_tokens=120)
+    pairs = [tuple(data / path for path in record["images"]) for record in records]
+    answers = [result.as_dict() for result in inspector.inspect(pairs)]
+    return score_answers(records, answers), answers
+
+
+def score_answers(records: list[dict], answers: list[dict]) -> Scores:
+    truth = np.array([record["anomalous"] for record in records])
+    defective, normal = (np.array([answer["anomalous"] is said for answer in answers]) for said in (True, False))
+    score = np.array([-1.0 if answer["score"] is None else answer["score"] for answer in answers])
+    overlaps = []
+    for record, answer in zip(records, answers, strict=True):
+        if record["anomalous"]:
+            found = [box["bbox_2d"] for box in answer["boxes"]]
+            overlaps.append(box_mask_iou(found, record["boxes"], answer["size"]))
+    return Scores(
+        pairs=len(records),
+        balanced_accuracy=float((defective[truth].mean() + normal[~truth].mean()) / 2),
+        auroc=auroc(score, truth),
+        iou=float(np.mean(overlaps)),
+    )
+
+
+def auroc(score: np.ndarray, truth: np.ndarray) -> float:
+    """The share of (defective, normal) couples ranked rightly; ties count half."""
+    above = score[truth][:, None] - score[~truth][None, :]
+    return float(((above > 0) + 0.5 * (above == 0)).mean())
+
+
+def box_mask_iou(boxes: list[list[float]], true_boxes: list[list[int]], size: tuple[int, int]) -> float:
+    masks = np.zeros((2, size[1], size[0]), dtype=bool)
+    for mask, group in zip(masks, (boxes, true_boxes), strict=True):
+        for x1, y1, x2, y2 in group:
+            mask[max(0, round(y1)) : max(0, round(y2)), max(0, round(x1)) : max(0, round(x2))] = True
+    union = (masks[0] | masks[1]).sum()
+    return float((masks[0] & masks[1]).sum() / union) if union else 1.0

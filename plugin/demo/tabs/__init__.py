@@ -1,0 +1,1 @@
+"""The page's two tabs: one part, and many."""

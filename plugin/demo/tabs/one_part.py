@@ -1,0 +1,395 @@
+"""The first tab: pictures of good parts, a part to inspect, questions and what comes of them."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from ...drawing import draw_boxes, draw_result
+from ...errors import UserError
+from ...images import FORMATS
+from ...inspect.question import Question
+from ...jsonl import atomic_write
+from .. import fragments
+from ..answer import Answer
+from ..belonging import Asked, Coming, Talk, files_of, mark, nothing
+from ..components import UploadedFiles, UploadedImage
+from ..examples import Example
+from ..heat_map import draw_heat
+from ..service import Service
+from ..tasks import INSPECT, TASKS, Task, wording
+
+__all__ = ["OnePart"]
+
+#: Answers that the visitor's browser keeps.
+KEPT = 20
+#: Pictures of good parts beside the first.
+MOST_TEMPLATES = 8
+#: What every browser shows as it is; anything else is shown, and used, as the PNG that it decodes to.
+SHOWN_AS_IT_IS = {"PNG": ("L", "RGB", "RGBA", "P"), "JPEG": ("L", "RGB"), "WEBP": ("RGB", "RGBA")}
+
+
+class OnePart:
+    """The tab. Its methods are what the browser's events call.
+
+    Args:
+        service: model, store and limits.
+        examples: pairs to try.
+    """
+
+    def __init__(self, *, service: Service, examples: Sequence[Example]) -> None:
+        self.service, self.examples = service, examples
+
+    def build(self) -> None:
+        """Put the components into the tab that is open, and connect them."""
+        service = self.service
+        talk = gr.State(Talk(), time_to_live=service.limits.seconds)
+        coming = gr.State(None, time_to_live=service.limits.seconds)  # an answer on its way to the page
+        about = gr.State("", time_to_live=service.limits.seconds)  # the mark of what is on the page
+        kept = gr.BrowserState([], storage_key="adcopilot-demo-history")
+        with gr.Row():
+            template = UploadedImage(
+                label="Good part",
+                elem_id="adc-good",
+                sources=["upload", "clipboard"],
+                image_mode=None,
+                height=300,
+            )
+            query = UploadedImage(
+                label="Part to inspect",
+                elem_id="adc-part",
+                sources=["upload", "clipboard"],
+                image_mode=None,
+                height=300,
+            )
+        with gr.Accordion("More pictures of good parts (optional)", open=False):
+            more = UploadedFiles(
+                label=f"Up to {MOST_TEMPLATES} pictures", elem_id="adc-more", file_count="multiple", height=140
+            )
+        said = gr.HTML("", elem_id="adc-problem", padding=False)
+        example_buttons = self._build_examples()
+        gr.HTML("<h3>Ask</h3>", padding=False)
+        with gr.Row(elem_classes="adc-tasks"):
+            buttons = [
+                gr.Button(task.title, variant="primary" if task is INSPECT else "secondary", min_width=150)
+                for task in TASKS
+            ]
+        with gr.Row(equal_height=True):
+            words = gr.Textbox(
+                label="Your own question (goes on with the conversation)",
+                placeholder="For example: What is it?",
+                max_lines=4,
+                max_length=service.limits.question,
+                scale=5,
+            )
+            ask = gr.Button("Ask", scale=1, min_width=90)
+        with gr.Column(elem_id="adc-one"):
+            verdict = gr.HTML("", elem_id="adc-verdict", min_height=60, padding=False)
+            with gr.Row():
+                with gr.Column():
+                    boxes = gr.Image(label="Marked places", interactive=False, format="png", elem_id="adc-marked")
+                    caption = gr.HTML("", elem_id="adc-marked-about", padding=False)
+                with gr.Column(visible=service.engine.has_heat):
+                    heat = gr.Image(
+                        label="Where the model compared (red: most)",
+                        interactive=False,
+                        format="png",
+                        elem_id="adc-heat",
+                    )
+            talked = gr.HTML("", elem_id="adc-conversation", padding=False)
+            with gr.Row():
+                as_json = gr.DownloadButton("Save as JSON", interactive=False, elem_classes="adc-save")
+                as_png = gr.DownloadButton("Save as picture (PNG)", interactive=False, elem_classes="adc-save")
+                anew = gr.Button("Start again")
+        with gr.Accordion("Earlier answers", open=False):
+            earlier = gr.HTML(fragments.history_list([]), elem_id="adc-earlier")
+            forget = gr.Button("Forget them", size="sm")
+
+        pictures = [template, more, query]
+        results = [verdict, boxes, caption, heat, talked, as_json, as_png, about]
+        quick = {"queue": False, "api_name": False, "show_progress": "hidden"}
+        asking = {
+            "outputs": [coming, talk],
+            "concurrency_limit": service.engine.concurrency,
+            "concurrency_id": "model",
+            "show_progress": "full",
+            "show_progress_on": [verdict],
+            "trigger_mode": "always_last",  # other pictures may be asked about while an answer is under way
+            "api_name": False,
+        }
+        asked = [
+            button.click(self.task_event(task), pictures, **asking)
+            for task, button in zip(TASKS, buttons, strict=True)
+        ]
+        asked += [event(self.on_question, [words, *pictures, talk], **asking) for event in (ask.click, words.submit)]
+        for event in asked:
+            event.success(
+                self.on_answer, [coming, kept, words, *pictures], [said, *results, words, kept, coming], **quick
+            )
+        # Not `change`: while a file comes in, the browser refuses events that send the picture, and says so.
+        changes = [event for one in pictures for event in (one.upload, one.clear)]
+        gr.on([*changes, more.delete], self.on_change, [about, *pictures], results, **quick)
+        checking = {"concurrency_limit": 4, "concurrency_id": "files", "api_name": False, "show_progress": "hidden"}
+        for component, name in ((template, "the good part"), (query, "the part to inspect")):
+            component.upload(self.upload_event(name), [component], [component, said], **checking)
+        more.upload(self.on_more, [more], [more, said], **checking)
+        for example, button in zip(self.examples, example_buttons, strict=True):
+            button.click(self.example_event(example), None, [*pictures, said, *results], **checking)
+        anew.click(self.on_start_again, None, [*pictures, said, *results, words, talk], **quick)
+        forget.click(list, None, [kept], **quick)
+        kept.change(fragments.history_list, [kept], [earlier], **quick)
+        gr.on([service.page.load], fragments.history_list, [kept], [earlier], **quick)
+
+        hidden = gr.Button(visible=False)
+        hidden.click(
+            self.on_api,
+            [template, query, words],
+            [gr.JSON(visible=False)],
+            api_name="inspect",
+            concurrency_limit=service.engine.concurrency,
+            concurrency_id="model",
+        )
+
+    def _build_examples(self) -> list[gr.Button]:
+        if not self.examples:
+            return []
+        gr.HTML("<h3>Or try an example</h3>", padding=False)
+        buttons = []
+        with gr.Row():
+            for example in self.examples:
+                with gr.Column(min_width=130):
+                    gr.HTML(fragments.pair_strip(example.template, example.query, title=example.title), padding=False)
+                    buttons.append(gr.Button(example.title, size="sm"))
+        return buttons
+
+    # What events call. A mistake of the visitor's comes back as words in the place for problems.
+
+    def upload_event(self, role: str) -> Callable[..., tuple[Any, str]]:
+        """Look at a picture as soon as it is there; one that no browser shows is replaced by a PNG of it."""
+
+        def on_upload(path: str | None, request: gr.Request) -> tuple[Any, str]:
+            if path is None:
+                return gr.skip(), ""
+            try:
+                return self._shown(path, visitor=request.session_hash), ""
+            except UserError as error:
+                return None, fragments.notice(f"{error}. It was not taken as {role}.")
+
+        return on_upload
+
+    def on_more(self, files: list[tuple[str, str]], request: gr.Request) -> tuple[Any, str]:
+        """The same for further pictures of good parts."""
+        try:
+            if len(files) > MOST_TEMPLATES:
+                raise UserError(f"{len(files)} pictures of good parts, expected at most {MOST_TEMPLATES}")
+            for path, _ in files:
+                self.service.open(path, visitor=request.session_hash)
+        except UserError as error:
+            return None, fragments.notice(f"{error}.")
+        return gr.skip(), ""
+
+    def example_event(self, example: Example) -> Callable[..., tuple]:
+        """Both pictures of an example, as this visitor's own files."""
+
+        def on_example(request: gr.Request) -> tuple:
+            good, part = (
+                self._file_of(image, f"{name}.png", visitor=request.session_hash)
+                for name, image in (("good part", example.template), ("part to inspect", example.query))
+            )
+            return good, None, part, "", *nothing()
+
+        return on_example
+
+    def task_event(self, task: Task) -> Callable[..., tuple]:
+        """A button begins a conversation, so that its answer depends on the pictures alone."""
+        service = self.service
+
+        def on_task(template, more, query, request: gr.Request) -> tuple:
+            asked = Asked(files=files_of(template, more, query), visitor=request.session_hash)
+            question = wording(
+                task, templates=len(asked.templates), family=service.engine.family, thinking=service.thinking
+            )
+            if question is None:
+                return self._problem(
+                    asked, "Add a picture of a good part first: it is what the part is compared with."
+                )
+            return self._answer(Talk(), asked, question, yes_or_no=task is INSPECT)
+
+        return on_task
+
+    def on_question(self, words, template, more, query, talk: Talk, request: gr.Request) -> tuple:
+        """A question of the visitor's own goes on with the conversation if the pictures are still the same.
+
+        Its yes may mean anything ("Is it fine?"), so there is no verdict.
+        """
+        asked = Asked(files=files_of(template, more, query), visitor=request.session_hash, words=words)
+        if not words.strip():
+            return self._problem(asked, "Write a question first, or use one of the buttons.")
+        try:
+            question = self.service.free_question(words)
+        except UserError as error:
+            return self._problem(asked, str(error))
+        return self._answer(talk, asked, question, yes_or_no=False)
+
+    def on_answer(self, coming: Coming | None, kept, words, template, more, query) -> tuple:
+        """Put an answer on the page if the pictures that it is about are still there, and into the history."""
+        if coming is None:  # another has taken its place
+            return (gr.skip(),) * 12
+        kept = [coming.entry, *(kept if isinstance(kept, list) else [])][:KEPT] if coming.entry else gr.skip()
+        if mark(files_of(template, more, query)) != mark(coming.asked.files):
+            late = coming.late if template or more or query else ""
+            return late, *(gr.skip(),) * 9, kept, None
+        answered = coming.asked.words and not coming.problem
+        words = "" if answered and words == coming.asked.words else gr.skip()
+        return coming.problem, *coming.results, words, kept, None
+
+    def on_change(self, about: str, template, more, query) -> tuple:
+        """Other pictures: what is about the ones before goes."""
+        return (gr.skip(),) * 8 if about == mark(files_of(template, more, query)) else nothing()
+
+    def on_start_again(self) -> tuple:
+        """Everything as at the beginning, except what the browser keeps."""
+        return None, None, None, "", *nothing(), "", Talk()
+
+    def on_api(self, template, query, words, request: gr.Request) -> dict[str, Any]:
+        """`/inspect` for programs: `adcopilot inspect --json`'s line. An empty question is `inspect`'s own.
+
+        Raises:
+            gr.Error: the pictures cannot be used; the message says why.
+        """
+        engine = self.service.engine
+        words = (words or "").strip()
+        try:
+            text = self.service.free_question(words) if words else ""
+            text = text or wording(INSPECT, templates=1, family=engine.family, thinking=self.service.thinking)
+            if not template:
+                raise UserError("the picture of a good part is missing")
+            asked = Asked(files=files_of(template, [], query), visitor=request.session_hash)
+            return self._ask(Talk(), asked, text, yes_or_no=not words)[0].as_dict()
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    # How answers come about: what goes to the page next, and the conversation.
+
+    def _answer(self, talk: Talk, asked: Asked, text: str, *, yes_or_no: bool) -> tuple:
+        try:
+            answer, images = self._ask(talk, asked, text, yes_or_no=yes_or_no)
+            return self._found(talk, asked, answer, images)
+        except UserError as error:
+            return self._problem(asked, str(error))
+        except Exception:
+            traceback.print_exc()
+            return self._problem(
+                asked, "Something went wrong on the server; it has been written down there. Try again."
+            )
+
+    def _found(self, talk: Talk, asked: Asked, answer: Answer, images: list[Image.Image]) -> tuple[Coming, Talk]:
+        about = mark(asked.files)
+        turns = talk.answers if talk.about == about else ()
+        talk = Talk(about=about, answers=(*turns, replace(answer, heat=None)))
+        saved = self._files_to_save(answer, images, visitor=asked.visitor)
+        stem = Path(answer.result.query).stem[:60]
+        marked = draw_boxes(images[-1], answer.result.boxes)
+        heat = None if answer.heat is None else draw_heat(draw_boxes(images[-1], []), answer.heat)
+        results = (
+            fragments.of(about, fragments.verdict(answer, threshold=self.service.threshold)),
+            self._file_of(marked, f"{stem} marked.png", visitor=asked.visitor),
+            fragments.of(about, fragments.about(answer)),
+            self._file_of(heat, f"{stem} compared.png", visitor=asked.visitor),
+            fragments.of(about, fragments.conversation(talk.answers)),
+            *(gr.DownloadButton(value=str(path), interactive=True) for path in saved),
+            about,
+        )
+        return Coming(asked=asked, results=results, entry=self._entry(answer, images[-1])), talk
+
+    def _problem(self, asked: Asked, message: str) -> tuple:
+        """Words in the place for problems, and no verdict; a conversation about these pictures can go on."""
+        message = message if message.endswith(".") else f"{message}."
+        verdict, boxes, caption, heat, _, as_json, as_png, _ = nothing()
+        results = verdict, boxes, caption, heat, gr.skip(), as_json, as_png, mark(asked.files)
+        return Coming(asked=asked, results=results, problem=fragments.notice(message)), gr.skip()
+
+    def _ask(self, talk: Talk, asked: Asked, text: str, *, yes_or_no: bool) -> tuple[Answer, list[Image.Image]]:
+        """The answer, and the pictures it is about (templates first)."""
+        if asked.query is None:
+            raise UserError("Add a picture of the part to inspect first.")
+        service, visitor = self.service, asked.visitor
+        files = tuple(str(service.store.use(path, visitor=visitor)) for path in (*asked.templates, asked.query))
+        if len(files) > MOST_TEMPLATES + 2:
+            raise UserError(f"{len(files) - 1} pictures of good parts, expected at most {MOST_TEMPLATES + 1}")
+        images = [service.open(path, visitor=visitor) for path in files]
+        turns = talk.answers if talk.about == mark(asked.files) else ()
+        question = Question(
+            templates=files[:-1],
+            query=files[-1],
+            text=text,
+            turns=tuple((turn.question, turn.result.answer) for turn in turns),
+        )
+        result, heat = service.ask(question)
+        names = [Path(path).name for path in files]
+        result = replace(result, query=names[-1], template=names[-2] if len(names) > 1 else None)
+        answer = Answer(question=text, result=result, yes_or_no=yes_or_no, templates=tuple(names[:-1]), heat=heat)
+        return answer, images
+
+    def _shown(self, path: str, *, visitor: str) -> Any:
+        found = self.service.store.use(path, visitor=visitor)
+        image = self.service.open(path, visitor=visitor)
+        with Image.open(found, formats=FORMATS) as raw:
+            same = raw.mode in SHOWN_AS_IT_IS.get(raw.format, ()) and getattr(raw, "n_frames", 1) == 1
+        if same:
+            return gr.skip()
+        path = self.service.store.shown_file(found, visitor=visitor)
+        atomic_write(path, lambda file: image.save(file, "PNG", compress_level=1))
+        return str(path)
+
+    def _file_of(self, picture: Image.Image | None, name: str, *, visitor: str) -> str | None:
+        """A picture as a file of the visitor's, which goes when he leaves; gradio would keep its own copy longer."""
+        if picture is None:
+            return None
+        path = self.service.store.new_file(name, visitor=visitor)
+        picture.save(path, compress_level=1)
+        return str(path)
+
+    def _files_to_save(self, answer: Answer, images: list[Image.Image], *, visitor: str) -> list[Path]:
+        store, result = self.service.store, answer.result
+        stem = Path(result.query).stem[:60]
+        as_json = store.new_file(f"{stem}.json", visitor=visitor)
+        as_json.write_text(json.dumps(answer.as_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        as_png = store.new_file(f"{stem} inspected.png", visitor=visitor)
+        if answer.verdict is None or len(images) < 2:
+            picture = draw_boxes(images[-1], result.boxes)
+        else:
+            picture = draw_result(
+                template=images[-2],
+                query=images[-1],
+                boxes=result.boxes,
+                anomalous=answer.verdict.anomalous,
+                reason=answer.verdict.reason,
+                score=answer.score,
+                template_name=result.template,
+                query_name=result.query,
+            )
+        picture.save(as_png)
+        return [as_json, as_png]
+
+    def _entry(self, answer: Answer, image: Image.Image) -> dict[str, Any]:
+        """What the visitor's browser keeps of an answer."""
+        return {
+            "time": time.strftime("%Y-%m-%d %H:%M"),
+            "query": answer.result.query,
+            "templates": ", ".join(answer.templates),
+            "question": answer.question[:200],
+            "answer": answer.words[:300],
+            "anomalous": answer.verdict.anomalous if answer.verdict else None,
+            "reason": answer.verdict.reason if answer.verdict else None,
+            "score": answer.score,
+            "image": fragments.thumbnail(image),
+        }

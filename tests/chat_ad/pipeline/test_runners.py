@@ -1,0 +1,150 @@
+"""Where shards are made: in order, only a few ahead, and a dead worker or parent is no riddle."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from adcopilot.chat_ad.pipeline.runners import Job, make_runner, make_shards
+from adcopilot.chat_ad.pipeline.shards import Shard, load, read, save, step_key
+from adcopilot.errors import UserError
+
+
+def step(path, key, *, number, behaviour=""):
+    if behaviour == "mistake":
+        raise UserError(f"shard {number} is at fault")
+    if behaviour == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.02 * (number % 3))  # they end in another order than they began
+    return save(path, key, pa.table({"number": [number]}), number=number)
+
+
+def jobs(folder, count, **behaviours):
+    return (
+        Job(
+            folder / f"{number}.parquet",
+            f"key{number}",
+            {"number": number, "behaviour": behaviours.get(f"_{number}", "")},
+        )
+        for number in range(count)
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_in_order_and_once(tmp_path, workers):
+    with make_runner(workers=workers) as runner:
+        shards = list(make_shards(runner, step, jobs(tmp_path, 9)))
+        assert [shard.notes["number"] for shard in shards] == list(range(9))
+        times = [shard.path.stat().st_mtime_ns for shard in shards]
+        again = list(make_shards(runner, step, jobs(tmp_path, 9)))
+    assert again == shards
+    assert [shard.path.stat().st_mtime_ns for shard in again] == times
+
+
+def test_jobs_are_taken_as_they_are_needed(tmp_path):
+    taken = []
+
+    def counted():
+        for job in jobs(tmp_path, 50):
+            taken.append(job)
+            yield job
+
+    with make_runner(workers=2) as runner:
+        shards = make_shards(runner, step, counted())
+        next(shards)
+        assert len(taken) <= 4
+        next(shards)
+        assert len(taken) <= 5
+        assert len(list(shards)) == 48
+
+
+def test_unfit_shards_are_made_again(tmp_path):
+    with make_runner() as runner:
+        list(make_shards(runner, step, jobs(tmp_path, 3)))
+        before = [(tmp_path / f"{number}.parquet").stat().st_mtime_ns for number in range(3)]
+        list(make_shards(runner, step, jobs(tmp_path, 3), fits=lambda shard: shard.notes["number"] != 1))
+        after = [(tmp_path / f"{number}.parquet").stat().st_mtime_ns for number in range(3)]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_users_mistake_arrives_as_it_is(tmp_path, workers):
+    with make_runner(workers=workers) as runner, pytest.raises(UserError, match=r"^shard 2 is at fault$"):
+        list(make_shards(runner, step, jobs(tmp_path, 5, _2="mistake")))
+
+
+def test_a_killed_worker_is_one_line(tmp_path):
+    with make_runner(workers=2) as runner, pytest.raises(UserError, match="worker process was killed"):
+        list(make_shards(runner, step, jobs(tmp_path, 5, _2="die")))
+
+
+def test_ray_passes_mistakes_on(tmp_path):
+    pytest.importorskip("ray", reason="needs the extra [ray]")
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from adcopilot.chat_ad.pipeline.runners import Job, make_runner, make_shards\n"
+        "from adcopilot.chat_ad.pipeline.shard_steps import measure_shard\n"
+        "from adcopilot.errors import UserError\n"
+        "folder = Path(sys.argv[1])\n"
+        "job = Job(folder / 'x.parquet', 'k', {'rows': folder / 'gone.parquet', 'root': str(folder)})\n"
+        "with make_runner(workers=1, ray=True) as runner:\n"
+        "    try:\n"
+        "        list(make_shards(runner, measure_shard, [job]))\n"
+        "    except UserError as error:\n"
+        "        print('UserError:', error)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=240, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("UserError:")]
+    assert "gone.parquet: gone or damaged" in line
+    assert "Traceback" not in line
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from adcopilot.chat_ad.pipeline.runners import make_runner\n"
+        "if __name__ == '__main__':\n"
+        "    with make_runner(workers=2) as runner:\n"
+        "        print(runner._pool.submit(os.getpid).result(), flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    started = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    worker = Path("/proc") / started.stdout.strip()
+    deadline = time.monotonic() + 30
+    while worker.exists() and "Z" not in (worker / "stat").read_text().split()[2] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not worker.exists() or (worker / "stat").read_text().split()[2] == "Z"
+
+
+def test_shard_knows_its_key_and_rows(tmp_path):
+    table = pa.table({"a": [1, 2, 3], "b": ["x", None, "ü"]})
+    shard = save(tmp_path / "s.parquet", "key", table, note=["ü"])
+    assert (
+        load(shard.path, "key") == shard == Shard(path=shard.path, digest=shard.digest, rows=3, notes={"note": ["ü"]})
+    )
+    assert load(shard.path, "other") is None
+    assert read(shard).equals(table)
+    assert save(tmp_path / "t.parquet", "other", table, note=["ü"]).digest == shard.digest
+    assert save(tmp_path / "t.parquet", "key", table.slice(1), note=["ü"]).digest != shard.digest
+    assert save(tmp_path / "t.parquet", "key", table, note=["u"]).digest != shard.digest
+    # However the rows came together.
+    pieces = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    assert save(tmp_path / "t.parquet", "key", pieces, note=["ü"]).digest == shard.digest
+    shard.path.write_bytes(shard.path.read_bytes()[:-20])
+    assert load(shard.path, "key") is None
+    with pytest.raises(UserError, match="gone or damaged"):
+        read(shard)
+    assert step_key("a", 1, [1]) != step_key("a", 1, [2])

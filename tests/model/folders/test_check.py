@@ -1,0 +1,372 @@
+"""`adcopilot check`: `generate` held against what it answered when the folder was written, and what may come of it.
+
+By the folder's own code it is tried in `test_refresh.py`.
+"""
+
+import base64
+import dataclasses
+import io
+import json
+import re
+import shutil
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from adcopilot.errors import UserError
+from adcopilot.model.check import FIXTURE, MARGIN_LIMITS, comparable, read_fixture
+
+pytestmark = pytest.mark.forward
+
+
+@pytest.fixture
+def folder(checked_dir, tmp_path):
+    return shutil.copytree(checked_dir, tmp_path / "model")
+
+
+@pytest.fixture
+def check(command):
+    """Runs the command on a CPU: (exit code, its line)."""
+
+    def run(*arguments) -> tuple[int, str]:
+        code, [line] = command("check", *arguments, "--device", "cpu")
+        return code, line
+
+    return run
+
+
+def change(folder, **fields) -> None:
+    path = folder / FIXTURE
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def change_weights(folder, name: str, value) -> None:
+    """Put `value(weight)` in the place of one weight."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights[name] = value(weights[name])
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_an_unchanged_folder_answers_the_same(check, folder):
+    import transformers
+
+    from adcopilot import __version__
+
+    code, line = check(folder)
+    assert code == 0
+    count = int(re.search(r"(\d) of 8 tokens compared and equal", line)[1])
+    assert count >= 4, "too few for the other tests to say anything"
+    now = f"adcopilot {__version__} and transformers {transformers.__version__} on cpu in float32"
+    assert f"written with {now}, now the code of {now}" in line
+
+
+def test_what_generation_config_says_does_not_matter(check, folder):
+    """Sampling, penalties and ends are the user's to set; the tokens are of the best logits."""
+    path = folder / "generation_config.json"
+    tokens = read_fixture(folder).tokens
+    said = {"do_sample": True, "temperature": 2.0, "repetition_penalty": 0.01, "eos_token_id": tokens[:1]}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
+    assert check(folder)[0] == 0
+
+
+def test_tampered_weights(check, folder):
+    change_weights(folder, "model.language_model.layers.0.mlp.down_proj.weight", lambda weight: -weight)
+    code, line = check(folder)
+    assert code == 2
+    tokens = read_fixture(folder).tokens
+    assert str(folder / FIXTURE) in line
+    assert re.search(r"token \d of \d that are compared is another: `generate` gave \[", line)
+    assert f"expected {tokens}" in line
+    assert f"`adcopilot check {folder} --write`" in line
+
+
+def test_a_changed_encoder_alone_is_seen(check, folder):
+    """What makes the model AD-Copilot's counts in the tokens, and is not just watched."""
+    name = "model.comparison_encoder.projector.weight"
+    change_weights(folder, name, lambda weight: -weight)
+    assert check(folder)[0] == 2
+
+
+def test_another_version_of_transformers_is_the_first_thing_to_try(check, folder):
+    change(folder, transformers="4.57.0")
+    assert check(folder)[0] == 0
+    change_weights(folder, "model.language_model.layers.0.mlp.down_proj.weight", lambda weight: -weight)
+    code, line = check(folder)
+    assert code == 2
+    assert line.endswith("try `pip install transformers==4.57.0`")
+
+
+def test_a_version_under_which_it_does_not_load_or_run(check, folder, monkeypatch):
+    from adcopilot.model import AdCopilotForConditionalGeneration as Model
+
+    def gone(*_, **__):
+        raise AttributeError("no attribute\n'generate'")
+
+    generate, calls = Model.generate, []
+
+    def gone_later(*arguments, **options):
+        calls.append(1)
+        return generate(*arguments, **options) if len(calls) == 1 else gone()
+
+    change(folder, transformers="4.57.0")
+    for name, instead, said in (
+        ("generate", gone_later, "`generate` stopped (AttributeError: no"),
+        ("generate", gone, "the model cannot answer (no attribute"),
+        ("from_pretrained", gone, "cannot be loaded"),
+    ):
+        monkeypatch.setattr(Model, name, instead)
+        code, line = check(folder)
+        assert code == 2
+        assert said in line
+        assert line.endswith("try `pip install transformers==4.57.0`")
+
+
+def test_not_finite_weights(check, folder):
+    def spoil(weight):
+        weight[0, 0] = float("nan")
+        return weight
+
+    change_weights(folder, "model.comparison_encoder.projector.weight", spoil)
+    for arguments in ((), ("--write",)):
+        code, line = check(folder, *arguments)
+        assert code == 2
+        assert "1 NaN of its weights are not finite" in line
+        assert "projector.weight" in line
+
+
+def test_not_finite_logits(check, folder):
+    """Finite weights may overflow on the way."""
+    change_weights(folder, "model.language_model.norm.weight", lambda weight: weight * 1e38)
+    code, line = check(folder)
+    assert code == 2
+    assert "logits are not finite (step 1" in line
+
+
+def test_an_answer_without_comparison(check, folder, monkeypatch):
+    """Each image with itself, and not at all: neither passes, nor makes a fixture."""
+    from adcopilot.model.comparison_encoder import ComparisonEncoder
+
+    compare = ComparisonEncoder.forward
+    # enough of itself: the first image of a conversation is compared with itself too
+    monkeypatch.setattr(
+        ComparisonEncoder,
+        "forward",
+        lambda self, features, grid_thw, previous_image, compared: compare(
+            self, features, grid_thw, list(range(len(previous_image))), compared
+        ),
+    )
+    (folder / FIXTURE).unlink()
+    code, line = check(folder, "--write")
+    assert code == 2
+    assert "nothing is compared" in line
+
+    monkeypatch.setattr(ComparisonEncoder, "__call__", lambda self, *given: self.forward(*given))
+    code, line = check(folder, "--write")
+    assert code == 2
+    assert "called 0 times" in line
+    assert not (folder / FIXTURE).exists()
+
+
+def test_an_answer_without_comparison_is_no_match(check, folder, monkeypatch):
+    """Though all its tokens are equal."""
+    from adcopilot.model.comparison_encoder import ComparisonEncoder
+
+    monkeypatch.setattr(ComparisonEncoder, "__call__", lambda self, *given: self.forward(*given))
+    code, line = check(folder)
+    assert code == 2
+    assert "called 0 times in one `generate` with 2 images, expected once" in line
+
+
+def test_behind_a_near_tie_nothing_is_compared(check, folder):
+    fixture = read_fixture(folder)
+    margins = [*fixture.margins[:2], 0.0099, *fixture.margins[3:]]
+    change(folder, margins=margins, tokens=[*fixture.tokens[:2], *(1 for _ in fixture.tokens[2:])])
+    code, line = check(folder)
+    assert code == 0
+    assert "2 of 8 tokens compared and equal" in line
+    change(folder, tokens=[fixture.tokens[0], 1, *fixture.tokens[2:]])
+    code, line = check(folder)
+    assert code == 2
+    assert "token 2 of 2 that are compared is another" in line
+
+
+def test_where_all_is_a_near_tie_it_is_not_well(check, folder):
+    """No "equal" without ground."""
+    change(folder, margins=[0.001] * 8)
+    code, line = check(folder)
+    assert code == 2
+    assert "no token can be compared: the first one's logit is 0.001 ahead of the second best, expected 0.01" in line
+    change(folder, margins=[0.3] * 8)
+    code, line = check(folder, "--dtype", "bfloat16")
+    assert code == 2
+    assert f"0.3 ahead of the second best, expected {MARGIN_LIMITS['bfloat16']}" in line
+    assert "--write --dtype float32" in line
+
+
+def test_a_slow_model_is_asked_once(model, processor, monkeypatch):
+    """At 7B one question can take a minute; near ties are then a shorter answer to compare, and no reason to go on."""
+    from adcopilot.model import answer
+    from adcopilot.model import check as module
+
+    asked = []
+
+    def ask(*arguments, **question):
+        asked.append(question["prompt"])
+        found = ANSWER(*arguments, **question)
+        return dataclasses.replace(found, margins=[0.0] * len(found.margins))
+
+    ANSWER = answer.ask
+    monkeypatch.setattr(answer, "ask", ask)
+    module.make_fixture(model, processor)
+    assert len(set(asked)) == len(answer.QUESTIONS)
+    asked.clear()
+    monkeypatch.setattr(module, "_PATIENCE", -1.0)
+    module.make_fixture(model, processor)
+    assert len(set(asked)) == 1
+
+
+def test_comparable_counts_up_to_the_first_below_the_limit():
+    assert comparable([1.0, 0.5, 0.4, 9.0], limit=0.5) == 2
+    assert comparable([1.0], limit=0.5) == 1
+    assert comparable([0.0, 1.0], limit=0.5) == 0
+
+
+def test_other_ids_are_the_processors_fault(check, folder):
+    ids = read_fixture(folder).input_ids
+    change(folder, input_ids=[*ids[:4], 1, *ids[5:]])
+    code, line = check(folder)
+    assert code == 2
+    assert f"the processor makes {len(ids)} ids of the prompt and its images, expected {len(ids)}" in line
+    assert "they are others from id 5 on" in line
+    change(folder, input_ids=ids[:-1])
+    assert "one is the beginning of the other" in check(folder)[1]
+
+
+def test_without_fixture(check, folder):
+    (folder / FIXTURE).unlink()
+    code, line = check(folder)
+    assert code == 2
+    assert f"{folder / FIXTURE}: not found" in line
+    assert f"`adcopilot check {folder} --write`" in line
+    code, line = check(folder, "--write")
+    assert code == 0
+    assert line.startswith(f"wrote {folder / FIXTURE} with ")
+    assert check(folder)[0] == 0
+    assert check(folder, "--write")[1].startswith("replaced ")
+
+
+def test_other_folders_are_refused(check, folder, qwen_base_dir, tmp_path):
+    assert "no such model folder" in check(tmp_path / "nowhere")[1]
+    code, line = check(qwen_base_dir)
+    assert code == 2
+    assert "model_type is 'qwen2_5_vl', expected 'adcopilot'" in line
+    assert not (qwen_base_dir / FIXTURE).exists()
+
+
+def test_the_fixture_decides_about_no_answer(folder):
+    """What was measured with a folder stays that folder's when a fixture is written into it."""
+    from adcopilot.inspect.loading import model_digest
+
+    before = model_digest(folder)
+    change(folder, text="other")
+    assert model_digest(folder) == before
+
+
+def png(width: int, height: int) -> str:
+    buffer = io.BytesIO()
+    Image.new("L", (width, height)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+DAMAGED = [
+    ("format", 2, "format is 2, expected 1"),
+    ("adcopilot", "1; rm -r ~", "expected a version"),
+    ("transformers", "`x`", "expected a version"),
+    ("torch", None, "torch is None"),
+    ("dtype", "int8", "expected one of float32"),
+    ("dtype", [], "expected one of float32"),
+    ("device", 0, "device is 0"),
+    ("template", "", "a picture cannot be read"),
+    ("query", "!!", "a picture cannot be read"),
+    ("query", png(2000, 2000), "2000 x 2000 pixels, expected 1048576 at most"),
+    ("min_pixels", 0, "min_pixels is 0"),
+    ("min_pixels", True, "min_pixels is True"),
+    ("min_pixels", 50000, "expected 12544 (max_pixels) at most"),
+    ("max_pixels", 10**12, "max_pixels is 1000000000000"),
+    ("prompt", ["x"], "prompt is ['x'], expected a text"),
+    ("input_ids", [], "expected a list of 1 to"),
+    ("input_ids", [-1], "input_ids is [-1]"),
+    ("tokens", [1.5], "tokens is [1.5]"),
+    ("tokens", [1] * 65, "expected a list of 1 to 64"),
+    ("margins", [1.0], "margins is [1.0], expected a list of 8 numbers"),
+    ("margins", [float("nan")] * 8, "expected a list of 8 numbers"),
+    ("more", 1, "field 'more' is unknown"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "said"), DAMAGED)
+def test_a_damaged_field_is_named(check, folder, name, value, said):
+    change(folder, **{name: value})
+    code, line = check(folder)
+    assert code == 2
+    assert f"{folder / FIXTURE}: damaged, " in line
+    assert said in line
+    assert "--write`" in line
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b"9" * 5000, b" " * 2**21]
+)
+def test_a_damaged_file(check, folder, content):
+    (folder / FIXTURE).write_bytes(content)
+    code, line = check(folder)
+    assert code == 2
+    assert "damaged, " in line
+
+
+def test_a_missing_field_or_a_folder_in_its_place(check, folder):
+    path = folder / FIXTURE
+    fields = json.loads(path.read_text())
+    del fields["margins"]
+    path.write_text(json.dumps(fields))
+    assert "margins is missing" in check(folder)[1]
+    path.unlink()
+    path.mkdir()
+    assert "is a folder, expected a file" in check(folder)[1]
+
+
+def test_a_prompt_without_its_images(check, folder):
+    change(folder, prompt="Hi.")
+    code, line = check(folder)
+    assert code == 2
+    assert "the prompt has 0 times <|image_pad|>, expected 2" in line
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(data=st.data(), value=JSON)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_json_is_a_fixture_or_one_line(checked_dir, tmp_path, data, value):
+    fields = json.loads((checked_dir / FIXTURE).read_text())
+    name = data.draw(st.sampled_from([None, *fields]))
+    path = tmp_path / FIXTURE
+    path.write_text(json.dumps(value if name is None else {**fields, name: value}))
+    said = fixture = None
+    try:
+        fixture = read_fixture(tmp_path)
+    except UserError as error:
+        said = str(error)
+    if said is None:
+        assert getattr(fixture, name) == value
+    else:
+        assert said.startswith(f"{path}: ")
+        assert "\n" not in said
