@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,7 +14,7 @@ from tests.chat_ad.generation.conftest import endpoint  # noqa: F401 - a fixture
 from tests.chat_ad.trees import DATASETS, LAYOUTS
 from tests.chat_ad.trees import build as build_tree
 
-from .killing import killed
+from .killing import killed, lines
 
 TASKS = ["caption", "dialogue", "mc", "loc", "think", "verdict"]
 COST = "out/answers/cost.json"
@@ -67,11 +68,14 @@ def test_all_steps_with_one_worker_with_two_and_killed(area, here, all_steps, nu
     area.check("all steps", build(here))
     shutil.rmtree("out")
     area.check("all steps", build(here, "--workers", 2))
-    for shards in (1, 9, 15):  # three kills of the same build, further on each time
-        shutil.rmtree("out", ignore_errors=shards > 1)
-        killed(nursery, here.folder, *BUILD, when=lambda n=shards: len(list(here.folder.rglob("*.parquet"))) >= n)
-        assert not (here.folder / "out/manifest.json").exists()
-    area.check("all steps", build(here))
+    out, manifest = Path("out"), Path("out/manifest.json")
+    for most in (2, 15):  # soon, and late
+
+        def far(most=most) -> bool:
+            return len(list(out.rglob("*.parquet"))) >= most
+
+        killed(nursery, out, *BUILD, when=far, over=manifest.exists)
+        area.check("all steps", build(here))
 
 
 def asked(endpoint) -> str:  # noqa: F811
@@ -90,12 +94,10 @@ def test_endpoint(area, here, all_steps, endpoint, nursery):  # noqa: F811
     area.check("endpoint cost", {COST: made.pop(COST)})
     area.check("endpoint", {**made, "requests": asked(endpoint)})
     # Killed when some answers are paid for: each question is asked once, and the answers are the same.
-    shutil.rmtree("out")
     endpoint.requests.clear()
     endpoint.delay = 0.05
-    log = here.folder / "out/answers/answers.jsonl"
-    killed(nursery, here.folder, *BUILD, when=lambda: log.exists() and log.read_bytes().count(b"\n") >= 3)
-    assert not (here.folder / "out/manifest.json").exists()
+    out, log, manifest = Path("out"), Path("out/answers/answers.jsonl"), Path("out/manifest.json")
+    killed(nursery, out, *BUILD, when=lambda: lines(log) >= 3, over=manifest.exists)
     made = build(here)
     del made[COST]  # that of the second part, which had less to ask
     area.check("endpoint", {**made, "requests": asked_once(endpoint)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from tests.chat_ad.conftest import write_pair
 from tests.chat_ad.general.conftest import Workplace, brush, clevr, spot  # noqa: F401 - fixtures
 from tests.chat_ad.general.test_trainable import all_sources  # noqa: F401 - a fixture
 
-from .killing import killed
+from .killing import killed, lines
 
 GENERAL = [name.split()[-1] for name in cli.COMMANDS if name.startswith("data convert ")]
 GENERAL.remove("deeppcb")
@@ -63,6 +64,6 @@ def test_deeppcb(area, here, nursery):
         words = ("data", "convert", "deeppcb", "--root", "source", "--output", "out", *options)
         area.check(group, {"stdout": here.text(here.run(*words)), **here.files("out")})
         shutil.rmtree("out")
-    log = here.folder / "out/pairs.jsonl"
-    killed(nursery, here.folder, *words, when=lambda: log.exists() and log.read_bytes().count(b"\n") >= 1)
+    out, log, report = Path("out"), Path("out/pairs.jsonl"), Path("out/report.json")
+    killed(nursery, out, *words, when=lambda: lines(log) >= 1, over=report.exists)
     area.check("deeppcb crops", {"stdout": here.text(here.run(*words)), **here.files("out")})

@@ -16,7 +16,7 @@ from tests.evaluation.records.test_records_command import file  # noqa: F401 - a
 from tests.evaluation.report.report_runs import EVIL
 from tests.evaluation.unipcb import mini_unipcb
 
-from .killing import killed
+from .killing import killed, lines
 
 #: Run → the benchmark, its data, further options.
 RUNS = {
@@ -126,10 +126,9 @@ def test_several_requests_at_a_time_and_killed(area, here, benchmarks, nursery):
         time.sleep(0.03)
         return says(body)
 
-    log = here.folder / "runs/mmad/answers.jsonl"
+    run, log = Path("runs/mmad"), Path("runs/mmad/answers.jsonl")
     with Endpoint(slowly) as endpoint:
         command = words("mmad", endpoint, "--concurrency", 4)
-        killed(nursery, here.folder, *command, when=lambda: log.exists() and log.read_bytes().count(b"\n") >= 5)
-        assert log.read_bytes().count(b"\n") < 72
+        killed(nursery, run, *command, when=lambda: lines(log) >= 5, over=lambda: lines(log) == 72)
         said = here.run(*command)
         area.check("mmad", {"stdout": here.text(said), "requests": asked(endpoint), **made(here, "runs/mmad")})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from tests.evaluation.mmad import mini_mmad
 from tests.grpo.conftest import grpo_settings, policy_dir, policy_processor, rl_data, untrained_policy  # noqa: F401
 from tests.inspect.conftest import part
 
-from .killing import killed
+from .killing import killed, lines
 from .store import Numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -71,9 +72,8 @@ def test_inspect(area, here, model, pictures, nursery):
     area.check("inspect", {**outputs, **here.files("drawn")})
     words = here.run("inspect", "--model", model, *LOCAL, *PIECES)
     area.check("inspect in words", {"stdout": Numbers(here.text(words).decode())})
-    log = here.folder / "lines.jsonl"
-    log.unlink()
-    killed(nursery, here.folder, *command, when=lambda: log.exists() and log.read_bytes().count(b"\n") >= 1)
+    log = Path("lines.jsonl")
+    killed(nursery, log, *command, when=lambda: lines(log) >= 1, over=lambda: lines(log) == 3)
     said = here.run(*command, "--draw", "drawn")
     outputs = {"stdout": Numbers(here.text(said).decode()), **numbers(here, "lines.jsonl")}
     area.check("inspect", {**outputs, **here.files("drawn")})
