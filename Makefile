@@ -125,7 +125,7 @@ bench: setup ## step time and tokens a second, against stock Qwen2.5-VL of the s
 	@$(VENV)/bin/python benchmarks/evaluation.py
 
 golden: setup ## write anew what every file of a user was (tests/golden/); review the diff
-	@ADCOPILOT_GOLDEN=write $(VENV)/bin/python -m pytest -q tests/golden
+	@$(VENV)/bin/python -m tests.golden --write $(AREAS)
 
 bench-gpu: ## 7B shapes on this machine's GPU, at most nine minutes, with whatever Python has torch and this package (PYTHON=…)
 	@"$(PYTHON)" benchmarks/gpu.py

@@ -1,11 +1,19 @@
-"""What a user gets, kept: while code moves, every file that it writes stays the same to the byte.
+"""What a user gets from every command, held to the byte while files move and duplicated ideas become one.
 
-    outputs.py        makes them again: builds, indices, the sample set, runs and reports, help and error texts
-    FILE.json         what they were: name → text where it is short, else size and SHA-256
-    test_golden.py    compares
+`tests/golden/*.json` hold, one file an area, every output by name: short texts in full, of other files SHA-256 and
+size, of what a model computes the numbers with a tolerance. `test_*.py` make the outputs again and compare. They use
+the command line alone, so that no step that moves a module has to touch them.
 
-A wanted change: `make golden` writes the files again; look through their diff, and give its reason in the commit. With
-two workers the same is made; after a kill -9 too, which `tests/chat_ad/pipeline/test_build_killed.py` and
-`tests/evaluation/mmad/test_mmad_command.py` compare with an undisturbed run. Numbers of models are those of the pinned
-environment, so newer ones do not compare them.
+    python -m tests.golden [AREA …]     compare (`make test` does so too)
+    make golden [AREAS="eval build"]    write them anew: python -m tests.golden --write [AREA …]
+
+A wanted change: write the area anew, read `git diff tests/golden` line by line, and give the reason for each kind of
+line in the commit's message. A difference that nobody wanted is a defect of the step, not of the golden. After a run
+that passed, its texts are kept in `.pytest_cache/golden`; a later failure shows a diff against them even where the
+golden is only a digest, so run the harness once before a step begins.
+
+What varies by nature is taken out in `normal.py`, each rule with its reason. The goldens are those of the training
+environment (constraints/train.txt) on x86-64: with other versions of Pillow, pyarrow or torch other bytes are right,
+so these tests carry neither of the marks by which the newer environments choose theirs. Not covered: pages as a
+browser shows them, stderr (progress and warnings), DeepSpeed, vLLM, Ray, llamafactory-cli.
 """
