@@ -39,6 +39,13 @@ SAID = 'Yes. [{"bbox_2d": [60, 50, 200, 120], "label": "scratch"}]'
 #: an answer of that kind is printed as "Response". Its client ends its own streams and prints that it did.
 EXPECTED = ("cdnjs.cloudflare.com", "manifest.json", "upload_progress?upload_id=undefined", " Response", "AbortError")
 
+#: Until a picture is decoded and two frames were drawn, the second after all that was to be drawn in the first.
+PAINTED = """
+const [image, done] = arguments;
+const frame = () => new Promise(requestAnimationFrame);
+image.decode().then(frame).then(frame).then(() => done("painted"), (error) => done(String(error)));
+"""
+
 
 class Part(Page):
     """What an inspector does on the first tab."""
@@ -46,10 +53,6 @@ class Part(Page):
     def __init__(self, *, driver, url: str) -> None:
         super().__init__(driver=driver, url=url)
         self.wait("the page", lambda: self.button("Is it defective?"))
-
-    def wait(self, what, condition, *, seconds: float = 120):
-        """As `Page.wait`, with patience for a machine that has much else to do."""
-        return super().wait(what, condition, seconds=seconds)
 
     def button(self, text: str):
         """A button that can be seen, or None."""
@@ -109,7 +112,7 @@ class Part(Page):
         """A picture's pixels on the screen."""
         image = self.shown(label)
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", image)
-        time.sleep(0.3)
+        assert self.driver.execute_async_script(PAINTED, image) == "painted"
         return np.asarray(Image.open(io.BytesIO(image.screenshot_as_png)).convert("RGB")).astype(int)
 
 
@@ -203,12 +206,12 @@ def test_an_example(page, said):
 def test_a_login_and_the_heat_map(chromium, local_demo, inspector, pictures):  # noqa: F811
     """Over a model on this machine: the answer and the score are the Inspector's, the map is `heat_map`'s."""
     door = Page(driver=chromium, url=local_demo.url)
-    password = door.wait("the login", lambda: door._visible(By.CSS_SELECTOR, "input[type='password']"), seconds=120)
+    password = door.wait("the login", lambda: door._visible(By.CSS_SELECTOR, "input[type='password']"))
     name = door.wait("the name", lambda: door._visible(By.CSS_SELECTOR, "input:not([type='password']), textarea"))
     name.send_keys("anna")
     password.send_keys("secret", Keys.ENTER)
     inside = "//button[normalize-space()='Is it defective?']"
-    door.wait("the page", lambda: door._visible(By.XPATH, inside), seconds=120)
+    door.wait("the page", lambda: door._visible(By.XPATH, inside))
     page = Part(driver=chromium, url=local_demo.url)
     ready(page, pictures)
     page.press("Is it defective?")
@@ -245,8 +248,8 @@ def test_a_conversation_downloads_and_history(page, pictures, said, tmp_path):
     assert (asked[1]["content"], asked[2]["content"]) == (SAID, "What is it?")
     # the reasoning is folded away until it is asked for
     assert "thin and dark" not in page.said("conversation")
-    driver.find_element(By.CSS_SELECTOR, "#adc-conversation summary").click()
-    assert "It is thin and dark." in page.said("conversation")
+    page.click("the fold", lambda: driver.find_element(By.CSS_SELECTOR, "#adc-conversation summary"))
+    page.wait("the reasoning", lambda: "It is thin and dark." in page.said("conversation"))
 
     page.press("Save as JSON")
     page.press("Save as picture (PNG)")
@@ -265,8 +268,7 @@ def test_a_conversation_downloads_and_history(page, pictures, said, tmp_path):
     assert len(said.requests[-1]["messages"]) == 1
 
     # what was answered stays in the browser, after a reload too, and can be forgotten
-    driver.refresh()
-    page.wait("the page", lambda: page.button("Is it defective?"))
+    page.reload()
     page.press("Earlier answers")
     page.wait("three earlier answers", lambda: len(driver.find_elements(By.CSS_SELECTOR, ".adc-history li")) == 3)
     assert "0.900" in page.said("earlier")
@@ -300,8 +302,7 @@ def test_problems_are_words(page, pictures, said, tmp_path):
     page.wait("words", lambda: "maximum allowed size" in page.text())
     # more pixels than it takes, in few bytes
     Image.new("1", (2000, 1500)).save(tmp_path / "wide.png")
-    page.driver.refresh()
-    page.wait("the page", lambda: page.button("Is it defective?"))
+    page.reload()
     page.upload("Part to inspect", tmp_path / "wide.png")
     page.wait("words", lambda: "wide.png: 2000×1500 pixels are more than the 2 million" in page.problem())
     page.wait("no picture", lambda: page.shown("Part to inspect") is None)
@@ -352,8 +353,7 @@ def test_reload_in_mid_answer_and_the_queue(page, pictures, said, stub_demo, tmp
         ready(other, pictures)
         other.press("Is it defective?")
         other.wait("the place in the queue", lambda: "queue: 1/" in other.waiting())
-        page.driver.refresh()
-        page.wait("the page", lambda: page.button("Is it defective?"))
+        page.reload()
         assert page.said("verdict") == ""
         assert page.shown("Good part") is None
         page.driver.get_log("browser")  # the page that was left says there that its connections ended
@@ -404,8 +404,7 @@ def test_small_screens_and_the_dark(page, pictures, said, width, scheme):
     )
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    driver.refresh()
-    page.wait("the page", lambda: page.button("Is it defective?"))
+    page.reload()
     said.text, said.yes = "<think>It is thin.</think><answer>" + SAID + "</answer>", 0.9
     ready(page, pictures)
     page.press("Is it defective?")
