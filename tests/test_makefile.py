@@ -30,7 +30,7 @@ def checkout(project_root, tmp_path):
 
 
 def make(folder, *words, typed=""):
-    return subprocess.run(["make", *words], cwd=folder, input=typed, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["make", *words], cwd=folder, input=typed, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("target", ["clean", "distclean"])

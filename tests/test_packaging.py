@@ -25,7 +25,7 @@ print(adcopilot.__version__, adcopilot.__file__, adcopilot.evaluation.__file__, 
 
 
 def run(*command, **options) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, **options)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, **options)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -24,7 +24,7 @@ def recipe(tmp_path, endpoint):  # noqa: F811
         "concurrency": 4,
         "first_wait": 0.01,
         "longest_wait": 0.05,
-        "timeout": 5,
+        "timeout": 60,
         "prices": {"prompt": 2.5, "completion": 10},
     }
     return write_recipe(tmp_path, RECIPE, generator=generator)

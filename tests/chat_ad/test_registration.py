@@ -259,7 +259,7 @@ for n in range(20):
 """
     info = tmp_path / "dataset_info.json"
     running = [subprocess.Popen([sys.executable, "-c", program, str(info), str(which)]) for which in range(4)]
-    assert [process.wait(60) for process in running] == [0] * 4
+    assert [process.wait(300) for process in running] == [0] * 4
     assert len(read_entries(info)) == 80
     assert [path.name for path in tmp_path.iterdir()] == ["dataset_info.json"]
 

@@ -2,8 +2,10 @@
 
 import base64
 import io
+import itertools
 import threading
 import time
+from collections import Counter
 
 import pytest
 from PIL import Image
@@ -14,6 +16,7 @@ from adcopilot.grpo.adapters import publish_adapter
 from adcopilot.grpo.rollout_server import Sampling, check_servers
 from adcopilot.grpo.servers import RolloutServers
 
+from ..waiting import until
 from .fake_server import FakeServer, running
 
 PROMPT_IDS = [5, 6, 7]
@@ -58,7 +61,7 @@ def write(where):
 
 
 def client(urls, tmp_path, said=None, **changes):
-    settings = {"concurrency": 4, "timeout": 5.0, "patience": 5.0, **changes}
+    settings = {"concurrency": 4, "timeout": 60.0, "patience": 60.0, **changes}
     say = (said if said is not None else []).append
     return RolloutServers(urls=urls, sampling=sampling(), adapter_dir=tmp_path, say=say, **settings)
 
@@ -112,13 +115,20 @@ def test_adapters_follow_one_another(tmp_path):
 
 def test_work_is_shared_and_bounded(tmp_path):
     one, two = FakeServer(PROMPT_IDS), FakeServer(PROMPT_IDS)
-    running_now, most, lock = {"now": 0}, {}, threading.Lock()
+    running_now, most, lock = Counter(), Counter(), threading.Lock()
+    turns = {one: threading.Semaphore(0), two: threading.Semaphore(0)}
 
-    def slowly(server):
+    def in_turns(server, other):
+        """Answers its first five only when the other has been asked as often."""
+        numbers = itertools.count()
+
         def answer(body):
             with lock:
-                running_now[server.url] = running_now.get(server.url, 0) + 1
-                most[server.url] = max(most.get(server.url, 0), running_now[server.url])
+                running_now[server.url] += 1
+                most[server.url] = max(most[server.url], running_now[server.url])
+            turns[other].release()
+            if next(numbers) < 5:
+                turns[server].acquire(timeout=60)
             time.sleep(0.03)
             with lock:
                 running_now[server.url] -= 1
@@ -126,7 +136,7 @@ def test_work_is_shared_and_bounded(tmp_path):
 
         return answer
 
-    one.answer, two.answer = slowly(one), slowly(two)
+    one.answer, two.answer = in_turns(one, two), in_turns(two, one)
     with running(one, two):
         rollouts = client([one.url, two.url], tmp_path, concurrency=3)
         rollouts.set_policy(adapter(tmp_path))
@@ -150,6 +160,9 @@ def test_a_server_lost_in_mid_step_costs_nothing_but_time(tmp_path, said):
             return one.completions(body)
 
         one.answer = dies
+        two.answer = lambda body: (
+            until(lambda: any("lost" in line for line in said), "the loss") and two.completions(body)
+        )
         rollouts = client([one.url, two.url], tmp_path, said)
         rollouts.set_policy(adapter(tmp_path))
         assert ask(rollouts, groups=30) == [[10, 2], [11, 2]] * 30
@@ -158,6 +171,7 @@ def test_a_server_lost_in_mid_step_costs_nothing_but_time(tmp_path, said):
         one.answer = one.completions
         one.requests.clear()
         one.start()
+        two.answer = lambda body: until(one.asked, "the server that came back") and two.completions(body)
         assert ask(rollouts, groups=30) == [[10, 2], [11, 2]] * 30
         assert len(one.asked()) > 0
         assert list(one.adapters) == ["policy-a-000001"]
@@ -259,14 +273,18 @@ def test_a_refused_prompt_says_what_the_server_said(tmp_path):
 
 
 def test_an_answer_that_never_comes(tmp_path):
+    over = threading.Event()
     with running(FakeServer(PROMPT_IDS)) as (server,):
-        server.answer = lambda body: time.sleep(1.0) or server.completions(body)
-        rollouts = client([server.url], tmp_path, timeout=0.1)
+        rollouts = client([server.url], tmp_path)
         rollouts.set_policy(adapter(tmp_path))
+        ask(rollouts, groups=1)  # the adapter is loaded, for which a tenth of a second may be too little
+        server.answer = lambda body: over.wait() and server.completions(body)
+        rollouts.servers[0].timeout = 0.1
         with pytest.raises(
             UserError, match=r"no whole answer within rollout_timeout, 0\.1 s \(a prompt failed 5 times\)"
         ):
             ask(rollouts, groups=1)
+        over.set()
 
 
 def test_a_server_that_cannot_see_the_adapter(tmp_path):

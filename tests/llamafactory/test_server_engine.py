@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,6 +9,7 @@ import pytest
 
 from adcopilot.errors import UserError
 
+from ..waiting import until
 from .test_chat import QUESTION, chat, chat_model  # noqa: F401
 
 uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn, which LlamaFactory installs for its API")
@@ -29,9 +29,7 @@ def api(chat_model):  # noqa: F811
     server = uvicorn.Server(uvicorn.Config(create_app(chat_model), host="127.0.0.1", port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    give_up = time.monotonic() + 60
-    while not server.started and time.monotonic() < give_up:
-        time.sleep(0.05)
+    until(lambda: server.started, "the server")
     port = server.servers[0].sockets[0].getsockname()[1]
     yield f"http://127.0.0.1:{port}/v1"
     server.should_exit = True

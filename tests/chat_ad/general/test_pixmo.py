@@ -33,7 +33,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif kind == "large":
             self._send(200, b"\x89PNG" + b"0" * 300_000)
         elif kind == "slow":
-            threading.Event().wait(5)  # not time.sleep, which tests replace
+            self.server.over.wait()
             self._send(200, png())
         elif kind == "moved":
             self._send(302, b"", Location=self.path.replace("moved", "ok"))
@@ -61,12 +61,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.seen, found.lock = Counter(), threading.Lock()
+    found.seen, found.lock, found.over = Counter(), threading.Lock(), threading.Event()
     found.daemon_threads, found.block_on_close = True, False
     thread = threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     found.url = f"http://127.0.0.1:{found.server_port}"
     yield found
+    found.over.set()
     found.shutdown()
     found.server_close()
 
@@ -78,7 +79,7 @@ def table(place, urls):
     return root
 
 
-FETCH = ("--download", "--private-hosts", "--workers", 4, "--timeout", 1.5, "--max-bytes", 200_000)
+FETCH = ("--download", "--private-hosts", "--workers", 4, "--timeout", 5, "--max-bytes", 200_000)
 
 
 def test_dead_links_are_replaced_by_the_next_in_the_draw_and_listed(place, server, monkeypatch):

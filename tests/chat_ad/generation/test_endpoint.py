@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from email.utils import formatdate
 
@@ -32,7 +33,7 @@ def make(endpoint, prompts, tmp_path):
             "model": "some-vl-model",
             "first_wait": 0.01,
             "longest_wait": 5.0,
-            "timeout": 5.0,
+            "timeout": 60.0,
             "attempts": 4,
             "concurrency": 4,
             "rounds": 1,
@@ -134,11 +135,10 @@ def test_what_passes_is_tried_again(make, endpoint, on_disk):
 def test_retry_after_holds_every_request_back(make, endpoint, on_disk):
     """A date, too, and also requests that had not been refused themselves."""
     endpoint.script = [lambda _: (503, {"Retry-After": formatdate(time.time() + 2, usegmt=True)}, b"")]
-    began = time.monotonic()
     run(make(concurrency=1), [on_disk(0), on_disk(1)])
-    times = [at - began for at, _, _ in endpoint.requests]
+    times = [at for at, _, _ in endpoint.requests]
     # A date has whole seconds: two of them are one at least.
-    assert times[0] < 0.9 < min(times[1:])
+    assert min(times[1:]) - times[0] > 0.9
 
 
 def test_a_wait_that_is_too_long_ends_the_run(make, endpoint, on_disk):
@@ -148,14 +148,18 @@ def test_a_wait_that_is_too_long_ends_the_run(make, endpoint, on_disk):
 
 
 def test_time_outs(make, endpoint, on_disk):
-    def slow(_):
-        time.sleep(1.0)
+    over = threading.Event()
 
-    endpoint.script = [slow, slow]
-    generator = make(timeout=0.2)
+    def silent(_):
+        over.wait()
+
+    endpoint.script = [silent, silent]
+    generator = make(timeout=0.3, attempts=50)
     records, refused = run(generator, [on_disk()])
+    over.set()
     assert (len(records), refused) == (1, [])
-    assert generator.report()["events"]["time-out"] == 2
+    # on a busy machine an answer may be late, too
+    assert generator.report()["events"]["time-out"] == len(endpoint.requests) - 1 >= 2
 
 
 def test_no_server(make, on_disk):
@@ -475,10 +479,19 @@ def test_kill_9_pays_for_nothing_twice(endpoint, on_disk, tmp_path):
     for number in range(30):
         on_disk(number)
     endpoint.delay = 0.03
+    killed = threading.Event()
+
+    def until_killed(_):
+        """Beyond the limit nothing is answered: the process does not end before it can be killed."""
+        if len(endpoint.requests) > limit:
+            killed.wait()
+
+    endpoint.always = until_killed
     output = tmp_path / "records.json"
     command = [sys.executable, "-c", SCRIPT, endpoint.url, str(tmp_path / "media"), str(tmp_path / "answers.jsonl")]
     kills = 0
     for limit in (12, 30, 31, 70, 10**9):
+        killed.clear()
         process = subprocess.Popen([*command, str(output)], env={**os.environ, "OMP_NUM_THREADS": "1"})
         while process.poll() is None and len(endpoint.requests) < limit:
             time.sleep(0.005)
@@ -486,12 +499,13 @@ def test_kill_9_pays_for_nothing_twice(endpoint, on_disk, tmp_path):
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.wait()
+        killed.set()
     assert kills == 4
     assert process.returncode == 0
     asked = len(endpoint.requests)
     assert 90 <= asked <= 90 + 3 * kills
     kept = [json.loads(line)["key"] for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert len(kept) == len(set(kept)) == 90
-    killed = output.read_bytes()
+    resumed = output.read_bytes()
     subprocess.run([*command[:-1], str(tmp_path / "fresh.jsonl"), str(output)], check=True)
-    assert output.read_bytes() == killed
+    assert output.read_bytes() == resumed

@@ -14,12 +14,13 @@ from adcopilot.evaluation.backends.api import ApiBackend, _close_together
 from adcopilot.evaluation.items import Item
 from adcopilot.images import open_image
 
+from ...waiting import until
 from .conftest import QUESTIONS, make_group, picture
 from .endpoint import Endpoint, completion, question
 
 
 def backend(endpoint, **options) -> ApiBackend:
-    quick = {"first_wait": 0.01, "longest_wait": 5.0, "attempts": 3, "timeout": 5.0}
+    quick = {"first_wait": 0.01, "longest_wait": 5.0, "attempts": 3, "timeout": 60.0}
     return ApiBackend(**{"base_url": endpoint.url, "model": "Qwen3-VL-8B", **quick, **options})
 
 
@@ -32,8 +33,11 @@ def answers(made, items, **options):
 
 
 def test_every_item_is_asked_once_and_answered_with_its_own_answer(items):
+    together = threading.Barrier(2)  # the first two are under way at the same time
+
     def respond(body, number):
-        time.sleep(0.05)
+        if number < 2:
+            together.wait(60)
         return echo(body, number)
 
     with Endpoint(respond) as endpoint:
@@ -179,15 +183,16 @@ def test_a_silent_endpoint_times_out_and_is_asked_again(items):
 
     def respond(body, number):
         if number == 0:
-            release.wait(10)
+            release.wait()
         return echo(body, number)
 
     with Endpoint(respond) as endpoint:
-        made = backend(endpoint, timeout=0.3, concurrency=1)
+        made = backend(endpoint, timeout=0.3, attempts=50, concurrency=1)
         found = answers(made, items[:1])
         release.set()
     assert found[items[0].key].error is None
-    assert made.events["time-out"] == 1
+    # on a busy machine an answer may be late, too
+    assert made.events["time-out"] == len(endpoint.bodies) - 1 >= 1
 
 
 def test_a_request_that_is_declined_is_one_items_error(items):
@@ -274,19 +279,20 @@ def test_an_endpoint_that_stays_broken_for_one_question_is_one_items_error(items
 
 def test_endpoint_that_dies_half_way_keeps_what_was_answered(tmp_path):
     items = [item for name in "abcdef" for item in make_group(tmp_path, name, [(60, 60)])]
-    dead = threading.Event()
+    found = {}
 
     def respond(body, number):
-        if number >= 11:
-            dead.set()
-        return None if dead.is_set() else echo(body, number)
+        if number < 11:
+            return echo(body, number)
+        until(lambda: len(found) >= 11, "the answers before it died")
+        return None
 
-    found = {}
     with Endpoint(respond) as endpoint:
         made = backend(endpoint, concurrency=3, give_up=5, attempts=2)
         running = ((item.key, reply) for item, reply in made.answer(items, max_new_tokens=16))
+        one_by_one = (found.update([answer]) for answer in running)
         with pytest.raises(UserError, match="requests in a row failed") as raised:
-            found.update(running)  # takes them in one by one
+            list(one_by_one)
     assert "\n" not in str(raised.value)
     good = {key: reply for key, reply in found.items() if reply.error is None}
     assert len(good) == 11
@@ -416,17 +422,19 @@ def test_minus_infinity_is_no_probability_at_all(items):
 def test_closing_the_iterator_stops_the_requests(tmp_path):
     items = [item for name in "abcdefgh" for item in make_group(tmp_path, name, [(60, 60)])]
 
+    go = threading.Event()
+
     def respond(body, number):
-        time.sleep(0.05)
+        if number:
+            go.wait()
         return echo(body, number)
 
     with Endpoint(respond) as endpoint:
         running = backend(endpoint, concurrency=2).answer(items, max_new_tokens=16)
         next(running)
         running.close()
-        asked = len(endpoint.bodies)
-        time.sleep(0.3)
-        assert len(endpoint.bodies) == asked < len(items)
+        go.set()
+    assert len(endpoint.bodies) <= 3 < len(items)  # the one that was answered, and two under way
     assert not [thread for thread in threading.enumerate() if thread.name == "api-backend"]
 
 

@@ -218,7 +218,7 @@ def test_two_threads_that_want_the_same_image_make_it_once(tmp_path, monkeypatch
     def slow(path):
         count.append(path)
         begun.set()
-        go.wait(5)
+        go.wait(60)
         return plain(path)
 
     monkeypatch.setattr(urls, "encode", slow)
@@ -226,7 +226,7 @@ def test_two_threads_that_want_the_same_image_make_it_once(tmp_path, monkeypatch
     threads = [threading.Thread(target=lambda: found.append(urls(path))) for _ in range(4)]
     for thread in threads:
         thread.start()
-    begun.wait(5)
+    assert begun.wait(60)
     go.set()
     for thread in threads:
         thread.join()
