@@ -20,6 +20,16 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:  # an environment that runs only tests without it
+    pass
+else:
+    # An example has by default a fifth of a second of the clock's time, which a busy machine may not give it.
+    patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    settings.register_profile("patient", parent=settings.default, **patient)
+    settings.load_profile("patient")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 #: Files of a quarter of a minute and more on one core, the longest first: a worker that begins such a file at the end

@@ -21,7 +21,8 @@ def stub():
 def said(stub):
     """The endpoint as at its start, for one test."""
     stub.reset()
-    return stub
+    yield stub
+    stub.reset()
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ class Demo:
 
     def client(self, **options) -> httpx.Client:
         """For requests of a stranger."""
-        return httpx.Client(base_url=self.url, trust_env=False, timeout=60, **options)
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=300, **options)
 
 
 @contextmanager

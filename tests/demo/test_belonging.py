@@ -11,7 +11,7 @@ pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[de
 from adcopilot.demo.belonging import files_of, mark
 
 from ..inspect.conftest import part
-from .test_many import Many
+from .test_many import Many, slot
 from .test_page import SAID, SIZE, Part, ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
@@ -65,10 +65,9 @@ def is_empty(page):
     return nothing and not page.shown("Marked places") and not page.button("Save as JSON").is_enabled()
 
 
-def slot(page, label, button):
-    """A button of an upload component."""
-    block = f"//label[normalize-space()='{label}']/ancestor::div[contains(@class, 'block')][1]"
-    return page.driver.find_element("xpath", f"{block}//button[@aria-label='{button}']")
+def take_out(page, label, button):
+    """Empty an upload component."""
+    page.click(f"{button} of {label}", lambda: slot(page, label, button))
 
 
 def test_changes_after_an_answer(page, pictures, said):
@@ -90,7 +89,7 @@ def test_changes_after_an_answer(page, pictures, said):
     page.add("Good part", query)
     page.wait("an empty page", lambda: is_empty(page))
     ask()
-    slot(page, "Good part", "Remove Image").click()
+    take_out(page, "Good part", "Remove Image")
     page.wait("an empty page", lambda: is_empty(page))
     page.add("Good part", good)
     ask()
@@ -99,7 +98,7 @@ def test_changes_after_an_answer(page, pictures, said):
     page.wait("an empty page", lambda: is_empty(page))
     ask()
     assert "About other.png, compared with good.png, query.png." in page.said("verdict")
-    slot(page, "Up to 8 pictures", "Clear").click()
+    take_out(page, "Up to 8 pictures", "Clear")
     page.wait("an empty page", lambda: is_empty(page))
     ask()
     page.press("Gear: stain")
@@ -212,12 +211,12 @@ def test_another_zip_while_rows_arrive(chromium, stub_demo, said, tmp_path):
     said.may_answer.clear()
     page.press("Inspect all")
     page.wait("the first question", lambda: said.requests)
-    slot(page, "Parts to inspect: pictures or a zip", "Clear").click()
+    page.take_out("Parts to inspect: pictures or a zip")
     page.give("Parts to inspect: pictures or a zip", tmp_path / "second.zip")
     page.wait("an empty page", lambda: page.said("progress") == "")
     page.press("Inspect all")
     said.may_answer.set()
-    seen, give_up = set(), time.monotonic() + 120
+    seen, give_up = set(), time.monotonic() + 300
     while "2 of 2 pictures inspected. Done." not in page.said("progress") and time.monotonic() < give_up:
         seen |= {page.said("progress").split(" pictures")[0], *(row[1].split()[0] for row in page.rows())}
     waiting = {
@@ -227,7 +226,7 @@ def test_another_zip_while_rows_arrive(chromium, stub_demo, said, tmp_path):
     page.wait("the table", lambda: [row[1] for row in page.rows()] == ["second 0.png", "second 1.png"])
     assert "Defect found: 0, Undecided: 0, No defect found: 2." in page.said("progress")
     # afterwards
-    slot(page, "Good parts: pictures or a zip", "Clear").click()
+    page.take_out("Good parts: pictures or a zip")
     page.wait("an empty page", lambda: page.said("progress") == "" and page.rows() == [])
     assert not page.button("Save the table (CSV)").is_enabled()
 

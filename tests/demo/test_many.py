@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import zipfile
+from contextlib import contextmanager
 
 import pytest
 from PIL import Image
@@ -14,20 +15,47 @@ from .test_page import Part, screenshot
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
+#: Whether the server has answered an event that does not wait in gradio's queue.
+ANSWERED = """
+return performance.getEntriesByType("resource").some((one) => one.name.endsWith("/run/predict") && one.responseEnd);
+"""
+
+
+def slot(page, label, button):
+    """A button of an upload component."""
+    block = f"//label[normalize-space()='{label}']/ancestor::div[contains(@class, 'block')][1]"
+    return page.driver.find_element("xpath", f"{block}//button[@aria-label='{button}']")
+
 
 class Many(Part):
     """What an inspector does on the second tab."""
 
     def __init__(self, *, driver, url: str) -> None:
         super().__init__(driver=driver, url=url)
-        driver.find_element("xpath", "//button[@role='tab' and normalize-space()='Many parts']").click()
+        self.tab("Many parts")
         self.wait("the tab", lambda: self.button("Inspect all"))
 
     def give(self, label: str, *paths) -> None:
         """Upload files and wait until their names are shown."""
-        before = len(self.driver.find_elements("css selector", ".file-preview tr"))
-        self.upload(label, "\n".join(map(str, paths)))
-        self.wait("the files", lambda: len(self.driver.find_elements("css selector", ".file-preview tr")) > before)
+        before = len(self.files())
+        with self.told():
+            self.upload(label, "\n".join(map(str, paths)))
+            self.wait("the files", lambda: len(self.files()) > before)
+
+    def files(self) -> list:
+        """What was uploaded, as the page lists it."""
+        return self.driver.find_elements("css selector", ".file-preview tr")
+
+    @contextmanager
+    def told(self):
+        """A step of which the server is told at once, and shows nothing: afterwards, it has answered."""
+        self.driver.execute_script("performance.clearResourceTimings()")
+        yield
+        self.wait("the server's answer", lambda: self.driver.execute_script(ANSWERED))
+
+    def take_out(self, label: str) -> None:
+        """Empty an upload component."""
+        self.click(f"the button that empties {label!r}", lambda: slot(self, label, "Clear"))
 
     def rows(self) -> list[list[str]]:
         """The table's cells."""
@@ -114,8 +142,9 @@ def test_a_folder_of_the_visitors(page, said, tmp_path):
     part(1).save(tmp_path / "good.png")
     page.give("Good parts: pictures or a zip", tmp_path / "good.png")
     page.press("Take a whole folder instead")
-    page.upload("Folder of parts to inspect", tree)
-    page.wait("the files", lambda: len(page.driver.find_elements("css selector", ".file-preview tr")) == 3)
+    with page.told():
+        page.upload("Folder of parts to inspect", tree)
+        page.wait("the files", lambda: len(page.files()) == 3)
     page.press("Inspect all")
     page.wait("the end", lambda: "2 of 2 pictures inspected. Done." in page.said("progress"))
     assert [row[1] for row in page.rows()] == ["000 (2).png", "000.png"]
@@ -132,8 +161,8 @@ def test_zips_that_are_refused_and_stopping(page, said, tmp_path):
         page.give("Parts to inspect: pictures or a zip", tmp_path / "parts.zip")
         page.press("Inspect all")
         page.wait(words, lambda: words in page.said("progress"))
-        block = "//label[contains(., 'Parts to inspect')]/ancestor::div[contains(@class, 'block')][1]"
-        page.driver.find_element("xpath", f"{block}//button[@aria-label='Clear']").click()
+        page.take_out("Parts to inspect: pictures or a zip")
+        page.wait("an empty page", lambda: page.said("progress") == "")
 
     refused("parts.zip: has a file named '../evil.png', which leads out of it", ("../evil.png", b"x"))
     refused("bomb.png is larger than 1 MB", ("bomb.png", bytes(50 << 20)))
@@ -149,13 +178,12 @@ def test_zips_that_are_refused_and_stopping(page, said, tmp_path):
     said.may_answer.clear()
     page.press("Inspect all")
     page.wait("the first question", lambda: said.requests)
-    heard = page.calls()
-    page.press("Stop")
-    page.wait("the server to have heard", lambda: page.calls() > heard)
+    with page.told():
+        page.press("Stop")
     said.may_answer.set()
-    # what was finished is there and can be saved
     page.wait("the end", lambda: "Stopped." in page.said("progress"))
     assert len(said.requests) < 12
+    # what was finished is there and can be saved
     assert 1 <= len(page.rows()) == int(page.said("progress").split()[0]) < 12
     assert page.button("Save the table (CSV)").is_enabled()
     # and so is what was finished when the model's server goes away

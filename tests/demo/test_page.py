@@ -38,6 +38,13 @@ SAID = 'Yes. [{"bbox_2d": [60, 50, 200, 120], "label": "scratch"}]'
 #: an answer of that kind is printed as "Response". Its client ends its own streams and prints that it did.
 EXPECTED = ("cdnjs.cloudflare.com", "manifest.json", "upload_progress?upload_id=undefined", " Response", "AbortError")
 
+#: Until a picture is decoded and two frames were drawn, the second after all that was to be drawn in the first.
+PAINTED = """
+const [image, done] = arguments;
+const frame = () => new Promise(requestAnimationFrame);
+image.decode().then(frame).then(frame).then(() => done("painted"), (error) => done(String(error)));
+"""
+
 
 class Part(Page):
     """What an inspector does on the first tab."""
@@ -111,7 +118,7 @@ class Part(Page):
         """A picture's pixels on the screen."""
         image = self.shown(label)
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", image)
-        time.sleep(0.3)
+        assert self.driver.execute_async_script(PAINTED, image) == "painted"
         return np.asarray(Image.open(io.BytesIO(image.screenshot_as_png)).convert("RGB")).astype(int)
 
 
@@ -247,8 +254,8 @@ def test_a_conversation_downloads_and_history(page, pictures, said, tmp_path):
     assert (asked[1]["content"], asked[2]["content"]) == (SAID, "What is it?")
     # the reasoning is folded away until it is asked for
     assert "thin and dark" not in page.said("conversation")
-    driver.find_element(By.CSS_SELECTOR, "#adc-conversation summary").click()
-    assert "It is thin and dark." in page.said("conversation")
+    page.click("the fold", lambda: driver.find_element(By.CSS_SELECTOR, "#adc-conversation summary"))
+    page.wait("the reasoning", lambda: "It is thin and dark." in page.said("conversation"))
 
     page.press("Save as JSON")
     page.press("Save as picture (PNG)")
@@ -267,8 +274,7 @@ def test_a_conversation_downloads_and_history(page, pictures, said, tmp_path):
     assert len(said.requests[-1]["messages"]) == 1
 
     # what was answered stays in the browser, after a reload too, and can be forgotten
-    driver.refresh()
-    page.wait("the page", lambda: page.button("Is it defective?"))
+    page.reload()
     page.press("Earlier answers")
     page.wait("three earlier answers", lambda: len(driver.find_elements(By.CSS_SELECTOR, ".adc-history li")) == 3)
     assert "0.900" in page.said("earlier")
@@ -302,8 +308,7 @@ def test_problems_are_words(page, pictures, said, tmp_path):
     page.wait("words", lambda: "maximum allowed size" in page.text())
     # more pixels than it takes, in few bytes
     Image.new("1", (2000, 1500)).save(tmp_path / "wide.png")
-    page.driver.refresh()
-    page.wait("the page", lambda: page.button("Is it defective?"))
+    page.reload()
     page.upload("Part to inspect", tmp_path / "wide.png")
     page.wait("words", lambda: "wide.png: 2000×1500 pixels are more than the 2 million" in page.problem())
     page.wait("no picture", lambda: page.shown("Part to inspect") is None)
@@ -354,8 +359,7 @@ def test_reload_in_mid_answer_and_the_queue(page, pictures, said, stub_demo, tmp
         ready(other, pictures)
         other.press("Is it defective?")
         other.wait("the place in the queue", lambda: "queue: 1/" in other.waiting())
-        page.driver.refresh()
-        page.wait("the page", lambda: page.button("Is it defective?"))
+        page.reload()
         assert page.said("verdict") == ""
         assert page.shown("Good part") is None
         page.driver.get_log("browser")  # the page that was left says there that its connections ended
@@ -406,8 +410,7 @@ def test_small_screens_and_the_dark(page, pictures, said, width, scheme):
     )
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    driver.refresh()
-    page.wait("the page", lambda: page.button("Is it defective?"))
+    page.reload()
     said.text, said.yes = "<think>It is thin.</think><answer>" + SAID + "</answer>", 0.9
     ready(page, pictures)
     page.press("Is it defective?")

@@ -27,15 +27,10 @@ class ChatPage(Page):
     """The chat tab, or the page of `webchat`."""
 
     def open_chat(self) -> None:
-        """Load the page anew; on LlamaBoard, open the chat tab."""
-        self.load()
-        chat = "//button[@role='tab' and normalize-space()='Chat']"
-        field = "textarea[placeholder='Input...']"
-        self.wait(
-            "the chat or its tab",
-            lambda: self._visible(By.XPATH, chat) or self._visible(By.CSS_SELECTOR, field),
-        )
-        if self._visible(By.XPATH, chat):  # LlamaBoard; `webchat` has no tabs
+        """Load the page anew; on LlamaBoard, whose first tab is another one, open the chat tab."""
+        self.open()
+        self.wait("the chat or its tab", lambda: self._question() or self._tab("Chat"))
+        if self._tab("Chat"):
             self.tab("Chat")
 
     def compare(self, *templates, query) -> None:
@@ -45,15 +40,17 @@ class ChatPage(Page):
 
     def empty(self, label: str) -> None:
         """Take all images out of a slot."""
-        slot = self.slot(label)
-        slot.find_element(By.CSS_SELECTOR, "button[aria-label='Clear'], button[aria-label='Remove Image']").click()
+        button = "button[aria-label='Clear'], button[aria-label='Remove Image']"
+        self.click(f"the button that empties {label}", lambda: self.slot(label).find_element(By.CSS_SELECTOR, button))
         self.wait(f"{label} to be empty", lambda: not self.pictures(label))
 
     @property
     def question(self):
         """The field for the next question."""
-        field = "textarea[placeholder='Input...']"
-        return self.wait("the input field", lambda: self._visible(By.CSS_SELECTOR, field))
+        return self.wait("the input field", self._question)
+
+    def _question(self):
+        return self._visible(By.CSS_SELECTOR, "textarea[placeholder='Input...']")
 
     def messages(self) -> list[tuple[str, str, list]]:
         """(user or bot, text, pictures) of each message."""
@@ -104,8 +101,15 @@ class ChatPage(Page):
 
     def warning(self) -> str:
         """The text of the message that pops up when something is wrong; then close it."""
-        toast = self.wait("a message", lambda: self._visible(By.CSS_SELECTOR, "[data-testid='toast-body']"))
-        text = toast.text
-        toast.find_element(By.CSS_SELECTOR, "button").click()
-        self.wait("the message to go", lambda: not self._visible(By.CSS_SELECTOR, "[data-testid='toast-body']"))
+        text = self.wait("a message", lambda: (toast := self._toast()) and toast.text)
+        self.wait("the message to go", self._toast_is_gone)
         return text
+
+    def _toast(self):
+        return self._visible(By.CSS_SELECTOR, "[data-testid='toast-body']")
+
+    def _toast_is_gone(self) -> bool:
+        """Closes it; it also goes by itself, so its button may never get a click."""
+        if toast := self._toast():
+            toast.find_element(By.CSS_SELECTOR, "button").click()
+        return self._toast() is None

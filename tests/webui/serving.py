@@ -84,7 +84,7 @@ def served(*command: str, folder: Path) -> Iterator[Server]:
     try:
         url = f"http://127.0.0.1:{port}/"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        give_up = time.monotonic() + 240
+        give_up = time.monotonic() + 400  # a machine may have much else to do
         while True:
             try:
                 opener.open(url, timeout=5).read()

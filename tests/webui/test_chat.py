@@ -20,7 +20,7 @@ from . import taught
 from .chat_page import QUERY, TEMPLATES, ChatPage
 from .serving import browser, served
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
 FOUND = taught.FOUND.replace(str(taught.SCRATCH), str(taught.SCRATCH_IN_IMAGE))
 FOUND_BOTH = taught.FOUND_BOTH.replace(str(taught.SCRATCH), str(taught.SCRATCH_IN_IMAGE)).replace(

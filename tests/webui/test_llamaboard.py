@@ -62,8 +62,7 @@ def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
 
     page.write("Model path", str(adcopilot_dir))
     page.write("Data dir", str(pairs))
-    page.field("Dataset").click()
-    page.option("pairs").click()
+    page.add_choice("Dataset", "pairs")
     page.press("Extra configurations")
     page.write("Extra arguments", json.dumps({**EXTRA, "media_dir": str(pairs)}))
     page.press("Extra configurations")
@@ -96,12 +95,10 @@ def test_train_in_the_browser(llamaboard, chromium, adcopilot_dir, pairs):
     assert all(math.isfinite(loss) and loss > 0 for loss in losses), losses  # 0.0 is how NaN is logged
 
     # the adapter is offered on the other tabs
-    page.field("Checkpoint path").click()
-    page.option("first").click()
+    page.add_choice("Checkpoint path", "first")
     page.tab("Evaluate & Predict")
     page.write("Data dir", str(pairs))
-    page.field("Dataset").click()
-    page.option("pairs").click()
+    page.add_choice("Dataset", "pairs")
     words = " ".join(command(page, "--eval_dataset pairs"))
     saved = os.path.join("saves", "AD-Copilot", "lora", "first")
     for argument in ("--template adcopilot", f"--adapter_name_or_path {saved}", "--do_predict True"):
@@ -124,8 +121,7 @@ def test_stage_0_can_be_set_on_the_board(llamaboard, chromium, adcopilot_dir, pa
     page.write("Model path", str(adcopilot_dir))
     page.choose("Finetuning method", "full")
     page.write("Data dir", str(pairs))
-    page.field("Dataset").click()
-    page.option("pairs").click()
+    page.add_choice("Dataset", "pairs")
     page.press("Multimodal configurations")
     for switch in ("Freeze vision tower", "Freeze multi-modal projector", "Freeze language model"):
         page.check(switch, on=True)
