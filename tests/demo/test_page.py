@@ -86,13 +86,6 @@ class Part(Page):
         """What a part of the page says."""
         return self.driver.find_element(By.ID, f"adc-{name}").text
 
-    def calls(self) -> int:
-        """How many calls that wait in no queue the server has answered since the page was loaded."""
-        return self.driver.execute_script(
-            "performance.setResourceTimingBufferSize(100000);"
-            "return performance.getEntriesByType('resource').filter((one) => one.name.includes('/run/')).length"
-        )
-
     def problem(self) -> str:
         """The words in the place for problems."""
         return self.said("problem")

@@ -15,8 +15,6 @@ from adcopilot.chat_ad.pipeline.shards import Shard, load, read, save, step_key
 from adcopilot.errors import UserError
 from tests.waiting import until
 
-from ..waiting import until
-
 
 def step(path, key, *, number, behaviour=""):
     if behaviour == "mistake":
