@@ -10,7 +10,7 @@ import pytest
 
 from adcopilot import cli
 
-#: Where the product lies now and will lie, see shared/house.md; tests and benchmarks are none of it.
+#: Where the product lies; tests and benchmarks are none of it.
 PRODUCT = ("plugin", "evaluation", "data")
 
 
