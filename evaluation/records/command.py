@@ -21,10 +21,10 @@ from adcopilot.answering.choices import anomaly_score
 from adcopilot.answering.families import FAMILIES, Family, read_boxes, split_thinking
 from adcopilot.answering.items import Item
 from adcopilot.boxes import text_boxes
-from adcopilot.errors import UserError
+from adcopilot.errors import UserError, shortened
 from adcopilot.files import path_inside
 from adcopilot.images import image_size
-from adcopilot.jsonl import content_key, file_digest
+from adcopilot.jsonl import content_key, file_digest, read_jsonl
 from adcopilot.prompts import ANSWER_WORDS, THINK_INSTRUCTION
 from adcopilot.records import IMAGE_PLACEHOLDER
 from adcopilot.tasks import TASKS, task_of
@@ -106,6 +106,8 @@ def choose(args: argparse.Namespace) -> list[dict[str, Any]]:
     """
     from adcopilot.grpo.prompts import read_records
 
+    for file in args.files:
+        _check_root(file, args.data_root)
     records = read_records(args.files, media_dir=args.data_root)
     records = [record for record in records if not args.task or task_of(record).name in args.task]
 
@@ -125,6 +127,22 @@ def choose(args: argparse.Namespace) -> list[dict[str, Any]]:
     if not records:
         raise UserError(f"{', '.join(map(str, args.files))}: no record is left; leave out --task or --category")
     return records
+
+
+def _check_root(file: Path, root: Path) -> None:
+    """Whether the first record's images lie where they are looked for; if not, it is the folder that is wrong.
+
+    Raises:
+        UserError: they do not.
+    """
+    first = next((record for _, record in read_jsonl(file)), {})
+    names = first.get("images") or []
+    missing = next((name for name in names if isinstance(name, str) and not (root / name).exists()), None)
+    if missing is not None:
+        raise UserError(
+            f"{file}: its first record has {shortened(missing, 120)}, which is not below {root}; say with --data-root "
+            "which folder the records' paths start from"
+        )
 
 
 def items(

@@ -117,6 +117,11 @@ def test_one_task_and_what_cannot_be_asked(file, tmp_path, capsys):
     words = ["eval", "records", str(file), "--model", "m", "--output", str(tmp_path / "other")]
     assert main(words) == 2
     assert "'answer' is 'neither', expected the letter of an option" in capsys.readouterr().err
+    words[2:3] = [str(file), "--data-root", str(tmp_path / "elsewhere")]
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert "its first record has 0.png, which is not below" in err
+    assert "say with --data-root which folder" in err
     assert main(["eval", "records", "--model", "m", "--output", str(tmp_path / "other")]) == 2
     assert "FILE is missing" in capsys.readouterr().err
     assert task_of(broken[1]).name == "loc"
