@@ -27,7 +27,7 @@ from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.images import image_size
 from adcopilot.jsonl import content_key, write_jsonl
-from adcopilot.prompts import ANSWER_WORDS
+from adcopilot.tasks.verdict import OPTIONS
 
 from .box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, encode_mask, read_mask, score_image, summarise
 from .command import add_arguments as add_arguments_of_a_run
@@ -48,8 +48,6 @@ _LARGE = 0.5
 
 #: Asked about the same images for a score to rank them by, of models whose box answer does not begin with yes or no.
 _DEFECTIVE = "Is there any defect in the query image? Answer with the letter of the right option.\nA. Yes.\nB. No."
-#: The words that AD-Copilot's answer begins with; the first means a defect.
-_WORDS = {ANSWER_WORDS[0]: "defective", ANSWER_WORDS[1]: "normal"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -202,9 +200,9 @@ def items(
         group = content_key("mmad-bbox", names, [digests[path] for path in paths], parts)
         ask: list[tuple[str, str, dict[str, str] | None]] = [("boxes", question, None)]
         if with_score and own and not thinking:
-            ask = [("boxes", question, _WORDS)]
+            ask = [("boxes", question, OPTIONS)]
         elif with_score and own:
-            ask.append(("score", question, _WORDS))
+            ask.append(("score", question, OPTIONS))
         elif with_score:
             ask.append(("score", f"\n{_DEFECTIVE}", {"A": "Yes.", "B": "No."}))
         for role, text, options in ask:

@@ -44,7 +44,7 @@ _ABOUT_ONE = re.compile(r"moderation|flagged|content[ _-]?(?:filter|policy)", re
 
 
 class Refused(Exception):
-    """No sample can be made of a pair; the message says why in one line."""
+    """There is nothing to be had here, and nothing wrong elsewhere; the message says why in one line."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(" ".join(reason.split()))

@@ -30,13 +30,11 @@ from adcopilot.records import IMAGE_PLACEHOLDER
 from adcopilot.tasks import TASKS, task_of
 from adcopilot.tasks.choice import CHOICE, options_of
 from adcopilot.tasks.locate import LOCATE
-from adcopilot.tasks.verdict import VERDICT
+from adcopilot.tasks.verdict import OPTIONS, VERDICT
 
 from .. import selection
 from ..bootstrap import interval, ratio_draws
-from ..command import (
-    add_arguments as add_arguments_of_a_run,
-)
+from ..command import add_arguments as add_arguments_of_a_run
 from ..command import add_benchmark_arguments, evaluate, identity, make_backend, print_json, require, score_again
 from ..image_digests import image_digests
 from ..ranking import auroc
@@ -45,8 +43,6 @@ from ..wording import Wording
 #: Counts up whenever the same command would ask something else.
 VERSION = 1
 WHOSE = "the records' own wording"
-#: The words that a verdict begins with; the first means a defect.
-_WORDS = {ANSWER_WORDS[0]: "defective", ANSWER_WORDS[1]: "normal"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -151,14 +147,16 @@ def items(
     """One question a record, with the conversation before it.
 
     Raises:
-        UserError: a record has images after its first turn, or boxes before its answer.
+        UserError: a record has a system prompt, images after its first turn, or boxes before its answer.
     """
     paths = {name: path_inside(root, name) for record in records for name in record["images"]}
     digests = image_digests(list(paths.values()), folder=folder)
     found = []
     for record in records:
         task = task_of(record)
-        turns = [message["content"] for message in record["messages"][:-1] if message["role"] != "system"]
+        if any(message["role"] == "system" for message in record["messages"]):
+            raise UserError(f"record {record['key']}: has a system prompt, which is not asked here; leave it out")
+        turns = [message["content"] for message in record["messages"][:-1]]
         if any(IMAGE_PLACEHOLDER in text for text in turns[1:]):
             raise UserError(f"record {record['key']}: has images after its first turn, expected all in the first")
         if any(text_boxes(text) for text in turns):
@@ -176,7 +174,17 @@ def items(
             question = family.question(question, thinking=True)
         history = tuple(zip(turns[:-1:2], turns[1:-1:2], strict=True))
         images = tuple(paths[name] for name in record["images"])
-        options = options_of(turns[-1]) if task is CHOICE else dict(_WORDS) if task is VERDICT else None
+        # behind reasoning, the first word's probabilities say nothing
+        reasons = thinking or THINK_INSTRUCTION in question
+        options = (
+            None
+            if reasons
+            else options_of(turns[-1])
+            if task is CHOICE
+            else dict(OPTIONS)
+            if task is VERDICT
+            else None
+        )
         group = content_key("records", list(record["images"]), [digests[path] for path in images], prefix)
         found.append(
             Item(
@@ -185,7 +193,7 @@ def items(
                 images=images,
                 prefix=tuple(prefix),
                 question=question,
-                options=options if not thinking else None,
+                options=options,
                 history=history,
                 reference=record["answer"],
                 meta={

@@ -69,14 +69,14 @@ def preflight(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: 
             cutoff_len=args.cutoff_len,
             max_completion_length=config.max_completion_length,
         )
-        most = max(prompts.records, key=prompts.length)
+        tokens, most = prompts.longest
         note = f"; {prompts.too_long} longer ones are left out" if prompts.too_long else ""
         lines.append(
-            f"{name}: {len(prompts)} prompts, the longest has {prompts.length(most)} tokens of cutoff_len "
+            f"{name}: {len(prompts)} prompts, the longest has {tokens} tokens of cutoff_len "
             f"{args.cutoff_len} less max_completion_length {config.max_completion_length}{note}"
         )
         if name == "training":
-            longest = (prompts.length(most), prompts.image_sizes(most))
+            longest = (tokens, prompts.image_sizes(most))
     settings = {**written, "disable_gradient_checkpointing": not config.gradient_checkpointing}
     shares = {"rows": batch, "rollouts": 0 if args.rollout_server else batch * config.steps_per_generation}
     lines.append(

@@ -132,6 +132,9 @@ class RolloutPrompts(Dataset):
             left out.
         max_completion_length: tokens.
 
+    Attributes:
+        longest: (tokens of the prompt, record) of the longest that is not left out.
+
     Raises:
         UserError: no record is short enough.
     """
@@ -154,7 +157,9 @@ class RolloutPrompts(Dataset):
         self.think = think
         room = cutoff_len - max_completion_length
         lengths = [self.length(record) for record in tqdm(records, desc="prompt lengths", disable=None)]
-        self.records = [record for record, length in zip(records, lengths, strict=True) if length <= room]
+        fitting = [(length, record) for record, length in zip(records, lengths, strict=True) if length <= room]
+        self.records = [record for _, record in fitting]
+        self.longest = max(fitting, key=lambda one: one[0], default=None)
         self.too_long = len(records) - len(self.records)
         if not self.records:
             raise UserError(

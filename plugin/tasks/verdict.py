@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ..answering.families import split_thinking
+from ..prompts import ANSWER_WORDS
 from ..verdict import first_word_says
 from .task import Task
 
-__all__ = ["VERDICT", "stated"]
+__all__ = ["OPTIONS", "VERDICT", "stated"]
+
+#: The words that an answer begins with, as options whose probabilities rank images; the first means a defect.
+OPTIONS = {ANSWER_WORDS[0]: "defective", ANSWER_WORDS[1]: "normal"}
 
 
 def stated(text: str) -> bool | None:
