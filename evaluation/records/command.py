@@ -176,15 +176,11 @@ def items(
         images = tuple(paths[name] for name in record["images"])
         # behind reasoning, the first word's probabilities say nothing
         reasons = thinking or THINK_INSTRUCTION in question
-        options = (
-            None
-            if reasons
-            else options_of(turns[-1])
-            if task is CHOICE
-            else dict(OPTIONS)
-            if task is VERDICT
-            else None
-        )
+        options = None
+        if not reasons and task is CHOICE:
+            options = options_of(turns[-1])
+        elif not reasons and task is VERDICT:
+            options = dict(OPTIONS)
         group = content_key("records", list(record["images"]), [digests[path] for path in images], prefix)
         found.append(
             Item(
