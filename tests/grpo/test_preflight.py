@@ -74,6 +74,11 @@ def test_what_is_refused(config, settings, gpus, gpu, says):
         preflight(config(**settings), [], gpu=gpu, gpus=gpus)
 
 
+def test_an_override_that_is_none(config, capsys):
+    assert main(["preflight", str(config()), "oops"]) == 2
+    assert capsys.readouterr().err.strip() == "error: oops: expected key=value, as in cutoff_len=20480"
+
+
 def test_sampling_many_at_once(config):
     """Keys and values of 4,096 completions are more than the step's own needs."""
     path = config(steps_per_generation=4096, save_strategy="no", gradient_checkpointing=True)
