@@ -20,6 +20,11 @@ ANSWERED = """
 return performance.getEntriesByType("resource").some((one) => one.name.endsWith("/run/predict") && one.responseEnd);
 """
 
+CELLS = """
+const lines = [...document.querySelectorAll("#adc-results tbody tr")].filter((line) => line.checkVisibility());
+return lines.map((line) => [...line.querySelectorAll("th, td")].map((cell) => cell.innerText.trim()));
+"""
+
 
 def slot(page, label, button):
     """A button of an upload component."""
@@ -58,9 +63,8 @@ class Many(Part):
         self.click(f"the button that empties {label!r}", lambda: slot(self, label, "Clear"))
 
     def rows(self) -> list[list[str]]:
-        """The table's cells."""
-        lines = self.driver.find_elements("css selector", "#adc-results tbody tr")
-        return [[cell.text for cell in line.find_elements("css selector", "th, td")] for line in lines]
+        """The table's cells, all of one moment: between two questions of ours the page may have drawn it anew."""
+        return self.driver.execute_script(CELLS)
 
 
 @pytest.fixture
@@ -184,8 +188,8 @@ def test_zips_that_are_refused_and_stopping(page, said, tmp_path):
     page.wait("the end", lambda: "Stopped." in page.said("progress"))
     assert len(said.requests) < 12
     # what was finished is there and can be saved
-    assert 1 <= len(page.rows()) == int(page.said("progress").split()[0]) < 12
-    assert page.button("Save the table (CSV)").is_enabled()
+    page.wait("the rows", lambda: 1 <= len(page.rows()) == int(page.said("progress").split()[0]) < 12)
+    page.wait("the file", lambda: page.button("Save the table (CSV)").is_enabled())
     # and so is what was finished when the model's server goes away
     said.status = 401
     page.press("Inspect all")

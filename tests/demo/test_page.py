@@ -83,8 +83,8 @@ class Part(Page):
         return image.get_attribute("src") if image else ""
 
     def said(self, name: str) -> str:
-        """What a part of the page says."""
-        return self.driver.find_element(By.ID, f"adc-{name}").text
+        """What a part of the page says, without gradio's own words over it while it waits ("queue: 1/2", "0.0s")."""
+        return self.driver.find_element(By.CSS_SELECTOR, f"#adc-{name} .html-container").text
 
     def problem(self) -> str:
         """The words in the place for problems."""
