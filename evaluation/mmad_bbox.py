@@ -27,6 +27,7 @@ from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.images import image_size
 from adcopilot.jsonl import content_key, write_jsonl
+from adcopilot.line.ranking import auroc, average_precision
 from adcopilot.tasks.verdict import OPTIONS
 
 from .box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, encode_mask, read_mask, score_image, summarise
@@ -36,7 +37,6 @@ from .image_digests import image_digests
 from .mmad import choosing, dataset
 from .mmad.prompts import PROMPTS
 from .mmad.scoring import DATASETS
-from .ranking import auroc, average_precision
 from .run_folder import stored_results
 from .wording import OWN, Wording
 

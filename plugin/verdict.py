@@ -18,6 +18,11 @@ __all__ = ["LEAST_MASS", "Verdict", "VerdictWord", "decide", "first_word_says"]
 
 VerdictWord = Literal["anomalous", "normal", "undecided"]
 
+#: Why a map alone gives no verdict.
+NO_THRESHOLD = (
+    "no threshold is known for the map's score; `adcopilot calibrate none --good DIR` finds one from pictures of good "
+    "parts, or give --threshold"
+)
 #: Below this much probability of "Yes" and "No" together the model was about to say something else, and what little it
 #: gave to either word says nothing about the picture.
 LEAST_MASS = 0.5
@@ -88,6 +93,31 @@ def decide(
             f"{LEAST_MASS:g} or more)",
         )
     return Verdict(anomalous=score >= threshold)
+
+
+def decide_by_map(score: float | None, threshold: float | None, *, doubts: Sequence[str] = ()) -> Verdict:
+    """The verdict of an anomaly map.
+
+    Args:
+        score: `pred_score` of the map, None where there is no map; its size means nothing without a threshold.
+        threshold: a score from here on is anomalous; None where nobody has found one for such parts.
+        doubts: as in `decide`.
+    """
+    if doubts:
+        return Verdict(anomalous=None, reason=doubts[0])
+    if score is None:
+        return Verdict(anomalous=None, reason="there is no anomaly map of it")
+    if threshold is None:
+        return Verdict(anomalous=None, reason=NO_THRESHOLD)
+    return Verdict(anomalous=score >= threshold)
+
+
+def either(model: Verdict, by_map: Verdict) -> Verdict:
+    """What follows where a part is only good if model and map find nothing."""
+    for one in (model, by_map):
+        if one.anomalous:
+            return one
+    return by_map if model.anomalous is False else model
 
 
 def _neither(answer: str) -> str:

@@ -14,8 +14,8 @@ from adcopilot.answering.choices import (
     stated_answer,
     strict_answer,
 )
+from adcopilot.line.ranking import auroc, average_precision
 
-from ..ranking import auroc, average_precision
 from ..wording import UNKNOWN, Wording
 from .intervals import intervals
 from .scoring import DISCRIMINATION, score

@@ -25,6 +25,7 @@ from adcopilot.errors import UserError, shortened
 from adcopilot.files import path_inside
 from adcopilot.images import image_size
 from adcopilot.jsonl import content_key, file_digest, read_jsonl
+from adcopilot.line.ranking import auroc
 from adcopilot.prompts import ANSWER_WORDS, THINK_INSTRUCTION
 from adcopilot.records import IMAGE_PLACEHOLDER
 from adcopilot.tasks import TASKS, task_of
@@ -37,7 +38,6 @@ from ..bootstrap import interval, ratio_draws
 from ..command import add_arguments as add_arguments_of_a_run
 from ..command import add_benchmark_arguments, evaluate, identity, make_backend, print_json, require, score_again
 from ..image_digests import image_digests
-from ..ranking import auroc
 from ..wording import Wording
 
 #: Counts up whenever the same command would ask something else.

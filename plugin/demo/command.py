@@ -186,10 +186,13 @@ def make_engine(args: argparse.Namespace) -> Engine:
         return EndpointEngine(backend=backend, question=question, **answers)
     from ..answering.families import family_of_config
     from ..inspect.inspector import Inspector
+    from ..inspect.judging import Judge
     from .local_engine import LocalEngine
 
+    judge = Judge(model_threshold=answers.pop("threshold"))
     inspector = Inspector(
         model=args.model,
+        judge=judge,
         device=args.device,
         dtype=args.dtype,
         attention="sdpa",

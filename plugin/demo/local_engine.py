@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..answering.families import family_of_config
-from ..inspect.command import inspect_all
 from ..inspect.inspector import Inspector
+from ..inspect.lines import inspect_all
 from ..inspect.pairs import Pair
 from ..inspect.question import Question
 from ..inspect.result import Result
@@ -68,7 +68,7 @@ class LocalEngine:
         lines = inspect_all(self.inspector, pairs, model="", log=None)
         try:
             while (found := self._in_turn(lambda: next(lines, _END))) is not _END:
-                yield found
+                yield found[:2]
         finally:
             self._in_turn(lines.close)
 

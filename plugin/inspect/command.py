@@ -6,41 +6,48 @@ import argparse
 import json
 import sys
 import warnings
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..answering.families import split_thinking
 from ..cli import StoreOnce
 from ..errors import UserError
-from ..images import open_image, used_bits
-from ..jsonl import JsonlLog, content_key, file_digest
+from ..images import open_image
+from ..jsonl import JsonlLog
 from ..trained_sizes import FAR_OUTSIDE
-from ..verdict import decide
+from .judging import SOURCES, Judge
+from .lines import inspect_all, results_of
 from .loading import check_folder, model_digest
-from .pairs import (
-    IMAGE_SUFFIXES,
-    NamePattern,
-    Pair,
-    TemplatePool,
-    check_readable,
-    find_images,
-    find_pairs,
-    mvtec_queries,
-)
-from .pictures import Pictures, printable
-from .result import Result
-from .same_picture import SAME_PICTURE, is_same_picture
+from .pairs import TemplatePool, find_pairs
+from .pictures import Pictures, picture_name, printable
+from .sources import check_sources, depth, how_chosen, plan
 
-if TYPE_CHECKING:  # it needs torch, which takes seconds: only once the command line is known to be right
+if TYPE_CHECKING:  # they need torch, which takes seconds: only once the command line is known to be right
+    from ..anomaly_map.comparing import MapSettings
+    from ..line.inspection import Inspection
+    from ..line.report import Report
     from .inspector import Inspector
+    from .map_inspector import MapInspector
+
+MAP_KINDS = ("pixels", "features")  # `MapKind`'s, whose module needs torch
+#: Templates from which on a map finds its threshold among them, and how many are compared for it at most.
+LEAST_TEMPLATES = 5
+MOST_TEMPLATES = 40
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.register("action", None, StoreOnce)
-    parser.add_argument("--model", required=True, type=Path, help="folder of an AD-Copilot (or Qwen2.5-VL) model")
+    parser.add_argument(
+        "--model",
+        required=True,
+        type=Path,
+        metavar="DIR|none",
+        help="folder of an AD-Copilot (or Qwen2.5-VL) model, or of a line (`adcopilot adapt`, `adcopilot calibrate`), "
+        "whose templates, threshold and map are used; none for the anomaly map alone",
+    )
     what = parser.add_argument_group("what to inspect (one pair, folders, or a tree)")
     what.add_argument(
         "--template", type=Path, metavar="FILE", help="image of a good part; one, as in training (else --template-dir)"
@@ -59,9 +66,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--json", action="store_true", help="print one JSON object a line instead of words")
     out.add_argument("--output", type=Path, metavar="FILE", help="JSON lines file; continues an earlier run")
     out.add_argument("--draw", metavar="FILE|DIR", help="picture of the pair with its boxes; a folder for several")
-    how = parser.add_argument_group("how")
+    out.add_argument("--report", type=Path, metavar="FILE.html", help="page with counts and pictures, the worst first")
+    out.add_argument("--save-maps", type=Path, metavar="DIR", help="each query's anomaly map as a 16-bit PNG")
+    decide = parser.add_argument_group("the verdict")
+    decide.add_argument(
+        "--threshold",
+        type=float,
+        help="a score from here on is anomalous (the folder's; else 0.5 for a model, and for a map alone twice the "
+        f"median score of the templates among each other, where there are {LEAST_TEMPLATES} or more)",
+    )
+    decide.add_argument(
+        "--verdict-from",
+        choices=SOURCES,
+        help="whose score gives the verdict (the folder's choice; else the model, or the map without one)",
+    )
+    add_map_arguments(parser)
+    add_model_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the model."""
+    how = parser.add_argument_group("the model")
     how.add_argument("--question", help="ask this instead of training's question (to be answered by yes or no)")
-    how.add_argument("--threshold", type=float, default=0.5, help="a score from here on is anomalous (0.5)")
     how.add_argument(
         "--any-size", action="store_true", help="a verdict for pictures far outside the sizes of training too"
     )
@@ -76,31 +102,85 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_map_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the anomaly map."""
+    maps = parser.add_argument_group("the anomaly map: where a query differs from its templates (docs/anomaly-map.md)")
+    maps.add_argument("--map", choices=(*MAP_KINDS, "off"), help="what is compared (the folder's; else pixels)")
+    maps.add_argument(
+        "--map-backbone", metavar="ID|DIR", help="vision model for --map features (the model's own tower without it)"
+    )
+    maps.add_argument("--map-search", type=int, metavar="N", help="displacement allowed: pixels (2) or patches (1)")
+    maps.add_argument("--map-templates", type=int, metavar="N", help="templates a query's map is made with (1)")
+    maps.add_argument(
+        "--box-growth", type=int, metavar="PIXELS", help="by how much the map's boxes are larger than what differs (0)"
+    )
+
+
+def map_settings(args: argparse.Namespace, inspection: Inspection | None) -> MapSettings | None:
+    """The map that is asked for, or else the folder's; None for none.
+
+    Raises:
+        UserError: a value is out of its range, or options of a map that is off.
+    """
+    from ..anomaly_map.comparing import MapSettings
+
+    given = {
+        "backbone": args.map_backbone,
+        "search": args.map_search,
+        "growth": args.box_growth,
+        "max_pixels": args.image_max_pixels,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.map == "off":
+        return None
+    kept = inspection.map if inspection is not None and inspection.map and args.map is None else {}
+    if inspection is not None and not inspection.map and args.map is None:
+        return None
+    return MapSettings(**{**kept, **given, "kind": args.map or kept.get("kind", "pixels")})
+
+
 def run(args: argparse.Namespace) -> int:
+    from ..line.inspection import read_inspection
+
+    inspection = read_inspection(args.model)
+    no_model = str(args.model) == "none" or (inspection is not None and not (args.model / "config.json").exists())
+    settings = map_settings(args, inspection)
+    if args.save_maps and settings is None:
+        raise UserError(f"--save-maps {args.save_maps}: there is no map with --map off; leave out one of the two")
+    if no_model and settings is None:
+        raise UserError("--model none with --map off: nothing is left to inspect with; give --map pixels")
+    if inspection is not None and not (args.template or args.template_dir or args.mvtec or args.pair_pattern):
+        args.template_dir = folder_of_templates(args.model, inspection)
     single = check_sources(args)
-    check_folder(args.model)
+    if not no_model:
+        check_folder(args.model)
     bits = depth(args)
     if single:  # a bad file is the whole run's error here
         open_image(args.template, bits=bits)
         open_image(args.query, bits=bits)
     pictures = Pictures(args, single=single, bits=bits) if args.draw else None
+    args.map_templates = args.map_templates or (inspection.templates_each if inspection else 1)
+    if not 1 <= args.map_templates <= 64:
+        raise UserError(f"--map-templates is {args.map_templates}, expected 1 to 64")
     work, pools, total = plan(args, bits=bits)
+    judge = judge_of(args, inspection, no_model=no_model)
 
-    options = ("device", "dtype", "attention", "image_max_pixels", "image_min_pixels", "threshold", "max_new_tokens")
-    options = {name: getattr(args, name) for name in (*options, "batch_size", "any_size")}
-    if args.question is not None:
-        options["question"] = args.question
     from tqdm import tqdm
 
-    from .inspector import Inspector
-
     with JsonlLog(path=args.output) if args.output else nullcontext() as log, one_line_warnings():
-        inspector = Inspector(model=args.model, **options)
+        inspector = open_inspector(args, judge, settings, no_model=no_model)
         inspector.bits = bits
-        digest = model_digest(args.model) if args.output else ""
+        if no_model and judge.map_threshold is None and pools:
+            inspector.judge = among_templates(inspector, pools)
+        from .mapping import save_map
+
+        digest = model_digest(args.model) if args.output and not no_model else ""
         counts = Counter()
+        report = open_report(args, inspector, inspection, bits=bits) if args.report else None
         with tqdm(total=total, unit="pair", disable=single, file=sys.stderr) as bar:
-            for pair, line in inspect_all(inspector, work, model=digest, log=log):
+            for pair, line, anomaly_map in inspect_all(
+                inspector, work, model=digest, log=log, maps=bool(args.save_maps or args.report)
+            ):
                 bar.update()
                 counts["error" if "error" in line else line["verdict"]] += 1
                 if FAR_OUTSIDE in line.get("reason", "") and not args.any_size:
@@ -110,12 +190,18 @@ def run(args: argparse.Namespace) -> int:
                         bar.write(told, file=sys.stderr)
                 if pictures and "error" not in line:
                     pictures.draw(pair, line)
+                if args.save_maps and anomaly_map is not None:
+                    save_map(anomaly_map, args.save_maps / picture_name(pair.name))
+                if report:
+                    report.add(pair.name, line, anomaly_map)
                 if args.json or not args.output:
                     with bar.external_write_mode(file=sys.stdout):
                         print(as_json(line) if args.json else in_words(line), flush=True)
     unusable = [message for pool in pools for message in pool.unusable]
     for message in unusable:
         print(f"left out as a template: {message}", file=sys.stderr)
+    if report:
+        print(f"report: {report.write()}", file=sys.stderr)
     if not single:
         print(f"templates: {how_chosen(args, pools)}", file=sys.stderr)
         print(
@@ -127,26 +213,72 @@ def run(args: argparse.Namespace) -> int:
     return 1 if counts["error"] or unusable or (pictures and pictures.undrawn) else 0
 
 
-def how_chosen(args: argparse.Namespace, pools: list[TemplatePool]) -> str:
-    """How templates were chosen, in words."""
-    if not pools:
-        return f"{printable(str(args.template))} for every query"
-    chosen = sum((pool.chosen for pool in pools), Counter())
-    return ", ".join(f"{chosen[way]} by {way}" for way in ("pattern", "equal names", "likeness"))
+def judge_of(args: argparse.Namespace, inspection: Inspection | None, *, no_model: bool) -> Judge:
+    """What gives the verdict: what is asked for, else the folder's, else the model from 0.5 on, or the map."""
+    kept = inspection.judge() if inspection else Judge(source="map" if no_model else "model")
+    source = args.verdict_from or ("map" if no_model else kept.source)
+    if no_model and source != "map":
+        raise UserError(f"--verdict-from {source}: there is no model here; leave it out, or give --model DIR")
+    if args.threshold is None:
+        return replace(kept, source=source)
+    return replace(kept, source=source, **{f"{'model' if source == 'model' else 'map'}_threshold": args.threshold})
 
 
-def depth(args: argparse.Namespace) -> int:
-    """The bits a channel that all pictures of the run use, templates and queries alike; said once where files have
-    more of them."""
-    files = [path for path in (args.template, args.query) if path]
-    for folder in (args.template_dir, args.query_dir, args.mvtec):
-        files += find_images(folder) if folder else []
-    bits = used_bits(files)
-    if bits is not None and bits < 16:
-        print(
-            f"pictures of 16 bits a channel use {bits} of them: all are scaled by {(1 << bits) - 1}", file=sys.stderr
+def folder_of_templates(folder: Path, inspection: Inspection) -> Path:
+    """Where the templates of a line lie.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not inspection.templates:
+        raise UserError(
+            f"{folder}: keeps no templates (each of its queries had its own); give --template, or --template-dir"
         )
-    return bits or 8
+    return (folder / inspection.templates[0]).parent
+
+
+def open_inspector(
+    args: argparse.Namespace, judge: Judge, settings: MapSettings | None, *, no_model: bool
+) -> Inspector | MapInspector:
+    """The model with its map, or the map alone."""
+    if no_model:
+        from .map_inspector import MapInspector
+
+        return MapInspector(map=settings, judge=judge, device=args.device)
+    from .inspector import Inspector
+
+    options = ("device", "dtype", "attention", "image_max_pixels", "image_min_pixels", "max_new_tokens")
+    options = {name: getattr(args, name) for name in (*options, "batch_size", "any_size")}
+    if args.question is not None:
+        options["question"] = args.question
+    return Inspector(model=args.model, judge=judge, map=settings, **options)
+
+
+def open_report(
+    args: argparse.Namespace, inspector: Inspector | MapInspector, inspection: Inspection | None, *, bits: int
+) -> Report:
+    """The page that `--report` asks for."""
+    from ..line.report import Report
+
+    title = "anomaly map" if str(args.model) == "none" else args.model.resolve().name
+    return Report(args.report, title=title, judge=inspector.judge, inspection=inspection, bits=bits)
+
+
+def among_templates(inspector: MapInspector, pools: list[TemplatePool]) -> Judge:
+    """The judge with a threshold from the templates, compared with each other, where they are enough for one."""
+    from ..line.thresholds import from_good
+
+    scores = []
+    for pool in pools:
+        files = pool.files[: MOST_TEMPLATES // len(pools)]
+        if pool.pattern is None and len(files) >= LEAST_TEMPLATES:
+            pairs = find_pairs([(file, file.name) for file in files], pool)
+            scores += [result.score for _, result in results_of(inspector, pairs) if result.score is not None]
+    if len(scores) < LEAST_TEMPLATES:
+        return inspector.judge
+    found = from_good(scores, of_map=True)
+    print(f"threshold {found.value:g}: {found.chosen}, compared with each other", file=sys.stderr)
+    return replace(inspector.judge, map_threshold=found.value)
 
 
 @contextmanager
@@ -157,185 +289,8 @@ def one_line_warnings() -> Iterator[None]:
         yield
 
 
-def check_sources(args: argparse.Namespace) -> bool:
-    """Whether one pair is asked for (True) or several.
-
-    Raises:
-        UserError: not exactly one kind of template and one of query, or JSON lines under a picture's name.
-    """
-    if args.output and args.output.suffix.lower() in IMAGE_SUFFIXES:
-        raise UserError(
-            f"--output {args.output}: takes JSON lines, and this is a picture's name; write --draw {args.output}"
-        )
-    if args.mvtec:
-        if args.template or args.query or args.template_dir or args.query_dir or args.pair_pattern:
-            raise UserError("--mvtec brings templates and queries; leave out the other five options")
-        return False
-    if args.pair_pattern:
-        if args.template or args.query or not args.query_dir:
-            raise UserError(
-                "--pair-pattern is for folders: give --query-dir DIR, and --template-dir DIR if it is another"
-            )
-        args.template_dir = args.template_dir or args.query_dir
-    for kind in ("template", "query"):
-        file, folder = getattr(args, kind), getattr(args, f"{kind}_dir")
-        if bool(file) == bool(folder):
-            raise UserError(f"give either --{kind} FILE or --{kind}-dir DIR (or --mvtec DIR alone)")
-    folders = args.template_dir, args.query_dir
-    pattern = NamePattern.parse(args.pair_pattern) if args.pair_pattern else None
-    apart = pattern and pattern.query != pattern.template
-    if all(folders) and not apart and folders[0].resolve() == folders[1].resolve():
-        raise UserError(
-            f"--template-dir and --query-dir are both {folders[1]}, whose pictures would be compared with each other; "
-            "give a folder of good parts, or say which names belong together, such as "
-            "--pair-pattern '{}_test.jpg={}_temp.jpg'"
-        )
-    return bool(args.template and args.query)
-
-
-def plan(args: argparse.Namespace, *, bits: int | None = None) -> tuple[Iterator[Pair], list[TemplatePool], int]:
-    """All pairs, found lazily; the pools that templates come from; the number of pairs."""
-    if args.mvtec:
-        categories = mvtec_queries(args.mvtec)
-        # Equal names mean nothing in such a tree: every folder has its own 000.png.
-        pools = [TemplatePool(folder=good, by_name=False, bits=bits) for _, good, _ in categories]
-
-        def tree() -> Iterator[Pair]:
-            for (category, _, queries), pool in zip(categories, pools, strict=True):
-                for query in queries:
-                    name = str(query.relative_to(args.mvtec))
-                    yield from find_pairs([(query, name)], pool, category=category, defect=query.parent.name)
-
-        return tree(), pools, sum(len(queries) for _, _, queries in categories)
-    if args.query:
-        queries = [(args.query, args.query.name)]
-    else:
-        queries = [(file, str(file.relative_to(args.query_dir))) for file in find_images(args.query_dir)]
-    if args.template:
-        if not args.query:
-            open_image(args.template, bits=bits)  # one bad template for everything: say so before the model loads
-        return one_template(queries, args.template), [], len(queries)
-    pattern = NamePattern.parse(args.pair_pattern) if args.pair_pattern else None
-    if pattern:
-        found = [(file, name) for file, name in queries if pattern.template_for(Path(name).as_posix())]
-        if not found:
-            raise UserError(
-                f"{args.query_dir}: none of its {len(queries)} images is a query by --pair-pattern "
-                f"{args.pair_pattern!r}; one is called {queries[0][1]!r}"
-            )
-        if len(found) < len(queries):
-            print(f"{len(queries) - len(found)} images are no queries by --pair-pattern", file=sys.stderr)
-        queries = found
-    # Pictures to inspect that lie among the templates are not known to be good.
-    among = args.query_dir and not pattern and is_inside(args.query_dir, args.template_dir)
-    pool = TemplatePool(
-        folder=args.template_dir,
-        by_name=True,
-        bits=bits,
-        pattern=pattern,
-        without=args.query_dir if among else None,
-    )
-    return find_pairs(queries, pool), [pool], len(queries)
-
-
-def is_inside(folder: Path, other: Path) -> bool:
-    """Whether a folder lies in another, links followed."""
-    return folder.resolve().is_relative_to(other.resolve())
-
-
-def one_template(queries: Iterable[tuple[Path, str]], template: Path) -> Iterator[Pair]:
-    """The same template for all queries."""
-    for query, name in queries:
-        try:
-            check_readable(query)
-            yield Pair(query=query, template=template, name=name)
-        except UserError as error:
-            yield Pair(query=query, template=template, name=name, error=str(error))
-
-
-def inspect_all(
-    inspector: Inspector, work: Iterable[Pair], *, model: str, log: JsonlLog | None
-) -> Iterator[tuple[Pair, dict[str, Any]]]:
-    """The line of each pair, in order: the stored one if the log has it, otherwise computed and appended."""
-    settings = inspector.settings()
-    stored = {record["key"]: record for record in log.records()} if log is not None else {}
-    waiting: deque[tuple[Pair, str]] = deque()  # read ahead by the inspector, not given out yet
-
-    def is_new(pair: Pair, key: str) -> bool:
-        return pair.error is None and key not in stored
-
-    def new_pairs() -> Iterator[tuple[Path, Path]]:
-        for pair in work:
-            key = pair_key(pair, model, settings) if log is not None else ""
-            waiting.append((pair, key))
-            if is_new(pair, key):
-                yield pair.template, pair.query
-
-    def old_line(pair: Pair, key: str) -> dict[str, Any]:
-        names = {"query": str(pair.query), "template": str(pair.template) if pair.template else None}
-        if key in stored:  # the same images under another path are still the same result
-            return with_verdict({**stored[key], **names}, threshold=inspector.threshold)
-        return write(pair, key, Result(**names, error=pair.error))
-
-    def write(pair: Pair, key: str, result: Result) -> dict[str, Any]:
-        line = {**result.as_dict(), **pair.extra}
-        if log is not None:
-            line = {"key": key, **line, "settings": {"model": str(inspector.folder), **settings}}
-            log.append(line)
-        return line
-
-    for result in inspector.inspect(new_pairs()):
-        while not is_new(*waiting[0]):
-            pair, key = waiting.popleft()
-            yield pair, old_line(pair, key)
-        pair, key = waiting.popleft()
-        yield pair, write(pair, key, result)
-    while waiting:
-        pair, key = waiting.popleft()
-        yield pair, old_line(pair, key)
-
-
-def with_verdict(line: dict[str, Any], *, threshold: float) -> dict[str, Any]:
-    """A stored line; one of a version that knew no third verdict gets the one that it would get today."""
-    if "verdict" in line or "error" in line:
-        return line
-    doubts = [SAME_PICTURE] if is_same_file(line["template"], line["query"]) else []
-    said = split_thinking(line["text"])[1]
-    counts = said == line["text"].strip()  # else reasoning came first, and the score is not the answer's
-    found = decide(
-        score=line["score"] if counts else None,
-        yes_no_mass=line.get("yes_no_mass") if counts else None,
-        threshold=threshold,
-        answer=said,
-        doubts=doubts,
-    )
-    line = {**line, "verdict": found.word, "anomalous": found.anomalous}
-    return line if found.reason is None else {**line, "reason": found.reason}
-
-
-def is_same_file(template: str | None, query: str) -> bool:
-    """Whether two files hold the same picture; False where one cannot be opened any more."""
-    try:
-        return template is not None and is_same_picture(open_image(template), open_image(query))
-    except UserError:
-        return False
-
-
-def pair_key(pair: Pair, model: str, settings: dict[str, Any]) -> str:
-    """What a stored result is found again by: the content of model, query and template, the settings, the name."""
-
-    def digest(file: Path | None) -> str:
-        try:
-            return file_digest(file) if file else "none"
-        except UserError:
-            return "unreadable"
-
-    return content_key(model, settings, pair.name, digest(pair.query), digest(pair.template))
-
-
 def as_json(line: dict[str, Any]) -> str:
-    """A result for programs; what only resuming needs stays in the file of results."""
-    line = {name: value for name, value in line.items() if name not in ("key", "settings")}
+    """A result for programs."""
     text = json.dumps(line, ensure_ascii=False)
     # A file name that is not UTF-8 can be printed only escaped.
     return text if text.isprintable() else json.dumps(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from ..anomaly_map.comparing import AnomalyMap, Mapper, MapSettings, map_of_features
+from ..anomaly_map.tower import TowerFeatures
 from ..answering.families import split_thinking
 from ..boxes import boxes_in_image, map_text_boxes, size_for_processor
 from ..errors import UserError
@@ -19,11 +22,12 @@ from ..finite import LogitsCheck, not_finite_at
 from ..images import ImageSource, open_image, resize_for_training, used_bits
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
 from ..trained_sizes import far_outside, read_sizes
-from ..verdict import decide
 from ..vision_tokens import escape_vision_tokens
+from .judging import Judge
 from .loading import load_model, pick_device, pick_dtype
+from .mapping import with_map
 from .question import Question
-from .result import Result
+from .result import Result, source_name
 from .same_picture import SAME_PICTURE, is_same_picture
 
 __all__ = ["IMAGE_MAX_PIXELS", "IMAGE_MIN_PIXELS", "Inspector"]
@@ -58,6 +62,7 @@ class _Prepared:
     error: str | None = None
     is_same: bool = False  # a template is the query itself
     far: str | None = None  # why a picture is far outside the sizes of training
+    map: AnomalyMap | None = None
 
 
 class Inspector:
@@ -75,10 +80,11 @@ class Inspector:
         image_max_pixels, image_min_pixels: the areas images are brought between; give what training used. By default
             what the model folder's processor says, or LlamaFactory's own defaults (589824 and 1024).
         question: what is asked about the pair; to be answered by yes (there is an anomaly) or no.
-        threshold: a score from here on is anomalous; `adcopilot.verdict` says when there is no verdict.
+        judge: what gives the verdict, and from where on; by default the model, from 0.5.
         max_new_tokens: longest answer.
         batch_size: pairs that are answered together.
         any_size: give a verdict about pictures far outside the sizes of training too (`adcopilot.trained_sizes`).
+        map: how an anomaly map is made beside the answer (`adcopilot.anomaly_map`); None for none.
 
     Raises:
         UserError: the folder cannot be used, or a value is out of its range.
@@ -94,13 +100,12 @@ class Inspector:
         image_max_pixels: int | None = None,
         image_min_pixels: int | None = None,
         question: str = INSPECT_QUESTION,
-        threshold: float = 0.5,
+        judge: Judge | None = None,
         max_new_tokens: int = 512,
         batch_size: int = 4,
         any_size: bool = False,
+        map: MapSettings | None = None,
     ) -> None:
-        if not 0 <= threshold <= 1:
-            raise UserError(f"--threshold is {threshold}, expected 0 to 1")
         if min(batch_size, max_new_tokens) < 1:
             raise UserError(f"--batch-size {batch_size}, --max-new-tokens {max_new_tokens}: expected 1 or more")
         if not question.strip():
@@ -108,7 +113,10 @@ class Inspector:
         self.folder = Path(model)
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
-        self.question, self.threshold = question, threshold
+        self.question, self.judge = question, judge or Judge()
+        self.map = map
+        # a backbone of its own is loaded before the model: it is the smaller of the two to fail
+        self.mapper = Mapper(map, device=self.device) if map and (map.kind == "pixels" or map.backbone) else None
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self.model, self.processor = load_model(self.folder, device=self.device, dtype=self.dtype, attention=attention)
         self.image_max_pixels = image_max_pixels or self._folders_limit("image_max_pixels") or IMAGE_MAX_PIXELS
@@ -134,15 +142,16 @@ class Inspector:
         return value
 
     def settings(self) -> dict[str, Any]:
-        """All that the answers depend on besides the model and the images."""
+        """All that the answers depend on besides the model and the images; not the verdicts, which the judge gives
+        anew."""
         settings = {
             "question": self.question,
-            "threshold": self.threshold,
             "image_max_pixels": self.image_max_pixels,
             "image_min_pixels": self.image_min_pixels,
             "max_new_tokens": self.max_new_tokens,
             "dtype": self.dtype,
             **({"bits": self.bits} if (self.bits or 8) > 8 else {}),
+            **({"map": self.map.as_dict()} if self.map else {}),
         }
         # Only where it is given: lines of versions without it stay found.
         return {**settings, "any_size": True} if self.any_size else settings
@@ -161,9 +170,9 @@ class Inspector:
         """
         return self.ask(self.pair_question(template, query) for template, query in pairs)
 
-    def pair_question(self, template: ImageSource, query: ImageSource) -> Question:
-        """What `inspect` asks about a pair."""
-        return Question(templates=(template,), query=query, text=self.question)
+    def pair_question(self, template: ImageSource, query: ImageSource, more: tuple[ImageSource, ...] = ()) -> Question:
+        """What `inspect` asks about a pair; `more` templates are for the anomaly map alone."""
+        return Question(templates=(template,), query=query, text=self.question, more=more)
 
     def ask(self, questions: Iterable[Question]) -> Iterator[Result]:
         """Answer questions one after the other, `batch_size` at a time: other words than those of `inspect`, several
@@ -192,8 +201,8 @@ class Inspector:
                 batch = following.result()
 
     def _prepare(self, question: Question) -> _Prepared:
-        sources = [(source, _name(source, "template")) for source in question.templates]
-        prepared = _Prepared(query=_name(question.query, "query"), template=sources[-1][1] if sources else None)
+        sources = [(source, source_name(source, "template")) for source in question.templates]
+        prepared = _Prepared(query=source_name(question.query, "query"), template=sources[-1][1] if sources else None)
         prepared.prompt = self.prompt(question)
         shown = [*sources, (question.query, prepared.query)]
         try:
@@ -203,6 +212,12 @@ class Inspector:
             query = open_image(question.query, name=prepared.query, bits=bits)
             prepared.is_same = any(is_same_picture(template, query) for template in templates)
             prepared.size = query.size
+            if self.mapper and templates and not prepared.is_same:
+                more = [
+                    open_image(source, name=source_name(source, "template"), bits=bits) for source in question.more
+                ]
+                with suppress(UserError):  # templates of another view: the model's answer stands alone
+                    prepared.map = self.mapper.compare(query, [*templates, *more])
             for image, (_, name) in zip((*templates, query), shown, strict=True):
                 prepared.model_size = self.model_size(image.size)  # the query's at last
                 far = far_outside(prepared.model_size, self.trained_sizes)
@@ -260,25 +275,28 @@ class Inspector:
         pads = {config.image_token_id, config.video_token_id, getattr(config, "comparison_token_id", None)} - {None}
         first, check = FirstLogits(), LogitsCheck(ends=self._ends(), banned=len(pads))
         try:
-            tokens = self.model.generate(
-                **inputs,
-                logits_processor=LogitsProcessorList([first, check]),
-                max_new_tokens=self.max_new_tokens,
-                # Greedy, whatever the folder's generation_config.json says. A repetition penalty, which Qwen2.5-VL's
-                # has, would count against the digits of boxes.
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                repetition_penalty=1.0,
-                suppress_tokens=sorted(pads),  # a generated pad would stand for an image that is not there
-                use_cache=True,
-            )
+            with TowerFeatures(self.model, wanted=bool(self.map) and self.mapper is None) as tower:
+                tokens = self.model.generate(
+                    **inputs,
+                    logits_processor=LogitsProcessorList([first, check]),
+                    max_new_tokens=self.max_new_tokens,
+                    # Greedy, whatever the folder's generation_config.json says. A repetition penalty, which
+                    # Qwen2.5-VL's has, would count against the digits of boxes.
+                    do_sample=False,
+                    temperature=None,
+                    top_p=None,
+                    top_k=None,
+                    repetition_penalty=1.0,
+                    suppress_tokens=sorted(pads),  # a generated pad would stand for an image that is not there
+                    use_cache=True,
+                )
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"{self.device}: out of memory with {len(batch)} pairs at once; use a smaller --batch-size"
                 " or --image-max-pixels"
             ) from error
+        if tower.wanted:
+            self._add_features(batch, tower.of_images(inputs["image_grid_thw"]))
         texts = self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         probabilities = first.logits.softmax(-1)
         yes, no = (probabilities[:, ids].sum(-1) for ids in (self._yes, self._no))
@@ -293,6 +311,22 @@ class Inspector:
             for pair, text, score, mass, failed in rows
         ]
 
+    def map_again(self, result: Result, question: Question) -> Result:
+        """A stored result with its map made anew; one of the model's own tower stays as it is, without its picture."""
+        if self.mapper is None:
+            return result
+        prepared = self._prepare(question)
+        return (
+            with_map(result, prepared.map, threshold=self.judge.map_threshold, alone=False) if prepared.map else result
+        )
+
+    def _add_features(self, batch: list[_Prepared], features: list[torch.Tensor]) -> None:
+        """Maps of what the tower made of each question's images, of which the query is the last."""
+        for pair in batch:
+            *templates, query = (features.pop(0) for _ in pair.images)
+            if templates and not pair.is_same:
+                pair.map = map_of_features(query, templates, size=pair.size, settings=self.map)
+
     def _ends(self) -> list[int]:
         """Token ids that end an answer."""
         ends = self.model.generation_config.eos_token_id
@@ -304,19 +338,16 @@ class Inspector:
             score = mass = None
         else:  # as they are written, so that a stored line means the same
             score, mass = round(score, 6), round(min(mass, 1.0), 6)
-        doubts, note = [], None
+        doubt = note = None
         if pair.is_same:  # a number would be ranked among those of real pairs
-            doubts, score, mass = [SAME_PICTURE], None, None
+            doubt, score, mass = SAME_PICTURE, None, None
         elif pair.far and self.any_size:
             note = f"{pair.far}; answered all the same, as --any-size asks"
         elif pair.far:
-            doubts = [pair.far]
-        verdict = decide(score=score, yes_no_mass=mass, threshold=self.threshold, answer=said, doubts=doubts)
-        return Result(
+            doubt = pair.far
+        result = Result(
             query=pair.query,
             template=pair.template,
-            anomalous=verdict.anomalous,
-            reason=verdict.reason or note,
             score=score,
             # What a model weighs while it reasons is no finding.
             boxes=boxes_in_image(said, pair.model_size, pair.size),
@@ -324,7 +355,12 @@ class Inspector:
             text=map_text_boxes(text, pair.model_size, pair.size),
             yes_no_mass=mass,
             size=pair.size,
+            doubt=doubt,
+            note=note,
         )
+        if pair.map:
+            result = with_map(result, pair.map, threshold=self.judge.map_threshold, alone=False)
+        return self.judge.judged(result)
 
 
 def answer_tokens(tokenizer) -> tuple[list[int], list[int]]:
@@ -345,9 +381,3 @@ def answer_tokens(tokenizer) -> tuple[list[int], list[int]]:
     if not yes - no or not no - yes:
         raise UserError(f"{tokenizer.name_or_path}: {' and '.join(ANSWER_WORDS)} begin with the same token")
     return sorted(yes - no), sorted(no - yes)
-
-
-def _name(source: ImageSource, role: str) -> str:
-    if isinstance(source, (str, Path)):
-        return str(source)
-    return str(getattr(source, "filename", "") or getattr(source, "name", "") or role)

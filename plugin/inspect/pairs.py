@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -52,6 +52,7 @@ class Pair:
 
     Attributes:
         query, template: files. The template is None if there is none, and `error` says why.
+        more: further templates, next nearest, for the anomaly map alone.
         name: the query's path below the folder it was found in; names it in results and pictures.
         extra: further fields of the result's line.
     """
@@ -61,6 +62,7 @@ class Pair:
     name: str
     extra: dict[str, str] = field(default_factory=dict)
     error: str | None = None
+    more: tuple[Path, ...] = ()
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -180,6 +182,7 @@ class TemplatePool:
         bits: the depth that all pictures of the run use (`images.used_bits`).
         pattern: which names belong together; then nothing else decides.
         without: a folder whose files are no templates, though they lie in `folder`: that of the queries.
+        files: the templates themselves, wherever they are; then `folder` only names them.
 
     Attributes:
         chosen: how many templates were chosen in which way: "equal names", "likeness", "pattern".
@@ -197,9 +200,10 @@ class TemplatePool:
         bits: int | None = None,
         pattern: NamePattern | None = None,
         without: Path | None = None,
+        files: Sequence[Path] | None = None,
     ) -> None:
         self.folder, self.by_name, self.bits, self.pattern = folder, by_name, bits, pattern
-        self.files = find_images(folder)
+        self.files = find_images(folder) if files is None else list(files)
         if without is not None:
             without = without.resolve()
             self.files = [file for file in self.files if not file.resolve().is_relative_to(without)]
@@ -217,18 +221,19 @@ class TemplatePool:
         self._failure: str | None = None
         self._index()
 
-    def choose(self, query: Path, *, name: str) -> Path:
-        """The template for a query, as this module says.
+    def choose(self, query: Path, *, name: str, count: int = 1) -> list[Path]:
+        """The template for a query, as this module says, and those that would come next.
 
         Args:
             query: its file.
             name: its path below its folder.
+            count: how many at most; by a pattern there is one.
 
         Raises:
             UserError: the query cannot be opened, no template can, or all of them are the query itself.
         """
         if self.pattern is not None:
-            return self._by_pattern(query, name)
+            return [self._by_pattern(query, name)]
         image = open_image(query, bits=self.bits)
         if self._descriptors is None and self._failure is None:
             self._read()
@@ -242,12 +247,18 @@ class TemplatePool:
         namesake = self._namesake(name)
         if namesake is not None and like[namesake] and namesake in order[: max(1, len(order) // 4)]:
             order.insert(0, namesake)
-        for index in order:
+        found: list[int] = []
+        for index in dict.fromkeys(order):
             may_be_same = self._counts[index] == counts
             if not (may_be_same and is_same_picture(image, open_image(self.files[index], bits=self.bits))):
-                self.chosen["equal names" if index == namesake else "likeness"] += 1
-                return self.files[index]
-        raise UserError(f"{query}: every template is this picture itself; give other pictures of good parts")
+                found.append(index)
+            if len(found) == count:
+                break
+        if not found:
+            raise UserError(f"{query}: every template is this picture itself; give other pictures of good parts")
+        self.chosen["equal names" if found[0] == namesake else "likeness"] += 1
+        # one of another shape may be all there is for the model, but places in it are none of the query's
+        return [self.files[index] for index in found[:1] + [one for one in found[1:] if like[one]]]
 
     def _by_pattern(self, query: Path, name: str) -> Path:
         wanted = self.pattern.template_for(PurePosixPath(Path(name)).as_posix())
@@ -258,7 +269,8 @@ class TemplatePool:
         return file
 
     def _index(self) -> None:
-        self._by_path = {file.relative_to(self.folder).as_posix(): file for file in self.files}
+        below = [file for file in self.files if file.is_relative_to(self.folder)]
+        self._by_path = {file.relative_to(self.folder).as_posix(): file for file in below}
         self._places = {file: index for index, file in enumerate(self.files)}
         self._by_name: dict[str, list[Path]] = {}
         for file in self.files:
@@ -318,11 +330,18 @@ def check_readable(query: Path) -> None:
             raise UserError(f"{query}: the folder cannot be read ({error.strerror})") from None
 
 
-def find_pairs(queries: Iterable[tuple[Path, str]], pool: TemplatePool, **extra: str) -> Iterator[Pair]:
-    """Pair each (query, name) with its template, lazily; where one cannot be opened, the pair has an `error`."""
+def find_pairs(
+    queries: Iterable[tuple[Path, str]], pool: TemplatePool, *, templates: int = 1, **extra: str
+) -> Iterator[Pair]:
+    """Pair each (query, name) with its template, lazily; where one cannot be opened, the pair has an `error`.
+
+    Args:
+        templates: how many a pair has at most, the further ones in `more`.
+    """
     for query, name in queries:
         try:
             check_readable(query)
-            yield Pair(query=query, template=pool.choose(query, name=name), name=name, extra=extra)
+            template, *more = pool.choose(query, name=name, count=templates)
+            yield Pair(query=query, template=template, name=name, extra=extra, more=tuple(more))
         except UserError as error:
             yield Pair(query=query, template=None, name=name, extra=extra, error=str(error))

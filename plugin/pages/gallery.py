@@ -18,7 +18,7 @@ from ..images import open_image
 from ..records import IMAGE_PLACEHOLDER, record_boxes
 from .text import clean, plural, shorten
 
-__all__ = ["MAX_SIDE", "Box", "Card", "Gallery", "Picture", "Turn", "defects_of", "source_of"]
+__all__ = ["MAX_SIDE", "Box", "Card", "Gallery", "Picture", "Turn", "defects_of", "picture_of", "source_of"]
 
 #: Longer side of an embedded picture in pixels; what is smaller stays as it is.
 MAX_SIDE = 560
@@ -118,6 +118,16 @@ class Card:
         return [(*key, count) for key, count in found.items()]
 
 
+def picture_of(image: Image.Image, *, role: str, path: str = "") -> Picture:
+    """An upright RGB image as a page holds it, at most `MAX_SIDE` pixels a side."""
+    found = Picture(role=role, path=path, width=image.width, height=image.height)
+    if max(image.size) > MAX_SIDE:
+        image = image.copy()
+        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    found.url = _data_url(image)
+    return found
+
+
 class Gallery:
     """Makes cards, and keeps the bytes of their pictures within a budget.
 
@@ -198,11 +208,7 @@ class Gallery:
         except UserError as error:
             found.problem = shorten(error, 200)
             return found
-        found.width, found.height = image.size
-        if max(image.size) > MAX_SIDE:
-            image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-        found.url = _data_url(image)
-        return found
+        return picture_of(image, role="", path=name)
 
     def _find(self, name: str) -> Path:
         path = PurePosixPath(name.replace("\\", "/"))

@@ -9,11 +9,11 @@ from PIL import Image
 
 from adcopilot.chat_ad.commands.index import build_index, summary
 from adcopilot.chat_ad.readers import index
-from adcopilot.chat_ad.sources.kinds import defect_name, is_good
 from adcopilot.chat_ad.sources.references import content_sha256, open_image, open_mask
 from adcopilot.chat_ad.table import read_entries
 from adcopilot.cli import main
 from adcopilot.errors import UserError
+from adcopilot.kinds import defect_name, is_good
 from adcopilot.masks import MaskOptions
 
 BOX = (12, 10, 30, 20)

@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ..sources.kinds import defect_name
+from adcopilot.kinds import defect_name
+
 from ..sources.products import PART, is_product
 from .prompt_files import PromptFiles
 

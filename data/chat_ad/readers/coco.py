@@ -16,10 +16,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
+from adcopilot.kinds import defect_name, is_good
+
 from ... import images as image_files
 from ...errors import UserError
 from ..sources import coco_file
-from ..sources.kinds import defect_name, is_good
 from ..sources.references import format_reference
 from .base import Item, LayoutError, Option, Source, first_names, inside, join
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from ..sources.kinds import is_good
+from adcopilot.kinds import is_good
+
 from ..sources.references import format_reference
 from . import mvtec_tree
 from .base import Item, LayoutError, Option, Source, join

@@ -14,11 +14,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from adcopilot.kinds import defect_name, is_good
+
 from ... import images as image_files
 from ...errors import UserError
 from .. import label_files
 from ..sources import coco_file
-from ..sources.kinds import defect_name, is_good
 from ..sources.references import format_reference
 from .base import Item, LayoutError, Option, Source, first_names, inside, is_image, join
 

@@ -14,8 +14,9 @@ import json
 import os
 from collections.abc import Iterator
 
+from adcopilot.kinds import is_good
+
 from ..sources.coco_file import storable
-from ..sources.kinds import is_good
 from ..sources.references import format_reference
 from . import mvtec_tree
 from .base import Item, Source, join

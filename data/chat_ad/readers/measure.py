@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from adcopilot.kinds import defect_name
+
 from ... import images
 from ...errors import UserError
 from ...jsonl import file_digest
 from ...masks import Marked, MaskOptions
 from ..sources import coco_file, references
-from ..sources.kinds import defect_name
 from ..sources.references import MaskSizeError, OutsideRootError, format_reference, mask_components, parse_reference
 from ..table import Entry
 from .base import Item, Problem

@@ -18,7 +18,8 @@ import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from functools import cached_property
 
-from ..sources.kinds import defect_name, is_good
+from adcopilot.kinds import defect_name, is_good
+
 from ..sources.references import format_reference
 from .base import Item, LayoutError, Option, Source, first_names, join
 

@@ -14,8 +14,9 @@ import csv
 import os
 from collections.abc import Iterator, Mapping
 
+from adcopilot.kinds import defect_name
+
 from ...errors import UserError
-from ..sources.kinds import defect_name
 from ..sources.references import parse_reference
 from . import mvtec_tree
 from .base import Item, LayoutError, Option, Source, first_names, join

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from adcopilot.kinds import is_good
+
 from ...boxes import SHARE_LIMIT
 from ...errors import UserError
-from .kinds import is_good
 
 __all__ = ["CocoFile", "NotCocoError", "annotation_box", "annotation_mask", "image_values", "load", "storable"]
 

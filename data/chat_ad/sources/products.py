@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["PART", "is_code", "is_product"]
+from adcopilot.kinds import is_code
+
+__all__ = ["PART", "is_product"]
 
 #: What a product without a name is called.
 PART = "part"
@@ -26,11 +28,6 @@ _GENERIC = frozenset(
     )
 )
 
-# What stands before a code: `type 3`, `defect_b`.
-_COUNTED = frozenset(
-    {"category", "class", "code", "defect", "error", "fault", "id", "kind", "label", "no", "nr", "type"}
-)
-
 
 def is_product(name: str) -> bool:
     """Whether a name can stand for a product in a text.
@@ -39,13 +36,3 @@ def is_product(name: str) -> bool:
         name: in lower case, spaces between its words.
     """
     return not is_code(name) and not all(word in _GENERIC or word.isdigit() for word in re.findall(r"[^\W_]+", name))
-
-
-def is_code(name: str) -> bool:
-    """Whether a name (in lower case) is a letter or a number, by itself or behind a word like `type`."""
-    words = [word for one in re.findall(r"[^\W_]+", name) if (word := one.strip("0123456789"))]
-    words = [word for word in words if word not in _COUNTED] if words != [name] else words
-    if not any(char.isalpha() for word in words for char in word):
-        return True
-    # A single sign of Chinese is a word; one letter of an alphabet is a code.
-    return len(words) == 1 and len(words[0]) == 1 and words[0].lower() != words[0].upper()

@@ -15,9 +15,9 @@ from adcopilot.errors import UserError
 from adcopilot.evaluation import mmad_bbox
 from adcopilot.evaluation.box_scores import BoxRule, decode_mask, encode_mask, read_mask, score_image, summarise
 from adcopilot.evaluation.mmad import dataset
-from adcopilot.evaluation.ranking import auroc, average_precision
 from adcopilot.evaluation.run_folder import read_records
 from adcopilot.images import image_size
+from adcopilot.line.ranking import auroc, average_precision
 
 
 def mask_of(*boxes, size=(100, 80)):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from .products import is_code
-
-__all__ = ["GOOD", "NO_KIND", "defect_name", "is_good"]
+__all__ = ["GOOD", "NO_KIND", "defect_name", "is_code", "is_good"]
 
 # In English, and in the languages of other shop floors: German, French, Spanish, Italian, Portuguese, Dutch, Polish,
 # Czech, Turkish, Chinese, Japanese, Korean, Russian.
@@ -44,6 +42,11 @@ _OF_WHAT = frozenset(
     + ["class", "classes", "product", "products", "sample", "samples", "unit", "units"]
 )
 
+# What stands before a code: `type 3`, `defect_b`.
+_COUNTED = frozenset(
+    {"category", "class", "code", "defect", "error", "fault", "id", "kind", "label", "no", "nr", "type"}
+)
+
 
 def is_good(name: str) -> bool:
     """Whether a folder or class says that parts are good (`GOOD`): the whole name, so that `GoodsAD` does not."""
@@ -53,6 +56,16 @@ def is_good(name: str) -> bool:
 def defect_name(name: str) -> str:
     """A kind of defect as the dataset names it, "" for names that tell none (`NO_KIND`, a letter, a number)."""
     return name if NO_KIND.isdisjoint(_plain(name)) and not is_code(name.casefold()) else ""
+
+
+def is_code(name: str) -> bool:
+    """Whether a name (in lower case) is a letter or a number, by itself or behind a word like `type`."""
+    words = [word for one in re.findall(r"[^\W_]+", name) if (word := one.strip("0123456789"))]
+    words = [word for word in words if word not in _COUNTED] if words != [name] else words
+    if not any(char.isalpha() for word in words for char in word):
+        return True
+    # A single sign of Chinese is a word; one letter of an alphabet is a code.
+    return len(words) == 1 and len(words[0]) == 1 and words[0].lower() != words[0].upper()
 
 
 def _plain(name: str) -> set[str]:

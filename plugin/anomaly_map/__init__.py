@@ -1,0 +1,10 @@
+"""Where a query differs from its templates: an anomaly map, without training and without words.
+
+    registration   lay a template over the query: angle, scale, shift
+    pixels         patch differences after registration
+    features       differences of a vision backbone's patch features, or of the model's own tower
+    comparing      pictures in, an `AnomalyMap` out
+    marking        from a map to a score, a mask and boxes
+
+The words are anomalib's: `anomaly_map`, `pred_score`, `pred_mask`.
+"""

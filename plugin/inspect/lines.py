@@ -1,0 +1,117 @@
+"""The line of each pair: asked for, or found again in the file of results."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..jsonl import JsonlLog, content_key, file_digest
+from .pairs import Pair
+from .result import Result
+
+if TYPE_CHECKING:  # they need torch, which takes seconds
+    from ..anomaly_map.comparing import AnomalyMap
+    from .inspector import Inspector
+    from .map_inspector import MapInspector
+    from .question import Question
+
+__all__ = ["inspect_all", "results_of"]
+
+
+def results_of(inspector: Inspector | MapInspector, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Result]]:
+    """Each pair with its result, in order; one that has an error already is not asked about."""
+    waiting: deque[Pair] = deque()
+
+    def questions() -> Iterator[Question]:
+        for pair in pairs:
+            waiting.append(pair)
+            if pair.error is None:
+                yield inspector.pair_question(pair.template, pair.query, pair.more)
+
+    def failed() -> Iterator[tuple[Pair, Result]]:
+        while waiting and waiting[0].error is not None:
+            pair = waiting.popleft()
+            template = str(pair.template) if pair.template else None
+            yield pair, Result(query=str(pair.query), template=template, error=pair.error)
+
+    for result in inspector.ask(questions()):
+        yield from failed()
+        yield waiting.popleft(), result
+    yield from failed()
+
+
+def inspect_all(
+    inspector: Inspector | MapInspector, work: Iterable[Pair], *, model: str, log: JsonlLog | None, maps: bool = False
+) -> Iterator[tuple[Pair, dict[str, Any], AnomalyMap | None]]:
+    """The line of each pair, in order, and its anomaly map if it was made just now.
+
+    A pair that the log has is not asked about again: its verdict is given anew, by today's thresholds, from what the
+    line holds.
+
+    Args:
+        model: the model's digest.
+        log: the file of results; None for none.
+        maps: make the anomaly map of stored pairs again.
+    """
+    settings = inspector.settings()
+    stored = {record["key"]: record for record in log.records()} if log is not None else {}
+    keys: dict[int, str] = {}
+    waiting: deque[Pair] = deque()  # read ahead by the inspector, not given out yet
+
+    def new_pairs() -> Iterator[Pair]:
+        for pair in work:
+            waiting.append(pair)
+            if log is not None:
+                keys[id(pair)] = pair_key(pair, model, settings)
+            if pair.error is not None or keys.get(id(pair)) not in stored:
+                yield pair
+
+    def old() -> Iterator[tuple[Pair, dict[str, Any], AnomalyMap | None]]:
+        while waiting and waiting[0].error is None and keys.get(id(waiting[0])) in stored:
+            pair = waiting.popleft()
+            kept = stored[keys.pop(id(pair))]
+            # the same images under another path are still the same result
+            names = {"query": str(pair.query), "template": str(pair.template) if pair.template else None}
+            result = Result.from_dict({**kept, **names})
+            if maps or kept["settings"].get("map_threshold") != inspector.judge.map_threshold:
+                result = inspector.map_again(result, inspector.pair_question(pair.template, pair.query, pair.more))
+            result = inspector.judge.judged(result)
+            yield pair, line_of(inspector, result, pair), result.map
+
+    for pair, result in results_of(inspector, new_pairs()):
+        yield from old()
+        waiting.popleft()
+        line = line_of(inspector, result, pair)
+        if log is not None:
+            used = {"model": str(inspector.folder), **settings, "map_threshold": inspector.judge.map_threshold}
+            log.append({"key": keys.pop(id(pair)), **line, **result.kept(), "settings": used})
+        yield pair, line, result.map
+    yield from old()
+
+
+def line_of(inspector: Inspector | MapInspector, result: Result, pair: Pair) -> dict[str, Any]:
+    """The JSON line of a result; whose verdict it is stands in it where that is not the model's."""
+    line = {**result.as_dict(), **pair.extra}
+    if inspector.judge.source != "model" and result.error is None:
+        line["verdict_from"] = inspector.judge.source
+    if inspector.judge.disagree(result):
+        line["disagree"] = True
+    return line
+
+
+def pair_key(pair: Pair, model: str, settings: dict[str, Any]) -> str:
+    """What a stored result is found again by: the content of model, query and template, the settings, the name."""
+
+    def digest(file: Path | None) -> str:
+        try:
+            return file_digest(file) if file else "none"
+        except UserError:
+            return "unreadable"
+
+    more = [digest(file) for file in pair.more]
+    return content_key(
+        model, settings, pair.name, digest(pair.query), digest(pair.template), *([more] if more else [])
+    )

@@ -1,0 +1,48 @@
+"""What an anomaly map adds to a result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..anomaly_map.comparing import LEAST_COVERAGE, AnomalyMap
+from ..errors import UserError
+from ..jsonl import atomic_write
+from .result import Result
+
+__all__ = ["DIFFERENCE", "save_map", "with_map"]
+
+#: What a map's boxes are labelled: it cannot name a defect.
+DIFFERENCE = "difference"
+
+
+def with_map(result: Result, anomaly_map: AnomalyMap, *, threshold: float | None, alone: bool) -> Result:
+    """The result with the map's score and boxes.
+
+    Args:
+        threshold: of the map's score; None where none is known, for boxes around what differs most.
+        alone: whether there is no model, so that score and boxes are the map's.
+    """
+    score = round(anomaly_map.pred_score, 6)
+    boxes = [{"bbox_2d": box, "label": DIFFERENCE} for box in anomaly_map.boxes(threshold)]
+    doubt = None
+    if anomaly_map.coverage < LEAST_COVERAGE:
+        doubt = f"the templates show only {anomaly_map.coverage:.0%} of the query's view; give one of the same view"
+    names = {"score": score, "boxes": boxes} if alone else {"map_score": score, "map_boxes": boxes}
+    return replace(result, **names, map_doubt=doubt, map=anomaly_map)
+
+
+def save_map(anomaly_map: AnomalyMap, path: Path) -> None:
+    """Write a map of the query's size as a PNG of 16 bits, 65535 for a difference of 1 or more.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    values = np.rint(anomaly_map.anomaly_map.clip(0, 1) * 65535).astype(np.uint16)
+    try:
+        atomic_write(path, lambda file: Image.fromarray(values).save(file, format="PNG"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give another --save-maps") from None

@@ -1,0 +1,114 @@
+"""`inspection.json`: what a line needs to inspect its parts, beside the model or without one.
+
+{"verdict_from": "map",                       the model, the map, or either (anomalous where one of them is)
+ "threshold": 0.41,                           of the score that gives the verdict
+ "threshold_from": "twice the median …",      how it was found
+ "thresholds": {"model": 0.5, "map": 0.41},   of each score there is
+ "why": "…",                                  why the verdict is from there
+ "warnings": ["…"],                           what the numbers do not support
+ "templates": ["templates/000.png", …],       pictures of good parts, below this folder
+ "templates_each": 4,                         how many a query's map is made with
+ "map": {"kind": "pixels", …} or null,
+ "metrics": {…},                              on the pictures that were held out
+ "made": {…}}                                 versions, seed, digests
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..files import path_inside
+from ..jsonl import atomic_write
+
+if TYPE_CHECKING:  # they need torch
+    from ..anomaly_map.comparing import MapSettings
+    from ..inspect.judging import Judge
+
+__all__ = ["FILE", "Inspection", "read_inspection"]
+
+FILE = "inspection.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What this module says."""
+
+    verdict_from: str
+    thresholds: Mapping[str, float]
+    threshold_from: str
+    why: str = ""
+    warnings: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+    templates_each: int = 1
+    map: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def threshold(self) -> float:
+        """Of the score that gives the verdict: the map's, where either may."""
+        return self.thresholds["model" if self.verdict_from == "model" else "map"]
+
+    def judge(self) -> Judge:
+        """The verdicts of these thresholds."""
+        from ..inspect.judging import Judge
+
+        return Judge(
+            source=self.verdict_from,
+            model_threshold=self.thresholds.get("model", 0.5),
+            map_threshold=self.thresholds.get("map"),
+        )
+
+    def map_settings(self) -> MapSettings | None:
+        """How the map is made; None for none."""
+        from ..anomaly_map.comparing import MapSettings
+
+        return MapSettings(**self.map) if self.map else None
+
+    def write(self, folder: Path) -> Path:
+        """Write the file into a folder."""
+        names = ("why", "warnings", "templates", "templates_each", "map", "metrics", "made")
+        content = {
+            "verdict_from": self.verdict_from,
+            "threshold": self.threshold,
+            "threshold_from": self.threshold_from,
+            "thresholds": dict(self.thresholds),
+        } | {name: getattr(self, name) for name in names}
+        path = folder / FILE
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        atomic_write(path, lambda file: file.write(text.encode()))
+        return path
+
+
+def read_inspection(folder: Path) -> Inspection | None:
+    """The file of a folder; None where it has none.
+
+    Raises:
+        UserError: it is not what `adcopilot calibrate` or `adcopilot adapt` writes, or a template is not there.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    again = f"make it again: adcopilot calibrate {folder} --good DIR"
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        known = {name: content[name] for name in Inspection.__dataclass_fields__ if name in content}
+        thresholds = {name: float(value) for name, value in content["thresholds"].items()}
+        known |= {name: tuple(map(str, known.get(name, ()))) for name in ("warnings", "templates")}
+        found = Inspection(**known | {"thresholds": thresholds})
+        found.judge()
+        found.map_settings()
+        _ = found.threshold
+    except UserError as error:
+        raise UserError(f"{path}: {error}; {again}") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: is no inspection's file ({type(error).__name__}: {error}); {again}") from None
+    for name in found.templates:
+        if not path_inside(folder, name).is_file():
+            raise UserError(f"{folder / name}: not found, but {FILE} names it as a template; copy it, or {again}")
+    return found

@@ -1,0 +1,89 @@
+"""What somebody said of pictures, above all where a verdict was wrong: JSON lines, one a picture, the last one counts.
+
+    {"query": "today/17.png", "digest": "5f0c…", "good": false, "kind": "scratch", "when": "2026-11-27T10:00:00Z"}
+
+A picture is known by its digest, so a mark stays with it under another name. A report page makes the lines; `adcopilot
+adapt` and `adcopilot calibrate` take them by `--marks`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, shortened
+from ..jsonl import file_digest, read_jsonl
+
+__all__ = ["Mark", "find_marked", "read_marks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What a picture is.
+
+    Attributes:
+        query: its path when it was marked.
+        digest: SHA-256 of the file's bytes, as `jsonl.file_digest` gives it.
+        good: whether the part is good.
+        kind: of defect, "" where it is not said.
+    """
+
+    query: str
+    digest: str
+    good: bool
+    kind: str = ""
+
+
+def read_marks(path: Path) -> dict[str, Mark]:
+    """Digest → mark; of several about one picture the last.
+
+    Raises:
+        UserError: the file cannot be read, or a line is none of marks.
+    """
+    found: dict[str, Mark] = {}
+    for number, line in read_jsonl(path):
+        where = f"{path}:{number}"
+        query, digest, good, kind = (line.get(name) for name in ("query", "digest", "good", "kind"))
+        if not isinstance(query, str) or not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{16,64}", digest):
+            raise UserError(f"{where}: {_told(line)}, expected a mark with `query` and the picture's `digest`")
+        if not isinstance(good, bool) or not isinstance(kind or "", str):
+            raise UserError(f"{where}: {_told(line)}, expected `good`: true or false, and `kind` a text")
+        found[digest] = Mark(query=query, digest=digest, good=good, kind=(kind or "").strip())
+    if not found:
+        raise UserError(f"{path}: no marks in it; mark pictures on a report page (`adcopilot inspect --report`)")
+    return found
+
+
+def find_marked(marks: dict[str, Mark], folders: Iterable[Path]) -> list[tuple[Path, Mark]]:
+    """Where the marked pictures are: at their paths, or below one of these folders.
+
+    Raises:
+        UserError: one is nowhere.
+    """
+    from ..inspect.pairs import find_images
+
+    left = dict(marks)
+    found = []
+    for digest, mark in marks.items():
+        path = Path(mark.query)
+        if path.is_file() and file_digest(path) == digest:
+            found.append((path, left.pop(digest)))
+    for folder in folders:
+        for path in find_images(folder) if left else ():
+            digest = file_digest(path)
+            if digest in left:
+                found.append((path, left.pop(digest)))
+    if left:
+        one = next(iter(left.values()))
+        raise UserError(
+            f"{one.query}: {len(left)} of {len(marks)} marked pictures are not there with the same content; copy them "
+            "back to where they were"
+        )
+    return found
+
+
+def _told(line: dict[str, Any]) -> str:
+    return shortened(str(line))

@@ -1,0 +1,125 @@
+"""How good scores and verdicts are on labelled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .ranking import auroc, average_precision
+from .thresholds import share_interval
+
+__all__ = ["LEAST_BAD", "LEAST_GAIN", "choose_source", "measures"]
+
+#: Of defective pictures from which on a source of verdicts is chosen by numbers, and what it has to gain in AUROC.
+LEAST_BAD = 8
+LEAST_GAIN = 0.02
+DRAWS = 1000
+
+
+def measures(
+    scores: Sequence[float | None],
+    bad: Sequence[bool],
+    *,
+    threshold: float,
+    kinds: Sequence[str | None] = (),
+    verdicts: Sequence[bool | None] | None = None,
+) -> dict[str, Any]:
+    """What a threshold gets right, with 95 % intervals.
+
+    Args:
+        scores: of the pictures; None where there is none.
+        bad: whether each is defective.
+        threshold: a score from here on is anomalous.
+        kinds: of defect, None for good pictures.
+        verdicts: where they do not follow from the scores alone; None is undecided.
+
+    Returns:
+        For `inspection.json` and the report; shares are None where there is nothing to have a share of.
+    """
+    bad = np.asarray(bad, bool)
+    if verdicts is None:
+        verdicts = [None if score is None else score >= threshold for score in scores]
+    undecided = np.array([one is None for one in verdicts], bool)
+    found = np.array([bool(one) for one in verdicts], bool)
+    known = np.array([score is not None for score in scores], bool)
+    values = np.array([0.0 if score is None else score for score in scores], float)[known]
+    missed, alarms = int((bad & ~found & ~undecided).sum()), int((~bad & found).sum())
+    hits, passed = int((bad & found).sum()), int((~bad & ~found & ~undecided).sum())
+    result: dict[str, Any] = {
+        "good": int((~bad).sum()),
+        "defective": int(bad.sum()),
+        "undecided": int(undecided.sum()),
+        "missed": missed,
+        "missed_share": _share(missed, hits + missed),
+        "false_alarms": alarms,
+        "false_alarm_share": _share(alarms, alarms + passed),
+        "auroc": auroc(values, bad[known]),
+        "auroc_interval": _auroc_interval(values, bad[known]),
+        "average_precision": average_precision(values, bad[known]) if (~bad[known]).any() else None,
+        "f1": 2 * hits / (2 * hits + missed + alarms) if hits + missed else None,
+        "balanced_accuracy": (hits / (hits + missed) + passed / (passed + alarms)) / 2
+        if hits + missed and passed + alarms
+        else None,
+    }
+    if any(kinds):
+        result["kinds"] = {
+            kind: {
+                "pictures": int((of_kind := np.array([one == kind for one in kinds])).sum()),
+                "found": int((of_kind & found).sum()),
+                "undecided": int((of_kind & undecided).sum()),
+            }
+            for kind in sorted({one for one in kinds if one})
+        }
+    return result
+
+
+def choose_source(
+    by_source: Mapping[str, Sequence[float | None]], bad: Sequence[bool], *, default: str
+) -> tuple[str, str]:
+    """Whose score gives the verdict, and why, in words.
+
+    Args:
+        by_source: the same pictures' scores of each source; `either` is the larger of the two.
+        bad: whether each picture is defective.
+        default: taken unless another is clearly better.
+    """
+    if len(by_source) == 1:
+        return default, f"{default} is all there is"
+    number = int(np.sum(bad))
+    if number < LEAST_BAD:
+        return default, (
+            f"{number} defective pictures are too few to choose by ({LEAST_BAD} are needed), so it is the {default}, "
+            "the default"
+        )
+    ranks = {}
+    for name, scores in by_source.items():
+        known = [score is not None for score in scores]
+        ranks[name] = auroc([s for s in scores if s is not None], [b for b, k in zip(bad, known, strict=True) if k])
+    told = ", ".join(f"{name} {value:.3f}" for name, value in ranks.items() if value is not None)
+    best = max((name for name in ranks if ranks[name] is not None), key=lambda name: ranks[name], default=default)
+    if ranks.get(default) is None or (best != default and ranks[best] >= ranks[default] + LEAST_GAIN):
+        return best, f"AUROC on the pictures held out: {told}; {best} is better than {default} by {LEAST_GAIN} or more"
+    return default, f"AUROC on the pictures held out: {told}; none is better than {default} by {LEAST_GAIN}"
+
+
+def _share(count: int, total: int) -> dict[str, Any] | None:
+    if not total:
+        return None
+    low, high = share_interval(count, total)
+    return {"value": count / total, "interval": [round(low, 4), round(high, 4)]}
+
+
+def _auroc_interval(scores: np.ndarray, bad: np.ndarray) -> list[float] | None:
+    """By drawing good and defective pictures anew, each among themselves."""
+    good, defective = scores[~bad], scores[bad]
+    if len(good) < 2 or len(defective) < 2:
+        return None
+    dice = np.random.default_rng(0)
+    labels = [False] * len(good) + [True] * len(defective)
+    found = [
+        auroc(np.concatenate([dice.choice(good, len(good)), dice.choice(defective, len(defective))]), labels)
+        for _ in range(DRAWS)
+    ]
+    return [round(float(value), 4) for value in np.percentile(found, (2.5, 97.5))]

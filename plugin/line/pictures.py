@@ -1,0 +1,124 @@
+"""The labelled pictures that a line is made from, and whether they can be one line's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..images import ASPECT_SLACK, aspect, image_size, open_image
+from ..inspect.pairs import descriptor, find_images
+from ..jsonl import file_digest
+from ..kinds import defect_name, is_good
+from .marks import find_marked, read_marks
+
+__all__ = ["Picture", "check_good", "labelled"]
+
+#: Of thumbnails (0 to 1): what two groups of good pictures are apart at least, in all and by how much more than the
+#: pictures of a group among each other.
+LEAST_APART = 0.1
+TIMES_WITHIN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A labelled picture.
+
+    Attributes:
+        file: where it is.
+        bad: whether the part is defective.
+        kind: of defect, "" if it is not said.
+        marked: whether the label comes from a mark: then it is measured on nothing.
+    """
+
+    file: Path
+    bad: bool
+    kind: str = ""
+    marked: bool = False
+
+
+def labelled(good: Path, bad: Path | None, marks: Path | None) -> list[Picture]:
+    """The pictures of two folders with their labels, corrected by marks.
+
+    Raises:
+        UserError: a folder or a file is missing or empty.
+    """
+    found = {file: Picture(file=file, bad=False) for file in find_images(good)}
+    if bad is not None:
+        for file in find_images(bad):
+            folder = file.parent.name if file.parent != bad else ""
+            if is_good(folder):
+                raise UserError(f"{file}: lies in a folder called {folder!r} below --bad {bad}; give it by --good")
+            found[file] = Picture(file=file, bad=True, kind=defect_name(folder))
+    if marks is not None:
+        known = {file.resolve(): file for file in found}
+        for file, mark in find_marked(read_marks(marks), [folder for folder in (good, bad) if folder]):
+            file = known.get(file.resolve(), file)
+            found[file] = Picture(file=file, bad=not mark.good, kind=mark.kind, marked=True)
+    digests: dict[str, Picture] = {}
+    for one in found.values():
+        twin = digests.setdefault(file_digest(one.file), one)
+        if twin.bad != one.bad:
+            raise UserError(
+                f"{one.file} and {twin.file} are the same picture, once good and once defective; remove one"
+            )
+    return list(digests.values())
+
+
+def check_good(files: Sequence[Path], folder: Path, *, mixed: bool = False) -> None:
+    """Whether good pictures can be compared with each other.
+
+    Raises:
+        UserError: there are fewer than two, or they show different views or parts.
+    """
+    if len(files) < 2:
+        raise UserError(
+            f"{folder}: {len(files) or 'no'} good picture{'s' * (not files)} in it, expected 2 or more, to compare "
+            "them with each other (20 make a threshold steady)"
+        )
+    shapes = {file: aspect(image_size(file)) for file in files}
+    middle = sorted(shapes.values())[len(files) // 2]
+    others = [file for file, shape in shapes.items() if abs(shape - middle) > ASPECT_SLACK]
+    if others:
+        raise UserError(
+            f"{others[0]}: has another shape than most good pictures ({len(others)} of {len(files)} have), so it "
+            "shows another part or view; give each part and view a folder and a line of its own"
+        )
+    groups = None if mixed else _groups(files)
+    if groups:
+        one, other = groups
+        raise UserError(
+            f"{folder}: the good pictures fall into groups of another look ({len(one)} like {one[0].name}, "
+            f"{len(other)} like {other[0].name}); give each part a folder of its own, or --mixed where one line shows "
+            "both"
+        )
+
+
+def _groups(files: Sequence[Path]) -> tuple[list[Path], list[Path]] | None:
+    """Two groups of pictures that are far apart, compared with how alike those within each are; None otherwise."""
+    if len(files) < 4:
+        return None
+    values = np.stack([descriptor(open_image(file)) for file in files])
+    apart = np.sqrt(((values[:, None] - values[None]) ** 2).mean(-1))
+    seeds = np.unravel_index(apart.argmax(), apart.shape)
+    for _ in range(10):
+        side = apart[:, seeds[0]] > apart[:, seeds[1]]
+        medoids = tuple(
+            int(np.flatnonzero(side == which)[apart[np.ix_(side == which, side == which)].sum(1).argmin()])
+            for which in (False, True)
+            if (side == which).any()
+        )
+        if len(medoids) < 2 or medoids == seeds:
+            break
+        seeds = medoids
+    if min(side.sum(), (~side).sum()) < 2:
+        return None
+    within = max(np.median(apart[np.ix_(part, part)][np.triu_indices(part.sum(), 1)]) for part in (side, ~side))
+    between = np.median(apart[np.ix_(side, ~side)])
+    if between < LEAST_APART or between < TIMES_WITHIN * within:
+        return None
+    parts = [[file for file, one in zip(files, side, strict=True) if one == which] for which in (False, True)]
+    return tuple(sorted(parts, key=len, reverse=True))
