@@ -61,7 +61,7 @@ def add_arguments(parser) -> None:
         "--gpu-memory",
         type=float,
         metavar="GIB",
-        help="refuse what cannot fit a GPU of so much memory (stage: sft, and GRPO)",
+        help="refuse what cannot fit a GPU of so much memory",
     )
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="over which DeepSpeed shares weights (1)")
 
@@ -84,8 +84,6 @@ def run(args) -> int:
         print(*preflight_grpo(Path(args.yaml), args.overrides, gpu=args.gpu_memory, gpus=args.gpus), sep="\n")
         return 0
     settings = read_settings(args.yaml, args.overrides)
-    if args.gpu_memory is not None and settings.get("stage", "sft") != "sft":
-        raise UserError(f"--gpu-memory: memory is counted for stage sft, found {settings['stage']}; leave it out")
     longest_of_all = (0, [])
     for name, checked, cutoff_len in check(settings):
         lengths = checked.lengths
@@ -96,8 +94,7 @@ def run(args) -> int:
         )
         tokens = cutoff_len if settings.get("neat_packing") else min(longest, cutoff_len)
         longest_of_all = max(longest_of_all, (tokens, checked.longest), key=lambda one: one[0])
-    if settings.get("stage", "sft") == "sft":
-        print(_check_memory(settings, *longest_of_all, gpu=args.gpu_memory, gpus=args.gpus))
+    print(_check_memory(settings, *longest_of_all, gpu=args.gpu_memory, gpus=args.gpus))
     return 0
 
 
@@ -127,31 +124,23 @@ def _check_memory(
         UserError: the GPU has too little, or the count would say nothing.
     """
     from ..model import AdCopilotConfig
-    from .memory import GIB, Shapes, sample_of, uncounted
+    from .memory import Shapes, not_counted, sample_of, step_of, told, uncounted
 
     if setting := uncounted(settings):
-        if gpu is not None:
-            raise UserError(f"--gpu-memory: memory is not counted with {setting}; leave the option out")
-        return f"memory: not counted with {setting}"
+        return not_counted(setting, gpu=gpu)
     config = AdCopilotConfig.from_pretrained(settings["model_name_or_path"])
     batch = settings.get("per_device_train_batch_size", 8)  # transformers' own default
-    sample = sample_of(config, tokens, sizes, batch=batch)
-    need = Shapes(config).need(settings, sample, gpus=gpus)
-    where = f"batches of {batch} with {sample.tokens:,} tokens and {sample.patches:,} patches"
-    one = "one GPU" if gpus == 1 else f"each of {gpus} GPUs"
-    if gpu is not None and need.total > gpu * GIB:
-        share = (gpu * GIB - need.weights - need.training) / (need.activations + need.logits)
-        if share <= 0:
-            remedy = "take a larger GPU, more of them with ZeRO-3 (--gpus N), or a smaller model"
-        elif settings.get("disable_gradient_checkpointing"):
-            remedy = "disable_gradient_checkpointing=false would lower it"
-        elif batch > 1:
-            remedy = f"per_device_train_batch_size={max(1, int(batch * share))} would lower it"
-        else:
-            pixels = max((width * height for width, height in sizes), default=0)
-            remedy = f"image_max_pixels={int(pixels * share)} would lower it"
-        raise UserError(f"{where} need about {need} of {one}, more than --gpu-memory {gpu:g}; {remedy}")
-    return f"memory of {one} in bfloat16, from shapes and not measured: {need} for {where}"
+    sample = sample_of(config, tokens, sizes, batch=batch, step=step_of(settings))
+    checkpointing = "disable_gradient_checkpointing=false" if settings.get("disable_gradient_checkpointing") else None
+    return told(
+        Shapes(config).need(settings, sample, gpus=gpus),
+        where=f"batches of {batch} with {sample.tokens:,} tokens and {sample.patches:,} patches",
+        gpu=gpu,
+        gpus=gpus,
+        sizes=sizes,
+        checkpointing=checkpointing,
+        batch=batch,
+    )
 
 
 def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
