@@ -36,8 +36,7 @@ def preflight(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: 
 
     from ..inspect.loading import check_folder
     from ..yaml_sections import assign_all, read_yaml
-    from .command import open_records, prompt_budget
-    from .prompts import RolloutPrompts
+    from .prompts import open_records, run_prompts
     from .settings import read_settings
 
     written = read_yaml(path)
@@ -55,20 +54,11 @@ def preflight(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: 
     check_folder(Path(args.model_name_or_path))
     register_auto_classes()
     processor = AutoProcessor.from_pretrained(args.model_name_or_path)
-    budget, media_dir = prompt_budget(args, processor), args.media_dir or args.dataset_dir
     lines, longest = [], None
     for name, records in zip(("training", "held out"), open_records(args, seed=config.seed), strict=True):
         if not records:
             continue
-        prompts = RolloutPrompts(
-            records=records,
-            processor=processor,
-            media_dir=media_dir,
-            **budget,
-            think=args.think,
-            cutoff_len=args.cutoff_len,
-            max_completion_length=config.max_completion_length,
-        )
+        prompts = run_prompts(records, args=args, config=config, processor=processor)
         tokens, most = prompts.longest
         note = f"; {prompts.too_long} longer ones are left out" if prompts.too_long else ""
         lines.append(
