@@ -10,10 +10,10 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import UserError
+from ..errors import UserError, reason_of
 from ..images import open_image, orientation
 
-__all__ = ["JPEG_QUALITY", "file_url", "image_part", "image_url", "own_kind"]
+__all__ = ["JPEG_QUALITY", "data_url", "file_url", "image_part", "image_url", "own_kind"]
 
 #: Of what is encoded again; its chroma is not subsampled, for thin coloured scratches would fade.
 JPEG_QUALITY = 95
@@ -60,9 +60,9 @@ def file_url(
     if kind is None or sent.size != image.size:
         return image_url(sent, "PNG" if lossless(sent) else "JPEG"), sent.size
     try:
-        return _url(kind, path.read_bytes()), image.size
+        return data_url(kind, path.read_bytes()), image.size
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
+        raise UserError(f"{path}: cannot be read ({reason_of(error)}); check the file") from None
 
 
 def image_part(url: str) -> dict[str, Any]:
@@ -77,8 +77,9 @@ def image_url(image: Image.Image, kind: str = "PNG") -> str:
         image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     else:
         image.save(buffer, "PNG", compress_level=1)
-    return _url(kind, buffer.getvalue())
+    return data_url(kind, buffer.getvalue())
 
 
-def _url(kind: str, content: bytes) -> str:
+def data_url(kind: str, content: bytes) -> str:
+    """A file's bytes as a data URL; `kind` is Pillow's name of its format."""
     return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}"

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
+from ..errors import UserError, reason_of
 from ..inspect.loading import model_digest
 from ..jsonl import file_digest
 
@@ -165,7 +165,7 @@ def train(args: Any, config: Any) -> Any:
         trainer.save_state()
     except OSError as error:
         raise UserError(
-            f"{config.output_dir}: cannot be written ({error.strerror or error}); make room and run the same command "
+            f"{config.output_dir}: cannot be written ({reason_of(error)}); make room and run the same command "
             "again, it goes on from the last checkpoint"
         ) from None
     if main:

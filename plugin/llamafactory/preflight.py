@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError, one_line
+from ..errors import UserError, one_line, shortened
 from ..yaml_sections import read_yaml, short
 from .settings_checks import check_dataset_names, check_numbers, check_packing, check_streaming, is_local
 
@@ -159,7 +159,7 @@ def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
         settings = OmegaConf.load(path)
         settings = OmegaConf.to_container(OmegaConf.merge(settings, OmegaConf.from_cli(overrides)))
     except Exception as error:  # of omegaconf, of its grammar of overrides, of PyYAML
-        raise UserError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:300]})") from None
+        raise UserError(f"{path}: cannot be read as YAML ({one_line(error)})") from None
     if not isinstance(settings, dict) or not settings:
         raise UserError(f"{path}: holds no settings; expected a YAML for `llamafactory-cli train`")
     for key in ("model_name_or_path", "dataset", "template"):
@@ -256,7 +256,7 @@ def _loaded(get_merged_dataset, names: list[str], *arguments):
     except Exception as error:  # of the `datasets` library, and of LlamaFactory's converters
         while error.__cause__ is not None:
             error = error.__cause__
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(
             f"dataset {names[0]}: LlamaFactory cannot load it ({reason}); `adcopilot data register NAME FILE` "
             "looks at each record of it"
@@ -270,7 +270,7 @@ def _load(load_tokenizer, model_args) -> dict[str, Any]:
     except UserError:
         raise
     except (OSError, ValueError) as error:  # ValueError: huggingface_hub takes a missing folder for a malformed name
-        cause = " ".join(str(error.__cause__ or error).split())[:200]
+        cause = shortened(one_line(error.__cause__ or error), 200)
         raise UserError(
             f"model_name_or_path {folder}: no tokenizer could be loaded ({cause}); "
             "make a checkpoint with `adcopilot init`, or train the stage before"

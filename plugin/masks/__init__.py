@@ -35,7 +35,7 @@ import numpy as np
 from PIL import Image
 
 from .. import images
-from ..errors import UserError, one_line
+from ..errors import UserError, one_line, reason_of
 from .numbers import array_numbers, image_numbers, is_lossy
 from .rule import Marked, marked
 
@@ -149,7 +149,7 @@ def read_mask_folder(path: Path, **options) -> Marked:
     try:
         files = sorted(one for one in path.iterdir() if one.suffix.lower() in MASK_SUFFIXES)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}), expected a folder of masks") from None
+        raise UserError(f"{path}: cannot be read ({reason_of(error)}), expected a folder of masks") from None
     if not files:
         raise UserError(f"{path}: holds no image, expected a folder of masks")
     union, kinds = None, set()
