@@ -319,13 +319,8 @@ class Shapes:
         parts = {  # tokens or patches; what autograd keeps of one in all of the part and in what is computed at once;
             # the width of an input, and how many of these are kept where the rest is computed again
             "tower": (sample.patches, vision.depth, 1, vision.hidden_size, vision.depth),
-            "encoder": (
-                sample.patches,
-                1,
-                1 / 2,
-                vision.hidden_size,
-                6,
-            ),  # three blocks of two inputs, one the largest
+            # three blocks of two inputs, one the largest
+            "encoder": (sample.patches, 1, 1 / 2, vision.hidden_size, 6),
             "language": (sample.tokens, text.num_hidden_layers, 1, text.hidden_size, text.num_hidden_layers),
         }
         kept, again, passes = 0.0, 0.0, False
