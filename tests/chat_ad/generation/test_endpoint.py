@@ -104,10 +104,10 @@ def test_order_and_content_do_not_depend_on_concurrency(endpoint, make, on_disk,
     pairs = [on_disk(number) for number in range(12)]
     endpoint.delay = 0.02
     many, _ = run(make(concurrency=6, cache=tmp_path / "many.jsonl"), pairs, TEXT_TASKS)
-    assert 2 <= endpoint.most_under_way <= 6
-    endpoint.most_under_way = 0
+    assert 2 <= endpoint.most <= 6
+    endpoint.most = 0
     one, _ = run(make(concurrency=1, cache=tmp_path / "one.jsonl"), pairs, TEXT_TASKS)
-    assert endpoint.most_under_way == 1
+    assert endpoint.most == 1
     assert many == one
     assert [record["images"][1] for record in one[::3]] == [pair.images[1] for pair in pairs]
 
@@ -145,7 +145,7 @@ def test_what_is_hopeless_ends_the_run_at_once_and_the_key_is_not_told(make, end
     with pytest.raises(UserError, match=r"status 401 \(bad key \[key\]\); check the address") as raised:
         run(generator, [on_disk()])
     assert "very-secret" not in str(raised.value) + repr(generator) + json.dumps(generator.report())
-    assert endpoint.requests[0][1]["Authorization"] == "Bearer sk-very-secret"
+    assert endpoint.requests[0][1]["authorization"] == "Bearer sk-very-secret"
     assert len(endpoint.requests) == 1
 
 
