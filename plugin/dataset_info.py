@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, reason_of
 from .jsonl import atomic_write
 
 try:
@@ -55,7 +55,7 @@ def first_bytes(path: Path) -> bytes:
         with open(path, "rb") as file:
             return file.read(3)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        raise UserError(f"{path}: cannot be read ({reason_of(error)}); check the path") from None
 
 
 def read_entries(path: Path) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _locked(path: Path) -> Iterator[None]:
         # The folder is locked: the file itself is replaced, and a lock file would be left behind.
         handle = os.open(path.parent, os.O_RDONLY) if fcntl else None
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be written ({reason_of(error)})") from None
     try:
         if handle is not None:
             with contextlib.suppress(OSError):  # some network file systems have no locks

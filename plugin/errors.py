@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["UserError", "one_line", "os_reason", "shortened", "writing"]
+__all__ = ["UserError", "one_line", "os_reason", "reason_of", "shortened", "writing"]
 
 
 class UserError(ValueError):
@@ -25,9 +25,14 @@ def shortened(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def reason_of(error: BaseException) -> str:
+    """Why a file that the message names cannot be read or written: the system's words, where there are some."""
+    return getattr(error, "strerror", None) or one_line(error)
+
+
 def os_reason(error: OSError) -> str:
     """What the system says about a file that cannot be read or written, with its name where the system gives it."""
-    reason = error.strerror or one_line(error)
+    reason = reason_of(error)
     return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
 
 
@@ -41,6 +46,6 @@ def writing(path: os.PathLike | str, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or one_line(error)
+        reason = reason_of(error)
         where = "" if error.filename in (None, os.fspath(path)) else f" at {os.fsdecode(error.filename)}"
         raise UserError(f"{os.fspath(path)}: cannot be written ({reason}{where}); {advice}") from error

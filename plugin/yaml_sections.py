@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, one_line, reason_of, shortened
 
 __all__ = ["REQUIRED", "Section", "assign", "read_yaml"]
 
@@ -164,8 +164,7 @@ def read_yaml(path: Path) -> Any:
             kind = ", but UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
             raise UserError(f"{path}: cannot be read (not UTF-8 text{kind}); save it as UTF-8") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason}); check the path") from None
+        raise UserError(f"{path}: cannot be read ({reason_of(error)}); check the path") from None
     if len(content) > MAX_BYTES:
         raise UserError(f"{path}: more than {MAX_BYTES >> 10} KiB, expected a file of settings; is it the right one?")
     return _load(text, str(path))
@@ -208,8 +207,8 @@ def _load(text: str, name: str) -> Any:
     except (yaml.YAMLError, TypeError, ValueError, OverflowError, AttributeError, KeyError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
-        reason = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{name}{line}: not YAML ({' '.join(reason.split())[:160]})") from None
+        reason = shortened(getattr(error, "problem", None) or one_line(error), 160)
+        raise UserError(f"{name}{line}: not YAML ({reason})") from None
 
 
 def _refuse_many(node: Any, name: str) -> None:

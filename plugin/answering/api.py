@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import queue
 import threading
 import time
@@ -18,13 +17,13 @@ from contextlib import suppress
 from importlib import metadata
 from itertools import zip_longest
 from typing import Any
-from urllib.parse import urlsplit
 
-from adcopilot.errors import UserError
-from adcopilot.transport import Declined, Refused, Transport
-
+from ..endpoint.address import Endpoint, checked_address, key_of
+from ..endpoint.client import Client, Declined, Patience, Refused
+from ..endpoint.completion import Completion
+from ..endpoint.images import image_part
+from ..errors import UserError, shortened
 from .base import Reply, grouped
-from .completions import Completion, read_completion
 from .families import family_of
 from .image_urls import ImageUrls
 from .items import Item
@@ -35,8 +34,6 @@ __all__ = ["ApiBackend"]
 
 #: The most alternatives to a token that OpenAI's interface tells.
 TOP_LOGPROBS = 20
-#: Where the key is if no other variable is named. Not OpenAI's own: that key is for OpenAI, not for any endpoint.
-KEY_VARIABLE = "ADCOPILOT_API_KEY"
 
 
 class ApiBackend:
@@ -48,9 +45,7 @@ class ApiBackend:
         family: name of its family (`families.FAMILIES`); read off the model's name by default.
         vllm: whether the endpoint is a vLLM server. It is then told not to take sampling settings from the model's
             generation_config.json, whose repetition penalty changes answers; other endpoints refuse that field.
-        key_variable: environment variable that holds the key; without a name `ADCOPILOT_API_KEY` where it is set, and
-            no key otherwise. A key is taken from nowhere else and written nowhere.
-        concurrency: requests under way at once.
+        key_variable: environment variable that holds the key, as `endpoint.address.key_of` takes it.
         option_logprobs: ask for the probabilities of option letters; not all endpoints give them.
         image_side: shrink images to so many pixels on the longer side first.
         image_max_pixels, image_min_pixels: for AD-Copilot and Qwen2.5-VL, as in `TransformersBackend`. Images are
@@ -58,9 +53,7 @@ class ApiBackend:
             `image_max_pixels` (2097152) is the area that images are shrunk to, and there is no least one.
         limit_field: what the endpoint calls the longest answer (`max_completion_tokens` for OpenAI's newer models).
         extra: further fields of a request; None takes a field out (`{"temperature": None}`).
-        timeout: seconds for one answer.
-        attempts, first_wait, longest_wait: how often a request is tried, and the seconds in between.
-        give_up: so many failed requests in a row, without those that were declined, end the run.
+        patience: as `endpoint.client.Patience`.
 
     Raises:
         UserError: a value is out of range, or the key's variable is not set.
@@ -76,45 +69,28 @@ class ApiBackend:
         family: str | None = None,
         vllm: bool = False,
         key_variable: str | None = None,
-        concurrency: int = 16,
         option_logprobs: bool = False,
         image_side: int | None = None,
         image_max_pixels: int | None = None,
         image_min_pixels: int | None = None,
         limit_field: str = "max_tokens",
         extra: Mapping[str, Any] | None = None,
-        timeout: float = 180.0,
-        attempts: int = 6,
-        first_wait: float = 1.0,
-        longest_wait: float = 120.0,
-        give_up: int = 20,
+        **patience: Any,
     ) -> None:
-        base_url = _checked_url(base_url)
+        key_goes = "an environment variable and give its name with --key-variable"
+        base_url = checked_address(base_url, setting="--base-url", key_goes=key_goes)
         if not model:
             raise UserError("--model is empty, expected the name that the endpoint knows the model by")
-        for name, value in (("concurrency", concurrency), ("attempts", attempts), ("give-up", give_up)):
-            if value < 1:
-                raise UserError(f"--{name} is {value}, expected 1 or more")
-        for name, seconds in (("timeout", timeout), ("first-wait", first_wait), ("longest-wait", longest_wait)):
-            if not seconds > 0:
-                raise UserError(f"--{name} is {seconds}, expected more than 0 seconds")
+        self.patience = Patience(**patience)
+        self.patience.check(lambda name: f"--{name.replace('_', '-')}")
         self.base_url, self.model_name = base_url, model
         self.family = family_of(family, model=model)
-        self.concurrency, self.option_logprobs = concurrency, option_logprobs
+        self.concurrency, self.option_logprobs = self.patience.concurrency, option_logprobs
         self.limit_field = limit_field
         self.extra = {**({"repetition_penalty": 1.0} if vllm else {}), **(extra or {})}
         self.sizing = _sizing(self.family.name, image_side, image_min_pixels, image_max_pixels)
         self.events: Counter[str] = Counter()
-        self._patience = {
-            "url": base_url,
-            "key": _key(key_variable),
-            "timeout": timeout,
-            "attempts": attempts,
-            "first_wait": first_wait,
-            "longest_wait": longest_wait,
-            "give_up": give_up,
-            "events": self.events,
-        }
+        self.endpoint = Endpoint(base_url, key_of(key_variable))
         # Where the size that the model sees is known, its pixels are those of a model on this machine.
         self.image_urls = ImageUrls(sizing=self.sizing, exact=self.sizing.processor is not None)
 
@@ -174,7 +150,7 @@ class ApiBackend:
             return [
                 {"type": "text", "text": part}
                 if isinstance(part, str)
-                else {"type": "image_url", "image_url": {"url": self.image_urls(item.images[part])}}
+                else image_part(self.image_urls(item.images[part]))
                 for part in parts
             ]
 
@@ -189,9 +165,17 @@ class ApiBackend:
         return {name: value for name, value in {**body, **self.extra}.items() if value is not None}
 
     def reply(self, item: Item, completion: Completion, seconds: float) -> Reply:
-        """What an answer of the endpoint says about an item. What a filter cut off was cut off."""
-        if completion.declined:
-            return Reply(error=completion.declined, refused=True, seconds=seconds)
+        """What an answer of the endpoint says about an item. Reasoning that a server hands over apart from it stands
+        before it between `<think>` tags; what a filter cut off was cut off, and what it took away was refused."""
+        text, declined = completion.text.strip(), ""
+        if not text and completion.refusal:
+            declined = f"the model declined ({shortened(completion.refusal, 200)})"
+        elif not text and completion.finish == "content_filter":
+            declined = "a content filter of the endpoint took the answer away"
+        if declined:
+            return Reply(error=declined, refused=True, seconds=seconds)
+        if completion.reasoning:
+            text = f"<think>{completion.reasoning}</think>{completion.text}".strip()
         logprobs = None
         if item.options and completion.first_token:
             logprobs = {}
@@ -201,7 +185,7 @@ class ApiBackend:
                     top = max(values)
                     logprobs[letter] = top + math.log(sum(math.exp(value - top) for value in values))
         return Reply(
-            text=completion.text.strip(),
+            text=text,
             option_logprobs=logprobs,
             seconds=seconds,
             truncated=completion.finish in ("length", "content_filter"),
@@ -243,19 +227,24 @@ class _Run:
             self.loop.close()
 
     async def _all(self) -> None:
-        transport = Transport(**self.backend._patience, read=read_completion)
+        client = Client(
+            endpoint=self.backend.endpoint,
+            patience=self.backend.patience,
+            events=self.backend.events,
+            may_be_empty=True,
+        )
         try:
-            workers = (self._work(transport) for _ in range(self.backend.concurrency))
+            workers = (self._work(client) for _ in range(self.backend.concurrency))
             results = await asyncio.gather(*workers, return_exceptions=True)
         finally:
-            await transport.close()
+            await client.close()
         for error in results:
             if isinstance(error, BaseException):
                 raise error
 
-    async def _work(self, transport: Transport) -> None:
+    async def _work(self, client: Client) -> None:
         for item in self.items:
-            if transport.stopping.is_set():
+            if client.stopping.is_set():
                 return
             start = time.perf_counter()
             try:
@@ -264,16 +253,16 @@ class _Run:
                 self.answers.put((item, Reply(error=str(error))))
                 continue
             try:
-                completion = await transport.send(body)
+                completion = await client.send(body)
             except Refused as error:
-                if transport.stopping.is_set():
+                if client.stopping.is_set():
                     return  # the item was not answered at all
                 refused = isinstance(error, Declined)
                 seconds = time.perf_counter() - start
                 self.answers.put((item, Reply(error=str(error), refused=refused, seconds=seconds)))
                 continue
             except BaseException:
-                transport.stopping.set()  # the others finish what they have begun
+                client.stopping.set()  # the others finish what they have begun
                 raise
             self.answers.put((item, self.backend.reply(item, completion, time.perf_counter() - start)))
 
@@ -302,31 +291,6 @@ def _close_together(groups: Sequence[list[Item]], width: int, *, urls: ImageUrls
 
 def _by_turns(groups: Sequence[list[Item]]) -> list[Item]:
     return [item for row in zip_longest(*groups) for item in row if item is not None]
-
-
-def _checked_url(url: str | None) -> str:
-    try:
-        parts = urlsplit(url or "")
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise UserError(f"--base-url is {url or 'missing'}, expected something like http://localhost:8000/v1")
-    if parts.username or parts.password or parts.query:
-        raise UserError(
-            f"--base-url of {parts.hostname}: carries a password or a query; put the key into an environment variable "
-            "and give its name with --key-variable"
-        )
-    return url
-
-
-def _key(variable: str | None) -> str:
-    name = variable or KEY_VARIABLE
-    key = os.environ.get(name, "").strip()
-    if not key and variable:
-        raise UserError(f"environment variable {variable}: not set, expected the endpoint's key")
-    if not (key.isascii() and key.isprintable()):
-        raise UserError(f"environment variable {name}: holds something that is no key; set it again")
-    return key
 
 
 def _sizing(family: str, side: int | None, smallest: int | None, largest: int | None) -> Sizing:

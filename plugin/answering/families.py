@@ -23,9 +23,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from adcopilot.boxes import boxes_that_count, parse_bare_boxes, parse_boxes
-from adcopilot.errors import UserError
-from adcopilot.prompts import INSPECT_QUESTION, thinking_question
+from ..boxes import boxes_that_count, parse_bare_boxes, parse_boxes
+from ..errors import UserError
+from ..prompts import INSPECT_QUESTION, thinking_question
 
 __all__ = [
     "FAMILIES",

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-from adcopilot.data_urls import JPEG_QUALITY, file_url, image_url, own_kind
-from adcopilot.errors import UserError
-from adcopilot.images import image_size, open_image
+from PIL import Image
 
+from ..endpoint.images import JPEG_QUALITY, file_url, own_kind
+from ..errors import UserError
+from ..images import image_size
 from .items import Item
 from .sizing import Sizing
 
@@ -25,9 +26,8 @@ ROOM = 1 << 30
 class ImageUrls:
     """Path → data URL, for many threads.
 
-    A file that shows the right picture as it stands (`data_urls.own_kind`, and no resize is due) is sent as it is.
-    What has to be resized, turned or converted is encoded again: as PNG where `exact`, so that a server finds the same
-    pixels as a model on this machine; otherwise as JPEG where the file is one, and as PNG.
+    What `endpoint.images.file_url` encodes again is PNG where `exact`, so that a server finds the same pixels as a
+    model on this machine; otherwise JPEG where the file is one, and PNG.
 
     Args:
         sizing: the resize before sending.
@@ -109,21 +109,19 @@ class ImageUrls:
         Raises:
             UserError: the image cannot be read.
         """
-        kind, image = own_kind(path), open_image(path)
-        sent = self.sizing.apply(image)
-        if kind is not None and sent.size == image.size:
-            try:
-                return file_url(path, kind)
-            except OSError as error:
-                raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
-        if self.sizing.largest_by_default and sent.size != image.size and not self._said:
-            self._said = True
-            print(
-                f"images are sent with at most {self.sizing.largest:,} pixels ({path.name} has "
-                f"{image.width * image.height:,}); --image-max-pixels N changes it",
-                file=sys.stderr,
-            )
-        return image_url(sent, "PNG" if self.exact or not _is_jpeg(path) else "JPEG")
+
+        def resized(image: Image.Image) -> Image.Image:
+            sent = self.sizing.apply(image)
+            if self.sizing.largest_by_default and sent.size != image.size and not self._said:
+                self._said = True
+                print(
+                    f"images are sent with at most {self.sizing.largest:,} pixels ({path.name} has "
+                    f"{image.width * image.height:,}); --image-max-pixels N changes it",
+                    file=sys.stderr,
+                )
+            return sent
+
+        return file_url(path, resize=resized, lossless=lambda _: self.exact or not _is_jpeg(path))[0]
 
 
 def _is_jpeg(path: Path) -> bool:

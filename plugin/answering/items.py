@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from adcopilot.errors import UserError
+from ..errors import UserError
 
 __all__ = ["Item", "Part", "check_groups"]
 

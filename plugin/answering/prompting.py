@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from adcopilot.errors import UserError, one_line
-from adcopilot.images import image_size
-from adcopilot.vision_tokens import escape_vision_tokens
-
+from ..errors import UserError, one_line
+from ..images import image_size
+from ..vision_tokens import escape_vision_tokens
 from .items import Item
 from .sizing import Sizing
 

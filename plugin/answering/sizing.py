@@ -7,9 +7,9 @@ from typing import Any
 
 from PIL import Image
 
-from adcopilot.boxes import model_image_size
-from adcopilot.errors import UserError
-from adcopilot.images import resize_for_training
+from ..boxes import model_image_size
+from ..errors import UserError
+from ..images import resize_for_training
 
 __all__ = [
     "MMAD_PIXELS",

@@ -163,7 +163,7 @@ def make_engine(args: argparse.Namespace) -> Engine:
     """
     pixels = {"image_max_pixels": args.image_max_pixels, "image_min_pixels": args.image_min_pixels}
     answers = {"threshold": args.threshold, "max_new_tokens": args.max_new_tokens}
-    from .tasks import INSPECT, wording
+    from .questions import INSPECT, wording
 
     if args.endpoint:
         from .endpoint_engine import EndpointEngine, TurnsBackend

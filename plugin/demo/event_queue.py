@@ -31,6 +31,9 @@ class ForgettingQueue(Queue):
     Gradio 5.50 keeps every event as long as the server runs (`gradio/queueing.py`), which is 24 KiB for each question,
     and goes through all of them after each answer, for statistics that nobody sees here. What a visitor who has left
     did not take is forgotten when gradio forgets his session, of which it keeps 2,000.
+
+    No option or hook of gradio 5.50 does this, and only its queue tells visitors their place in it. Gradio's pull
+    requests 13156 and 13756 mend it; when LlamaFactory admits a gradio with them, this file can go.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from ..drawing import BOX_COLOURS
+from ..endpoint.images import data_url
 from ..verdict import Verdict
 from .answer import Answer
 
@@ -55,7 +55,7 @@ def thumbnail(image: Image.Image, *, boxes: Sequence[dict[str, Any]] = ()) -> st
         ImageDraw.Draw(small).rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=BOX_COLOURS[0], width=2)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_url("JPEG", buffer.getvalue())
 
 
 def notice(message: str) -> str:

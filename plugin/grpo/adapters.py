@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import UserError, one_line
+from ..errors import UserError, reason_of
 
 __all__ = ["publish_adapter"]
 
@@ -31,5 +31,6 @@ def publish_adapter(folder: Path, save: Callable[[str], None]) -> None:
         for old in written[:-KEPT_ADAPTERS]:
             shutil.rmtree(old, ignore_errors=True)
     except Exception as error:  # safetensors has its own errors for a full disk
-        reason = getattr(error, "strerror", None) or one_line(error)
-        raise UserError(f"{folder}: the adapter cannot be written ({reason}); make room and start again") from None
+        raise UserError(
+            f"{folder}: the adapter cannot be written ({reason_of(error)}); make room and start again"
+        ) from None

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ..errors import UserError, shortened
+from ..errors import UserError, reason_of, shortened
 from ..jsonl import atomic_write
 
 __all__ = ["check_same_run", "finish", "finished_steps", "has_ended", "last_checkpoint", "write_about"]
@@ -138,7 +138,7 @@ def finish(output_dir: Path, checkpoint: Path, *, best: bool) -> None:
             content = file.read_bytes()
             atomic_write(output_dir / file.name, lambda out, content=content: out.write(content))
     except OSError as error:
-        raise UserError(f"{source}: cannot be read ({error.strerror or error})") from None
+        raise UserError(f"{source}: cannot be read ({reason_of(error)})") from None
     write_about(output_dir, {**_about(output_dir), "finished": {"steps": state["global_step"]}})
 
 

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
+from ..errors import UserError, reason_of
 from ..inspect.loading import model_digest
 from ..jsonl import file_digest
 
@@ -85,8 +85,8 @@ def train(args: Any, config: Any) -> Any:
     from ..tasks import task_of
     from .checkpoints import check_same_run, finish, finished_steps, has_ended, last_checkpoint, write_about
     from .policy import language_model_lora, load_policy, pad_tokens
-    from .prompts import RolloutPrompts, dataset_files
-    from .reward_functions import reward_functions
+    from .prompts import dataset_files, open_records, run_prompts
+    from .rewards import reward_functions
     from .rollout_log import RolloutLog
     from .rollout_server import check_servers
     from .trainer import AdCopilotGRPOTrainer
@@ -95,9 +95,8 @@ def train(args: Any, config: Any) -> Any:
     check_folder(Path(args.model_name_or_path))
     check_servers(args.rollout_server)
     media_dir = args.media_dir or args.dataset_dir
-    train_files = dataset_files(args.datasets, args.dataset_dir)
-    eval_files = dataset_files(args.eval_datasets, args.dataset_dir)
-    digests = {str(file): file_digest(file) for file in [*train_files, *eval_files]}
+    files = dataset_files([*args.datasets, *args.eval_datasets], args.dataset_dir)
+    digests = {str(file): file_digest(file) for file in files}
     settings = {**_settings(args, config), "data": sorted(digests.values())}
     output = Path(config.output_dir)
     found = last_checkpoint(output, tidy=main) if args.resume else None
@@ -116,27 +115,15 @@ def train(args: Any, config: Any) -> Any:
     elif (output / "adapter_model.safetensors").exists():
         raise UserError(f"{output}: holds a finished run; give another output_dir")
 
-    records, held_out = _records(args, train_files, eval_files, media_dir=media_dir, seed=config.seed)
+    records, held_out = open_records(args, seed=config.seed)
     transformers.set_seed(config.seed)
     model, processor = load_policy(args.model_name_or_path, attention=args.attention, bf16=bool(config.bf16))
-    budget = prompt_budget(args, processor)
-
-    def prompts(some: list[dict[str, Any]], name: str) -> RolloutPrompts:
-        made = RolloutPrompts(
-            records=some,
-            processor=processor,
-            media_dir=media_dir,
-            **budget,
-            think=args.think,
-            cutoff_len=args.cutoff_len,
-            max_completion_length=config.max_completion_length,
-        )
-        if made.too_long and main:
-            print(f"{name}: {made.too_long} of {len(some)} prompts are longer than cutoff_len", file=sys.stderr)
-        return made
-
-    train_prompts = prompts(records, "training")
-    eval_prompts = prompts(held_out, "held out") if held_out else None
+    train_prompts = run_prompts(records, args=args, config=config, processor=processor)
+    eval_prompts = run_prompts(held_out, args=args, config=config, processor=processor) if held_out else None
+    for name, some in (("training", train_prompts), ("held out", eval_prompts)):
+        if main and some is not None and some.too_long:
+            whole = len(some) + some.too_long
+            print(f"{name}: {some.too_long} of {whole} prompts are longer than cutoff_len", file=sys.stderr)
     _check_count(config, len(train_prompts))
 
     banned = pad_tokens(model, processor)
@@ -151,7 +138,7 @@ def train(args: Any, config: Any) -> Any:
     vocabulary = model.get_input_embeddings().num_embeddings
     servers = _servers(args, config, banned=banned, vocabulary=vocabulary) if args.rollout_server else None
     trainer = AdCopilotGRPOTrainer(
-        **budget,
+        **train_prompts.budget,
         servers=servers,
         log=RolloutLog(folder=config.output_dir, step=found[1] if found else 0) if main else None,
         model=model,
@@ -168,7 +155,7 @@ def train(args: Any, config: Any) -> Any:
             "settings": settings,
             "versions": _versions(),
             "data": digests,
-            "pixels": budget,
+            "pixels": train_prompts.budget,
             "prompts": {"training": len(train_prompts), "held_out": len(eval_prompts) if eval_prompts else 0},
         }
         write_about(output, about)
@@ -178,7 +165,7 @@ def train(args: Any, config: Any) -> Any:
         trainer.save_state()
     except OSError as error:
         raise UserError(
-            f"{config.output_dir}: cannot be written ({error.strerror or error}); make room and run the same command "
+            f"{config.output_dir}: cannot be written ({reason_of(error)}); make room and run the same command "
             "again, it goes on from the last checkpoint"
         ) from None
     if main:
@@ -193,45 +180,6 @@ def _say(line: str) -> None:
 
 def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in PACKAGES}
-
-
-def prompt_budget(args: Any, processor: Any) -> dict[str, int]:
-    """`image_max_pixels` and `image_min_pixels` of a run: its own, the model's, or the defaults."""
-    from ..inspect.inspector import IMAGE_MAX_PIXELS, IMAGE_MIN_PIXELS
-
-    return {
-        name: getattr(args, name) or getattr(processor, name, None) or default
-        for name, default in (("image_max_pixels", IMAGE_MAX_PIXELS), ("image_min_pixels", IMAGE_MIN_PIXELS))
-    }
-
-
-def open_records(args: Any, *, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Training's and held-out records of a run.
-
-    Raises:
-        UserError: a data set that is not there, or what is wrong with its records.
-    """
-    from .prompts import dataset_files
-
-    files = [dataset_files(names, args.dataset_dir) for names in (args.datasets, args.eval_datasets)]
-    return _records(args, *files, media_dir=args.media_dir or args.dataset_dir, seed=seed)
-
-
-def _records(
-    args: Any, train_files: list[Path], eval_files: list[Path], *, media_dir: Path, seed: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Training's and held-out records, which have none in common where `val_size` splits them."""
-    from .prompts import draw, read_records
-
-    records = draw(read_records(train_files, media_dir=media_dir), args.max_samples, seed=seed)
-    held_out = read_records(eval_files, media_dir=media_dir) if eval_files else []
-    if args.val_size:
-        if args.val_size >= len(records):
-            raise UserError(f"val_size is {args.val_size}, expected less than the {len(records)} records there are")
-        held_out = draw(records, args.val_size, seed=seed)
-        kept_out = {record["key"] for record in held_out}
-        records = [record for record in records if record["key"] not in kept_out]
-    return records, draw(held_out, args.max_eval_samples, seed=seed)
 
 
 def _servers(args: Any, config: Any, *, banned: tuple[int, ...], vocabulary: int) -> RolloutServers:

@@ -36,8 +36,7 @@ def preflight(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: 
 
     from ..inspect.loading import check_folder
     from ..yaml_sections import assign_all, read_yaml
-    from .command import open_records, prompt_budget
-    from .prompts import RolloutPrompts
+    from .prompts import open_records, run_prompts
     from .settings import read_settings
 
     written = read_yaml(path)
@@ -55,20 +54,11 @@ def preflight(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: 
     check_folder(Path(args.model_name_or_path))
     register_auto_classes()
     processor = AutoProcessor.from_pretrained(args.model_name_or_path)
-    budget, media_dir = prompt_budget(args, processor), args.media_dir or args.dataset_dir
     lines, longest = [], None
     for name, records in zip(("training", "held out"), open_records(args, seed=config.seed), strict=True):
         if not records:
             continue
-        prompts = RolloutPrompts(
-            records=records,
-            processor=processor,
-            media_dir=media_dir,
-            **budget,
-            think=args.think,
-            cutoff_len=args.cutoff_len,
-            max_completion_length=config.max_completion_length,
-        )
+        prompts = run_prompts(records, args=args, config=config, processor=processor)
         tokens, most = prompts.longest
         note = f"; {prompts.too_long} longer ones are left out" if prompts.too_long else ""
         lines.append(
@@ -109,7 +99,7 @@ def _memory(
     """
     from transformers import AutoConfig
 
-    from ..llamafactory.memory import GIB, Sample, Shapes, uncounted
+    from ..llamafactory.memory import GIB, Sample, Shapes, not_counted, told, uncounted
     from ..model import AdCopilotConfig
 
     config = AutoConfig.from_pretrained(args.model_name_or_path)
@@ -117,33 +107,25 @@ def _memory(
     if not isinstance(config, AdCopilotConfig):
         setting = f"model_type: {config.model_type}"
     if setting:
-        if gpu is not None:
-            raise UserError(f"--gpu-memory: memory is not counted with {setting}; leave the option out")
-        return f"memory: not counted with {setting}"
+        return not_counted(setting, gpu=gpu)
     shapes = Shapes(config)
     patches = sum(width * height for width, height in sizes) // config.vision_config.patch_size**2
     sample = Sample(tokens=rows * (tokens + completion), patches=rows * patches, labels=rows * completion)
     need = shapes.need(settings, sample, gpus=gpus, trained=shapes.trained_by_grpo(args.lora_rank))
     cache = shapes.cache(rollouts * (tokens + completion))
-    step, sampling = need.total, need.weights + need.training + cache
-    where = f"steps on {rows} completions of prompts of {tokens:,} tokens and {patches:,} patches"
-    one = "one GPU" if gpus == 1 else f"each of {gpus} GPUs"
-    if gpu is not None and step > gpu * GIB:
-        pixels = max((width * height for width, height in sizes), default=0)
-        share = (gpu * GIB - need.weights - need.training) / (need.activations + need.logits)
-        remedy = (
-            "take a larger GPU, more of them with ZeRO-3 (--gpus N), or a smaller model"
-            if share <= 0
-            else "gradient_checkpointing=true would lower it"
-            if settings["disable_gradient_checkpointing"]
-            else f"image_max_pixels={int(pixels * share)} would lower it"
-        )
-        raise UserError(f"{where} need about {need} of {one}, more than --gpu-memory {gpu:g}; {remedy}")
+    line = told(
+        need,
+        where=f"steps on {rows} completions of prompts of {tokens:,} tokens and {patches:,} patches",
+        gpu=gpu,
+        gpus=gpus,
+        sizes=sizes,
+        checkpointing="gradient_checkpointing=true" if settings["disable_gradient_checkpointing"] else None,
+    )
+    sampling = need.fixed + cache
     if gpu is not None and sampling > gpu * GIB:
         raise UserError(
-            f"sampling {rollouts} completions at once needs about {sampling / GIB:.1f} GiB of {one} "
-            f"({cache / GIB:.1f} of them keys and values), more than --gpu-memory {gpu:g}; let servers sample "
-            "(rollout_server), or lower steps_per_generation"
+            f"sampling {rollouts} completions at once needs about {sampling / GIB:.1f} GiB of "
+            f"{'one GPU' if gpus == 1 else f'each of {gpus} GPUs'} ({cache / GIB:.1f} of them keys and values), more "
+            f"than --gpu-memory {gpu:g}; let servers sample (rollout_server), or lower steps_per_generation"
         )
-    by = f"; to sample {rollouts} at once {sampling / GIB:.1f} GiB" if rollouts else ""
-    return f"memory of {one} in bfloat16, from shapes and not measured: {need} for {where}{by}"
+    return line + (f"; to sample {rollouts} at once {sampling / GIB:.1f} GiB" if rollouts else "")

@@ -25,7 +25,7 @@ from ..tasks import task_of
 from ..tasks.locate import LOCATE
 from ..vision_tokens import escape_vision_tokens
 
-__all__ = ["RolloutPrompts", "dataset_files", "read_records"]
+__all__ = ["RolloutPrompts", "dataset_files", "open_records", "read_records", "run_prompts"]
 
 #: So many records that cannot be used are named; of the others only the number is.
 MAX_NAMED = 10
@@ -107,6 +107,56 @@ def draw(records: list[dict[str, Any]], count: int | None, *, seed: int) -> list
     if count is None or count >= len(records):
         return records
     return random.Random(seed).sample(records, count)
+
+
+def open_records(args: Any, *, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Training's and held-out records of a run, which have none in common where `val_size` splits them.
+
+    Args:
+        args: `GrpoArguments`.
+        seed: of the draws.
+
+    Raises:
+        UserError: a data set that is not there, or what is wrong with its records.
+    """
+    train_files, eval_files = (dataset_files(names, args.dataset_dir) for names in (args.datasets, args.eval_datasets))
+    media_dir = args.media_dir or args.dataset_dir
+    records = draw(read_records(train_files, media_dir=media_dir), args.max_samples, seed=seed)
+    held_out = read_records(eval_files, media_dir=media_dir) if eval_files else []
+    if args.val_size:
+        if args.val_size >= len(records):
+            raise UserError(f"val_size is {args.val_size}, expected less than the {len(records)} records there are")
+        held_out = draw(records, args.val_size, seed=seed)
+        kept_out = {record["key"] for record in held_out}
+        records = [record for record in records if record["key"] not in kept_out]
+    return records, draw(held_out, args.max_eval_samples, seed=seed)
+
+
+def run_prompts(records: Sequence[dict[str, Any]], *, args: Any, config: Any, processor: Any) -> RolloutPrompts:
+    """The prompts of a run's records, within its own pixels, else the model's, else the defaults.
+
+    Args:
+        args: `GrpoArguments`.
+        config: `trl.GRPOConfig`.
+
+    Raises:
+        UserError: as `RolloutPrompts`.
+    """
+    from ..inspect.inspector import IMAGE_MAX_PIXELS, IMAGE_MIN_PIXELS
+
+    budget = {
+        name: getattr(args, name) or getattr(processor, name, None) or default
+        for name, default in (("image_max_pixels", IMAGE_MAX_PIXELS), ("image_min_pixels", IMAGE_MIN_PIXELS))
+    }
+    return RolloutPrompts(
+        records=records,
+        processor=processor,
+        media_dir=args.media_dir or args.dataset_dir,
+        **budget,
+        think=args.think,
+        cutoff_len=args.cutoff_len,
+        max_completion_length=config.max_completion_length,
+    )
 
 
 class RolloutPrompts(Dataset):

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, reason_of
 from ..jsonl import read_jsonl, write_jsonl
 
 __all__ = ["RolloutLog"]
@@ -55,7 +55,7 @@ class RolloutLog:
                 file.writelines(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n" for row in rows)
         except OSError as error:
             raise UserError(
-                f"{self.path}: cannot be written ({error.strerror}); make room and start the run again, it goes on "
+                f"{self.path}: cannot be written ({reason_of(error)}); make room and start the run again, it goes on "
                 "from its last checkpoint"
             ) from None
 

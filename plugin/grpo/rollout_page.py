@@ -179,7 +179,7 @@ def make_cards(
         best = sorted(row["completions"], key=lambda one: -one["total"])
         card = RolloutCard(
             mode="held out" if row["mode"] == "eval" else "training",
-            task={"mc": "multiple choice", "loc": "localisation"}[row["task"]],
+            task={"mc": "multiple choice", "loc": "localisation"}.get(row["task"], row["task"]),
             part=part,
             step=row["step"],
             question=_cut(row["question"].replace("<image>", "")),

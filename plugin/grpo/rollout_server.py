@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,12 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from ..data_urls import image_url
-from ..endpoint import TooLarge, exchange_now
+from ..endpoint.address import Endpoint, key_of
+from ..endpoint.exchange import TooLarge, exchange_now
+from ..endpoint.images import image_part, image_url
 from ..errors import UserError
 
-__all__ = ["RolloutServer", "Sampling", "ServerDown", "Unusable", "chat_messages", "check_servers", "said"]
-
-#: Where a key is, if the servers ask for one; it is written nowhere.
-KEY_VARIABLE = "ADCOPILOT_API_KEY"
+__all__ = ["RolloutServer", "Sampling", "ServerDown", "Unusable", "chat_messages", "check_servers"]
 
 
 class ServerDown(Exception):
@@ -74,8 +71,7 @@ class RolloutServer:
 
     def __init__(self, *, url: str, timeout: float) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
-        key = os.environ.get(KEY_VARIABLE, "")
-        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.endpoint = Endpoint(self.url, key_of())
         self.timeout = timeout
         self.policy: str | None = None
         self.down = False
@@ -105,8 +101,12 @@ class RolloutServer:
             return False
 
     def _exchange(self, method: str, path: str, *, connect: float, **request: Any) -> httpx.Response:
-        client = {"headers": self.headers, "timeout": httpx.Timeout(None, connect=connect)}
+        client = {"headers": self.endpoint.headers, "timeout": httpx.Timeout(None, connect=connect)}
         return exchange_now(method, f"{self.url}{path}", client=client, **request)
+
+    def said(self, response: httpx.Response) -> str:
+        """A response's status and what it says, for a message."""
+        return self.endpoint.reason(response.status_code, response.content)
 
     def load(self, folder: str) -> None:
         """Load the adapter of a folder, and forget the one before.
@@ -129,7 +129,7 @@ class RolloutServer:
             if not self.alive():
                 raise ServerDown(f"{self.url}: status {response.status_code}")
             raise UserError(
-                f"{self.url}: refuses the adapter {folder} ({said(response)}); it must see this folder (set "
+                f"{self.url}: refuses the adapter {folder} ({self.said(response)}); it must see this folder (set "
                 "rollout_adapter_dir to a shared one) and be started with --enable-lora and a --max-lora-rank of at "
                 "least lora_rank"
             )
@@ -161,16 +161,9 @@ def chat_messages(prompt: Sequence[Mapping[str, Any]], images: Sequence[Image.Im
         {
             "role": message["role"],
             "content": [
-                {"type": "image_url", "image_url": {"url": image_url(next(pictures))}}
-                if part["type"] == "image"
-                else part
+                image_part(image_url(next(pictures))) if part["type"] == "image" else part
                 for part in message["content"]
             ],
         }
         for message in prompt
     ]
-
-
-def said(response: httpx.Response) -> str:
-    """A response's status and text, for a message."""
-    return f"status {response.status_code}: {' '.join(response.text.split())[:200]}"

@@ -25,7 +25,7 @@ import httpx
 from PIL import Image
 
 from ..errors import UserError
-from .rollout_server import RolloutServer, Sampling, ServerDown, Unusable, chat_messages, said
+from .rollout_server import RolloutServer, Sampling, ServerDown, Unusable, chat_messages
 
 __all__ = ["RolloutServers"]
 
@@ -235,13 +235,15 @@ class RolloutServers:
             "/v1/chat/completions", {**task.body, "model": Path(self._policy).name, "n": task.count}
         )
         if response.status_code in (408, 429) or response.status_code >= 500:
-            raise ServerDown(f"{server.url}: {said(response)}")
+            raise ServerDown(f"{server.url}: {server.said(response)}")
         if response.status_code == 404:  # a server that was restarted in between has forgotten the adapter
             with server.lock:
                 server.policy = None
-            raise Unusable(f"no model {Path(self._policy).name}: {said(response)}")
+            raise Unusable(f"no model {Path(self._policy).name}: {server.said(response)}")
         if response.status_code != 200:
-            raise UserError(f"{server.url}: refuses a prompt of {len(task.prompt_ids)} tokens ({said(response)})")
+            raise UserError(
+                f"{server.url}: refuses a prompt of {len(task.prompt_ids)} tokens ({server.said(response)})"
+            )
         return self._completions(response, task, server.url)
 
     def _completions(self, response: httpx.Response, task: _Task, url: str) -> list[list[int]]:

@@ -17,7 +17,7 @@ from ..finite import finite_logits
 from ..images import open_image, resize_for_training
 from ..tasks import task_of
 from .adapters import publish_adapter
-from .reward_functions import answer_text
+from .rewards import answer_text
 from .rollout_log import RolloutLog
 from .servers import RolloutServers
 

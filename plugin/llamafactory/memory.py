@@ -19,20 +19,67 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import UserError
 from ..model import AdCopilotConfig, AdCopilotForConditionalGeneration
 from ..model.pairing import comparison_tokens_of
 from ..model.vision import Windows
 
-__all__ = ["GIB", "Need", "Sample", "Shapes", "kept_bytes", "sample_of", "uncounted"]
+__all__ = [
+    "GIB",
+    "Need",
+    "Sample",
+    "Shapes",
+    "Step",
+    "kept_bytes",
+    "not_counted",
+    "sample_of",
+    "step_of",
+    "told",
+    "uncounted",
+]
 
 #: Tokens or patches that a layer is run on to count.
 _COUNTED = 256
 #: What training keeps beside a trained weight in bfloat16: float32 copy, gradient, Adam's two moments; and with
 #: `pure_bf16` the last three in bfloat16.
 _OF_TRAINED, _OF_TRAINED_PURE = 4 + 4 + 8, 2 + 4
-#: A logit in bfloat16 and float32, and the gradients of both.
-_OF_LOGIT = 2 * (2 + 4)
 GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What a step of one of LlamaFactory's stages makes of a sample.
+
+    Attributes:
+        of_logit: bytes while most are kept: of the policy's, gradients included, and of the reference's meanwhile.
+        sequences: that the policy sees: an answer, or one that was chosen and one that was rejected.
+        everywhere: whether logits of all tokens are made, or where labels are (`model.modeling`).
+        compares: whether a reference model answers too.
+    """
+
+    of_logit: int
+    sequences: int = 1
+    everywhere: bool = False
+    compares: bool = False
+
+
+#: Bytes as tests/llamafactory/test_memory.py measures them on LlamaFactory's trainers, which make float32 logits and
+#: their logarithms, each kept or not.
+_STEPS = {
+    "sft": Step(of_logit=12),
+    "rm": Step(of_logit=10, sequences=2),
+    "dpo": Step(of_logit=16, sequences=2, everywhere=True, compares=True),
+    "dpo alone": Step(of_logit=12, sequences=2, everywhere=True),
+    "kto": Step(of_logit=20, everywhere=True, compares=True),
+}
+
+
+def step_of(settings: Mapping[str, Any]) -> Step:
+    """The step of a YAML for `llamafactory-cli train`."""
+    stage = settings.get("stage", "sft")
+    alone = stage == "dpo" and settings.get("pref_loss") in ("orpo", "simpo")
+    return _STEPS["dpo alone" if alone else stage]
+
 
 #: Settings that share, move or replace what is counted here in ways that are not.
 _UNCOUNTED = (
@@ -48,7 +95,7 @@ class Sample:
     Attributes:
         tokens: of the sequence, comparison tokens too.
         patches: of its images together, before merging.
-        labels: tokens that are trained on.
+        labels: tokens that logits are made for.
     """
 
     tokens: int
@@ -56,19 +103,34 @@ class Sample:
     labels: int
 
 
-def sample_of(config: AdCopilotConfig, tokens: int, sizes: Sequence[tuple[int, int]], *, batch: int) -> Sample:
+def sample_of(
+    config: AdCopilotConfig, tokens: int, sizes: Sequence[tuple[int, int]], *, batch: int, step: Step = _STEPS["sft"]
+) -> Sample:
     """A batch of so many samples like one.
 
     Args:
         config: of the model.
-        tokens: of the sample.
+        tokens: of the sample, with the longer of its answers.
         sizes: (width, height) of its images as the model sees them.
+        step: that it is for.
     """
+    batch *= step.sequences
     vision = config.vision_config
     patches = sum(width * height for width, height in sizes) // vision.patch_size**2
     of_images = patches // vision.spatial_merge_size**2
     of_images += sum(comparison_tokens_of(config, place) for place in range(len(sizes)))
-    return Sample(tokens=batch * tokens, patches=batch * patches, labels=batch * max(tokens - of_images, 1))
+    labels = tokens if step.everywhere else max(tokens - of_images, 1)
+    return Sample(tokens=batch * tokens, patches=batch * patches, labels=batch * labels)
+
+
+def _reference_bits(settings: Mapping[str, Any]) -> int:
+    """Of a weight of the model that answers are compared with; 0 where there is none, or it is the policy itself
+    without its LoRA adapters. It is taken to be as large as the policy."""
+    if not step_of(settings).compares:
+        return 0
+    if settings.get("ref_model"):
+        return settings.get("ref_model_quantization_bit") or 16
+    return 0 if settings.get("finetuning_type", "lora") == "lora" else 16
 
 
 def uncounted(settings: Mapping[str, Any]) -> str | None:
@@ -126,15 +188,75 @@ class Need:
     training: float
     activations: float
     logits: float
+    reference: float = 0.0
 
     def __str__(self) -> str:
-        parts = " + ".join(f"{getattr(self, one.name) / GIB:.1f} {one.name}" for one in fields(self))
+        named = {
+            one.name: getattr(self, one.name) for one in fields(self) if one.name != "reference" or self.reference
+        }
+        parts = " + ".join(f"{value / GIB:.1f} {name}" for name, value in named.items())
         return f"{self.total / GIB:.1f} GiB ({parts})"
 
     @property
     def total(self) -> float:
         """Of all parts."""
-        return sum(getattr(self, one.name) for one in fields(self))
+        return self.fixed + self.activations + self.logits
+
+    @property
+    def fixed(self) -> float:
+        """Of the parts that no sample changes."""
+        return self.weights + self.training + self.reference
+
+
+def not_counted(setting: str, *, gpu: float | None) -> str:
+    """The line about memory under a setting that `uncounted` names.
+
+    Raises:
+        UserError: it is to be checked against a GPU.
+    """
+    if gpu is not None:
+        raise UserError(f"--gpu-memory: memory is not counted with {setting}; leave the option out")
+    return f"memory: not counted with {setting}"
+
+
+def told(
+    need: Need,
+    *,
+    where: str,
+    gpu: float | None,
+    gpus: int,
+    sizes: Sequence[tuple[int, int]],
+    checkpointing: str | None,
+    batch: int = 1,
+) -> str:
+    """The line about what a run needs.
+
+    Args:
+        need: of one GPU.
+        where: what needs it, in words, many of it.
+        gpu: GiB of one; None if it is not to be checked.
+        gpus: how many.
+        sizes: (width, height) of the images of a sample.
+        checkpointing: the setting that turns checkpointing on, None where it is on.
+        batch: samples that `per_device_train_batch_size` could be lowered from.
+
+    Raises:
+        UserError: the GPU has too little; it says what would lower the need.
+    """
+    one = "one GPU" if gpus == 1 else f"each of {gpus} GPUs"
+    if gpu is None or need.total <= gpu * GIB:
+        return f"memory of {one} in bfloat16, from shapes and not measured: {need} for {where}"
+    share = (gpu * GIB - need.fixed) / (need.activations + need.logits)
+    if share <= 0:
+        remedy = "take a larger GPU, more of them with ZeRO-3 (--gpus N), or a smaller model"
+    elif checkpointing:
+        remedy = f"{checkpointing} would lower it"
+    elif batch > 1:
+        remedy = f"per_device_train_batch_size={max(1, int(batch * share))} would lower it"
+    else:
+        pixels = max((width * height for width, height in sizes), default=0)
+        remedy = f"image_max_pixels={int(pixels * share)} would lower it"
+    raise UserError(f"{where} need about {need} of {one}, more than --gpu-memory {gpu:g}; {remedy}")
 
 
 class Shapes:
@@ -180,12 +302,16 @@ class Shapes:
         bits = bits if isinstance(bits, int) and bits > 0 else 16
         weights = _weights(self.model) * bits / 8
         training = sum(trained.values()) * (_OF_TRAINED_PURE if settings.get("pure_bf16") else _OF_TRAINED)
-        stage = zero.get("stage", 0)
+        stage, text = zero.get("stage", 0), self.config.text_config
+        if settings.get("stage") == "rm":  # its head, whose weights are float32 themselves
+            training += (text.hidden_size + 1) * _OF_TRAINED
+        of_weights = 0 if _is_elsewhere(zero, "param") else 1 / (gpus if stage >= 3 else 1)
         return Need(
-            weights=0 if _is_elsewhere(zero, "param") else weights / (gpus if stage >= 3 else 1),
+            weights=weights * of_weights,
             training=0 if _is_elsewhere(zero, "optimizer") else training / (gpus if stage >= 1 else 1),
             activations=self._activations(trained, sample, settings.get("disable_gradient_checkpointing", False)),
-            logits=_OF_LOGIT * sample.labels * self.config.text_config.vocab_size,
+            logits=step_of(settings).of_logit * sample.labels * text.vocab_size,
+            reference=_weights(self.model) * _reference_bits(settings) / 8 * of_weights,
         )
 
     def _activations(self, trained: Mapping[str, int], sample: Sample, whole: bool) -> float:
@@ -193,13 +319,8 @@ class Shapes:
         parts = {  # tokens or patches; what autograd keeps of one in all of the part and in what is computed at once;
             # the width of an input, and how many of these are kept where the rest is computed again
             "tower": (sample.patches, vision.depth, 1, vision.hidden_size, vision.depth),
-            "encoder": (
-                sample.patches,
-                1,
-                1 / 2,
-                vision.hidden_size,
-                6,
-            ),  # three blocks of two inputs, one the largest
+            # three blocks of two inputs, one the largest
+            "encoder": (sample.patches, 1, 1 / 2, vision.hidden_size, 6),
             "language": (sample.tokens, text.num_hidden_layers, 1, text.hidden_size, text.num_hidden_layers),
         }
         kept, again, passes = 0.0, 0.0, False

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError, one_line
+from ..errors import UserError, one_line, shortened
 from ..yaml_sections import read_yaml, short
 from .settings_checks import check_dataset_names, check_numbers, check_packing, check_streaming, is_local
 
@@ -61,7 +61,7 @@ def add_arguments(parser) -> None:
         "--gpu-memory",
         type=float,
         metavar="GIB",
-        help="refuse what cannot fit a GPU of so much memory (stage: sft, and GRPO)",
+        help="refuse what cannot fit a GPU of so much memory",
     )
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="over which DeepSpeed shares weights (1)")
 
@@ -84,8 +84,6 @@ def run(args) -> int:
         print(*preflight_grpo(Path(args.yaml), args.overrides, gpu=args.gpu_memory, gpus=args.gpus), sep="\n")
         return 0
     settings = read_settings(args.yaml, args.overrides)
-    if args.gpu_memory is not None and settings.get("stage", "sft") != "sft":
-        raise UserError(f"--gpu-memory: memory is counted for stage sft, found {settings['stage']}; leave it out")
     longest_of_all = (0, [])
     for name, checked, cutoff_len in check(settings):
         lengths = checked.lengths
@@ -96,8 +94,7 @@ def run(args) -> int:
         )
         tokens = cutoff_len if settings.get("neat_packing") else min(longest, cutoff_len)
         longest_of_all = max(longest_of_all, (tokens, checked.longest), key=lambda one: one[0])
-    if settings.get("stage", "sft") == "sft":
-        print(_check_memory(settings, *longest_of_all, gpu=args.gpu_memory, gpus=args.gpus))
+    print(_check_memory(settings, *longest_of_all, gpu=args.gpu_memory, gpus=args.gpus))
     return 0
 
 
@@ -127,31 +124,23 @@ def _check_memory(
         UserError: the GPU has too little, or the count would say nothing.
     """
     from ..model import AdCopilotConfig
-    from .memory import GIB, Shapes, sample_of, uncounted
+    from .memory import Shapes, not_counted, sample_of, step_of, told, uncounted
 
     if setting := uncounted(settings):
-        if gpu is not None:
-            raise UserError(f"--gpu-memory: memory is not counted with {setting}; leave the option out")
-        return f"memory: not counted with {setting}"
+        return not_counted(setting, gpu=gpu)
     config = AdCopilotConfig.from_pretrained(settings["model_name_or_path"])
     batch = settings.get("per_device_train_batch_size", 8)  # transformers' own default
-    sample = sample_of(config, tokens, sizes, batch=batch)
-    need = Shapes(config).need(settings, sample, gpus=gpus)
-    where = f"batches of {batch} with {sample.tokens:,} tokens and {sample.patches:,} patches"
-    one = "one GPU" if gpus == 1 else f"each of {gpus} GPUs"
-    if gpu is not None and need.total > gpu * GIB:
-        share = (gpu * GIB - need.weights - need.training) / (need.activations + need.logits)
-        if share <= 0:
-            remedy = "take a larger GPU, more of them with ZeRO-3 (--gpus N), or a smaller model"
-        elif settings.get("disable_gradient_checkpointing"):
-            remedy = "disable_gradient_checkpointing=false would lower it"
-        elif batch > 1:
-            remedy = f"per_device_train_batch_size={max(1, int(batch * share))} would lower it"
-        else:
-            pixels = max((width * height for width, height in sizes), default=0)
-            remedy = f"image_max_pixels={int(pixels * share)} would lower it"
-        raise UserError(f"{where} need about {need} of {one}, more than --gpu-memory {gpu:g}; {remedy}")
-    return f"memory of {one} in bfloat16, from shapes and not measured: {need} for {where}"
+    sample = sample_of(config, tokens, sizes, batch=batch, step=step_of(settings))
+    checkpointing = "disable_gradient_checkpointing=false" if settings.get("disable_gradient_checkpointing") else None
+    return told(
+        Shapes(config).need(settings, sample, gpus=gpus),
+        where=f"batches of {batch} with {sample.tokens:,} tokens and {sample.patches:,} patches",
+        gpu=gpu,
+        gpus=gpus,
+        sizes=sizes,
+        checkpointing=checkpointing,
+        batch=batch,
+    )
 
 
 def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
@@ -170,7 +159,7 @@ def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
         settings = OmegaConf.load(path)
         settings = OmegaConf.to_container(OmegaConf.merge(settings, OmegaConf.from_cli(overrides)))
     except Exception as error:  # of omegaconf, of its grammar of overrides, of PyYAML
-        raise UserError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:300]})") from None
+        raise UserError(f"{path}: cannot be read as YAML ({one_line(error)})") from None
     if not isinstance(settings, dict) or not settings:
         raise UserError(f"{path}: holds no settings; expected a YAML for `llamafactory-cli train`")
     for key in ("model_name_or_path", "dataset", "template"):
@@ -267,7 +256,7 @@ def _loaded(get_merged_dataset, names: list[str], *arguments):
     except Exception as error:  # of the `datasets` library, and of LlamaFactory's converters
         while error.__cause__ is not None:
             error = error.__cause__
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(
             f"dataset {names[0]}: LlamaFactory cannot load it ({reason}); `adcopilot data register NAME FILE` "
             "looks at each record of it"
@@ -281,7 +270,7 @@ def _load(load_tokenizer, model_args) -> dict[str, Any]:
     except UserError:
         raise
     except (OSError, ValueError) as error:  # ValueError: huggingface_hub takes a missing folder for a malformed name
-        cause = " ".join(str(error.__cause__ or error).split())[:200]
+        cause = shortened(one_line(error.__cause__ or error), 200)
         raise UserError(
             f"model_name_or_path {folder}: no tokenizer could be loaded ({cause}); "
             "make a checkpoint with `adcopilot init`, or train the stage before"

@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import AsyncGenerator
 from typing import Any
-from urllib.parse import urldefrag, urlsplit
 
 import httpx
 from llamafactory.chat.base_engine import BaseEngine, Response
 from llamafactory.data.template import TEMPLATES
 from llamafactory.extras.constants import IMAGE_PLACEHOLDER, EngineName
 
-from ..data_urls import image_url
+from ..endpoint.address import KEY_VARIABLE, Endpoint, checked_address, key_of, said
+from ..endpoint.exchange import exchange_now
+from ..endpoint.images import image_part, image_url
 from ..errors import UserError, one_line
 from ..images import open_image, resize_for_training
 from ..vision_tokens import escape_vision_tokens
 from .mm_plugin import AdCopilotPlugin
 
-#: Where a server's key is, if it wants one; `adcopilot eval` takes it from there too.
-KEY_VARIABLE = "ADCOPILOT_API_KEY"
 #: Seconds until a connection is given up, and between two pieces of an answer (the first waits for the images).
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 300.0
 
@@ -97,7 +95,9 @@ class ServerEngine(BaseEngine):
 
     def __init__(self, model_args, data_args, finetuning_args, generating_args) -> None:
         self.name, self.can_generate = EngineName.VLLM, True
-        self.url, wanted = _checked_address(model_args.model_name_or_path)
+        url, _, wanted = model_args.model_name_or_path.partition("#")
+        self.url = checked_address(url, setting="model_name_or_path", key_goes=KEY_VARIABLE).rstrip("/")
+        self.endpoint = Endpoint(self.url, key_of())
         # one of its own: the chat page changes `enable_thinking` in place
         self.template = copy.deepcopy(TEMPLATES.get(data_args.template))
         if self.template is None or not isinstance(self.template.mm_plugin, AdCopilotPlugin):
@@ -119,9 +119,8 @@ class ServerEngine(BaseEngine):
             image_max_pixels=model_args.image_max_pixels, image_min_pixels=model_args.image_min_pixels
         )
         self.generating_args = generating_args.to_dict()
-        key = os.environ.get(KEY_VARIABLE, "").strip()
         self._client = {
-            "headers": {"Authorization": f"Bearer {key}"} if key else {},
+            "headers": self.endpoint.headers,
             "timeout": httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
         }
         served = self._served()
@@ -136,11 +135,11 @@ class ServerEngine(BaseEngine):
 
     def _served(self) -> list[dict[str, Any]]:
         try:
-            response = httpx.get(f"{self.url}/models", **self._client)
-            _check(response.status_code, response.content, self.url)
+            response = exchange_now("GET", f"{self.url}/models", client=self._client, seconds=READ_TIMEOUT)
+            self._check(response.status_code, response.content)
             served = response.json()["data"]
             return [model for model in served if isinstance(model["id"], str)]
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise UserError(
                 f"{self.url}: no answer ({error or type(error).__name__}); is the server running?"
             ) from error
@@ -205,10 +204,10 @@ class ServerEngine(BaseEngine):
                 client.stream("POST", f"{self.url}/chat/completions", json=request) as response,
             ):
                 if response.status_code != 200:
-                    _check(response.status_code, await response.aread(), self.url)
+                    self._check(response.status_code, await response.aread())
                 async for line in response.aiter_lines():
                     if line.startswith("data:") and line[5:].strip() != "[DONE]":
-                        yield _piece(line[5:], self.url)
+                        yield self._piece(line[5:])
         except httpx.HTTPError as error:
             raise UserError(f"{self.url}: the answer broke off ({one_line(error)})") from error
 
@@ -236,7 +235,7 @@ class ServerEngine(BaseEngine):
             content = []
             for index, text in enumerate(message["content"].split(IMAGE_PLACEHOLDER)):
                 if index:
-                    content.append({"type": "image_url", "image_url": {"url": self._data_url(next(left))}})
+                    content.append(image_part(self._data_url(next(left))))
                 if text:
                     content.append({"type": "text", "text": escape_vision_tokens(text)})
             if message["role"] == "assistant":  # servers want plain text there
@@ -249,47 +248,21 @@ class ServerEngine(BaseEngine):
         bounds = {name: getattr(self.processor, name) for name in ("image_max_pixels", "image_min_pixels")}
         return image_url(resize_for_training(open_image(image), **bounds))
 
+    def _check(self, status: int, content: bytes) -> None:
+        if status != 200:
+            raise UserError(f"{self.url}: {self.endpoint.reason(status, content)}")
 
-def _checked_address(address: str) -> tuple[str, str]:
-    """The address as requests begin with it, and the name behind its #."""
-    try:
-        url, wanted = urldefrag(address)
-        parts = urlsplit(url)
-    except ValueError:  # a bracket that is not closed
-        url, parts = address, urlsplit("")
-    if not parts.netloc or parts.query or parts.username or parts.password:
-        raise UserError(
-            f"model_name_or_path {parts.scheme}://{parts.hostname}: expected an address such as "
-            f"http://127.0.0.1:8000/v1, without password or query; a key goes into {KEY_VARIABLE}"
-        )
-    return url.rstrip("/"), wanted
-
-
-def _check(status: int, body: bytes, url: str) -> None:
-    if status != 200:
-        raise UserError(f"{url}: HTTP {status} ({_told(body)})")
-
-
-def _told(body: bytes) -> str:
-    """The message in an error that a server sent, in whichever form it came."""
-    try:
-        told = json.loads(body)
-        told = told.get("error", told) if isinstance(told, dict) else told
-        told = told.get("message") or told.get("detail") or told if isinstance(told, dict) else told
-    except (ValueError, RecursionError):
-        told = body.decode("utf-8", "replace")
-    return " ".join(str(told).split())[:300] or "no reason given"
-
-
-def _piece(data: str, url: str) -> tuple[str, dict[str, Any]]:
-    try:
-        chunk = json.loads(data)
-        if chunk.get("error"):
-            raise UserError(f"{url}: {_told(data.encode())}")
-        choice = chunk["choices"][0] if chunk["choices"] else {}
-        told = {"finish_reason": choice.get("finish_reason"), "usage": chunk.get("usage")}
-        return (choice.get("delta") or {}).get("content") or "", told
-    except UserError:
-        raise
-    except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
-        raise UserError(f"{url}: sent something that is no piece of an answer: {data.strip()[:80]!r}") from None
+    def _piece(self, data: str) -> tuple[str, dict[str, Any]]:
+        try:
+            chunk = json.loads(data)
+            if chunk.get("error"):
+                raise UserError(f"{self.url}: {self.endpoint.safe(said(data.encode()))}")
+            choice = chunk["choices"][0] if chunk["choices"] else {}
+            told = {"finish_reason": choice.get("finish_reason"), "usage": chunk.get("usage")}
+            return (choice.get("delta") or {}).get("content") or "", told
+        except UserError:
+            raise
+        except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
+            raise UserError(
+                f"{self.url}: sent something that is no piece of an answer: {data.strip()[:80]!r}"
+            ) from None

@@ -19,7 +19,7 @@ from llamafactory.webui.chatter import WebChatModel
 
 from ..boxes import boxes_in_image, map_text_boxes
 from ..drawing import draw_boxes
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..images import image_size, open_image
 from .mm_plugin import AdCopilotPlugin, size_for_model
 
@@ -161,7 +161,7 @@ class ComparingChatModel(WebChatModel):
         except Exception as error:
             turn = 1 + (IMAGES in messages[-1])
             yield chatbot[:-turn], messages[:-1], query
-            raise gr.Error(f"No answer: {' '.join(str(error).split()) or type(error).__name__}") from error
+            raise gr.Error(f"No answer: {one_line(error)}") from error
         if sizes and told[-1]["role"] == Role.ASSISTANT.value:
             boxes = boxes_in_image(self._conclusion(told[-1]["content"]), sizes[1], sizes[0])
             if boxes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import re
@@ -13,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..endpoint.images import data_url
 from ..errors import UserError
 from ..images import open_image
 from ..records import IMAGE_PLACEHOLDER, record_boxes
@@ -243,12 +243,12 @@ def _names_inside(path: PurePosixPath, folder: Path) -> Iterator[PurePosixPath]:
 
 def _data_url(image: Image.Image) -> str:
     """The picture as PNG where that is small, as drawings are, or the picture is; else as JPEG."""
-    files = {"png": io.BytesIO(), "jpeg": io.BytesIO()}
-    image.save(files["png"], "PNG", optimize=True)
-    image.save(files["jpeg"], "JPEG", quality=85)
+    files = {"PNG": io.BytesIO(), "JPEG": io.BytesIO()}
+    image.save(files["PNG"], "PNG", optimize=True)
+    image.save(files["JPEG"], "JPEG", quality=85)
     sizes = {kind: len(file.getvalue()) for kind, file in files.items()}
-    kind = "png" if max(image.size) <= _LOSSLESS_SIDE or sizes["png"] <= sizes["jpeg"] else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(files[kind].getvalue()).decode()}"
+    kind = "PNG" if max(image.size) <= _LOSSLESS_SIDE or sizes["PNG"] <= sizes["JPEG"] else "JPEG"
+    return data_url(kind, files[kind].getvalue())
 
 
 def _role(index: int, count: int) -> str:

@@ -1,10 +1,10 @@
 """A stand-in for an OpenAI-style endpoint: it says what the test tells it to, so that pixels can be checked."""
 
-import json
 import math
 import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from ..evaluation.backends.endpoint import Endpoint, completion
 
 
 class Stub:
@@ -23,43 +23,26 @@ class Stub:
         self.may_answer = threading.Event()
         self.may_answer.set()
 
+    def respond(self, body, number):
+        """As `Endpoint` wants it."""
+        self.requests.append(body)
+        self.may_answer.wait()  # as long as the test wants; `reset` after it lets go
+        if self.status != 200:
+            return self.status, {}, b"secret-host.internal says no"
+        logprobs = [math.log(self.yes), math.log(1 - self.yes)] if self.logprobs is ... else self.logprobs
+        words = [
+            {"token": token, "logprob": logprob} for token, logprob in zip(("Yes", "No"), logprobs or (), strict=False)
+        ]
+        answer = completion(self.text)
+        if body.get("logprobs") and words:
+            answer["choices"][0]["logprobs"] = {"content": [{**words[0], "top_logprobs": words}]}
+        return answer
+
 
 @contextmanager
 def endpoint():
     """A running endpoint; the `Stub` that steers it."""
     stub = Stub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            stub.requests.append(body)
-            stub.may_answer.wait()  # as long as the test wants; `reset` after it lets go
-            if stub.status != 200:
-                self.send_error(stub.status, "secret-host.internal says no")
-                return
-            logprobs = [math.log(stub.yes), math.log(1 - stub.yes)] if stub.logprobs is ... else stub.logprobs
-            words = [
-                {"token": token, "logprob": logprob}
-                for token, logprob in zip(("Yes", "No"), logprobs or (), strict=False)
-            ]
-            choice = {"message": {"role": "assistant", "content": stub.text}, "finish_reason": "stop"}
-            if body.get("logprobs") and words:
-                choice["logprobs"] = {"content": [{**words[0], "top_logprobs": words}]}
-            answer = json.dumps({"choices": [choice]}).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    stub.url = f"http://127.0.0.1:{server.server_port}/v1"
-    try:
+    with Endpoint(stub.respond) as server:
+        stub.url = server.url
         yield stub
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -10,10 +10,10 @@ gr = pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[w
 from adcopilot.answering.families import FAMILIES  # noqa: E402
 from adcopilot.demo.belonging import Talk, mark  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
+from adcopilot.demo.questions import INSPECT, QUESTIONS  # noqa: E402
 from adcopilot.demo.service import Service  # noqa: E402
 from adcopilot.demo.store import Store  # noqa: E402
 from adcopilot.demo.tabs.one_part import KEPT, OnePart  # noqa: E402
-from adcopilot.demo.tasks import INSPECT, TASKS  # noqa: E402
 from adcopilot.errors import UserError  # noqa: E402
 from adcopilot.inspect import Result  # noqa: E402
 
@@ -195,7 +195,7 @@ def test_other_questions_have_an_answer_and_no_verdict(tab, files):
     assert is_kept(shown(tab, coming, good, query, words="And the n")[9])  # the next is being written
     assert (values[10][0]["anomalous"], values[10][0]["score"]) == (None, None)
     assert talk.answers[-1].as_dict()["verdict"] == "undecided"
-    assert is_kept(shown(tab, ask(tab, good, query, task=TASKS[2]), good, query, words="Is it")[9])
+    assert is_kept(shown(tab, ask(tab, good, query, task=QUESTIONS[2]), good, query, words="Is it")[9])
     tab.on_question("And now?", good, [], query, talk, REQUEST)
     assert tab.service.engine.asked.turns == (("Is it fine?", "Yes."),)
     tab.on_question("And now?", query, [], good, talk, REQUEST)

@@ -14,8 +14,8 @@ from adcopilot.demo import fragments
 from adcopilot.demo.answer import Answer
 from adcopilot.demo.examples import CHOSEN, read_examples
 from adcopilot.demo.limits import Limits, open_upload
+from adcopilot.demo.questions import INSPECT, QUESTIONS, wording
 from adcopilot.demo.tabs.many_parts import _counts, _plain, _sorted, _write_csv
-from adcopilot.demo.tasks import INSPECT, TASKS, wording
 from adcopilot.errors import UserError
 from adcopilot.inspect import Result
 from adcopilot.prompts import INSPECT_QUESTION
@@ -46,25 +46,25 @@ def answer(text="No.", *, yes_or_no=True, score=0.2, mass=0.9, boxes=(), questio
 
 
 def test_the_first_button_asks_what_inspect_asks():
-    assert TASKS[0] is INSPECT
+    assert QUESTIONS[0] is INSPECT
     assert wording(INSPECT, templates=1, family=OURS, thinking=False) == INSPECT_QUESTION
 
 
 def test_questions_follow_the_number_of_templates():
-    for task in TASKS:
+    for task in QUESTIONS:
         two = wording(task, templates=2, family=OURS, thinking=False)
         assert "second" not in two
         assert "the two images" not in two
         alone = wording(task, templates=0, family=OURS, thinking=False)
         assert alone is None or not re.search("second|first|two", alone)
-    titles = {task.title for task in TASKS if wording(task, templates=0, family=OURS, thinking=False)}
+    titles = {task.title for task in QUESTIONS if wording(task, templates=0, family=OURS, thinking=False)}
     assert titles == {"What product is it?", "Read the writing"}
 
 
 def test_other_families_are_told_their_notation_and_thinking_its_form():
     gemini = FAMILIES["gemini"]
     assert wording(INSPECT, templates=1, family=gemini, thinking=False) == f"{INSPECT_QUESTION} {gemini.box_request}"
-    assert wording(TASKS[2], templates=1, family=gemini, thinking=False) == TASKS[2].question
+    assert wording(QUESTIONS[2], templates=1, family=gemini, thinking=False) == QUESTIONS[2].question
     assert wording(INSPECT, templates=1, family=OURS, thinking=True).startswith(f"{INSPECT_QUESTION}\nFirst reason")
 
 

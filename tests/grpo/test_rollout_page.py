@@ -56,6 +56,11 @@ def test_curves_are_means_by_step():
     assert [line[3] for line in found["boxes"].lines] == [0.5]
 
 
+def test_a_task_of_any_name_has_its_card(run_dir):
+    [card] = make_cards([row("train", 0, "count", [1.0])], samples=1, seed=0, media_dir=run_dir, budget=1 << 20)
+    assert (card.task, len(card.pictures)) == ("count", 2)
+
+
 def test_cards_show_the_best_completion_and_its_boxes(run_dir):
     rows = [json.loads(line) for line in (run_dir / "rollouts.jsonl").read_text().splitlines()]
     cards = make_cards(rows, samples=100, seed=0, media_dir=run_dir, budget=1 << 20)

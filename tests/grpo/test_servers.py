@@ -302,7 +302,7 @@ def test_nobody_there_is_said_before_anything_long_begins():
 def test_a_key_is_sent_and_never_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("ADCOPILOT_API_KEY", "secret-key")
     rollouts = client(["http://127.0.0.1:1"], tmp_path)
-    assert rollouts.servers[0].headers["Authorization"] == "Bearer secret-key"
+    assert rollouts.servers[0].endpoint.headers["Authorization"] == "Bearer secret-key"
     with pytest.raises(UserError) as caught:
         check_servers(["http://127.0.0.1:1"])
     assert "secret-key" not in str(caught.value)

@@ -1,13 +1,15 @@
 """What a training run needs of a GPU, counted at 7B's shapes; preflight refuses what cannot fit."""
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
 from adcopilot.errors import UserError
-from adcopilot.llamafactory.memory import GIB, Need, Sample, Shapes, sample_of, uncounted
+from adcopilot.llamafactory.memory import GIB, Need, Sample, Shapes, sample_of, step_of, uncounted
 from benchmarks.counts import config_of
 
 pytestmark = pytest.mark.forward
@@ -104,6 +106,129 @@ def test_four_bits_and_pure_bfloat16(shapes, project_root):
 
 
 @pytest.mark.parametrize(
+    ("changes", "bits"),
+    [
+        ({"stage": "dpo"}, 16),
+        ({"stage": "dpo", "finetuning_type": "lora"}, 0),  # the policy itself, its adapters turned off
+        ({"stage": "dpo", "pref_loss": "simpo"}, 0),
+        ({"stage": "dpo", "finetuning_type": "lora", "ref_model": "elsewhere"}, 16),
+        ({"stage": "kto", "ref_model": "elsewhere", "ref_model_quantization_bit": 4}, 4),
+        ({"stage": "kto"}, 16),
+        ({"stage": "rm"}, 0),
+        ({"stage": "sft", "ref_model": "elsewhere"}, 0),
+    ],
+)
+def test_the_model_that_answers_are_compared_with(shapes, project_root, changes, bits):
+    plain = {**settings(project_root, 1), "deepspeed": None, "finetuning_type": "full"}
+    need = shapes.need({**plain, **changes}, LARGEST)
+    assert need.reference == need.weights * bits / 16
+    assert need.total == pytest.approx(need.weights + need.training + need.activations + need.logits + need.reference)
+    assert (f"{need.reference / GIB:.1f} reference" in str(need)) == bool(bits)
+
+
+def test_samples_of_other_stages(shapes):
+    """Chosen and rejected are one batch with their images twice; an answer of KTO stands alone."""
+    sizes = [(280, 280), (280, 280)]
+    dpo, rm, kto = (
+        sample_of(shapes.config, 1000, sizes, batch=3, step=step_of({"stage": name})) for name in ("dpo", "rm", "kto")
+    )
+    assert dpo == Sample(tokens=6000, patches=6 * 800, labels=6000)
+    assert rm == Sample(tokens=6000, patches=6 * 800, labels=6 * (1000 - 200 - 200))
+    assert kto == Sample(tokens=3000, patches=3 * 800, labels=3000)
+
+
+def test_the_head_of_a_reward_model_trains(shapes, project_root):
+    plain = {**settings(project_root, 1), "deepspeed": None}
+    sft, rm = (shapes.need({**plain, "stage": stage}, LARGEST) for stage in ("sft", "rm"))
+    assert rm.training - sft.training == (3584 + 1) * 16
+    assert rm.activations == sft.activations
+
+
+class Head:
+    """A model that is all vocabulary, and no module, so that torch counts it however often it is called.
+
+    In bfloat16, as training computes: logits everywhere, or of labels and with their loss, as AD-Copilot trains.
+    """
+
+    words, width = 5000, 4
+
+    def __init__(self):
+        self.embeddings = torch.randn(10, self.width, dtype=torch.bfloat16)
+        self.head = torch.randn(self.width, self.words, dtype=torch.bfloat16, requires_grad=True)
+
+    def __call__(self, input_ids, labels=None, **_):
+        from transformers.loss.loss_utils import ForCausalLMLoss
+
+        states = self.embeddings[input_ids]
+        logits = states @ self.head
+        loss = None if labels is None else ForCausalLMLoss(logits, labels, self.words)
+        return SimpleNamespace(logits=logits, loss=loss, hidden_states=[states])
+
+    disable_adapter = nullcontext
+
+
+def trainer_of(stage, **settings):
+    """One of LlamaFactory's trainers with what a loss needs, and no more."""
+    from llamafactory.train.dpo.trainer import CustomDPOTrainer
+    from llamafactory.train.kto.trainer import CustomKTOTrainer
+
+    trainer = object.__new__({"dpo": CustomDPOTrainer, "kto": CustomKTOTrainer}[stage])
+    alone = settings.get("pref_loss") == "orpo"
+    trainer.finetuning_args = SimpleNamespace(use_ref_model=not alone)
+    trainer.loss_type = "orpo" if alone else {"dpo": "sigmoid", "kto": "kto"}[stage]
+    trainer.ref_model, trainer.beta, trainer.ftx_gamma, trainer.ld_alpha = None, 0.1, 0.0, None
+    trainer.bco_gemma = trainer.label_smoothing = 0.0
+    trainer.reference_free, trainer.calculate_KL = False, True
+    trainer.f_divergence_type, trainer.f_divergence_params = "reverse_kl", None
+    trainer.desirable_weight = trainer.undesirable_weight = 1.0
+    trainer.accelerator = SimpleNamespace(
+        device=torch.device("cpu"), unwrap_model=lambda model: model, gather_for_metrics=lambda value: value
+    )
+    return trainer
+
+
+def step_loss(settings, tokens):
+    """The loss of one step of a stage, on a batch of four sequences of so many tokens."""
+    ids, model = torch.arange(4 * tokens).reshape(4, tokens) % 10, Head()
+    stage = settings["stage"]
+    if stage == "sft":
+        return model(ids, labels=ids).loss
+    if stage == "rm":
+        from llamafactory.train.rm.trainer import PairwiseTrainer
+        from trl import AutoModelForCausalLMWithValueHead
+
+        def head(states):  # as trl's, and no module
+            return states.float() @ head.summary.weight
+
+        head.summary = SimpleNamespace(weight=torch.randn(Head.width, 1, requires_grad=True))
+        wrapped = SimpleNamespace(pretrained_model=model, is_peft_model=False, v_head=head)
+        forward = AutoModelForCausalLMWithValueHead.forward
+        batch = {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}
+        return PairwiseTrainer.compute_loss(None, lambda **inputs: forward(wrapped, **inputs), batch)
+    batch = {"input_ids": ids, "labels": ids.clone(), "attention_mask": torch.ones_like(ids)}
+    if stage == "kto":
+        batch |= {f"kl_{name}": value.clone() for name, value in batch.items()}
+        batch["kto_tags"] = torch.tensor([True, False, True, False])
+    return trainer_of(**settings).get_batch_loss_metrics(model, batch)[0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"stage": "sft"}, {"stage": "dpo"}, {"stage": "dpo", "pref_loss": "orpo"}, {"stage": "kto"}, {"stage": "rm"}],
+    ids=["sft", "dpo", "dpo without a reference", "kto", "rm"],
+)
+def test_bytes_of_a_logit_as_torch_counts_them(llamafactory, settings):
+    """The most that LlamaFactory's own trainer keeps at once, where the vocabulary is all of the model."""
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    tokens, tracker = 200, MemTracker()
+    with tracker:
+        step_loss(settings, tokens).backward()
+    found = sum(one["Total"] for one in tracker.get_tracker_snapshot("peak").values())
+    assert found / (4 * tokens * Head.words) == pytest.approx(step_of(settings).of_logit, rel=0.02)
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"finetuning_type": "freeze"}, "finetuning_type: freeze"),
@@ -168,11 +293,42 @@ def test_preflight_refuses(llamafactory, tmp_path, adcopilot_dir, image_files, c
         run("--gpus", "0")
     assert run("--gpus", "4") == 0
     assert "memory of each of 4 GPUs in bfloat16" in capsys.readouterr().out
-    with pytest.raises(UserError, match="counted for stage sft, found dpo"):
-        run("stage=dpo", "--gpu-memory", "80")
     tokens = 64 * 511
     assert run("neat_packing=true", "cutoff_len=512") == 0  # a packed sample is as long as it may be
     assert f"with {tokens:,} tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stage", ["dpo", "rm", "kto"])
+def test_preflight_counts_pairs_of_answers(llamafactory, tmp_path, adcopilot_dir, image_files, capsys, stage):
+    from adcopilot.cli import main
+
+    question = {"from": "human", "value": "<image><image>Is there a defect?"}
+    yes, no = ({"from": "gpt", "value": answer} for answer in ("Yes.", "No, the second image agrees with the first."))
+    record = {"images": image_files[:2]}
+    if stage == "kto":
+        record |= {"conversations": [question, no], "good": True}
+        others = {"kto_tag": "good"}
+        records = [record, {**record, "good": False}]
+    else:
+        records = [record | {"conversations": [question], "chosen": no, "rejected": yes}]
+        others = {"chosen": "chosen", "rejected": "rejected"}
+    columns = {"messages": "conversations", "images": "images", **others}
+    (tmp_path / "pairs.json").write_text(json.dumps(records))
+    info = {"file_name": "pairs.json", "formatting": "sharegpt", "ranking": stage != "kto", "columns": columns}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"pairs": info}))
+    values = {"model_name_or_path": str(adcopilot_dir), "template": "adcopilot", "stage": stage, "do_train": True}
+    values |= {"dataset": "pairs", "dataset_dir": str(tmp_path), "media_dir": "/", "finetuning_type": "lora"}
+    values |= {"output_dir": str(tmp_path / "out"), "per_device_train_batch_size": 4}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(values))
+    assert main(["preflight", str(tmp_path / "a.yaml"), "--gpu-memory", "80"]) == 0
+    data, memory = capsys.readouterr().out.splitlines()
+    longest = int(data.partition("longest has ")[2].split()[0])
+    assert f"for batches of 4 with {4 * step_of(values).sequences * longest:,} tokens" in memory
+    assert "reference" not in memory
+    assert main(["preflight", str(tmp_path / "a.yaml"), "--gpu-memory", "0.001"]) == 2
+    assert "need about" in capsys.readouterr().err
+    assert main(["preflight", str(tmp_path / "a.yaml"), "finetuning_type=full"]) == 0
+    assert ("reference" in capsys.readouterr().out) == (stage != "rm")
 
 
 def test_nothing_is_computed(shapes):

@@ -177,8 +177,8 @@ def test_only_vllm_is_sent_vllms_own_field(at_home):
 @pytest.mark.parametrize(
     ("status", "lines", "told"),
     [
-        (400, ['{"error": {"message": "too many images"}}'], r"HTTP 400 \(too many images\)"),
-        (500, ["oh no"], r"HTTP 500 \(oh no\)"),
+        (400, ['{"error": {"message": "too many images"}}'], r"status 400 \(too many images\)"),
+        (500, ["oh no"], r"status 500 \(oh no\)"),
         (200, [piece("Yes"), 'data: {"error": {"message": "out of memory"}}'], "out of memory"),
         (200, ["data: {not json"], "no piece of an answer"),
         (200, ['data: {"choices": 3}'], "no piece of an answer"),
@@ -201,9 +201,9 @@ def test_what_cannot_be_connected_is_told_before_anything_is_asked(tmp_path):
             ({"image_max_pixels": 2800 * 2800}, "image_max_pixels 7840000"),
             ({"adapter_name_or_path": str(tmp_path)}, "adapters live on the server"),
             ({"model_name_or_path": f"{url}#three"}, "serves one, two, expected three"),
-            ({"model_name_or_path": url.replace("//", "//user:word@")}, "without password"),
-            ({"model_name_or_path": f"{url}?key=1"}, "without password or query"),
-            ({"model_name_or_path": "http://[1"}, "expected an address"),
+            ({"model_name_or_path": url.replace("//", "//user:word@")}, "carries a password"),
+            ({"model_name_or_path": f"{url}?key=1"}, "carries a password or a query"),
+            ({"model_name_or_path": "http://[1"}, "expected something like http"),
             ({"model_name_or_path": "http://127.0.0.1:port/v1"}, "no answer"),
         ]:
             with pytest.raises(UserError, match=told) as raised:

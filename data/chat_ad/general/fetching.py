@@ -148,7 +148,7 @@ class Fetcher:
     def _ask(self, url: str) -> bytes:
         import httpx
 
-        from ...endpoint import TooLarge, exchange_now
+        from ...endpoint.exchange import TooLarge, exchange_now
 
         for attempt in range(1, self._tries + 1):
             wait = min(2.0 ** (attempt - 1), _LONGEST_WAIT)

@@ -5,7 +5,7 @@ OpenAI-style endpoint (`endpoint.EndpointGenerator`) or the annotations alone (`
 either is checked against the annotation before it becomes a record.
 """
 
-from ...transport import Refused
+from ...endpoint.client import Refused
 from .annotations import AnnotationsGenerator
 from .generator import Generator
 from .pair_view import PairView

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...endpoint.client import Refused
 from ...errors import shortened
-from ...transport import Refused
 from .generator import Generator
 from .pair_view import MAX_BOXES, TOO_MANY, PairView
 from .verify import Verifier

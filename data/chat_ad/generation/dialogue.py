@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ...endpoint.client import Refused
 from ...errors import shortened
 from ...prompts import ANSWER_WORDS
-from ...transport import Refused
 from .caption import Caption, read_json
 from .generator import Generator
 from .pair_view import PairView

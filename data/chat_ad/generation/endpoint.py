@@ -7,23 +7,25 @@ so that a run which is killed, or asked for the same again, pays for nothing twi
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from PIL import Image
+
+from ...answering.sizing import Sizing
+from ...endpoint.address import Endpoint, checked_address, key_of
+from ...endpoint.client import Client, Patience, Refused
+from ...endpoint.images import file_url, image_part
 from ...errors import UserError, shortened
-from ...jsonl import content_key
-from ...transport import Answer, Refused, Transport
+from ...jsonl import content_key, file_digest
 from .cache import AnswerCache
 from .cost import Cost, Prices
 from .facts import Facts
 from .generator import STEPS
 from .pair_view import MAX_BOXES, PairView
-from .pictures import Picture, data_url, picture
 from .prompt_files import PromptFiles
 from .verify import is_refusal
 from .words import Words
@@ -40,7 +42,7 @@ _COMMON = ("system.jinja", "questions.json", "families.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndpointSettings:
+class EndpointSettings(Patience):
     """Which endpoint, and how it is used.
 
     Attributes:
@@ -48,7 +50,6 @@ class EndpointSettings:
         model: its name there.
         key_variable: environment variable that holds the key, "" for an endpoint without one. A key is taken from
             nowhere else and written nowhere.
-        concurrency: requests under way at once.
         rounds: how often a text with problems is written again.
         checks: whether the model is also asked to check each caption.
         image_side: images are shrunk to so many pixels on the longer side; None sends them as they are.
@@ -56,9 +57,6 @@ class EndpointSettings:
         temperature, max_tokens, seed: of the request; `max_tokens` bounds one answer.
         limit_field: what the endpoint calls `max_tokens`.
         extra: further fields of the request.
-        timeout: seconds for one answer.
-        attempts, first_wait, longest_wait: patience with what passes (`transport`).
-        give_up: so many failed requests in a row end the run.
         prices: of a million tokens.
         most_tokens, most_money: the budget of one cache file, None for none.
 
@@ -69,7 +67,6 @@ class EndpointSettings:
     url: str
     model: str
     key_variable: str = ""
-    concurrency: int = 16
     rounds: int = 2
     checks: bool = False
     image_side: int | None = 1280
@@ -79,37 +76,21 @@ class EndpointSettings:
     seed: int = 0
     limit_field: str = "max_tokens"
     extra: Mapping[str, Any] = field(default_factory=dict)
-    timeout: float = 180.0
-    attempts: int = 6
-    first_wait: float = 1.0
-    longest_wait: float = 120.0
-    give_up: int = 20
     prices: Prices = field(default_factory=Prices)
     most_tokens: int | None = None
     most_money: float | None = None
 
     def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.url)
-        except ValueError:
-            parts = urlsplit("")
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise UserError(f"url is {self.url!r}, expected something like http://localhost:8000/v1")
-        if parts.username or parts.password or parts.query:
-            raise UserError(
-                f"url of {parts.hostname}: carries a password or a query; put the key into an environment variable "
-                "and give its name as key_variable"
-            )
+        key_goes = "an environment variable and give its name as key_variable"
+        checked_address(self.url, setting="url", key_goes=key_goes)
         if not self.model:
             raise UserError("model is empty, expected the name that the endpoint knows it by")
-        for name, low in (("concurrency", 1), ("rounds", 0), ("max_tokens", 16), ("attempts", 1), ("give_up", 1)):
+        self.check()
+        for name, low in (("rounds", 0), ("max_tokens", 16)):
             if getattr(self, name) < low:
                 raise UserError(f"{name} is {getattr(self, name)}, expected {low} or more")
         if self.image_side is not None and self.image_side < 28:
             raise UserError(f"image_side is {self.image_side}, expected 28 or more")
-        for name in ("timeout", "first_wait", "longest_wait"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)}, expected more than 0 seconds")
         for name in ("most_tokens", "most_money"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise UserError(f"{name} is {getattr(self, name)}, expected more than 0, or nothing for no limit")
@@ -143,16 +124,8 @@ class EndpointGenerator:
         self.words = Words(prompts=prompts)
         self.name = settings.model
         self.concurrency, self.rounds, self.checks = settings.concurrency, settings.rounds, settings.checks
-        self._key = ""
-        if settings.key_variable:
-            self._key = os.environ.get(settings.key_variable, "").strip()
-            if not self._key:
-                raise UserError(f"environment variable {settings.key_variable}: not set, expected the endpoint's key")
-            if not (self._key.isascii() and self._key.isprintable()):
-                raise UserError(
-                    f"environment variable {settings.key_variable}: holds something that is no key (letters that HTTP "
-                    "cannot send); set it again"
-                )
+        key = key_of(settings.key_variable) if settings.key_variable else ""
+        self._endpoint = Endpoint(settings.url, key)
         # What the answers depend on; patience and budget change none of them.
         self._asked = {
             "model": settings.model,
@@ -165,10 +138,11 @@ class EndpointGenerator:
         self.cost = Cost(prices=settings.prices, most_tokens=settings.most_tokens, most_money=settings.most_money)
         self._cache = AnswerCache(path=cache, also=also)
         self.cost.earlier(*self._cache.spent)
-        self._transport: Transport | None = None
+        self._client: Client | None = None
         self._slots: asyncio.Semaphore | None = None
         self._under_way: dict[str, asyncio.Task] = {}
-        self._picture = lru_cache(maxsize=16 * settings.concurrency)(picture)
+        self._sizing = Sizing(side=settings.image_side)
+        self._digest = lru_cache(maxsize=16 * settings.concurrency)(file_digest)
 
     def __repr__(self) -> str:
         return f"EndpointGenerator({self.settings.url}, {self.name})"
@@ -192,11 +166,11 @@ class EndpointGenerator:
 
     async def finish(self) -> None:
         """Start nothing new, wait for the answers under way, which are paid for, and close the connections."""
-        if self._transport is not None:
-            self._transport.stopping.set()
+        if self._client is not None:
+            self._client.stopping.set()
             await asyncio.gather(*self._under_way.values(), return_exceptions=True)
-            await self._transport.close()
-        self._transport = self._slots = None
+            await self._client.close()
+        self._client = self._slots = None
         self._under_way.clear()
 
     async def generate(self, pair: PairView, step: str, context: Mapping[str, Any]) -> str:
@@ -211,10 +185,10 @@ class EndpointGenerator:
         system = self.prompts.render("system.jinja", {})
         text = self.prompts.render(f"{step}.jinja", self._variables(pair, context))
         names = [*pair.images, *([pair.marked] if self._shows_mark(pair) else [])]
-        pictures = [self._picture(pair.path(name)) for name in names]
+        pictures = [pair.path(name) for name in names]
         # A draft with the same faults again makes the same prompt again: another seed gives it another chance.
         asked = {"seed": self.settings.seed + context.get("round", 0), **self._asked}
-        key = content_key(asked, self.settings.image_side, system, text, [one.sha256 for one in pictures])
+        key = content_key(asked, self.settings.image_side, system, text, [self._digest(one) for one in pictures])
         answer = self._cache.get(key)
         if answer is None:
             # Two pairs with the same content wait for one request.
@@ -228,12 +202,12 @@ class EndpointGenerator:
         return self._usable(answer, step)
 
     async def _fetch(
-        self, key: str, step: str, asked: Mapping[str, Any], system: str, text: str, pictures: Sequence[Picture]
+        self, key: str, step: str, asked: Mapping[str, Any], system: str, text: str, pictures: Sequence[Path]
     ) -> dict[str, Any]:
-        if self._transport is None:
+        if self._client is None:
             self._open()
         async with self._slots:
-            if self._transport.stopping.is_set():
+            if self._client.stopping.is_set():
                 raise Refused("the run was stopped")
             body, area = await asyncio.to_thread(self._body, asked, system, text, pictures)
             # Qwen2.5-VL spends a token on 28 x 28 pixels; a token of English has about four letters.
@@ -241,7 +215,7 @@ class EndpointGenerator:
             ticket = self.cost.reserve(estimate, self.settings.max_tokens)
             usage = None
             try:
-                answer: Answer = await self._transport.send(body)
+                answer = await self._client.send(body)
                 usage = (*answer.usage, False) if answer.usage else (estimate, len(answer.text) // 3 + 8, True)
                 kept = {
                     "step": step,
@@ -260,30 +234,22 @@ class EndpointGenerator:
 
     def _open(self) -> None:
         """Connections belong to the running loop."""
-        settings = self.settings
-        self._transport = Transport(
-            url=settings.url,
-            key=self._key,
-            timeout=settings.timeout,
-            attempts=settings.attempts,
-            first_wait=settings.first_wait,
-            longest_wait=settings.longest_wait,
-            give_up=settings.give_up,
-            events=self.cost.events,
+        self._client = Client(
+            endpoint=self._endpoint, patience=self.settings, events=self.cost.events, may_be_empty=False
         )
-        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._slots = asyncio.Semaphore(self.settings.concurrency)
 
     def _body(
-        self, asked: Mapping[str, Any], system: str, text: str, pictures: Sequence[Picture]
+        self, asked: Mapping[str, Any], system: str, text: str, pictures: Sequence[Path]
     ) -> tuple[dict[str, Any], int]:
         """The request, and the area of its images in pixels."""
-        encoded = [data_url(one.path, side=self.settings.image_side) for one in pictures]
-        parts = [{"type": "image_url", "image_url": {"url": url}} for url, _ in encoded]
+        encoded = [file_url(one, resize=self._sizing.apply, lossless=_is_small) for one in pictures]
+        parts = [image_part(url) for url, _ in encoded]
         messages = [
             {"role": "system", "content": system},
             {"role": "user", "content": [*parts, {"type": "text", "text": text}]},
         ]
-        return {**asked, "messages": messages}, sum(area for _, area in encoded)
+        return {**asked, "messages": messages}, sum(width * height for _, (width, height) in encoded)
 
     def _shows_mark(self, pair: PairView) -> bool:
         return bool(self.settings.marked and pair.marked)
@@ -325,3 +291,8 @@ class EndpointGenerator:
         if answer["finish"] == "length" and step == "think":
             raise Refused(f"the reasoning is longer than {self.settings.max_tokens} tokens")
         return answer["text"]
+
+
+def _is_small(image: Image.Image) -> bool:
+    """Whether an image costs little as PNG, and would lose much as JPEG."""
+    return max(image.size) <= 256

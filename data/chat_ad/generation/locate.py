@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import random
 
+from ...endpoint.client import Refused
 from ...prompts import INSPECT_QUESTION, verdict_answer
-from ...transport import Refused
 from .caption import details
 from .pair_view import MAX_BOXES, TOO_MANY, PairView
 from .prompt_files import PromptFiles, several

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ...endpoint.client import Refused
 from ...errors import UserError
 from ...jsonl import content_key
 from ...records import check_record, make_record
 from ...tasks import TASKS as VERIFIABLE
-from ...transport import Refused
 from .annotations import AnnotationsGenerator
 from .caption import Caption, write_caption
 from .choice import Choice, Letters, choose

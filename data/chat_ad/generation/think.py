@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ...endpoint.client import Refused
 from ...prompts import thinking_answer, thinking_question
-from ...transport import Refused
 from .caption import Caption
 from .choice import Choice
 from .dialogue import box_problems

@@ -24,8 +24,8 @@ from ..belonging import Asked, Coming, Talk, files_of, mark, nothing
 from ..components import UploadedFiles, UploadedImage
 from ..examples import Example
 from ..heat_map import draw_heat
+from ..questions import INSPECT, QUESTIONS, PageQuestion, wording
 from ..service import Service
-from ..tasks import INSPECT, TASKS, Task, wording
 
 __all__ = ["OnePart"]
 
@@ -80,7 +80,7 @@ class OnePart:
         with gr.Row(elem_classes="adc-tasks"):
             buttons = [
                 gr.Button(task.title, variant="primary" if task is INSPECT else "secondary", min_width=150)
-                for task in TASKS
+                for task in QUESTIONS
             ]
         with gr.Row(equal_height=True):
             words = gr.Textbox(
@@ -127,7 +127,7 @@ class OnePart:
         }
         asked = [
             button.click(self.task_event(task), pictures, **asking)
-            for task, button in zip(TASKS, buttons, strict=True)
+            for task, button in zip(QUESTIONS, buttons, strict=True)
         ]
         asked += [event(self.on_question, [words, *pictures, talk], **asking) for event in (ask.click, words.submit)]
         for event in asked:
@@ -208,7 +208,7 @@ class OnePart:
 
         return on_example
 
-    def task_event(self, task: Task) -> Callable[..., tuple]:
+    def task_event(self, task: PageQuestion) -> Callable[..., tuple]:
         """A button begins a conversation, so that its answer depends on the pictures alone."""
         service = self.service
 

@@ -4,7 +4,6 @@ import json
 import re
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -12,6 +11,8 @@ from PIL import Image
 
 from adcopilot.chat_ad.generation import PairView, PromptFiles
 from adcopilot.chat_ad.generation.words import Words
+
+from ...evaluation.backends import endpoint as server
 
 
 def make_pair(number=0, **changes):
@@ -64,55 +65,27 @@ def on_disk(tmp_path):
     return write
 
 
-class Endpoint:
+class Endpoint(server.Endpoint):
     """A local endpoint. Each request is answered by the next of `script`, or honestly when that is empty.
 
     A step of the script is a function of the request's body, giving (status, headers, bytes), or None for an honest
-    answer. `requests` keeps (headers, body) of everything that came.
+    answer. `requests` keeps (time, headers, body) of everything that came.
     """
 
     def __init__(self):
+        super().__init__(self._respond)
         self.script = []
         self.requests = []
         self.always = None
-        self.under_way = self.most_under_way = 0
         self.delay = 0.0
-        self._lock = threading.Lock()
-        endpoint = self
+        self._order = threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with endpoint._lock:
-                    endpoint.requests.append((time.monotonic(), dict(self.headers), body))
-                    step = endpoint.script.pop(0) if endpoint.script else endpoint.always
-                    endpoint.under_way += 1
-                    endpoint.most_under_way = max(endpoint.most_under_way, endpoint.under_way)
-                time.sleep(endpoint.delay)
-                try:
-                    status, headers, content = (step(body) if step else None) or honest(body)
-                finally:
-                    with endpoint._lock:
-                        endpoint.under_way -= 1
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                try:
-                    self.wfile.write(content)
-                except OSError:  # the client has given up
-                    self.close_connection = True
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+    def _respond(self, body, number):
+        with self._order:
+            self.requests.append((time.monotonic(), self.headers[number], body))
+            step = self.script.pop(0) if self.script else self.always
+        time.sleep(self.delay)
+        return (step(body) if step else None) or honest(body)
 
 
 def prompt_of(body):
@@ -159,7 +132,5 @@ def honest(body):
 @pytest.fixture
 def endpoint(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    started = Endpoint()
-    yield started
-    started.server.shutdown()
-    started.server.server_close()
+    with Endpoint() as started:
+        yield started

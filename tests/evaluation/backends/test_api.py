@@ -4,7 +4,6 @@ import base64
 import io
 import math
 import threading
-import time
 
 import pytest
 from PIL import Image
@@ -143,58 +142,6 @@ def test_questions_about_the_same_images_follow_one_another(tmp_path):
     ]
 
 
-def test_429_waits_as_long_as_retry_after_says(items):
-    times = []
-
-    def respond(body, number):
-        times.append(time.monotonic())
-        if number == 0:
-            return 429, {"Retry-After": "1"}, {"error": {"message": "slow down"}}
-        return echo(body, number)
-
-    with Endpoint(respond) as endpoint:
-        made = backend(endpoint, concurrency=1)
-        found = answers(made, items[:2])
-    assert all(reply.error is None for reply in found.values())
-    assert times[1] - times[0] >= 0.99
-    assert len(times) == 3
-    assert made.events["status 429"] == 1
-
-
-@pytest.mark.parametrize(
-    "trouble",
-    [
-        (500, {}, {"error": {"message": "cuda error"}}),
-        (503, {}, b"<html>starting</html>"),
-        (200, {}, b"not json"),
-        (200, {}, {"choices": []}),
-        None,
-    ],
-)
-def test_what_passes_is_tried_again(items, trouble):
-    with Endpoint(lambda body, number: trouble if number < 2 else echo(body, number)) as endpoint:
-        found = answers(backend(endpoint, concurrency=1), items[:1])
-    assert found[items[0].key].text == f"said {items[0].question}"
-    assert len(endpoint.bodies) == 3
-
-
-def test_a_silent_endpoint_times_out_and_is_asked_again(items):
-    release = threading.Event()
-
-    def respond(body, number):
-        if number == 0:
-            release.wait()
-        return echo(body, number)
-
-    with Endpoint(respond) as endpoint:
-        made = backend(endpoint, timeout=0.3, attempts=50, concurrency=1)
-        found = answers(made, items[:1])
-        release.set()
-    assert found[items[0].key].error is None
-    # on a busy machine an answer may be late, too
-    assert made.events["time-out"] == len(endpoint.bodies) - 1 >= 1
-
-
 def test_a_request_that_is_declined_is_one_items_error(items):
     def respond(body, number):
         if question(body) == items[1].question:
@@ -209,36 +156,12 @@ def test_a_request_that_is_declined_is_one_items_error(items):
     assert len(endpoint.bodies) == 4  # asked once: it would not fare better
 
 
-@pytest.mark.parametrize("status", [400, 406, 413, 414, 415, 418, 422, 431, 451])
-def test_any_number_of_requests_in_a_row_may_be_declined(items, status):
-    """The endpoint is well: what it does not answer is passed by."""
-
-    def respond(body, number):
-        return (status, {}, {"error": {"message": "too large"}}) if number < 5 else echo(body, number)
-
-    with Endpoint(respond) as endpoint:
-        found = answers(backend(endpoint, give_up=3, concurrency=1), items[:6])
-    assert [reply.refused for reply in found.values()] == [True] * 5 + [False]
-    assert [bool(reply.error) for reply in found.values()] == [True] * 5 + [False]
-
-
 @pytest.mark.parametrize(
     ("response", "refused", "error"),
     [
         ((200, {}, {"choices": []}), True, "no answer after 2 attempts: the endpoint sent no choice"),
-        ((200, {}, b'{"choices": [{"mess'), False, "no answer after 2 attempts: the body is no chat completion"),
         (completion(None, finish="content_filter"), True, "a content filter of the endpoint took the answer away"),
         (completion(None, refusal="I cannot."), True, "the model declined (I cannot.)"),
-        ((200, {}, {"error": {"code": 400, "message": "too long"}}), True, "status 400 (too long)"),
-        (
-            (200, {}, {"error": {"code": 503, "message": "busy"}}),
-            False,
-            "no answer after 2 attempts: status 503 (busy)",
-        ),
-        ((200, {}, {"error": "busy"}), False, "no answer after 2 attempts: status 502 (busy)"),
-        ((403, {}, {"error": {"message": "input flagged", "metadata": {}}}), True, "status 403 (input flagged)"),
-        ((400, {}, b"<html>"), True, "status 400 (<html>)"),
-        ((500, {}, {}), False, "no answer after 2 attempts: status 500"),
         ((429, {}, {}), False, "no answer after 2 attempts: status 429"),
     ],
 )
@@ -248,22 +171,6 @@ def test_refused_or_failed(items, response, refused, error):
         (reply,) = answers(backend(endpoint, attempts=2, concurrency=1), items[:1]).values()
     assert reply.error.startswith(error)
     assert (reply.refused, reply.text) == (refused, "")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        {"message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT"},
-        {"message": "The model `vlm` does not exist"},
-        {"message": "?", "code": "model_not_found"},
-        {"message": "?", "code": "insufficient_quota"},
-    ],
-)
-def test_a_400_about_every_request_ends_the_run(items, error):
-    said = "check the address, the model's name and the key"
-    with Endpoint(lambda body, number: (400, {}, {"error": error})) as endpoint, pytest.raises(UserError, match=said):
-        answers(backend(endpoint, concurrency=1), items)
-    assert len(endpoint.bodies) == 1
 
 
 def test_an_endpoint_that_stays_broken_for_one_question_is_one_items_error(items):
@@ -300,24 +207,15 @@ def test_endpoint_that_dies_half_way_keeps_what_was_answered(tmp_path):
     assert len(found) < len(items)  # it did not go on asking a dead endpoint
 
 
-def test_endpoint_that_is_not_there(items):
-    with Endpoint(echo) as endpoint:
-        url = endpoint.url
-    made = ApiBackend(base_url=url, model="m", attempts=2, first_wait=0.01, give_up=3)
-    with pytest.raises(UserError, match="requests in a row failed, the last with no answer after 2 attempts"):
-        answers(made, items)
-
-
-@pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 410])
-def test_wrong_key_or_address_ends_the_run_at_once(items, status, monkeypatch):
+def test_a_wrong_key_ends_the_run_at_once_and_is_nowhere(items, monkeypatch):
     monkeypatch.setenv("SOME_KEY", "secret-123")
 
     def respond(body, number):
-        return status, {}, {"error": {"message": "secret-123 is unknown here"}}
+        return 401, {}, {"error": {"message": "secret-123 is unknown here"}}
 
     with Endpoint(respond) as endpoint:
         made = backend(endpoint, key_variable="SOME_KEY", concurrency=1)
-        with pytest.raises(UserError, match=f"status {status}") as raised:
+        with pytest.raises(UserError, match="status 401") as raised:
             answers(made, items)
     assert len(endpoint.bodies) == 1
     assert endpoint.headers[0]["authorization"] == "Bearer secret-123"

@@ -17,7 +17,7 @@ from adcopilot.answering.api import ApiBackend, _close_together
 from adcopilot.answering.image_urls import ImageUrls
 from adcopilot.answering.items import Item
 from adcopilot.answering.sizing import SENT_PIXELS, Sizing
-from adcopilot.data_urls import own_kind
+from adcopilot.endpoint.images import own_kind
 from adcopilot.errors import UserError
 from adcopilot.images import open_image
 

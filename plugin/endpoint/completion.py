@@ -1,4 +1,4 @@
-"""One chat completion, read as an evaluation needs it: an empty answer is an answer, and the first token counts."""
+"""A chat completion, as endpoints send it."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from adcopilot.transport import NoChoice
+__all__ = ["Completion", "NoChoice", "read_completion"]
 
-__all__ = ["Completion", "read_completion"]
+
+class NoChoice(ValueError):
+    """A whole body of a chat completion that has no choice in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """A chat completion.
+    """A chat completion, of which the first choice counts.
 
     Attributes:
-        text: of the first choice. Reasoning that a server hands over apart from it stands before it between `<think>`
-            tags.
+        text: the answer, "" where there is none. An empty one is an answer unless something below says otherwise.
+        reasoning: what a server hands over apart from the answer, or "".
         finish: why it ended: `stop`, `length`, `content_filter`, ….
-        declined: one line that says why there is no text though the endpoint answered: the model's `refusal`, or a
-            filter; "" otherwise. An empty text alone is an answer.
+        refusal: what the endpoint says when it declined, else "".
+        usage: (prompt tokens, completion tokens), None when it does not say.
         first_token: (token, log-probability) of the most probable first tokens, where the endpoint tells.
     """
 
     text: str
+    reasoning: str
     finish: str
-    declined: str = ""
-    first_token: tuple[tuple[str, float], ...] = ()
+    refusal: str
+    usage: tuple[int, int] | None
+    first_token: tuple[tuple[str, float], ...]
 
 
 def read_completion(content: bytes) -> Completion:
@@ -38,11 +42,11 @@ def read_completion(content: bytes) -> Completion:
         ValueError: it is something else; the message says what. A `NoChoice` if only the choice is missing.
     """
     try:
-        choices = json.loads(content)["choices"]
-        if choices == []:
+        body = json.loads(content)
+        if body["choices"] == []:
             raise NoChoice("the endpoint sent no choice")
-        choice = choices[0]
-        message, finish = choice["message"], str(choice.get("finish_reason") or "")
+        choice = body["choices"][0]
+        message, finish = choice["message"], choice.get("finish_reason")
         text = message.get("content")
         if isinstance(text, list):  # parts, as some servers answer
             text = "".join(part.get("text", "") for part in text if part.get("type") == "text")
@@ -51,16 +55,25 @@ def read_completion(content: bytes) -> Completion:
         raise
     except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
         raise ValueError(f"the body is no chat completion: {content[:60]!r}") from None
-    if not isinstance(text, str):
-        text = ""
-    declined = ""
-    if not text.strip() and isinstance(refusal, str) and refusal.strip():
-        declined = f"the model declined ({' '.join(refusal.split())[:200]})"
-    elif not text.strip() and finish == "content_filter":
-        declined = "a content filter of the endpoint took the answer away"
-    if isinstance(reasoning, str) and reasoning.strip():
-        text = f"<think>{reasoning}</think>{text}"
-    return Completion(text=text, finish=finish, declined=declined, first_token=_first_token(choice.get("logprobs")))
+    return Completion(
+        text=_words(text),
+        reasoning=_words(reasoning),
+        finish=str(finish or ""),
+        refusal=_words(refusal),
+        usage=_usage(body.get("usage")),
+        first_token=_first_token(choice.get("logprobs")),
+    )
+
+
+def _words(value: Any) -> str:
+    return value if isinstance(value, str) and value.strip() else ""
+
+
+def _usage(usage: Any) -> tuple[int, int] | None:
+    if not isinstance(usage, dict):
+        return None
+    counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return counts if all(type(count) is int and count >= 0 for count in counts) else None
 
 
 def _first_token(logprobs: Any) -> tuple[tuple[str, float], ...]:

@@ -1,4 +1,4 @@
-"""One request to an OpenAI-style endpoint, until it is answered: patience with what passes, clear words for the rest.
+"""Questions to an OpenAI-style endpoint, each until it is answered: patience with what passes, words for the rest.
 
 - 408, 409, 425, 429, 5xx, time-outs, broken connections and bodies that are no chat completion are tried again, after
   twice the wait each time and not before what `Retry-After` says, which all requests then keep to.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
-import json
 import random
 import re
 import time
@@ -26,10 +25,12 @@ from typing import Any
 
 import httpx
 
-from .endpoint import exchange
-from .errors import UserError, shortened
+from ..errors import UserError
+from .address import Endpoint, said
+from .completion import Completion, NoChoice, read_completion
+from .exchange import exchange
 
-__all__ = ["Answer", "Declined", "NoChoice", "Refused", "Transport"]
+__all__ = ["Client", "Declined", "Patience", "Refused"]
 
 _AGAIN = frozenset({408, 409, 425, 429})
 _HOPELESS = frozenset({401, 402, 403, 404, 405, 407, 410})
@@ -59,113 +60,110 @@ class Declined(Refused):
     """The endpoint is well and does not answer this request; it would not answer it the next time either."""
 
 
-class NoChoice(ValueError):
-    """A whole body of a chat completion that has no choice in it."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """A chat completion.
+class Patience:
+    """How long answers are waited for.
 
     Attributes:
-        text: of the first choice.
-        finish: why it ended: `stop`, `length`, `content_filter`, ….
-        refusal: what the endpoint says when it declined, else "".
-        usage: (prompt tokens, completion tokens), None when it does not say.
-    """
-
-    text: str
-    finish: str
-    refusal: str
-    usage: tuple[int, int] | None
-
-
-class Transport:
-    """Sends requests; belongs to one event loop.
-
-    Args:
-        url: base address, ending in `/v1` or the like; `/chat/completions` is added.
-        key: sent as a bearer token, "" for none; it appears in no message.
-        timeout: seconds to wait for an answer.
+        concurrency: requests under way at once.
+        timeout: seconds for one answer.
         attempts: how often a request is tried.
         first_wait, longest_wait: seconds before the second attempt, and the most between any two.
-        give_up: so many failed requests in a row end the run.
-        events: counts what happened: `status 429`, `time-out`, ….
-        read: what becomes of a response's body; a ValueError says that it cannot be used, and it is asked again.
+        give_up: so many failed requests in a row, without those that were declined, end the run.
     """
 
-    def __init__(
-        self,
-        *,
-        url: str,
-        key: str,
-        timeout: float,
-        attempts: int,
-        first_wait: float,
-        longest_wait: float,
-        give_up: int,
-        events: Counter[str],
-        read: Callable[[bytes], Any] | None = None,
-    ) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._url = f"{url.rstrip('/')}/chat/completions"
-        self._key = key
+    concurrency: int = 16
+    timeout: float = 180.0
+    attempts: int = 6
+    first_wait: float = 1.0
+    longest_wait: float = 120.0
+    give_up: int = 20
+
+    def check(self, said_as: Callable[[str], str] = str) -> None:
+        """Look at the values.
+
+        Args:
+            said_as: from an attribute's name to what the user knows it by.
+
+        Raises:
+            UserError: one is out of range.
+        """
+        for name in ("concurrency", "attempts", "give_up"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{said_as(name)} is {getattr(self, name)}, expected 1 or more")
+        for name in ("timeout", "first_wait", "longest_wait"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{said_as(name)} is {getattr(self, name)}, expected more than 0 seconds")
+
+
+class Client:
+    """Asks an endpoint; belongs to one event loop.
+
+    Args:
+        endpoint: `/chat/completions` is added to its address.
+        patience: with it. How many requests are under way at once is up to the caller.
+        events: counts what happened: `status 429`, `time-out`, ….
+        may_be_empty: whether an empty answer is one; else it is asked for again, unless a filter took it away.
+    """
+
+    def __init__(self, *, endpoint: Endpoint, patience: Patience, events: Counter[str], may_be_empty: bool) -> None:
+        self._endpoint, self._patience = endpoint, patience
+        self._url = f"{endpoint.url.rstrip('/')}/chat/completions"
         self._client = httpx.AsyncClient(
-            headers=headers,
-            timeout=httpx.Timeout(timeout, connect=min(timeout, 30.0)),
+            headers=endpoint.headers,
+            timeout=httpx.Timeout(patience.timeout, connect=min(patience.timeout, 30.0)),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
         )
-        self._timeout = timeout
-        self._attempts = attempts
-        self._first_wait, self._longest_wait = first_wait, longest_wait
-        self._give_up, self._failed_in_row = give_up, 0
-        self._events = events
-        self._read = read or read_answer
+        self._failed_in_row = 0
+        self._events, self._may_be_empty = events, may_be_empty
         self._not_before = 0.0
         self.stopping = asyncio.Event()
 
-    async def send(self, body: Mapping[str, Any]) -> Any:
-        """Ask until there is an answer: an `Answer`, or what `read` makes of it.
+    async def send(self, body: Mapping[str, Any]) -> Completion:
+        """Ask until there is an answer.
 
         Raises:
             Declined: the endpoint does not answer this request.
             Refused: there is none for this request now.
             UserError: there will be none for any.
         """
-        reason, empty = "", False
-        for attempt in range(self._attempts):
+        reason, no_choice, seconds = "", False, self._patience.timeout
+        for attempt in range(self._patience.attempts):
             await self._wait(attempt)
             self._events["requests"] += 1
-            empty = False
+            no_choice = False
             try:
-                response = await exchange(self._client, "POST", self._url, seconds=self._timeout, json=body)
+                response = await exchange(self._client, "POST", self._url, seconds=seconds, json=body)
             except (httpx.TimeoutException, TimeoutError):
-                reason = f"no answer within {self._timeout:g} s"
+                reason = f"no answer within {seconds:g} s"
                 self._events["time-out"] += 1
                 continue
             except httpx.TransportError as error:
-                reason = self._safe(f"{type(error).__name__}: {error}")
+                reason = self._endpoint.safe(f"{type(error).__name__}: {error}")
                 self._events["broken connection"] += 1
                 continue
             except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
-                raise UserError(f"{self._url}: not an address ({self._safe(str(error))})") from None
+                raise UserError(f"{self._url}: not an address ({self._endpoint.safe(str(error))})") from None
             status = _status_of(response)
             if status != 200:
                 self._events[f"status {status}"] += 1
-                reason = self._status(response, status)
+                reason = self._passing(response, status)
                 continue
             try:
                 answer = self._read(response.content)
             except ValueError as error:
-                reason, empty = self._safe(str(error)), isinstance(error, NoChoice)
+                reason, no_choice = self._endpoint.safe(str(error)), isinstance(error, NoChoice)
                 self._events["unusable body"] += 1
                 continue
             self._failed_in_row = 0
             return answer
-        reason = f"no answer after {self._attempts} attempts: {reason}"
-        if empty:
+        reason = f"no answer after {self._patience.attempts} attempts: {reason}"
+        if no_choice:
             raise Declined(reason)
-        return self._fail(reason)
+        self._failed_in_row += 1
+        if self._failed_in_row >= self._patience.give_up:
+            raise UserError(f"{self._url}: {self._failed_in_row} requests in a row failed, the last with {reason}")
+        raise Refused(reason)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -173,10 +171,10 @@ class Transport:
 
     async def _wait(self, attempt: int) -> None:
         """Until the next attempt may be made; `stopping` cuts it short."""
-        now = time.monotonic()
-        wait = 0.0
+        now, wait = time.monotonic(), 0.0
         if attempt:
-            wait = min(self._longest_wait, self._first_wait * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+            wait = min(self._patience.longest_wait, self._patience.first_wait * 2 ** (attempt - 1))
+            wait *= random.uniform(0.5, 1.0)
         wait = max(wait, self._not_before - now)
         if wait > 0 and not self.stopping.is_set():
             self._events["seconds waited"] += round(wait)
@@ -185,65 +183,30 @@ class Transport:
         if self.stopping.is_set():
             raise Refused("the run was stopped")
 
-    def _status(self, response: httpx.Response, status: int) -> str:
+    def _read(self, content: bytes) -> Completion:
+        answer = read_completion(content)
+        filtered = answer.refusal or answer.finish == "content_filter"
+        if not (answer.text or filtered or self._may_be_empty):
+            raise ValueError("the answer is empty")
+        return answer
+
+    def _passing(self, response: httpx.Response, status: int) -> str:
         """What a status other than 200 means: the reason to try again, or an exception."""
-        said = self._safe(_message(response))
-        reason = f"status {status}{f' ({said})' if said else ''}"
+        reason = self._endpoint.reason(status, response.content)
         if status in _AGAIN or status >= 500:
             seconds = _retry_after(response.headers.get("retry-after"))
-            if seconds > self._longest_wait:
+            if seconds > self._patience.longest_wait:
                 raise UserError(
                     f"{self._url}: {reason} asks to wait {seconds:.0f} s; start again then, every answer is kept"
                 )
             self._not_before = max(self._not_before, time.monotonic() + seconds)
             return reason
-        told = _message(response, whole=True)
+        told = said(response.content, whole=True)
         about_all = status in _HOPELESS and not (status == 403 and _ABOUT_ONE.search(told))
         if about_all or status < 400 or _ABOUT_ALL.search(told):
             where = f" to {response.headers.get('location', '?')}" if 300 <= status < 400 else ""
             raise UserError(f"{self._url}: {reason}{where}; check the address, the model's name and the key")
         raise Declined(reason)
-
-    def _fail(self, reason: str) -> Any:
-        self._failed_in_row += 1
-        if self._failed_in_row >= self._give_up:
-            raise UserError(f"{self._url}: {self._failed_in_row} requests in a row failed, the last with {reason}")
-        raise Refused(reason)
-
-    def _safe(self, text: str) -> str:
-        """One short line without the key, which a server may repeat."""
-        return shortened(text.replace(self._key, "[key]") if self._key else text, 200)
-
-
-def read_answer(content: bytes) -> Answer:
-    """A chat completion from the body of a response.
-
-    Raises:
-        ValueError: it is something else; the message says what.
-    """
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        raise ValueError(f"the body is not JSON: {content[:60]!r}") from None
-    try:
-        choice = body["choices"][0]
-        message, finish = choice["message"], choice.get("finish_reason") or ""
-        text, refusal = message.get("content"), message.get("refusal") or ""
-        if isinstance(text, list):  # parts, as some servers answer
-            text = "".join(part.get("text", "") for part in text if part.get("type") == "text")
-    except (KeyError, IndexError, TypeError, AttributeError):
-        raise ValueError(f"the body has no choices[0].message: {content[:60]!r}") from None
-    filtered = bool(refusal) or finish == "content_filter"
-    if not isinstance(text, str) or not text.strip():
-        if not filtered:
-            raise ValueError("the answer is empty")
-        text = ""
-    usage = body.get("usage")
-    counts = (
-        [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else [None]
-    )
-    known = all(type(count) is int and count >= 0 for count in counts)
-    return Answer(text=text, finish=str(finish), refusal=str(refusal), usage=tuple(counts) if known else None)
 
 
 def _retry_after(value: str | None) -> float:
@@ -258,18 +221,6 @@ def _retry_after(value: str | None) -> float:
         except (ValueError, TypeError, OverflowError):
             return 0.0
     return seconds if 0 <= seconds < 1e9 else 0.0
-
-
-def _message(response: httpx.Response, *, whole: bool = False) -> str:
-    """What a body says of an error; `whole`, its code and type too."""
-    try:
-        error = response.json()["error"]
-        parts = [error.get("message")] if isinstance(error, dict) else [error]
-        if whole and isinstance(error, dict):
-            parts += [error.get("code"), error.get("type"), error.get("metadata")]
-        return " ".join(str(part) for part in parts if part is not None)[:2000]
-    except Exception:  # any body at all: it is only quoted
-        return response.text[:200]
 
 
 def _status_of(response: httpx.Response) -> int:

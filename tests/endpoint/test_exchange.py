@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from adcopilot.endpoint import TooLarge, exchange, exchange_now
+from adcopilot.endpoint.exchange import TooLarge, exchange, exchange_now
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from ..answering.families import Family
 from ..prompts import INSPECT_QUESTION, thinking_question
 
-__all__ = ["INSPECT", "TASKS", "Task", "wording"]
+__all__ = ["INSPECT", "QUESTIONS", "PageQuestion", "wording"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class PageQuestion:
     """A button.
 
     Attributes:
@@ -30,23 +30,23 @@ class Task:
     boxes: bool = False
 
 
-INSPECT = Task(title="Is it defective?", question=INSPECT_QUESTION, boxes=True)
+INSPECT = PageQuestion(title="Is it defective?", question=INSPECT_QUESTION, boxes=True)
 
-TASKS = (
+QUESTIONS = (
     INSPECT,
-    Task(title="Where are the defects?", question="Find the defects in the second image.", boxes=True),
-    Task(title="What kind of defect?", question="What is the defect in the second image?"),
-    Task(title="Describe the difference", question="Compare the two images and report in JSON.", boxes=True),
-    Task(
+    PageQuestion(title="Where are the defects?", question="Find the defects in the second image.", boxes=True),
+    PageQuestion(title="What kind of defect?", question="What is the defect in the second image?"),
+    PageQuestion(title="Describe the difference", question="Compare the two images and report in JSON.", boxes=True),
+    PageQuestion(
         title="Possible cause",
         question="What could have caused the defect in the second image, and what does it mean for the product?",
     ),
-    Task(
+    PageQuestion(
         title="What product is it?",
         question="What product does the second image show, and what is it used for?",
         alone="What product does the image show, and what is it used for?",
     ),
-    Task(
+    PageQuestion(
         title="Read the writing",
         question="Read all text and numbers in the second image.",
         alone="Read all text and numbers in the image.",
@@ -54,7 +54,7 @@ TASKS = (
 )
 
 
-def wording(task: Task, *, templates: int, family: Family, thinking: bool) -> str | None:
+def wording(task: PageQuestion, *, templates: int, family: Family, thinking: bool) -> str | None:
     """The question of a task.
 
     Args:
