@@ -125,6 +125,10 @@ class Benchmark:
         """A run's numbers by the columns of the table."""
         return results["columns"]
 
+    def intervals(self, results: Mapping[str, Any]) -> Mapping[str, Sequence[float]]:
+        """Column → its 95 % interval, of a run."""
+        return results.get("interval") or results.get("intervals") or {}
+
     def published(self, number: str) -> list[Published]:
         """The rows of one of the paper's tables (`II`, `III`, …), with the paper's name and the table's number."""
         file = Path(sys.modules[type(self).__module__].__file__).with_name("published.json")
@@ -198,13 +202,16 @@ class Benchmark:
         common = sorted(pairs[0].keys() & pairs[1].keys())
         if not common:
             return Compared(questions=0)
-        columns = list(dict.fromkeys(name for key in common for name in pairs[0][key][2]))
+        order = [column for column, _ in self.columns]
+        found = dict.fromkeys(name for key in common for name in pairs[0][key][2])
+        columns = sorted(found, key=lambda name: order.index(name) if name in order else len(order))
         units = [[pair[key] for key in common] for pair in pairs]
-        differences = ratio_differences(units, columns=columns, samples=samples, seed=seed, means=self.means)
+        differences = ratio_differences(units, columns=columns, samples=samples, seed=seed, means=self.means(columns))
         return Compared(questions=len(common), differences=differences)
 
-    #: Column of a comparison → those that it is the mean of.
-    means: Mapping[str, Sequence[str]] = {}
+    def means(self, columns: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Further columns of a comparison → those of `columns` that they are the mean of."""
+        return {}
 
     def units(self, source: Source) -> dict[str, Unit]:
         """Question → its unit, in words that are the same in every run."""

@@ -38,7 +38,7 @@ def run_row(source: Source) -> Row:
         name=source.name,
         source=", ".join(filter(None, words)),
         values=source.benchmark.values(found),
-        intervals=found.get("interval") or found.get("intervals") or {},
+        intervals=source.benchmark.intervals(found),
         apart=bool(source.partial),
     )
 

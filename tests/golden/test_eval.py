@@ -117,6 +117,8 @@ def test_records(area, here, file):  # noqa: F811
     with Endpoint(says) as endpoint:
         said = here.run("eval", "records", "../parts.jsonl", *asks("records", endpoint), "--concurrency", 1)
         area.check("records", {"stdout": here.text(said), "requests": asked(endpoint), **made(here, "runs/records")})
+    said = here.run("eval", "report", "runs/records", "again=runs/records", "--output", "report")
+    area.check("report of records", {"stdout": here.text(said), **here.files("report")})
 
 
 def test_several_requests_at_a_time_and_killed(area, here, benchmarks, nursery):

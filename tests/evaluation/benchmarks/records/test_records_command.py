@@ -1,5 +1,6 @@
 """`adcopilot eval records`: one's own records, asked word for word and scored as their tasks say."""
 
+import csv
 import json
 
 import pytest
@@ -125,6 +126,55 @@ def test_one_task_and_what_cannot_be_asked(file, tmp_path, capsys):
     assert main(["eval", "records", "--model", "m", "--output", str(tmp_path / "other")]) == 2
     assert "FILE is missing" in capsys.readouterr().err
     assert task_of(broken[1]).name == "loc"
+
+
+def test_the_report_shows_them_by_the_protocol_alone(file, tmp_path, capsys):
+    """A run that is right and one that is half so: the table, what is gained, and the cards."""
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    records[3] |= {"answer": "No.", "boxes": []}  # a normal part, so that there are verdicts of both kinds
+    records[3]["messages"][-1]["content"] = "No."
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    seen = {"mc": "B", "loc": '[{"bbox_2d": [20, 10, 40, 30]}]', "count": "2", "verdict": "Yes."}
+
+    def respond(truth):
+        def says(body, number):
+            asked = question(body)
+            task = next(name for name, text in QUESTIONS.items() if asked.startswith(text))
+            normal = task == "verdict" and pictures(body) == normal_pictures
+            return completion("No." if truth and normal else (RIGHT if truth else seen)[task])
+
+        return says
+
+    def pictures(body):
+        return [part["image_url"]["url"] for message in body["messages"] for part in message["content"]
+                if isinstance(part, dict) and part["type"] == "image_url"]  # fmt: skip
+
+    normal_pictures = None
+    with Endpoint(lambda body, number: completion("No.")) as endpoint:
+        run(capsys, file, endpoint, "--output", tmp_path / "probe", "--task", "verdict", "--limit", 1, *PIXELS)
+        normal_pictures = pictures(endpoint.bodies[0])
+    runs = []
+    for name, truth in (("right", True), ("half", False)):
+        with Endpoint(respond(truth)) as endpoint:
+            run(capsys, file, endpoint, "--output", tmp_path / name, *PIXELS)
+        runs.append(f"{name}={tmp_path / name}")
+    words = ["eval", "report", *runs, "--output", str(tmp_path / "out"), "--samples", "40"]
+    assert main(words) == 0
+    with open(tmp_path / "out/records.csv", newline="") as handle:
+        right, half = csv.DictReader(handle)
+    assert [right[head] for head in ("Choice", "Boxes", "Count", "Verdict", "Balanced", "Average")] == ["100.0"] * 6
+    assert [half[head] for head in ("Boxes", "Verdict", "Balanced", "Defective", "Normal")] == [
+        "50.0", "50.0", "50.0", "100.0", "0.0"]  # fmt: skip
+    with open(tmp_path / "out/pairs.csv", newline="") as handle:
+        gains = {row["column"]: float(row["difference"]) for row in csv.DictReader(handle)}
+    assert gains == {"mc": 0, "loc": -50, "count": 0, "verdict": -50, "defective": 0, "normal": -100,
+                     "balanced": -50, "average": -25}  # fmt: skip
+    text = (tmp_path / "out/report.html").read_text()
+    assert text.count("<article") == 16
+    cards = text.split("<article")[1:]
+    assert sum('class="box c0 told"' in card and 'class="box c3"' in card for card in cards) == 4
+    assert sum('class="chip wrong"' in card for card in cards) == 1  # boxes are right from an IoU of 0.5 on
+    assert "part 0" in text.split('id="categories"')[1]
 
 
 def test_the_tiny_model(file, tmp_path, adcopilot_dir, capsys):
