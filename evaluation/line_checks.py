@@ -10,14 +10,15 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adcopilot.answering.families import FAMILIES
 from adcopilot.errors import UserError, shortened
 from adcopilot.images import MAX_PIXELS
 
-__all__ = ["check_line"]
+from . import benchmarks
+
+__all__ = ["Kind", "check_line", "one_of"]
 
 #: What a value must be, in words, and whether it is.
-_Kind = tuple[str, Callable[[Any], bool]]
+Kind = tuple[str, Callable[[Any], bool]]
 
 
 def _is_text(value: Any) -> bool:
@@ -64,92 +65,46 @@ def _is_box(value: Any) -> bool:
     )
 
 
-_TEXT: _Kind = ("a text", _is_text)
-_NAME: _Kind = ("a text that is not empty", lambda value: _is_text(value) and bool(value))
-_NUMBER: _Kind = ("a finite number", _is_number)
-_COUNT: _Kind = ("a whole number", lambda value: type(value) is int and abs(value) < 1 << 53)
-_BOOL: _Kind = ("true or false", lambda value: isinstance(value, bool))
-_SIZE: _Kind = (f"two sides of an image of at most {MAX_PIXELS:,} pixels", _is_size)
-_MASK: _Kind = (
+TEXT: Kind = ("a text", _is_text)
+TEXTS: Kind = ("a list of texts", _is_texts)
+NAME: Kind = ("a text that is not empty", lambda value: _is_text(value) and bool(value))
+COUNT: Kind = ("a whole number", lambda value: type(value) is int and abs(value) < 1 << 53)
+BOOL: Kind = ("true or false", lambda value: isinstance(value, bool))
+PLACE: Kind = ("a path with folders", lambda value: _is_text(value) and len([p for p in value.split("/") if p]) > 1)
+SIZE: Kind = (f"two sides of an image of at most {MAX_PIXELS:,} pixels", _is_size)
+CHOICE: Kind = ("letters with their texts", _is_choice)
+BOXES: Kind = (
+    "a list of boxes with labels",
+    lambda value: isinstance(value, list) and all(map(_is_box, value)),
+)
+MASK: Kind = (
     "run lengths of a mask",
     lambda value: isinstance(value, dict) and _is_size(value.get("size")) and _is_text(value.get("counts")),
 )
 
 
-def _one_of(*names: str) -> _Kind:
+def one_of(*names: str) -> Kind:
+    """One of these texts."""
     return f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names
 
 
-#: Field, with a dot for a field within, → what it must be. A question mark: it may be missing.
-_ALL: Mapping[str, _Kind] = {
-    "key": _NAME,
-    "item": _NAME,
-    "group?": _TEXT,
+#: Field, with a dot for a field within, → what it must be. A question mark: it may be missing. Of every line; a
+#: benchmark has more, in `Benchmark.line` and `Benchmark.some`.
+_ALL: Mapping[str, Kind] = {
+    "key": NAME,
+    "item": NAME,
+    "group?": TEXT,
     "images?": ("a list of paths", _is_texts),
-    "question": _TEXT,
+    "question": TEXT,
     "options": ("letters with their texts, or null", _is_options),
     "meta": ("an object", lambda value: isinstance(value, dict)),
     "reply": ("an object", lambda value: isinstance(value, dict)),
-    "reply.text": _TEXT,
-    "reply.seconds?": _NUMBER,
-    "reply.truncated?": _BOOL,
-    "reply.refused?": _BOOL,
-    "reply.error?": _TEXT,
+    "reply.text": TEXT,
+    "reply.seconds?": ("a finite number", _is_number),
+    "reply.truncated?": BOOL,
+    "reply.refused?": BOOL,
+    "reply.error?": TEXT,
     "reply.option_logprobs?": ("letters with finite logarithms of probabilities", _is_logprobs),
-}
-
-_PLACE = ("a path with folders", lambda value: _is_text(value) and len([p for p in value.split("/") if p]) > 1)
-_MMAD: Mapping[str, _Kind] = {
-    "options": ("letters with their texts", _is_choice),
-    "reference": _TEXT,
-    "meta.image": _PLACE,
-    "meta.dataset": _NAME,
-    "meta.category": _NAME,
-    "meta.normal": _BOOL,
-    "meta.type": _NAME,
-    "meta.question": _TEXT,
-}
-_BENCHMARKS: Mapping[str, Mapping[str, _Kind]] = {
-    "mmad": _MMAD,
-    "attention": _MMAD,
-    "mmad-bbox": {
-        "meta.image": _PLACE,
-        "meta.dataset": _NAME,
-        "meta.category": _NAME,
-        "meta.normal": _BOOL,
-        "meta.role": _one_of("boxes", "score"),
-    },
-    "unipcb": {
-        "meta.dataset": _TEXT,
-        "meta.level": _one_of("P1", "P2", "P3"),
-        "meta.type": _TEXT,
-        "meta.form": _one_of("choice", "boxes", "open"),
-        "meta.language": _TEXT,
-        "meta.sample": _COUNT,
-        "meta.turn": _COUNT,
-        "meta.question": _TEXT,
-    },
-    "caption": {
-        "meta.name": _TEXT,
-        "meta.category": _TEXT,
-        "reference": ("a list of captions", lambda value: _is_texts(value) and any(one.strip() for one in value)),
-    },
-}
-#: The same for some of a benchmark's lines only: (field, its value) → what those lines must hold.
-_SOME: Mapping[tuple[str, Any], Mapping[str, _Kind]] = {
-    ("meta.role", "boxes"): {"size": _SIZE, "model_size": _SIZE, "mask?": _MASK},
-    ("meta.form", "choice"): {"options": ("letters with their texts", _is_choice), "reference": _TEXT},
-    ("meta.form", "open"): {"reference": _TEXT},
-    ("meta.form", "boxes"): {
-        "reference": (
-            "a list of boxes with labels",
-            lambda value: isinstance(value, list) and all(map(_is_box, value)),
-        ),
-        "family": _one_of(*FAMILIES),
-        "meta.size": _SIZE,
-        "meta.frame": _SIZE,
-        "model_size": _SIZE,
-    },
 }
 _ABSENT = object()
 
@@ -160,20 +115,20 @@ def check_line(record: dict[str, Any], where: str, benchmark: str = "") -> dict[
     Args:
         record: the line.
         where: file and number of the line.
-        benchmark: whose fields it must have; of a benchmark without a list here, those that all lines have.
+        benchmark: whose fields it must have; of none that is known, those that all lines have.
 
     Raises:
         UserError: a field is missing or holds something else; it names the line and the field.
     """
     _check(record, _ALL, where)
-    fields = _BENCHMARKS.get(benchmark, {})
+    known = benchmarks.benchmark(benchmark) if benchmark in benchmarks.NAMES else None
+    fields = known.line if known else {}
     _check(record, fields, where)
-    if fields:
-        for (name, value), more in _SOME.items():
-            if name in fields and _at(record, name) == value:
-                _check(record, more, where)
+    for (name, value), more in known.some.items() if known else ():
+        if _at(record, name) == value:
+            _check(record, more, where)
     if {"reference", "meta.form"} & fields.keys() and _is_choice(record["options"]):
-        _check(record, {"reference": _one_of(*record["options"])}, where)
+        _check(record, {"reference": one_of(*record["options"])}, where)
     mask = record.get("mask")
     if mask is not None and [int(side) for side in mask["size"]] != [int(side) for side in record["size"][::-1]]:
         raise UserError(f"{where}: its mask is of another size than its image; remove or repair this line")
@@ -183,7 +138,7 @@ def check_line(record: dict[str, Any], where: str, benchmark: str = "") -> dict[
     return {**record, "reply": {**record["reply"], "text": text}}
 
 
-def _check(record: Mapping[str, Any], fields: Mapping[str, _Kind], where: str) -> None:
+def _check(record: Mapping[str, Any], fields: Mapping[str, Kind], where: str) -> None:
     for name, (words, good) in fields.items():
         value = _at(record, name.rstrip("?"))
         if value is _ABSENT and name.endswith("?"):

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.families import FAMILIES, Family
 from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, read_jsonl, write_jsonl
@@ -36,6 +37,7 @@ __all__ = [
     "answers_to",
     "asked_before",
     "asked_now",
+    "family_of_run",
     "read_manifest",
     "read_records",
     "read_run",
@@ -126,6 +128,11 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(backend.get("family", ""), str):
         raise UserError(f"{file}: identity.backend.family is {backend['family']!r:.60}, expected a text")
     return value
+
+
+def family_of_run(manifest: Mapping[str, Any]) -> Family:
+    """How the model that a run asked writes boxes and reasons; `generic` where the manifest does not say."""
+    return FAMILIES.get(manifest["identity"].get("backend", {}).get("family"), FAMILIES["generic"])
 
 
 def stored_results(folder: str | os.PathLike) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class Command(NamedTuple):
 
 #: Where training data is made (data/chat_ad); imported by name when it is asked for.
 CHAT_AD = "adcopilot.chat_ad"
+#: Where models are measured (evaluation/benchmarks); each line of it here is a benchmark that `eval report` shows.
+BENCHMARKS = "adcopilot.evaluation.benchmarks"
 
 COMMANDS: Mapping[str, Command] = {
     "init": Command("adcopilot.model.init_command", "make a checkpoint: tiny from nothing, or from a Qwen2.5-VL base"),
@@ -57,12 +59,12 @@ COMMANDS: Mapping[str, Command] = {
     "data convert m4-instruct": Command(f"{CHAT_AD}.general.m4_instruct", "M4-Instruct: several images"),
     "data convert llava-mix": Command(f"{CHAT_AD}.general.llava_mix", "LLaVA-1.5's instruction mixture"),
     "data convert olmo-sft": Command(f"{CHAT_AD}.general.olmo_sft", "OLMo 2's instruction mixture, text only"),
-    "eval mmad": Command("adcopilot.evaluation.mmad.command", "MMAD: seven sub-tasks, four datasets, F1 (Table II)"),
-    "eval mmad-bbox": Command("adcopilot.evaluation.mmad_bbox", "MMAD-BBox: boxes against masks (Table III)"),
-    "eval unipcb": Command("adcopilot.evaluation.unipcb.command", "UniPCB: inspection of circuit boards (Table IV)"),
-    "eval caption": Command("adcopilot.evaluation.captions.command", "captions of what has changed (Table V)"),
-    "eval records": Command("adcopilot.evaluation.records.command", "your own labelled records, by task"),
-    "eval attention": Command("adcopilot.evaluation.attention.command", "attention to comparison tokens (Figure 6)"),
+    "eval mmad": Command(f"{BENCHMARKS}.mmad.command", "MMAD: seven sub-tasks, four datasets, F1 (Table II)"),
+    "eval mmad-bbox": Command(f"{BENCHMARKS}.mmad_bbox.command", "MMAD-BBox: boxes against masks (Table III)"),
+    "eval unipcb": Command(f"{BENCHMARKS}.unipcb.command", "UniPCB: inspection of circuit boards (Table IV)"),
+    "eval caption": Command(f"{BENCHMARKS}.captions.command", "captions of what has changed (Table V)"),
+    "eval records": Command(f"{BENCHMARKS}.records.command", "your own labelled records, by task"),
+    "eval attention": Command(f"{BENCHMARKS}.attention.command", "attention to comparison tokens (Figure 6)"),
     "eval report": Command("adcopilot.evaluation.report.command", "runs as the paper's tables, plots and a gallery"),
     "grpo": Command("adcopilot.grpo.command", "stage 3: reinforcement learning with verifiable rewards"),
     "rollouts": Command("adcopilot.grpo.rollout_page", "write a page about what a GRPO policy wrote and earned"),

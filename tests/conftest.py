@@ -39,7 +39,7 @@ LONGEST = (
     "e2e/test_deeppcb_chain.py",
     "webui/test_llamaboard.py",
     "webui/test_chat.py",
-    "evaluation/mmad/test_mmad_command.py",
+    "evaluation/benchmarks/mmad/test_mmad_command.py",
     "grpo/test_deepspeed.py",
     "demo/test_page.py",
     "e2e/test_build_chain.py",
@@ -57,7 +57,7 @@ LONGEST = (
     "chat_ad/generation/test_annotations.py",
     "llamafactory/test_gate.py",
     "evaluation/backends/test_transformers_backend.py",
-    "evaluation/captions/test_captions_scorers.py",
+    "evaluation/benchmarks/captions/test_captions_scorers.py",
     "demo/test_server.py",
     "inspect/test_folder_runs.py",
 )

@@ -18,8 +18,8 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import write_jsonl
 from adcopilot.records import IMAGE_PLACEHOLDER
 
-from ..mmad import dataset
-from ..mmad.prompts import items, own_words, read_prompts
+from ..benchmarks.mmad import dataset
+from ..benchmarks.mmad.prompts import items, own_words, read_prompts
 
 __all__ = ["convert", "documents"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from adcopilot.evaluation.mmad.results import results_of_records
+from adcopilot.evaluation.benchmarks.mmad.results import results_of_records
 from adcopilot.images import open_image
 from adcopilot.records import IMAGE_PLACEHOLDER
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .tables import Row, Table
+from ..table import Row, Table
 
 __all__ = ["SERIES", "Axis", "Bar", "Radar", "Series", "bars", "heat", "radar"]
 

@@ -14,14 +14,15 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write
 from adcopilot.pages.text import clean, plural
 
+from ..benchmarks import FROM_FILES, benchmark
+from ..source import Source
 from ..wording import Wording
 from .cards import make_answers
-from .comparable import wording_of
 from .page import render
 from .paired import compare
 from .plan import ablation_tables, read_plan, scaling_figures
-from .sources import Source, read_csv, read_source
-from .tables import dataset_tables, heat_maps, main_tables, reading_table, setting_tables
+from .sources import read_source
+from .tables import category_tables, dataset_tables, further_tables, main_tables
 from .text_files import WORDS, comparisons_csv, flat, markdown, settings_csv, table_csv
 
 __all__ = ["add_arguments", "run", "write_report"]
@@ -29,13 +30,13 @@ __all__ = ["add_arguments", "run", "write_report"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
-    add = parser.add_argument
-    add("runs", nargs="*", metavar="RUN", help="folder of a run, or MMAD's answer file; NAME=RUN gives it a name")
+    add, files = parser.add_argument, benchmark(FROM_FILES).title
+    add("runs", nargs="*", metavar="RUN", help=f"folder of a run, or {files}'s answer file; NAME=RUN gives it a name")
     add("--plan", type=Path, metavar="FILE.csv", help="runs with labels, for an ablation table and a curve over "
         "numbers of samples: a column `run`, `name` and `samples` if wanted, and a column for each label")  # fmt: skip
     add("--output", type=Path, required=True, metavar="DIR", help="folder for report.html, report.md and tables")
     add("--against", action="append", default=[], metavar="WHAT", help="`published`, the paper's rows, or a table of "
-        "MMAD's summary script (*_accuracy.csv); may be repeated")  # fmt: skip
+        f"{files}'s summary script (*_accuracy.csv); may be repeated")  # fmt: skip
     add("--data-root", type=Path, action="append", default=[], metavar="DIR", help="further folder with images of the "
         "gallery, where they were moved or are links; may be repeated")  # fmt: skip
     add("--samples", type=int, default=48, metavar="N", help="answers that the gallery shows (48)")
@@ -100,7 +101,7 @@ def write_report(
         runs: folders or answer files, `NAME=` before them where they are to be called so.
         output: the folder, made when absent.
         plan: CSV file of further runs with labels, which come first.
-        against: `published`, and CSV files of MMAD's tables.
+        against: `published`, and CSV files of others' tables.
         data_roots: further folders with images.
         samples: answers in the gallery.
         draws, seed: of the bootstrap; the seed is the gallery's too.
@@ -116,21 +117,21 @@ def write_report(
 
     planned = [] if plan is None else read_plan(plan)
     sources = _named([*(row.source for row in planned), *(read_source(text) for text in runs)])
-    others = [read_csv(Path(text)) for text in against if text != "published"]
+    others = [benchmark(FROM_FILES).read_table(Path(text)) for text in against if text != "published"]
     paper = "published" in against
     try:
-        main = main_tables(sources, paper=paper, others=others)
-        tables = [*main, *setting_tables(sources, paper=paper)]
-        reading = reading_table(sources)
-        datasets, maps = dataset_tables(sources), heat_maps(sources)
+        datasets, maps = dataset_tables(sources), category_tables(sources)
         pairs = [compare(one, other, samples=draws, seed=seed) for one, other in _pairs(sources)]
-        tables = [*ablation_tables(planned, pairs, paper=paper), *tables]
+        tables = [
+            *ablation_tables(planned, pairs, paper=paper),
+            *main_tables(sources, paper=paper, others=others),
+            *further_tables(sources, paper=paper),
+        ]
         figures = scaling_figures(planned)
         answers, missing = make_answers(sources, samples=samples, seed=seed, budget=budget, data_roots=data_roots)
         settings = {
-            f"{source.name}, {source.benchmark}": _settings(source, draws=draws, seed=seed) for source in sources
+            f"{source.name}, {source.benchmark.name}": _settings(source, draws=draws, seed=seed) for source in sources
         }
-        tables += [reading] if reading else []
         names = list(dict.fromkeys(source.name for source in sources))
         heads = {column: head for table in reversed([*tables, *datasets]) for column, head in table.columns}
         page = render(
@@ -174,16 +175,16 @@ def write_report(
 
 def _named(sources: list[Source]) -> list[Source]:
     """Make the names of a benchmark's runs differ."""
-    counts = Counter((source.benchmark, source.name) for source in sources)
+    counts = Counter((source.benchmark.name, source.name) for source in sources)
     taken: set[tuple[str, str]] = set()
     for source in sources:
         name = source.name
-        if counts[source.benchmark, name] > 1:
+        if counts[source.benchmark.name, name] > 1:
             name = f"{name} [{clean(source.path.resolve().name)}]"
         unique, number = name, 2
-        while (source.benchmark, unique) in taken:
+        while (source.benchmark.name, unique) in taken:
             unique, number = f"{name} {number}", number + 1
-        taken.add((source.benchmark, unique))
+        taken.add((source.benchmark.name, unique))
         source.name = unique
     return sources
 
@@ -192,9 +193,9 @@ def _pairs(sources: Sequence[Source]) -> list[tuple[Source, Source]]:
     """Each run with the first one of its benchmark."""
     first: dict[str, Source] = {}
     return [
-        (first[source.benchmark], source)
+        (first[source.benchmark.name], source)
         for source in sources
-        if first.setdefault(source.benchmark, source) is not source
+        if first.setdefault(source.benchmark.name, source) is not source
     ]
 
 
@@ -214,7 +215,7 @@ def _settings(source: Source, *, draws: int, seed: int) -> list[tuple[str, str]]
     wording = source.selection.get("wording")
     selection = {name: value for name, value in source.selection.items() if name not in ("data_root", "wording")}
     facts += [(f"selection.{name}", value) for name, value in flat(selection)]
-    facts.append(("wording", Wording.line(wording or {"whose": wording_of(source)})))
+    facts.append(("wording", Wording.line(wording or {"whose": source.benchmark.wording_of(source)})))
     if isinstance(wording, Mapping):
         facts += [(f"wording.{name}", value) for name, value in flat(Wording.brief(wording)) if name != "whose"]
         facts += [(f"{WORDS}{name}", _shown(value)) for name, value in dict(wording.get("text") or {}).items()]
@@ -223,7 +224,7 @@ def _settings(source: Source, *, draws: int, seed: int) -> list[tuple[str, str]]
             facts.append((name, flat(source.results[name])[0][1]))
     if source.records:
         facts.append(("answers in the logs", f"{len(source.records):,}"))
-    for name in ("rule", "scorers", "judge", "scorer", "skipped", "iou", "missing"):
+    for name in source.benchmark.settings:
         if source.results.get(name):
             facts += flat(source.results[name], name)
     if source.partial:

@@ -11,11 +11,12 @@ from adcopilot import __version__
 from adcopilot.pages.html import environment, policy, script_text, style_text
 from adcopilot.pages.text import shorten
 
-from .cards import RIGHT_IOU, Answer
+from ..benchmark import RIGHT_IOU
+from ..table import Table
+from .cards import Answer
 from .charts import bars, heat, radar
 from .paired import Comparison
 from .plan import Figure
-from .tables import Table
 from .text_files import number_text
 
 __all__ = ["render"]

@@ -8,7 +8,7 @@ compared with:
     runs/base,Qwen2.5-VL-7B,,no,no
     runs/s0,,30000,yes,yes
 
-`run` is a folder of `adcopilot eval …` or MMAD's answer file, relative to the plan; `name` what to call it (its labels
+`run` is a folder of `adcopilot eval …` or a file of answers, relative to the plan; `name` what to call it (its labels
 if empty); `samples` how many samples it was trained with, empty for none on the curve. Every other column is a label;
 yes and no become a tick and nothing.
 """
@@ -25,11 +25,14 @@ from pathlib import Path
 from adcopilot.errors import UserError
 from adcopilot.pages.text import shorten
 
+from ..benchmark import Benchmark
+from ..comparable import marked, run_row
 from ..plots import Line, Point, line_plot
-from .comparable import marked
+from ..source import Source
+from ..table import Columns, Published, Row, Table
 from .paired import Comparison
-from .sources import Published, Source, paper_table, read_source
-from .tables import TITLES, Row, Table, columns_of, run_row, values_of
+from .sources import read_source
+from .tables import by_benchmark
 
 __all__ = ["Figure", "Planned", "ablation_tables", "read_plan", "scaling_figures"]
 
@@ -40,14 +43,6 @@ _MOST_LABELS = 12
 
 #: What a plan may be about, besides what it has labels for.
 _PLANNED = ("shots", "template", "knowledge", "conversation", "prompts")
-
-#: Benchmark → column of its table and what `paired` calls it, where a difference is shown.
-_DIFFERENCES = {
-    "mmad": (("average", "average"), ("f1", "f1")),
-    "mmad-bbox": (("mean_iou", "mIoU"), ("0.5", "ACC@0.5")),
-    "unipcb": (("Acc P2", "Acc P2"), ("Acc P3", "Acc P3"), ("F1", "F1")),
-    "caption": (("METEOR", "METEOR"), ("CIDEr", "CIDEr")),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,33 +132,30 @@ def _planned(path: Path, number: int, cells: Mapping[str, str], labels: Sequence
 
 
 def ablation_tables(planned: Sequence[Planned], pairs: Sequence[Comparison], *, paper: bool) -> list[Table]:
-    """A table for each benchmark of the plan, and with MMAD the paper's two.
+    """A table for each benchmark of the plan, and below them the paper's.
 
     Args:
         planned: the plan's rows.
         pairs: each run against the first of its benchmark, as `paired.compare` gives them.
         paper: whether the paper's tables are shown.
     """
-    tables = []
-    for benchmark in dict.fromkeys(row.source.benchmark for row in planned):
-        rows = [row for row in planned if row.source.benchmark == benchmark]
-        found = {pair.second: pair for pair in pairs if pair.benchmark == benchmark}
+    tables, published = [], []
+    for benchmark, rows in by_benchmark(planned, source=lambda row: row.source):
+        found = {pair.second: pair for pair in pairs if pair.benchmark == benchmark.name}
         if len(rows) > 1:
             tables.append(_own_table(benchmark, rows, found))
-    if paper and any(table.key == "ablation-mmad" for table in tables):
-        tables += [_paper_table("VI", "rewards"), _paper_table("VII", "encoder and stages")]
-    return tables
+            published += [_paper_table(benchmark, number, what) for number, what in benchmark.ablations]
+    return [*tables, *(published if paper else ())]
 
 
-def _own_table(benchmark: str, rows: Sequence[Planned], pairs: Mapping[str, Comparison]) -> Table:
-    columns, _ = columns_of(benchmark)
-    heads = dict(columns)
+def _own_table(benchmark: Benchmark, rows: Sequence[Planned], pairs: Mapping[str, Comparison]) -> Table:
+    heads = dict(benchmark.columns)
     drawn = []
     # What a plan compares is its own choice; another set or other words are not.
     ranked = marked(benchmark, [(run_row(row.source), row.source) for row in rows], ignore=_PLANNED)
     for row, shown in zip(rows, ranked, strict=True):
         known = {one.column: one for one in pairs[row.source.name].differences} if row.source.name in pairs else {}
-        gains = {_gain(column): known[name] for column, name in _DIFFERENCES[benchmark] if name in known}
+        gains = {_gain(column): known[name] for column, name in benchmark.gains if name in known}
         labels = dict(row.labels)
         if row.samples is not None:
             labels["Samples"] = f"{row.samples:,g}"
@@ -178,12 +170,12 @@ def _own_table(benchmark: str, rows: Sequence[Planned], pairs: Mapping[str, Comp
     given = [head for head in rows[0].labels if any(row.labels[head] for row in rows)]
     if any(row.samples is not None for row in rows):
         given.append("Samples")
-    gained = [(_gain(column), f"Δ {heads[column]}") for column, _ in _DIFFERENCES[benchmark]]
+    gained = [(_gain(column), f"Δ {heads[column]}") for column, _ in benchmark.gains]
     gained = [(column, head) for column, head in gained if any(column in row.values for row in drawn)]
     return Table(
-        key=f"ablation-{benchmark}",
-        title=f"Ablation: {TITLES[benchmark]}",
-        columns=_gains_first(columns, gained),
+        key=f"ablation-{benchmark.name}",
+        title=f"Ablation: {benchmark.title}",
+        columns=_gains_first(benchmark.columns, gained),
         rows=drawn,
         labels=given,
         differences=[column for column, _ in gained],
@@ -196,18 +188,18 @@ def _gain(column: str) -> str:
     return f"gain {column}"
 
 
-def _gains_first(columns: Sequence[tuple[str, str]], gained: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def _gains_first(columns: Columns, gained: Columns) -> list[tuple[str, str]]:
     """Columns with their differences beside them, and these before the others: a wide table is read from the left."""
     gains = dict(gained)
     pairs = [(one, (_gain(one[0]), gains[_gain(one[0])])) for one in columns if _gain(one[0]) in gains]
     return [*(column for pair in pairs for column in pair), *(one for one in columns if _gain(one[0]) not in gains)]
 
 
-def _paper_table(number: str, what: str) -> Table:
-    published = paper_table(number)
-    heads = dict(columns_of("mmad")[0])
+def _paper_table(benchmark: Benchmark, number: str, what: str) -> Table:
+    published = benchmark.published(number)
+    heads = dict(benchmark.columns)
     columns = [column for column in heads if column in published[0].values]
-    gained = [column for column in ("average", "f1") if column in columns]
+    gained = [column for column, _ in benchmark.gains if column in columns]
     rows = [_paper_row(row, published[0], gained) for row in published]
     return Table(
         key=f"ablation-paper-{number.lower()}",
@@ -232,30 +224,29 @@ def scaling_figures(planned: Sequence[Planned]) -> list[Figure]:
     """For each benchmark with runs of two or more numbers of samples, its main column over these numbers: a line for
     each combination of labels."""
     figures = []
-    for benchmark in dict.fromkeys(row.source.benchmark for row in planned):
-        rows = [row for row in planned if row.source.benchmark == benchmark and row.samples is not None]
-        columns, main = columns_of(benchmark)
-        head = dict(columns)[main]
+    for benchmark, every in by_benchmark(planned, source=lambda row: row.source):
+        rows, main = [row for row in every if row.samples is not None], benchmark.main
+        head = dict(benchmark.columns)[main]
         lines: dict[str, list[Point]] = {}
         for row in sorted(rows, key=lambda one: one.samples):
-            value = values_of(row.source).get(main)
+            value = benchmark.values(row.source.results).get(main)
             if value is None:
                 continue
             low, high = run_row(row.source).intervals.get(main) or (None, None)
             words = [name if text == _TICK else f"{name} {text}" for name, text in row.labels.items() if text]
-            points = lines.setdefault(", ".join(words) or TITLES[benchmark], [])
+            points = lines.setdefault(", ".join(words) or benchmark.title, [])
             points.append(Point(x=row.samples, y=value, low=low, high=high))
         if len({point.x for points in lines.values() for point in points}) < 2:
             continue
         drawn = [Line(name=name, points=points) for name, points in lines.items()]
-        title = f"Data scaling: {TITLES[benchmark]}"
+        title = f"Data scaling: {benchmark.title}"
         told = "; ".join(
             f"{line.name}: {', '.join(f'{point.x:,g} samples {point.y:.2f}' for point in line.points)}"
             for line in drawn
         )
         figures.append(
             Figure(
-                key=f"scaling-{benchmark}",
+                key=f"scaling-{benchmark.name}",
                 title=title,
                 svg=line_plot(title, drawn, x_label="Training samples", y_label=f"{head}, percent", log_x=True),
                 told=f"{title}. {told}",

@@ -10,8 +10,8 @@ from typing import Any
 
 from adcopilot.pages.text import clean, shorten
 
+from ..table import Row, Table
 from .paired import Comparison
-from .tables import Row, Table
 
 __all__ = ["WORDS", "comparisons_csv", "flat", "markdown", "number_text", "settings_csv", "table_csv"]
 

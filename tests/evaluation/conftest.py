@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from .mmad.mini_mmad import build
+from .benchmarks.mmad.mini_mmad import build
 from .seeing import Bench
 
 

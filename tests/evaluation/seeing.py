@@ -10,18 +10,14 @@ from PIL import Image
 from adcopilot import cli
 from adcopilot.answering.base import Reply
 from adcopilot.answering.families import FAMILIES
+from adcopilot.evaluation.benchmarks import NAMES
 from adcopilot.evaluation.report.sources import read_source
 
-from .captions.test_captions_dataset import pairs_folder
-from .mmad import mini_mmad
-from .unipcb import mini_unipcb
+from .benchmarks.captions.test_captions_dataset import pairs_folder
+from .benchmarks.mmad import mini_mmad
+from .benchmarks.unipcb import mini_unipcb
 
-MODULES = {
-    "mmad": "mmad.command",
-    "mmad-bbox": "mmad_bbox",
-    "unipcb": "unipcb.command",
-    "caption": "captions.command",
-}
+MODULES = {name: NAMES[name] for name in ("mmad", "mmad-bbox", "unipcb", "caption")}
 #: How a first part of a benchmark is asked, and an image of it.
 PARTS = {
     "mmad": ("--category", "bottle"),
@@ -74,7 +70,8 @@ class Bench:
         build = {"unipcb": mini_unipcb.build, "caption": pairs_folder}.get(benchmark, mini_mmad.build)
         self.root = build(folder / "data")
         self.backend = Seeing()
-        monkeypatch.setattr(f"adcopilot.evaluation.{MODULES[benchmark]}.make_backend", lambda args: self.backend)
+        module = f"adcopilot.evaluation.benchmarks.{MODULES[benchmark]}.command"
+        monkeypatch.setattr(f"{module}.make_backend", lambda args: self.backend)
         none = ["--sbert", "none", "--bertscore", "none"]
         self.scoring = {"unipcb": none, "caption": ["--tokenizer", "plain"]}.get(benchmark, [])
         self.image = self.root / IMAGES[benchmark]

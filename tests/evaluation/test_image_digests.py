@@ -10,8 +10,8 @@ import pytest
 from adcopilot.answering.families import FAMILIES
 from adcopilot.errors import UserError
 from adcopilot.evaluation import image_digests as module
+from adcopilot.evaluation.benchmarks.mmad import dataset, prompts
 from adcopilot.evaluation.image_digests import FILE, image_digests
-from adcopilot.evaluation.mmad import dataset, prompts
 
 
 @pytest.fixture

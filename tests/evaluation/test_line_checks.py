@@ -12,10 +12,10 @@ from adcopilot import cli
 from adcopilot.errors import UserError
 from adcopilot.evaluation.line_checks import check_line
 
-from .captions.test_captions_dataset import pairs_folder
-from .mmad import mini_mmad
+from .benchmarks.captions.test_captions_dataset import pairs_folder
+from .benchmarks.mmad import mini_mmad
+from .benchmarks.unipcb import mini_unipcb
 from .seeing import MODULES, Seeing
-from .unipcb import mini_unipcb
 
 OPTIONS = {"unipcb": ["--sbert", "none", "--bertscore", "none"], "caption": ["--tokenizer", "plain"]}
 
@@ -39,7 +39,7 @@ def runs(tmp_path_factory):
         for benchmark, module in MODULES.items():
             build = {"unipcb": mini_unipcb.build, "caption": pairs_folder}.get(benchmark, mini_mmad.build)
             root = build(folder / f"data-{benchmark}")
-            patch.setattr(f"adcopilot.evaluation.{module}.make_backend", lambda args: Seeing())
+            patch.setattr(f"adcopilot.evaluation.benchmarks.{module}.command.make_backend", lambda args: Seeing())
             words = ["--data-root", root, "--model", "m", "--output", folder / benchmark, "--max-lost", "1"]
             more = ["--anomaly-score"] if benchmark == "mmad-bbox" else []
             assert cli.main(["eval", benchmark, *OPTIONS.get(benchmark, []), *map(str, words), *more]) == 0

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from adcopilot.evaluation.benchmarks.mmad import dataset
+from adcopilot.evaluation.benchmarks.mmad.prompts import items, own_words, read_prompts
+from adcopilot.evaluation.benchmarks.mmad.results import results_of_records
 from adcopilot.evaluation.lmms import task
 from adcopilot.evaluation.lmms.convert import convert, main
-from adcopilot.evaluation.mmad import dataset
-from adcopilot.evaluation.mmad.prompts import items, own_words, read_prompts
-from adcopilot.evaluation.mmad.results import results_of_records
 
 FOLDER = Path(task.__file__).parent
 

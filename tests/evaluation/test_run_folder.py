@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from adcopilot.errors import UserError
-from adcopilot.evaluation.mmad import dataset
+from adcopilot.evaluation.benchmarks.mmad import dataset
 from adcopilot.evaluation.report.paired import compare
 from adcopilot.evaluation.report.sources import read_source
 from adcopilot.evaluation.run_folder import read_records, read_run

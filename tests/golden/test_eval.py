@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.evaluation.backends.endpoint import Endpoint, completion, question
-from tests.evaluation.captions.test_captions_dataset import clevr_folder, pairs_folder, spot_the_diff_folder
-from tests.evaluation.mmad import mini_mmad, mini_mmad_repository
-from tests.evaluation.records.test_records_command import file  # noqa: F401 - a fixture
+from tests.evaluation.benchmarks.captions.test_captions_dataset import clevr_folder, pairs_folder, spot_the_diff_folder
+from tests.evaluation.benchmarks.mmad import mini_mmad, mini_mmad_repository
+from tests.evaluation.benchmarks.records.test_records_command import file  # noqa: F401 - a fixture
+from tests.evaluation.benchmarks.unipcb import mini_unipcb
 from tests.evaluation.report.report_runs import EVIL
-from tests.evaluation.unipcb import mini_unipcb
 
 from .killing import killed, lines
 
@@ -117,6 +117,8 @@ def test_records(area, here, file):  # noqa: F811
     with Endpoint(says) as endpoint:
         said = here.run("eval", "records", "../parts.jsonl", *asks("records", endpoint), "--concurrency", 1)
         area.check("records", {"stdout": here.text(said), "requests": asked(endpoint), **made(here, "runs/records")})
+    said = here.run("eval", "report", "runs/records", "again=runs/records", "--output", "report")
+    area.check("report of records", {"stdout": here.text(said), **here.files("report")})
 
 
 def test_several_requests_at_a_time_and_killed(area, here, benchmarks, nursery):

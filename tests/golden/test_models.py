@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.evaluation.mmad import mini_mmad
+from tests.evaluation.benchmarks.mmad import mini_mmad
 from tests.grpo.conftest import grpo_settings, policy_dir, policy_processor, rl_data, untrained_policy  # noqa: F401
 from tests.inspect.conftest import part
 

@@ -4,7 +4,7 @@ import pytest
 
 from adcopilot.evaluation.report.command import write_report
 
-from ..evaluation.mmad.mini_mmad import build
+from ..evaluation.benchmarks.mmad.mini_mmad import build
 from ..evaluation.report.report_runs import EVIL, make_runs
 from .report_pages import choose, count, fits_and_can_be_read, quiet, resize
 

@@ -10,6 +10,7 @@ from typing import Any
 from adcopilot import cli
 from adcopilot.answering.base import Reply
 from adcopilot.answering.families import FAMILIES
+from adcopilot.evaluation.benchmarks import NAMES
 
 EVIL = "</script><img src=x onerror='window.pwned = 1'>|*x*`"
 
@@ -48,8 +49,7 @@ class Scripted:
 
 def evaluate(monkeypatch, benchmark: str, root: Path, run: Path, backend: Scripted, *options: Any) -> Path:
     """`adcopilot eval mmad` or `mmad-bbox` with the backend; the run's folder."""
-    module = {"mmad": "mmad.command", "mmad-bbox": "mmad_bbox"}[benchmark]
-    monkeypatch.setattr(f"adcopilot.evaluation.{module}.make_backend", lambda args: backend)
+    monkeypatch.setattr(f"adcopilot.evaluation.benchmarks.{NAMES[benchmark]}.command.make_backend", lambda _: backend)
     words = ["eval", benchmark, "--data-root", root, "--model", backend.name, "--output", run, *options]
     assert cli.main([str(word) for word in words]) == 0
     return run

@@ -9,12 +9,12 @@ import pytest
 
 from adcopilot import cli
 from adcopilot.evaluation.report.charts import bars, heat, radar
-from adcopilot.evaluation.report.tables import Row, Table
+from adcopilot.evaluation.table import Row, Table
 
 from ..backends.endpoint import Endpoint, completion
-from ..captions.test_captions_dataset import pairs_folder
-from ..unipcb import mini_unipcb
-from ..unipcb.test_unipcb_command import perfect
+from ..benchmarks.captions.test_captions_dataset import pairs_folder
+from ..benchmarks.unipcb import mini_unipcb
+from ..benchmarks.unipcb.test_unipcb_command import perfect
 from .report_runs import EVIL, Scripted, evaluate, make_runs
 from .test_report_sources import write_csv
 

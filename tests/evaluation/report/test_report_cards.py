@@ -8,18 +8,23 @@ import pytest
 
 from adcopilot import cli
 from adcopilot.answering.base import Reply
-from adcopilot.evaluation.report.cards import _judge
-from adcopilot.evaluation.report.sources import Source
+from adcopilot.evaluation.benchmarks import benchmark
+from adcopilot.evaluation.report.cards import _filed
+from adcopilot.evaluation.source import Source
 
 from .report_runs import Scripted, evaluate
 
 OPTIONS = {"A": "Yes.", "B": "No."}
 
 
+def source(name):
+    return Source(name="run", path=None, benchmark=benchmark(name), results={})
+
+
 def judged(text, *, reference="B", options=OPTIONS, **reply):
-    record = {"meta": {"dataset": "VisA", "type": "Anomaly Detection"}, "options": options, "reference": reference,
-              "reply": {"text": text, **reply}}  # fmt: skip
-    return _judge(Source(name="run", path=None, benchmark="mmad", results={}), record, {})[2]
+    record = {"item": "i", "meta": {"dataset": "VisA", "type": "Anomaly Detection"}, "options": options,
+              "reference": reference, "reply": {"text": text, **reply}}  # fmt: skip
+    return _filed(source("mmad"), record, {})[2]
 
 
 @pytest.mark.parametrize(
@@ -68,8 +73,7 @@ def test_what_an_answer_with_boxes_is_called(text, predicted, normal, label):
     meta = {"dataset": "VisA", "image": "a.png", "role": "boxes", "normal": normal}
     record = {"meta": meta, "options": None, "reference": None, "reply": {"text": text}, "item": "i"}
     line = {"predicted": predicted, "iou": 0.0}
-    source = Source(name="run", path=None, benchmark="mmad-bbox", results={})
-    assert _judge(source, record, {"a.png": line})[2] == label
+    assert _filed(source("mmad-bbox"), record, {"a.png": line})[2] == label
 
 
 class Refusing(Scripted):

@@ -8,18 +8,26 @@ from pathlib import Path
 import pytest
 
 from adcopilot import cli
-from adcopilot.evaluation.mmad.prompts import PROMPTS
-from adcopilot.evaluation.mmad.scoring import SUB_TASKS
+from adcopilot.evaluation.benchmarks import benchmark
+from adcopilot.evaluation.benchmarks.mmad.prompts import PROMPTS
+from adcopilot.evaluation.benchmarks.mmad.scoring import SUB_TASKS
+from adcopilot.evaluation.benchmarks.mmad.tables import setting_tables
+from adcopilot.evaluation.benchmarks.unipcb.scoring import COLUMNS
 from adcopilot.evaluation.report.charts import bars, radar
 from adcopilot.evaluation.report.paired import compare
-from adcopilot.evaluation.report.sources import Published, Source
-from adcopilot.evaluation.report.tables import main_tables, setting_tables
-from adcopilot.evaluation.unipcb.scoring import COLUMNS
+from adcopilot.evaluation.report.tables import main_tables
+from adcopilot.evaluation.source import Source
+from adcopilot.evaluation.table import Published
 from adcopilot.jsonl import content_key
 
 MMAD, OWN = "MMAD's wording", "AD-Copilot's wording"
 #: Of runs whose answers are not there.
 NOWHERE = Path("nowhere")
+
+
+def source(asked, name, results, identity, selection=None):
+    return Source(name=name, path=NOWHERE, benchmark=benchmark(asked), results=results, identity=identity,
+                  selection=selection or {})  # fmt: skip
 
 
 def run(name="M", *, whose=MMAD, average=90.0, shots=1, template="random", knowledge=None, data="d", **more):
@@ -29,7 +37,9 @@ def run(name="M", *, whose=MMAD, average=90.0, shots=1, template="random", knowl
     results = {"datasets": {"VisA": row}, "average": row, "categories": {}, "questions": 39_672, "shots": shots,
                "template": template, **more.pop("results", {})}  # fmt: skip
     identity = {"data": data, "domain_knowledge": knowledge, **more}
-    return Source(name=name, path=NOWHERE, benchmark="mmad", results=results, identity=identity, selection=selection)
+    return Source(
+        name=name, path=NOWHERE, benchmark=benchmark("mmad"), results=results, identity=identity, selection=selection
+    )
 
 
 def ranked(*sources, paper=True, others=()):
@@ -140,8 +150,7 @@ def unipcb(name, *, value=90.0, iou=0.3, sbert="m", judge="j", **identity):
     results = {"columns": dict.fromkeys(COLUMNS, value), "average": value, "iou": iou,
                "scorers": {"sbert": {"model": sbert}, "bertscore": {"model": "b"}},
                "judge": {"model": judge, "judged": 3, "of": 3}}  # fmt: skip
-    return Source(name=name, path=NOWHERE, benchmark="unipcb", results=results, identity={"data": "d", **identity},
-                  selection={"wording": {"whose": OWN}})  # fmt: skip
+    return source("unipcb", name, results, {"data": "d", **identity}, {"wording": {"whose": OWN}})
 
 
 def test_unipcb_is_not_ranked_with_the_paper_and_columns_by_their_scorers():
@@ -167,8 +176,7 @@ def test_unipcb_is_not_ranked_with_the_paper_and_columns_by_their_scorers():
 def captions(name, value, **identity):
     results = {"columns": dict.fromkeys(("BLEU-4", "METEOR", "ROUGE-L", "CIDEr"), value),
                "scorer": {"tokenizer": "ptb"}}  # fmt: skip
-    return Source(name=name, path=NOWHERE, benchmark="caption", results=results,
-                  identity={"layout": "pairs", "data": "d", **identity}, selection={})  # fmt: skip
+    return source("caption", name, results, {"layout": "pairs", "data": "d", **identity})
 
 
 def test_an_own_set_is_not_ranked_with_omnidiff():
@@ -195,7 +203,7 @@ def test_pairs_say_what_differs_and_need_the_same_files():
     )
     second.identity["data"] = "other"
     found = compare(first, second, samples=100, seed=0)
-    assert (found.questions, found.differences) == (0, [])
+    assert (found.questions, found.differences) == (0, ())
     assert "different versions of the benchmark's files" in found.note
 
 

@@ -5,9 +5,11 @@ import random
 import numpy as np
 import pytest
 
-from adcopilot.evaluation.mmad.intervals import resampled
-from adcopilot.evaluation.report.paired import compare, ratio_differences
-from adcopilot.evaluation.report.sources import Source
+from adcopilot.evaluation.benchmarks import benchmark
+from adcopilot.evaluation.benchmarks.mmad.intervals import resampled
+from adcopilot.evaluation.bootstrap import ratio_differences
+from adcopilot.evaluation.report.paired import compare
+from adcopilot.evaluation.source import Source
 
 
 def units(seed, count=60):
@@ -81,7 +83,7 @@ def answers(seed, share, count=80):
 
 
 def source(name, entries, path, **identity):
-    return Source(name=name, path=path, benchmark="mmad", results={}, entries=entries, identity=identity)
+    return Source(name=name, path=path, benchmark=benchmark("mmad"), results={}, entries=entries, identity=identity)
 
 
 def test_two_runs_of_mmad(tmp_path):
@@ -109,7 +111,7 @@ def test_only_common_questions_count(tmp_path):
     assert found.questions == 60
     assert {one.value for one in found.differences} == {0}
     nothing = compare(source("a", first[:40], tmp_path), source("b", second[40:], tmp_path), samples=100, seed=0)
-    assert (nothing.questions, nothing.differences) == (0, [])
+    assert (nothing.questions, nothing.differences) == (0, ())
     assert "No question" in nothing.note
     versions = [source(name, first, tmp_path, data=name) for name in "ab"]
     other = compare(*versions, samples=100, seed=0)

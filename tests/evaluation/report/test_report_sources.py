@@ -5,10 +5,14 @@ import json
 import pytest
 
 from adcopilot.errors import UserError
-from adcopilot.evaluation.mmad.scoring import SUB_TASKS
-from adcopilot.evaluation.report.sources import paper_table, read_csv, read_source
-from adcopilot.evaluation.report.tables import Row, Table, main_tables, setting_tables
+from adcopilot.evaluation.benchmarks import benchmark
+from adcopilot.evaluation.benchmarks.mmad.scoring import SUB_TASKS
+from adcopilot.evaluation.benchmarks.mmad.tables import setting_tables
+from adcopilot.evaluation.report.sources import read_source
+from adcopilot.evaluation.report.tables import main_tables
+from adcopilot.evaluation.table import Row, Table
 
+MMAD = benchmark("mmad")
 HEADS = [*SUB_TASKS, "Average", "Recall", "Precision", "F1", "Overkill"]
 
 
@@ -19,29 +23,30 @@ def write_csv(path, rows, heads=HEADS):
 
 
 def test_the_papers_averages_are_those_of_its_columns():
-    for row in paper_table("II"):
+    for row in MMAD.published("II"):
         values = [row.values[task] for task in SUB_TASKS]
         if None not in values:
             assert sum(values) / 7 == pytest.approx(row.values["average"], abs=0.03), row.name
         assert row.source == "AD-Copilot paper, Table II"
-    ours = {row.name: row for row in paper_table("II")}["AD-Copilot† 7B"]
+    ours = {row.name: row for row in MMAD.published("II")}["AD-Copilot† 7B"]
     assert (ours.values["average"], ours.values["Defect Localization"]) == (82.29, 76.4)
-    assert {row.name for row in paper_table("II") if row.trained} == {
+    assert {row.name for row in MMAD.published("II") if row.trained} == {
         "AnomalyR1†* (2025) 3B", "OmniAD†* (2025) 7B", "EMIT†* (2025) 8B"}  # fmt: skip
-    assert len(paper_table("II")) == 21
-    boxes = {row.name: row.values for row in paper_table("III")}["AD-Copilot-Thinking 7B"]
+    assert len(MMAD.published("II")) == 21
+    boxes = {row.name: row.values for row in benchmark("mmad-bbox").published("III")}["AD-Copilot-Thinking 7B"]
     assert boxes == {"mean_iou": 25.3, "0.1": 55.22, "0.2": 44.76, "0.3": 35.88, "0.5": 21.0}
-    for row in paper_table("IV"):
+    for row in benchmark("unipcb").published("IV"):
         values = [value for name, value in row.values.items() if name != "average"]
         assert sum(values) / 10 == pytest.approx(row.values["average"], abs=0.0501), row.name
-    for number, count in (("V", 4), ("IX", 2), ("X", 3), ("XI", 3)):
-        assert len(paper_table(number)) == count
+    assert len(benchmark("caption").published("V")) == 4
+    for number, count in (("IX", 2), ("X", 3), ("XI", 3)):
+        assert len(MMAD.published(number)) == count
 
 
 def test_a_table_of_mmads_summary_script(tmp_path):
     rows = {"DS-MVTec": [80] * 7 + [80, 90, 70, 60, 1], "VisA": [60] * 7 + [60, 50, 40, 30, 1]}
     rows["Average"] = [99] * 12
-    found = read_csv(write_csv(tmp_path / "answers_1_shot_Model-7B_accuracy.csv", rows))
+    found = MMAD.read_table(write_csv(tmp_path / "answers_1_shot_Model-7B_accuracy.csv", rows))
     assert found.name == "Model-7B"
     assert found.values["average"] == 70
     assert (found.values["f1"], found.values["recall"], found.values["precision"]) == (45, 70, 55)
@@ -65,7 +70,7 @@ def test_tables_that_are_none(tmp_path, change, message):
     path = tmp_path / "t_accuracy.csv"
     change(path)
     with pytest.raises(UserError) as error:
-        read_csv(path)
+        MMAD.read_table(path)
     assert str(path) in str(error.value)
     assert message in str(error.value)
 
@@ -77,7 +82,7 @@ def test_answer_files_and_names(tmp_path):
     path = tmp_path / "answers_2_shot_M=x.json"
     path.write_text(json.dumps([{**ENTRY, "gpt_answer": "B"}]))
     found = read_source(str(path))
-    assert (found.name, found.benchmark, found.results["shots"]) == ("M=x", "mmad", 2)
+    assert (found.name, found.benchmark, found.results["shots"]) == ("M=x", MMAD, 2)
     assert read_source(f"my=own name={path}").name == "my=own name"
     assert found.records == found.each == []
     assert found.partial == "1 of MMAD's 39,672 questions"

@@ -1,0 +1,71 @@
+"""Which of MMAD's samples a command asks about, and with which templates: for all commands over MMAD's images."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from adcopilot.errors import UserError
+
+from ...command import add_benchmark_arguments
+from ...selection import first, stratified, without_missing
+from . import dataset
+
+__all__ = ["add_arguments", "choose"]
+
+
+def add_arguments(parser: argparse.ArgumentParser, **helps: str) -> Any:
+    """`add_benchmark_arguments` with the number and choice of templates; the group "the benchmark"."""
+    group = add_benchmark_arguments(parser, data_root="MMAD's folder, with mmad.json", **helps)
+    group.add_argument("--shots", type=int, default=1, metavar="K", help="templates shown with each query image (1)")
+    group.add_argument(
+        "--template", default="random", choices=tuple(dataset.TEMPLATE_FIELDS), help="which templates (random)"
+    )
+    return group
+
+
+def choose(
+    args: argparse.Namespace, *, keep: Callable[[dataset.Sample], bool] | None = None
+) -> tuple[list[dataset.Sample], str]:
+    """The samples that the options ask for, their images all in place, and the hash of `mmad.json`.
+
+    Args:
+        args: the command line.
+        keep: those samples it is false for are left out before anything is counted.
+
+    Raises:
+        UserError: the layout is wrong, a category is unknown, images are missing, or nothing is left.
+    """
+    if args.shots < 0:
+        raise UserError(f"--shots is {args.shots}, expected 0 or more")
+    samples, digest = dataset.load(args.data_root)
+    samples = dataset.select(samples, args.category)
+    if keep is not None:
+        samples = [sample for sample in samples if keep(sample)]
+    if args.quick is not None:
+        samples = stratified(
+            samples,
+            args.quick,
+            outer=lambda sample: sample.dataset,
+            inner=lambda sample: (sample.category, sample.normal),
+            name=lambda sample: sample.image,
+        )
+    samples = first(samples, args.limit)
+    files = {
+        sample.image: (sample.image, *dataset.templates(sample, shots=args.shots, kind=args.template))
+        for sample in samples
+    }
+    names = list(dict.fromkeys(name for group in files.values() for name in group))
+    missing = dataset.check_files(args.data_root, names)
+    samples = without_missing(
+        samples,
+        missing,
+        files=lambda sample: files[sample.image],
+        message=dataset.missing_files_message(args.data_root, missing, total=len(names)),
+        plural="samples",
+        skip=args.skip_missing,
+    )
+    if not samples:
+        raise UserError(f"{args.data_root}: no samples are left to ask about")
+    return samples, digest

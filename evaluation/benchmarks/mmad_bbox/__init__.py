@@ -1,0 +1,1 @@
+"""MMAD-BBox: where the defects of MMAD's images are."""

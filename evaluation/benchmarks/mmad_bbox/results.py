@@ -1,0 +1,167 @@
+"""From the lines of a run to the paper's Table III: boxes in pixels of the original, against boxes of the masks."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from adcopilot.answering.choices import anomaly_score
+from adcopilot.answering.families import Family, read_boxes, says_nothing_is_there, split_thinking
+from adcopilot.line.ranking import auroc, average_precision
+
+from ...box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, score_image, summarise
+from ...command import print_json
+from ..mmad.scoring import DATASETS
+
+__all__ = ["results", "show"]
+
+#: Share of an image above which its mask is perhaps inverted.
+_LARGE = 0.5
+
+
+def results(
+    records: Sequence[Mapping[str, Any]], *, family: Family, rule: BoxRule
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Table III, and the images that it is made of.
+
+    Returns:
+        (scores, images). Scores: `overall`, the means over all anomalous images (`box_scores.summarise`), the same by
+        `datasets`, `categories` and defect `sizes`, `masks`: how many mark nothing (`empty`: those images are in no
+        mean, there is nothing to find) and how many more than half of their image (`over_half`: perhaps inverted),
+        `dataset_average` (the mean of the datasets' numbers), `normal` and `with_normal` where normal images were
+        asked about, `ranking` (AUROC and average precision by dataset and their `average`, percent) where the anomaly
+        score is known, `unread` (why an answer says nothing → how many; it counts as one without boxes), and the rule
+        for boxes. Images: one object each, with predicted and true boxes in pixels of the original.
+    """
+    images, scores, unread = [], {}, Counter()
+    for record in records:
+        meta = record["meta"]
+        value = _anomaly_score(record)
+        if record["reply"].get("refused"):
+            unread["were refused by the endpoint"] += 1
+        elif meta["role"] == "score" and value is None:
+            unread["have no probability to rank by"] += 1
+        if value is not None:
+            scores[meta["image"]] = (value, meta["dataset"], meta["normal"])
+        if meta["role"] != "boxes":
+            continue
+        size, model_size = tuple(record["size"]), tuple(record["model_size"])
+        boxes = read_boxes(record["reply"]["text"], family=family, size=size, model_size=model_size)
+        if not boxes and not record["reply"].get("refused"):
+            said = split_thinking(record["reply"]["text"])[1]
+            unread["hold neither a box nor a word that there is none"] += not says_nothing_is_there(said)
+        mask = None if "mask" not in record else decode_mask(record["mask"])
+        images.append(
+            {
+                **meta,
+                "size": record["size"],
+                "text": record["reply"]["text"],
+                "predicted": [box["bbox_2d"] for box in boxes],
+                "labels": [box["label"] for box in boxes],
+                **score_image([box["bbox_2d"] for box in boxes], mask, size=size, rule=rule),
+            }
+        )
+    for image in images:
+        if image["image"] in scores:
+            image["anomaly_score"] = scores[image["image"]][0]
+    defective = [image for image in images if not image["normal"]]
+    empty = [image for image in defective if not image["defect_share"]]
+    defective = [image for image in defective if image["defect_share"]]
+    images = [image for image in images if image["normal"] or image["defect_share"]]
+    normal = [image for image in images if image["normal"]]
+    datasets = _by(defective, lambda image: image["dataset"], DATASETS)
+    found: dict[str, Any] = {
+        "rule": rule.describe(),
+        "unread": {why: count for why, count in unread.items() if count},
+        "thresholds": list(THRESHOLDS),
+        "size_limits": list(SIZES),
+        "masks": {
+            "empty": len(empty),
+            "over_half": sum(image["defect_share"] > _LARGE for image in defective),
+            "examples": [image["image"] for image in empty][:3],
+        },
+        "overall": summarise(defective),
+        "datasets": datasets,
+        "dataset_average": _mean_of(list(datasets.values())) if datasets else None,
+        "categories": _by(defective, lambda image: f"{image['dataset']}/{image['category']}"),
+        "sizes": _by(defective, lambda image: image["size_class"], ("small", "medium", "large")),
+    }
+    if normal:
+        clean = sum(not image["predicted"] for image in normal)
+        found["normal"] = {"images": len(normal), "without_boxes": 100 * clean / len(normal)}
+        found["with_normal"] = summarise(images)
+    if scores:
+        found["ranking"] = _ranking(list(scores.values()))
+    return found, images
+
+
+def _anomaly_score(record: Mapping[str, Any]) -> float | None:
+    options = record["options"]
+    if not options:
+        return None
+    return anomaly_score(record["reply"].get("option_logprobs"), options, next(iter(options)))
+
+
+def _by(
+    images: Sequence[Mapping[str, Any]], kind: Callable[[Mapping[str, Any]], str], order: Sequence[str] = ()
+) -> dict[str, Any]:
+    kinds: dict[str, list[Mapping[str, Any]]] = {name: [] for name in order}
+    for image in images:
+        kinds.setdefault(kind(image), []).append(image)
+    return {name: summarise(members) for name, members in kinds.items() if members}
+
+
+def _mean_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of each number over rows of `summarise`; `images` is their sum."""
+    mean: dict[str, Any] = {"images": sum(row["images"] for row in rows)}
+    for name, value in rows[0].items():
+        if isinstance(value, dict):
+            mean[name] = {key: sum(row[name][key] for row in rows) / len(rows) for key in value}
+        elif name != "images":
+            mean[name] = sum(row[name] for row in rows) / len(rows)
+    return mean
+
+
+def _ranking(scores: Sequence[tuple[float, str, bool]]) -> dict[str, dict[str, float | None]]:
+    table: dict[str, dict[str, float | None]] = {}
+    for name in dict.fromkeys(one[1] for one in scores):
+        values = [value for value, dataset_name, _ in scores if dataset_name == name]
+        labels = [not normal for _, dataset_name, normal in scores if dataset_name == name]
+        row = {"auroc": auroc(values, labels), "average_precision": average_precision(values, labels)}
+        table[name] = {column: None if value is None else 100 * value for column, value in row.items()}
+    known = {
+        column: [row[column] for row in table.values() if row[column] is not None]
+        for column in ("auroc", "average_precision")
+    }
+    table["average"] = {column: sum(values) / len(values) if values else None for column, values in known.items()}
+    return table
+
+
+def show(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print scores: one JSON object, or Table III's columns by dataset."""
+    if as_json:
+        print_json(found)
+        return
+    masks = found.get("masks", {})
+    if masks.get("empty"):
+        print(
+            f"{masks['empty']} defective images have a mask that marks nothing and are in no score: "
+            f"{', '.join(masks['examples'])}{' …' if masks['empty'] > 3 else ''}"
+        )
+    if masks.get("over_half"):
+        print(f"{masks['over_half']} masks mark more than half of their image: look whether they are inverted")
+    rows = {**found["datasets"], "All images": found["overall"]}
+    width = max(map(len, rows))
+    heads = ["images", "mIoU", *(f"@{one}" for one in THRESHOLDS), "mask mIoU", "no box"]
+    print(" ".join([" " * width, *(f"{head:>9}" for head in heads)]))
+    for name, row in rows.items():
+        values = [row["mean_iou"], *row["accuracy"].values(), row["mask_mean_iou"], row["empty"]]
+        cells = [str(row["images"]), *("-" if value is None else f"{value:.2f}" for value in values)]
+        print(" ".join([f"{name:<{width}}", *(f"{cell:>9}" for cell in cells)]))
+    if "normal" in found:
+        print(f"normal images without a box: {found['normal']['without_boxes']:.2f} % of {found['normal']['images']}")
+    average = found.get("ranking", {}).get("average", {}).get("auroc")
+    if average is not None and math.isfinite(average):
+        print(f"AUROC of the anomaly score, mean over datasets: {average:.2f}")

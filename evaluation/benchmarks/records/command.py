@@ -1,0 +1,127 @@
+"""`adcopilot eval records FILE.jsonl`: any model on your own labelled records, by task.
+
+A record is what `adcopilot data build` writes and `adcopilot grpo` trains on: `messages` whose last is the answer,
+`images` (templates, then the query), and the right `answer` of a task of `adcopilot.tasks`, with `boxes` and `mask`
+where something is to be found. The record's own question is asked, word for word; its task's file says what is right.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adcopilot.answering.items import Item
+from adcopilot.errors import UserError, shortened
+from adcopilot.jsonl import content_key, file_digest, read_jsonl, write_jsonl
+from adcopilot.tasks import TASKS, task_of
+
+from ... import selection
+from ...command import add_arguments as add_arguments_of_a_run
+from ...command import add_benchmark_arguments, evaluate, identity, make_backend, require, score_again
+from ...run_folder import family_of_run
+from ...wording import Wording
+from .items import items, truth_fields
+from .results import results, show
+
+#: Counts up whenever the same command would ask something else.
+VERSION = 1
+WHOSE = "the records' own wording"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = add_benchmark_arguments(
+        parser, data_root="the folder that the records' image paths start from (that of the first file)"
+    )
+    what.add_argument("files", nargs="*", type=Path, metavar="FILE", help="records, one JSON object a line")
+    what.add_argument("--task", action="append", default=[], choices=list(TASKS), help="only records of this task")
+    add_arguments_of_a_run(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.score is not None:
+        root = args.data_root
+
+        def again(manifest: Mapping[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+            where = root or Path(manifest["selection"]["data_root"])
+            return results(records, family=family_of_run(manifest), root=where)[0]
+
+        return score_again(args, benchmark="records", score=again, show=show)
+    if not args.files:
+        raise UserError("FILE is missing: name a file of records, as in adcopilot eval records parts.jsonl …")
+    require(args, "model", "output")
+    args.data_root = args.data_root or args.files[0].resolve().parent
+    records = choose(args)
+    backend = make_backend(args)
+    asked = items(records, root=args.data_root, family=backend.family, thinking=args.thinking, folder=args.output)
+    settings = identity(
+        backend, benchmark="records", version=VERSION, data=content_key([file_digest(file) for file in args.files])
+    )
+
+    def truth(item: Item) -> dict[str, Any]:
+        return truth_fields(item, backend)
+
+    def finish(folder: Path, lines: list[dict[str, Any]]) -> dict[str, Any]:
+        found, each = results(lines, family=backend.family, root=args.data_root)
+        write_jsonl(folder / "scores.jsonl", each)
+        return found
+
+    return evaluate(
+        args,
+        backend=backend,
+        items=asked,
+        settings=settings,
+        wording=Wording(whose=WHOSE, text={"questions": sorted({item.question for item in asked})[:100]}),
+        answer_tokens=512,
+        finish=finish,
+        truth=truth,
+        show=show,
+    )
+
+
+def choose(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The records that are asked about.
+
+    Raises:
+        UserError: some cannot be used (it names the first ones), or none is left.
+    """
+    from adcopilot.grpo.prompts import read_records
+
+    for file in args.files:
+        _check_root(file, args.data_root)
+    records = read_records(args.files, media_dir=args.data_root)
+    records = [record for record in records if not args.task or task_of(record).name in args.task]
+
+    def names(record: Mapping[str, Any]) -> list[str]:
+        return [str(record.get("category") or ""), str(record.get("source") or "")]
+
+    records = selection.of_category(records, args.category, names=names, kinds="category or source")
+    if args.quick is not None:
+        records = selection.stratified(
+            records,
+            args.quick,
+            outer=lambda record: task_of(record).name,
+            inner=lambda record: bool(record.get("anomalous")),
+            name=lambda record: record["key"],
+        )
+    records = selection.first(records, args.limit)
+    if not records:
+        raise UserError(f"{', '.join(map(str, args.files))}: no record is left; leave out --task or --category")
+    return records
+
+
+def _check_root(file: Path, root: Path) -> None:
+    """Whether the first record's images lie where they are looked for; if not, it is the folder that is wrong.
+
+    Raises:
+        UserError: they do not.
+    """
+    first = next((record for _, record in read_jsonl(file)), {})
+    names = first.get("images") or []
+    missing = next((name for name in names if isinstance(name, str) and not (root / name).exists()), None)
+    if missing is not None:
+        raise UserError(
+            f"{file}: its first record has {shortened(missing, 120)}, which is not below {root}; say with --data-root "
+            "which folder the records' paths start from"
+        )

@@ -1,0 +1,206 @@
+"""From the lines of a run to Table IV's row, and to the benchmark's own prediction file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adcopilot.answering.families import FAMILIES, Family, says_nothing_is_there, split_thinking
+from adcopilot.jsonl import write_jsonl
+
+from ...running import write_json
+from .answers import class_boxes, letter_answer
+from .dataset import Sample
+from .judge import Grades, Question, judge
+from .scoring import COLUMNS, IOU, Scored, match_boxes, summary
+from .text_scores import TextScorer
+
+__all__ = ["official_predictions", "results_of_records", "table_text"]
+
+#: From so many answers on, scoring them is worth a word.
+_MANY = 500
+#: Grades open answers; None where there is no judge.
+Judge = Callable[[Sequence[Question]], Grades]
+
+
+def results_of_records(
+    records: Sequence[Mapping[str, Any]],
+    *,
+    scorers: Mapping[str, TextScorer],
+    grade: Judge | None = None,
+    iou: float = IOU,
+    each: Path | None = None,
+) -> dict[str, Any]:
+    """All scores of a run.
+
+    Args:
+        records: its lines; boxes have `model_size` and `family`.
+        scorers: of `sbert` and `bertscore`, those that are to be computed.
+        grade: the judge.
+        iou: least overlap of boxes that match.
+        each: file for the scores of each question, as JSON lines.
+
+    Returns:
+        What `scoring.summary` returns, with `scorers` and `judge` (what they were); `iou`; `unread`, why an answer
+        says nothing → how many (such a choice is wrong, such boxes are none, such a text is empty); and `missing`,
+        column → why it has no value.
+    """
+    rows = [_scored(record, iou) for record in records]
+    opened = [index for index, record in enumerate(records) if record["meta"]["form"] == "open"]
+    answers = [split_thinking(records[index]["reply"]["text"])[1] for index in opened]
+    references = [records[index]["reference"] for index in opened]
+    for name, scorer in scorers.items():
+        if len(opened) > _MANY:
+            print(f"{scorer.name}: {len(opened)} open answers, which takes minutes without a GPU", file=sys.stderr)
+        for index, value in zip(opened, scorer.score(answers, references), strict=True):
+            setattr(rows[index], name, value)
+
+    found: dict[str, Any] = {"scorers": {name: scorer.describe() for name, scorer in scorers.items()}, "iou": iou}
+    if grade is not None:
+        asked = [
+            Question(question=records[index]["meta"]["question"], reference=reference, answer=answer)
+            for index, reference, answer in zip(opened, references, answers, strict=True)
+        ]
+        grades = grade(asked)
+        for index, value in zip(opened, grades.grades, strict=True):
+            rows[index].grade = value
+        found["judge"] = {
+            **grades.settings,
+            "judged": sum(value is not None for value in grades.grades),
+            "of": len(opened),
+            "unreadable": grades.unreadable,
+            "refused": grades.refused,
+            "failed": len(grades.outcome.failed),
+        }
+        if grades.outcome.stopped is not None:
+            found["judge"]["stopped"] = str(grades.outcome.stopped)
+    found |= summary(rows)
+    found["unread"] = _unread(records, rows)
+    found["truncated"] = sum(bool(record["reply"].get("truncated")) for record in records)
+    found["missing"] = _missing(found["columns"], scorers, grade)
+    if each is not None:
+        write_jsonl(each, (_line(record, row) for record, row in zip(records, rows, strict=True)))
+    return found
+
+
+def run_judge(backend: Any, folder: Path) -> Judge:
+    """A judge that logs its grades in the run's folder."""
+    return lambda questions: judge(questions, backend=backend, folder=folder)
+
+
+def read_boxes_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The boxes of an answer, in pixels of the original image."""
+    family: Family = FAMILIES[record["family"]]
+    return class_boxes(
+        record["reply"]["text"],
+        family=family,
+        size=tuple(record["meta"]["size"]),
+        model_size=tuple(record["model_size"]),
+    )
+
+
+def _scored(record: Mapping[str, Any], iou: float) -> Scored:
+    meta, reference, text = record["meta"], record["reference"], record["reply"]["text"]
+    if meta["form"] == "choice":
+        read = letter_answer(text, record["options"])
+        right = read.letter == reference
+        return Scored(meta=meta, right=right, right_strictly=right and read.how != "found", read=read.how)
+    if meta["form"] == "boxes":
+        boxes = read_boxes_of(record)
+        return Scored(
+            meta=meta,
+            matches=match_boxes(boxes, reference, iou=iou),
+            matches_any=match_boxes(boxes, reference, iou=iou, by_class=False),
+        )
+    return Scored(meta=meta)
+
+
+def _line(record: Mapping[str, Any], row: Scored) -> dict[str, Any]:
+    line = {"item": record["item"], **{name: row.meta[name] for name in ("level", "dataset", "type", "form")}}
+    if row.matches is not None:
+        return line | {"hits": row.matches.hits, "false": row.matches.false, "missed": row.matches.missed}
+    if row.meta["form"] == "choice":
+        return line | {"right": row.right, "read": row.read}
+    return line | {"sbert": row.sbert, "bertscore": row.bertscore, "grade": row.grade}
+
+
+def _unread(records: Sequence[Mapping[str, Any]], rows: Sequence[Scored]) -> dict[str, int]:
+    lost: Counter[str] = Counter()
+    for record, row in zip(records, rows, strict=True):
+        answer = split_thinking(record["reply"]["text"])[1]
+        if record["reply"].get("refused"):
+            lost["were refused by the endpoint"] += 1
+        elif row.read == "none":
+            lost["state no option"] += 1
+        elif row.matches is not None and not (row.matches.hits + row.matches.false):
+            lost["hold neither a box nor a word that there is none"] += not says_nothing_is_there(answer)
+        elif row.meta["form"] == "open":
+            lost["are empty"] += not answer
+    return {why: count for why, count in lost.items() if count}
+
+
+def _missing(
+    columns: Mapping[str, float | None], scorers: Mapping[str, TextScorer], grade: Judge | None
+) -> dict[str, str]:
+    reasons = {}
+    for title in (title for title in COLUMNS if columns[title] is None):
+        if title.startswith("S-BERT") and "sbert" not in scorers:
+            reasons[title] = "--sbert none"
+        elif title.startswith("BERTScore") and "bertscore" not in scorers:
+            reasons[title] = "--bertscore none"
+        elif title == "LLM as Judge":
+            reasons[title] = "no --judge-model" if grade is None else "no grades"
+        else:
+            reasons[title] = "no such questions were asked"
+    return reasons
+
+
+def official_predictions(path: Path, records: Sequence[Mapping[str, Any]], samples: Sequence[Sample]) -> None:
+    """Write the benchmark's own form of predictions: its samples with `model_response` at each question.
+
+    Boxes are written in the benchmark's notation and frame, so that its evaluation reads them whatever the model's
+    own notation is; other answers as the model wrote them.
+    """
+    answers = {(record["meta"]["sample"], record["meta"]["turn"]): record for record in records}
+    found = []
+    for sample in samples:
+        turns = [
+            {**entry, "model_response": _official_answer(answers[sample.number, turn])}
+            for turn, entry in enumerate(sample.turns)
+            if (sample.number, turn) in answers
+        ]
+        if turns:
+            found.append({**sample.entry, "conversation": turns})
+    write_json(path, found)
+
+
+def _official_answer(record: Mapping[str, Any]) -> str:
+    if record["meta"]["form"] != "boxes":
+        return record["reply"]["text"]
+    size, frame = record["meta"]["size"], record["meta"]["frame"]
+    scale = [frame[0] / size[0], frame[1] / size[1]] * 2
+    classes: dict[str, list[list[int]]] = {}
+    for box in read_boxes_of(record):
+        scaled = [round(value * factor) for value, factor in zip(box["bbox_2d"], scale, strict=True)]
+        classes.setdefault(box["label"], []).append(scaled)
+    return json.dumps(classes, ensure_ascii=False)
+
+
+def table_text(found: Mapping[str, Any]) -> str:
+    """Table IV's row as text, and what it lacks."""
+    columns = [*COLUMNS, "Average"]
+    values = [*(found["columns"][title] for title in COLUMNS), found["average"]]
+    cells = ["–" if value is None else f"{value:.1f}" for value in values]
+    widths = [max(len(title), len(cell)) for title, cell in zip(columns, cells, strict=True)]
+    lines = [
+        "  ".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=True)) for texts in (columns, cells)
+    ]
+    reasons: dict[str, list[str]] = {}
+    for title, reason in found["missing"].items():
+        reasons.setdefault(reason, []).append(title)
+    lines += [f"no {', '.join(titles)}: {reason}" for reason, titles in reasons.items()]
+    return "\n".join(lines)

@@ -1,0 +1,119 @@
+"""Which rows may be ranked with each other: those whose questions, words, settings and measures agree as far as known.
+
+A row that may not stands in its table without rank, with the reason beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from adcopilot.pages.text import shorten
+
+from .benchmark import Benchmark, Traits
+from .source import Source
+from .table import Published, Row
+
+__all__ = ["asked_in", "differ", "marked", "run_row"]
+
+#: How a setting is called where two rows differ in it.
+_CALLED = {
+    "data": "another version of the benchmark's files",
+    "prompts": "other prompts",
+    "scorer": "other scorers",
+    "references": "other references",
+}
+
+
+def run_row(source: Source) -> Row:
+    """A run's row in its benchmark's table."""
+    found = source.results
+    answered = found.get("answered", found.get("questions"))
+    words = ["this run" if source.path.is_dir() else "this answer file"]
+    words.append(f"{answered:,} questions" if answered and not source.partial else "")
+    words += [*source.benchmark.told(source), asked_in(source)]
+    words.append(f"{source.unread:,} answers unread" if source.unread and not source.partial else "")
+    words.append(f"only a part: {source.partial}" if source.partial else "")
+    return Row(
+        name=source.name,
+        source=", ".join(filter(None, words)),
+        values=source.benchmark.values(found),
+        intervals=source.benchmark.intervals(found),
+        apart=bool(source.partial),
+    )
+
+
+def asked_in(source: Source) -> str:
+    """Whose words, where that is known, and of which commit."""
+    described = source.selection.get("wording") or source.results.get("wording")
+    commit = described.get("commit") if isinstance(described, Mapping) else None
+    whose = source.benchmark.wording_of(source) or ""
+    return f"{whose} (commit {str(commit)[:12]})" if whose and commit else whose
+
+
+def differ(one: Traits, other: Traits) -> str:
+    """How `other` differs from `one`, in words; "" where all that is known agrees."""
+    said = []
+    for name in dict.fromkeys([*one, *other]):
+        first, second = one.get(name), other.get(name)
+        if first is None or second is None or first == second:
+            continue
+        if name == "prompts" and any(one.get(more) != other.get(more) for more in ("wording", "shots", "knowledge")):
+            continue  # of other words, or for another number of templates, they differ anyway
+        if name in _CALLED:
+            said.append(_CALLED[name])
+        elif isinstance(first, str) and isinstance(second, str):
+            said.append(f"{shorten(second, 60)}, not {shorten(first, 60)}")
+        else:
+            said.append(f"another {name}")
+    return "; ".join(said)
+
+
+def marked(
+    benchmark: Benchmark,
+    own: Sequence[tuple[Row, Source]],
+    published: Sequence[Published] = (),
+    *,
+    ignore: Sequence[str] = (),
+) -> list[Row]:
+    """The rows of a table with those set apart that cannot be ranked with the others.
+
+    Ranked are the runs that most others agree with, before all those that published rows agree with; a published row
+    stands beside them where it agrees too.
+
+    Args:
+        benchmark: of the table.
+        own: runs, the first ones first.
+        published: rows of others.
+        ignore: settings that the table is about.
+    """
+
+    def known(one: Traits) -> Traits:
+        return {name: value for name, value in one.items() if name not in ignore}
+
+    runs = [known(benchmark.traits(source)) for _, source in own]
+    theirs = [(one.row, known(benchmark.published_traits(one))) for one in published]
+    never = benchmark.unrankable
+    whole = [place for place, (row, _) in enumerate(own) if not row.apart]
+
+    def company(place: int) -> tuple[bool, int]:
+        beside = not never and any(not row.apart and not differ(runs[place], one) for row, one in theirs)
+        return beside, sum(not differ(runs[place], runs[other]) for other in whole)
+
+    chosen = max(whole, key=company, default=None)
+    rows = []
+    for place, (row, source) in enumerate(own):
+        if chosen is not None and not row.apart:
+            why = differ(runs[chosen], runs[place])
+            first = benchmark.column_traits(own[chosen][1])
+            unlike = {
+                column: reason
+                for column, one in benchmark.column_traits(source).items()
+                if (reason := differ(first.get(column, {}), one))
+            }
+            row = replace(row, apart=bool(why), why=why and f"not ranked: {why}", unlike=unlike)
+        rows.append(row)
+    for row, one in theirs:
+        why = "" if chosen is None and not never else never or differ(runs[chosen], one)
+        rows.append(replace(row, apart=row.apart or bool(why), why=why and f"not ranked: {why}"))
+    return rows
