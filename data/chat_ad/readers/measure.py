@@ -51,7 +51,7 @@ def measure(
     licence: str,
     min_area: int = 1,
     masks: MaskOptions = _AS_THEY_ARE,
-    recipe: str = "",
+    recipe: str = "datasets.SET",
 ) -> list[Entry] | Problem:
     """The rows of an item, or why there are none.
 
@@ -61,7 +61,7 @@ def measure(
         dataset, licence: for the columns of the same name.
         min_area: connected regions of fewer pixels give no box.
         masks: how masks are read.
-        recipe: the key of a build's recipe that says all this, "" for `adcopilot data index`; for messages.
+        recipe: the key of a build's recipe that says all this; for messages.
     """
     try:
         width, height, digests = _look(item, root)
@@ -247,7 +247,7 @@ def _read_mask(
 
 def _too_large(share: float, options: MaskOptions, recipe: str, *, annotated: bool) -> str:
     def typed(key: str, value: object) -> str:
-        return f"--set {recipe}.mask.{key}={value}" if recipe else f"--mask-{key} {value}"
+        return f"--set {recipe}.mask.{key}={value}"
 
     said = f"marks {share:.0%} of the image, expected at most {options.most:.0%}"
     allow = f"allow it by {typed('most', f'{min(1.0, math.ceil(share * 100) / 100):g}')}"
