@@ -42,9 +42,6 @@ COMMANDS: Mapping[str, Command] = {
     "data build": Command(f"{CHAT_AD}.commands.build", "from a recipe to the files of a training stage"),
     "data report": Command(f"{CHAT_AD}.report.report", "write a page about training data, with a gallery"),
     "data register": Command(f"{CHAT_AD}.commands.register", "check a file of records and register it"),
-    "data convert deeppcb": Command(
-        f"{CHAT_AD}.deep_pcb.convert", "turn the public DeepPCB dataset into training data"
-    ),
     "data convert clevr-change": Command(f"{CHAT_AD}.general.clevr_change", "CLEVR-Change: scenes that change"),
     "data convert magicbrush": Command(f"{CHAT_AD}.general.magicbrush", "MagicBrush: edited photographs"),
     "data convert spot-the-diff": Command(f"{CHAT_AD}.general.spot_the_diff", "Spot-the-diff: camera frames"),
@@ -70,6 +67,7 @@ RETIRED: Mapping[str, str] = {
     "data filter": "adcopilot data build RECIPE.yaml --output DIR --until select",
     "data leaks": "adcopilot data build RECIPE.yaml --output DIR --until select --set against=[FOLDER]",
     "data pair": "adcopilot data build RECIPE.yaml --output DIR --until pair",
+    "data convert deeppcb": "adcopilot data build examples/data/deeppcb.yaml --output data/deeppcb",
 }
 
 GROUPS: Mapping[str, str] = {
@@ -171,7 +169,7 @@ def _unknown(word: str, prefix: str) -> str:
     """The error for a word that no command begins with, naming what was probably meant."""
     children = _children(prefix)
     where = " ".join(["adcopilot", *prefix.split()])
-    # Somebody may also have left out the group, as in `adcopilot deeppcb`.
+    # Somebody may also have left out the group, as in `adcopilot magicbrush`.
     full = {name.split()[-1]: name for name in COMMANDS}
     close = difflib.get_close_matches(word, [*children, *full], n=1, cutoff=0.5)
     if close:

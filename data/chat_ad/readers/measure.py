@@ -101,7 +101,9 @@ def fingerprint(items: Iterable[Item], *, root: str | os.PathLike, **settings: o
         digest.update(repr(item).encode())
         for reference in (item.image, item.mask):
             if reference:
-                digest.update(_stamp(os.path.join(root, parse_reference(reference).path)))
+                parsed = parse_reference(reference)
+                for one in (parsed, parsed.repaired[1]) if parsed.repaired else (parsed,):
+                    digest.update(_stamp(os.path.join(root, one.path)))
     return digest.hexdigest()[:32]
 
 
@@ -116,7 +118,7 @@ def _stamp(path: str) -> bytes:
 def _look(item: Item, root: str | os.PathLike) -> tuple[int, int, list[str]]:
     """Width and height of the whole image, and the content hash of it or of each of its views."""
     parsed = parse_reference(item.image)
-    if "h5" in parsed.fragment:
+    if parsed.fragment.keys() & {"h5", "window", "repair"}:
         return *references.image_size(root, item.image), [references.content_sha256(root, item.image)]
     path = references.resolve(root, parsed)
     try:

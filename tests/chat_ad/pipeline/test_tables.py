@@ -190,6 +190,8 @@ def test_a_command_of_earlier_versions_names_the_new_one(name, capsys):
     said = capsys.readouterr().err
     assert f"adcopilot data {name}: type `adcopilot data build RECIPE.yaml --output DIR --until {step}" in said
     assert said.count("\n") == 1
+    assert cli.main(["data", "convert", "deeppcb", "--root", "DeepPCB"]) == 2
+    assert "type `adcopilot data build examples/data/deeppcb.yaml" in capsys.readouterr().err
 
 
 def test_help_names_readers_and_their_options(capsys):
