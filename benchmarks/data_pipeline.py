@@ -261,15 +261,9 @@ def generate(count: int):
 
 def opened(folder: str, step: str, count: int):
     """A step that opens images, on drawn photographs of 1024 × 1024 pixels."""
-    from adcopilot.chat_ad.pipeline.shard_steps import (
-        cut_shard,
-        embed_shard,
-        embedder,
-        index_shard,
-        measure_shard,
-        read,
-        save,
-    )
+    from adcopilot.chat_ad.pipeline.cut_step import cut_shard
+    from adcopilot.chat_ad.pipeline.shard_steps import embed_shard, embedder, index_shard, measure_shard
+    from adcopilot.chat_ad.pipeline.shards import read, save
     from adcopilot.chat_ad.recipe.specs import EmbedSpec, ImageSpec
     from adcopilot.masks import MaskOptions
     from adcopilot.sample.pairs import draw_pair, stream

@@ -43,15 +43,8 @@ COMMANDS: Mapping[str, Command] = {
     "demo": Command("adcopilot.demo.command", "a web page: two pictures, an answer, a score, boxes; whole folders"),
     "data sample": Command("adcopilot.sample.command", "write the sample set that this package draws itself"),
     "data build": Command(f"{CHAT_AD}.commands.build", "from a recipe to the files of a training stage"),
-    "data index": Command(f"{CHAT_AD}.commands.index", "list a dataset's images, masks and boxes in one table"),
-    "data filter": Command(f"{CHAT_AD}.commands.filter", "leave out unfit images and duplicates; set the ratio"),
-    "data leaks": Command(f"{CHAT_AD}.commands.leaks", "name training images that are in an evaluation set"),
-    "data pair": Command(f"{CHAT_AD}.commands.pair", "give each image a normal one to be compared with"),
     "data report": Command(f"{CHAT_AD}.report.report", "write a page about training data, with a gallery"),
     "data register": Command(f"{CHAT_AD}.commands.register", "check a file of records and register it"),
-    "data convert deeppcb": Command(
-        f"{CHAT_AD}.deep_pcb.convert", "turn the public DeepPCB dataset into training data"
-    ),
     "data convert clevr-change": Command(f"{CHAT_AD}.general.clevr_change", "CLEVR-Change: scenes that change"),
     "data convert magicbrush": Command(f"{CHAT_AD}.general.magicbrush", "MagicBrush: edited photographs"),
     "data convert spot-the-diff": Command(f"{CHAT_AD}.general.spot_the_diff", "Spot-the-diff: camera frames"),
@@ -69,6 +62,15 @@ COMMANDS: Mapping[str, Command] = {
     "grpo": Command("adcopilot.grpo.command", "stage 3: reinforcement learning with verifiable rewards"),
     "rollouts": Command("adcopilot.grpo.rollout_page", "write a page about what a GRPO policy wrote and earned"),
     "preflight": Command("adcopilot.llamafactory.preflight", "name the samples that a training YAML cannot fit"),
+}
+
+#: Commands of earlier versions, and what to type instead.
+RETIRED: Mapping[str, str] = {
+    "data index": "adcopilot data build RECIPE.yaml --output DIR --until index",
+    "data filter": "adcopilot data build RECIPE.yaml --output DIR --until select",
+    "data leaks": "adcopilot data build RECIPE.yaml --output DIR --until select --set against=[FOLDER]",
+    "data pair": "adcopilot data build RECIPE.yaml --output DIR --until pair",
+    "data convert deeppcb": "adcopilot data build examples/data/deeppcb.yaml --output data/deeppcb",
 }
 
 GROUPS: Mapping[str, str] = {
@@ -170,7 +172,7 @@ def _unknown(word: str, prefix: str) -> str:
     """The error for a word that no command begins with, naming what was probably meant."""
     children = _children(prefix)
     where = " ".join(["adcopilot", *prefix.split()])
-    # Somebody may also have left out the group, as in `adcopilot deeppcb`.
+    # Somebody may also have left out the group, as in `adcopilot magicbrush`.
     full = {name.split()[-1]: name for name in COMMANDS}
     close = difflib.get_close_matches(word, [*children, *full], n=1, cutoff=0.5)
     if close:
@@ -194,6 +196,8 @@ def _find(argv: Sequence[str]) -> tuple[str, list[str]] | str:
         if word == "--version" and not prefix:
             return f"adcopilot {__version__}\n"
         path = f"{prefix} {word}".strip()
+        if path in RETIRED:
+            raise UserError(f"adcopilot {path}: type `{RETIRED[path]}` instead; docs/data.md has the recipe's keys")
         if path in COMMANDS:
             return path, list(argv[position + 1 :])
         if path not in GROUPS:

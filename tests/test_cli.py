@@ -60,7 +60,7 @@ def test_help_lists_every_command_and_group(capsys):
     for name in cli.COMMANDS:
         assert f"\n  {name.split()[0]} " in out
     assert cli.main(["data", "convert"]) == 0
-    assert "deeppcb" in capsys.readouterr().out
+    assert "magicbrush" in capsys.readouterr().out
 
 
 def test_each_group_of_the_table_has_a_help_line():
@@ -91,7 +91,7 @@ for name in cli.COMMANDS:
     assert done.returncode == 0, done.stderr
 
 
-CONVERTERS = "deeppcb, clevr-change, magicbrush, spot-the-diff, pixmo-cap, m4-instruct, llava-mix, olmo-sft"
+CONVERTERS = "clevr-change, magicbrush, spot-the-diff, pixmo-cap, m4-instruct, llava-mix, olmo-sft"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,10 @@ CONVERTERS = "deeppcb, clevr-change, magicbrush, spot-the-diff, pixmo-cap, m4-in
     [
         (["inpsect"], "error: adcopilot: no command 'inpsect'; did you mean `adcopilot inspect`?\n"),
         (["data", "cnvert"], "error: adcopilot data: no command 'cnvert'; did you mean `adcopilot data convert`?\n"),
-        (["deeppcb"], "error: adcopilot: no command 'deeppcb'; did you mean `adcopilot data convert deeppcb`?\n"),
+        (
+            ["pixmo-cap"],
+            "error: adcopilot: no command 'pixmo-cap'; did you mean `adcopilot data convert pixmo-cap`?\n",
+        ),
         (["data", "convert", "zzz"], f"error: adcopilot data convert: no command 'zzz'; there are: {CONVERTERS}\n"),
     ],
 )

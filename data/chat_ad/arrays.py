@@ -171,7 +171,7 @@ def _opened_dataset(path: str, mtime: int, size: int, process: int, name: str) -
     for part in name.split("/"):
         link = node.get(part, getlink=True) if part and isinstance(node, h5py.Group) else None
         if not isinstance(link, h5py.HardLink):
-            raise UserError(f"{path}: has no array {name!r} of its own; index the dataset again")
+            raise UserError(f"{path}: has no array {name!r} of its own; start the build again")
         node = node[part]
     if not isinstance(node, h5py.Dataset) or node.external or node.is_virtual or node.dtype.kind not in "uibf":
         raise UserError(f"{path}: {name} is not an array of numbers in the file itself")

@@ -41,6 +41,7 @@ __all__ = [
     "cut_boxes",
     "cut_pair",
     "map_window",
+    "parse_shares",
 ]
 
 Box = tuple[int, int, int, int]
@@ -94,6 +95,22 @@ class Cut:
     box_labels: tuple[str, ...]
     mask: np.ndarray | None
     hidden: tuple[int, ...]
+
+
+def parse_shares(text: str) -> tuple[float, float]:
+    """`0.5:1` → (0.5, 1.0), `least` and `most` of `CropOptions`.
+
+    Raises:
+        UserError: not two shares in order.
+    """
+    first, mark, second = text.partition(":")
+    try:
+        least, most = float(first), float(second)
+    except ValueError:
+        least = most = -1.0
+    if not mark or not 0 < least <= most <= 1:
+        raise UserError(f"crop is {text!r}, expected LEAST:MOST with 0 < LEAST <= MOST <= 1, as 0.5:1")
+    return least, most
 
 
 def choose_window(
@@ -240,12 +257,12 @@ def map_window(window: Box, from_size: tuple[int, int], to_size: tuple[int, int]
 def _seen(row: Mapping, boxes: list[Box], window: Box, size: tuple[int, int]):
     name = f"{row['image']}: crop {list(window)}"
     if not (0 <= window[0] < window[2] <= size[0] and 0 <= window[1] < window[3] <= size[1]):
-        raise UserError(f"{name} is not inside its {size[0]}×{size[1]} pixels; pair the table again")
+        raise UserError(f"{name} is not inside its {size[0]}×{size[1]} pixels; start the build again")
     seen = seen_boxes(boxes, window, min_visible=1.0)
     if seen is None:
-        raise UserError(f"{name} cuts one of its defects {[list(box) for box in boxes]}; pair the table again")
+        raise UserError(f"{name} cuts one of its defects {[list(box) for box in boxes]}; start the build again")
     if boxes and not seen:
-        raise UserError(f"{name} leaves out all of its defects {[list(box) for box in boxes]}; pair the table again")
+        raise UserError(f"{name} leaves out all of its defects {[list(box) for box in boxes]}; start the build again")
     return seen
 
 

@@ -224,7 +224,7 @@ def read_batches(
         missing = [name for name in columns or SCHEMA.names if name not in file.schema_arrow.names]
         if missing:
             raise UserError(
-                f"{os.fspath(path)}: has no column {missing[0]!r}; expected a table that `adcopilot data index` wrote"
+                f"{path}: has no column {missing[0]!r}, expected one of `adcopilot data build --until index`"
             )
         wanted = None if columns is None else list(columns)
         try:
@@ -264,9 +264,9 @@ def table_root(path: str | os.PathLike) -> Path:
     """
     root = read_metadata(path).get("root")
     if not root:
-        raise UserError(f"{os.fspath(path)}: names no root; expected a table that `adcopilot data index` wrote")
+        raise UserError(f"{os.fspath(path)}: names no root; expected one of `adcopilot data build --until index`")
     if not Path(root).is_dir():
-        raise UserError(f"{os.fspath(path)}: its images were in {root}, which is gone; index the dataset again")
+        raise UserError(f"{os.fspath(path)}: its images were in {root}, which is gone; write the table again")
     return Path(root)
 
 
@@ -274,7 +274,7 @@ def _open(path: str | os.PathLike) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except FileNotFoundError:
-        raise UserError(f"{os.fspath(path)}: no such table; write one by `adcopilot data index`") from None
+        raise UserError(f"{os.fspath(path)}: no such table; `adcopilot data build --until index` writes one") from None
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{os.fspath(path)}: not a Parquet table ({one_line(error)})") from None
 

@@ -1,21 +1,57 @@
-"""Cut the same window out of a template, its query and the boxes, so that no defect is cut out of its own query.
+"""Windows of an aligned pair of images, chosen so that no defect is cut out of its own query.
 
-Boxes and windows are `(x1, y1, x2, y2)` in pixels, corner to corner.
+Every defect is the target of one window. A defect that no window can show truthfully is dropped, with the reason; a
+window that shows part of a defect without saying so is never made. Boxes and windows are `(x1, y1, x2, y2)` in pixels,
+corner to corner.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["EdgeMap", "Seen", "clean_window", "defect_window", "repair", "scale_seen", "seen_boxes"]
+__all__ = [
+    "NORMALS",
+    "EdgeMap",
+    "Seen",
+    "Window",
+    "WindowRules",
+    "clean_window",
+    "defect_window",
+    "pair_windows",
+    "repair",
+    "seen_boxes",
+]
 
 Box = tuple[int, int, int, int]
 
 TRIES = 64  # random positions before a window is given up
+
+#: Where normal queries come from; `auto` is `clean` where a clean window exists and `repair` elsewhere.
+NORMALS = ("auto", "clean", "repair", "none")
+
+# Annotations are a few pixels generous or tight; a normal window keeps this far from them.
+CLEAN_MARGIN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowRules:
+    """What decides about the windows of a pair.
+
+    Attributes:
+        crop: side of a window in pixels, None for the whole image.
+        min_visible: share of a defect's area that a window must show, its centre included, or leave it out entirely.
+        normals: one of `NORMALS`.
+        normal_ratio: normal windows for each defective one.
+    """
+
+    crop: int | None
+    min_visible: float = 0.5
+    normals: str = "auto"
+    normal_ratio: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +67,78 @@ class Seen:
     index: int
     box: Box
     clipped: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Where a pair is cut.
+
+    Attributes:
+        place: in both of its images.
+        seen: the defects in view; none of a normal query.
+        repaired: the query's defects are to be overwritten by the template.
+    """
+
+    place: Box
+    seen: tuple[Seen, ...] = ()
+    repaired: bool = False
+
+
+def pair_windows(
+    rng: random.Random,
+    boxes: Sequence[Box],
+    *,
+    size: tuple[int, int],
+    template: Callable[[], np.ndarray],
+    rules: WindowRules,
+) -> tuple[list[Window], dict[int, str]]:
+    """All windows of a pair, and the defects (by their index) that none of them shows, with the reason.
+
+    Args:
+        rng: chooses the windows.
+        boxes: the query's defects.
+        size: (width, height) of both images in pixels.
+        template: opens its pixels, (height, width, 3), where they are needed.
+        rules: as they say.
+    """
+    windows, dropped = _defective_windows(rng, boxes, size, rules)
+    shown = {one.index for window in windows for one in window.seen}
+    windows += _normal_windows(rng, boxes, [window.place for window in windows], size, template, rules)
+    return windows, {index: reason for index, reason in dropped.items() if index not in shown}
+
+
+def _defective_windows(rng, boxes, size, rules) -> tuple[list[Window], dict[int, str]]:
+    if rules.crop is None:
+        whole = (0, 0, *size)
+        return [Window(place=whole, seen=tuple(seen_boxes(boxes, whole, min_visible=rules.min_visible)))], {}
+    windows, dropped = [], {}
+    for target, box in enumerate(boxes):
+        found = defect_window(rng, boxes, target, image=size, crop=rules.crop, min_visible=rules.min_visible)
+        if found is not None:
+            windows.append(Window(place=found[0], seen=tuple(found[1])))
+            continue
+        visible = min(box[2] - box[0], rules.crop) * min(box[3] - box[1], rules.crop)
+        too_large = visible < rules.min_visible * (box[2] - box[0]) * (box[3] - box[1])
+        dropped[target] = "larger than the window" if too_large else "too near to another"
+    return windows, dropped
+
+
+def _normal_windows(rng, boxes, defective: list[Box], size, template, rules) -> Iterator[Window]:
+    if rules.normals == "none" or not defective:
+        return
+    wanted = len(defective) * rules.normal_ratio
+    # Up or down at random, so that a ratio holds over many images with one window each.
+    count = int(wanted) + (rng.random() < wanted - int(wanted))
+    edges = None
+    for index in range(count):
+        like, place = defective[index % len(defective)], None
+        if rules.normals != "repair" and rules.crop is not None:
+            edges = edges or EdgeMap(grey=template().mean(axis=2))
+            place = clean_window(rng, boxes, image=size, crop=rules.crop, margin=CLEAN_MARGIN, edges=edges, like=like)
+        if place is not None:
+            yield Window(place=place)
+        elif rules.normals != "clean":
+            yield Window(place=like, repaired=True)
 
 
 def seen_boxes(boxes: Sequence[Box], window: Box, *, min_visible: float) -> list[Seen] | None:
@@ -153,11 +261,3 @@ def repair(
         _, _, dx, dy = best
         result[y1:y2, x1:x2] = template[y1 + dy : y2 + dy, x1 + dx : x2 + dx]
     return result
-
-
-def scale_seen(box: Box, from_size: tuple[int, int], to_size: tuple[int, int]) -> list[int]:
-    """A box after its window was resized: rounded outwards, so that a small defect never loses its box."""
-    scaled = []
-    for low, high, source, target in zip(box[:2], box[2:], from_size, to_size, strict=True):
-        scaled.append((low * target // source, min(target, -(-high * target // source))))
-    return [scaled[0][0], scaled[1][0], scaled[0][1], scaled[1][1]]

@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from adcopilot.chat_ad.fitness.fingerprints import Fingerprints, measure_table
+from adcopilot.chat_ad.fitness.measures import judge
 from adcopilot.chat_ad.sources.references import content_sha256
 from adcopilot.chat_ad.table import Entry, make_metadata, to_batch, write_entries
 from adcopilot.sample.pairs import draw_pair, stream
@@ -56,6 +58,13 @@ def write(path, root, entries):
     """A table of the entries; returns its path."""
     write_entries(path, entries, metadata=make_metadata(root=root, dataset="drawn"))
     return path
+
+
+def filter_table(rows, root, *, options=None):
+    """The rows that stay of a whole table, and a record for each of the others, as a build's filter has them."""
+    drops = judge(rows, Fingerprints([measure_table(rows, root)]), options=options)
+    keep = [row for row in range(rows.num_rows) if row not in drops]
+    return rows.take(keep), [drops[row] for row in sorted(drops)]
 
 
 def as_table(entries):

@@ -21,13 +21,6 @@ DATA = {command.module: name for name, command in COMMANDS.items() if command.mo
 
 #: Where a module that several commands use says an option of one of them, and why the others never print it so.
 ELSEWHERE = {
-    ("rebalance", "--ratio"): "`recipes._named` puts the key's name in its place",
-    ("base", "--set"): "where a recipe says what is read; `--option` elsewhere",
-    ("base", "--option"): "the other way round",
-    ("base", "--root"): "the other way round",
-    ("readers", "--set"): "as in `base`",
-    ("measure", "--set"): "as in `base`",
-    ("measure", "--mask-"): "where no recipe says what is read",
     ("media", "--media-dir"): "a set without images has no folder of them",
     ("registration", "--replace"): "builds and converters replace their own entries unasked",
     ("losses", "--set"): "the report names the command before it",

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from adcopilot.chat_ad.pairing import PAIR_SCHEMA
-from adcopilot.chat_ad.pipeline.shard_steps import cut_shard, read, save
+from adcopilot.chat_ad.pipeline.cut_step import cut_shard
+from adcopilot.chat_ad.pipeline.shards import read, save
 from adcopilot.chat_ad.recipe.specs import ImageSpec
 from adcopilot.chat_ad.sources import opened
 

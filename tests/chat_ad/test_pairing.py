@@ -1,6 +1,5 @@
 """Templates: the nearest is the nearest, like view with like view, never the query itself, the same in any shards."""
 
-import json
 import pickle
 import shutil
 from collections import Counter
@@ -11,15 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adcopilot import cli
-from adcopilot.chat_ad.commands import pair as pair_command
-from adcopilot.chat_ad.commands.pair import pair_file, pair_images
-from adcopilot.chat_ad.fitness.embedding import ClassicalEmbedder, load_embedder
-from adcopilot.chat_ad.pairing import PAIR_SCHEMA, PairOptions, Pool, pair_shard
-from adcopilot.chat_ad.table import SCHEMA, Entry, read_batches, read_metadata
-from adcopilot.errors import UserError
+from adcopilot.chat_ad.fitness.embedding import embed_images, load_embedder
+from adcopilot.chat_ad.pairing import PAIR_SCHEMA, POOL_COLUMNS, PairOptions, Pool, pair_shard
+from adcopilot.chat_ad.pipeline.shard_steps import embed_shard, pair_shard_rows, write_pool
+from adcopilot.chat_ad.pipeline.shards import read, save
+from adcopilot.chat_ad.recipe.specs import EmbedSpec
+from adcopilot.chat_ad.table import SCHEMA, Entry
 
-from .drawn import as_table, draw_dataset, write
+from .drawn import as_table, draw_dataset
 
 
 def rows_of(count, seed, *, categories=2, views=2, groups=0):
@@ -215,108 +213,32 @@ def test_many_shelves_are_not_kept_in_memory():
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """(root, entries, table): three categories."""
+    """(root, entries): three categories."""
     root = tmp_path_factory.mktemp("pairs")
-    entries = draw_dataset(root, normal=5, anomalous=3, size=128)
-    return root, entries, write(root / "table.parquet", root, entries)
+    return root, draw_dataset(root, normal=5, anomalous=3, size=128)
 
 
-def read(path):
-    return pa.Table.from_batches(list(read_batches(path)), schema=PAIR_SCHEMA.with_metadata(None))
+def steps(root, entries, folder, *, chosen=None, embed=EmbedSpec()):  # noqa: B008 - frozen
+    """Pairs, and what has none, by the steps of a build over one shard."""
+    table = as_table(entries)
+    rows = save(folder / "rows.parquet", "rows", table)
+    normal = [row for row, one in enumerate(entries) if one.label == "normal"]
+    more = {"root": str(root), "embed": embed}
+    vectors = embed_shard(folder / "embed.parquet", "embed", rows=rows.path, chosen=normal, **more)
+    pool = folder / "pool.parquet"
+    write_pool(pool, "pool", rows=table.select(POOL_COLUMNS).take(normal), shards=[vectors])
+    more |= {"pool": pool, "pool_key": "pool", "options": PairOptions(), "crops": None, "decoys": {}}
+    chosen = range(len(entries)) if chosen is None else chosen
+    shard = pair_shard_rows(folder / "pair.parquet", "pair", rows=rows.path, chosen=chosen, **more)
+    return read(shard), shard.notes["unpaired"]
 
 
-def test_the_command_pairs_crops_and_repeats_itself(dataset, tmp_path, capsys):
-    _, entries, table = dataset
-    for name, workers in (("one", "1"), ("two", "3")):
-        output = tmp_path / name / "pairs.parquet"
-        words = ["--output", str(output), "--crop", "0.5:0.9", "--seed", "5", "--workers", workers]
-        assert cli.main(["data", "pair", str(table), *words]) == 0
-    assert "24 pairs" in capsys.readouterr().out
-    assert (tmp_path / "one/pairs.parquet").read_bytes() == (tmp_path / "two/pairs.parquet").read_bytes()
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == ["pairs.parquet", "pairs.parquet.unpaired.jsonl"]
-    pairs = read(tmp_path / "one/pairs.parquet")
-    assert [Entry.from_row(row) for row in pairs.to_pylist()] == entries
-    assert all(row["crop"] is not None for row in pairs.to_pylist())
-    assert json.loads(read_metadata(tmp_path / "one/pairs.parquet")["pair"])["seed"] == 5
-    again = tmp_path / "three.parquet"
-    assert cli.main(["data", "pair", str(table), "--output", str(again), "--crop", "0.5:0.9", "--seed", "6"]) == 0
-    assert read(again)["crop"] != pairs["crop"]
-    assert read(again)["template"] == pairs["template"]
-
-
-def test_the_pool_may_be_another_table_and_queries_some_of_the_rows(dataset, tmp_path):
-    root, entries, table = dataset
-    some = [one for one in entries if one.label == "normal"][::2]
-    pool = write(tmp_path / "pool.parquet", root, some)
-    output = tmp_path / "pairs.parquet"
-    command = ["data", "pair", str(table), "--pool", str(pool), "--output", str(output), "--queries", "anomalous"]
-    assert cli.main(command) == 0
-    pairs = read(output).to_pylist()
-    assert [row["image"] for row in pairs] == [one.image for one in entries if one.label == "anomalous"]
-    assert {row["template"] for row in pairs} <= {one.image for one in some}
-    elsewhere = tmp_path / "elsewhere"
-    shutil.copytree(root, elsewhere)
-    other = write(tmp_path / "other.parquet", elsewhere, some)
-    with pytest.raises(UserError, match="expected one root"):
-        pair_file(table=table, pool=other, output=output, embedder=ClassicalEmbedder())
-
-
-def test_a_shard_function_gives_the_commands_rows(dataset, tmp_path):
-    """What a build calls on one shard, against the command on the whole table."""
-    root, entries, table = dataset
-    output = tmp_path / "pairs.parquet"
-    pair_file(table=table, output=output, embedder=ClassicalEmbedder())
-    rows = as_table(entries)
-    from adcopilot.chat_ad.fitness.embedding import embed_images
-
-    vectors, _ = embed_images(rows["image"].to_pylist(), root, ClassicalEmbedder())
-    pool = Pool(rows, vectors)
-    pairs, _ = pair_images(rows.slice(7, 9), root, pool, options=PairOptions(), embedder=ClassicalEmbedder())
-    assert pairs.equals(read(output).slice(7, 9))
-
-
-def test_a_killed_run_goes_on(dataset, tmp_path, monkeypatch):
-    _, _, table = dataset
-    small = lambda path, **more: read_batches(path, **{"batch_rows": 5, **more})  # noqa: E731
-    monkeypatch.setattr(pair_command, "read_batches", small)
-    pair_file(table=table, output=tmp_path / "whole.parquet", embedder=ClassicalEmbedder())
-    original, calls = pair_command.pair_images, []
-
-    def counted(rows, *args, **kwargs):
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        calls.append(rows.num_rows)
-        return original(rows, *args, **kwargs)
-
-    monkeypatch.setattr(pair_command, "pair_images", counted)
-    with pytest.raises(KeyboardInterrupt):
-        pair_file(table=table, output=tmp_path / "killed.parquet", embedder=ClassicalEmbedder())
-    calls.append("go on")
-    pair_file(table=table, output=tmp_path / "killed.parquet", embedder=ClassicalEmbedder())
-    assert calls == [5, 5, 5, "go on", 5, 4]
-    assert (tmp_path / "killed.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
-
-
-def test_a_category_without_normal_images_stops_before_any_work(dataset, tmp_path, capsys, monkeypatch):
-    root, entries, _ = dataset
-    without = [one for one in entries if one.category != "pcb" or one.label == "anomalous"]
-    table = write(tmp_path / "table.parquet", root, without)
-    output = tmp_path / "pairs.parquet"
-    with monkeypatch.context() as patch:
-        patch.setattr(pair_command, "embed_images", lambda *_, **__: pytest.fail("work before the check"))
-        assert cli.main(["data", "pair", str(table), "--output", str(output)]) == 2
-    error = capsys.readouterr().err
-    assert "drawn/pcb (3 queries)" in error
-    assert "--skip-unpaired" in error
-    assert error.count("\n") == 1
-    assert cli.main(["data", "pair", str(table), "--output", str(output), "--skip-unpaired"]) == 0
-    assert "left out: no_normal 3" in capsys.readouterr().out
-    unpaired = [json.loads(line) for line in (tmp_path / "pairs.parquet.unpaired.jsonl").read_text().splitlines()]
-    assert [(drop["image"], drop["reason"], drop["value"]) for drop in unpaired] == [
-        (one.image, "no_normal", "drawn/pcb") for one in without if one.category == "pcb"
-    ]
-    assert read(output).num_rows == len(without) - 3
+def test_a_shard_s_pairs_are_those_of_the_whole_set(dataset, tmp_path):
+    root, entries = dataset
+    (tmp_path / "some").mkdir()
+    whole, _ = steps(root, entries, tmp_path)
+    some, _ = steps(root, entries, tmp_path / "some", chosen=range(7, 16))
+    assert some.equals(whole.slice(7, 9))
 
 
 def test_unreadable_queries_and_templates_are_listed(dataset, tmp_path):
@@ -326,62 +248,28 @@ def test_unreadable_queries_and_templates_are_listed(dataset, tmp_path):
     torn = {"washer/normal/001.png", "washer/bad/005.png"}
     for name in torn:
         (root / name).write_bytes((root / name).read_bytes()[:1500])
-    table = write(tmp_path / "table.parquet", root, entries)
-    pair_file(table=table, output=tmp_path / "pairs.parquet", embedder=ClassicalEmbedder())
-    pairs = read(tmp_path / "pairs.parquet")
+    pairs, unpaired = steps(root, entries, tmp_path)
     assert pairs["image"].to_pylist() == [one.image for one in entries if one.image not in torn]
     assert "washer/normal/001.png" not in pairs["template"].to_pylist()
-    lines = [json.loads(line) for line in (tmp_path / "pairs.parquet.unpaired.jsonl").read_text().splitlines()]
-    assert [(line["reason"], line["image"]) for line in lines] == [
-        ("unreadable_template", "washer/normal/001.png"),
+    assert [(one["reason"], one["image"]) for one in unpaired] == [
         ("unreadable", "washer/normal/001.png"),
         ("unreadable", "washer/bad/005.png"),
     ]
 
 
-def test_random_pairing_opens_no_image(dataset, tmp_path):
-    entries = [one.replace(image=f"gone/{number}.png") for number, one in enumerate(dataset[1])]
-    table = write(tmp_path / "table.parquet", dataset[0], entries)
-    output = tmp_path / "pairs.parquet"
-    assert cli.main(["data", "pair", str(table), "--output", str(output), "--method", "random"]) == 0
-    assert read(output).num_rows == len(entries)
-
-
 @pytest.mark.forward
 def test_pairing_by_a_vision_tower(dataset, adcopilot_dir, tmp_path):
-    _, entries, table = dataset
-    output = tmp_path / "pairs.parquet"
-    words = ["--embed", str(adcopilot_dir), "--device", "cpu", "--batch-size", "4"]
-    assert cli.main(["data", "pair", str(table), "--output", str(output), *words]) == 0
+    root, entries = dataset
+    pairs, _ = steps(root, entries, tmp_path, embed=EmbedSpec(model=str(adcopilot_dir), device="cpu", batch_size=4))
     embedder = load_embedder(str(adcopilot_dir), device="cpu", batch_size=4)
-    from adcopilot.chat_ad.fitness.embedding import embed_images
-
     normal = [one.image for one in entries if one.label == "normal"]
-    vectors, _ = embed_images(normal, table.parent, embedder)
+    vectors, _ = embed_images(normal, root, embedder)
     known = dict(zip(normal, vectors, strict=True))
-    for row in read(output).to_pylist():
+    for row in pairs.to_pylist():
         if row["label"] == "normal":
             same = [name for name in normal if name.split("/")[0] == row["category"] and name != row["image"]]
             best = max(float(known[row["image"]].astype(float) @ known[name].astype(float)) for name in same)
             assert row["similarity"] == pytest.approx(best, abs=1e-6)
-
-
-def test_bad_options_are_named(dataset, tmp_path, capsys):
-    table = str(dataset[2])
-    for words, said in (
-        (["--crop", "1:0.5"], "--crop is '1:0.5'"),
-        (["--crop", "0.5"], "--crop is '0.5'"),
-        (["--among", "0"], "--among is 0"),
-        (["--method", "random", "--among", "2"], "takes any template"),
-        (["--embed", str(tmp_path)], "no config.json"),
-        (["--least-similarity", "2"], "--least-similarity is 2"),
-    ):
-        assert cli.main(["data", "pair", table, "--output", str(tmp_path / "o.parquet"), *words]) == 2
-        error = capsys.readouterr().err
-        assert said in error
-        assert error.count("\n") == 1
-    assert cli.main(["data", "pair", table, "--output", table]) == 2
-    assert "is the table itself" in capsys.readouterr().err
 
 
 def test_schema_begins_with_the_tables():

@@ -501,20 +501,6 @@ def test_the_sample_set(project_root, tmp_path, capsys):
     assert "do not lie in their image" not in page.text
 
 
-def test_deeppcb(pcb, tmp_path, capsys):
-    output = tmp_path / "out"
-    assert cli.main(["data", "convert", "deeppcb", "--root", str(pcb), "--output", str(output), "--crop", "64"]) == 0
-    assert cli.main(["data", "report", str(output), "--output", str(output / "report.html"), "--samples", "12"]) == 0
-    page = Page((output / "report.html").read_text("utf-8"))
-    assert {row[0] for row in page.rows("Datasets")} == {
-        f"deeppcb_{name}" for name in ("stage0", "stage1", "stage2", "test")
-    }
-    assert {row[1] for row in page.rows("Categories")} == {"DeepPCB"}
-    assert len(page.find("img")) == 24
-    assert "pairs.jsonl" in page.text
-    assert "do not lie in their image" not in page.text
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from adcopilot.chat_ad.windows import EdgeMap, clean_window, defect_window, repair, scale_seen, seen_boxes
+from adcopilot.chat_ad.windows import EdgeMap, clean_window, defect_window, repair, seen_boxes
 
 IMAGE = (200, 160)
 
@@ -120,18 +120,3 @@ def test_repair_at_the_corner_and_of_everything():
     template = np.full_like(query, 7)
     assert (repair(query, template, [(0, 0, 5, 5)])[:5, :5] == 7).all()
     assert (repair(query, template, [(0, 0, 30, 20)]) == 7).all()
-
-
-def test_scaling_rounds_outwards_and_stays_inside():
-    rng = random.Random(4)
-    for _ in range(500):
-        width, height = rng.randint(8, 640), rng.randint(8, 640)
-        x1, y1 = rng.randint(0, width - 1), rng.randint(0, height - 1)
-        box = (x1, y1, rng.randint(x1 + 1, width), rng.randint(y1 + 1, height))
-        target = rng.randint(8, 800), rng.randint(8, 800)
-        scaled = scale_seen(box, (width, height), target)
-        assert 0 <= scaled[0] < scaled[2] <= target[0]
-        assert 0 <= scaled[1] < scaled[3] <= target[1]
-        for index, (value, exact) in enumerate(zip(scaled, box, strict=True)):
-            exact = exact * target[index % 2] / (width, height)[index % 2]
-            assert exact - 1 < value <= exact if index < 2 else exact <= value < exact + 1

@@ -1,4 +1,4 @@
-"""Real images through the chain with the stock CLI: convert, init, stages 0 to 2, export, standalone load, inspect."""
+"""Real images through the chain with the stock CLI: build, init, stages 0 to 2, export, standalone load, inspect."""
 
 import json
 import os
@@ -77,8 +77,10 @@ def chain(nursery, tmp_path_factory, deeppcb_root, project_root):
     folder = tmp_path_factory.mktemp("chain")
     data = folder / "data"
     # Mostly defective: after so few steps the model says what is usual, and that it writes boxes is to be seen.
-    cut = ["--crop", 112, "--size", 56, "--limit", SOURCES, "--normal-ratio", 0.25]
-    call("adcopilot", "data", "convert", "deeppcb", "--root", deeppcb_root, "--output", data, *cut)
+    options = {"crop": 112, "limit": SOURCES, "normal_ratio": 0.25}
+    words = [f"options.{key}={value}" for key, value in options.items()] + [f"root={deeppcb_root}"]
+    words = [word for setting in words for word in ("--set", f"defaults.{setting}")]
+    call("adcopilot", "data", "build", project_root / "examples/data/deeppcb.yaml", "--output", data, *words)
     call("adcopilot", "init", "--preset", "tiny", "--output", folder / "base", nursery=nursery)
     sources = {
         0: [f"model_name_or_path={folder / 'base'}"],
@@ -89,7 +91,7 @@ def chain(nursery, tmp_path_factory, deeppcb_root, project_root):
     for stage, model in sources.items():
         overrides = [*model, f"output_dir={folder / f'stage{stage}'}", f"dataset_dir={data}", f"media_dir={data}"]
         overrides += [f"dataset=deeppcb_stage{stage}", "num_train_epochs=2", "per_device_train_batch_size=8"]
-        overrides += ["logging_steps=1", "preprocessing_num_workers=null"]
+        overrides += ["logging_steps=1", "preprocessing_num_workers=null", f"image_max_pixels={56 * 56}"]
         call(
             "llamafactory-cli",
             "train",

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.chat_ad.builds import RECIPE, write_recipe
+from tests.chat_ad.conftest import write_pair
 from tests.chat_ad.generation.conftest import endpoint  # noqa: F401 - a fixture
 from tests.chat_ad.trees import DATASETS, LAYOUTS
 from tests.chat_ad.trees import build as build_tree
@@ -51,6 +52,18 @@ def test_layout(area, here, layout):
     build_tree(layout, here.folder / "source")
     write(here, recipe_of(layout))
     area.check(layout, build(here, code=1 if layout == "coco" else 0))  # of coco an image of three has no pair
+
+
+@pytest.mark.parametrize("crop", [64, "whole"])
+def test_deeppcb_in_windows(area, here, crop, project_root):
+    """The example's recipe over a set drawn here."""
+    for number in range(6):
+        boxes = [(10 + 3 * number, 20, 22 + 3 * number, 30, number + 1), (70, 100, 85, 112, (number + 1) % 6 + 1)]
+        (here.folder / "source/PCBData").mkdir(parents=True, exist_ok=True)
+        write_pair(here.folder / "source/PCBData", "test" if number >= 4 else "train", number, boxes, seed=number)
+    shutil.copyfile(project_root / "examples/data/deeppcb.yaml", "recipe.yaml")
+    words = ("--set", "defaults.root=source", "--set", f"defaults.options.crop={crop}")
+    area.check(f"deeppcb {crop}", build(here, *words))
 
 
 @pytest.fixture

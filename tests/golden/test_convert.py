@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 import yaml
 
 from adcopilot import cli
-from tests.chat_ad.conftest import write_pair
 from tests.chat_ad.general.conftest import Workplace, brush, clevr, spot  # noqa: F401 - fixtures
 from tests.chat_ad.general.test_trainable import all_sources  # noqa: F401 - a fixture
 
-from .killing import killed, lines
-
 GENERAL = [name.split()[-1] for name in cli.COMMANDS if name.startswith("data convert ")]
-GENERAL.remove("deeppcb")
 #: The data sets that they write, in the order of `all_sources`.
 DATA_SETS = (
     "CLEVR-Change",
@@ -27,7 +20,6 @@ DATA_SETS = (
     "LLaVA_V1.5_mix665k",
     "OLMo-2-SFT",
 )
-DEEPPCB = {"deeppcb": [], "deeppcb crops": ["--crop", 64, "--size", 96, "--normals", "repair"]}
 
 
 @pytest.fixture
@@ -53,17 +45,3 @@ def test_general_sources_in_a_recipe(area, here, place, all_sources):  # noqa: F
     (here.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     said = here.run("data", "build", "recipe.yaml", "--output", "media/chat_ad")
     area.check("recipe", {"stdout": here.text(said), **here.files("media/chat_ad")})
-
-
-def test_deeppcb(area, here, nursery):
-    for number in range(6):
-        boxes = [(10 + 3 * number, 20, 22 + 3 * number, 30, number + 1), (70, 100, 85, 112, (number + 1) % 6 + 1)]
-        (here.folder / "source/PCBData").mkdir(parents=True, exist_ok=True)
-        write_pair(here.folder / "source/PCBData", "test" if number >= 4 else "train", number, boxes, seed=number)
-    for group, options in DEEPPCB.items():
-        words = ("data", "convert", "deeppcb", "--root", "source", "--output", "out", *options)
-        area.check(group, {"stdout": here.text(here.run(*words)), **here.files("out")})
-        shutil.rmtree("out")
-    out, log, report = Path("out"), Path("out/pairs.jsonl"), Path("out/report.json")
-    killed(nursery, out, *words, when=lambda: lines(log) >= 1, over=report.exists)
-    area.check("deeppcb crops", {"stdout": here.text(here.run(*words)), **here.files("out")})

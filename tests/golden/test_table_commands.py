@@ -1,9 +1,9 @@
-"""The separate commands of the data pipeline: index, filter, leaks, pair, register, report."""
+"""The tables of a build (`--until`), and the commands register and report."""
 
 from __future__ import annotations
 
-import hashlib
 import json
+import shutil
 
 import pytest
 
@@ -12,38 +12,38 @@ from tests.chat_ad.trees import BOX, DATASETS, LAYOUTS
 from tests.chat_ad.trees import build as build_tree
 
 
+def tables(here, recipe: dict, *words) -> dict:
+    """What is said of the tables of a recipe, and they themselves."""
+    (here.folder / "recipe.yaml").write_text(json.dumps(recipe))
+    found = here.run("data", "build", "recipe.yaml", "--output", "out", *words, code=None)
+    return {"stdout": here.text(found), **here.files("out")}
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layout(area, here, layout):
-    """Index, filter and pair of all of a drawn tree."""
+    """The tables of all of a drawn tree."""
     build_tree(layout, here.folder / "source")
-    words = ("data", "index", DATASETS[layout], "--root", f"source/{layout}", "--output", "index.parquet")
-    said = here.run(*words, "--workers", 2)
-    said += here.run("data", "filter", "index.parquet", "--output", "kept.parquet", "--allow", "blurred")
-    said += here.run("data", "pair", "kept.parquet", "--output", "pairs.parquet", "--skip-unpaired")
-    area.check(layout, {"stdout": here.text(said), **made(here, "index*", "kept*", "pairs*")})
+    name = DATASETS[layout]
+    words = {"filter": {"allow": ["blurred"]}, "pair": {"skip_unpaired": True}}
+    recipe = {"datasets": {name: {"reader": name, "root": f"source/{layout}", **words}}}
+    area.check(layout, tables(here, recipe, "--until", "pair"))
 
 
-def made(here, *patterns: str) -> dict:
-    """The files of these names; digests of tables, which name the dataset's folder, are taken out of them."""
-    for name in here.made("*.parquet", "leaks.json"):
-        here.varies(hashlib.sha256((here.folder / name).read_bytes()).hexdigest(), f"digest of {name}")
-    return here.files(*here.made(*patterns))
-
-
-def test_chain(area, here):
-    """Index, leaks against two images of its own, filter, pair."""
+def test_steps(area, here):
+    """Tables of one set, kept out of it two images of its own that are in an evaluation set."""
     root = build_tree("mvtec", here.folder / "source")
     for name in ("bottle/train/good/000.png", "wood/test/hole/001.png"):
         target = here.folder / "held-out" / name.replace("/", "-")
         target.parent.mkdir(exist_ok=True)
         target.write_bytes((root / name).read_bytes())
-    said = here.run("data", "index", "mvtec", "--root", "source/mvtec", "--output", "table.parquet")
-    said += here.run("data", "leaks", "table.parquet", "--against", "held-out", "--output", "leaks.json")
-    words = ("data", "filter", "table.parquet", "--output", "kept.parquet", "--pool", "pool.parquet")
-    said += here.run(*words, "--leaks", "leaks.json", "--near-duplicates", "--allow", "blurred", "--ratio", "1:1")
-    words = ("data", "pair", "kept.parquet", "--pool", "pool.parquet", "--output", "pairs.parquet", "--templates", 2)
-    said += here.run(*words, "--crop", "0.5:0.9", "--skip-unpaired")
-    area.check("chain", {"stdout": here.text(said), **made(here, "leaks*", "kept*", "pool*", "pairs*")})
+    words = {"ratio": "1:1", "crop": "0.5:0.9", "pair": {"skip_unpaired": True, "templates": 2}}
+    words["filter"] = {"allow": ["blurred"], "near_duplicates": True}
+    dataset = {"reader": "mvtec", "root": "source/mvtec", **words}
+    recipe = {"against": ["held-out"], "shard_images": 4, "datasets": {"mvtec": dataset}}
+    for step in ("index", "select", "pair"):
+        area.check(f"until {step}", tables(here, recipe, "--until", step))
+    shutil.rmtree("out")
+    area.check("until pair", tables(here, recipe, "--until", "pair", "--workers", 2))
 
 
 def test_register(area, here):
@@ -55,7 +55,7 @@ def test_register(area, here):
             line["messages"][-1]["content"] = json.dumps([{"bbox_2d": [100, 200, 300, 400], "label": "dent"}])
     (here.folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     said = here.run("data", "register", "Own", "records.jsonl", "--media-dir", "own", "--boxes", "thousand")
-    area.check("register", {"stdout": here.text(said), **made(here, "records.*", "dataset_info.json")})
+    area.check("register", {"stdout": here.text(said), **here.files(*here.made("records.*", "dataset_info.json"))})
 
 
 def test_report(area, here):

@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcopilot.chat_ad.commands.index import build_index, summary
-from adcopilot.chat_ad.readers import index
+from adcopilot.chat_ad.readers import index, make_source, scan
 from adcopilot.chat_ad.sources.references import content_sha256, open_image, open_mask
 from adcopilot.chat_ad.table import read_entries
 from adcopilot.cli import main
-from adcopilot.errors import UserError
 from adcopilot.kinds import defect_name, is_good
 from adcopilot.masks import MaskOptions
 
@@ -52,7 +50,10 @@ def test_an_inverted_mask_is_named_with_what_inverts_it(parts):
     rows, problems = read(parts)
     assert [problem.kind for problem in problems] == ["large-mask"]
     assert "marks 94% of the image, expected at most 50%" in problems[0].reason
-    assert "read such masks by --mask-inverted large, else allow it by --mask-most 0.95" in problems[0].reason
+    assert (
+        "read such masks by --set datasets.SET.mask.inverted=large, else allow it by --set datasets.SET.mask.most=0.95"
+        in problems[0].reason
+    )
     assert "\n" not in problems[0].reason
     assert len(rows) == 5
     rows, problems = read(parts, masks=MaskOptions(inverted="large"))
@@ -94,32 +95,39 @@ def test_the_command_counts_kinds_and_takes_the_options(parts, tmp_path, capsys)
     soft = Image.open(parts / "bracket/ground_truth/scratch/8_mask.png").resize((30, 20), Image.Resampling.BICUBIC)
     soft.resize((64, 48), Image.Resampling.BICUBIC).save(parts / "bracket/ground_truth/scratch/8_mask.png")
     mask(parts / "bracket/ground_truth/scratch/9_mask.png")  # the same pixels as of 7
-    output = tmp_path / "t.parquet"
-    report = build_index(dataset="folder", root=parts, output=output)
-    text = summary(report, "folder", output)
+    assert main(tables(parts, tmp_path)) == 0
+    text = capsys.readouterr().out
     assert "masks: 2 two-level; 1 many-valued, cut at the middle of their range" in text
     assert "1 masks mark the same pixels of several images" in text
     assert "scratch/7.png and bracket/scratch/9.png" in text
-    arguments = ["data", "index", "folder", "--root", str(parts), "--output", str(output), "--workers", "1"]
-    assert main([*arguments, "--mask-threshold", "0", "--mask-most", "0.9"]) == 0
-    row = next(one for one in read_entries(output) if one.image.endswith("/8.png"))
+    assert main(tables(parts, tmp_path, "mask.threshold=0", "mask.most=0.9")) == 0
+    rows = read_entries(tmp_path / "out/datasets/parts.index.parquet")
+    row = next(one for one in rows if one.image.endswith("/8.png"))
     assert row.mask.endswith("#over=0")
     assert row.boxes[0][0] < 13
-    for wrong in (["--mask-threshold", "1.5"], ["--mask-most", "0"], ["--mask-threshold", "nan"]):
-        assert main([*arguments, *wrong]) == 2
-        assert wrong[0] in capsys.readouterr().err
+    for wrong in ("mask.threshold=1.5", "mask.most=0", "mask.threshold=-1"):
+        assert main(tables(parts, tmp_path, wrong)) == 2
+        assert wrong.partition("=")[0] in capsys.readouterr().err
 
 
-def test_one_mask_of_two_photographs_is_nobody_s(parts, tmp_path):
+def tables(parts, folder, *settings):
+    """The words of a build of the table of the parts."""
+    (folder / "recipe.yaml").write_text(f"datasets: {{parts: {{reader: folder, root: {parts}}}}}")
+    words = ["data", "build", str(folder / "recipe.yaml"), "--output", str(folder / "out"), "--until", "index"]
+    return words + [word for setting in settings for word in ("--set", f"datasets.parts.{setting}")]
+
+
+def test_one_mask_of_two_photographs_is_nobody_s(parts, tmp_path, capsys):
     photograph(parts / "bracket/scratch/7.jpg", 70)
     rows, problems = read(parts)
     assert {problem.kind for problem in problems} == {"shared-mask"}
     assert all(name in problems[0].reason for name in ("scratch/7.jpg", "scratch/7.png"))
     assert not [row for row in rows if "/7." in row.image]
-    with pytest.raises(UserError, match=r"1 shared-mask: bracket/ground_truth/scratch/7_mask\.png: serves two images"):
-        build_index(dataset="folder", root=parts, output=tmp_path / "t.parquet")
-    report = build_index(dataset="folder", root=parts, output=tmp_path / "t.parquet", skip_problems=True)
-    assert report.rows == 5
+    assert main(tables(parts, tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert "1 shared-mask: bracket/ground_truth/scratch/7_mask.png: serves two images" in said
+    assert main(tables(parts, tmp_path, "skip_problems=true")) == 1  # a third of them
+    assert len(list(read_entries(tmp_path / "out/datasets/parts.index.parquet"))) == 5
 
 
 def test_one_folder_of_masks_for_all_kinds_serves_each_name_once(parts):
@@ -166,8 +174,9 @@ def test_arrays_are_masks_too(parts):
     assert not problems
     assert any(row.boxes == (BOX,) for row in rows)
     (path.parent / "notes.txt").write_text("")
-    report = build_index(dataset="folder", root=parts, output=parts.parent / "t.parquet")
-    assert report.passed_over == {".txt": 1}
+    source = make_source("folder", parts)
+    assert list(scan(source))
+    assert source.passed_over == {".txt": 1}
     values[0, 0] = np.nan
     np.save(path.with_suffix(".npy"), values)
     [problem] = read(parts)[1]

@@ -25,7 +25,6 @@ import pyarrow as pa
 from PIL import Image
 
 from ...errors import UserError, one_line
-from ..pipeline.work_folder import map_ordered
 from ..sources.references import open_image
 
 __all__ = [
@@ -252,16 +251,13 @@ def load_embedder(
     return BackboneEmbedder(model=model, device=device, dtype=dtype, **size)
 
 
-def embed_images(
-    images: list[str], root: str | os.PathLike, embedder: Embedder, *, workers: int = 1
-) -> tuple[np.ndarray, dict[int, str]]:
+def embed_images(images: list[str], root: str | os.PathLike, embedder: Embedder) -> tuple[np.ndarray, dict[int, str]]:
     """Embed images, a batch at a time.
 
     Args:
         images: references.
         root: what they are relative to.
         embedder: does it. What is in a batch depends on `images` alone, so the vectors do too.
-        workers: threads that decode.
 
     Returns:
         (n, dimension) float32, and row → why that image cannot be used; its vector is 0.
@@ -278,7 +274,7 @@ def embed_images(
     vectors = np.zeros((len(images), embedder.dimension), np.float32)
     problems: dict[int, str] = {}
     rows, batch = [], []
-    for row, prepared in enumerate(map_ordered(open_one, images, workers=workers)):
+    for row, prepared in enumerate(map(open_one, images)):
         if isinstance(prepared, UserError):
             problems[row] = str(prepared)
         else:

@@ -27,7 +27,6 @@ import pyarrow as pa
 from PIL import Image
 
 from ...errors import UserError
-from ..pipeline.work_folder import map_ordered
 from ..sources.references import content_sha256, open_image
 
 __all__ = ["COARSE", "MEASURES", "MEASURE_SIDE", "THUMB", "VERSION", "Fingerprints", "measure", "measure_table"]
@@ -98,13 +97,12 @@ def measure(image: Image.Image) -> dict:
     }
 
 
-def measure_table(rows: pa.Table, root: str | os.PathLike, *, workers: int = 1) -> pa.Table:
-    """Measure the images of a shard, one in memory for each worker.
+def measure_table(rows: pa.Table, root: str | os.PathLike) -> pa.Table:
+    """Measure the images of a shard, one in memory at a time.
 
     Args:
         rows: with the columns `image` and `sha256`; an empty `sha256` is computed.
         root: what the references are relative to.
-        workers: threads.
 
     Returns:
         A table of `MEASURES`, a row for each row. `problem` says why an image cannot be used; its measures are null.
@@ -123,8 +121,8 @@ def measure_table(rows: pa.Table, root: str | os.PathLike, *, workers: int = 1) 
             result["problem"] = str(error)
         return result
 
-    found = map_ordered(one, rows.select(["image", "sha256"]).to_pylist(), workers=workers)
-    return pa.Table.from_pylist(list(found), schema=MEASURES)
+    found = [one(row) for row in rows.select(["image", "sha256"]).to_pylist()]
+    return pa.Table.from_pylist(found, schema=MEASURES)
 
 
 class Fingerprints:

@@ -20,7 +20,6 @@ lose most.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -28,9 +27,9 @@ import numpy as np
 import pyarrow as pa
 
 from .duplicates import SameLimits, agreement, equal_groups, near_candidates, same_shape
-from .fingerprints import Fingerprints, measure_table
+from .fingerprints import Fingerprints
 
-__all__ = ["JUDGED_COLUMNS", "REASONS", "Coded", "QualityOptions", "drop_record", "filter_table", "judge"]
+__all__ = ["JUDGED_COLUMNS", "REASONS", "Coded", "QualityOptions", "drop_record", "judge"]
 
 REASONS = ("unreadable", "dark", "bright", "blurred", "conflicting", "duplicate", "near_duplicate")
 
@@ -67,29 +66,6 @@ class QualityOptions:
     near_duplicates: bool = False
     same: SameLimits = field(default_factory=SameLimits)
     allowed: frozenset[str] = frozenset()
-
-
-def filter_table(
-    rows: pa.Table, root: str | os.PathLike, *, options: QualityOptions | None = None, workers: int = 1
-) -> tuple[pa.Table, list[dict]]:
-    """Measure and judge the rows of a table.
-
-    What is usual in a category and what is a duplicate are known among these rows only: give a whole dataset, or use
-    `fingerprints.measure_table` on its shards and `judge` on all of them, as `adcopilot data filter` does.
-
-    Args:
-        rows: of `table.SCHEMA`.
-        root: what its references are relative to.
-        options: the limits.
-        workers: threads that decode.
-
-    Returns:
-        The rows that stay, in order, and a record for each of the others (`drop_record`).
-    """
-    drops = judge(rows, Fingerprints([measure_table(rows, root, workers=workers)]), options=options)
-    keep = np.ones(rows.num_rows, bool)
-    keep[list(drops)] = False
-    return rows.filter(pa.array(keep)), [drops[row] for row in sorted(drops)]
 
 
 def judge(rows: pa.Table, prints: Fingerprints, *, options: QualityOptions | None = None) -> dict[int, dict]:

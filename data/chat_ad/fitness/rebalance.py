@@ -5,7 +5,7 @@ at a time; within it they are taken evenly, so that a category or a view with mo
 Which ones is decided by a hash of the seed and the image's name: it does not depend on the table's order, and adding
 images changes little about the choice among the old ones.
 
-What is left out here is still good as a template: keep it in the pool (`adcopilot data filter --pool`).
+What is left out here is still good as a template: it stays in the pool.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def parse_ratio(text: str) -> float:
     except ValueError:
         anomalous = normal = 0.0
     if not mark or not 0 < anomalous < float("inf") or not 0 < normal < float("inf"):
-        raise UserError(f"--ratio is {text!r}, expected ANOMALOUS:NORMAL as in 1:1 or 2:1")
+        raise UserError(f"ratio is {text!r}, expected ANOMALOUS:NORMAL as in 1:1 or 2:1")
     return anomalous / normal
 
 

@@ -1,35 +1,42 @@
-"""Keeps images of an evaluation set out of a build: the recipe's `against`.
+"""Keeps images of an evaluation set out of a build: the recipe's `against` and `leaks`.
 
 Its sets (folders of images as MMAD's, or tables) are measured once, shard by shard like everything else, and kept in
-the work folder; `leaks` then compares each shard of a dataset with them by content and by look.
+the work folder; `leaks` then compares each shard of a dataset with them by content and by look. Of a folder all
+images count except masks (in `MASK_FOLDERS`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
 
 from ...errors import UserError
-from ...jsonl import content_key, file_digest
-from ..commands.leaks import folder_rows
+from ...inspect.pairs import find_images
+from ...jsonl import atomic_write, content_key, file_digest
 from ..fitness.fingerprints import Fingerprints
-from ..fitness.leaks import KINDS, Suspect, leaks_shard
-from ..table import read_batches, table_root
+from ..fitness.leaks import Suspect, leak_report, leaks_shard
+from ..recipe.specs import LeakSpec
+from ..sources.references import format_reference, parse_reference
+from ..table import BATCH_ROWS, read_batches, table_root
 from .runners import Job, Runner, make_shards
 from .shard_steps import VERSIONS, measure_shard
 from .shards import Shard, load, read, save, step_key
 
-__all__ = ["Against", "compare_shard", "measure_against"]
+__all__ = ["LEAKS_VERSION", "MASK_FOLDERS", "Against", "compare_shard", "measure_against", "write_leaks"]
 
-#: Raised when the same inputs give other leaks.
+#: Raised when the same inputs give other measures of evaluation sets.
 _VERSION = 1
 
-#: Which kinds of `leaks.KINDS` keep an image out; the last is a suspicion only.
-_KINDS = KINDS[:3]
+#: Raised when the same inputs give other leaks.
+LEAKS_VERSION = 2
+
+#: Folders of a benchmark that hold masks, which are no evidence of anything.
+MASK_FOLDERS = frozenset({"mask", "masks", "rgb_mask", "rbg_mask", "ground_truth"})
 
 
 @dataclass(frozen=True)
@@ -40,26 +47,36 @@ class Against:
         name: as the recipe has it.
         measures: files of its shards (`fingerprints.MEASURES`), which name the images too.
         digest: of all of them.
+        images, masks: how many images it has, and how many masks in a folder were passed over.
+        unreadable: what is wrong with images that cannot be compared.
     """
 
     name: str
     measures: tuple[Path, ...]
     digest: str
+    images: int
+    masks: int
+    unreadable: tuple[str, ...]
 
 
-def measure_against(path: Path, work: Path, runner: Runner) -> Against:
+def measure_against(path: Path, work: Path, runner: Runner, *, skip_problems: bool = False) -> Against:
     """Measure a folder's images, or a table's.
 
     Args:
-        path: the folder, or a Parquet file of `adcopilot data index`.
+        path: the folder, or a table of `adcopilot data build --until index`.
         work: folder of finished shards.
         runner: makes them.
+        skip_problems: go on where an image cannot be read.
 
     Raises:
         UserError: it cannot be read, or an image in it cannot: a leak there would go unnoticed.
     """
     folder = work / "against" / content_key(str(path.resolve()))
-    root, parts = (path, folder_rows(path)[0]) if path.is_dir() else (table_root(path), _table_rows(path))
+    masks = 0
+    if path.is_dir():
+        root, (parts, masks) = path, _folder_rows(path)
+    else:
+        root, parts = table_root(path), _table_rows(path)
 
     def jobs() -> Iterator[Job]:
         for number, rows in enumerate(parts):
@@ -71,29 +88,63 @@ def measure_against(path: Path, work: Path, runner: Runner) -> Against:
             yield Job(folder / f"{number:06d}.parquet", key, {"rows": shard.path, "root": str(root)})
 
     shards = list(make_shards(runner, measure_shard, jobs()))
+    problems = []
     for shard in shards:
         for image, problem in zip(*(read(shard)[name].to_pylist() for name in ("image", "problem")), strict=True):
             if problem is not None:
-                raise UserError(
-                    f"against {path}: {image} cannot be read ({problem}); a leak of it would go unnoticed: repair it, "
-                    "or move it out of the folder"
-                )
-    return Against(str(path), tuple(shard.path for shard in shards), content_key([one.digest for one in shards]))
+                problems.append(f"{image} cannot be read ({problem})")
+    if problems and not skip_problems:
+        raise UserError(
+            f"against {path}: {problems[0]}; a leak of it would go unnoticed: repair it, move it out of the folder, "
+            "or go on without it by leaks.skip_problems: true"
+        )
+    return Against(
+        name=str(path),
+        measures=tuple(shard.path for shard in shards),
+        digest=content_key([one.digest for one in shards]),
+        images=sum(shard.rows for shard in shards),
+        masks=masks,
+        unreadable=tuple(problems),
+    )
 
 
-def compare_shard(path: Path, key: str, *, rows: Path, measures: Path, against: Sequence[Against]) -> Shard:
-    """The rows of a shard that are in an evaluation set: `row`, `kind` and `of` (set and image)."""
+def compare_shard(
+    path: Path, key: str, *, rows: Path, measures: Path, against: Sequence[Against], leaks: LeakSpec
+) -> Shard:
+    """The rows of a shard that are in an evaluation set and have to go: `row`, `kind` and `of` (set and image).
+
+    All that are in one are `leaks` in the notes, as `leaks.leaks_shard` gives them.
+    """
     table = read(rows, ["image", "category", "label", "split", "source"])
-    leaks = leaks_shard(table, read(measures), [_suspect(one) for one in against])
+    found = leaks_shard(table, read(measures), [_suspect(one) for one in against], options=leaks.options)
     places = {image: row for row, image in enumerate(table["image"].to_pylist())}
-    found = [(places[leak["image"]], leak["matches"][0]) for leak in leaks]
-    found = [(row, match) for row, match in found if match["kind"] in _KINDS]
+    gone = [(places[leak["image"]], leak["matches"][0]) for leak in found if leak["matches"][0]["kind"] in leaks.drop]
     columns = {
-        "row": pa.array([row for row, _ in found], pa.int32()),
-        "kind": pa.array([match["kind"] for _, match in found], pa.string()),
-        "of": pa.array([f"{match['set']}: {match['image']}" for _, match in found], pa.string()),
+        "row": pa.array([row for row, _ in gone], pa.int32()),
+        "kind": pa.array([match["kind"] for _, match in gone], pa.string()),
+        "of": pa.array([f"{match['set']}: {match['image']}" for _, match in gone], pa.string()),
     }
-    return save(path, key, pa.table(columns))
+    return save(path, key, pa.table(columns), leaks=found)
+
+
+def write_leaks(
+    path: Path, shards: Sequence[Shard], *, table: str, images: int, against: Sequence[Against], leaks: LeakSpec
+) -> None:
+    """Write what was found of a dataset, left out or not, for people and for `adcopilot data report`.
+
+    Args:
+        path: the JSON file.
+        shards: of `compare_shard`.
+        table: what the dataset is called.
+        images: that it has.
+        against, leaks: what it was compared with, and how.
+    """
+    found = [leak for shard in shards for leak in shard.notes["leaks"]]
+    sets = [{"name": one.name, "images": one.images, "mask_images_passed_over": one.masks} for one in against]
+    report = leak_report(found, table=table, images=images, suspects=sets, limits=asdict(leaks.options))
+    report["unreadable"] = [{"set": one.name, "problem": text} for one in against for text in one.unreadable]
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    atomic_write(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 
 
 @lru_cache(maxsize=16)
@@ -108,8 +159,26 @@ def _table_rows(path: Path) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([batch])
 
 
-def _state(root: Path, rows: pa.Table) -> list:
-    from ..sources.references import resolve
+def _folder_rows(folder: Path) -> tuple[Iterator[pa.Table], int]:
+    """The images of a folder as shards with the columns `image` and (empty) `sha256`, and how many masks it has."""
+    names, masks = [], 0
+    for file in find_images(folder):
+        relative = file.relative_to(folder)
+        if MASK_FOLDERS.intersection(relative.parts[:-1]):
+            masks += 1
+        else:
+            names.append(format_reference(relative.as_posix()))
+    if not names:
+        raise UserError(f"{folder}: all of its images are in folders of masks, expected pictures")
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{folder}: the file name {name!r} is not UTF-8; rename it") from None
+    shards = (names[start : start + BATCH_ROWS] for start in range(0, len(names), BATCH_ROWS))
+    return (pa.table({"image": shard, "sha256": [""] * len(shard)}) for shard in shards), masks
 
-    stats = [resolve(root, image).stat() for image in rows["image"].to_pylist()]
+
+def _state(root: Path, rows: pa.Table) -> list:
+    stats = [Path(root, parse_reference(image).path).stat() for image in rows["image"].to_pylist()]
     return [[one.st_size, one.st_mtime_ns] for one in stats]

@@ -3,6 +3,7 @@
     DIR/NAME.jsonl                  the records of an output, in the order of the draw
     DIR/NAME.dropped.jsonl          samples that were wanted and not made, with the reason
     DIR/datasets/SET.dropped.jsonl  images of a dataset that are in no pair, with step and reason
+    DIR/datasets/SET.leaks.json     images of a dataset that are in an evaluation set, where the recipe names some
     DIR/images/SET, DIR/masks/SET   what the records name, named by their content
     DIR/dataset_info.json           LlamaFactory's registrations
     DIR/manifest.json               recipe, seed, versions, counts, digests
@@ -32,11 +33,12 @@ from ...jsonl import atomic_write, content_key, write_jsonl
 from ..readers import why_no_folder
 from ..recipe.reading import RECORDS
 from ..recipe.specs import EmbedSpec, Recipe
-from .against import measure_against
-from .dataset_build import DatasetBuild, Place, problems_line
+from .against import measure_against, write_leaks
+from .dataset_build import UNTIL, DatasetBuild, Place, problems_line
 from .general_outputs import convert_arguments, convert_output
 from .output_build import OutputBuild, Writers
 from .runners import Runner, make_runner
+from .tables import write_tables
 
 try:
     import fcntl
@@ -44,6 +46,8 @@ except ImportError:  # Windows: two builds in one folder are not noticed there
     fcntl = None
 
 __all__ = ["build"]
+
+_MANIFEST = "manifest.json"
 
 #: Packages whose versions may show in the bytes.
 _PACKAGES = ("numpy", "pillow", "pyarrow", "scipy", "faiss-cpu", "ImageHash", "jinja2")
@@ -57,7 +61,13 @@ class _Paths:
 
 
 def build(
-    recipe: Recipe, output: Path, *, workers: int = 1, ray: bool = False, skip_missing: bool = False
+    recipe: Recipe,
+    output: Path,
+    *,
+    workers: int = 1,
+    ray: bool = False,
+    skip_missing: bool = False,
+    until: str | None = None,
 ) -> dict[str, Any]:
     """Write the files described above and return the manifest.
 
@@ -67,10 +77,14 @@ def build(
         workers: processes that make shards.
         ray: make them on Ray instead.
         skip_missing: leave out datasets whose folder is not there, and the outputs of which nothing is left.
+        until: write the tables of `tables` up to this step instead of outputs, registrations and manifest; what is
+            returned has lines about them in `tables`.
 
     Raises:
         UserError: one line; what is finished is kept for the next run.
     """
+    if until is not None:
+        recipe = dataclasses.replace(recipe, outputs={}, converts={})
     recipe, skipped = _present(recipe, skip_missing)
     paths = _check_output(recipe, output)
     recipe, output = _absolute(recipe), output.absolute()
@@ -85,30 +99,49 @@ def build(
             shard_images=recipe.shard_images,
         )
         datasets = {
-            name: DatasetBuild(spec=spec, place=place, seed=recipe.seed) for name, spec in recipe.datasets.items()
+            name: DatasetBuild(spec=spec, place=place, seed=recipe.seed, leaks=recipe.leaks)
+            for name, spec in recipe.datasets.items()
         }
         for spec in recipe.converts.values():
             convert_arguments(spec, seed=recipe.seed, output=output, media_dir=paths.media_dir)
-        _preflight(recipe, datasets, output)
+        _preflight(recipe, datasets, output, until)
         with (
             Writers(recipe=recipe, answers=output / "answers") as writers,
             make_runner(workers=workers, ray=ray) as runner,
         ):
-            result = _run(recipe, datasets, writers, runner, paths)
-        return _finish(recipe, result, paths, skipped)
+            _run_datasets(recipe, datasets, runner, paths, until)
+            outputs = _run_outputs(recipe, datasets, writers, runner, paths)
+        result = {"datasets": {name: dataset.counts for name, dataset in datasets.items()}, "outputs": outputs}
+        manifest = _manifest(recipe, result, paths, skipped)
+        if until is not None:
+            return {**manifest, "tables": write_tables(datasets, output / "datasets", until)}
+        _finish(recipe, manifest, paths)
+        return manifest
 
 
-def _run(
-    recipe: Recipe, datasets: Mapping[str, DatasetBuild], writers: Writers, runner: Runner, paths: _Paths
-) -> dict[str, dict[str, Any]]:
-    """All steps; the outputs' and datasets' entries of the manifest."""
-    against = [measure_against(path, paths.output / ".work", runner) for path in recipe.against]
+def _run_datasets(
+    recipe: Recipe, datasets: Mapping[str, DatasetBuild], runner: Runner, paths: _Paths, until: str | None
+) -> None:
+    """All steps of all datasets."""
+    work, skip = paths.output / ".work", recipe.leaks.skip_problems
+    against = (
+        [] if until == "index" else [measure_against(p, work, runner, skip_problems=skip) for p in recipe.against]
+    )
     for name, dataset in datasets.items():
         dataset.against = against
         try:
-            dataset.run(runner)
+            dataset.run(runner, until or UNTIL[-1])
         finally:
             _list_dropped(dataset, paths.output, name)
+        if dataset.leaked:
+            path, images = paths.output / "datasets" / f"{name}.leaks.json", dataset.counts["images"]
+            write_leaks(path, dataset.leaked, table=name, images=images, against=against, leaks=recipe.leaks)
+
+
+def _run_outputs(
+    recipe: Recipe, datasets: Mapping[str, DatasetBuild], writers: Writers, runner: Runner, paths: _Paths
+) -> dict[str, dict[str, Any]]:
+    """All outputs; their entries of the manifest."""
     found = {}
     for name, spec in recipe.outputs.items():
         used = {one: datasets[one] for one in spec.datasets}
@@ -118,15 +151,21 @@ def _run(
         print(f"{name}: {found[name]['records']} records", file=sys.stderr, flush=True)
     for name, spec in recipe.converts.items():
         found[name] = convert_output(spec, seed=recipe.seed, output=paths.output, media_dir=paths.media_dir)
-    return {"datasets": {name: dataset.counts for name, dataset in datasets.items()}, "outputs": found}
+    return found
 
 
-def _finish(recipe: Recipe, result: Mapping[str, Any], paths: _Paths, skipped: list[str]) -> dict[str, Any]:
-    """Register the outputs and write the manifest, in which those of other recipes in the folder stay."""
-    order = [*recipe.outputs, *recipe.converts]
-    entries = {name: entry(f"{name}.jsonl", images=name != "OLMo-2-SFT") for name in order}
+def _finish(recipe: Recipe, manifest: Mapping[str, Any], paths: _Paths) -> None:
+    """Register the outputs and write the manifest."""
+    names = [*recipe.outputs, *recipe.converts]
+    entries = {name: entry(f"{name}.jsonl", images=name != "OLMo-2-SFT") for name in names}
     add_entries(paths.output / "dataset_info.json", entries, replace=True)
-    path = paths.output / "manifest.json"
+    text = json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n"
+    atomic_write(paths.output / _MANIFEST, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+
+
+def _manifest(recipe: Recipe, result: Mapping[str, Any], paths: _Paths, skipped: list[str]) -> dict[str, Any]:
+    """The manifest, in which those of other recipes in the folder stay."""
+    order = [*recipe.outputs, *recipe.converts]
     versions = {"adcopilot": __version__} | {name: _version(name) for name in _PACKAGES}
     own = {
         "recipe": recipe.name,
@@ -138,7 +177,7 @@ def _finish(recipe: Recipe, result: Mapping[str, Any], paths: _Paths, skipped: l
         "max_left_out": recipe.max_left_out,
         "values": recipe.text,
     }
-    before = _read_manifest(path)
+    before = _read_manifest(paths.output / _MANIFEST)
     outputs = {
         name: one for name, one in before.get("outputs", {}).items() if (paths.output / f"{name}.jsonl").is_file()
     }
@@ -152,8 +191,6 @@ def _finish(recipe: Recipe, result: Mapping[str, Any], paths: _Paths, skipped: l
     for part in ("recipes", "datasets"):
         manifest[part] = dict(sorted(manifest[part].items()))
     manifest["data_digest"] = content_key([[name, one["sha256"]] for name, one in manifest["outputs"].items()])
-    text = json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n"
-    atomic_write(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
     return manifest
 
 
@@ -188,7 +225,7 @@ def _present(recipe: Recipe, skip_missing: bool) -> tuple[Recipe, list[str]]:
         if left:
             outputs[name] = dataclasses.replace(one, datasets=left)
     converts = {name: one for name, one in recipe.converts.items() if f"outputs.{name}" not in gone}
-    if not outputs and not converts:
+    if not datasets and not converts:
         raise UserError(f"none of the folders of {recipe.name} is there; correct the roots in the recipe")
     skipped = [*gone, *(f"outputs.{name}" for name in recipe.outputs if name not in outputs)]
     return dataclasses.replace(recipe, datasets=datasets, outputs=outputs, converts=converts), skipped
@@ -234,12 +271,12 @@ def _check_output(recipe: Recipe, output: Path) -> _Paths:
     for path in recipe.against:
         if not path.exists():
             raise UserError(f"against: {path}: no such folder or table; correct the recipe, or remove it there")
-    _read_manifest(output / "manifest.json")
+    _read_manifest(output / _MANIFEST)
     prefix = real.relative_to(base).as_posix()
     return _Paths(output=output, media_dir=media_dir, prefix="" if prefix == "." else f"{prefix}/")
 
 
-def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Path) -> None:
+def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Path, until: str | None) -> None:
     """Look at all layouts before the first image is opened."""
     for name, dataset in datasets.items():
         total = dataset.preflight()
@@ -250,7 +287,7 @@ def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Pat
             _list_dropped(dataset, output, name)
             raise UserError(problems_line(dataset.spec, blocking))
     for name, dataset in datasets.items():
-        if not dataset.labels["normal"] and not dataset.spec.skip_unpaired:
+        if until in (None, "pair") and not dataset.labels["normal"] and not dataset.spec.skip_unpaired:
             raise UserError(f"{_only(name, dataset)} defective, and nothing says which are good: there is nothing to "
                             "compare them with; add a folder of good parts")  # fmt: skip
     for name, spec in recipe.outputs.items():

@@ -26,20 +26,19 @@ from ..readers import LICENCES, Item, Problem, Source, make_source, prescan, sca
 from ..readers.contents import what_is_there
 from ..readers.measure import fingerprint
 from ..recipe.reading import RECORDS
-from ..recipe.specs import DatasetSpec
+from ..recipe.specs import DatasetSpec, LeakSpec
 from ..recorded_pairs import scan_records
 from ..sources.mask_counts import count_masks, mask_lines
 from ..table import SCHEMA
-from .against import Against, compare_shard
+from .against import LEAKS_VERSION, Against, compare_shard
+from .cut_step import CUT_VERSION, cut_shard, files_there
 from .losses import dataset_losses
 from .runners import Job, Runner, make_shards
 from .select_step import select_rows
 from .shard_steps import (
     VERSIONS,
-    cut_shard,
     embed_shard,
     embedder,
-    files_there,
     index_shard,
     measure_shard,
     pair_shard_rows,
@@ -48,7 +47,10 @@ from .shard_steps import (
 )
 from .shards import Shard, load, read, rows_of, save, step_key
 
-__all__ = ["DatasetBuild", "Place", "problems_line"]
+__all__ = ["UNTIL", "DatasetBuild", "Place", "problems_line"]
+
+#: Steps that a build may end with, each after the one before it.
+UNTIL = ("index", "select", "pair")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +81,13 @@ class DatasetBuild:
         place: where.
         seed: of the choice that the ratio makes.
         against: evaluation sets whose images are left out.
+        leaks: how that is done.
         found: which of several forms of the layout was there, counted.
+        passed_over: files that are no images, counted by suffix.
         problems: what the reader says.
         labels: images that the layout calls normal and anomalous, after `preflight`.
+        index: shards of the table, after `run`.
+        leaked: for each of them a shard of `against.compare_shard`, if there is anything to compare with.
         pairs: shards of pairs, after `run`; `cut` makes the files of some of them.
         counts: for the manifest, after `run`.
     """
@@ -90,9 +96,13 @@ class DatasetBuild:
     place: Place
     seed: int
     against: Sequence[Against] = ()
+    leaks: LeakSpec = field(default_factory=LeakSpec)
     found: Counter = field(default_factory=Counter)
+    passed_over: Counter = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     labels: Counter = field(default_factory=Counter)
+    index: list[Shard] = field(default_factory=list)
+    leaked: list[Shard] = field(default_factory=list)
     pairs: list[Shard] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)
     _left_out: list[tuple[str, list[Shard], str]] = field(default_factory=list)
@@ -120,6 +130,7 @@ class DatasetBuild:
 
         total = prescan(source, counted())
         self.found, self.problems, self._first = source.found, source.problems, source
+        self.passed_over = source.passed_over
         unknown = (
             sorted(set(self.spec.product) - source.seen_categories) if isinstance(self.spec.product, dict) else []
         )
@@ -133,16 +144,27 @@ class DatasetBuild:
             )
         return total
 
-    def run(self, runner: Runner) -> None:
-        """Make all shards of this dataset.
+    def run(self, runner: Runner, until: str = UNTIL[-1]) -> None:
+        """Make the shards of this dataset.
+
+        Args:
+            runner: does it.
+            until: the last step, of `UNTIL`.
 
         Raises:
             UserError: there are problems that are not to be skipped, or a category has no normal image.
         """
-        index = self._index(runner)
-        select = self._choose(index, runner)
-        self.pairs = self._pair(index, select, runner)
-        self._count(index, select)
+        steps = UNTIL[: UNTIL.index(until) + 1]
+        self.index = self._index(runner)
+        if "select" in steps:
+            self._select = self._choose(self.index, runner)
+        if "pair" in steps:
+            self.pairs = self._pair(runner)
+        self._count()
+
+    def chosen(self) -> Iterator[tuple[Shard, list[int], list[int]]]:
+        """Of each shard of `index`, after the step `select`: it, its rows that are templates, those that get one."""
+        yield from _by_shard(self.index, read(self._select, ["fit", "query"]))
 
     def dropped(self) -> Iterator[dict[str, Any]]:
         """All that is in the dataset and in no pair: `{"step", "image", "reason", …}`, in the steps' order."""
@@ -202,7 +224,11 @@ class DatasetBuild:
                 }
                 yield Job(self._file("index", number), key, arguments)
 
-        shards = list(self._make("index", index_shard, jobs(), runner))
+        shards = []
+        for shard in self._make("index", index_shard, jobs(), runner):
+            shards.append(shard)
+            if not shards[0].rows and not spec.skip_problems:
+                break  # a large dataset that was named wrongly is not read to its end
         for line in self._mask_lines(shards):
             print(f"{spec.name}: {line}", file=sys.stderr, flush=True)
         self._left_out.append(("index", shards, "problems"))
@@ -236,32 +262,32 @@ class DatasetBuild:
             None if spec.filter is None else {**asdict(spec.filter), "allowed": sorted(spec.filter.allowed)},
             [spec.ratio, spec.cut, self.seed, spec.splits, spec.queries],
         ]
-        leaks = self._leaks(index, measures, runner)
+        leaks = self.leaked = self._compare(index, measures, runner)
         digests = [shard.digest for shard in (*index, *measures, *leaks)]
         key = step_key("select", VERSIONS["select"], digests, asked)
         path, thumbs = (self.place.work / spec.name / name for name in ("select.parquet", "thumbs"))
-        self._select = load(path, key) or save(
+        return load(path, key) or save(
             path, key, select_rows(spec, seed=self.seed, index=index, measures=measures, leaks=leaks, thumbs=thumbs)
         )
-        return self._select
 
-    def _leaks(self, index: list[Shard], measures: list[Shard], runner: Runner) -> list[Shard]:
+    def _compare(self, index: list[Shard], measures: list[Shard], runner: Runner) -> list[Shard]:
         if not self.against or not measures:
             return []
-        digests = [one.digest for one in self.against]
+        asked = [[one.digest for one in self.against], asdict(self.leaks.options), self.leaks.drop]
+        more = {"against": tuple(self.against), "leaks": self.leaks}
         jobs = (
             Job(
                 self._file("leaks", number),
-                step_key("leaks", VERSIONS["leaks"], rows.digest, found.digest, digests),
-                {"rows": rows.path, "measures": found.path, "against": tuple(self.against)},
+                step_key("leaks", LEAKS_VERSION, rows.digest, found.digest, asked),
+                {"rows": rows.path, "measures": found.path, **more},
             )
             for number, (rows, found) in enumerate(zip(index, measures, strict=True))
         )
         return list(self._make("leaks", compare_shard, jobs, runner))
 
-    def _pair(self, index: list[Shard], select: Shard, runner: Runner) -> list[Shard]:
+    def _pair(self, runner: Runner) -> list[Shard]:
         spec, root = self.spec, str(self.spec.root)
-        chosen = list(_by_shard(index, read(select, ["fit", "query"])))
+        chosen = list(self.chosen())
         nearest = spec.pair.method == "nearest"
         vectors, kind = [], None
         if nearest:
@@ -364,7 +390,7 @@ class DatasetBuild:
 
         def jobs() -> Iterator[Job]:
             for number, rows in chosen.items():
-                key = step_key("cut", VERSIONS["cut"], self.pairs[number].digest, spec.name, options, list(rows))
+                key = step_key("cut", CUT_VERSION, self.pairs[number].digest, spec.name, options, list(rows))
                 arguments = {
                     "pairs": self.pairs[number].path,
                     "chosen": list(rows),
@@ -380,17 +406,18 @@ class DatasetBuild:
         made = self._make("cut", cut_shard, jobs(), runner, fits=lambda shard: files_there(shard, place.media_dir))
         return dict(zip(chosen, made, strict=True))
 
-    def _count(self, index: list[Shard], select: Shard) -> None:
+    def _count(self) -> None:
         labels: Counter = Counter()
         categories: set[str] = set()
-        for rows in rows_of(index, ["label", "category"]):
+        for rows in rows_of(self.index, ["label", "category"]):
             labels.update(rows["label"].to_pylist())
             categories.update(rows["category"].to_pylist())
         reasons: dict[bool, Counter] = {True: Counter(), False: Counter()}  # left out or only told → why
         for one in self.dropped():
             why = one["kind"] if one["step"] == "index" else one["reason"]
             reasons[one.get("left_out", True)][f"{one['step']}: {why}"] += one.get("count", 1)
-        chosen = read(select, ["query", "drop"])
+        empty = pa.table({"query": pa.array([], pa.bool_()), "drop": pa.array([], pa.string())})
+        chosen = empty if self._select is None else read(self._select, empty.column_names)
         self.counts = {
             "reader": self.spec.reader,
             "licence": self.licence,
@@ -399,7 +426,7 @@ class DatasetBuild:
             "normal": labels["normal"],
             "anomalous": labels["anomalous"],
             "categories": len(categories),
-            "masks": self._mask_lines(index),
+            "masks": self._mask_lines(self.index),
             "queries": int(pc.sum(chosen["query"]).as_py() or 0),
             # By the recipe's splits and queries: templates at most.
             "not_asked_for": int(pc.sum(pc.and_(pc.invert(chosen["query"]), chosen["drop"].is_null())).as_py() or 0),
@@ -407,7 +434,7 @@ class DatasetBuild:
             "left_out": dict(sorted(reasons[True].items())),
             "noted": dict(sorted(reasons[False].items())),
             "lost": dataset_losses(labels, self.dropped()),
-            "index_digest": step_key("", 0, [shard.digest for shard in index]),
+            "index_digest": step_key("", 0, [shard.digest for shard in self.index]),
         }
 
     def _file(self, step: str, number: int) -> Path:

@@ -59,12 +59,13 @@ def save(path: Path, key: str, table: pa.Table, **notes: Any) -> Shard:
         UserError: it cannot be written.
     """
     table = table.replace_schema_metadata(None).combine_chunks()
-    text = json.dumps(notes, sort_keys=True, ensure_ascii=False)
+    # Kept in their order, so that lines made of them are the same when the shard is found again.
+    text = json.dumps(notes, ensure_ascii=False)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     digest = hashlib.sha256(sink.getvalue())
-    digest.update(text.encode("utf-8", "surrogatepass"))
+    digest.update(json.dumps(notes, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     found = {"key": key, "digest": digest.hexdigest(), "notes": text}
     described = table.replace_schema_metadata({name: value.encode("utf-8") for name, value in found.items()})
     atomic_write(path, lambda file: pq.write_table(described, file, compression="zstd"))

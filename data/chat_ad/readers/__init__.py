@@ -3,7 +3,7 @@
     entries = index("mvtec", root)                   rows, one by one; the first problem is raised
     entries = index("mvtec", root, problems=found)   problems are collected, their images left out
 
-In two steps, as `adcopilot data index` takes them: `scan` reads names and annotation files and gives `Item`s,
+In two steps, as a build takes them: `scan` reads names and annotation files and gives `Item`s,
 `measure` opens an item's image and mask and gives its rows. A reader is a module with `OPTIONS`, `looks_like(source)`
 and `scan(source)`.
 """
@@ -148,7 +148,7 @@ def make_source(
     *,
     options: Mapping[str, Any] | None = None,
     categories: Iterable[str] = (),
-    recipe: str = "",
+    recipe: str = "datasets.SET",
 ) -> Source:
     """A dataset to `scan`, its options checked and completed.
 
@@ -273,8 +273,7 @@ def _hint(source: Source) -> str:
             return f"; did you mean {source.say_root(root)}?"
     for dataset in _GUESSES:
         if READERS[dataset] is not own and fits(source.root, dataset):
-            typed = f"--set {source.recipe}.reader={dataset}" if source.recipe else f"adcopilot data index {dataset}"
-            return f"; it looks like the dataset {dataset!r} ({typed})"
+            return f"; it looks like the dataset {dataset!r} (--set {source.recipe}.reader={dataset})"
     above = source.root.resolve().parent
     if own is not folder and fits(above, source.dataset):
         return f"; did you mean {source.say_root(above)}?"

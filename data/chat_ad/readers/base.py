@@ -111,7 +111,7 @@ class Source:
         bits: the depth that its images of 16 bits a channel use, None where there are none or they use all.
         disputed: masks that were found for more than one image, by an earlier `scan`: those images are left out.
         budget: folders that may still be listed; more of them look empty. None for no limit.
-        recipe: the key of a build's recipe that says all this, "" for `adcopilot data index`; for messages.
+        recipe: the key of a build's recipe that says all this; for messages.
     """
 
     root: Path
@@ -125,7 +125,7 @@ class Source:
     bits: int | None = None
     disputed: set[str] = field(default_factory=set)
     budget: int | None = None
-    recipe: str = ""
+    recipe: str = "datasets.SET"
     _recorded: set[tuple[str, str, str]] = field(default_factory=set)
 
     def problem(self, kind: str, file: str, reason: str, *, count: int = 1) -> None:
@@ -144,12 +144,11 @@ class Source:
 
     def say(self, option: str, value: str) -> str:
         """How one of the reader's options is typed where it is read."""
-        return f"--set {self.recipe}.options.{option}={value}" if self.recipe else f"--option {option}={value}"
+        return f"--set {self.recipe}.options.{option}={value}"
 
     def say_root(self, root: str | os.PathLike) -> str:
         """How another root is typed."""
-        text = shlex.quote(os.fspath(root))
-        return f"--set {self.recipe}.root={text}" if self.recipe else f"--root {text}"
+        return f"--set {self.recipe}.root={shlex.quote(os.fspath(root))}"
 
     def wants(self, category: str) -> bool:
         """Whether a category is asked for; it is remembered as one that exists."""

@@ -52,7 +52,7 @@ def measure(
     licence: str,
     min_area: int = 1,
     masks: MaskOptions = _AS_THEY_ARE,
-    recipe: str = "",
+    recipe: str = "datasets.SET",
 ) -> list[Entry] | Problem:
     """The rows of an item, or why there are none.
 
@@ -62,7 +62,7 @@ def measure(
         dataset, licence: for the columns of the same name.
         min_area: connected regions of fewer pixels give no box.
         masks: how masks are read.
-        recipe: the key of a build's recipe that says all this, "" for `adcopilot data index`; for messages.
+        recipe: the key of a build's recipe that says all this; for messages.
     """
     try:
         width, height, digests = _look(item, root)
@@ -102,7 +102,9 @@ def fingerprint(items: Iterable[Item], *, root: str | os.PathLike, **settings: o
         digest.update(repr(item).encode())
         for reference in (item.image, item.mask):
             if reference:
-                digest.update(_stamp(os.path.join(root, parse_reference(reference).path)))
+                parsed = parse_reference(reference)
+                for one in (parsed, parsed.repaired[1]) if parsed.repaired else (parsed,):
+                    digest.update(_stamp(os.path.join(root, one.path)))
     return digest.hexdigest()[:32]
 
 
@@ -117,7 +119,7 @@ def _stamp(path: str) -> bytes:
 def _look(item: Item, root: str | os.PathLike) -> tuple[int, int, list[str]]:
     """Width and height of the whole image, and the content hash of it or of each of its views."""
     parsed = parse_reference(item.image)
-    if "h5" in parsed.fragment:
+    if parsed.fragment.keys() & {"h5", "window", "repair"}:
         return *references.image_size(root, item.image), [references.content_sha256(root, item.image)]
     path = references.resolve(root, parsed)
     try:
@@ -248,7 +250,7 @@ def _read_mask(
 
 def _too_large(share: float, options: MaskOptions, recipe: str, *, annotated: bool) -> str:
     def typed(key: str, value: object) -> str:
-        return f"--set {recipe}.mask.{key}={value}" if recipe else f"--mask-{key} {value}"
+        return f"--set {recipe}.mask.{key}={value}"
 
     said = f"marks {share:.0%} of the image, expected at most {options.most:.0%}"
     allow = f"allow it by {typed('most', f'{min(1.0, math.ceil(share * 100) / 100):g}')}"

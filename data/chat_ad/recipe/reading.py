@@ -27,9 +27,9 @@ from typing import Any
 from ...errors import UserError
 from ...masks import INVERSIONS, MaskOptions, check_options
 from ...yaml_sections import REQUIRED, Section, assign_all, read_yaml, short
-from ..commands.pair import QUERIES, parse_shares
-from ..crops import KEEP, CropOptions
+from ..crops import KEEP, CropOptions, parse_shares
 from ..fitness.duplicates import SameLimits
+from ..fitness.leaks import KINDS, LeakOptions
 from ..fitness.measures import REASONS, QualityOptions
 from ..fitness.rebalance import CUTS, parse_ratio
 from ..generation import TASKS, PromptFiles
@@ -39,7 +39,7 @@ from ..pairing import METHODS, PairOptions
 from ..pipeline.losses import MAX_LEFT_OUT
 from ..readers import READERS
 from ..table import SPLITS
-from .specs import ConvertSpec, DatasetSpec, EmbedSpec, ImageSpec, OutputSpec, Recipe
+from .specs import ConvertSpec, DatasetSpec, EmbedSpec, ImageSpec, LeakSpec, OutputSpec, Recipe
 from .table_one import GENERAL, default_amount, names
 
 __all__ = ["CONVERTERS", "RECORDS", "load_recipe", "parse_recipe"]
@@ -59,13 +59,17 @@ CONVERTERS: Mapping[str, str] = dict(
 _NAME = re.compile(r"[^\s,/\\.][^\s,/\\]*")
 _FORMATS = ("source", "png", "jpeg")
 
+#: Which images of a dataset get a template.
+_QUERIES = ("all", "anomalous", "normal")
 
-def load_recipe(path: Path, *, settings: Sequence[str] = ()) -> Recipe:
+
+def load_recipe(path: Path, *, settings: Sequence[str] = (), tables: bool = False) -> Recipe:
     """Read and check a recipe.
 
     Args:
         path: the YAML file.
         settings: `KEY.KEY=VALUE` that replace values of the file.
+        tables: only tables are asked for, which need no output.
 
     Raises:
         UserError: one line that names the key at fault.
@@ -79,10 +83,10 @@ def load_recipe(path: Path, *, settings: Sequence[str] = ()) -> Recipe:
         values = json.loads(json.dumps(values, default=str, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: {error}; expected texts, numbers, lists and keys that are texts") from None
-    return parse_recipe(values, name=path.stem, where=f"{path}:")
+    return parse_recipe(values, name=path.stem, where=f"{path}:", tables=tables)
 
 
-def parse_recipe(values: Any, *, name: str, where: str = "recipe:") -> Recipe:
+def parse_recipe(values: Any, *, name: str, where: str = "recipe:", tables: bool = False) -> Recipe:
     """Check the values of a recipe.
 
     Raises:
@@ -94,6 +98,7 @@ def parse_recipe(values: Any, *, name: str, where: str = "recipe:") -> Recipe:
     media_dir = top.take("media_dir", str, None)
     shard_images = top.take("shard_images", int, 1024, low=1, high=4096)
     against = tuple(map(Path, top.texts("against")))
+    leaks = _leaks(top.section("leaks"))
     max_left_out = top.take("max_left_out", float, MAX_LEFT_OUT, low=0, high=1)
     endpoint, fallback = _generator(top.section("generator"))
     defaults = top.raw("defaults") or {}
@@ -114,11 +119,14 @@ def parse_recipe(values: Any, *, name: str, where: str = "recipe:") -> Recipe:
         else:
             outputs[key] = _output(key, section, datasets, endpoint is not None)
     top.done()
-    if not outputs and not converts:
+    if tables:
+        if not datasets:
+            raise UserError(f"{top.name('datasets')} is empty, expected at least one to make tables of")
+    elif not outputs and not converts:
         raise UserError(f"{top.name('outputs')} is empty, expected at least one data set to write")
     used = {one for output in outputs.values() for one in output.datasets}
     for key in datasets:
-        if key not in used:
+        if key not in used and not tables:
             raise UserError(f"{top.name('datasets')}.{key}: no output uses it; name it in one, or remove it")
     for key, spec in datasets.items():
         if against and spec.filter is None:
@@ -132,6 +140,7 @@ def parse_recipe(values: Any, *, name: str, where: str = "recipe:") -> Recipe:
         shard_images=shard_images,
         max_left_out=max_left_out,
         against=against,
+        leaks=leaks,
         prompts=None if prompts is None else Path(prompts),
         endpoint=endpoint,
         fallback=fallback,
@@ -171,7 +180,7 @@ def _dataset(name: str, section: Section, seed: int) -> DatasetSpec:
         filter=_filter(section),
         ratio=None if ratio is None else _named(section.name("ratio"), parse_ratio, ratio),
         cut=take("cut", str, "normal", choices=CUTS),
-        queries=take("queries", str, "all", choices=QUERIES),
+        queries=take("queries", str, "all", choices=_QUERIES),
         pair=pair,
         embed=embed,
         skip_unpaired=skip_unpaired,
@@ -231,6 +240,22 @@ def _filter(section: Section) -> QualityOptions | None:
     )
     part.done()
     return options
+
+
+def _leaks(section: Section) -> LeakSpec:
+    default, take = LeakSpec(), section.take
+    options = LeakOptions(
+        same=SameLimits(
+            largest=take("same_largest", float, default.options.same.largest, low=0, high=255),
+            mean=take("same_mean", float, default.options.same.mean, low=0, high=255),
+        ),
+        similar=take("similar", int, None, low=0, high=64),
+        most=take("most", int, default.options.most, low=1),
+    )
+    drop = default.drop if section.raw("drop") is None else tuple(section.texts("drop", choices=KINDS))
+    spec = LeakSpec(options=options, drop=drop, skip_problems=take("skip_problems", bool, False))
+    section.done()
+    return spec
 
 
 def _mask(section: Section, *, most: float) -> MaskOptions:

@@ -9,11 +9,12 @@ from typing import Any
 
 from ...masks import MaskOptions
 from ..crops import CropOptions
+from ..fitness.leaks import KINDS, LeakOptions
 from ..fitness.measures import QualityOptions
 from ..generation.endpoint import EndpointSettings
 from ..pairing import PairOptions
 
-__all__ = ["ConvertSpec", "DatasetSpec", "EmbedSpec", "ImageSpec", "OutputSpec", "Recipe"]
+__all__ = ["ConvertSpec", "DatasetSpec", "EmbedSpec", "ImageSpec", "LeakSpec", "OutputSpec", "Recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,21 @@ class DatasetSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeakSpec:
+    """What is done about images that are in an evaluation set too.
+
+    Attributes:
+        options: what counts as one.
+        drop: the kinds of `leaks.KINDS` that keep an image out; the last is a suspicion only.
+        skip_problems: go on where an image of an evaluation set cannot be read.
+    """
+
+    options: LeakOptions = field(default_factory=LeakOptions)
+    drop: tuple[str, ...] = KINDS[:3]
+    skip_problems: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputSpec:
     """One file of records.
 
@@ -111,6 +127,7 @@ class Recipe:
         shard_images: images of a shard: what is in memory, and what a killed build does again.
         max_left_out: the largest share of a dataset's or an output's images that may be lost (`losses`).
         against: folders or tables of evaluation sets, whose images are left out of all datasets.
+        leaks: how that is done.
         prompts: folder of edited prompts, None for the package's.
         endpoint: who is asked, None for text from the annotations alone.
         fallback: whether the annotations write what the endpoint refuses.
@@ -124,6 +141,7 @@ class Recipe:
     shard_images: int
     max_left_out: float
     against: tuple[Path, ...]
+    leaks: LeakSpec
     prompts: Path | None
     endpoint: EndpointSettings | None
     fallback: bool

@@ -81,7 +81,7 @@ class Listing:
 
 @dataclass(frozen=True, kw_only=True)
 class Leaks:
-    """A report of `adcopilot data leaks`.
+    """A report of leaks, as `adcopilot data build` writes it.
 
     Attributes:
         name: of the file.
@@ -160,7 +160,7 @@ def read_leaks(path: Path, name: str, faults: Faults) -> Leaks | None:
             more=len(report["leaks"]) - len(matches),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        faults.add(name, "report", "not a report of `adcopilot data leaks`; write it again")
+        faults.add(name, "report", "not a report of leaks as `adcopilot data build` writes it; build again")
         return None
 
 

@@ -63,7 +63,7 @@ class Files:
     Attributes:
         records: training records: the JSONL files with `messages`, of the highest level that has any.
         listings: JSONL files with what was dropped or refused and why.
-        leaks: reports of `adcopilot data leaks`.
+        leaks: `*leaks.json` of builds.
         manifests: what was asked for, as JSON.
         other: JSONL files that are none of these.
     """

@@ -81,7 +81,7 @@ def image_values(path: Path, image_id: str, *, size: tuple[int, int]) -> np.ndar
     """
     coco = load(path)
     if image_id not in coco.images:
-        raise UserError(f"{path}: has no image of id {image_id}; index the dataset again")
+        raise UserError(f"{path}: has no image of id {image_id}; start the build again")
     values = np.zeros((size[1], size[0]), np.uint16)
     positions = {category: position for position, category in enumerate(coco.classes, 1)}
     for annotation in coco.annotations.get(image_id, ()):

@@ -4,6 +4,8 @@
     capsule/test/crack/a.png#view=2/5              the third of five equal parts of a strip (counted from 0)
     train/bolt.h5#h5=Images/Normal_0&index=7       the eighth image of an HDF5 array
     train/good/000.png#bits=12                     16 bits a channel, of which its dataset uses 12
+    a/01_test.jpg#window=8/0/120/112               that part, x1/y1/x2/y2 in pixels, corner to corner
+    a/01_test.jpg#repair=9/9/20/20&by=01_temp.jpg  with pixels of the image beside it in these boxes (`windows`)
 
 Masks may also say
 
@@ -40,6 +42,7 @@ from ...errors import UserError
 from ...masks import Marked, MaskSizeError, check_size, marked, read_mask, read_mask_folder, share_of_range
 from ...masks.components import Component, mask_components
 from .. import arrays, label_files
+from ..windows import repair
 from . import coco_file
 
 __all__ = [
@@ -59,7 +62,7 @@ __all__ = [
     "resolve",
 ]
 
-_IMAGE_KEYS = frozenset({"bits", "view", "h5", "index"})
+_IMAGE_KEYS = frozenset({"bits", "view", "window", "repair", "by", "h5", "index"})
 _MASK_KEYS = _IMAGE_KEYS | {"over", "inverted", "value", "folder", "coco", "labels", "only"}
 _VIEW = re.compile(r"(\d{1,4})/(\d{1,4})", re.ASCII)
 
@@ -88,6 +91,29 @@ class Reference:
         if not found or int(found[1]) >= int(found[2]):
             raise UserError(f"{self}: view is {self.fragment['view']!r}, expected K/N with K from 0 to N - 1")
         return int(found[1]), int(found[2])
+
+    @property
+    def window(self) -> tuple[int, int, int, int] | None:
+        """The part that is shown, in pixels."""
+        found = self._boxes("window")
+        return found[0] if found else None
+
+    @property
+    def repaired(self) -> tuple[list[tuple[int, int, int, int]], Reference] | None:
+        """The boxes that are overwritten, and the image beside this one by which they are."""
+        boxes = self._boxes("repair")
+        if not boxes:
+            return None
+        beside = parse_reference(self.path.rpartition("/")[0] + "/" + self.fragment.get("by", ""))
+        return boxes, beside
+
+    def _boxes(self, key: str) -> list[tuple[int, int, int, int]]:
+        if key not in self.fragment:
+            return []
+        numbers = self.fragment[key].split("/")
+        if len(numbers) % 4 or not all(re.fullmatch(r"[0-9]{1,6}", number) for number in numbers):
+            raise UserError(f"{self}: {key} is {self.fragment[key]!r}, expected x1/y1/x2/y2 in pixels")
+        return [tuple(map(int, numbers[place : place + 4])) for place in range(0, len(numbers), 4)]
 
 
 class OutsideRootError(UserError):
@@ -158,6 +184,11 @@ def open_image(root: str | os.PathLike, reference: str) -> Image.Image:
     if parsed.view:
         left, right = _columns(image.width, parsed.view, reference)
         return image.crop((left, 0, right, image.height))
+    if parsed.repaired:
+        boxes, beside = parsed.repaired
+        image = _repaired(image, images.open_image(resolve(root, beside)), boxes, reference)
+    if parsed.window:
+        return image.crop(_inside(parsed.window, image.size, reference))
     return image
 
 
@@ -175,6 +206,9 @@ def image_size(root: str | os.PathLike, reference: str) -> tuple[int, int]:
     if parsed.view:
         left, right = _columns(width, parsed.view, reference)
         return right - left, height
+    if parsed.window:
+        x1, y1, x2, y2 = _inside(parsed.window, (width, height), reference)
+        return x2 - x1, y2 - y1
     return width, height
 
 
@@ -278,6 +312,8 @@ def content_sha256(root: str | os.PathLike, reference: str) -> str:
             digest = hashlib.file_digest(file, "sha256")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+    if parsed.repaired:
+        digest.update(content_sha256(root, str(parsed.repaired[1])).encode())
     # The depth that a whole dataset uses says nothing about the content of one image.
     shown = str(Reference(path=parsed.path, fragment={k: v for k, v in parsed.fragment.items() if k != "bits"}))
     digest.update(shown[len(parsed.path) :].encode() if len(parsed.fragment.keys() - {"bits"}) else b"")
@@ -309,6 +345,20 @@ def _array(parsed: Reference) -> tuple[str, int | None]:
     if not re.fullmatch(r"[0-9]{1,9}", index):
         raise UserError(f"{parsed}: index is {index!r}, expected the image's number in the array, from 0")
     return parsed.fragment["h5"], int(index)
+
+
+def _inside(window, size: tuple[int, int], reference: str) -> tuple[int, int, int, int]:
+    if not (window[0] < window[2] <= size[0] and window[1] < window[3] <= size[1]):
+        raise UserError(f"{reference}: the window is not inside its {size[0]}×{size[1]} pixels")
+    return window
+
+
+def _repaired(image: Image.Image, template: Image.Image, boxes, reference: str) -> Image.Image:
+    if image.size != template.size:
+        raise UserError(f"{reference}: the image beside it has another size, expected an aligned pair")
+    for box in boxes:
+        _inside(box, image.size, reference)
+    return Image.fromarray(repair(np.asarray(image), np.asarray(template), boxes))
 
 
 def _columns(width: int, view: tuple[int, int], reference: str) -> tuple[int, int]:

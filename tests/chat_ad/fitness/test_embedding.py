@@ -38,7 +38,7 @@ def test_classical_vectors_are_of_unit_length_and_of_the_picture_alone(drawn):
     assert vectors.shape == (18, embedder.dimension)
     assert vectors.dtype == np.float32
     assert unit(vectors)
-    turned, _ = embed_images(names[::-1], root, embedder, workers=3)
+    turned, _ = embed_images(names[::-1], root, embedder)
     assert np.array_equal(turned[::-1], vectors)
 
 
@@ -101,7 +101,7 @@ def test_at_most_a_batch_is_prepared_at_once(drawn):
             sizes.append(len(prepared))
             return super().embed(prepared)
 
-    vectors, _ = embed_images(names, root, Small(), workers=2)
+    vectors, _ = embed_images(names, root, Small())
     assert sizes == [4, 4, 4, 4, 2]
     assert np.array_equal(vectors, embed_images(names, root, ClassicalEmbedder())[0])
 
@@ -156,7 +156,7 @@ def test_any_vision_backbone_embeds(backbones, drawn, name, dimension):
     assert unit(vectors)
     alone, _ = embed_images(names[6:7], root, embedder)
     np.testing.assert_allclose(alone[0], vectors[6], atol=1e-5)
-    assert np.array_equal(embed_images(names[:7], root, embedder, workers=3)[0], vectors)
+    assert np.array_equal(embed_images(names[:7], root, embedder)[0], vectors)
     assert len({vector.tobytes() for vector in vectors}) == 7
 
 

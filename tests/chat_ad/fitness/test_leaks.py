@@ -6,11 +6,12 @@ import shutil
 import pytest
 from PIL import Image
 
-from adcopilot import cli
-from adcopilot.chat_ad.commands.leaks import find_leaks
 from adcopilot.chat_ad.fitness.fingerprints import Fingerprints, measure_table
 from adcopilot.chat_ad.fitness.leaks import LeakOptions, Suspect, leaks_shard
-from adcopilot.chat_ad.table import read_entries
+from adcopilot.chat_ad.pipeline.against import compare_shard, measure_against, write_leaks
+from adcopilot.chat_ad.pipeline.runners import make_runner
+from adcopilot.chat_ad.pipeline.shards import save
+from adcopilot.chat_ad.recipe.specs import LeakSpec
 from adcopilot.errors import UserError
 
 from ..drawn import as_table, draw_dataset, entry, write
@@ -18,10 +19,10 @@ from ..drawn import as_table, draw_dataset, entry, write
 
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
-    """(root, entries, table) of the training images."""
+    """(root, entries) of the training images."""
     root = tmp_path_factory.mktemp("train")
     entries = draw_dataset(root, normal=5, anomalous=2, size=160)
-    return root, entries, write(root / "train.parquet", root, entries)
+    return root, entries
 
 
 @pytest.fixture
@@ -54,25 +55,31 @@ def found_in(report):
     return {leak["image"]: (leak["matches"][0]["image"], leak["matches"][0]["kind"]) for leak in report["leaks"]}
 
 
-def test_copies_are_found_across_two_tables(train, bench, tmp_path, capsys):
+def report_of(train, against, folder, **leaks):
+    """What a build writes about training images that are in evaluation sets."""
+    spec = LeakSpec(**leaks)
+    rows = as_table(train[1])
+    table = save(folder / ".work/rows.parquet", "rows", rows).path
+    measures = save(folder / ".work/measures.parquet", "measures", measure_table(rows, train[0])).path
+    with make_runner() as runner:
+        sets = [measure_against(p, folder / ".work", runner, skip_problems=spec.skip_problems) for p in against]
+    path = folder / ".work/leaks.parquet"
+    shard = compare_shard(path, "leaks", rows=table, measures=measures, against=sets, leaks=spec)
+    write_leaks(folder / "leaks.json", [shard], table="t", images=rows.num_rows, against=sets, leaks=spec)
+    return json.loads((folder / "leaks.json").read_text("utf-8"))
+
+
+def test_copies_are_found_across_two_tables(train, bench, tmp_path):
     against = write(tmp_path / "bench.parquet", *bench)
-    report = tmp_path / "leaks.json"
-    command = ["data", "leaks", str(train[2]), "--against", str(against), "--output", str(report)]
-    assert cli.main(command) == 0
-    found = json.loads(report.read_text())
+    found = report_of(train, [against], tmp_path)
     assert found_in(found) == EXPECTED
-    assert found["by_set"] == {"bench.parquet": {"bytes": 1, "pixels": 1, "near": 2, "similar": 0}}
+    assert found["by_set"] == {str(against): {"bytes": 1, "pixels": 1, "near": 2, "similar": 0}}
     assert {"source": "drawn", "category": "washer", "kind": "bytes", "images": 1} in found["by_category"]
     assert found["images"] == len(train[1])
     assert found["leaking_images"] == 4
     by_image = {leak["image"]: leak["matches"][0] for leak in found["leaks"]}
     assert by_image["washer/normal/000.png"]["distance"] == by_image["washer/normal/000.png"]["difference"] == 0
     assert by_image["pcb/normal/002.png"]["difference"] <= 12
-    assert f"4 of {len(train[1])} images are in an evaluation set" in capsys.readouterr().out
-    bytes_before = report.read_bytes()
-    assert cli.main([*command, "--workers", "3"]) == 0
-    assert report.read_bytes() == bytes_before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench", "bench.parquet", "leaks.json"]
 
 
 def test_a_folder_is_looked_at_without_an_index_and_without_its_masks(train, bench, tmp_path):
@@ -81,30 +88,10 @@ def test_a_folder_is_looked_at_without_an_index_and_without_its_masks(train, ben
     masks.mkdir(parents=True)
     shutil.copyfile(train[0] / "pcb/normal/000.png", masks / "000.png")
     (root / "notes.txt").write_text("not an image")
-    report = find_leaks(table=train[2], against=[root], output=tmp_path / "leaks.json")
+    report = report_of(train, [root], tmp_path)
     assert found_in(report) == EXPECTED
     # Drawn masks lie beside their images here and count as images, which does no harm.
-    assert report["against"] == [{"name": "bench", "images": 12 + 3 + 4, "mask_images_passed_over": 1}]
-
-
-def test_found_leaks_can_be_dropped(train, bench, tmp_path, capsys):
-    leaks = tmp_path / "leaks.json"
-    find_leaks(table=train[2], against=[bench[0]], output=leaks)
-    output = tmp_path / "clean.parquet"
-    command = ["data", "filter", str(train[2]), "--output", str(output), "--leaks", str(leaks)]
-    assert cli.main(command) == 0
-    assert [one.image for one in read_entries(output)] == [e.image for e in train[1] if e.image not in EXPECTED]
-    drops = [json.loads(line) for line in (tmp_path / "clean.parquet.drops.jsonl").read_text().splitlines()]
-    assert {drop["image"]: drop["value"] for drop in drops} == {image: kind for image, (_, kind) in EXPECTED.items()}
-    assert {drop["reason"] for drop in drops} == {"leak"}
-    assert cli.main([*command, "--leak-kinds", "bytes"]) == 0
-    assert len(list(read_entries(output))) == len(train[1]) - 1
-    capsys.readouterr()
-    assert cli.main([*command, "--leak-kinds", "byte"]) == 2
-    assert "there is no 'byte'" in capsys.readouterr().err
-    other = write(tmp_path / "other.parquet", train[0], train[1][:3])
-    assert cli.main(["data", "filter", str(other), "--output", str(output), "--leaks", str(leaks)]) == 2
-    assert "is about another table" in capsys.readouterr().err
+    assert report["against"] == [{"name": str(root), "images": 12 + 3 + 4, "mask_images_passed_over": 1}]
 
 
 def test_odd_names_are_no_obstacle(train, tmp_path):
@@ -113,11 +100,10 @@ def test_odd_names_are_no_obstacle(train, tmp_path):
     names = ["größe#1.png", "部品 3.png", "%41&x=1.png", "n" * 200 + ".png"]
     for name in names:
         shutil.copyfile(train[0] / "pcb/normal/001.png", folder / name)
-    report = find_leaks(table=train[2], against=[folder], output=tmp_path / "leaks.json")
+    report = report_of(train, [folder], tmp_path)
     (leak,) = report["leaks"]
     assert leak["image"] == "pcb/normal/001.png"
     assert {match["image"].rstrip("#") for match in leak["matches"]} == set(names)
-    assert json.loads((tmp_path / "leaks.json").read_text("utf-8")) == report
 
 
 def test_a_link_out_of_the_folder_is_not_followed_silently(train, tmp_path):
@@ -125,23 +111,21 @@ def test_a_link_out_of_the_folder_is_not_followed_silently(train, tmp_path):
     folder.mkdir()
     shutil.copyfile(train[0] / "pcb/normal/001.png", folder / "a.png")
     (folder / "linked").symlink_to(train[0] / "washer")
-    with pytest.raises(UserError, match=r"9 of 10 images cannot be read.*leads out of"):
-        find_leaks(table=train[2], against=[folder], output=tmp_path / "leaks.json")
-    found = find_leaks(
-        table=train[2], against=[folder, folder / "linked"], output=tmp_path / "l.json", skip_problems=True
-    )
-    assert found["by_set"]["linked"]["bytes"] == 7  # named itself, the link's target is looked at
+    with pytest.raises(UserError, match=r"linked.*leads out of"):
+        report_of(train, [folder], tmp_path)
+    found = report_of(train, [folder, folder / "linked"], tmp_path, skip_problems=True)
+    assert found["by_set"][str(folder / "linked")]["bytes"] == 7  # named itself, the link's target is looked at
 
 
 def test_an_unreadable_image_stops_the_report_unless_asked(train, bench, tmp_path):
     root, _ = bench
     torn = root / "copies" / "torn.png"
     torn.write_bytes((train[0] / "pcb/normal/001.png").read_bytes()[:3000])
-    with pytest.raises(UserError, match=r"1 of 20 images cannot be read, the first: .*torn\.png.*--skip-problems"):
-        find_leaks(table=train[2], against=[root], output=tmp_path / "leaks.json")
-    report = find_leaks(table=train[2], against=[root], output=tmp_path / "leaks.json", skip_problems=True)
+    with pytest.raises(UserError, match=r"torn\.png cannot be read.*leaks\.skip_problems: true"):
+        report_of(train, [root], tmp_path)
+    report = report_of(train, [root], tmp_path, skip_problems=True)
     assert found_in(report) == EXPECTED
-    assert [one["set"] for one in report["unreadable"]] == ["bench"]
+    assert [one["set"] for one in report["unreadable"]] == [str(root)]
 
 
 def test_shards_give_what_the_whole_gives(train, bench):
@@ -176,14 +160,8 @@ def test_similar_hashes_are_reported_on_request_and_counted(train, bench):
     assert {leak["image"] for leak in none} >= EXPECTED.keys()
 
 
-def test_bad_input_is_named(train, tmp_path, capsys):
-    for words, said in (
-        (["--against", str(tmp_path / "none")], "none: cannot be read"),
-        (["--against", str(tmp_path)], "no images in it"),
-        (["--against", str(train[0]), "--similar", "65"], "--similar is 65"),
-        (["--against", str(train[0]), "--most", "0"], "--most is 0"),
-    ):
-        assert cli.main(["data", "leaks", str(train[2]), *words, "--output", str(tmp_path / "leaks.json")]) == 2
-        error = capsys.readouterr().err
-        assert said in error
-        assert error.count("\n") == 1
+def test_bad_input_is_named(train, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path, said in ((tmp_path / "none", "no such table"), (tmp_path / "empty", "no images in it")):
+        with pytest.raises(UserError, match=said):
+            report_of(train, [path], tmp_path)

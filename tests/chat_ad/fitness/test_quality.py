@@ -2,7 +2,6 @@
 
 import gc
 import io
-import json
 import shutil
 import threading
 
@@ -13,18 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from adcopilot import cli
-from adcopilot.chat_ad.commands.filter import filter_file
 from adcopilot.chat_ad.fitness import fingerprints
 from adcopilot.chat_ad.fitness.duplicates import SameLimits, agreement, equal_groups, near_candidates
 from adcopilot.chat_ad.fitness.fingerprints import MEASURES, Fingerprints, measure, measure_table
-from adcopilot.chat_ad.fitness.measures import QualityOptions, filter_table
-from adcopilot.chat_ad.pipeline import work_folder
-from adcopilot.chat_ad.table import read_entries, read_metadata, table_root
-from adcopilot.errors import UserError
-from adcopilot.jsonl import read_jsonl
+from adcopilot.chat_ad.fitness.measures import QualityOptions
 
-from ..drawn import as_table, draw_dataset, entry, write
+from ..drawn import as_table, draw_dataset, entry, filter_table
 
 #: What collections from many sources are filtered with; by default near duplicates stay.
 NEAR = QualityOptions(near_duplicates=True)
@@ -100,7 +93,7 @@ def test_each_spoiled_image_has_its_reason(spoiled):
 def test_the_order_of_the_table_decides_nothing(spoiled):
     root, entries, expected = spoiled
     for turned in (entries[::-1], entries[7:] + entries[:7]):
-        _, drops = filter_table(as_table(turned), root, options=NEAR, workers=3)
+        _, drops = filter_table(as_table(turned), root, options=NEAR)
         assert {drop["image"]: drop["reason"] for drop in drops} == expected
 
 
@@ -269,88 +262,7 @@ def test_a_fixed_cameras_pictures_are_no_duplicates(tmp_path):
     assert (drop["image"], drop["reason"], drop["of"]) == ("6.png", "duplicate", "0.png")
 
 
-def test_the_command_writes_the_same_bytes_again(spoiled, tmp_path, capsys):
-    root, entries, expected = spoiled
-    table = write(tmp_path / "table.parquet", root, entries)
-    for name, workers in (("one", 1), ("two", 3)):
-        output = str(tmp_path / name / "clean.parquet")
-        assert (
-            cli.main(
-                ["data", "filter", str(table), "--output", output, "--workers", str(workers), "--near-duplicates"]
-            )
-            == 0
-        )
-    out = capsys.readouterr().out
-    assert f"{len(entries) - len(expected)} of {len(entries)} images stay" in out
-    assert "near_duplicate 3" in out
-    for name in ("clean.parquet", "clean.parquet.drops.jsonl"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["clean.parquet", "clean.parquet.drops.jsonl"]
-    drops = [json.loads(line) for line in (tmp_path / "one/clean.parquet.drops.jsonl").read_text().splitlines()]
-    assert {drop["image"]: drop["reason"] for drop in drops} == expected
-    assert all({"image", "reason", "value", "limit"} <= drop.keys() for drop in drops)
-    kept = list(read_entries(tmp_path / "one/clean.parquet"))
-    assert kept == [one for one in entries if one.image not in expected]
-    assert table_root(tmp_path / "one/clean.parquet") == root
-    assert json.loads(read_metadata(tmp_path / "one/clean.parquet")["filter"])["dark_below"] == 40
-
-
-def test_a_ratio_leaves_the_fit_normal_images_in_the_pool(spoiled, tmp_path):
-    root, entries, expected = spoiled
-    table = write(tmp_path / "table.parquet", root, entries)
-    output, pool = tmp_path / "t.parquet", tmp_path / "pool.parquet"
-    filter_file(table=table, output=output, pool=pool, options=NEAR, ratio=1.0, seed=3)
-    kept = list(read_entries(output))
-    assert sum(one.label == "normal" for one in kept) == sum(one.label == "anomalous" for one in kept) == 6
-    fit = [one for one in entries if one.image not in expected and one.label == "normal"]
-    assert list(read_entries(pool)) == fit
-    reasons = [drop["reason"] for _, drop in read_jsonl(f"{output}.drops.jsonl")]
-    assert reasons.count("rebalanced") == len(fit) - 6
-
-
-def test_a_killed_run_goes_on_with_its_shards(spoiled, tmp_path, monkeypatch):
-    root, entries, _ = spoiled
-    monkeypatch.setattr("adcopilot.chat_ad.table.BATCH_ROWS", 10)
-    from adcopilot.chat_ad import table
-    from adcopilot.chat_ad.commands import filter as filter_command
-
-    small = lambda path, **more: table.read_batches(path, **{"batch_rows": 10, **more})  # noqa: E731
-    monkeypatch.setattr(filter_command, "read_batches", small)
-    path = write(tmp_path / "table.parquet", root, entries)
-    filter_file(table=path, output=tmp_path / "whole.parquet")
-    calls = []
-
-    def counted(rows, *args, **kwargs):
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        calls.append(rows.num_rows)
-        return measure_table(rows, *args, **kwargs)
-
-    monkeypatch.setattr(filter_command, "measure_table", counted)
-    with pytest.raises(KeyboardInterrupt):
-        filter_file(table=path, output=tmp_path / "killed.parquet")
-    assert not (tmp_path / "killed.parquet").exists()
-    calls.append("go on")  # so that none is interrupted any more
-    filter_file(table=path, output=tmp_path / "killed.parquet")
-    assert calls == [10, 10, "go on", 10, 10]
-    for suffix in ("", ".drops.jsonl"):
-        killed, whole = (tmp_path / f"{name}.parquet{suffix}" for name in ("killed", "whole"))
-        assert killed.read_bytes() == whole.read_bytes()
-    assert not (tmp_path / ".killed.parquet.work").exists()
-
-
-def test_shards_of_other_inputs_are_not_reused(clean, tmp_path):
-    work = work_folder.WorkFolder(output=tmp_path / "x", key=["a"])
-    made = work.make(0, lambda: pa.table({"n": [1]}))
-    assert work_folder.WorkFolder(output=tmp_path / "x", key=["a"]).make(0, lambda: None).equals(made)
-    other = work_folder.WorkFolder(output=tmp_path / "x", key=["b"])
-    assert other.make(0, lambda: pa.table({"n": [2]}))["n"].to_pylist() == [2]
-    other.path(0).write_bytes(b"PAR1 torn")
-    assert other.make(0, lambda: pa.table({"n": [3]}))["n"].to_pylist() == [3]
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_only_a_few_images_are_in_memory_at_once(clean, monkeypatch, workers):
+def test_only_one_image_is_in_memory_at_once(clean, monkeypatch):
     root, entries = clean
     lock, alive, most = threading.Lock(), 0, 0
 
@@ -375,9 +287,9 @@ def test_only_a_few_images_are_in_memory_at_once(clean, monkeypatch, workers):
 
     monkeypatch.setattr(fingerprints, "open_image", opened)
     gc.collect()
-    measured = measure_table(as_table(entries * 3), root, workers=workers)
+    measured = measure_table(as_table(entries * 3), root)
     assert measured.num_rows == 90
-    assert 1 <= most <= workers + 1
+    assert 1 <= most <= 2
 
 
 def test_fingerprints_on_disk_are_those_in_memory_and_small(tmp_path):
@@ -411,66 +323,6 @@ def test_fingerprints_on_disk_are_those_in_memory_and_small(tmp_path):
     assert len(prints) == 20_000
     assert held < 200 * 20_000
     assert peak < held * 2 + 12_000_000  # one shard's Python objects
-
-
-def test_bad_options_and_files_are_named(clean, tmp_path, capsys):
-    root, entries = clean
-    table = write(tmp_path / "table.parquet", root, entries)
-    for words, said in (
-        (["--output", str(table)], "named twice"),
-        (["--output", str(tmp_path / "o"), "--ratio", "half"], "ANOMALOUS:NORMAL"),
-        (["--output", str(tmp_path / "o"), "--dark-below", "300"], "--dark-below is 300"),
-        (["--output", str(tmp_path / "o"), "--leaks", str(tmp_path / "none.json")], "none.json: cannot be read"),
-        (["--output", str(tmp_path / "o"), "--leaks", str(table)], "not a report"),
-    ):
-        assert cli.main(["data", "filter", str(table), *words]) == 2
-        error = capsys.readouterr().err
-        assert said in error
-        assert error.count("\n") == 1
-    with pytest.raises(UserError, match="no such table"):
-        filter_file(table=tmp_path / "none.parquet", output=tmp_path / "o")
-
-
-def test_names_beyond_ascii_and_long_ones_pass_through(clean, tmp_path):
-    root = tmp_path / "Prüfstand"
-    names = ["größe #1.png#", "部品/3.png", "n" * 200 + ".png"]
-    for index, name in enumerate(names):
-        path = root / name.rstrip("#")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(clean[0] / f"pcb/normal/{index:03d}.png", path)
-    entries = [
-        entry(clean[0], f"pcb/normal/{index:03d}.png", sha256=f"{index}" * 64).replace(image=name)
-        for index, name in enumerate(names)
-    ]
-    (root / names[1]).write_bytes(b"no image")
-    table = write(tmp_path / "t.parquet", root, entries)
-    filter_file(table=table, output=tmp_path / "o.parquet")
-    assert [one.image for one in read_entries(tmp_path / "o.parquet")] == [names[0], names[2]]
-    ((_, drop),) = read_jsonl(tmp_path / "o.parquet.drops.jsonl")
-    assert drop["image"] == names[1]
-
-
-def test_an_output_that_cannot_be_written_is_said_in_one_line(clean, tmp_path, capsys):
-    table = write(tmp_path / "t.parquet", *clean)
-    (tmp_path / "file").write_text("in the way")
-    assert cli.main(["data", "filter", str(table), "--output", str(tmp_path / "file" / "o.parquet")]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: ")
-    assert "cannot be written" in error
-
-
-def test_a_category_that_loses_much_is_pointed_out(clean, tmp_path):
-    root = tmp_path / "root"
-    shutil.copytree(clean[0], root)
-    names = []
-    for number in range(4):
-        image = Image.open(root / f"washer/normal/{number:03d}.png").filter(ImageFilter.GaussianBlur(8))
-        (root / "soft").mkdir(exist_ok=True)
-        image.save(root / f"soft/{number}.png")
-        names.append(f"soft/{number}.png")
-    table = write(tmp_path / "t.parquet", root, clean[1] + [entry(root, name) for name in names])
-    summary = filter_file(table=table, output=tmp_path / "o.parquet")
-    assert "look at drawn/soft: 4 of its 4 images count as blurred" in summary
 
 
 def test_pictures_in_memory_are_measured_like_files():

@@ -1,5 +1,6 @@
 """Where shards are made: in order, only a few ahead, and a dead worker or parent is no riddle."""
 
+import json
 import os
 import signal
 import subprocess
@@ -154,3 +155,12 @@ def test_shard_knows_its_key_and_rows(tmp_path):
     with pytest.raises(UserError, match="gone or damaged"):
         read(shard)
     assert step_key("a", 1, [1]) != step_key("a", 1, [2])
+
+
+def test_notes_keep_their_order(tmp_path):
+    """A build that finds a shard finished writes the same lines as the one that made it."""
+    notes = {"b": [{"z": 1, "a": 2}], "a": 0}
+    made = save(tmp_path / "s", "k", pa.table({"n": [1]}), **notes)
+    found = load(tmp_path / "s", "k")
+    assert json.dumps(made.notes) == json.dumps(found.notes) == json.dumps(notes)
+    assert found.digest == save(tmp_path / "s", "k", pa.table({"n": [1]}), a=0, b=[{"a": 2, "z": 1}]).digest

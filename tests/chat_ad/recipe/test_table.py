@@ -119,7 +119,7 @@ def test_the_root_is_absolute_and_must_exist(tmp_path, monkeypatch):
     write_entries("t.parquet", [], metadata=make_metadata(root="data", dataset="x"))
     assert table.table_root("t.parquet") == tmp_path / "data"
     (tmp_path / "data").rmdir()
-    with pytest.raises(UserError, match="which is gone; index the dataset again"):
+    with pytest.raises(UserError, match="which is gone; write the table again"):
         table.table_root("t.parquet")
 
 

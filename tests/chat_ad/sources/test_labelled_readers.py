@@ -106,7 +106,7 @@ def test_no_region_is_good_and_no_file_is_nobody_knows(tmp_path, tool):
     }
     (problem,) = found.blocking
     assert (problem.file, problem.kind) == ("none.png", "missing-label")
-    assert "--option unlabelled=normal" in problem.reason
+    assert "--set datasets.SET.options.unlabelled=normal" in problem.reason
     assert one(read(tool, tmp_path, unlabelled="normal").entries, "none.png").label == "normal"
 
 

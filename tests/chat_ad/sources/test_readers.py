@@ -349,7 +349,7 @@ def test_real_iad_s_folders_can_be_chosen(tmp_path):
     assert read("real-iad", root).entries[0].image.startswith("realiad_1024/")
     assert read("real-iad", root, images="realiad_256").entries[0].image.startswith("realiad_256/")
     _change_real_iad(root, lambda data: data["meta"].update(prefix=""))
-    with pytest.raises(UserError, match="choose by --option images=realiad_256"):
+    with pytest.raises(UserError, match=r"choose by --set datasets\.SET\.options\.images=realiad_256"):
         read("real-iad", root)
     assert len(read("real-iad", root, jsons="realiad_jsons_sv").entries) == 20
     for options in ({"jsons": "other"}, {"images": "other"}):
@@ -555,7 +555,7 @@ def test_a_folder_without_masks_is_taken_when_asked(tmp_path):
     shutil.rmtree(root / "masks")
     found = read("folder", root)
     assert [problem.kind for problem in found.blocking] == ["missing-mask"] * 4
-    assert "--option masks=optional" in found.blocking[0].reason
+    assert "--set datasets.SET.options.masks=optional" in found.blocking[0].reason
     found = read("folder", root, masks="optional")
     assert found.blocking == []
     assert {(entry.mask, entry.boxes, entry.notes) for entry in found.anomalous} == {("", (), "no mask")}
@@ -662,9 +662,9 @@ def test_a_wrong_root_says_what_it_is(tmp_path, layout, asked):
 
 def test_a_root_one_folder_off_is_told(tmp_path):
     root = build("real-iad", tmp_path / "downloads")
-    with pytest.raises(UserError, match=r"did you mean --root .*downloads/real-iad\?"):
+    with pytest.raises(UserError, match=r"did you mean --set datasets.SET.root=.*downloads/real-iad\?"):
         list(index("real-iad", root.parent))
-    with pytest.raises(UserError, match=r"did you mean --root .*downloads/real-iad\?"):
+    with pytest.raises(UserError, match=r"did you mean --set datasets.SET.root=.*downloads/real-iad\?"):
         list(index("real-iad", root / "realiad_1024"))
 
 

@@ -1,1 +1,0 @@
-"""The public DeepPCB dataset and its converter."""
