@@ -66,17 +66,18 @@ def inspect_all(
             waiting.append(pair)
             if log is not None:
                 keys[id(pair)] = pair_key(pair, model, settings)
-            if pair.error is not None or keys.get(id(pair)) not in stored:
+            if keys.get(id(pair)) not in stored:
                 yield pair
 
     def old() -> Iterator[tuple[Pair, dict[str, Any], AnomalyMap | None]]:
-        while waiting and waiting[0].error is None and keys.get(id(waiting[0])) in stored:
+        while waiting and keys.get(id(waiting[0])) in stored:
             pair = waiting.popleft()
             kept = stored[keys.pop(id(pair))]
             # the same images under another path are still the same result
             names = {"query": str(pair.query), "template": str(pair.template) if pair.template else None}
             result = Result.from_dict({**kept, **names})
-            if maps or kept["settings"].get("map_threshold") != inspector.judge.map_threshold:
+            changed = kept["settings"].get("map_threshold") != inspector.judge.map_threshold
+            if result.error is None and (maps or changed):
                 result = inspector.map_again(result, inspector.pair_question(pair.template, pair.query, pair.more))
             result = inspector.judge.judged(result)
             yield pair, line_of(inspector, result, pair), result.map

@@ -23,6 +23,8 @@ FIELDS = {
     "text": str,
     "yes_no_mass": float,
     "size": list,
+    "map_score": float,
+    "map_boxes": list,
 }
 
 

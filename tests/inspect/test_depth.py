@@ -49,7 +49,7 @@ def test_a_folder_has_one_depth_which_is_said_once(tmp_path, capsys):
     said = capsys.readouterr().err
     assert said == "pictures of 16 bits a channel use 12 of them: all are scaled by 4095\n"
     pool = TemplatePool(folder=tmp_path / "good", by_name=False, bits=12)
-    assert pool.choose(query, name="3.png") == template
+    assert pool.choose(query, name="3.png") == [template]
     Arguments.template_dir = Arguments.query_dir = tmp_path / "plain"
     assert depth(Arguments) == 8
     assert capsys.readouterr().err == ""

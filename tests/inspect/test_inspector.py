@@ -7,10 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from adcopilot.anomaly_map.comparing import MapSettings
 from adcopilot.boxes import boxes_in_image
 from adcopilot.errors import UserError
 from adcopilot.inspect import Inspector
 from adcopilot.inspect.inspector import answer_tokens
+from adcopilot.inspect.judging import Judge
 from adcopilot.inspect.loading import check_folder, model_digest
 
 from .conftest import part
@@ -62,7 +64,8 @@ def test_threshold_decides(deciding_dir):
     inspector = Inspector(model=deciding_dir, device="cpu", max_new_tokens=1)
     [result] = inspector.inspect(pairs()[:1])
     found = []
-    for inspector.threshold in (min(1.0, result.score + 1e-3), max(0.0, result.score - 1e-3)):
+    for threshold in (min(1.0, result.score + 1e-3), max(0.0, result.score - 1e-3)):
+        inspector.judge = Judge(model_threshold=threshold)
         found += inspector.inspect(pairs()[:1])
     assert [one.anomalous for one in found] == [False, True]
 
@@ -269,11 +272,10 @@ def test_an_adapter_is_no_model(tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"threshold": 1.5}, "--threshold is 1.5"),
+        ({"map": MapSettings(), "dtype": "int8"}, "--dtype is 'int8'"),
         ({"batch_size": 0}, "--batch-size 0"),
         ({"question": " "}, "--question is empty"),
         ({"device": "nowhere"}, "--device nowhere"),
-        ({"dtype": "int8"}, "--dtype is 'int8'"),
         ({"image_max_pixels": 500}, "expected 0 < min <= max"),
         ({"image_min_pixels": -1}, "expected 0 < min <= max"),
     ],

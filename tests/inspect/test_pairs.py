@@ -25,7 +25,7 @@ def plain(folder, name, colour, size=(40, 40)):
 
 
 def choose(pool, query, name):
-    return pool.choose(query, name=name).relative_to(pool.folder).as_posix()
+    return pool.choose(query, name=name)[0].relative_to(pool.folder).as_posix()
 
 
 def test_equal_names_decide_where_the_namesake_is_alike(tmp_path):
@@ -151,7 +151,7 @@ def test_unusable_templates_are_left_out_and_named(tmp_path):
     plain(tmp_path / "good", "b.png", "white")
     (tmp_path / "good/c.png").write_bytes(b"not an image")
     pool = TemplatePool(folder=tmp_path / "good", by_name=True)
-    assert pool.choose(plain(tmp_path, "z.png", "yellow"), name="z.png").name == "b.png"
+    assert pool.choose(plain(tmp_path, "z.png", "yellow"), name="z.png")[0].name == "b.png"
     [message] = pool.unusable
     assert "c.png" in message
 

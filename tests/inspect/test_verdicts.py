@@ -312,15 +312,15 @@ def test_hostile_files_are_lines_on_every_run(run, deciding_dir, tmp_path):
 
 def test_an_output_that_is_removed_meanwhile_is_an_error(run, deciding_dir, folders, monkeypatch):
     output = folders / "out/r.jsonl"
-    inspect = Inspector.inspect
+    ask = Inspector.ask
 
-    def remove(self, pairs):
-        for number, result in enumerate(inspect(self, pairs)):
+    def remove(self, questions):
+        for number, result in enumerate(ask(self, questions)):
             if number == 2:
                 shutil.rmtree(output.parent)
             yield result
 
-    monkeypatch.setattr(Inspector, "inspect", remove)
+    monkeypatch.setattr(Inspector, "ask", remove)
     code, _, err = run(
         deciding_dir, "--template-dir", folders / "good", "--query-dir", folders / "test", "--output", output
     )
