@@ -20,8 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from adcopilot.jsonl import atomic_write  # noqa: E402
-from adcopilot.sample.demo import TEST_SPLITS, Run, carry_out, plan  # noqa: E402
+from adcopilot.sample.demo import TEST_SPLITS, carry_out, plan  # noqa: E402
 from adcopilot.sample.generate import standard_splits, write_sample  # noqa: E402
+from adcopilot.steps import Run  # noqa: E402
 from benchmarks import machine  # noqa: E402
 
 RESULT = ROOT / "docs" / "results" / "comparison-of-first"
@@ -45,7 +46,7 @@ def run_seed(output: Path, *, seed: int, count: int, test_count: int) -> dict[st
         folder = output / title.replace(" ", "_")
         folder.mkdir(parents=True, exist_ok=True)
         steps = plan(folder, data, encoder=True, seed=seed, options=options)
-        runs.append(Run(name=title, folder=folder, steps=steps))
+        runs.append(Run(name=title, folder=folder, steps=steps, cwd=ROOT))
     found = carry_out(runs, data, say=say)
     scores = {run: {split: asdict(one) for split, one in splits.items()} for run, splits in found.items()}
     atomic_write(kept, lambda file: file.write(json.dumps(scores, indent=1).encode()))

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, Command] = {
     "check": Command("adcopilot.model.check_command", "ask a model folder what it was asked when it was written"),
     "refresh": Command("adcopilot.model.refresh_command", "put today's code beside a model's weights"),
     "inspect": Command("adcopilot.inspect.command", "compare query images with templates: verdict, boxes, pictures"),
+    "adapt": Command(f"{CHAT_AD}.adapt.command", "from your folder of pictures to a calibrated line"),
     "calibrate": Command("adcopilot.line.calibrate", "a threshold for your parts, and how right it is"),
     "demo": Command("adcopilot.demo.command", "a web page: two pictures, an answer, a score, boxes; whole folders"),
     "data sample": Command("adcopilot.sample.command", "write the sample set that this package draws itself"),

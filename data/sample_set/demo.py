@@ -15,46 +15,21 @@ samples in its stage 1.
 import argparse
 import json
 import os
-import shutil
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from adcopilot.errors import UserError
-from adcopilot.jsonl import atomic_write
 from adcopilot.model.init_command import TINY_BASE
 from adcopilot.sample.generate import standard_splits, write_sample
 from adcopilot.sample.measure import Scores, measure, read_split
+from adcopilot.steps import Run, Step, run_step, tool
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST_SPLITS = {"test_trained": "trained categories", "test_held_out": "new categories"}
 TARGETS = {"test_trained": 0.90, "test_held_out": 0.80}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One command of a run.
-
-    Attributes:
-        name: of the step, its log and its folder.
-        command: what is executed.
-        output: the folder it writes.
-        resumes: whether the command goes on with what it left in `output` when it was stopped.
-    """
-
-    name: str
-    command: list[str]
-    output: Path
-    resumes: bool = False
-
-
-def tool(name: str) -> str:
-    """A command of this Python environment."""
-    return str(Path(sys.executable).with_name(name))
 
 
 def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequence[str] = ()) -> list[Step]:
@@ -93,70 +68,6 @@ def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequenc
     return steps
 
 
-def run_step(step: Step, log: Path) -> None:
-    """Runs a step, or does nothing if it has finished with the same command before.
-
-    Raises:
-        UserError: the command failed; it names the log.
-    """
-    mark = step.output.with_name(f"{step.output.name}.done")
-    if mark.exists() and json.loads(mark.read_text()) == step.command:
-        return
-    mark.unlink(missing_ok=True)
-    begun = step.output.with_name(f"{step.output.name}.begun")
-    if not (step.resumes and begun.exists() and json.loads(begun.read_text()) == step.command):
-        begun.unlink(missing_ok=True)
-        shutil.rmtree(step.output, ignore_errors=True)
-    step.output.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(begun, lambda file: file.write(json.dumps(step.command).encode()))
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_CACHE": str(step.output.parent / "cache"),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    with open(log, "w") as file:
-        status = subprocess.run(
-            step.command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
-        ).returncode
-    if status:
-        last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
-        raise UserError(f"{step.name} ended with status {status}: {' '.join(last)[:300]}; the whole log is {log}")
-    begun.rename(mark)
-
-
-class Run(threading.Thread):
-    """One run's steps in order; `state` says where it is, `error` why it stopped."""
-
-    def __init__(self, *, name: str, folder: Path, steps: list[Step]) -> None:
-        super().__init__(daemon=True)
-        self.title, self.folder, self.steps = name, folder, steps
-        self.current: Step | None = None
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        try:
-            for step in self.steps:
-                self.current = step
-                run_step(step, self.folder / f"{step.output.name}.log")
-            self.current = None
-        except Exception as error:  # shown by the main thread, which must not wait for ever
-            self.error = error
-
-    def state(self) -> str:
-        if self.current is None:
-            return f"{self.title}: done"
-        try:
-            last = json.loads((self.current.output / "trainer_log.jsonl").read_text().splitlines()[-1])
-            detail = f" step {last['current_steps']}/{last['total_steps']}"
-            detail += f" loss {last['loss']:.3f}" if "loss" in last else ""
-        except (OSError, IndexError, ValueError):
-            detail = ""
-        return f"{self.title}: {self.current.name}{detail}"
-
-
 def table(results: dict[str, dict[str, Scores]]) -> str:
     """The results as text: a row for each run and kind of category."""
     lines = [
@@ -192,7 +103,7 @@ def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: 
     ):
         if encoder or not encoder_only:
             folder.mkdir(parents=True, exist_ok=True)
-            runs.append(Run(name=name, folder=folder, steps=plan(folder, data, encoder=encoder, seed=seed)))
+            runs.append(Run(name=name, folder=folder, steps=plan(folder, data, encoder=encoder, seed=seed), cwd=ROOT))
     results = carry_out(runs, data, say=say)
     report = {run: {split: asdict(s) for split, s in splits.items()} for run, splits in results.items()}
     (output / "results.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -251,7 +162,7 @@ def draw_example(output: Path, data: Path) -> Path:
     command = [tool("adcopilot"), "inspect", "--model", str(output / "with_encoder" / "merged")]
     command += ["--template", str(data / template), "--query", str(data / query), "--draw", str(picture), "--json"]
     step = Step(name="inspect", command=command, output=output / "example")
-    run_step(step, output / "inspect.log")
+    run_step(step, output / "inspect.log", cwd=ROOT)
     return picture
 
 

@@ -25,8 +25,9 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from adcopilot.errors import UserError
-from adcopilot.sample.demo import ROOT, Step, run_step, tool
+from adcopilot.sample.demo import ROOT
 from adcopilot.sample.generate import grpo_splits, write_sample
+from adcopilot.steps import Step, run_step, tool
 
 SWITCHES = {"w/o bbox reward": "bbox_reward=false", "w/o choice reward": "choice_reward=false"}
 COLUMNS = {"eval_reward": "reward", "eval_rewards/format/mean": "format", "eval_rewards/choice/mean": "choice",
@@ -189,7 +190,7 @@ def demo(
     write_sample(data, grpo_splits(count, test_count=256), seed=0, progress=say)
     for step in plan(output, base, data, seeds=seeds, overrides=overrides):
         start = time.monotonic()
-        run_step(step, output / f"{step.output.name}.log")
+        run_step(step, output / f"{step.output.name}.log", cwd=ROOT)
         say(f"{step.name}: done ({time.monotonic() - start:.0f} s)")
     named = {f"seed {seed}": output / f"seed{seed}" for seed in seeds}
     named.update({name: output / name.replace("/", "").replace(" ", "_") for name in SWITCHES})

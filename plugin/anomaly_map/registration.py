@@ -23,10 +23,10 @@ MOST_SCALE = 1.15
 #: By what the pictures are shrunk that the movement is found on, from the coarsest to the finest.
 LEVELS = (32, 16, 8, 4, 2, 1)
 #: A level whose longer side has more pixels tells no more: half a pixel of it is what the search for patches allows.
-MOST_SIDE = 384
+MOST_SIDE = 256
 #: A level whose shorter side has fewer pixels tells nothing.
 LEAST_SIDE = 14
-STEPS = 20
+STEPS = 10
 #: Of the pixels, those that fit worst are not asked: a defect, a shadow, what came into view.
 KEPT = 0.9
 #: Enough pixels to find a quantile of.

@@ -17,6 +17,8 @@ __all__ = ["check_folder", "load_model", "model_digest", "pick_device", "pick_dt
 MODEL_TYPES = ("adcopilot", "qwen2_5_vl")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _INDEX = "model.safetensors.index.json"
+#: `line.inspection.FILE`, whose thresholds change verdicts and no answers.
+INSPECTION = "inspection.json"
 
 
 def check_folder(folder: Path) -> tuple[str, list[Path]]:
@@ -86,7 +88,7 @@ def model_digest(folder: Path) -> str:
         *check_folder(folder)[1],
         *sorted(file for pattern in ("*.json", "*.jinja", "*.txt") for file in folder.glob(pattern)),
     ]
-    kept_out = ("_results.json", FIXTURE)
+    kept_out = ("_results.json", FIXTURE, INSPECTION)
     files = [file for file in files if "trainer" not in file.name and not file.name.endswith(kept_out)]
     with ThreadPoolExecutor(4) as pool:
         digests = list(pool.map(file_digest, files))

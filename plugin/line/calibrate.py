@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..inspect.command import (
@@ -22,21 +22,22 @@ from ..inspect.command import (
 from ..inspect.judging import SOURCES, Judge
 from ..inspect.lines import inspect_all
 from ..inspect.loading import check_folder, model_digest
-from ..inspect.pairs import NamePattern, TemplatePool, find_pairs
+from ..inspect.pairs import NamePattern, Pair, TemplatePool, find_pairs
 from ..inspect.sources import one_template
 from ..jsonl import JsonlLog, content_key, file_digest
+from .deciding import Goal, decide_line
 from .inspection import FILE, Inspection
-from .measures import choose_source, measures
 from .pictures import Picture, check_good, labelled
-from .thresholds import Threshold, from_good, from_labels, with_most_false_alarms, with_most_missed
 
-__all__ = ["MOST_TEMPLATES", "Calibration", "calibrate"]
+if TYPE_CHECKING:
+    from ..inspect.inspector import Inspector
+    from ..inspect.map_inspector import MapInspector
+
+__all__ = ["MOST_TEMPLATES", "Calibration", "calibrate", "in_words", "share", "write_report"]
 
 #: Templates that a line keeps at most; and how many of them a query's map is made with.
 MOST_TEMPLATES = 32
 TEMPLATES_EACH = 4
-#: Parts that the pictures are divided into, so that no threshold is measured on what it was chosen by.
-FOLDS = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,15 +81,15 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("calibrate none with --map off: nothing is left to calibrate; give --map pixels")
     if not no_model:
         check_folder(args.model)
+    if args.max_missed is not None and args.bad is None and args.marks is None:
+        raise UserError("--max-missed needs pictures of defective parts; give --bad DIR, or --max-false-alarms")
     output = args.output or (None if no_model else args.model)
     pictures = labelled(args.good, args.bad, args.marks)
     check_good([one.file for one in pictures if not one.bad], args.good, mixed=args.mixed)
     settings = map_settings(args, None)
     found = calibrate(args, pictures, settings=settings, output=output, no_model=no_model)
-    print(f"threshold {found.inspection.threshold:g}: {found.inspection.threshold_from}")
-    print(f"verdict from the {found.inspection.verdict_from}: {found.inspection.why}")
-    for warning in found.inspection.warnings:
-        print(f"note: {warning}")
+    for line in in_words(found):
+        print(line)
     if output is None:
         templates = f"--template-dir {args.template_dir or args.good}"
         if args.template:
@@ -97,16 +98,28 @@ def run(args: argparse.Namespace) -> int:
             templates += f" --pair-pattern {args.pair_pattern!r}"
         print(f"adcopilot inspect --model none {templates} --query-dir DIR --threshold {found.inspection.threshold:g}")
     else:
-        print(f"{output / FILE} written; adcopilot inspect --model {output} --query-dir DIR --report report.html")
+        write_report(found, output / "report.html", title=output.resolve().name)
+        print(f"{output / FILE} and {output / 'report.html'} are written")
+        print(f"adcopilot inspect --model {output} --query-dir DIR --report report.html")
     return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What `calibrate` found: the file's content, and the line of each picture."""
+    """What `calibrate` found.
+
+    Attributes:
+        inspection: the file's content.
+        pictures, pairs: what was inspected.
+        inspector: with what.
+        log: file of the results; None where none was written.
+    """
 
     inspection: Inspection
-    lines: list[tuple[Picture, dict[str, Any]]]
+    pictures: Sequence[Picture]
+    pairs: list[Pair]
+    inspector: Inspector | MapInspector
+    log: Path | None
 
 
 def calibrate(
@@ -140,10 +153,12 @@ def calibrate(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
     pairs, kept = _pairs(args, pictures, output, templates)
+    pairs = list(pairs)
     with one_line_warnings():
         inspector = open_inspector(args, Judge(source="map" if no_model else "model"), settings, no_model=no_model)
         digest = "" if no_model or output is None else model_digest(args.model)
-        log = JsonlLog(path=output / "calibration.jsonl") if output is not None else None
+        path = output / "calibration.jsonl" if output is not None else None
+        log = JsonlLog(path=path) if path else None
         try:
             lines = []
             bar = tqdm(total=len(pictures), desc="calibration", unit="picture", file=sys.stderr, disable=None)
@@ -156,11 +171,61 @@ def calibrate(
         finally:
             if log is not None:
                 log.close()
-    found = list(zip(pictures, lines, strict=True))
-    inspection = _decide(args, found, settings=settings, templates=kept, made=made or {}, no_model=no_model)
+    scores: dict[str, list[float | None]] = {}
+    if not no_model:
+        scores["model"] = [line["score"] for line in lines]
+    if settings is not None:
+        scores["map"] = [line["score"] if no_model else line.get("map_score") for line in lines]
+    goal = Goal(missed=args.max_missed, false_alarms=args.max_false_alarms, source=args.verdict_from)
+    inspection = replace(
+        decide_line(pictures, scores, goal=goal),
+        templates=kept,
+        templates_each=args.map_templates or TEMPLATES_EACH,
+        map=settings.as_dict() if settings is not None else None,
+        made={**_made(args, pictures), **(made or {})},
+    )
     if output is not None:
         inspection.write(output)
-    return Calibration(inspection=inspection, lines=found)
+    return Calibration(inspection=inspection, pictures=pictures, pairs=pairs, inspector=inspector, log=path)
+
+
+def write_report(found: Calibration, path: Path, *, title: str) -> None:
+    """The page about the pictures that a line was calibrated with: their maps are made again, their answers are not.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    from .report import Report
+
+    inspector = found.inspector
+    inspector.judge = found.inspection.judge()
+    report = Report(
+        path, title=title, judge=inspector.judge, inspection=found.inspection, metrics=found.inspection.metrics
+    )
+    log = JsonlLog(path=found.log) if found.log else None
+    try:
+        digest = "" if str(inspector.folder) == "none" else model_digest(inspector.folder)
+        lines = inspect_all(inspector, found.pairs, model=digest, log=log, maps=True)
+        for number, (picture, (pair, line, anomaly_map)) in enumerate(zip(found.pictures, lines, strict=True)):
+            label = (picture.bad, picture.kind)
+            report.add(f"{number:03d} {pair.name}", line, anomaly_map, label=label)
+        report.write()
+    finally:
+        if log is not None:
+            log.close()
+
+
+def in_words(found: Calibration) -> list[str]:
+    """What was found, in a few lines."""
+    inspection, metrics = found.inspection, found.inspection.metrics
+    lines = [f"threshold {inspection.threshold:g}: {inspection.threshold_from}"]
+    lines.append(f"verdict from the {inspection.verdict_from}: {inspection.why}")
+    if metrics["defective"] and metrics["auroc"] is not None:
+        told = (
+            f"missed {metrics['missed']} of {metrics['defective']} defective, false alarms {metrics['false_alarms']}"
+        )
+        lines.append(f"{told} of {metrics['good']} good, AUROC {metrics['auroc']:.3f}; {metrics['how']}")
+    return [*lines, *(f"note: {warning}" for warning in inspection.warnings)]
 
 
 def _pairs(args, pictures: Sequence[Picture], output: Path | None, templates: Sequence[Path] | None):
@@ -179,7 +244,7 @@ def _pairs(args, pictures: Sequence[Picture], output: Path | None, templates: Se
     good = list(templates or [one.file for one in pictures if not one.bad])
     chosen = good[:: -(-len(good) // MOST_TEMPLATES)]
     kept = _keep(chosen, output)
-    pool = TemplatePool(folder=Path(), by_name=False, files=chosen)
+    pool = TemplatePool(folder=Path(), by_name=True, files=chosen)
     return find_pairs(queries, pool, templates=each), kept
 
 
@@ -201,123 +266,16 @@ def _keep(files: Sequence[Path], output: Path | None) -> tuple[str, ...]:
         return ()
     folder = output / "templates"
     folder.mkdir(exist_ok=True)
-    names = []
+    names: list[str] = []
     for index, file in enumerate(files):
-        name = f"{index:03d}{file.suffix.lower()}"
+        # its own name, by which a query may belong to it
+        name = file.name if file.name not in names else f"{index:03d}-{file.name}"
         shutil.copyfile(file, folder / name)
         names.append(name)
     for old in folder.iterdir():  # of an earlier calibration
         if old.name not in names:
             old.unlink()
     return tuple(f"templates/{name}" for name in names)
-
-
-def _decide(args, found, *, settings, templates, made, no_model: bool) -> Inspection:
-    scores: dict[str, list[float | None]] = {}
-    if not no_model:
-        scores["model"] = [line["score"] for _, line in found]
-    if settings is not None:
-        scores["map"] = [line["score"] if no_model else line.get("map_score") for _, line in found]
-        missing = [one.file for (one, _), score in zip(found, scores["map"], strict=True) if score is None]
-        if len(missing) > len(found) / 5 or (no_model and len(missing) == len(found)):
-            raise UserError(f"{missing[0]}: {len(missing)} of {len(found)} pictures have no map; give others")
-    pictures = [one for one, _ in found]
-    bad = [one.bad for one in pictures]
-    chosen = {name: _threshold(args, values, bad, of_map=name == "map") for name, values in scores.items()}
-    if len(scores) == 2:
-        pairs = zip(scores["model"], scores["map"], strict=True)
-        scores["either"] = [larger(*one, chosen["model"].value, chosen["map"].value) for one in pairs]
-    default = "map" if "map" in scores else "model"
-    source, why = choose_source(scores, bad, default=default)
-    if args.verdict_from:
-        source, why = args.verdict_from, "asked for by --verdict-from"
-        if source not in scores:
-            raise UserError(f"--verdict-from {source}: there is no score of it here; leave it out")
-    main = chosen["model" if source == "model" else "map"]
-    inspection = Inspection(
-        verdict_from=source,
-        thresholds={name: one.value for name, one in chosen.items()},
-        threshold_from=main.chosen,
-        why=why,
-        warnings=main.warnings,
-        templates=templates,
-        templates_each=args.map_templates or TEMPLATES_EACH,
-        map=settings.as_dict() if settings is not None else None,
-        metrics=_metrics(args, pictures, scores, source),
-        made={**_made(args, pictures), **made},
-    )
-    return replace(inspection, warnings=(*main.warnings, *_about_metrics(inspection)))
-
-
-def larger(model: float | None, of_map: float | None, model_threshold: float, map_threshold: float) -> float | None:
-    """The larger of two scores, each brought to a scale on which its threshold is 0.5."""
-    found = []
-    if model is not None:
-        held = min(max(model_threshold, 1e-6), 1 - 1e-6)
-        odds, at = min(max(model, 1e-9), 1 - 1e-9), held / (1 - held)
-        odds = odds / (1 - odds)
-        found.append(odds / (odds + at))
-    if of_map is not None:
-        found.append(of_map / (of_map + max(map_threshold, 1e-9)))
-    return max(found, default=None)
-
-
-def _threshold(args, scores, bad, *, of_map: bool) -> Threshold:
-    known = [(score, one) for score, one in zip(scores, bad, strict=True) if score is not None]
-    good_scores = [score for score, one in known if not one]
-    bad_scores = [score for score, one in known if one]
-    if not good_scores:
-        raise UserError(f"{args.good}: no good picture has a score; give others")
-    if args.max_missed is not None:
-        return with_most_missed(good_scores, bad_scores, args.max_missed)
-    if args.max_false_alarms is not None:
-        return with_most_false_alarms(good_scores, args.max_false_alarms)
-    return from_labels(good_scores, bad_scores) if bad_scores else from_good(good_scores, of_map=of_map)
-
-
-def _metrics(args, pictures: Sequence[Picture], scores, source: str) -> dict[str, Any]:
-    """How right verdicts are, each by a threshold that its picture had no part in; marked pictures are left out."""
-    order = sorted(
-        range(len(pictures)), key=lambda index: (pictures[index].bad, content_key(pictures[index].file.name))
-    )
-    fold = {index: place % FOLDS for place, index in enumerate(order)}
-    verdicts: list[bool | None] = [None] * len(pictures)
-    for number in range(FOLDS):
-        inside = [index for index in fold if fold[index] != number]
-        if not any(not pictures[index].bad for index in inside):
-            continue
-        parts = ("model", "map") if source == "either" else (source,)
-        bad = [pictures[index].bad for index in inside]
-        if args.max_missed is not None and not any(bad):
-            continue
-        limits = {
-            name: _threshold(args, [scores[name][index] for index in inside], bad, of_map=name == "map").value
-            for name in parts
-        }
-        for index in (index for index in fold if fold[index] == number):
-            found = [scores[name][index] >= limits[name] for name in parts if scores[name][index] is not None]
-            verdicts[index] = any(found) if found else None
-    measured = [index for index, one in enumerate(pictures) if not one.marked]
-    limit = _threshold(args, scores[source], [one.bad for one in pictures], of_map=source != "model").value
-    return measures(
-        [scores[source][index] for index in measured],
-        [pictures[index].bad for index in measured],
-        threshold=limit,
-        kinds=[pictures[index].kind or ("without a name" if pictures[index].bad else None) for index in measured],
-        verdicts=[verdicts[index] for index in measured],
-    ) | {"how": f"each picture judged by a threshold from the others, {FOLDS} parts", "source": source}
-
-
-def _about_metrics(inspection: Inspection) -> list[str]:
-    metrics = inspection.metrics
-    if not metrics["defective"]:
-        return ["without defective pictures nothing says how many defects are missed; give --bad DIR"]
-    if metrics["missed_share"] and metrics["missed_share"]["interval"][1] > 0.2:
-        low, high = metrics["missed_share"]["interval"]
-        return [
-            f"of {metrics['defective']} defective pictures {metrics['missed']} were missed: {low:.0%} to {high:.0%}"
-        ]
-    return []
 
 
 def _made(args, pictures: Sequence[Picture]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..files import path_inside
+from ..inspect.loading import INSPECTION
 from ..jsonl import atomic_write
 
 if TYPE_CHECKING:  # they need torch
@@ -31,7 +32,7 @@ if TYPE_CHECKING:  # they need torch
 
 __all__ = ["FILE", "Inspection", "read_inspection"]
 
-FILE = "inspection.json"
+FILE = INSPECTION
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,25 +22,21 @@ def measures(
     scores: Sequence[float | None],
     bad: Sequence[bool],
     *,
-    threshold: float,
+    verdicts: Sequence[bool | None],
     kinds: Sequence[str | None] = (),
-    verdicts: Sequence[bool | None] | None = None,
 ) -> dict[str, Any]:
-    """What a threshold gets right, with 95 % intervals.
+    """What verdicts get right, with 95 % intervals.
 
     Args:
         scores: of the pictures; None where there is none.
         bad: whether each is defective.
-        threshold: a score from here on is anomalous.
+        verdicts: whether each was found anomalous; None is undecided.
         kinds: of defect, None for good pictures.
-        verdicts: where they do not follow from the scores alone; None is undecided.
 
     Returns:
         For `inspection.json` and the report; shares are None where there is nothing to have a share of.
     """
     bad = np.asarray(bad, bool)
-    if verdicts is None:
-        verdicts = [None if score is None else score >= threshold for score in scores]
     undecided = np.array([one is None for one in verdicts], bool)
     found = np.array([bool(one) for one in verdicts], bool)
     known = np.array([score is not None for score in scores], bool)
@@ -99,6 +95,8 @@ def choose_source(
         ranks[name] = auroc([s for s in scores if s is not None], [b for b, k in zip(bad, known, strict=True) if k])
     told = ", ".join(f"{name} {value:.3f}" for name, value in ranks.items() if value is not None)
     best = max((name for name in ranks if ranks[name] is not None), key=lambda name: ranks[name], default=default)
+    if max((one for one in ranks.values() if one is not None), default=0) <= 0.5:
+        return default, f"AUROC on the pictures held out: {told}; none tells good from defective, so it is the default"
     if ranks.get(default) is None or (best != default and ranks[best] >= ranks[default] + LEAST_GAIN):
         return best, f"AUROC on the pictures held out: {told}; {best} is better than {default} by {LEAST_GAIN} or more"
     return default, f"AUROC on the pictures held out: {told}; none is better than {default} by {LEAST_GAIN}"

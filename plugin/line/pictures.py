@@ -15,7 +15,7 @@ from ..jsonl import file_digest
 from ..kinds import defect_name, is_good
 from .marks import find_marked, read_marks
 
-__all__ = ["Picture", "check_good", "labelled"]
+__all__ = ["Picture", "check_good", "labelled", "with_marks"]
 
 #: Of thumbnails (0 to 1): what two groups of good pictures are apart at least, in all and by how much more than the
 #: pictures of a group among each other.
@@ -44,27 +44,39 @@ def labelled(good: Path, bad: Path | None, marks: Path | None) -> list[Picture]:
     """The pictures of two folders with their labels, corrected by marks.
 
     Raises:
-        UserError: a folder or a file is missing or empty.
+        UserError: a folder or a file is missing or empty, or a picture is good and defective.
     """
-    found = {file: Picture(file=file, bad=False) for file in find_images(good)}
+    found = [Picture(file=file, bad=False) for file in find_images(good)]
     if bad is not None:
         for file in find_images(bad):
             folder = file.parent.name if file.parent != bad else ""
             if is_good(folder):
                 raise UserError(f"{file}: lies in a folder called {folder!r} below --bad {bad}; give it by --good")
-            found[file] = Picture(file=file, bad=True, kind=defect_name(folder))
-    if marks is not None:
-        known = {file.resolve(): file for file in found}
-        for file, mark in find_marked(read_marks(marks), [folder for folder in (good, bad) if folder]):
-            file = known.get(file.resolve(), file)
-            found[file] = Picture(file=file, bad=not mark.good, kind=mark.kind, marked=True)
+            found.append(Picture(file=file, bad=True, kind=defect_name(folder)))
+    return with_marks(found, marks, [folder for folder in (good, bad) if folder])
+
+
+def with_marks(pictures: Sequence[Picture], marks: Path | None, folders: Sequence[Path]) -> list[Picture]:
+    """The pictures, each content once, with the marks' labels before their own; marked pictures from elsewhere too.
+
+    Args:
+        marks: a file of marks; None for none.
+        folders: where marked pictures are looked for that are not where they were.
+
+    Raises:
+        UserError: a marked picture is nowhere, or one picture is good and defective.
+    """
     digests: dict[str, Picture] = {}
-    for one in found.values():
+    for one in pictures:
         twin = digests.setdefault(file_digest(one.file), one)
         if twin.bad != one.bad:
             raise UserError(
-                f"{one.file} and {twin.file} are the same picture, once good and once defective; remove one"
+                f"{one.file} and {twin.file} are the same picture, once good and once defective; remove one of them"
             )
+    for file, mark in find_marked(read_marks(marks), folders) if marks is not None else ():
+        known = digests.get(mark.digest)
+        file = known.file if known else file
+        digests[mark.digest] = Picture(file=file, bad=not mark.good, kind=mark.kind, marked=True)
     return list(digests.values())
 
 

@@ -25,7 +25,7 @@ from ..jsonl import atomic_write, file_digest
 from ..pages.gallery import COLOURS, Box, Picture, picture_of
 from ..pages.html import environment, policy, script_text, style_text
 from ..pages.text import shorten
-from .labels import labels_of
+from .labels import Label, labels_of
 from .measures import measures
 
 if TYPE_CHECKING:
@@ -68,24 +68,38 @@ class Report:
         title: what is inspected with.
         judge: whose verdicts they are.
         inspection: of the line, if there is one.
+        metrics: how right the verdicts are, where that is known better than from these verdicts.
 
     Raises:
         UserError: another suffix.
     """
 
     def __init__(
-        self, path: Path, *, title: str, judge: Judge, inspection: Inspection | None = None, bits: int | None = None
+        self,
+        path: Path,
+        *,
+        title: str,
+        judge: Judge,
+        inspection: Inspection | None = None,
+        bits: int | None = None,
+        metrics: Mapping[str, Any] | None = None,
     ) -> None:
         if path.suffix.lower() not in (".html", ".htm"):
             raise UserError(f"--report {path}: is written as a page; give a name that ends in .html")
         self.path, self.title, self.judge, self.inspection, self.bits = path, title, judge, inspection, bits
         self.counts: Counter[str] = Counter()
         self.lines: dict[str, dict[str, Any]] = {}
+        self._labels: dict[str, Label] = {}
+        self._metrics = metrics
         # The maps of those that would be shown if only names were missing: by how far they are above the threshold.
         self._maps: list[tuple[float, str, np.ndarray, float]] = []
 
-    def add(self, name: str, line: Mapping[str, Any], anomaly_map: AnomalyMap | None) -> None:
-        """A line of `adcopilot inspect`."""
+    def add(
+        self, name: str, line: Mapping[str, Any], anomaly_map: AnomalyMap | None, *, label: Label | None = None
+    ) -> None:
+        """A line of `adcopilot inspect`; what its folder says, unless a label is given."""
+        if label is not None:
+            self._labels[name] = label
         kept = {key: line.get(key) for key in _KEPT if key in line}
         self.lines[name] = kept
         self.counts["error" if "error" in line else line["verdict"]] += 1
@@ -119,7 +133,7 @@ class Report:
         Raises:
             UserError: it cannot be written.
         """
-        labels = labels_of(self.lines)
+        labels = labels_of(self.lines) | self._labels
         wrong = {
             name
             for name, (bad, _) in labels.items()
@@ -128,15 +142,12 @@ class Report:
         order = sorted(self.lines, key=lambda name: (-self._height(self.lines[name]) - 1e7 * (name in wrong), name))
         maps = {name: (values, score) for _, name, values, score in self._maps}
         cards = [self._card(name, labels.get(name), name in wrong, maps.get(name)) for name in order[:MOST_CARDS]]
-        found = None
-        if labels and any(bad for bad, _ in labels.values()):
+        found = self._metrics
+        if found is None and labels and any(bad for bad, _ in labels.values()):
             known = list(labels)
             found = measures(
                 [self._score(self.lines[name]) for name in known],
                 [labels[name][0] for name in known],
-                threshold=self.judge.model_threshold
-                if self.judge.source == "model"
-                else self.judge.map_threshold or 0,
                 kinds=[labels[name][1] or ("without a name" if labels[name][0] else None) for name in known],
                 verdicts=[self.lines[name].get("anomalous") for name in known],
             )

@@ -29,6 +29,7 @@ from .contents import why_no_folder
 from .measure import measure
 
 __all__ = [
+    "GUESSES",
     "LICENCES",
     "READERS",
     "Item",
@@ -88,7 +89,7 @@ LICENCES: Mapping[str, str] = {
 }
 
 # Tried in this order when a root turns out to be something else; the least particular comes last.
-_GUESSES = ("deeppcb", "real-iad", "visa", "vision", "reinad", "coco", "voc", "labelme", "yolo", "mvtec")
+GUESSES = ("deeppcb", "real-iad", "visa", "vision", "reinad", "coco", "voc", "labelme", "yolo", "mvtec")
 
 
 def index(
@@ -271,7 +272,7 @@ def _hint(source: Source) -> str:
     for root in (source.root / name for name in source.folders("")[:50]):
         if own is not folder and fits(root, source.dataset):
             return f"; did you mean {source.say_root(root)}?"
-    for dataset in _GUESSES:
+    for dataset in GUESSES:
         if READERS[dataset] is not own and fits(source.root, dataset):
             return f"; it looks like the dataset {dataset!r} (--set {source.recipe}.reader={dataset})"
     above = source.root.resolve().parent

@@ -1,0 +1,142 @@
+"""What a user's folder holds, and which of its photographs are held out.
+
+Any layout that `adcopilot data build` reads. Pictures are held out by their content, so that the same folder is split
+in the same way wherever it lies, and all pictures of one photographed part (its views) stay together.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adcopilot.errors import UserError
+from adcopilot.jsonl import content_key, file_digest
+from adcopilot.line.pictures import Picture
+
+from ..readers import GUESSES, READERS, make_source, scan
+from ..sources.references import parse_reference
+
+__all__ = ["Photo", "Split", "copy_held_out", "read_folder", "reader_options", "split"]
+
+#: Photographs that training needs, and how many of them must be defective; and the shares that are held out.
+LEAST_PHOTOS, LEAST_BAD = 40, 8
+HELD_GOOD, HELD_BAD = 0.4, 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """A photograph of the folder.
+
+    Attributes:
+        file: where it is.
+        bad: whether the part is defective.
+        kind: of defect, "" if it is not said.
+        group: what belongs together: views of one part have one.
+    """
+
+    file: Path
+    bad: bool
+    kind: str
+    group: str
+
+    @property
+    def picture(self) -> Picture:
+        """As a line is calibrated with it."""
+        return Picture(file=self.file, bad=self.bad, kind=self.kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Which photographs train, and which are held out.
+
+    Attributes:
+        train, held_out: photographs; `train` is empty where there is too little to train with.
+        why: why nothing is trained, "" where something is.
+    """
+
+    train: tuple[Photo, ...]
+    held_out: tuple[Photo, ...]
+    why: str = ""
+
+
+def read_folder(folder: Path) -> tuple[str, list[Photo]]:
+    """The reader that fits the folder, and its photographs.
+
+    Raises:
+        UserError: no layout fits, or pictures are not files of their own.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give one with good/ and a folder for each kind of defect in it")
+    name = next((name for name in (*GUESSES, "folder") if _fits(folder, name)), "folder")
+    source = make_source(name, folder, options=reader_options(name))
+    photos = []
+    for item in scan(source):
+        reference = parse_reference(item.image)
+        if item.views > 1 or set(reference.fragment) - {"bits"}:
+            raise UserError(
+                f"{folder}: {item.image} is no picture of its own (layout {name}); write the pictures into good/ and "
+                "a folder for each kind of defect"
+            )
+        file = Path(source.path(reference.path))
+        photos.append(Photo(file=file, bad=item.anomalous, kind=item.defect, group=item.group or reference.path))
+    for problem in source.problems:
+        if problem.blocking:
+            raise UserError(f"{source.path(problem.file)}: {problem.reason}")
+    return name, photos
+
+
+def reader_options(name: str) -> dict[str, str]:
+    """Options of a reader: a defective picture without a mask is one all the same."""
+    return {"masks": "optional"} if "masks" in READERS[name].OPTIONS else {}
+
+
+def _fits(folder: Path, name: str) -> bool:
+    return READERS[name].looks_like(make_source(name, folder))
+
+
+def split(photos: Sequence[Photo], *, may_train: bool, forced: bool = False) -> Split:
+    """Hold photographs out.
+
+    Args:
+        photos: of the folder.
+        may_train: whether anything is to be trained at all.
+        forced: train however few they are.
+    """
+    bad = sum(one.bad for one in photos)
+    why = ""
+    if not may_train:
+        why = "nothing is trained, as asked"
+    elif not forced and (len(photos) < LEAST_PHOTOS or bad < LEAST_BAD):
+        why = (
+            f"{len(photos) - bad} good and {bad} defective pictures are too few to train with (about {LEAST_PHOTOS} "
+            f"are needed, {LEAST_BAD} of them defective): all are for the threshold"
+        )
+    elif forced and (len(photos) - bad < 4 or bad < 4):
+        why = f"{len(photos) - bad} good and {bad} defective pictures are too few to train with, 4 of each the least"
+    if why:
+        return Split(train=(), held_out=tuple(photos), why=why)
+    held: set[str] = set()
+    for kind in sorted({(one.bad, one.kind) for one in photos}):
+        groups = sorted(
+            {one.group for one in photos if (one.bad, one.kind) == kind},
+            key=lambda group: content_key(*sorted(file_digest(p.file) for p in photos if p.group == group)),
+        )
+        count = math.ceil(len(groups) * (HELD_BAD if kind[0] else HELD_GOOD))
+        held.update(groups[: min(count, len(groups) - 1) if not kind[0] else count])
+    return Split(
+        train=tuple(one for one in photos if one.group not in held),
+        held_out=tuple(one for one in photos if one.group in held),
+    )
+
+
+def copy_held_out(photos: Sequence[Photo], folder: Path) -> None:
+    """Put held-out pictures into a folder of their own, which the recipe's `against` keeps out of training."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in photos:
+        target = folder / f"{file_digest(one.file)[:20]}{one.file.suffix.lower()}"
+        if not target.exists():
+            shutil.copyfile(one.file, target.with_suffix(".part"))
+            target.with_suffix(".part").rename(target)
