@@ -171,6 +171,7 @@ def make_engine(args: argparse.Namespace) -> Engine:
 
         backend = ApiBackend(
             base_url=args.endpoint,
+            option="--endpoint",
             model=args.model,
             family=args.family,
             vllm=args.vllm,

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from trl import GRPOConfig
 
+from ..endpoint.address import KEY_VARIABLE, checked_address
 from ..errors import UserError, one_line
 from ..tasks.choice import CHOICE
 from ..tasks.locate import LOCATE
@@ -229,9 +229,7 @@ def _check(args: GrpoArguments, path: Path) -> None:
     if not args.choice_reward and not args.bbox_reward:
         raise UserError(f"{path}: choice_reward and bbox_reward are both false, so no answer counts; leave one on")
     for url in args.rollout_server:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f"{path}: rollout_server is {short(url)}, expected http://HOST:PORT")
+        checked_address(url, setting=f"{path}: rollout_server", key_goes=KEY_VARIABLE)
 
 
 def _check_trl(trl: dict[str, Any], args: GrpoArguments, path: Path) -> None:
