@@ -65,7 +65,6 @@ class Section:
         choices: Sequence[Any] | None = None,
         low: float | None = None,
         high: float | None = None,
-        above: float | None = None,
     ) -> Any:
         """The value of a key, checked.
 
@@ -74,7 +73,7 @@ class Section:
             kind: `str`, `int`, `float` or `bool`; a whole number counts as a `float` too.
             default: without the key, or where nothing is written behind it.
             choices: what else it must be one of.
-            low, high: the least and the largest number; `above`: it must be larger.
+            low, high: the least and the largest number.
 
         Raises:
             UserError: it is missing or something else.
@@ -82,7 +81,7 @@ class Section:
         value = self.raw(key)
         if value is None:
             if default is REQUIRED:
-                raise UserError(f"{self.name(key)} is missing, expected {_expected(kind, choices, low, high, above)}")
+                raise UserError(f"{self.name(key)} is missing, expected {_expected(kind, choices, low, high)}")
             return default
         if kind is float and type(value) is int and abs(value) < 1e300:
             value = float(value)
@@ -91,7 +90,6 @@ class Section:
             wrong = value not in choices
         if not wrong and kind in (int, float):
             wrong = (low is not None and value < low) or (high is not None and value > high)
-            wrong = wrong or (above is not None and value <= above)
         if not wrong and kind is str:
             wrong = not value.strip()
         if wrong:
@@ -99,7 +97,7 @@ class Section:
             if choices is not None and isinstance(value, str):
                 close = get_close_matches(value, [str(choice) for choice in choices], n=1)
                 hint = f"; did you mean {close[0]}?" if close else ""
-            expected = _expected(kind, choices, low, high, above)
+            expected = _expected(kind, choices, low, high)
             raise UserError(f"{self.name(key)} is {short(value)}, expected {expected}{hint}")
         return value
 
@@ -288,12 +286,10 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _expected(kind: type, choices, low, high, above) -> str:
+def _expected(kind: type, choices, low, high) -> str:
     if choices is not None:
         return f"one of {', '.join(map(str, choices))}"
     text = _KINDS[kind]
-    if above is not None:
-        text += f" above {above:g}"
     if low is not None and high is not None:
         text += f" from {low:g} to {high:g}"
     elif low is not None:
