@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import UserError, one_line, reason_of, shortened
 
-__all__ = ["REQUIRED", "Section", "assign", "read_yaml"]
+__all__ = ["REQUIRED", "Section", "assign_all", "read_yaml", "short"]
 
 #: The default of a key that must be there.
 REQUIRED = object()
@@ -238,43 +238,41 @@ def _refuse_many(node: Any, name: str) -> None:
         )
 
 
-def assign_all(values: Any, assignments: Sequence[str]) -> None:
-    """`assign` of each.
+def assign_all(
+    values: Any, assignments: Sequence[str], *, option: str = "--set ", example: str = "datasets.mpdd.root=/data/MPDD"
+) -> None:
+    """Apply each `a.b.c=VALUE` to what `read_yaml` gave; VALUE is read as YAML.
+
+    Args:
+        values: changed in place.
+        assignments: what a user typed.
+        option: what stands before each.
+        example: of one.
 
     Raises:
-        UserError: as `assign`, or a key is given twice, of which the last would win silently.
+        UserError: one has another form, a key above is no section, or a key is given twice, of which the last would
+            win silently.
     """
     given: dict[str, str] = {}
     for assignment in assignments:
-        name = assignment.partition("=")[0].strip()
+        name, equals, text = assignment.partition("=")
+        name = name.strip()
         if name in given:
             raise UserError(f"{name} is given twice, {short(given[name])} and {short(assignment)}; expected once")
         given[name] = assignment
-        assign(values, assignment)
-
-
-def assign(values: Any, assignment: str) -> None:
-    """Apply `a.b.c=VALUE` to what `read_yaml` gave; VALUE is read as YAML.
-
-    Raises:
-        UserError: it has another form, or a key above is no section.
-    """
-    name, equals, text = assignment.partition("=")
-    keys = name.strip().split(".")
-    if not equals or not all(keys):
-        raise UserError(f"--set {assignment}: expected KEY.KEY=VALUE, as in datasets.mpdd.root=/data/MPDD")
-    try:
-        value = _load(text, name)
-    except UserError as error:
-        raise UserError(f"--set {' '.join(assignment.split())[:60]}: {error}; put it in quotes") from None
-    place = values
-    for key in keys[:-1]:
-        if not isinstance(place, dict) or not isinstance(place.get(key, {}), dict):
-            raise UserError(f"--set {assignment}: there are no keys below {key!r}")
-        place = place.setdefault(key, {})
-    if not isinstance(place, dict):
-        raise UserError(f"--set {assignment}: there are no keys below {'.'.join(keys[:-1])!r}")
-    place[keys[-1]] = value
+        said, keys = f"{option}{shortened(assignment)}", name.split(".")
+        if not equals or not all(keys):
+            raise UserError(f"{said}: expected KEY=VALUE, as in {example}")
+        try:
+            value = _load(text, name)
+        except UserError as error:
+            raise UserError(f"{said}: {error}; put it in quotes") from None
+        place = values
+        for depth, key in enumerate(keys[:-1], 1):
+            place = place.setdefault(key, {}) if isinstance(place, dict) else None
+            if not isinstance(place, dict):
+                raise UserError(f"{said}: there are no keys below {'.'.join(keys[:depth])!r}")
+        place[keys[-1]] = value
 
 
 def short(value: Any) -> str:

@@ -21,6 +21,8 @@ from ..yaml_sections import assign_all, read_yaml, short
 
 __all__ = ["GrpoArguments", "read_settings"]
 
+#: How overrides are typed (`yaml_sections.assign_all`).
+OVERRIDES = {"option": "", "example": "output_dir=saves/grpo"}
 ATTENTION = {"auto": "sdpa", "sdpa": "sdpa", "disabled": "eager", "fa2": "flash_attention_2"}
 
 
@@ -131,7 +133,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArgume
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds {short(values)}, expected keys with values")
-    assign_all(values, overrides)
+    assign_all(values, overrides, **OVERRIDES)
     ours, theirs = (
         {one.name: one for one in dataclasses.fields(kind) if one.init} for kind in (GrpoArguments, GRPOConfig)
     )
