@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError, one_line, reason_of, shortened
+from .errors import UserError, did_you_mean, one_line, reason_of, shortened
 
 __all__ = ["REQUIRED", "Section", "assign_all", "read_yaml", "short"]
 
@@ -93,10 +92,7 @@ class Section:
         if not wrong and kind is str:
             wrong = not value.strip()
         if wrong:
-            hint = ""
-            if choices is not None and isinstance(value, str):
-                close = get_close_matches(value, [str(choice) for choice in choices], n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(value, map(str, choices)) if choices is not None and isinstance(value, str) else ""
             expected = _expected(kind, choices, low, high)
             raise UserError(f"{self.name(key)} is {short(value)}, expected {expected}{hint}")
         return value
@@ -141,9 +137,8 @@ class Section:
         """
         for key in self._values:
             if key not in self._known:
-                close = get_close_matches(key, self._known, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(self._known)}"
-                raise UserError(f"{self.name(key)}: no such key; {hint}")
+                hint = did_you_mean(key, self._known, otherwise=f"there are: {', '.join(self._known)}")
+                raise UserError(f"{self.name(key)}: no such key{hint}")
 
 
 def read_yaml(path: Path) -> Any:

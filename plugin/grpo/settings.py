@@ -7,14 +7,13 @@ import math
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from trl import GRPOConfig
 
 from ..endpoint.address import KEY_VARIABLE, checked_address
-from ..errors import UserError, one_line
+from ..errors import UserError, did_you_mean, one_line
 from ..tasks.choice import CHOICE
 from ..tasks.locate import LOCATE
 from ..yaml_sections import assign_all, read_yaml, short
@@ -140,9 +139,8 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArgume
     known = [*ours, *theirs]
     for key in values:
         if key not in known:
-            close = get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "see docs/grpo.md for the keys"
-            raise UserError(f"{path}: {key}: no such key; {hint}")
+            hint = did_you_mean(key, known, otherwise="see docs/grpo.md for the keys")
+            raise UserError(f"{path}: {key}: no such key{hint}")
     for key in ("model_name_or_path", "dataset", "output_dir"):
         if not values.get(key):
             raise UserError(f"{path}: {key} is missing")
