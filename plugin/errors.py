@@ -1,10 +1,11 @@
 """The one exception for mistakes a user can fix, and what the disk says in one line."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
-__all__ = ["UserError", "one_line", "os_reason", "reason_of", "shortened", "writing"]
+__all__ = ["UserError", "did_you_mean", "one_line", "os_reason", "reason_of", "shortened", "writing"]
 
 
 class UserError(ValueError):
@@ -23,6 +24,14 @@ def shortened(text: str, most: int = 60) -> str:
     """A text that a user gave, on one line of at most `most` characters."""
     text = " ".join(text.split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def did_you_mean(name: object, known: Iterable[str], *, otherwise: str = "") -> str:
+    """The end of a message about a name that is not among the known ones: "; did you mean …?", else "; " and
+    `otherwise`, else nothing."""
+    near = get_close_matches(str(name), list(known), n=1)
+    said = f"did you mean {near[0]}?" if near else otherwise
+    return f"; {said}" if said else ""
 
 
 def reason_of(error: BaseException) -> str:

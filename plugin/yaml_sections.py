@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError, one_line, reason_of, shortened
+from .errors import UserError, did_you_mean, one_line, reason_of, shortened
 
-__all__ = ["REQUIRED", "Section", "assign", "read_yaml"]
+__all__ = ["REQUIRED", "Section", "assign_all", "read_yaml", "short"]
 
 #: The default of a key that must be there.
 REQUIRED = object()
@@ -65,7 +64,6 @@ class Section:
         choices: Sequence[Any] | None = None,
         low: float | None = None,
         high: float | None = None,
-        above: float | None = None,
     ) -> Any:
         """The value of a key, checked.
 
@@ -74,7 +72,7 @@ class Section:
             kind: `str`, `int`, `float` or `bool`; a whole number counts as a `float` too.
             default: without the key, or where nothing is written behind it.
             choices: what else it must be one of.
-            low, high: the least and the largest number; `above`: it must be larger.
+            low, high: the least and the largest number.
 
         Raises:
             UserError: it is missing or something else.
@@ -82,7 +80,7 @@ class Section:
         value = self.raw(key)
         if value is None:
             if default is REQUIRED:
-                raise UserError(f"{self.name(key)} is missing, expected {_expected(kind, choices, low, high, above)}")
+                raise UserError(f"{self.name(key)} is missing, expected {_expected(kind, choices, low, high)}")
             return default
         if kind is float and type(value) is int and abs(value) < 1e300:
             value = float(value)
@@ -91,15 +89,11 @@ class Section:
             wrong = value not in choices
         if not wrong and kind in (int, float):
             wrong = (low is not None and value < low) or (high is not None and value > high)
-            wrong = wrong or (above is not None and value <= above)
         if not wrong and kind is str:
             wrong = not value.strip()
         if wrong:
-            hint = ""
-            if choices is not None and isinstance(value, str):
-                close = get_close_matches(value, [str(choice) for choice in choices], n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-            expected = _expected(kind, choices, low, high, above)
+            hint = did_you_mean(value, map(str, choices)) if choices is not None and isinstance(value, str) else ""
+            expected = _expected(kind, choices, low, high)
             raise UserError(f"{self.name(key)} is {short(value)}, expected {expected}{hint}")
         return value
 
@@ -143,9 +137,8 @@ class Section:
         """
         for key in self._values:
             if key not in self._known:
-                close = get_close_matches(key, self._known, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(self._known)}"
-                raise UserError(f"{self.name(key)}: no such key; {hint}")
+                hint = did_you_mean(key, self._known, otherwise=f"there are: {', '.join(self._known)}")
+                raise UserError(f"{self.name(key)}: no such key{hint}")
 
 
 def read_yaml(path: Path) -> Any:
@@ -240,43 +233,41 @@ def _refuse_many(node: Any, name: str) -> None:
         )
 
 
-def assign_all(values: Any, assignments: Sequence[str]) -> None:
-    """`assign` of each.
+def assign_all(
+    values: Any, assignments: Sequence[str], *, option: str = "--set ", example: str = "datasets.mpdd.root=/data/MPDD"
+) -> None:
+    """Apply each `a.b.c=VALUE` to what `read_yaml` gave; VALUE is read as YAML.
+
+    Args:
+        values: changed in place.
+        assignments: what a user typed.
+        option: what stands before each.
+        example: of one.
 
     Raises:
-        UserError: as `assign`, or a key is given twice, of which the last would win silently.
+        UserError: one has another form, a key above is no section, or a key is given twice, of which the last would
+            win silently.
     """
     given: dict[str, str] = {}
     for assignment in assignments:
-        name = assignment.partition("=")[0].strip()
+        name, equals, text = assignment.partition("=")
+        name = name.strip()
         if name in given:
             raise UserError(f"{name} is given twice, {short(given[name])} and {short(assignment)}; expected once")
         given[name] = assignment
-        assign(values, assignment)
-
-
-def assign(values: Any, assignment: str) -> None:
-    """Apply `a.b.c=VALUE` to what `read_yaml` gave; VALUE is read as YAML.
-
-    Raises:
-        UserError: it has another form, or a key above is no section.
-    """
-    name, equals, text = assignment.partition("=")
-    keys = name.strip().split(".")
-    if not equals or not all(keys):
-        raise UserError(f"--set {assignment}: expected KEY.KEY=VALUE, as in datasets.mpdd.root=/data/MPDD")
-    try:
-        value = _load(text, name)
-    except UserError as error:
-        raise UserError(f"--set {' '.join(assignment.split())[:60]}: {error}; put it in quotes") from None
-    place = values
-    for key in keys[:-1]:
-        if not isinstance(place, dict) or not isinstance(place.get(key, {}), dict):
-            raise UserError(f"--set {assignment}: there are no keys below {key!r}")
-        place = place.setdefault(key, {})
-    if not isinstance(place, dict):
-        raise UserError(f"--set {assignment}: there are no keys below {'.'.join(keys[:-1])!r}")
-    place[keys[-1]] = value
+        said, keys = f"{option}{shortened(assignment)}", name.split(".")
+        if not equals or not all(keys):
+            raise UserError(f"{said}: expected KEY=VALUE, as in {example}")
+        try:
+            value = _load(text, name)
+        except UserError as error:
+            raise UserError(f"{said}: {error}; put it in quotes") from None
+        place = values
+        for depth, key in enumerate(keys[:-1], 1):
+            place = place.setdefault(key, {}) if isinstance(place, dict) else None
+            if not isinstance(place, dict):
+                raise UserError(f"{said}: there are no keys below {'.'.join(keys[:depth])!r}")
+        place[keys[-1]] = value
 
 
 def short(value: Any) -> str:
@@ -288,12 +279,10 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _expected(kind: type, choices, low, high, above) -> str:
+def _expected(kind: type, choices, low, high) -> str:
     if choices is not None:
         return f"one of {', '.join(map(str, choices))}"
     text = _KINDS[kind]
-    if above is not None:
-        text += f" above {above:g}"
     if low is not None and high is not None:
         text += f" from {low:g} to {high:g}"
     elif low is not None:

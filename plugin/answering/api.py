@@ -41,6 +41,7 @@ class ApiBackend:
 
     Args:
         base_url: as OpenAI clients take it (`http://localhost:8000/v1`).
+        option: that it was given by.
         model: its name there.
         family: name of its family (`families.FAMILIES`); read off the model's name by default.
         vllm: whether the endpoint is a vLLM server. It is then told not to take sampling settings from the model's
@@ -65,6 +66,7 @@ class ApiBackend:
         self,
         *,
         base_url: str | None,
+        option: str = "--base-url",
         model: str,
         family: str | None = None,
         vllm: bool = False,
@@ -78,7 +80,7 @@ class ApiBackend:
         **patience: Any,
     ) -> None:
         key_goes = "an environment variable and give its name with --key-variable"
-        base_url = checked_address(base_url, setting="--base-url", key_goes=key_goes)
+        base_url = checked_address(base_url, setting=option, key_goes=key_goes)
         if not model:
             raise UserError("--model is empty, expected the name that the endpoint knows the model by")
         self.patience = Patience(**patience)

@@ -18,13 +18,12 @@ the space of its own family. Nothing in an answer is ever evaluated.
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from ..boxes import boxes_that_count, parse_bare_boxes, parse_boxes
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..prompts import INSPECT_QUESTION, thinking_question
 
 __all__ = [
@@ -142,8 +141,7 @@ def family_of(name: str | None, *, model: str) -> Family:
         found = next((family for pattern, family in _NAMES if re.search(pattern, words)), "generic")
         return FAMILIES[found]
     if name.lower() not in FAMILIES:
-        near = difflib.get_close_matches(name.lower(), FAMILIES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name.lower(), FAMILIES)
         raise UserError(f"--family is {name!r}, expected one of {', '.join(FAMILIES)}{hint}")
     return FAMILIES[name.lower()]
 

@@ -166,10 +166,12 @@ def make_engine(args: argparse.Namespace) -> Engine:
     from .questions import INSPECT, wording
 
     if args.endpoint:
-        from .endpoint_engine import EndpointEngine, TurnsBackend
+        from ..answering.api import ApiBackend
+        from .endpoint_engine import EndpointEngine
 
-        backend = TurnsBackend(
+        backend = ApiBackend(
             base_url=args.endpoint,
+            option="--endpoint",
             model=args.model,
             family=args.family,
             vllm=args.vllm,

@@ -14,7 +14,6 @@ from ..answering.api import ApiBackend
 from ..answering.base import Reply
 from ..answering.families import read_boxes, split_thinking
 from ..answering.items import Item
-from ..answering.prompting import plain_text
 from ..boxes import boxes_in_image, map_text_boxes
 from ..errors import UserError
 from ..images import image_size, open_image
@@ -25,25 +24,12 @@ from ..inspect.same_picture import SAME_PICTURE, is_same_picture
 from ..prompts import ANSWER_WORDS
 from ..verdict import decide
 
-__all__ = ["EndpointEngine", "TurnsBackend"]
+__all__ = ["EndpointEngine"]
 
 #: Every spelling of the two words whose probabilities make the score.
 YES, NO = ((word, word.lower(), word.upper()) for word in ANSWER_WORDS)
 #: Pairs of a folder that are handed over at a time.
 PAIRS_AT_ONCE = 64
-
-
-class TurnsBackend(ApiBackend):
-    """`ApiBackend` for items that go on with a conversation: `meta["turns"]` holds (answer, next question) pairs that
-    follow the item's own question."""
-
-    def body(self, item: Item, *, max_new_tokens: int) -> dict[str, Any]:
-        """As `ApiBackend.body`."""
-        body = super().body(item, max_new_tokens=max_new_tokens)
-        for answer, question in item.meta.get("turns", ()):
-            body["messages"].append({"role": "assistant", "content": plain_text(answer)})
-            body["messages"].append({"role": "user", "content": plain_text(question)})
-        return body
 
 
 class EndpointEngine:
@@ -58,7 +44,7 @@ class EndpointEngine:
 
     has_heat = False
 
-    def __init__(self, *, backend: TurnsBackend, question: str, threshold: float, max_new_tokens: int) -> None:
+    def __init__(self, *, backend: ApiBackend, question: str, threshold: float, max_new_tokens: int) -> None:
         self.backend = backend
         self.question, self.threshold, self.max_new_tokens = question, threshold, max_new_tokens
         self.family = backend.family
@@ -107,17 +93,15 @@ class EndpointEngine:
                 raise _unavailable(str(error)) from error
 
     def _item(self, question: Question) -> Item:
-        questions = [*(asked for asked, _ in question.turns), question.text]
-        answers = [answer for _, answer in question.turns]
         images = (*question.templates, question.query)
         return Item(
             key=secrets.token_hex(8),
             group=secrets.token_hex(8),
             images=tuple(Path(image) for image in images),
             prefix=tuple(range(len(images))),
-            question=questions[0],
+            question=question.text,
             options=dict.fromkeys((*YES, *NO), ""),
-            meta={"turns": tuple(zip(answers, questions[1:], strict=True))},
+            history=question.turns,
         )
 
     def _result(self, item: Item, reply: Reply) -> Result:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,7 +65,8 @@ def checked_address(url: str | None, *, setting: str, key_goes: str) -> str:
     if parts.username or parts.password or parts.query:
         raise UserError(f"{setting} of {parts.hostname}: carries a password or a query; put the key into {key_goes}")
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise UserError(f"{setting} is {url or 'missing'}, expected something like http://localhost:8000/v1")
+        shown = re.sub(".*@", "…@", url or "missing")  # `name:password@host` without http:// is no address yet
+        raise UserError(f"{setting} is {shown}, expected something like http://localhost:8000/v1")
     return url
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from ..errors import UserError, reason_of, shortened
 from ..jsonl import atomic_write
 
-__all__ = ["check_same_run", "finish", "finished_steps", "has_ended", "last_checkpoint", "write_about"]
+__all__ = ["check_same_run", "finish", "finished_steps", "has_ended", "last_checkpoint", "read_about", "write_about"]
 
 #: What a run says of itself: settings, versions, data, and, at its end, that it is finished.
 ABOUT = "grpo.json"
@@ -72,7 +72,7 @@ def check_same_run(
         UserError: naming what differs, or that it is not known what the run was begun with.
     """
     file = output_dir / ABOUT
-    about = _about(output_dir)
+    about = read_about(output_dir)
     before = about.get("settings")
     if not isinstance(before, dict):
         raise UserError(
@@ -102,7 +102,7 @@ def check_same_run(
 
 def finished_steps(output_dir: Path) -> int | None:
     """After how many updates a run was finished; None where it was not."""
-    finished = _about(output_dir).get("finished")
+    finished = read_about(output_dir).get("finished")
     steps = finished.get("steps") if isinstance(finished, dict) else None
     return steps if isinstance(steps, int) and (output_dir / "adapter_model.safetensors").is_file() else None
 
@@ -139,10 +139,11 @@ def finish(output_dir: Path, checkpoint: Path, *, best: bool) -> None:
             atomic_write(output_dir / file.name, lambda out, content=content: out.write(content))
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({reason_of(error)})") from None
-    write_about(output_dir, {**_about(output_dir), "finished": {"steps": state["global_step"]}})
+    write_about(output_dir, {**read_about(output_dir), "finished": {"steps": state["global_step"]}})
 
 
-def _about(output_dir: Path) -> dict[str, Any]:
+def read_about(output_dir: Path) -> dict[str, Any]:
+    """What `grpo.json` holds; nothing where there is none."""
     try:
         value = json.loads((output_dir / ABOUT).read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -55,9 +55,6 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from .settings import read_settings
 
-    for override in args.overrides:
-        if "=" not in override:
-            raise UserError(f"{override}: expected KEY=VALUE, as in output_dir=saves/grpo")
     if not args.config.is_file():
         raise UserError(f"{args.config}: no such file; see examples/grpo/")
     overrides = list(args.overrides)

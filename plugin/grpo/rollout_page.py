@@ -20,6 +20,7 @@ from ..pages.gallery import Box, Gallery, Picture
 from ..pages.html import environment, policy, script_text, style_text
 from ..pages.sampling import Draw
 from ..pages.text import clean, shorten
+from .checkpoints import read_about
 from .rollout_log import FILE
 
 __all__ = ["Curve", "curves", "make_cards", "write_page"]
@@ -97,7 +98,7 @@ def write_page(*, run: Path, output: Path, media_dir: Path | None, samples: int,
     log = run / FILE
     if not log.is_file():
         raise UserError(f"{log}: not found; give the output_dir of an `adcopilot grpo` run")
-    about = _about(run)
+    about = read_about(run)
     rows = [row for _, row in read_jsonl(log)]
     if not rows:
         raise UserError(f"{log}: has no rollouts yet; wait for the run's first step")
@@ -211,13 +212,6 @@ def _part(step: int, last: int) -> str:
 def _cut(text: str) -> str:
     text = clean(text)
     return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} … ({len(text):,} characters)"
-
-
-def _about(run: Path) -> dict[str, Any]:
-    try:
-        return json.loads((run / "grpo.json").read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
 
 
 def _flat(about: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -11,6 +11,8 @@ counts otherwise than the trainer's own processor ends the run, because rewards 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import sys
 import threading
 import time
@@ -24,15 +26,38 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from ..errors import UserError
+from ..errors import UserError, reason_of
 from .rollout_server import RolloutServer, Sampling, ServerDown, Unusable, chat_messages
 
-__all__ = ["RolloutServers"]
+__all__ = ["RolloutServers", "publish_adapter"]
 
 #: One prompt may fail so often, at servers that are there, before the run ends.
 MAX_FAILURES = 5
 #: Seconds between two looks at a server that is down.
 PROBE = 2.0
+#: Folders of adapters that are kept: the current one, and the one that a slow server may still be reading.
+KEPT_ADAPTERS = 2
+
+
+def publish_adapter(folder: Path, save: Callable[[str], None]) -> None:
+    """Write an adapter's folder so that it is there whole or not at all, and remove old ones.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        save(str(part))
+        os.replace(part, folder)
+        written = sorted(folder.parent.glob("policy-*"), key=lambda path: path.stat().st_mtime)
+        for old in written[:-KEPT_ADAPTERS]:
+            shutil.rmtree(old, ignore_errors=True)
+    except Exception as error:  # safetensors has its own errors for a full disk
+        raise UserError(
+            f"{folder}: the adapter cannot be written ({reason_of(error)}); make room and start again"
+        ) from None
 
 
 @dataclass(eq=False)

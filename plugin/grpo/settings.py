@@ -7,20 +7,21 @@ import math
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from trl import GRPOConfig
 
-from ..errors import UserError, one_line
+from ..endpoint.address import KEY_VARIABLE, checked_address
+from ..errors import UserError, did_you_mean, one_line
 from ..tasks.choice import CHOICE
 from ..tasks.locate import LOCATE
 from ..yaml_sections import assign_all, read_yaml, short
 
 __all__ = ["GrpoArguments", "read_settings"]
 
+#: How overrides are typed (`yaml_sections.assign_all`).
+OVERRIDES = {"option": "", "example": "output_dir=saves/grpo"}
 ATTENTION = {"auto": "sdpa", "sdpa": "sdpa", "disabled": "eager", "fa2": "flash_attention_2"}
 
 
@@ -131,16 +132,15 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArgume
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds {short(values)}, expected keys with values")
-    assign_all(values, overrides)
+    assign_all(values, overrides, **OVERRIDES)
     ours, theirs = (
         {one.name: one for one in dataclasses.fields(kind) if one.init} for kind in (GrpoArguments, GRPOConfig)
     )
     known = [*ours, *theirs]
     for key in values:
         if key not in known:
-            close = get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "see docs/grpo.md for the keys"
-            raise UserError(f"{path}: {key}: no such key; {hint}")
+            hint = did_you_mean(key, known, otherwise="see docs/grpo.md for the keys")
+            raise UserError(f"{path}: {key}: no such key{hint}")
     for key in ("model_name_or_path", "dataset", "output_dir"):
         if not values.get(key):
             raise UserError(f"{path}: {key} is missing")
@@ -229,9 +229,7 @@ def _check(args: GrpoArguments, path: Path) -> None:
     if not args.choice_reward and not args.bbox_reward:
         raise UserError(f"{path}: choice_reward and bbox_reward are both false, so no answer counts; leave one on")
     for url in args.rollout_server:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f"{path}: rollout_server is {short(url)}, expected http://HOST:PORT")
+        checked_address(url, setting=f"{path}: rollout_server", key_goes=KEY_VARIABLE)
 
 
 def _check_trl(trl: dict[str, Any], args: GrpoArguments, path: Path) -> None:

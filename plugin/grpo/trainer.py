@@ -16,10 +16,9 @@ from ..errors import UserError
 from ..finite import finite_logits
 from ..images import open_image, resize_for_training
 from ..tasks import task_of
-from .adapters import publish_adapter
 from .rewards import answer_text
 from .rollout_log import RolloutLog
-from .servers import RolloutServers
+from .servers import RolloutServers, publish_adapter
 
 __all__ = ["AdCopilotGRPOTrainer"]
 

@@ -35,7 +35,7 @@ STEPS = {
     "llamafactory.hparams.parser": ("gate", "matching"),
     "llamafactory.model.model_utils.visual": ("composite",),
     "llamafactory.model.model_utils.checkpointing": ("checkpointing",),
-    "llamafactory.model.loader": ("loading",),
+    "llamafactory.model.loader": ("loader",),
     "llamafactory.train.tuner": ("export",),
     "llamafactory.chat.hf_engine": ("server_engine",),
     "llamafactory.api.chat": ("api",),

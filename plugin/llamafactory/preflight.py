@@ -77,7 +77,6 @@ def run(args) -> int:
         raise UserError(f"--gpu-memory {args.gpu_memory:g}: expected GiB, more than 0, as in --gpu-memory 80")
     if args.gpus < 1:
         raise UserError(f"--gpus {args.gpus}: expected 1 or more")
-    _check_overrides(args.overrides)
     if _is_grpo(args.yaml):
         from ..grpo.preflight import preflight as preflight_grpo
 
@@ -96,12 +95,6 @@ def run(args) -> int:
         longest_of_all = max(longest_of_all, (tokens, checked.longest), key=lambda one: one[0])
     print(_check_memory(settings, *longest_of_all, gpu=args.gpu_memory, gpus=args.gpus))
     return 0
-
-
-def _check_overrides(overrides: list[str]) -> None:
-    for override in overrides:
-        if "=" not in override:
-            raise UserError(f"{override}: expected key=value, as in cutoff_len=20480")
 
 
 def _is_grpo(path: str) -> bool:
@@ -151,7 +144,9 @@ def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
     """
     from omegaconf import OmegaConf
 
-    _check_overrides(overrides)
+    for override in overrides:
+        if "=" not in override:
+            raise UserError(f"{override}: expected KEY=VALUE, as in cutoff_len=20480")
     if not os.path.exists(path):
         raise UserError(f"{path}: no such file; expected a YAML for `llamafactory-cli train`")
     read_yaml(Path(path))  # it is bounded, which LlamaFactory's own reader is not

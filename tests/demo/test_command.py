@@ -16,7 +16,7 @@ from ..inspect.conftest import part
     ("words", "message"),
     [
         (["--model", "nowhere"], "nowhere: no such model folder"),
-        (["--model", "m", "--endpoint", "ftp://x"], "--base-url is ftp://x"),
+        (["--model", "m", "--endpoint", "ftp://x"], "--endpoint is ftp://x"),
         (["--model", "m", "--endpoint", "http://x/v1", "--family", "qwen"], "--family is 'qwen'"),
         (["--model", "m", "--endpoint", "http://x/v1", "--key-variable", "NO_KEY"], "environment variable NO_KEY"),
         (["--model", "m", "--threshold", "2"], "--threshold is 2.0, expected 0 to 1"),

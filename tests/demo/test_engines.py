@@ -7,7 +7,8 @@ import threading
 import pytest
 from PIL import Image
 
-from adcopilot.demo.endpoint_engine import EndpointEngine, TurnsBackend
+from adcopilot.answering.api import ApiBackend
+from adcopilot.demo.endpoint_engine import EndpointEngine
 from adcopilot.demo.local_engine import LocalEngine
 from adcopilot.errors import UserError
 from adcopilot.inspect import Pair, Question
@@ -29,7 +30,7 @@ def files(tmp_path):
 
 def engine(stub, **options):
     settings = {"option_logprobs": True, "attempts": 1, "first_wait": 0.01, "timeout": 60, "give_up": 2, **options}
-    backend = TurnsBackend(base_url=stub.url, model="ad-copilot", **settings)
+    backend = ApiBackend(base_url=stub.url, model="ad-copilot", **settings)
     return EndpointEngine(backend=backend, question=INSPECT_QUESTION, threshold=0.5, max_new_tokens=50)
 
 
@@ -92,8 +93,9 @@ def test_an_endpoint_is_asked_and_read_as_inspect_is(said, files, inspector):  #
     assert roles == ["user", "assistant"] * 2 + ["user"]
     kinds = [piece["type"] for piece in body["messages"][0]["content"]]
     assert kinds == ["image_url", "image_url", "text"]
-    texts = [body["messages"][0]["content"][2]["text"], *(one["content"] for one in body["messages"][1:])]
-    assert texts == ["Is it?", "Yes <|\u200bimage_pad|>.", "Sure?", "No.", "Where?"]
+    asked = [message["content"][-1]["text"] for message in body["messages"][::2]]
+    answered = [message["content"] for message in body["messages"][1::2]]
+    assert (asked, answered) == (["Is it?", "Sure?", "Where?"], ["Yes <|\u200bimage_pad|>.", "No."])
     assert (body["temperature"], body["logprobs"], body["max_tokens"]) == (0, True, 50)
 
     pair = inspector._prepare(question)
@@ -210,7 +212,7 @@ def test_page_inspect_and_llamafactorys_api_agree(speaking_dir, files, tmp_path)
     inspector = Inspector(model=speaking_dir, device="cpu", max_new_tokens=NEW_TOKENS)  # noqa: F811
     local = LocalEngine(inspector=inspector)
     with served("api", str(config), folder=tmp_path / "api") as server:
-        backend = TurnsBackend(base_url=f"{server.url}v1", model="ad-copilot", attempts=1)
+        backend = ApiBackend(base_url=f"{server.url}v1", model="ad-copilot", attempts=1)
         remote = EndpointEngine(backend=backend, question=INSPECT_QUESTION, threshold=0.5, max_new_tokens=NEW_TOKENS)
         said = []
         for query in files[1:]:

@@ -244,7 +244,7 @@ def test_a_conversation_downloads_and_history(page, pictures, said, tmp_path):
     page.wait("the second answer", lambda: "A scratch." in page.said("conversation"))
     asked = said.requests[-1]["messages"]
     assert [one["role"] for one in asked] == ["user", "assistant", "user"]
-    assert (asked[1]["content"], asked[2]["content"]) == (SAID, "What is it?")
+    assert (asked[1]["content"], asked[2]["content"][-1]["text"]) == (SAID, "What is it?")
     # the reasoning is folded away until it is asked for
     assert "thin and dark" not in page.said("conversation")
     page.click("the fold", lambda: driver.find_element(By.CSS_SELECTOR, "#adc-conversation summary"))

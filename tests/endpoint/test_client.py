@@ -209,6 +209,7 @@ def test_a_key(monkeypatch):
         ("http://[1", "expected something like http"),
         ("http://me:pass@host/v1", "--url of host: carries a password or a query; put the key into a variable"),
         ("ftp://me:pass@host/v1", "carries a password"),
+        ("me:pass@host/v1", "--url is …@host/v1, expected"),
         ("https://host/v1?key=pass@", "carries a password or a query"),
     ],
 )

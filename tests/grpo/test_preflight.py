@@ -76,7 +76,7 @@ def test_what_is_refused(config, settings, gpus, gpu, says):
 
 def test_an_override_that_is_none(config, capsys):
     assert main(["preflight", str(config()), "oops"]) == 2
-    assert capsys.readouterr().err.strip() == "error: oops: expected key=value, as in cutoff_len=20480"
+    assert capsys.readouterr().err.strip() == "error: oops: expected KEY=VALUE, as in output_dir=saves/grpo"
 
 
 def test_sampling_many_at_once(config):

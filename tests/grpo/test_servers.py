@@ -12,9 +12,8 @@ from PIL import Image
 
 from adcopilot.errors import UserError
 from adcopilot.grpo import servers as module
-from adcopilot.grpo.adapters import publish_adapter
 from adcopilot.grpo.rollout_server import Sampling, check_servers
-from adcopilot.grpo.servers import RolloutServers
+from adcopilot.grpo.servers import RolloutServers, publish_adapter
 
 from ..waiting import until
 from .fake_server import FakeServer, running

@@ -302,7 +302,7 @@ def test_wrong_files(llamafactory, dataset_dir, adcopilot_dir, tmp_path):
     (tmp_path / "bad.yaml").write_text("a0: &a [x]\n" + "a: &b [*a, *a]\n", "utf-8")
     assert "has no model_name_or_path" in refused(tmp_path / "bad.yaml")
     assert "cannot be read as YAML" in refused(yaml_file(folder, adcopilot_dir), "cutoff_len=[1")
-    assert "expected key=value" in refused(yaml_file(folder, adcopilot_dir), "cutoff_len")
+    assert "expected KEY=VALUE" in refused(yaml_file(folder, adcopilot_dir), "cutoff_len")
 
 
 def processor_of(lf, stage, **settings):

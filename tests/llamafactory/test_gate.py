@@ -78,7 +78,7 @@ def test_who_is_refused(llamafactory, adcopilot_dir, qwen_base_dir, monkeypatch,
     loaded = SimpleNamespace(model_name_or_path=str(folder), cache_dir=None, model_revision="main", hf_hub_token=None)
     chosen = SimpleNamespace(template=template)
     gate.check(loaded, chosen)  # nothing is missing
-    monkeypatch.setattr(gate, "_lacking", {"loading": ["a", "b"], "template": ["c", "d"]})
+    monkeypatch.setattr(gate, "_lacking", {"loader": ["a", "b"], "template": ["c", "d"]})
     if not refused:
         gate.check(loaded, chosen)
         return

@@ -118,7 +118,19 @@ def test_four_bits_and_pure_bfloat16(shapes, project_root):
         ({"stage": "sft", "ref_model": "elsewhere"}, 0),
     ],
 )
-def test_the_model_that_answers_are_compared_with(shapes, project_root, changes, bits):
+def test_the_model_that_answers_are_compared_with(shapes, project_root, llamafactory, monkeypatch, changes, bits):
+    from llamafactory.hparams import FinetuningArguments, ModelArguments
+    from llamafactory.train import trainer_utils
+
+    # LlamaFactory loads one, or none, by the same settings
+    loaded = []
+    monkeypatch.setattr(trainer_utils, "load_tokenizer", lambda model_args: {"tokenizer": None})
+    monkeypatch.setattr(trainer_utils, "load_model", lambda _, model_args, *args, **kwargs: loaded.append(model_args))
+    args = FinetuningArguments(**{"finetuning_type": "full", **changes})
+    if args.use_ref_model or args.stage == "kto":  # as its workflows ask
+        trainer_utils.create_ref_model(ModelArguments(model_name_or_path="m"), args)
+    assert [model.quantization_bit or 16 for model in loaded] == [bits] * bool(bits)
+
     plain = {**settings(project_root, 1), "deepspeed": None, "finetuning_type": "full"}
     need = shapes.need({**plain, **changes}, LARGEST)
     assert need.reference == need.weights * bits / 16

@@ -82,7 +82,7 @@ def test_defaults_are_of_every_dataset():
         ({"outputs__Chat_mine__generator": "endpoint"}, ["outputs.Chat_mine.generator is endpoint"]),
         ({"generator": {"kind": "gpt"}}, ["generator.kind is 'gpt'", "annotations, endpoint"]),
         ({"generator": {"kind": "endpoint", "url": "http://x/v1"}}, ["generator.model is missing"]),
-        ({"generator": {"kind": "endpoint", "url": "x", "model": "y"}}, ["generator: url is 'x'"]),
+        ({"generator": {"kind": "endpoint", "url": "x", "model": "y"}}, ["generator: url is x"]),
         ({"generator": {"kind": "endpoint", "url": "http://x/v1", "model": "y", "api_key": "sk"}},
          ["generator.api_key: no such key"]),
         ({"generator": {"kind": "endpoint", "url": "http://x/v1", "model": "y", "most_money": 5}},

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from adcopilot import yaml_sections
 from adcopilot.errors import UserError
-from adcopilot.yaml_sections import assign, assign_all, read_yaml, short
+from adcopilot.yaml_sections import assign_all, read_yaml, short
 
 pytestmark = pytest.mark.forward
 
@@ -111,11 +111,17 @@ def test_what_cannot_be_opened(tmp_path):
 
 def test_settings_of_the_command_line(tmp_path):
     values = {}
-    assign(values, "a.b=[1, 2]")
+    assign_all(values, ["a.b=[1, 2]"])
     assert values == {"a": {"b": [1, 2]}}
     for text in ("a=[1", "a=!!float x", f"a={'[' * 5000}", "a=2024-13-45"):
         with pytest.raises(UserError, match=r"^--set a=.*put it in quotes"):
-            assign({}, text)
+            assign_all({}, [text])
+    for text, said in (
+        ("a", r"a: expected KEY=VALUE, as in x=1"),
+        ("a.b.c=1", "a.b.c=1: there are no keys below 'a.b'"),
+    ):
+        with pytest.raises(UserError, match=f"^{said}"):
+            assign_all({"a": {"b": 1}}, [text], option="", example="x=1")
 
 
 def test_a_setting_that_is_given_twice():
