@@ -23,11 +23,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adcopilot.errors import UserError
+from adcopilot.pages.charts import Point, Series, line_plot
 from adcopilot.pages.text import shorten
 
 from ..benchmark import Benchmark
 from ..comparable import marked, run_row
-from ..plots import Line, Point, line_plot
 from ..source import Source
 from ..table import Columns, Published, Row, Table
 from .paired import Comparison
@@ -238,7 +238,7 @@ def scaling_figures(planned: Sequence[Planned]) -> list[Figure]:
             points.append(Point(x=row.samples, y=value, low=low, high=high))
         if len({point.x for points in lines.values() for point in points}) < 2:
             continue
-        drawn = [Line(name=name, points=points) for name, points in lines.items()]
+        drawn = [Series(name=name, points=points) for name, points in lines.items()]
         title = f"Data scaling: {benchmark.title}"
         told = "; ".join(
             f"{line.name}: {', '.join(f'{point.x:,g} samples {point.y:.2f}' for point in line.points)}"
