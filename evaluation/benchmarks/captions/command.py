@@ -16,9 +16,10 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest, write_jsonl
 
 from ...bootstrap import interval, ratio_draws
-from ...command import add_arguments as add_arguments_of_a_run
-from ...command import add_benchmark_arguments, evaluate, identity, make_backend, print_json, require, score_again
+from ...command import evaluate, identity, score_again
 from ...image_digests import image_digests
+from ...options import add_arguments as add_arguments_of_a_run
+from ...options import add_benchmark_arguments, make_backend, require
 from ...selection import first, of_category, stratified, without_missing
 from ...wording import OWN, Wording
 from . import dataset
@@ -262,11 +263,8 @@ def _score_again(args: argparse.Namespace) -> int:
     return score_again(args, benchmark="caption", score=score, show=show)
 
 
-def show(found: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print scores: one JSON object, or Table V's row."""
-    if as_json:
-        print_json(found)
-        return
+def show(found: Mapping[str, Any]) -> None:
+    """Print Table V's row."""
     cells = ["–" if found["columns"][name] is None else f"{found['columns'][name]:.1f}" for name in METRICS]
     print("  ".join(f"{name:>8}" for name in METRICS))
     print("  ".join(f"{cell:>8}" for cell in cells))

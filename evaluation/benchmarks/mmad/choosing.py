@@ -8,7 +8,7 @@ from typing import Any
 
 from adcopilot.errors import UserError
 
-from ...command import add_benchmark_arguments
+from ...options import add_benchmark_arguments
 from ...selection import first, stratified, without_missing
 from . import dataset
 

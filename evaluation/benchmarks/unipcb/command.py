@@ -13,9 +13,10 @@ from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 
-from ...command import add_arguments as add_arguments_of_a_run
-from ...command import add_benchmark_arguments, evaluate, identity, make_backend, print_json, require, score_again
+from ...command import evaluate, identity, score_again
 from ...conversation import Conversation
+from ...options import add_arguments as add_arguments_of_a_run
+from ...options import add_benchmark_arguments, make_backend, require
 from ...run_folder import stored_results
 from ...running import Shard
 from ...selection import first, of_category, stratified, without_missing
@@ -134,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
         finish=finish,
         extra=extra,
         show=show,
+        problem=problem,
     )
 
 
@@ -207,26 +209,26 @@ def _score_again(args: argparse.Namespace) -> int:
         grade = run_judge(judge_backend, args.score) if judge_backend else None
         return results_of_records(records, scorers=make_scorers(args), grade=grade, iou=args.iou)
 
-    return score_again(args, benchmark="unipcb", score=score, show=show)
+    return score_again(args, benchmark="unipcb", score=score, show=show, problem=problem)
 
 
-def show(found: Mapping[str, Any], *, as_json: bool) -> int:
-    """Print scores: one JSON object, or Table IV's row. The exit code, 1 when the judge gave up half-way."""
-    if as_json:
-        print_json(found)
-    else:
-        print(table_text(found))
-        unreadable = found["read"].get("none", 0)
-        if unreadable:
-            print(f"{unreadable} choices were answered without a letter that could be read; they count as wrong")
-        if found["truncated"]:
-            print(f"{found['truncated']} answers were cut off; see --max-new-tokens")
+def show(found: Mapping[str, Any]) -> None:
+    """Print Table IV's row."""
+    print(table_text(found))
+    unreadable = found["read"].get("none", 0)
+    if unreadable:
+        print(f"{unreadable} choices were answered without a letter that could be read; they count as wrong")
+    if found["truncated"]:
+        print(f"{found['truncated']} answers were cut off; see --max-new-tokens")
+
+
+def problem(found: Mapping[str, Any]) -> str:
+    """Why the judge gave up half-way, "" if it did not."""
     judged = found.get("judge")
-    if judged and judged["judged"] < judged["of"]:
-        reason = judged.get("stopped") or (
-            f"{judged['failed']} had no reply, {judged['refused']} were refused, {judged['unreadable']} replies hold "
-            "no grade"
-        )
-        print(f"{judged['judged']} of {judged['of']} open answers graded ({reason}); start again", file=sys.stderr)
-        return 1
-    return 0
+    if not judged or judged["judged"] >= judged["of"]:
+        return ""
+    reason = judged.get("stopped") or (
+        f"{judged['failed']} had no reply, {judged['refused']} were refused, {judged['unreadable']} replies hold "
+        "no grade"
+    )
+    return f"{judged['judged']} of {judged['of']} open answers graded ({reason}); start again"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from adcopilot import cli
 from adcopilot.answering.items import Item
-from adcopilot.evaluation import command as shared
+from adcopilot.evaluation import options as shared
 from adcopilot.evaluation.benchmarks.mmad import command
 from adcopilot.evaluation.benchmarks.mmad.answer_file import read_answer_file
 from adcopilot.evaluation.run_folder import read_records

@@ -320,7 +320,7 @@ def test_masks_that_mark_nothing_or_most_are_counted_first(capsys):
     assert found["overall"]["images"] == len(images) == 2
     assert found["overall"]["mean_iou"] == 0
     assert found["masks"] == {"empty": 1, "over_half": 1, "examples": ["b"]}
-    mmad_bbox.show(found, as_json=False)
+    mmad_bbox.show(found)
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("1 defective images have a mask that marks nothing and are in no score: b")
     assert said[1].startswith("1 masks mark more than half of their image")
