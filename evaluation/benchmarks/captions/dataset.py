@@ -28,7 +28,7 @@ from typing import Any
 from adcopilot.errors import UserError
 from adcopilot.jsonl import read_jsonl
 
-__all__ = ["LAYOUTS", "REFERENCES", "SPLITS", "Pair", "load", "missing_images"]
+__all__ = ["LAYOUTS", "REFERENCES", "SPLITS", "Pair", "load"]
 
 SPLITS = ("train", "val", "test")
 REFERENCES = ("joined", "sentences")
@@ -85,11 +85,6 @@ def load(
             raise UserError(f"{files[0]}: the id {pair.name!r} is there twice; put its captions into one entry")
         names.add(pair.name)
     return pairs, files
-
-
-def missing_images(pairs: list[Pair]) -> list[Path]:
-    """The images that are not on the disk, each once."""
-    return [path for path in dict.fromkeys(path for pair in pairs for path in pair.images) if not path.is_file()]
 
 
 def _pairs(root: Path, split: str, annotations: Path | None, kind: str) -> tuple[list[Pair], list[Path]]:

@@ -19,10 +19,9 @@ from typing import Any
 from adcopilot.errors import UserError, one_line
 from adcopilot.jsonl import file_digest
 
-from ...selection import of_category
 from .scoring import DATASETS, is_normal
 
-__all__ = ["Question", "Sample", "check_files", "domain_knowledge", "load", "mask_places", "select", "templates"]
+__all__ = ["Question", "Sample", "check_files", "domain_knowledge", "load", "mask_places", "templates"]
 
 #: The letters that options get, in the order in which they stand in the file, as in MMAD's scripts.
 _LETTERS = "ABCDE"
@@ -82,6 +81,17 @@ class Sample:
     @property
     def normal(self) -> bool:
         return is_normal(self.image)
+
+    def meta(self, templates: Sequence[str]) -> dict[str, Any]:
+        """What each item about it says of it, shown with these templates."""
+        return {
+            "image": self.image,
+            "templates": list(templates),
+            "dataset": self.dataset,
+            "category": self.category,
+            "kind": self.kind,
+            "normal": self.normal,
+        }
 
     def masks(self, root: Path) -> list[Path]:
         """Where the mask may be, likeliest first: MMAD's paths are relative to dataset and category in one place and
@@ -192,20 +202,6 @@ def _wrong_layout(root: Path) -> str:
         return f"{root}: holds {', '.join(archives)}, not unpacked; unzip it there: {expected}"
     found = sorted(path.name for path in root.iterdir())[:6]
     return f"{root}: is not MMAD's folder (it holds {', '.join(found) or 'nothing'}); {expected}"
-
-
-def select(samples: Sequence[Sample], categories: Sequence[str]) -> list[Sample]:
-    """The samples of some categories, each `bottle`, `DS-MVTec/bottle` or a whole dataset; all if none is named.
-
-    Raises:
-        UserError: there is no such category; it names the nearest ones.
-    """
-    return of_category(
-        samples,
-        categories,
-        names=lambda sample: (sample.dataset, sample.category, f"{sample.dataset}/{sample.category}"),
-        kinds="category or dataset",
-    )
 
 
 def templates(sample: Sample, *, shots: int, kind: str) -> tuple[str, ...]:

@@ -136,12 +136,7 @@ def items(
                     options=question.options,
                     reference=question.answer,
                     meta={
-                        "image": sample.image,
-                        "templates": list(names[:-1]),
-                        "dataset": sample.dataset,
-                        "category": sample.category,
-                        "kind": sample.kind,
-                        "normal": sample.normal,
+                        **sample.meta(names[:-1]),
                         "mask": sample.mask_path,
                         "type": question.type,
                         "question": question.text,

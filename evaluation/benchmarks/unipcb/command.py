@@ -13,15 +13,16 @@ from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 
+from ... import selection
 from ...command import evaluate, identity, score_again
 from ...conversation import Conversation
 from ...options import add_arguments as add_arguments_of_a_run
 from ...options import add_benchmark_arguments, make_backend, require
 from ...run_folder import stored_results
 from ...running import Shard
-from ...selection import first, of_category, stratified, without_missing
+from ...selection import shown_files
 from . import dataset
-from .prompts import own_wording
+from .prompts import items, own_wording
 from .results import official_predictions, results_of_records, run_judge, table_text
 from .scoring import IOU
 from .text_scores import BERTSCORE_MODEL, SBERT_MODEL, BertScore, SBert, TextScorer
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     scorers = make_scorers(args)
     judge_backend = _judge_backend(args)
     backend = make_backend(args)
-    asked = dataset.items(
+    asked = items(
         prepared.questions, family=backend.family, thinking=args.thinking, alone=args.alone, folder=args.output
     )
     if not args.alone:
@@ -140,38 +141,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def choose(args: argparse.Namespace, samples: Sequence[dataset.Sample]) -> list[dataset.Sample]:
-    """The samples that the options ask for, their images all in place.
+    """The samples that the options ask for, their images all in place."""
 
-    Raises:
-        UserError: a dataset is unknown, images are missing, or nothing is left.
-    """
-    samples = of_category(
-        samples, args.category, names=lambda sample: (sample.level, sample.dataset), kinds="dataset or level"
-    )
-    if args.quick is not None:
-        samples = stratified(
-            samples,
-            args.quick,
-            outer=lambda sample: sample.level,
-            inner=lambda sample: (sample.dataset, sample.language),
-            name=lambda sample: content_key(sample.names, sample.number),
-        )
-    samples = first(samples, args.limit)
-    wanted = list(dict.fromkeys(path for sample in samples for path in sample.images))
-    missing = {path for path in wanted if not path.is_file()}
-    shown = [str(path.relative_to(args.data_root)) for path in wanted if path in missing][:5]
-    samples = without_missing(
+    def missing(images: list[Path]) -> tuple[list[Path], str]:
+        gone = [path for path in images if not path.is_file()]
+        count = f"{len(gone)} of {len(images)} images of the benchmark are not there"
+        return gone, f"{args.data_root}: {count}: {shown_files(gone, args.data_root)}"
+
+    return selection.choose(
+        args,
         samples,
-        missing,
+        names=lambda sample: (sample.level, sample.dataset),
+        kinds="dataset or level",
+        outer=lambda sample: sample.level,
+        inner=lambda sample: (sample.dataset, sample.language),
+        name=lambda sample: content_key(sample.names, sample.number),
         files=lambda sample: sample.images,
-        message=f"{args.data_root}: {len(missing)} of {len(wanted)} images of the benchmark are not there: "
-        f"{', '.join(shown)}{' …' if len(missing) > 5 else ''}",
+        missing=missing,
         plural="samples",
-        skip=args.skip_missing,
     )
-    if not samples:
-        raise UserError(f"{args.data_root}: no samples are left to ask about")
-    return samples
 
 
 def make_scorers(args: argparse.Namespace) -> dict[str, TextScorer]:
