@@ -16,7 +16,6 @@ yes and no become a tick and nothing.
 from __future__ import annotations
 
 import base64
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from adcopilot.pages.text import shorten
 
 from ..benchmark import Benchmark
 from ..comparable import marked, run_row
+from ..reading import read_csv
 from ..source import Source
 from ..table import Columns, Published, Row, Table
 from .paired import Comparison
@@ -76,13 +76,7 @@ def read_plan(path: Path) -> list[Planned]:
     Raises:
         UserError: the file cannot be read or is no such table, or a run cannot be read; it names the line.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.reader(file))
-    except OSError as error:
-        raise UserError(f"--plan {path}: cannot be read ({error.strerror or error}); check the path") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--plan {path}: not a CSV file ({error}); expected a column `run` and labels") from None
+    lines = read_csv(path, called="--plan ", expected="a column `run` and labels")
     heads = [head.strip() for head in lines[0]] if lines else []
     if "run" not in heads:
         found = ", ".join(heads) or "nothing"

@@ -19,7 +19,6 @@ three image folders. Each scene gives a pair with a change and one with another 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,8 @@ from typing import Any
 
 from adcopilot.errors import UserError
 from adcopilot.jsonl import read_jsonl
+
+from ...reading import read_json
 
 __all__ = ["LAYOUTS", "REFERENCES", "SPLITS", "Pair", "load"]
 
@@ -186,12 +187,7 @@ def _first(choices: list[Path], *, what: str) -> Path:
 
 
 def _json(path: Path, kind: type) -> Any:
-    try:
-        value = json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({' '.join(str(error).split())}); copy it again") from None
+    value = read_json(path, check="check the path", again="copy it again")
     if not isinstance(value, kind):
         raise UserError(f"{path}: expected a JSON {kind.__name__}, got {type(value).__name__}; is it the right file?")
     return value

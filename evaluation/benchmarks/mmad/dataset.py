@@ -9,16 +9,16 @@ ROOT/MVTec-AD/…                             the templates of DS-MVTec; the oth
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from adcopilot.errors import UserError, one_line
+from adcopilot.errors import UserError
 from adcopilot.jsonl import file_digest
 
+from ...reading import read_json
 from .scoring import DATASETS, is_normal
 
 __all__ = ["Question", "Sample", "check_files", "domain_knowledge", "load", "mask_places", "templates"]
@@ -120,10 +120,7 @@ def load(root: str | os.PathLike) -> tuple[list[Sample], str]:
     file = root / "mmad.json"
     if not file.is_file():
         raise UserError(_wrong_layout(root))
-    try:
-        data = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: cannot be read as JSON ({one_line(error)}); download it again") from None
+    data = read_json(file, check="download it again", again="download it again")
     if not isinstance(data, dict) or not data:
         found = "an empty object" if data == {} else type(data).__name__
         raise UserError(f"{file}: expected a JSON object of images, got {found}; is it MMAD's mmad.json?")
@@ -273,14 +270,7 @@ def domain_knowledge(root: Path, file: Path | None = None) -> dict[tuple[str, st
         UserError: the file is missing or not of MMAD's form.
     """
     file = file or root / "domain_knowledge.json"
-    try:
-        data = json.loads(file.read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"{file}: cannot be read ({error.strerror or error}); --domain-knowledge needs MMAD's file there"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not JSON ({one_line(error)}); download it again") from None
+    data = read_json(file, check="--domain-knowledge needs MMAD's file there", again="download it again")
     found = {}
     try:
         for dataset, products in data.items():

@@ -32,6 +32,7 @@ from typing import Any
 from adcopilot.errors import UserError
 from adcopilot.images import image_size
 
+from ...reading import read_json
 from .classes import ClassNames
 
 __all__ = ["FRAMES", "LEVELS", "SIZE_ORDERS", "Question", "Sample", "find_annotations", "load", "prepare"]
@@ -134,12 +135,7 @@ def load(path: Path, *, root: Path) -> list[Sample]:
     Raises:
         UserError: the file is missing or is no such list, or a sample is not of the form above.
     """
-    try:
-        entries = json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check --annotations") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({' '.join(str(error).split())}); download it again") from None
+    entries = read_json(path, check="check --annotations", again="download it again")
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: expected a list of samples, got {type(entries).__name__}; is it UniPCB's file?")
     samples = []

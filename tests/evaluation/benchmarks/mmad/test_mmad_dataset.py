@@ -119,7 +119,7 @@ def test_layouts_that_are_wrong(copy, tmp_path):
     assert f"but {copy.root} has: give that as --data-root" in refused(tmp_path)
     assert f"but {copy.root} has: give that" in refused(copy.root / "VisA")
     (copy.root / "mmad.json").write_text("{")
-    assert "cannot be read as JSON" in refused(copy.root)
+    assert "mmad.json: not JSON" in refused(copy.root)
     (copy.root / "mmad.json").unlink()
     assert "has the folders DS-MVTec, MVTec-LOCO, VisA, GoodsAD, MVTec-AD but no mmad.json" in refused(copy.root)
     (tmp_path / "zip").mkdir()
