@@ -64,11 +64,11 @@ extras = {
     # Its own environment: it pins another torch than training does. The newest two lines (plugin/vllm/__init__.py).
     "serve": ["vllm>=0.32,<0.34"],
     "flash-attn": ["flash-attn>=2.6"],  # CUDA only; without it, torch's own attention kernels
-    "data": ["pyarrow", "h5py", "ImageHash", "faiss-cpu", "pycocotools", "httpx", "jinja2", "pyyaml"],
+    "data": ["pyarrow", "h5py", "ImageHash", "faiss-cpu", "pycocotools", "httpx", "jinja2", "matplotlib", "pyyaml"],
     "ray": ["ray[data]>=2.50"],  # `adcopilot data build --ray`
     # Other models through transformers, or behind an OpenAI-style API; the scorers of UniPCB and of captions.
     "eval": [
-        *("accelerate", "httpx", "jinja2", "pycocotools", "scipy", "threadpoolctl"),
+        *("accelerate", "httpx", "jinja2", "matplotlib", "pycocotools", "scipy", "threadpoolctl"),
         *("sentence-transformers>=5.0", "bert-score>=0.3.13", "pycocoevalcap>=1.2"),
     ],
     "demo": train,  # the demo trains through the stock llamafactory-cli

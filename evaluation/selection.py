@@ -2,17 +2,71 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import hashlib
 import sys
 from collections.abc import Callable, Collection, Hashable, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from adcopilot.errors import UserError
 
-__all__ = ["first", "of_category", "stratified", "without_missing"]
+__all__ = ["choose", "first", "of_category", "shown_files", "stratified"]
 
 Entry = TypeVar("Entry")
+
+
+def choose(
+    args: argparse.Namespace,
+    entries: Sequence[Entry],
+    *,
+    names: Callable[[Entry], Sequence[str]],
+    kinds: str,
+    outer: Callable[[Entry], Hashable],
+    inner: Callable[[Entry], Hashable],
+    name: Callable[[Entry], str],
+    files: Callable[[Entry], Sequence[Hashable]],
+    missing: Callable[[list[Hashable]], tuple[Collection[Hashable], str]],
+    plural: str,
+    keep: Callable[[Entry], bool] | None = None,
+) -> list[Entry]:
+    """The entries that `--category`, `--quick`, `--limit` and `--skip-missing` ask for, their files all in place.
+
+    Args:
+        args: the command line.
+        entries: of a benchmark.
+        names, kinds: as `of_category`.
+        outer, inner, name: as `stratified`.
+        files: of an entry, what it needs.
+        missing: of files, each once, those that are not there and what to say of them.
+        plural: what entries are called.
+        keep: those that it is false for are left out before anything is counted.
+
+    Raises:
+        UserError: a category is unknown, files are missing, or nothing is left.
+    """
+    entries = of_category(entries, args.category, names=names, kinds=kinds)
+    entries = entries if keep is None else list(filter(keep, entries))
+    if args.quick is not None:
+        entries = stratified(entries, args.quick, outer=outer, inner=inner, name=name)
+    entries = first(entries, args.limit)
+    gone, message = missing(list(dict.fromkeys(file for entry in entries for file in files(entry))))
+    if gone and not args.skip_missing:
+        raise UserError(f"{message}; download them, or leave their {plural} out with --skip-missing")
+    if gone:
+        left = [entry for entry in entries if not set(gone) & set(files(entry))]
+        print(f"{message}: {len(entries) - len(left)} of {len(entries)} {plural} left out", file=sys.stderr)
+        entries = left
+    if not entries:
+        raise UserError(f"{args.data_root}: no {plural} are left to ask about")
+    return entries
+
+
+def shown_files(files: Sequence[Any], root: Path) -> str:
+    """The first few files, below a folder."""
+    shown = ", ".join(str(Path(path).relative_to(root)) for path in files[:5])
+    return f"{shown}{' …' if len(files) > 5 else ''}"
 
 
 def of_category(
@@ -40,38 +94,6 @@ def of_category(
             raise UserError(f"--category {name}: no such {kinds}; {hint}{'' if near else ', '.join(every)}")
     keep = {name.casefold() for name in wanted}
     return [entry for entry in entries if keep & {name.casefold() for name in names(entry)}]
-
-
-def without_missing(
-    entries: Sequence[Entry],
-    missing: Collection[Hashable],
-    *,
-    files: Callable[[Entry], Collection[Hashable]],
-    message: str,
-    plural: str,
-    skip: bool,
-) -> list[Entry]:
-    """The entries that have all their files.
-
-    Args:
-        entries: of a benchmark.
-        missing: the files that are not there.
-        files: of an entry, what it needs.
-        message: what to say of the missing files.
-        plural: what entries are called.
-        skip: leave out what lacks a file, and say so, instead of refusing.
-
-    Raises:
-        UserError: files are missing and `skip` is false.
-    """
-    if not missing:
-        return list(entries)
-    if not skip:
-        raise UserError(f"{message}; download them, or leave their {plural} out with --skip-missing")
-    gone = set(missing)
-    left = [entry for entry in entries if not gone & set(files(entry))]
-    print(f"{message}: {len(entries) - len(left)} of {len(entries)} {plural} left out", file=sys.stderr)
-    return left
 
 
 def first(entries: Sequence[Entry], limit: int | None) -> list[Entry]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from adcopilot.jsonl import read_jsonl
 from adcopilot.pages.text import shorten
 
-from .command import MAX_LOST
+from .options import MAX_LOST
 from .run_folder import Answers, read_run
 
 if TYPE_CHECKING:

@@ -90,6 +90,7 @@ EXTRAS: Mapping[str, str] = {
     "httpx": "data",
     "imagehash": "data",
     "jinja2": "data",
+    "matplotlib": "data",
     "pyarrow": "data",
     "pycocoevalcap": "eval",
     "pycocotools": "data",

@@ -8,13 +8,14 @@ from pathlib import Path
 from markupsafe import Markup
 
 from adcopilot import __version__
+from adcopilot.pages.charts import chart_style
 from adcopilot.pages.html import environment, policy, script_text, style_text
 from adcopilot.pages.text import shorten
 
 from ..benchmark import RIGHT_IOU
 from ..table import Table
 from .cards import Answer
-from .charts import bars, heat, radar
+from .charts import heat, radar, ranking
 from .paired import Comparison
 from .plan import Figure
 from .text_files import number_text
@@ -56,8 +57,9 @@ def render(
         samples, seed: of the bootstrap; the seed is the gallery's too.
     """
     page = environment(_PAGE)
-    page.globals.update(number_text=number_text, radar=radar, bars=bars, heat=heat, dict=dict)
-    style, script = style_text() + (_PAGE / "evaluation.css").read_text("utf-8") + _heat_style(), script_text()
+    page.globals.update(number_text=number_text, heat=heat, charts=_charts)
+    style = style_text() + (_PAGE / "evaluation.css").read_text("utf-8") + _heat_style() + chart_style()
+    script = script_text()
     tiles = [
         (f"{row.name}, {one.title.partition(' (')[0]}", number_text(row.values.get(one.main)))
         for one in tables
@@ -71,7 +73,7 @@ def render(
     }
     page.globals["shown"] = shown
     return page.get_template("report.html.jinja").render(
-        # The only texts that are not escaped: files of this package.
+        # The only texts that are not escaped, besides charts: files of this package.
         style=Markup(style),
         script=Markup(script),
         policy=policy(style, script),
@@ -90,6 +92,12 @@ def render(
         right_iou=RIGHT_IOU,
         column_heads=heads,
     )
+
+
+def _charts(table: Table) -> list[tuple[str, Markup]]:
+    """(heading, SVG) of a table's charts."""
+    drawn = [(table.axes_called, radar(table)), (dict(table.columns)[table.main], ranking(table))]
+    return [(heading, Markup(svg)) for heading, svg in drawn if svg]
 
 
 def _heat_style() -> str:

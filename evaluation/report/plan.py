@@ -16,18 +16,18 @@ yes and no become a tick and nothing.
 from __future__ import annotations
 
 import base64
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adcopilot.errors import UserError
+from adcopilot.pages.charts import Point, Series, line_plot
 from adcopilot.pages.text import shorten
 
 from ..benchmark import Benchmark
 from ..comparable import marked, run_row
-from ..plots import Line, Point, line_plot
+from ..reading import read_csv
 from ..source import Source
 from ..table import Columns, Published, Row, Table
 from .paired import Comparison
@@ -76,13 +76,7 @@ def read_plan(path: Path) -> list[Planned]:
     Raises:
         UserError: the file cannot be read or is no such table, or a run cannot be read; it names the line.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.reader(file))
-    except OSError as error:
-        raise UserError(f"--plan {path}: cannot be read ({error.strerror or error}); check the path") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--plan {path}: not a CSV file ({error}); expected a column `run` and labels") from None
+    lines = read_csv(path, called="--plan ", expected="a column `run` and labels")
     heads = [head.strip() for head in lines[0]] if lines else []
     if "run" not in heads:
         found = ", ".join(heads) or "nothing"
@@ -238,7 +232,7 @@ def scaling_figures(planned: Sequence[Planned]) -> list[Figure]:
             points.append(Point(x=row.samples, y=value, low=low, high=high))
         if len({point.x for points in lines.values() for point in points}) < 2:
             continue
-        drawn = [Line(name=name, points=points) for name, points in lines.items()]
+        drawn = [Series(name=name, points=points) for name, points in lines.items()]
         title = f"Data scaling: {benchmark.title}"
         told = "; ".join(
             f"{line.name}: {', '.join(f'{point.x:,g} samples {point.y:.2f}' for point in line.points)}"

@@ -19,7 +19,7 @@ from adcopilot import cli
 from adcopilot.chat_ad.fitness.leaks import leak_report
 from adcopilot.chat_ad.fitness.measures import drop_record
 from adcopilot.chat_ad.report import scan
-from adcopilot.chat_ad.report.charts import histogram, lengths, stacked, uneven
+from adcopilot.chat_ad.report.charts import columns, histogram, lengths, stacked, uneven
 from adcopilot.chat_ad.report.report import survey, write_report
 from adcopilot.chat_ad.report.tally import Tally, label_of
 from adcopilot.errors import UserError
@@ -431,15 +431,15 @@ def test_lengths(values):
     assert found.median == statistics.median_low(values)
     assert sum(value <= found.most for value in values) >= 0.95 * len(values)
     assert sum(value < found.most for value in values) < 0.95 * len(values)
-    assert sum(bar.count for bar in histogram(Counter(values))) == len(values)
+    assert sum(columns(Counter(values))) == len(values)
 
 
 def test_bars():
     segments = stacked({"b": 1, "a": 3}, kinds=["a", "missing", "b"])
     assert [(one.kind, one.x, one.width) for one in segments] == [("a", 0, 75), ("b", 75, 25)]
-    columns = histogram(Counter({4: 1, 5: 2, 4001: 400}))
-    assert [column.count for column in columns] == [1, 2, 0, 0, 0, 0, 400]
-    assert [column.height for column in columns] == [2, 2, 0, 0, 0, 0, 100]
+    counts = Counter({4: 1, 5: 2, 4001: 400})
+    assert columns(counts) == [1, 2, 0, 0, 0, 0, 400]
+    assert "<title>> 4k: 400</title>" in str(histogram("mc", counts)).replace("&gt;", ">")
     assert not uneven(Counter(A=30, B=20, C=24, D=26))
     assert uneven(Counter(A=60, B=20, C=10, D=10))
     assert not uneven(Counter(A=4))

@@ -48,20 +48,30 @@ def test_tables_stand_beside_published_rows_and_sort(page):
 def test_plots_are_drawn_and_nothing_is_cut_off(page):
     for width in (1400, 390):
         resize(page, width)
-        radar = page.find_element("css selector", "#mmad .radar")
-        box = page.execute_script("return arguments[0].getBoundingClientRect().toJSON()", radar)
-        for text in radar.find_elements("css selector", "text.axis"):
-            inner = page.execute_script("return arguments[0].getBoundingClientRect().toJSON()", text)
-            assert box["left"] <= inner["left"] < inner["right"] <= box["right"], (width, text.text)
-            assert box["top"] <= inner["top"] < inner["bottom"] <= box["bottom"], (width, text.text)
-        assert len(radar.find_elements("css selector", "polygon.line")) == 3 + 3
-    bars = page.find_elements("css selector", "#mmad .barplot li")
-    lengths = [bar.find_elements("tag name", "rect")[1].size["width"] for bar in bars]
-    shares = [float(bar.find_element("css selector", ".bar-value").text) for bar in bars]
-    whole = bars[0].find_element("css selector", ".ground").size["width"]
-    for length, share in zip(lengths, shares, strict=True):
-        assert length == pytest.approx(whole * share / 100, abs=1.5)
+        radar, ranking = page.find_elements("css selector", "#mmad .plot .chart")
+        for chart in (radar, ranking):
+            box = page.execute_script("return arguments[0].getBoundingClientRect().toJSON()", chart)
+            for text in chart.find_elements("css selector", "text"):
+                inner = page.execute_script("return arguments[0].getBoundingClientRect().toJSON()", text)
+                assert box["left"] <= inner["left"] < inner["right"] <= box["right"] + 1, (width, text.text)
+                assert box["top"] <= inner["top"] < inner["bottom"] <= box["bottom"] + 1, (width, text.text)
+    said = "return [...arguments[0].querySelectorAll('title')].map((one) => one.textContent)"
+    lines, bars = (page.execute_script(said, chart) for chart in (radar, ranking))
+    assert len(lines) == 3 + 3
+    assert len(bars) == 3 + 21
+    shares = [float(bar.rpartition(": ")[2]) for bar in bars]
     assert shares == sorted(shares, reverse=True)
+
+
+def test_charts_are_dark_where_that_is_wanted(page):
+    colours = []
+    for scheme in ("light", "dark"):
+        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+        text = page.find_element("css selector", "#mmad .chart text")
+        colours.append(page.execute_script("return getComputedStyle(arguments[0]).fill", text))
+    light, dark = (sum(map(int, colour.strip("rgb()").split(","))) for colour in colours)
+    assert light < 200 < 500 < dark
 
 
 def test_the_gallery_filters(page):

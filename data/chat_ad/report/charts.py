@@ -1,4 +1,4 @@
-"""The numbers behind the page's bars."""
+"""The page's bars and histograms, and the numbers behind them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
+from ...pages.charts import Point, Series, column_plot
 from .tally import LETTERS
 
-__all__ = ["Bar", "Lengths", "Segment", "histogram", "lengths", "stacked", "uneven"]
+__all__ = ["Lengths", "Segment", "columns", "histogram", "lengths", "stacked", "uneven"]
 
 #: Upper ends of the bars of a histogram of lengths, in characters; the last bar has none.
 BOUNDS = (4, 16, 64, 256, 1_000, 4_000)
@@ -25,15 +28,6 @@ class Segment:
     count: int
     x: float
     width: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bar:
-    """A column: what it stands for, its count, its height in hundredths of the highest."""
-
-    label: str
-    count: int
-    height: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +58,20 @@ def stacked(counts: Mapping[str, int], *, kinds: Sequence[str], whole: int | Non
     return segments
 
 
-def histogram(counts: Counter[int]) -> list[Bar]:
-    """Columns of lengths, each up to one of `BOUNDS`."""
-    columns = [0] * (len(BOUNDS) + 1)
+def columns(counts: Counter[int]) -> list[int]:
+    """How many lengths are up to each of `BOUNDS`, and how many are longer."""
+    found = [0] * (len(BOUNDS) + 1)
     for length, count in counts.items():
-        columns[sum(length > bound for bound in BOUNDS)] += count
-    highest = max(columns) or 1
+        found[sum(length > bound for bound in BOUNDS)] += count
+    return found
+
+
+def histogram(title: str, counts: Counter[int]) -> Markup:
+    """Columns of lengths as SVG."""
     names = [f"{bound // 1_000}k" if bound >= 1_000 else str(bound) for bound in BOUNDS]
     labels = [f"≤ {name}" for name in names] + [f"> {names[-1]}"]
-    return [
-        # A column that has something in it is never invisible.
-        Bar(label=label, count=count, height=round(max(100 * count / highest, 2), 2) if count else 0)
-        for label, count in zip(labels, columns, strict=True)
-    ]
+    points = [Point(x=place, y=count) for place, count in enumerate(columns(counts))]
+    return Markup(column_plot(title, labels, [Series(name="", points=points)], ground=False))
 
 
 def lengths(counts: Counter[int]) -> Lengths | None:

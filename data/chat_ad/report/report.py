@@ -14,6 +14,7 @@ from markupsafe import Markup
 from ... import __version__
 from ...errors import UserError
 from ...jsonl import atomic_write
+from ...pages.charts import chart_style
 from ...pages.gallery import Card, Gallery
 from ...pages.html import environment, policy, script_text, style_text
 from ...pages.sampling import Draw
@@ -190,10 +191,10 @@ def survey(*, folder: Path, media_dirs: Sequence[Path] | None, samples: int, see
 def render(found: Found) -> str:
     """The page."""
     page = environment(_PAGE)
-    page.globals.update(stacked=stacked, LABELS=LABELS, LETTERS=LETTERS)
-    style, script = style_text(), script_text()
+    page.globals.update(stacked=stacked, histogram=histogram, LABELS=LABELS, LETTERS=LETTERS)
+    style, script = style_text() + chart_style(), script_text()
     return page.get_template("page.html.jinja").render(
-        # The only two texts that are not escaped: files of this package.
+        # The only texts that are not escaped, besides charts: files of this package.
         style=Markup(style),
         script=Markup(script),
         policy=policy(style, script),
@@ -234,7 +235,7 @@ def _tables(found: Found) -> dict[str, Any]:
         "yes_no": [(key, group) for key, group in groups if group.yes_no][:MOST_ROWS],
         "lettered": [(key, group, uneven(group.letters)) for key, group in groups if group.letters][:MOST_ROWS],
         "texts": [
-            (task, lengths(group.questions), lengths(group.answers), histogram(group.answers), group.answers.total())
+            (task, lengths(group.questions), lengths(group.answers), group.answers)
             for task, group in list(tasks.items())[:MOST_ROWS]
         ],
         "dropped": sum(listing.total for listing in found.listings),

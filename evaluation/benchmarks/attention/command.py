@@ -11,16 +11,8 @@ from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write, content_key
 
-from ...command import (
-    add_machine_arguments,
-    add_model_arguments,
-    add_run_arguments,
-    evaluate,
-    identity,
-    print_json,
-    require,
-    score_again,
-)
+from ...command import evaluate, identity, score_again
+from ...options import add_machine_arguments, add_model_arguments, add_run_arguments, require
 from ..mmad import choosing
 from ..mmad.prompts import items, own_wording, own_words, read_prompts
 from .results import plots, results_of_records, table_csv, table_text
@@ -116,9 +108,6 @@ def _write(folder: Path, found: Mapping[str, Any]) -> None:
         atomic_write(folder / name, lambda file, text=text: file.write(text.encode()))
 
 
-def show(found: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print the measurements: one JSON object, or a table by task."""
-    if as_json:
-        print_json(found)
-    else:
-        print(table_text(found))
+def show(found: Mapping[str, Any]) -> None:
+    """Print a table by task."""
+    print(table_text(found))

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from adcopilot.pages.charts import Point, Series, column_plot, line_plot
+
 from ...bootstrap import interval, ratio_draws
-from ...plots import Line, Point, bar_plot, line_plot
 from ..mmad.scoring import SUB_TASKS, sub_task, title_of
 
 __all__ = ["QUERIES", "plots", "results_of_records", "table_csv", "table_text"]
@@ -87,7 +88,7 @@ def plots(found: Mapping[str, Any]) -> dict[str, str]:
     tasks = list(found["tasks"])
     titles = [title_of(task) for task in tasks]
     bars = [
-        Line(
+        Series(
             name={"answer": "from the answer", "question": "from the question"}[kind],
             points=[
                 Point(x=index, y=row[kind]["share"], low=ends[0], high=ends[1])
@@ -99,7 +100,7 @@ def plots(found: Mapping[str, Any]) -> dict[str, str]:
         for kind in QUERIES
     ]
     lines = [
-        Line(
+        Series(
             name=title,
             points=[
                 Point(x=layer, y=share) for layer, share in enumerate(found["tasks"][task]["answer"]["layers"], 1)
@@ -109,7 +110,7 @@ def plots(found: Mapping[str, Any]) -> dict[str, str]:
     ]
     of = "Share of comparison tokens in the attention to images, percent"
     return {
-        "attention-tasks.svg": bar_plot("Attention to comparison tokens by task", titles, bars, y_label=of),
+        "attention-tasks.svg": column_plot("Attention to comparison tokens by task", titles, bars, y_label=of),
         "attention-layers.svg": line_plot(
             "Attention to comparison tokens by layer, from the answer", lines, x_label="Layer", y_label=of
         ),

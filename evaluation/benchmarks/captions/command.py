@@ -8,23 +8,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from adcopilot.answering.families import Family, split_thinking
+from adcopilot.answering.families import Family
 from adcopilot.answering.items import Item
-from adcopilot.errors import UserError
-from adcopilot.jsonl import content_key, file_digest, write_jsonl
+from adcopilot.jsonl import content_key, file_digest
 
-from ...bootstrap import interval, ratio_draws
-from ...command import add_arguments as add_arguments_of_a_run
-from ...command import add_benchmark_arguments, evaluate, identity, make_backend, print_json, require, score_again
+from ... import selection
+from ...command import evaluate, identity, score_again
 from ...image_digests import image_digests
-from ...selection import first, of_category, stratified, without_missing
+from ...options import add_arguments as add_arguments_of_a_run
+from ...options import add_benchmark_arguments, make_backend, require
+from ...selection import shown_files
 from ...wording import OWN, Wording
 from . import dataset
-from .scorers import METRICS, TOKENIZERS, java_problem, score_captions
+from .results import results_of_records, show
+from .scorers import TOKENIZERS, java_problem
 
-__all__ = ["PROMPTS", "VERSION", "add_arguments", "items", "results_of_records", "run"]
+__all__ = ["PROMPTS", "VERSION", "add_arguments", "items", "run"]
 
 #: Counts up whenever the same command would ask something else.
 VERSION = 2
@@ -124,30 +123,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def choose(args: argparse.Namespace, pairs: Sequence[dataset.Pair]) -> list[dataset.Pair]:
-    """The pairs that the options ask for, their images all in place.
+    """The pairs that the options ask for, their images all in place."""
 
-    Raises:
-        UserError: a category is unknown, images are missing, or nothing is left.
-    """
-    pairs = of_category(pairs, args.category, names=lambda pair: (pair.category,), kinds="category")
-    if args.quick is not None:
-        pairs = stratified(
-            pairs, args.quick, outer=lambda pair: "", inner=lambda pair: pair.category, name=lambda pair: pair.name
-        )
-    pairs = first(pairs, args.limit)
-    missing = dataset.missing_images(pairs)
-    shown = ", ".join(str(path.relative_to(args.data_root)) for path in missing[:5])
-    pairs = without_missing(
+    def missing(images: list[Path]) -> tuple[list[Path], str]:
+        gone = [path for path in images if not path.is_file()]
+        return gone, f"{args.data_root}: {len(gone)} images are not there: {shown_files(gone, args.data_root)}"
+
+    return selection.choose(
+        args,
         pairs,
-        missing,
+        names=lambda pair: (pair.category,),
+        kinds="category",
+        outer=lambda pair: "",
+        inner=lambda pair: pair.category,
+        name=lambda pair: pair.name,
         files=lambda pair: pair.images,
-        message=f"{args.data_root}: {len(missing)} images are not there: {shown}{' …' if len(missing) > 5 else ''}",
+        missing=missing,
         plural="pairs",
-        skip=args.skip_missing,
     )
-    if not pairs:
-        raise UserError(f"{args.data_root}: no pairs are left to ask about")
-    return pairs
 
 
 def items(
@@ -183,98 +176,9 @@ def items(
     return found
 
 
-def results_of_records(
-    records: Sequence[Mapping[str, Any]], *, tokenizer: str = "auto", each: Path | None = None
-) -> dict[str, Any]:
-    """All scores of a run.
-
-    Args:
-        records: its lines.
-        tokenizer: of `TOKENIZERS`.
-        each: file for the scores of each pair, as JSON lines.
-
-    Returns:
-        `columns`: of Table V, × 100, None where a metric was left out; `intervals`: the 95 % intervals of means over
-        pairs; `more`: BLEU-1 to BLEU-3; `skipped`: metric →
-        why; `scorer`: tokenizer and versions; `by_category`: means of the pairs' own scores; `empty`: answers without
-        text; `unread`: why an answer says nothing → how many (they score 0); `words`: mean length of an answer.
-
-    Raises:
-        UserError: as `scorers.score_captions`.
-    """
-    answers = [split_thinking(record["reply"]["text"])[1] for record in records]
-    scores = score_captions(answers, [record["reference"] for record in records], tokenizer=tokenizer)
-    if each is not None:
-        write_jsonl(
-            each,
-            (
-                {
-                    "item": record["item"],
-                    **record["meta"],
-                    **{name: round(values[index], 6) for name, values in scores.each.items()},
-                }
-                for index, record in enumerate(records)
-            ),
-        )
-    kinds: dict[str, list[int]] = {}
-    for index, record in enumerate(records):
-        kinds.setdefault(record["meta"]["category"], []).append(index)
-    return {
-        "columns": {name: scores.values[name] for name in METRICS},
-        "intervals": {
-            # BLEU of a set is no mean over its pairs.
-            name: interval(ratio_draws([np.array([[[value, 1.0]] for value in values])])[:, 0])
-            for name, values in scores.each.items()
-            if not name.startswith("BLEU")
-        },
-        "more": {name: value for name, value in scores.values.items() if name not in METRICS},
-        "skipped": scores.skipped,
-        "scorer": scores.settings,
-        "by_category": {
-            kind: {
-                "pairs": len(members),
-                **{
-                    name: sum(values[index] for index in members) / len(members)
-                    for name, values in scores.each.items()
-                },
-            }
-            for kind, members in sorted(kinds.items())
-            if len(kinds) > 1
-        },
-        "empty": sum(not answer for answer in answers),
-        "unread": _unread(records, answers),
-        "truncated": sum(bool(record["reply"].get("truncated")) for record in records),
-        "words": sum(len(answer.split()) for answer in answers) / len(answers),
-    }
-
-
-def _unread(records: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> dict[str, int]:
-    refused = sum(bool(record["reply"].get("refused")) for record in records)
-    empty = sum(not answer for answer in answers) - refused
-    return {why: count for why, count in (("were refused by the endpoint", refused), ("are empty", empty)) if count}
-
-
 def _score_again(args: argparse.Namespace) -> int:
     def score(manifest: Mapping[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
         layout = manifest["identity"].get("layout")
         return {"layout": layout, **results_of_records(records, tokenizer=args.tokenizer)}
 
     return score_again(args, benchmark="caption", score=score, show=show)
-
-
-def show(found: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print scores: one JSON object, or Table V's row."""
-    if as_json:
-        print_json(found)
-        return
-    cells = ["–" if found["columns"][name] is None else f"{found['columns'][name]:.1f}" for name in METRICS]
-    print("  ".join(f"{name:>8}" for name in METRICS))
-    print("  ".join(f"{cell:>8}" for cell in cells))
-    for name, reason in found["skipped"].items():
-        print(f"no {name}: {reason}")
-    if found["scorer"]["tokenizer"] == "plain":
-        print("words were cut without Java's PTBTokenizer: the last digits may differ from published numbers")
-    if found["empty"]:
-        print(f"{found['empty']} answers are empty and score 0")
-    if found["truncated"]:
-        print(f"{found['truncated']} answers were cut off; see --max-new-tokens")

@@ -19,7 +19,6 @@ three image folders. Each scene gives a pair with a change and one with another 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,9 @@ from typing import Any
 from adcopilot.errors import UserError
 from adcopilot.jsonl import read_jsonl
 
-__all__ = ["LAYOUTS", "REFERENCES", "SPLITS", "Pair", "load", "missing_images"]
+from ...reading import read_json
+
+__all__ = ["LAYOUTS", "REFERENCES", "SPLITS", "Pair", "load"]
 
 SPLITS = ("train", "val", "test")
 REFERENCES = ("joined", "sentences")
@@ -85,11 +86,6 @@ def load(
             raise UserError(f"{files[0]}: the id {pair.name!r} is there twice; put its captions into one entry")
         names.add(pair.name)
     return pairs, files
-
-
-def missing_images(pairs: list[Pair]) -> list[Path]:
-    """The images that are not on the disk, each once."""
-    return [path for path in dict.fromkeys(path for pair in pairs for path in pair.images) if not path.is_file()]
 
 
 def _pairs(root: Path, split: str, annotations: Path | None, kind: str) -> tuple[list[Pair], list[Path]]:
@@ -191,12 +187,7 @@ def _first(choices: list[Path], *, what: str) -> Path:
 
 
 def _json(path: Path, kind: type) -> Any:
-    try:
-        value = json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({' '.join(str(error).split())}); copy it again") from None
+    value = read_json(path, check="check the path", again="copy it again")
     if not isinstance(value, kind):
         raise UserError(f"{path}: expected a JSON {kind.__name__}, got {type(value).__name__}; is it the right file?")
     return value

@@ -22,6 +22,7 @@ from urllib.parse import unquote
 from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write
 
+from ...reading import read_json
 from .dataset import Sample
 from .scoring import DATASETS, DISCRIMINATION
 
@@ -75,13 +76,7 @@ def read_answer_file(path: str | os.PathLike, *, samples: Sequence[Sample] | Non
             cannot be told; it names the entry.
     """
     path = Path(path)
-    try:
-        entries = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not JSON ({reason}); expected MMAD's answer file, a list of answers") from None
+    entries = read_json(path, check="check the path", again="expected MMAD's answer file, a list of answers")
     if not isinstance(entries, list):
         raise UserError(f"{path}: holds a JSON {_kind(entries)}, expected MMAD's answer file, a list of answers")
     if not entries:

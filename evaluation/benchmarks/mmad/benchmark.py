@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections import Counter
@@ -22,6 +21,7 @@ from ...benchmark import Benchmark, Boxes, Compared, Judged, Reading, Traits
 from ...bootstrap import Difference
 from ...box_scores import BoxRule, read_mask
 from ...line_checks import BOOL, CHOICE, NAME, PLACE, TEXT
+from ...reading import read_csv
 from ...source import Source
 from ...table import Published, Table
 from ...wording import MMAD, OWN
@@ -194,13 +194,7 @@ class Mmad(Benchmark):
         Raises:
             UserError: it cannot be read or is no such table; it names the cell.
         """
-        try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
-                lines = list(csv.reader(file))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{path}: not a CSV file ({error}); expected MMAD's *_accuracy.csv") from None
+        lines = read_csv(path, expected="MMAD's *_accuracy.csv")
         heads = lines[0] if lines else []
         names = {**{task: task for task in SUB_TASKS}, "Average": "average", "Precision": "precision"}
         names |= {"Recall": "recall", "F1": "f1"}

@@ -8,8 +8,8 @@ from typing import Any
 
 from adcopilot.errors import UserError
 
-from ...command import add_benchmark_arguments
-from ...selection import first, stratified, without_missing
+from ... import selection
+from ...options import add_benchmark_arguments
 from . import dataset
 
 __all__ = ["add_arguments", "choose"]
@@ -40,32 +40,25 @@ def choose(
     if args.shots < 0:
         raise UserError(f"--shots is {args.shots}, expected 0 or more")
     samples, digest = dataset.load(args.data_root)
-    samples = dataset.select(samples, args.category)
-    if keep is not None:
-        samples = [sample for sample in samples if keep(sample)]
-    if args.quick is not None:
-        samples = stratified(
-            samples,
-            args.quick,
-            outer=lambda sample: sample.dataset,
-            inner=lambda sample: (sample.category, sample.normal),
-            name=lambda sample: sample.image,
-        )
-    samples = first(samples, args.limit)
-    files = {
-        sample.image: (sample.image, *dataset.templates(sample, shots=args.shots, kind=args.template))
-        for sample in samples
-    }
-    names = list(dict.fromkeys(name for group in files.values() for name in group))
-    missing = dataset.check_files(args.data_root, names)
-    samples = without_missing(
+
+    def files(sample: dataset.Sample) -> tuple[str, ...]:
+        return sample.image, *dataset.templates(sample, shots=args.shots, kind=args.template)
+
+    def missing(names: list[str]) -> tuple[list[str], str]:
+        gone = dataset.check_files(args.data_root, names)
+        return gone, dataset.missing_files_message(args.data_root, gone, total=len(names))
+
+    chosen = selection.choose(
+        args,
         samples,
-        missing,
-        files=lambda sample: files[sample.image],
-        message=dataset.missing_files_message(args.data_root, missing, total=len(names)),
+        keep=keep,
+        names=lambda sample: (sample.dataset, sample.category, f"{sample.dataset}/{sample.category}"),
+        kinds="category or dataset",
+        outer=lambda sample: sample.dataset,
+        inner=lambda sample: (sample.category, sample.normal),
+        name=lambda sample: sample.image,
+        files=files,
+        missing=missing,
         plural="samples",
-        skip=args.skip_missing,
     )
-    if not samples:
-        raise UserError(f"{args.data_root}: no samples are left to ask about")
-    return samples, digest
+    return chosen, digest

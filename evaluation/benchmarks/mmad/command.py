@@ -12,9 +12,10 @@ from adcopilot.answering.families import family_of
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 
-from ...command import add_arguments as add_arguments_of_a_run
-from ...command import evaluate, identity, make_backend, print_json, require, say_lost, score_again
+from ...command import evaluate, identity, say_lost, score_again, show_scores
 from ...conversation import Conversation
+from ...options import add_arguments as add_arguments_of_a_run
+from ...options import make_backend, require
 from ...wording import Wording
 from . import choosing, dataset
 from .answer_file import MISSING, answer_file_name, compared, distinct, read_answer_file, write_answer_file
@@ -172,15 +173,12 @@ def _score(args: argparse.Namespace) -> int:
     found = results_of_entries(entries)
     found["unread"] |= lost
     code = say_lost(found["unread"], given=given, unit="answers", allowed=args.max_lost)
-    show(found, as_json=args.json)
+    show_scores(args, found, show)
     return code
 
 
-def show(found: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print scores: one JSON object, or the table and how answers were read."""
-    if as_json:
-        print_json(found)
-        return
+def show(found: Mapping[str, Any]) -> None:
+    """Print the table and how answers were read."""
     print(table_text(found))
     if found["invalid"]:
         average = found["unread_as_wrong"]["average"]["average"]

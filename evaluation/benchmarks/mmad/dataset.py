@@ -9,20 +9,19 @@ ROOT/MVTec-AD/…                             the templates of DS-MVTec; the oth
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from adcopilot.errors import UserError, one_line
+from adcopilot.errors import UserError
 from adcopilot.jsonl import file_digest
 
-from ...selection import of_category
+from ...reading import read_json
 from .scoring import DATASETS, is_normal
 
-__all__ = ["Question", "Sample", "check_files", "domain_knowledge", "load", "mask_places", "select", "templates"]
+__all__ = ["Question", "Sample", "check_files", "domain_knowledge", "load", "mask_places", "templates"]
 
 #: The letters that options get, in the order in which they stand in the file, as in MMAD's scripts.
 _LETTERS = "ABCDE"
@@ -83,6 +82,17 @@ class Sample:
     def normal(self) -> bool:
         return is_normal(self.image)
 
+    def meta(self, templates: Sequence[str]) -> dict[str, Any]:
+        """What each item about it says of it, shown with these templates."""
+        return {
+            "image": self.image,
+            "templates": list(templates),
+            "dataset": self.dataset,
+            "category": self.category,
+            "kind": self.kind,
+            "normal": self.normal,
+        }
+
     def masks(self, root: Path) -> list[Path]:
         """Where the mask may be, likeliest first: MMAD's paths are relative to dataset and category in one place and
         to three folders in another. A folder of masks (MVTec-LOCO) is a mask too."""
@@ -110,10 +120,7 @@ def load(root: str | os.PathLike) -> tuple[list[Sample], str]:
     file = root / "mmad.json"
     if not file.is_file():
         raise UserError(_wrong_layout(root))
-    try:
-        data = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: cannot be read as JSON ({one_line(error)}); download it again") from None
+    data = read_json(file, check="download it again", again="download it again")
     if not isinstance(data, dict) or not data:
         found = "an empty object" if data == {} else type(data).__name__
         raise UserError(f"{file}: expected a JSON object of images, got {found}; is it MMAD's mmad.json?")
@@ -194,20 +201,6 @@ def _wrong_layout(root: Path) -> str:
     return f"{root}: is not MMAD's folder (it holds {', '.join(found) or 'nothing'}); {expected}"
 
 
-def select(samples: Sequence[Sample], categories: Sequence[str]) -> list[Sample]:
-    """The samples of some categories, each `bottle`, `DS-MVTec/bottle` or a whole dataset; all if none is named.
-
-    Raises:
-        UserError: there is no such category; it names the nearest ones.
-    """
-    return of_category(
-        samples,
-        categories,
-        names=lambda sample: (sample.dataset, sample.category, f"{sample.dataset}/{sample.category}"),
-        kinds="category or dataset",
-    )
-
-
 def templates(sample: Sample, *, shots: int, kind: str) -> tuple[str, ...]:
     """The first `shots` templates of a sample.
 
@@ -277,14 +270,7 @@ def domain_knowledge(root: Path, file: Path | None = None) -> dict[tuple[str, st
         UserError: the file is missing or not of MMAD's form.
     """
     file = file or root / "domain_knowledge.json"
-    try:
-        data = json.loads(file.read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"{file}: cannot be read ({error.strerror or error}); --domain-knowledge needs MMAD's file there"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not JSON ({one_line(error)}); download it again") from None
+    data = read_json(file, check="--domain-knowledge needs MMAD's file there", again="download it again")
     found = {}
     try:
         for dataset, products in data.items():

@@ -7,7 +7,6 @@ them, `--protocol CHECKOUT` reads MMAD's own (`protocol`), and `--prompts FILE` 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key
 
 from ...image_digests import image_digests
+from ...reading import read_json
 from ...wording import OWN, Wording
 from .dataset import Sample, templates
 from .words import Words
@@ -49,12 +49,7 @@ def read_prompts(file: Path | None) -> dict[str, str]:
     """
     if file is None:
         return dict(PROMPTS)
-    try:
-        given = json.loads(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror or error}); check --prompts") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not JSON ({' '.join(str(error).split())})") from None
+    given = read_json(file, check="check --prompts", again="expected a JSON object of texts")
     if not isinstance(given, dict) or not all(isinstance(text, str) for text in given.values()):
         raise UserError(f"{file}: expected a JSON object of texts: {', '.join(PROMPTS)}")
     unknown = [name for name in given if name not in PROMPTS]
@@ -136,12 +131,7 @@ def items(
                     options=question.options,
                     reference=question.answer,
                     meta={
-                        "image": sample.image,
-                        "templates": list(names[:-1]),
-                        "dataset": sample.dataset,
-                        "category": sample.category,
-                        "kind": sample.kind,
-                        "normal": sample.normal,
+                        **sample.meta(names[:-1]),
                         "mask": sample.mask_path,
                         "type": question.type,
                         "question": question.text,

@@ -17,8 +17,9 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import write_jsonl
 
 from ...box_scores import BoxRule
-from ...command import add_arguments as add_arguments_of_a_run
-from ...command import evaluate, identity, make_backend, require, score_again
+from ...command import evaluate, identity, score_again
+from ...options import add_arguments as add_arguments_of_a_run
+from ...options import make_backend, require
 from ...run_folder import family_of_run, stored_results
 from ...wording import OWN, Wording
 from ..mmad import choosing

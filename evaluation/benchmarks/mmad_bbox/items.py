@@ -105,12 +105,7 @@ def items(
                     question=words,
                     options=options,
                     meta={
-                        "image": sample.image,
-                        "templates": list(names[:-1]),
-                        "dataset": sample.dataset,
-                        "category": sample.category,
-                        "kind": sample.kind,
-                        "normal": sample.normal,
+                        **sample.meta(names[:-1]),
                         "role": role,
                         **(
                             {"mask_hash": content_key([digests[file] for file in mask_files[sample.image]])}

@@ -12,7 +12,6 @@ from adcopilot.answering.families import Family, read_boxes, says_nothing_is_the
 from adcopilot.line.ranking import auroc, average_precision
 
 from ...box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, score_image, summarise
-from ...command import print_json
 from ..mmad.scoring import DATASETS
 
 __all__ = ["results", "show"]
@@ -139,11 +138,8 @@ def _ranking(scores: Sequence[tuple[float, str, bool]]) -> dict[str, dict[str, f
     return table
 
 
-def show(found: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print scores: one JSON object, or Table III's columns by dataset."""
-    if as_json:
-        print_json(found)
-        return
+def show(found: Mapping[str, Any]) -> None:
+    """Print Table III's columns by dataset."""
     masks = found.get("masks", {})
     if masks.get("empty"):
         print(

@@ -18,8 +18,9 @@ from adcopilot.jsonl import content_key, file_digest, read_jsonl, write_jsonl
 from adcopilot.tasks import TASKS, task_of
 
 from ... import selection
-from ...command import add_arguments as add_arguments_of_a_run
-from ...command import add_benchmark_arguments, evaluate, identity, make_backend, require, score_again
+from ...command import evaluate, identity, score_again
+from ...options import add_arguments as add_arguments_of_a_run
+from ...options import add_benchmark_arguments, make_backend, require
 from ...run_folder import family_of_run
 from ...wording import Wording
 from .items import items, truth_fields

@@ -19,7 +19,6 @@ from adcopilot.tasks.locate import LOCATE
 from adcopilot.tasks.verdict import VERDICT, stated
 
 from ...bootstrap import interval, ratio_draws
-from ...command import print_json
 
 __all__ = ["KINDS", "cells", "results", "show"]
 
@@ -129,11 +128,8 @@ def _intervals(each: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> dict[
     return {name: ends for name, ends in found.items() if ends is not None}
 
 
-def show(found: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print scores: one JSON object, or a line a task."""
-    if as_json:
-        print_json(found)
-        return
+def show(found: Mapping[str, Any]) -> None:
+    """Print a line a task."""
     for name, row in found["tasks"].items():
         what = "mean BBox-Mask IoU" if name == LOCATE.name else "right"
         print(f"{name}: {row['score']:.2f} % {what} of {row['questions']}{_spread(row['interval'])}")

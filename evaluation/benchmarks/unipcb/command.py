@@ -13,14 +13,16 @@ from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 
-from ...command import add_arguments as add_arguments_of_a_run
-from ...command import add_benchmark_arguments, evaluate, identity, make_backend, print_json, require, score_again
+from ... import selection
+from ...command import evaluate, identity, score_again
 from ...conversation import Conversation
+from ...options import add_arguments as add_arguments_of_a_run
+from ...options import add_benchmark_arguments, make_backend, require
 from ...run_folder import stored_results
 from ...running import Shard
-from ...selection import first, of_category, stratified, without_missing
+from ...selection import shown_files
 from . import dataset
-from .prompts import own_wording
+from .prompts import items, own_wording
 from .results import official_predictions, results_of_records, run_judge, table_text
 from .scoring import IOU
 from .text_scores import BERTSCORE_MODEL, SBERT_MODEL, BertScore, SBert, TextScorer
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     scorers = make_scorers(args)
     judge_backend = _judge_backend(args)
     backend = make_backend(args)
-    asked = dataset.items(
+    asked = items(
         prepared.questions, family=backend.family, thinking=args.thinking, alone=args.alone, folder=args.output
     )
     if not args.alone:
@@ -134,42 +136,30 @@ def run(args: argparse.Namespace) -> int:
         finish=finish,
         extra=extra,
         show=show,
+        problem=problem,
     )
 
 
 def choose(args: argparse.Namespace, samples: Sequence[dataset.Sample]) -> list[dataset.Sample]:
-    """The samples that the options ask for, their images all in place.
+    """The samples that the options ask for, their images all in place."""
 
-    Raises:
-        UserError: a dataset is unknown, images are missing, or nothing is left.
-    """
-    samples = of_category(
-        samples, args.category, names=lambda sample: (sample.level, sample.dataset), kinds="dataset or level"
-    )
-    if args.quick is not None:
-        samples = stratified(
-            samples,
-            args.quick,
-            outer=lambda sample: sample.level,
-            inner=lambda sample: (sample.dataset, sample.language),
-            name=lambda sample: content_key(sample.names, sample.number),
-        )
-    samples = first(samples, args.limit)
-    wanted = list(dict.fromkeys(path for sample in samples for path in sample.images))
-    missing = {path for path in wanted if not path.is_file()}
-    shown = [str(path.relative_to(args.data_root)) for path in wanted if path in missing][:5]
-    samples = without_missing(
+    def missing(images: list[Path]) -> tuple[list[Path], str]:
+        gone = [path for path in images if not path.is_file()]
+        count = f"{len(gone)} of {len(images)} images of the benchmark are not there"
+        return gone, f"{args.data_root}: {count}: {shown_files(gone, args.data_root)}"
+
+    return selection.choose(
+        args,
         samples,
-        missing,
+        names=lambda sample: (sample.level, sample.dataset),
+        kinds="dataset or level",
+        outer=lambda sample: sample.level,
+        inner=lambda sample: (sample.dataset, sample.language),
+        name=lambda sample: content_key(sample.names, sample.number),
         files=lambda sample: sample.images,
-        message=f"{args.data_root}: {len(missing)} of {len(wanted)} images of the benchmark are not there: "
-        f"{', '.join(shown)}{' …' if len(missing) > 5 else ''}",
+        missing=missing,
         plural="samples",
-        skip=args.skip_missing,
     )
-    if not samples:
-        raise UserError(f"{args.data_root}: no samples are left to ask about")
-    return samples
 
 
 def make_scorers(args: argparse.Namespace) -> dict[str, TextScorer]:
@@ -207,26 +197,26 @@ def _score_again(args: argparse.Namespace) -> int:
         grade = run_judge(judge_backend, args.score) if judge_backend else None
         return results_of_records(records, scorers=make_scorers(args), grade=grade, iou=args.iou)
 
-    return score_again(args, benchmark="unipcb", score=score, show=show)
+    return score_again(args, benchmark="unipcb", score=score, show=show, problem=problem)
 
 
-def show(found: Mapping[str, Any], *, as_json: bool) -> int:
-    """Print scores: one JSON object, or Table IV's row. The exit code, 1 when the judge gave up half-way."""
-    if as_json:
-        print_json(found)
-    else:
-        print(table_text(found))
-        unreadable = found["read"].get("none", 0)
-        if unreadable:
-            print(f"{unreadable} choices were answered without a letter that could be read; they count as wrong")
-        if found["truncated"]:
-            print(f"{found['truncated']} answers were cut off; see --max-new-tokens")
+def show(found: Mapping[str, Any]) -> None:
+    """Print Table IV's row."""
+    print(table_text(found))
+    unreadable = found["read"].get("none", 0)
+    if unreadable:
+        print(f"{unreadable} choices were answered without a letter that could be read; they count as wrong")
+    if found["truncated"]:
+        print(f"{found['truncated']} answers were cut off; see --max-new-tokens")
+
+
+def problem(found: Mapping[str, Any]) -> str:
+    """Why the judge gave up half-way, "" if it did not."""
     judged = found.get("judge")
-    if judged and judged["judged"] < judged["of"]:
-        reason = judged.get("stopped") or (
-            f"{judged['failed']} had no reply, {judged['refused']} were refused, {judged['unreadable']} replies hold "
-            "no grade"
-        )
-        print(f"{judged['judged']} of {judged['of']} open answers graded ({reason}); start again", file=sys.stderr)
-        return 1
-    return 0
+    if not judged or judged["judged"] >= judged["of"]:
+        return ""
+    reason = judged.get("stopped") or (
+        f"{judged['failed']} had no reply, {judged['refused']} were refused, {judged['unreadable']} replies hold "
+        "no grade"
+    )
+    return f"{judged['judged']} of {judged['of']} open answers graded ({reason}); start again"

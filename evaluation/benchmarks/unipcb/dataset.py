@@ -29,17 +29,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adcopilot.answering.families import Family
-from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.images import image_size
-from adcopilot.jsonl import content_key
 
-from ...image_digests import image_digests
+from ...reading import read_json
 from .classes import ClassNames
-from .prompts import prefix, question_text
 
-__all__ = ["FRAMES", "LEVELS", "SIZE_ORDERS", "Question", "Sample", "find_annotations", "items", "load", "prepare"]
+__all__ = ["FRAMES", "LEVELS", "SIZE_ORDERS", "Question", "Sample", "find_annotations", "load", "prepare"]
 
 LEVELS = ("P1", "P2", "P3")
 SIZE_ORDERS = ("auto", "hw", "wh")
@@ -139,12 +135,7 @@ def load(path: Path, *, root: Path) -> list[Sample]:
     Raises:
         UserError: the file is missing or is no such list, or a sample is not of the form above.
     """
-    try:
-        entries = json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check --annotations") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({' '.join(str(error).split())}); download it again") from None
+    entries = read_json(path, check="check --annotations", again="download it again")
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: expected a list of samples, got {type(entries).__name__}; is it UniPCB's file?")
     samples = []
@@ -273,81 +264,6 @@ class _Preparation:
                 if x1 < x2 and y1 < y2:
                     boxes.append({"bbox_2d": [round(value, 3) for value in (x1, y1, x2, y2)], "label": label})
         return boxes
-
-
-def items(
-    questions: Sequence[Question],
-    *,
-    family: Family,
-    thinking: bool = False,
-    alone: bool = False,
-    folder: Path | None = None,
-) -> list[Item]:
-    """Questions as a model of `family` is asked them; with `thinking`, reasoning first.
-
-    The questions of a sample are a group, in the order of its conversation.
-
-    Args:
-        questions: of `prepare`.
-        family, thinking: how they are asked.
-        alone: whether each is asked by itself; otherwise its key depends on the questions before it too.
-        folder: of the run, where `image_digests` keeps what it has read.
-
-    Raises:
-        UserError: an image cannot be read.
-
-    `meta` has `dataset`, `level`, `type`, `form`, `language`, `sample`, `turn`, `question` (the benchmark's own words)
-    and, for boxes, `size` and `frame`.
-    """
-    digests = image_digests((path for one in questions for path in one.sample.images), folder=folder)
-    found = []
-    keys: Counter[str] = Counter()
-    before: dict[int, list[str]] = {}
-    for question in questions:
-        sample, entry = question.sample, question.sample.turns[question.turn]
-        kind = str(entry.get("type", ""))
-        start = prefix(len(sample.images), language=sample.language)
-        text = question_text(
-            entry["question"],
-            form=question.form,
-            kind=kind,
-            language=sample.language,
-            options=question.options,
-            family=family,
-        )
-        asked = family.question(text, thinking=thinking)
-        options = dict(question.options) if question.options else None
-        pictured = [sample.names, [digests[path] for path in sample.images]]
-        earlier = before.setdefault(sample.number, [])
-        key = content_key("unipcb", pictured, start, asked, options, *([] if alone else [earlier]))
-        earlier.append(asked)
-        # What the benchmark asks twice counts twice.
-        keys[key] += 1
-        meta = {
-            "dataset": sample.dataset,
-            "level": sample.level,
-            "type": kind,
-            "form": question.form,
-            "language": sample.language,
-            "sample": sample.number,
-            "turn": question.turn,
-            "question": entry["question"].strip(),
-        }
-        if question.form == "boxes":
-            meta |= {"size": list(question.size), "frame": list(question.frame)}
-        found.append(
-            Item(
-                key=key if keys[key] == 1 else content_key(key, keys[key]),
-                group=content_key("unipcb", pictured, start, *([] if alone else [sample.number])),
-                images=sample.images,
-                prefix=start,
-                question=asked,
-                options=options,
-                reference=question.reference,
-                meta=meta,
-            )
-        )
-    return found
 
 
 def _checked(sample: Any, where: str) -> tuple[list[str], list[dict[str, Any]], str, str]:

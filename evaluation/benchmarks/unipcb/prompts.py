@@ -6,14 +6,19 @@ that are to reason (`--thinking`). The wording is this package's own; what is as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from adcopilot.answering.families import Family
-from adcopilot.answering.items import Part
+from adcopilot.answering.items import Item, Part
+from adcopilot.jsonl import content_key
 
+from ...image_digests import image_digests
 from ...wording import OWN, Wording
+from .dataset import Question
 
-__all__ = ["FORMS", "own_wording", "prefix", "question_text"]
+__all__ = ["FORMS", "items", "own_wording"]
 
 #: The three kinds of questions.
 FORMS = ("choice", "boxes", "open")
@@ -75,3 +80,78 @@ def question_text(
     else:
         lines.append(_INSTRUCTIONS[form, language])
     return "\n".join(lines)
+
+
+def items(
+    questions: Sequence[Question],
+    *,
+    family: Family,
+    thinking: bool = False,
+    alone: bool = False,
+    folder: Path | None = None,
+) -> list[Item]:
+    """Questions as a model of `family` is asked them; with `thinking`, reasoning first.
+
+    The questions of a sample are a group, in the order of its conversation.
+
+    Args:
+        questions: of `prepare`.
+        family, thinking: how they are asked.
+        alone: whether each is asked by itself; otherwise its key depends on the questions before it too.
+        folder: of the run, where `image_digests` keeps what it has read.
+
+    Raises:
+        UserError: an image cannot be read.
+
+    `meta` has `dataset`, `level`, `type`, `form`, `language`, `sample`, `turn`, `question` (the benchmark's own words)
+    and, for boxes, `size` and `frame`.
+    """
+    digests = image_digests((path for one in questions for path in one.sample.images), folder=folder)
+    found = []
+    keys: Counter[str] = Counter()
+    before: dict[int, list[str]] = {}
+    for question in questions:
+        sample, entry = question.sample, question.sample.turns[question.turn]
+        kind = str(entry.get("type", ""))
+        start = prefix(len(sample.images), language=sample.language)
+        text = question_text(
+            entry["question"],
+            form=question.form,
+            kind=kind,
+            language=sample.language,
+            options=question.options,
+            family=family,
+        )
+        asked = family.question(text, thinking=thinking)
+        options = dict(question.options) if question.options else None
+        pictured = [sample.names, [digests[path] for path in sample.images]]
+        earlier = before.setdefault(sample.number, [])
+        key = content_key("unipcb", pictured, start, asked, options, *([] if alone else [earlier]))
+        earlier.append(asked)
+        # What the benchmark asks twice counts twice.
+        keys[key] += 1
+        meta = {
+            "dataset": sample.dataset,
+            "level": sample.level,
+            "type": kind,
+            "form": question.form,
+            "language": sample.language,
+            "sample": sample.number,
+            "turn": question.turn,
+            "question": entry["question"].strip(),
+        }
+        if question.form == "boxes":
+            meta |= {"size": list(question.size), "frame": list(question.frame)}
+        found.append(
+            Item(
+                key=key if keys[key] == 1 else content_key(key, keys[key]),
+                group=content_key("unipcb", pictured, start, *([] if alone else [sample.number])),
+                images=sample.images,
+                prefix=start,
+                question=asked,
+                options=options,
+                reference=question.reference,
+                meta=meta,
+            )
+        )
+    return found

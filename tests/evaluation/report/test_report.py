@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adcopilot import cli
-from adcopilot.evaluation.report.charts import bars, heat, radar
+from adcopilot.evaluation.report.charts import bars, heat, lines, radar, ranking
 from adcopilot.evaluation.table import Row, Table
 
 from ..backends.endpoint import Endpoint, completion
@@ -253,23 +253,16 @@ def table_of(values):
     return Table(key="t", title="t", columns=columns, rows=[row], axes=axes, main="axis 0")
 
 
-def test_a_radar_plots_geometry():
-    plot = radar(table_of([50.0, 100.0, 50.0, 50.0]))
-    # The first axis goes up, the second to the right, from a start of 40.
-    start, centre, radius = 40, (250.0, 190.0), 126.0
-    share = (50 - start) / (100 - start) * radius
-    assert plot.series[0].dots == [
-        pytest.approx((centre[0], centre[1] - share), abs=0.01),
-        pytest.approx((centre[0] + radius, centre[1]), abs=0.01),
-        pytest.approx((centre[0], centre[1] + share), abs=0.01),
-        pytest.approx((centre[0] - share, centre[1]), abs=0.01),
-    ]
-    assert plot.rings[-1][1] == 100
-    assert radar(table_of([50.0, None, 50.0, 50.0])) is None
-    assert radar(table_of([50.0, 60.0])) is None
+def test_a_radar_plot_needs_three_axes_and_a_run_that_has_them():
+    (line,) = lines(table_of([50.0, 100.0, 50.0, 50.0]))
+    assert [(point.x, point.y) for point in line.points] == [(0, 50), (1, 100), (2, 50), (3, 50)]
+    assert "<title>run: axis 0 50.0, axis 1 100.0" in radar(table_of([50.0, 100.0, 50.0, 50.0]))
+    assert radar(table_of([50.0, None, 50.0, 50.0])) == ""
+    assert radar(table_of([50.0, 60.0])) == ""
 
 
 def test_bars_and_heat():
     (bar,) = bars(table_of([50.0, 1.0]))
-    assert (bar.value, bar.low, bar.high, bar.own) == (50.0, 40.0, 60.0, True)
+    assert (bar.value, bar.low, bar.high, bar.colour) == (50.0, 40.0, 60.0, 0)
+    assert "<title>run: 50.00</title>" in ranking(table_of([50.0, 1.0]))
     assert [heat(value) for value in (None, 0.0, 4.9, 5.1, 100.0)] == [-1, 0, 0, 1, 10]

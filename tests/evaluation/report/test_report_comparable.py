@@ -13,7 +13,7 @@ from adcopilot.evaluation.benchmarks.mmad.prompts import PROMPTS
 from adcopilot.evaluation.benchmarks.mmad.scoring import SUB_TASKS
 from adcopilot.evaluation.benchmarks.mmad.tables import setting_tables
 from adcopilot.evaluation.benchmarks.unipcb.scoring import COLUMNS
-from adcopilot.evaluation.report.charts import bars, radar
+from adcopilot.evaluation.report.charts import bars, lines
 from adcopilot.evaluation.report.paired import compare
 from adcopilot.evaluation.report.tables import main_tables
 from adcopilot.evaluation.source import Source
@@ -55,7 +55,7 @@ def test_a_run_by_the_protocol_is_ranked_with_published_rows():
     assert why["AD-Copilot† 7B"] is None
     assert best == ["M"]
     assert why["EMIT†* (2025) 8B"] == why["Human (expert)"] == "apart"
-    assert {one.name for one in radar(table).series} > {"M"}
+    assert {one.name for one in lines(table)} > {"M"}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_other_words_or_settings_than_the_published_ones(source, why):
     bar = bars(table)
     assert next(one.name for one in bar if not one.unranked) == "M"
     assert all(one.unranked for one in bar if one.name == "AD-Copilot† 7B")
-    assert {one.name for one in radar(table).series} == {"M"}
+    assert {one.name for one in lines(table)} == {"M"}
     if "wording" in why:
         assert table.rows[0].source.endswith(re.search("not (.*)", why.removeprefix("not ranked: "))[1])
 

@@ -113,16 +113,6 @@ def test_empty_answers_are_said(capsys, root, tmp_path, no_java):
     assert "3 answers are empty and score 0" in out
 
 
-def test_an_endpoint_that_dies_half_way(capsys, root, tmp_path, no_java):
-    with Endpoint(lambda body, number: completion("a cup") if number < 2 else (401, {}, {})) as endpoint:
-        code, _, err = run(capsys, *api(endpoint, root, tmp_path / "run"), "--concurrency", 1)
-        assert code == 2
-        assert "2 of 3 answers are kept" in err
-    with Endpoint(lambda body, number: completion("a cup")) as endpoint:
-        assert run(capsys, *api(endpoint, root, tmp_path / "run"))[0] == 0
-        assert len(endpoint.bodies) == 1
-
-
 def test_parts_and_other_questions(capsys, root, tmp_path, no_java):
     with Endpoint(lambda body, number: completion("a cup")) as endpoint:
         command = api(endpoint, root, tmp_path / "run")
@@ -137,29 +127,10 @@ def test_parts_and_other_questions(capsys, root, tmp_path, no_java):
         assert endpoint.bodies[-1]["messages"][-1]["content"][-1]["text"] == "What is new?"
 
 
-def test_missing_images(capsys, tmp_path, no_java):
-    root = pairs_folder(tmp_path / "data")
-    (root / "real/b.png").unlink()
-    model = ["--data-root", root, "--model", tmp_path / "no-model", "--output", tmp_path / "run"]
-    code, _, err = run(capsys, *model)
-    assert code == 2
-    assert "1 images are not there: real/b.png; download them" in err
-    with Endpoint(lambda body, number: completion("a cup")) as endpoint:
-        code, _, err = run(capsys, *api(endpoint, root, tmp_path / "run"), "--skip-missing")
-        assert code == 0
-        assert "2 of 3 pairs left out" in err
-        assert len(endpoint.bodies) == 1
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "--data-root is missing"),
-        (["--data-root", "ROOT", "--model", "m"], "--output is missing"),
-        (["--data-root", "ROOT", "--model", "m", "--output", "x", "--category", "kitchn"], "did you mean kitchen?"),
-        (["--data-root", "ROOT", "--model", "m", "--output", "x", "--category", "z"], "there are: kitchen, street"),
         (["--data-root", "ROOT", "--model", "m", "--output", "x", "--layout", "clevr-change"], "splits.json: missing"),
-        (["--score", "ROOT"], "expected the folder of a run"),
     ],
 )
 def test_mistakes(capsys, root, options, message):

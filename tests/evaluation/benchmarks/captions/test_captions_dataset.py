@@ -10,7 +10,7 @@ from adcopilot.answering.families import FAMILIES
 from adcopilot.answering.items import check_groups
 from adcopilot.errors import UserError
 from adcopilot.evaluation.benchmarks.captions.command import items
-from adcopilot.evaluation.benchmarks.captions.dataset import load, missing_images
+from adcopilot.evaluation.benchmarks.captions.dataset import load
 
 
 def picture(path: Path) -> None:
@@ -70,9 +70,6 @@ def test_pairs(tmp_path):
         ("k3", "street", ("The lamp was moved to the left.",)),
     ]
     assert found[0].images == (tmp_path / "real/a.png", tmp_path / "real/b.png")
-    assert missing_images(found) == []
-    (tmp_path / "real/b.png").unlink()
-    assert missing_images(found) == [tmp_path / "real/b.png"]
 
 
 def test_another_file_of_captions(tmp_path):
@@ -127,7 +124,7 @@ def test_clevr_change(tmp_path):
         ("semantic/000001", "change", ("cube 1 moved",)),
         ("nonsemantic/000001", "no change", ("no change", "the same")),
     ]
-    assert missing_images(found) == []
+    assert all(path.is_file() for pair in found for path in pair.images)
     assert [pair.images[1].name for pair in found[:2]] == [
         "CLEVR_semantic_000002.png",
         "CLEVR_nonsemantic_000002.png",

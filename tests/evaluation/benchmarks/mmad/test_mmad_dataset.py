@@ -119,7 +119,7 @@ def test_layouts_that_are_wrong(copy, tmp_path):
     assert f"but {copy.root} has: give that as --data-root" in refused(tmp_path)
     assert f"but {copy.root} has: give that" in refused(copy.root / "VisA")
     (copy.root / "mmad.json").write_text("{")
-    assert "cannot be read as JSON" in refused(copy.root)
+    assert "mmad.json: not JSON" in refused(copy.root)
     (copy.root / "mmad.json").unlink()
     assert "has the folders DS-MVTec, MVTec-LOCO, VisA, GoodsAD, MVTec-AD but no mmad.json" in refused(copy.root)
     (tmp_path / "zip").mkdir()
@@ -129,20 +129,22 @@ def test_layouts_that_are_wrong(copy, tmp_path):
     assert "it holds photos); expected" in refused(tmp_path / "other")
 
 
-def test_categories(mini_mmad):
-    samples, _ = dataset.load(mini_mmad)
-    assert len(dataset.select(samples, [])) == 16
-    assert {one.category for one in dataset.select(samples, ["bottle"])} == {"bottle"}
-    assert {one.dataset for one in dataset.select(samples, ["visa", "GoodsAD/drink_can"])} == {"VisA", "GoodsAD"}
-    with pytest.raises(UserError, match=r"--category botle: no such category or dataset; did you mean bottle"):
-        dataset.select(samples, ["botle"])
-    with pytest.raises(UserError, match=r"--category xyzzy.*there are: DS-MVTec/bottle, GoodsAD/drink_can"):
-        dataset.select(samples, ["xyzzy"])
-
-
 def arguments(root, **changes):
     fields = {"data_root": root, "shots": 1, "template": "random", "category": [], "quick": None, "limit": None}
     return SimpleNamespace(**{**fields, "skip_missing": False, **changes})
+
+
+def test_categories(mini_mmad):
+    def chosen(*names):
+        return choosing.choose(arguments(mini_mmad, category=names))[0]
+
+    assert len(chosen()) == 16
+    assert {one.category for one in chosen("bottle")} == {"bottle"}
+    assert {one.dataset for one in chosen("visa", "GoodsAD/drink_can")} == {"VisA", "GoodsAD"}
+    with pytest.raises(UserError, match=r"--category botle: no such category or dataset; did you mean bottle"):
+        chosen("botle")
+    with pytest.raises(UserError, match=r"--category xyzzy.*there are: DS-MVTec/bottle, GoodsAD/drink_can"):
+        chosen("xyzzy")
 
 
 def test_missing_images_are_listed_once(copy, capsys):

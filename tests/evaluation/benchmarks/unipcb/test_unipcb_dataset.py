@@ -10,7 +10,7 @@ from adcopilot.answering.families import FAMILIES
 from adcopilot.answering.items import check_groups
 from adcopilot.boxes import model_image_size
 from adcopilot.errors import UserError
-from adcopilot.evaluation.benchmarks.unipcb import dataset
+from adcopilot.evaluation.benchmarks.unipcb import dataset, prompts
 from adcopilot.evaluation.benchmarks.unipcb.classes import ClassNames, plain_name
 
 from . import mini_unipcb
@@ -110,7 +110,7 @@ def test_auto_finds_the_boxes_of_a_resized_copy_again(width, height, wh, corners
 
 
 def test_what_is_asked(root):
-    asked = dataset.items(questions(root).questions, family=FAMILIES["adcopilot"])
+    asked = prompts.items(questions(root).questions, family=FAMILIES["adcopilot"])
     check_groups(asked)
     assert len({item.group for item in asked}) == 7
     one = next(item for item in asked if item.meta["form"] == "choice")
@@ -132,16 +132,16 @@ def test_what_is_asked(root):
 
 def test_boxes_are_asked_for_in_the_familys_notation(root):
     for family, sign in (("internvl", "<box>"), ("seed", "<bbox>"), ("gemini", "box_2d"), ("qwen3-vl", "1000")):
-        asked = dataset.items(questions(root).questions, family=FAMILIES[family])
+        asked = prompts.items(questions(root).questions, family=FAMILIES[family])
         assert all(sign in item.question for item in asked if item.meta["form"] == "boxes"), family
 
 
 def test_keys_say_what_is_asked_and_not_what_is_right(root):
     family = FAMILIES["generic"]
-    keys = [item.key for item in dataset.items(questions(root).questions, family=family)]
+    keys = [item.key for item in prompts.items(questions(root).questions, family=family)]
     assert len(set(keys)) == len(keys)
-    assert [item.key for item in dataset.items(questions(root, size_order="wh").questions, family=family)] == keys
-    thinking = dataset.items(questions(root).questions, family=family, thinking=True)
+    assert [item.key for item in prompts.items(questions(root, size_order="wh").questions, family=family)] == keys
+    thinking = prompts.items(questions(root).questions, family=family, thinking=True)
     assert not set(keys) & {item.key for item in thinking}
     assert all("<think>" in item.question for item in thinking)
 
@@ -149,7 +149,7 @@ def test_keys_say_what_is_asked_and_not_what_is_right(root):
 def test_a_question_that_is_there_twice_counts_twice(tmp_path):
     entries = mini_unipcb.samples()
     root = mini_unipcb.build(tmp_path, [*entries, entries[2]])
-    asked = dataset.items(questions(root).questions, family=FAMILIES["generic"])
+    asked = prompts.items(questions(root).questions, family=FAMILIES["generic"])
     check_groups(asked)
     assert len(asked) == 20
 
