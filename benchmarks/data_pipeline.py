@@ -94,8 +94,9 @@ def index(folder: str):
     """Read the layout and measure every item, shard by shard, as the build does."""
     from itertools import islice
 
-    from adcopilot.chat_ad.pipeline.shard_steps import index_shard
+    from adcopilot.chat_ad.pipeline.dataset_steps import INDEX
     from adcopilot.chat_ad.readers import make_source, scan
+    from adcopilot.chat_ad.steps import save
     from adcopilot.masks import MaskOptions
 
     root = str(Path(folder) / "tree")
@@ -108,11 +109,12 @@ def index(folder: str):
 
     # Once for what is imported when it is first needed.
     first = next(parts())
-    index_shard(Path(folder) / "first.parquet", "k", items=[first[0], first[-1]], **arguments)
+    INDEX.function(items=[first[0], first[-1]], **arguments)
     yield
     count = 0
     for number, part in enumerate(parts()):
-        count += index_shard(Path(folder) / f"{number}.parquet", "k", items=part, **arguments).rows
+        table, notes = INDEX.function(items=part, **arguments)
+        count += save(Path(folder) / f"{number}.parquet", "k", table, **notes).rows
     yield count
 
 
@@ -261,10 +263,10 @@ def generate(count: int):
 
 def opened(folder: str, step: str, count: int):
     """A step that opens images, on drawn photographs of 1024 × 1024 pixels."""
-    from adcopilot.chat_ad.pipeline.cut_step import cut_shard
-    from adcopilot.chat_ad.pipeline.shard_steps import embed_shard, embedder, index_shard, measure_shard
-    from adcopilot.chat_ad.pipeline.shards import read, save
+    from adcopilot.chat_ad.pipeline.cut import CUT
+    from adcopilot.chat_ad.pipeline.dataset_steps import EMBED, INDEX, MEASURE, embedder
     from adcopilot.chat_ad.recipe.specs import EmbedSpec, ImageSpec
+    from adcopilot.chat_ad.steps import save
     from adcopilot.masks import MaskOptions
     from adcopilot.sample.pairs import draw_pair, stream
 
@@ -284,10 +286,15 @@ def opened(folder: str, step: str, count: int):
         items.append(Item(image=name, category="washer", anomalous=False))
     arguments = {"items": items, "root": folder, "dataset": "bench", "licence": "", "min_area": 1}
     arguments |= {"masks": MaskOptions(), "recipe": ""}
-    rows = index_shard(root / "rows.parquet", "k", **arguments)
+    pairs, _ = INDEX.function(**arguments)
+    rows = save(root / "rows.parquet", "k", pairs)
+
+    def run(step, **more) -> None:
+        table, notes = step.function(**more)
+        save(root / f"{step.name}.parquet", "k", table, **notes)
+
     kind = EmbedSpec()
     embedder(kind)
-    pairs = read(rows)
     import pyarrow as pa
 
     from adcopilot.chat_ad.pairing import PAIR_SCHEMA
@@ -299,18 +306,17 @@ def opened(folder: str, step: str, count: int):
     save(root / "pairs.parquet", "k", pa.table(columns, schema=PAIR_SCHEMA))
     yield
     if step == "index":
-        index_shard(root / "again.parquet", "k", **arguments)
+        run(INDEX, **arguments)
     elif step == "measure":
-        measure_shard(root / "measures.parquet", "k", rows=rows.path, root=folder)
+        run(MEASURE, rows=rows.path, root=folder)
     elif step == "embed":
         chosen = list(range(count))
-        embed_shard(root / "vectors.parquet", "k", rows=rows.path, chosen=chosen, root=folder, embed=kind)
+        run(EMBED, rows=rows.path, chosen=chosen, root=folder, embed=kind)
     else:
         spec = ImageSpec(format=step.removeprefix("cut "))
         arguments = {"root": folder, "media_dir": folder, "prefix": f"{step}/", "dataset": "bench", "images": spec}
         arguments |= {"pairs": root / "pairs.parquet", "chosen": list(range(count)), "marked_prefix": ""}
-        cut = cut_shard(root / "cut.parquet", "k", **arguments)
-        assert cut.rows == count, cut.notes
+        run(CUT, **arguments)
     yield count
 
 

@@ -18,7 +18,7 @@ from ..tasks import TASKS as VERIFIABLE
 from .crops import cut_boxes
 from .generation import TASKS
 from .generation.pair_view import MAX_BOXES
-from .pipeline.shards import Shard, read
+from .steps import Shard, read
 
 __all__ = [
     "COLUMNS",

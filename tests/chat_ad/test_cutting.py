@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from adcopilot.chat_ad.pairing import PAIR_SCHEMA
-from adcopilot.chat_ad.pipeline.cut_step import cut_shard
-from adcopilot.chat_ad.pipeline.shards import read, save
+from adcopilot.chat_ad.pipeline.cut import CUT
 from adcopilot.chat_ad.recipe.specs import ImageSpec
 from adcopilot.chat_ad.sources import opened
+from adcopilot.chat_ad.steps import save
 
 
 @pytest.fixture
@@ -37,9 +37,7 @@ def pairs(tmp_path):
 
 
 def cut(folder, **images):
-    shard = cut_shard(
-        folder / "cut.parquet",
-        "k",
+    rows, notes = CUT.function(
         pairs=folder / "pairs.parquet",
         chosen=[0, 1, 2],
         root=str(folder),
@@ -49,8 +47,8 @@ def cut(folder, **images):
         images=ImageSpec(**images),
         marked_prefix="",
     )
-    assert shard.notes["uncut"] == {}
-    return read(shard).to_pylist()
+    assert notes["uncut"] == {}
+    return rows.to_pylist()
 
 
 def kinds(rows, key) -> list[str]:

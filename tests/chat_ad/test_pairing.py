@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adcopilot.chat_ad.fitness.embedding import embed_images, load_embedder
-from adcopilot.chat_ad.pairing import PAIR_SCHEMA, POOL_COLUMNS, PairOptions, Pool, pair_shard
-from adcopilot.chat_ad.pipeline.shard_steps import embed_shard, pair_shard_rows, write_pool
-from adcopilot.chat_ad.pipeline.shards import read, save
+from adcopilot.chat_ad.pairing import PAIR_SCHEMA, PairOptions, Pool, pair_shard
+from adcopilot.chat_ad.pipeline.dataset_steps import EMBED, PAIR, POOL
 from adcopilot.chat_ad.recipe.specs import EmbedSpec
+from adcopilot.chat_ad.steps import Job, Steps, make_runner, read, save
 from adcopilot.chat_ad.table import SCHEMA, Entry
 
 from .drawn import as_table, draw_dataset
@@ -220,16 +220,18 @@ def dataset(tmp_path_factory):
 
 def steps(root, entries, folder, *, chosen=None, embed=EmbedSpec()):  # noqa: B008 - frozen
     """Pairs, and what has none, by the steps of a build over one shard."""
-    table = as_table(entries)
-    rows = save(folder / "rows.parquet", "rows", table)
+    rows = save(folder / "rows.parquet", "rows", as_table(entries))
     normal = [row for row, one in enumerate(entries) if one.label == "normal"]
     more = {"root": str(root), "embed": embed}
-    vectors = embed_shard(folder / "embed.parquet", "embed", rows=rows.path, chosen=normal, **more)
-    pool = folder / "pool.parquet"
-    write_pool(pool, "pool", rows=table.select(POOL_COLUMNS).take(normal), shards=[vectors])
-    more |= {"pool": pool, "pool_key": "pool", "options": PairOptions(), "crops": None, "decoys": {}}
-    chosen = range(len(entries)) if chosen is None else chosen
-    shard = pair_shard_rows(folder / "pair.parquet", "pair", rows=rows.path, chosen=chosen, **more)
+    with make_runner() as runner:
+        steps = Steps(folder, runner)
+        vectors = steps.one(EMBED, Job({"rows": rows, "chosen": normal}), **more)
+        pool = steps.one(
+            POOL, Job({"index": [rows], "normal": [normal], "vectors": [vectors]}), folder=folder / "pool"
+        )
+        asked = {"pool": pool, "options": PairOptions(), "crops": None, "decoys": {}}
+        chosen = range(len(entries)) if chosen is None else chosen
+        shard = steps.one(PAIR, Job({"rows": rows, "chosen": chosen, **asked}), **more)
     return read(shard), shard.notes["unpaired"]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -179,13 +178,16 @@ def test_export_loads_without_the_package_and_gives_the_same_logits(chain, tmp_p
 
 
 def test_inspect_prints_boxes_inside_the_image(nursery, chain, tmp_path):
+    from PIL import Image
+
     from adcopilot.images import image_size
 
     records = [json.loads(line) for line in (chain / "data" / "deeppcb_test.jsonl").read_text().splitlines()]
     for number, record in enumerate(records[:16]):
         for role, name in zip(("template", "query"), record["images"], strict=True):
             (tmp_path / role).mkdir(exist_ok=True)
-            shutil.copyfile(chain / "data" / name, tmp_path / role / f"{number}.png")
+            # As large as training has shown them.
+            Image.open(chain / "data" / name).resize((56, 56)).save(tmp_path / role / f"{number}.png")
     folders = ["--template-dir", tmp_path / "template", "--query-dir", tmp_path / "query"]
     words = ["--model", chain / "merged", *folders, "--json", "--device", "cpu"]
     printed = call("adcopilot", "inspect", *words, nursery=nursery)

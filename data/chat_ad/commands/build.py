@@ -13,7 +13,7 @@ from typing import Any
 from ...damage import share_of
 from ...errors import UserError
 from ..pipeline.build import build
-from ..pipeline.dataset_build import UNTIL
+from ..pipeline.dataset import UNTIL
 from ..pipeline.losses import MAX_LEFT_OUT, OPTION, find_losses
 from ..readers import READERS
 from ..recipe.reading import load_recipe

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,18 +23,11 @@ from ..fitness.fingerprints import Fingerprints
 from ..fitness.leaks import Suspect, leak_report, leaks_shard
 from ..recipe.specs import LeakSpec
 from ..sources.references import format_reference, parse_reference
+from ..steps import Job, Made, Runner, Shard, Step, Steps, read
 from ..table import BATCH_ROWS, read_batches, table_root
-from .runners import Job, Runner, make_shards
-from .shard_steps import VERSIONS, measure_shard
-from .shards import Shard, load, read, save, step_key
+from .dataset_steps import MEASURE
 
-__all__ = ["LEAKS_VERSION", "MASK_FOLDERS", "Against", "compare_shard", "measure_against", "write_leaks"]
-
-#: Raised when the same inputs give other measures of evaluation sets.
-_VERSION = 1
-
-#: Raised when the same inputs give other leaks.
-LEAKS_VERSION = 2
+__all__ = ["LEAKS", "MASK_FOLDERS", "Against", "measure_against", "write_leaks"]
 
 #: Folders of a benchmark that hold masks, which are no evidence of anything.
 MASK_FOLDERS = frozenset({"mask", "masks", "rgb_mask", "rbg_mask", "ground_truth"})
@@ -71,23 +65,17 @@ def measure_against(path: Path, work: Path, runner: Runner, *, skip_problems: bo
     Raises:
         UserError: it cannot be read, or an image in it cannot: a leak there would go unnoticed.
     """
-    folder = work / "against" / content_key(str(path.resolve()))
+    steps = Steps(work / "against" / content_key(str(path.resolve())), runner)
     masks = 0
     if path.is_dir():
         root, (parts, masks) = path, _folder_rows(path)
+        listed = (Job({"state": _state(root, rows)}, more={"rows": rows}) for rows in parts)
     else:
-        root, parts = table_root(path), _table_rows(path)
-
-    def jobs() -> Iterator[Job]:
-        for number, rows in enumerate(parts):
-            state = _state(root, rows) if path.is_dir() else file_digest(path)
-            key = step_key("against", _VERSION, number, state)
-            place = folder / f"rows-{number:06d}.parquet"
-            shard = load(place, key) or save(place, key, rows)
-            key = step_key("measure", VERSIONS["measure"], shard.digest, state)
-            yield Job(folder / f"{number:06d}.parquet", key, {"rows": shard.path, "root": str(root)})
-
-    shards = list(make_shards(runner, measure_shard, jobs()))
+        root, state = table_root(path), file_digest(path)
+        listed = (
+            Job({"state": [state, number]}, more={"rows": rows}) for number, rows in enumerate(_table_rows(path))
+        )
+    shards = list(steps.each(MEASURE, (Job({"rows": one}) for one in steps.each(_LIST, listed)), root=str(root)))
     problems = []
     for shard in shards:
         for image, problem in zip(*(read(shard)[name].to_pylist() for name in ("image", "problem")), strict=True):
@@ -108,9 +96,7 @@ def measure_against(path: Path, work: Path, runner: Runner, *, skip_problems: bo
     )
 
 
-def compare_shard(
-    path: Path, key: str, *, rows: Path, measures: Path, against: Sequence[Against], leaks: LeakSpec
-) -> Shard:
+def compare(rows: Path, measures: Path, against: Sequence[Against], leaks: LeakSpec) -> Made:
     """The rows of a shard that are in an evaluation set and have to go: `row`, `kind` and `of` (set and image).
 
     All that are in one are `leaks` in the notes, as `leaks.leaks_shard` gives them.
@@ -124,7 +110,18 @@ def compare_shard(
         "kind": pa.array([match["kind"] for _, match in gone], pa.string()),
         "of": pa.array([f"{match['set']}: {match['image']}" for _, match in gone], pa.string()),
     }
-    return save(path, key, pa.table(columns), leaks=found)
+    return pa.table(columns), {"leaks": found}
+
+
+LEAKS = Step("leaks", 2, compare)
+
+
+def _list(rows: pa.Table, state: Any) -> Made:
+    """The images of a part of an evaluation set; `state` tells whether they have changed."""
+    return rows, {"state": state}
+
+
+_LIST = Step("rows", 1, _list)
 
 
 def write_leaks(
@@ -134,7 +131,7 @@ def write_leaks(
 
     Args:
         path: the JSON file.
-        shards: of `compare_shard`.
+        shards: of `LEAKS`.
         table: what the dataset is called.
         images: that it has.
         against, leaks: what it was compared with, and how.

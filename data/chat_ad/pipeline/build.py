@@ -33,11 +33,11 @@ from ...jsonl import atomic_write, content_key, write_jsonl
 from ..readers import why_no_folder
 from ..recipe.reading import RECORDS
 from ..recipe.specs import EmbedSpec, Recipe
+from ..steps import Runner, make_runner
 from .against import measure_against, write_leaks
-from .dataset_build import UNTIL, DatasetBuild, Place, problems_line
+from .dataset import UNTIL, DatasetBuild, Place, problems_line
 from .general_outputs import convert_arguments, convert_output
-from .output_build import OutputBuild, Writers
-from .runners import Runner, make_runner
+from .output import OutputBuild, Writers
 from .tables import write_tables
 
 try:

@@ -21,9 +21,9 @@ import pyarrow as pa
 
 from ..fitness.leaks import KINDS
 from ..pairing import PAIR_SCHEMA
+from ..steps import Shard, read, rows_of
 from ..table import SCHEMA, make_metadata, write_table
-from .dataset_build import UNTIL, DatasetBuild
-from .shards import Shard, read, rows_of
+from .dataset import UNTIL, DatasetBuild
 
 __all__ = ["write_tables"]
 
@@ -34,7 +34,7 @@ def write_tables(datasets: Mapping[str, DatasetBuild], folder: Path, until: str)
     Args:
         datasets: by name.
         folder: of the tables.
-        until: the last step, of `dataset_build.UNTIL`.
+        until: the last step, of `dataset.UNTIL`.
     """
     lines, steps = [], UNTIL[: UNTIL.index(until) + 1]
     for name, dataset in datasets.items():

@@ -8,10 +8,9 @@ from PIL import Image
 
 from adcopilot.chat_ad.fitness.fingerprints import Fingerprints, measure_table
 from adcopilot.chat_ad.fitness.leaks import LeakOptions, Suspect, leaks_shard
-from adcopilot.chat_ad.pipeline.against import compare_shard, measure_against, write_leaks
-from adcopilot.chat_ad.pipeline.runners import make_runner
-from adcopilot.chat_ad.pipeline.shards import save
+from adcopilot.chat_ad.pipeline.against import LEAKS, measure_against, write_leaks
 from adcopilot.chat_ad.recipe.specs import LeakSpec
+from adcopilot.chat_ad.steps import Job, Steps, make_runner, save
 from adcopilot.errors import UserError
 
 from ..drawn import as_table, draw_dataset, entry, write
@@ -59,12 +58,13 @@ def report_of(train, against, folder, **leaks):
     """What a build writes about training images that are in evaluation sets."""
     spec = LeakSpec(**leaks)
     rows = as_table(train[1])
-    table = save(folder / ".work/rows.parquet", "rows", rows).path
-    measures = save(folder / ".work/measures.parquet", "measures", measure_table(rows, train[0])).path
+    shards = {
+        "rows": save(folder / ".work/rows.parquet", "rows", rows),
+        "measures": save(folder / ".work/measures.parquet", "measures", measure_table(rows, train[0])),
+    }
     with make_runner() as runner:
         sets = [measure_against(p, folder / ".work", runner, skip_problems=spec.skip_problems) for p in against]
-    path = folder / ".work/leaks.parquet"
-    shard = compare_shard(path, "leaks", rows=table, measures=measures, against=sets, leaks=spec)
+        shard = Steps(folder / ".work", runner).one(LEAKS, Job({**shards, "against": sets, "leaks": spec}))
     write_leaks(folder / "leaks.json", [shard], table="t", images=rows.num_rows, against=sets, leaks=spec)
     return json.loads((folder / "leaks.json").read_text("utf-8"))
 

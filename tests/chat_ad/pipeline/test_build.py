@@ -216,16 +216,16 @@ def test_larger_amount_begins_with_the_smaller(tmp_path):
 
 
 def test_pair_that_cannot_be_cut_is_listed_and_replaced(tmp_path, monkeypatch):
-    from adcopilot.chat_ad.pipeline import cut_step
+    from adcopilot.chat_ad.pipeline import cut
 
-    real = cut_step.cut_pair
+    real = cut.cut_pair
 
     def fail(root, row, **opened):
         if "/good/" in row["image"]:
             raise UserError(f"{row['image']}: went away")
         return real(root, row, **opened)
 
-    monkeypatch.setattr(cut_step, "cut_pair", fail)
+    monkeypatch.setattr(cut, "cut_pair", fail)
     manifest = run(write_recipe(tmp_path), tmp_path / "out")
     found = manifest["outputs"]["Chat_parts"]
     listed = records(tmp_path / "out/Chat_parts.dropped.jsonl")

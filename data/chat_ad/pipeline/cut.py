@@ -21,13 +21,10 @@ from ..pairing import PAIR_SCHEMA
 from ..recipe.specs import ImageSpec
 from ..sources.opened import OpenedImages
 from ..sources.references import image_size, mask_components, open_mask, parse_reference, resolve
+from ..steps import Made, Shard, Step, read
 from ..visual_prompts import draw_visual_prompt
-from .shards import Shard, read, save
 
-__all__ = ["CUT_SCHEMA", "CUT_VERSION", "cut_shard", "files_there"]
-
-#: Raised when the same inputs give other files.
-CUT_VERSION = 3
+__all__ = ["CUT", "CUT_SCHEMA", "files_there"]
 
 #: A pair and the files that show it: names relative to `media_dir`, sizes and boxes in their pixels.
 CUT_SCHEMA = pa.schema(
@@ -47,10 +44,7 @@ CUT_SCHEMA = pa.schema(
 )
 
 
-def cut_shard(
-    path: Path,
-    key: str,
-    *,
+def cut_pairs(
     pairs: Path,
     chosen: Sequence[int],
     root: str,
@@ -59,14 +53,13 @@ def cut_shard(
     dataset: str,
     images: ImageSpec,
     marked_prefix: str,
-) -> Shard:
+) -> Made:
     """The files of some of a shard's pairs, named by their content.
 
     The rows are of `CUT_SCHEMA`, with the row of `pairs` in `pair_row`; pairs that cannot be shown are `uncut` in the
     notes: row → why.
 
     Args:
-        path, key: of the shard to write.
         pairs: shard of pairs.
         chosen: their rows.
         root: of the dataset.
@@ -83,7 +76,10 @@ def cut_shard(
             shown.append({**_show(row, root, writer, marked_prefix, opened=opened), "pair_row": place})
         except UserError as error:
             uncut[str(place)] = " ".join(str(error).split())
-    return save(path, key, pa.Table.from_pylist(shown, schema=CUT_SCHEMA), uncut=uncut)
+    return pa.Table.from_pylist(shown, schema=CUT_SCHEMA), {"uncut": uncut}
+
+
+CUT = Step("cut", 3, cut_pairs)
 
 
 def files_there(shard: Shard, media_dir: Path) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...errors import UserError
+from ...jsonl import content_key
 from ..crops import collect_decoys
-from ..pairing import POOL_COLUMNS, Pool, template_key
+from ..pairing import Pool, template_key
 from ..readers import LICENCES, Item, Problem, Source, make_source, prescan, scan, with_depth
 from ..readers.contents import what_is_there
 from ..readers.measure import fingerprint
@@ -29,23 +30,11 @@ from ..recipe.reading import RECORDS
 from ..recipe.specs import DatasetSpec, LeakSpec
 from ..recorded_pairs import scan_records
 from ..sources.mask_counts import count_masks, mask_lines
-from ..table import SCHEMA
-from .against import LEAKS_VERSION, Against, compare_shard
-from .cut_step import CUT_VERSION, cut_shard, files_there
+from ..steps import Job, Runner, Shard, Steps, read, rows_of
+from .against import LEAKS, Against
+from .cut import CUT, files_there
+from .dataset_steps import EMBED, INDEX, MEASURE, PAIR, POOL, SELECT, embedder, pool_there
 from .losses import dataset_losses
-from .runners import Job, Runner, make_shards
-from .select_step import select_rows
-from .shard_steps import (
-    VERSIONS,
-    embed_shard,
-    embedder,
-    index_shard,
-    measure_shard,
-    pair_shard_rows,
-    pool_there,
-    write_pool,
-)
-from .shards import Shard, load, read, rows_of, save, step_key
 
 __all__ = ["UNTIL", "DatasetBuild", "Place", "problems_line"]
 
@@ -87,7 +76,7 @@ class DatasetBuild:
         problems: what the reader says.
         labels: images that the layout calls normal and anomalous, after `preflight`.
         index: shards of the table, after `run`.
-        leaked: for each of them a shard of `against.compare_shard`, if there is anything to compare with.
+        leaked: for each of them a shard of `against.LEAKS`, if there is anything to compare with.
         pairs: shards of pairs, after `run`; `cut` makes the files of some of them.
         counts: for the manifest, after `run`.
     """
@@ -154,12 +143,13 @@ class DatasetBuild:
         Raises:
             UserError: there are problems that are not to be skipped, or a category has no normal image.
         """
-        steps = UNTIL[: UNTIL.index(until) + 1]
-        self.index = self._index(runner)
-        if "select" in steps:
-            self._select = self._choose(self.index, runner)
-        if "pair" in steps:
-            self.pairs = self._pair(runner)
+        wanted = UNTIL[: UNTIL.index(until) + 1]
+        steps = self._steps(runner)
+        self.index = self._index(steps)
+        if "select" in wanted:
+            self._select = self._choose(steps)
+        if "pair" in wanted:
+            self.pairs = self._pair(steps)
         self._count()
 
     def chosen(self) -> Iterator[tuple[Shard, list[int], list[int]]]:
@@ -194,38 +184,22 @@ class DatasetBuild:
         # Records of another build may share a mask: its files are named by their content.
         return with_depth(source, scan_records(source)) if self.spec.reader == RECORDS else scan(source)
 
-    def _index(self, runner: Runner) -> list[Shard]:
-        spec, source = self.spec, self._source()
-        root = str(spec.root)
+    def _steps(self, runner: Runner) -> Steps:
+        return Steps(self.place.work / self.spec.name, runner, self.spec.name)
+
+    def _index(self, steps: Steps) -> list[Shard]:
+        spec, source, root = self.spec, self._source(), str(self.spec.root)
         if self._first is not None:
             source.disputed, source.bits = self._first.disputed, self._first.bits
-        settings = {
-            "dataset": spec.name,
-            "options": dict(source.options),
-            "min_area": spec.min_area,
-            "masks": asdict(spec.mask),
-        }
+        given = {"dataset": spec.name, "licence": self.licence, "min_area": spec.min_area, "masks": spec.mask}
 
         def jobs() -> Iterator[Job]:
             items = self._scan(source)
-            for number in range(sys.maxsize):
-                part = list(islice(items, self.place.shard_images))
-                if not part:
-                    return
-                key = fingerprint(part, root=root, version=[VERSIONS["index"]], licence=self.licence, **settings)
-                arguments = {
-                    "items": part,
-                    "root": root,
-                    "dataset": spec.name,
-                    "licence": self.licence,
-                    "min_area": spec.min_area,
-                    "masks": spec.mask,
-                    "recipe": f"datasets.{spec.name}",
-                }
-                yield Job(self._file("index", number), key, arguments)
+            while part := list(islice(items, self.place.shard_images)):
+                yield Job(given, also=fingerprint(part, root=root, options=dict(source.options)), more={"items": part})
 
         shards = []
-        for shard in self._make("index", index_shard, jobs(), runner):
+        for shard in steps.each(INDEX, jobs(), root=root, recipe=f"datasets.{spec.name}"):
             shards.append(shard)
             if not shards[0].rows and not spec.skip_problems:
                 break  # a large dataset that was named wrongly is not read to its end
@@ -245,96 +219,39 @@ class DatasetBuild:
             count_masks(rows, kinds, same)
         return mask_lines(kinds, same)
 
-    def _choose(self, index: list[Shard], runner: Runner) -> Shard:
+    def _choose(self, steps: Steps) -> Shard:
         """Which rows are fit to be templates, and which get one: `fit`, `query`, and the reason against it `drop`."""
         spec, measures = self.spec, []
         if spec.filter is not None:
-            jobs = (
-                Job(
-                    self._file("measure", number),
-                    step_key("measure", VERSIONS["measure"], shard.digest),
-                    {"rows": shard.path, "root": str(spec.root)},
-                )
-                for number, shard in enumerate(index)
-            )
-            measures = list(self._make("measure", measure_shard, jobs, runner))
-        asked = [
-            None if spec.filter is None else {**asdict(spec.filter), "allowed": sorted(spec.filter.allowed)},
-            [spec.ratio, spec.cut, self.seed, spec.splits, spec.queries],
-        ]
-        leaks = self.leaked = self._compare(index, measures, runner)
-        digests = [shard.digest for shard in (*index, *measures, *leaks)]
-        key = step_key("select", VERSIONS["select"], digests, asked)
-        path, thumbs = (self.place.work / spec.name / name for name in ("select.parquet", "thumbs"))
-        return load(path, key) or save(
-            path, key, select_rows(spec, seed=self.seed, index=index, measures=measures, leaks=leaks, thumbs=thumbs)
-        )
+            measures = list(steps.each(MEASURE, (Job({"rows": one}) for one in self.index), root=str(spec.root)))
+        if self.against and measures:
+            more = {"against": tuple(self.against), "leaks": self.leaks}
+            each = zip(self.index, measures, strict=True)
+            jobs = (Job({"rows": rows, "measures": found, **more}) for rows, found in each)
+            self.leaked = list(steps.each(LEAKS, jobs))
+        asked = {name: getattr(spec, name) for name in ("ratio", "cut", "splits", "queries")}
+        found = {"index": self.index, "measures": measures, "leaks": self.leaked}
+        job = Job({**found, **asked, "limits": spec.filter, "seed": self.seed})
+        return steps.one(SELECT, job, thumbs=steps.folder / "thumbs")
 
-    def _compare(self, index: list[Shard], measures: list[Shard], runner: Runner) -> list[Shard]:
-        if not self.against or not measures:
-            return []
-        asked = [[one.digest for one in self.against], asdict(self.leaks.options), self.leaks.drop]
-        more = {"against": tuple(self.against), "leaks": self.leaks}
-        jobs = (
-            Job(
-                self._file("leaks", number),
-                step_key("leaks", LEAKS_VERSION, rows.digest, found.digest, asked),
-                {"rows": rows.path, "measures": found.path, **more},
-            )
-            for number, (rows, found) in enumerate(zip(index, measures, strict=True))
-        )
-        return list(self._make("leaks", compare_shard, jobs, runner))
-
-    def _pair(self, runner: Runner) -> list[Shard]:
+    def _pair(self, steps: Steps) -> list[Shard]:
         spec, root = self.spec, str(self.spec.root)
         chosen = list(self.chosen())
-        nearest = spec.pair.method == "nearest"
         vectors, kind = [], None
-        if nearest:
-            kind = embedder(spec.embed).name
-            jobs = (
-                Job(
-                    self._file("embed", number),
-                    step_key("embed", VERSIONS["embed"], shard.digest, normal, kind),
-                    {"rows": shard.path, "chosen": normal, "root": root, "embed": spec.embed},
-                )
-                for number, (shard, normal, _) in enumerate(chosen)
-            )
-            vectors = list(self._make("embed", embed_shard, jobs, runner))
-        pool_path = self.place.work / spec.name / "pool" / "pool.parquet"
-        members = [[shard.digest, normal] for shard, normal, _ in chosen]
-        pool_key = step_key("pool", VERSIONS["pool"], members, [shard.digest for shard in vectors])
-        pool = load(pool_path, pool_key)
-        if pool is None or not pool_there(pool, pool_key):
-            schema = pa.schema([SCHEMA.field(name) for name in POOL_COLUMNS])
-            parts = [read(shard, POOL_COLUMNS).take(pa.array(normal, pa.int64())) for shard, normal, _ in chosen]
-            rows = pa.concat_tables([schema.empty_table(), *parts]).combine_chunks()
-            pool = write_pool(pool_path, pool_key, rows=rows, shards=vectors)
+        if spec.pair.method == "nearest":
+            kind = embedder(spec.embed).name  # what a folder or an id stands for
+            embed = {"root": root, "embed": spec.embed}
+            jobs = (Job({"rows": shard, "chosen": normal}, also=kind, more=embed) for shard, normal, _ in chosen)
+            vectors = list(steps.each(EMBED, jobs))
+        members = {"index": self.index, "normal": [normal for _, normal, _ in chosen], "vectors": vectors}
+        pool = steps.one(POOL, Job(members), fits=pool_there, folder=steps.folder / POOL.name)
         self._check_templates(chosen, pool)
         decoys = {}
         if spec.crop is not None:
             decoys = collect_decoys((_taken(shard, query) for shard, _, query in chosen), seed=spec.crop.seed)
-        known = sorted((list(key), values) for key, values in decoys.items())
-        asked = [asdict(spec.pair), kind, None if spec.crop is None else asdict(spec.crop), known, pool.digest]
-        jobs = (
-            Job(
-                self._file("pair", number),
-                step_key("pair", VERSIONS["pair"], shard.digest, query, asked),
-                {
-                    "rows": shard.path,
-                    "chosen": query,
-                    "root": root,
-                    "pool": pool_path,
-                    "pool_key": pool_key,
-                    "options": spec.pair,
-                    "embed": spec.embed,
-                    "crops": spec.crop,
-                    "decoys": decoys,
-                },
-            )
-            for number, (shard, _, query) in enumerate(chosen)
-        )
-        shards = list(self._make("pair", pair_shard_rows, jobs, runner))
+        asked = {"pool": pool, "options": spec.pair, "crops": spec.crop, "decoys": decoys}
+        jobs = (Job({"rows": shard, "chosen": query, **asked}, also=kind) for shard, _, query in chosen)
+        shards = list(steps.each(PAIR, jobs, root=root, embed=spec.embed))
         self._left_out.append(("pair", shards, "unpaired"))
         return shards
 
@@ -378,7 +295,7 @@ class DatasetBuild:
         return found
 
     def cut(self, runner: Runner, chosen: Mapping[int, Sequence[int]]) -> dict[int, Shard]:
-        """Write the images of some pairs; shard of pairs → shard of `shard_steps.cut_shard`.
+        """Write the images of some pairs; shard of pairs → shard of `cut.CUT`.
 
         Args:
             runner: does it.
@@ -386,24 +303,16 @@ class DatasetBuild:
         """
         spec, place = self.spec, self.place
         marked = f"{place.prefix}.work/marked" if place.marked else ""
-        options = [asdict(spec.images), place.prefix, marked]
+        asked = {"prefix": place.prefix, "dataset": spec.name, "images": spec.images, "marked_prefix": marked}
 
         def jobs() -> Iterator[Job]:
             for number, rows in chosen.items():
-                key = step_key("cut", CUT_VERSION, self.pairs[number].digest, spec.name, options, list(rows))
-                arguments = {
-                    "pairs": self.pairs[number].path,
-                    "chosen": list(rows),
-                    "root": str(spec.root),
-                    "media_dir": str(place.media_dir),
-                    "prefix": place.prefix,
-                    "dataset": spec.name,
-                    "images": spec.images,
-                    "marked_prefix": marked,
-                }
-                yield Job(place.work / spec.name / "cut" / f"{number:06d}-{key[:12]}.parquet", key, arguments)
+                # Outputs draw different pairs of a shard.
+                name = f"{number:06d}-{content_key(list(rows))[:12]}"
+                yield Job({"pairs": self.pairs[number], "chosen": list(rows), **asked}, name=name)
 
-        made = self._make("cut", cut_shard, jobs(), runner, fits=lambda shard: files_there(shard, place.media_dir))
+        where = {"root": str(spec.root), "media_dir": str(place.media_dir)}
+        made = self._steps(runner).each(CUT, jobs(), fits=lambda shard: files_there(shard, place.media_dir), **where)
         return dict(zip(chosen, made, strict=True))
 
     def _count(self) -> None:
@@ -434,23 +343,8 @@ class DatasetBuild:
             "left_out": dict(sorted(reasons[True].items())),
             "noted": dict(sorted(reasons[False].items())),
             "lost": dataset_losses(labels, self.dropped()),
-            "index_digest": step_key("", 0, [shard.digest for shard in self.index]),
+            "index_digest": content_key("", 0, [shard.digest for shard in self.index]),
         }
-
-    def _file(self, step: str, number: int) -> Path:
-        return self.place.work / self.spec.name / step / f"{number:06d}.parquet"
-
-    def _make(self, step: str, function, jobs: Iterable[Job], runner: Runner, **more) -> Iterator[Shard]:
-        done = 0
-
-        def progress() -> None:
-            nonlocal done
-            done += 1
-            if done % 10 == 0:
-                print(f"{self.spec.name}: {step}, {done} shards", file=sys.stderr, flush=True)
-
-        yield from make_shards(runner, function, jobs, progress=progress, **more)
-        print(f"{self.spec.name}: {step} done, {done} shards", file=sys.stderr, flush=True)
 
 
 def problems_line(spec: DatasetSpec, problems: Sequence[Problem]) -> str:

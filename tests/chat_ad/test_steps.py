@@ -11,39 +11,35 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from adcopilot.chat_ad.pipeline.runners import Job, make_runner, make_shards
-from adcopilot.chat_ad.pipeline.shards import Shard, load, read, save, step_key
+from adcopilot.chat_ad.recipe.specs import EmbedSpec
+from adcopilot.chat_ad.steps import Job, Shard, Step, Steps, load, make_runner, read, save, step_key
 from adcopilot.errors import UserError
 from tests.waiting import until
 
 
-def step(path, key, *, number, behaviour=""):
+def count(number, behaviour=""):
     if behaviour == "mistake":
         raise UserError(f"shard {number} is at fault")
     if behaviour == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.02 * (number % 3))  # they end in another order than they began
-    return save(path, key, pa.table({"number": [number]}), number=number)
+    return pa.table({"number": [number]}), {"number": number}
 
 
-def jobs(folder, count, **behaviours):
-    return (
-        Job(
-            folder / f"{number}.parquet",
-            f"key{number}",
-            {"number": number, "behaviour": behaviours.get(f"_{number}", "")},
-        )
-        for number in range(count)
-    )
+COUNT = Step("count", 1, count)
+
+
+def jobs(amount, **behaviours):
+    return (Job({"number": number}, more={"behaviour": behaviours.get(f"_{number}", "")}) for number in range(amount))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_in_order_and_once(tmp_path, workers):
     with make_runner(workers=workers) as runner:
-        shards = list(make_shards(runner, step, jobs(tmp_path, 9)))
+        shards = list(Steps(tmp_path, runner).each(COUNT, jobs(9)))
         assert [shard.notes["number"] for shard in shards] == list(range(9))
         times = [shard.path.stat().st_mtime_ns for shard in shards]
-        again = list(make_shards(runner, step, jobs(tmp_path, 9)))
+        again = list(Steps(tmp_path, runner).each(COUNT, jobs(9)))
     assert again == shards
     assert [shard.path.stat().st_mtime_ns for shard in again] == times
 
@@ -52,12 +48,12 @@ def test_jobs_are_taken_as_they_are_needed(tmp_path):
     taken = []
 
     def counted():
-        for job in jobs(tmp_path, 50):
+        for job in jobs(50):
             taken.append(job)
             yield job
 
     with make_runner(workers=2) as runner:
-        shards = make_shards(runner, step, counted())
+        shards = Steps(tmp_path, runner).each(COUNT, counted())
         next(shards)
         assert len(taken) <= 4
         next(shards)
@@ -67,22 +63,22 @@ def test_jobs_are_taken_as_they_are_needed(tmp_path):
 
 def test_unfit_shards_are_made_again(tmp_path):
     with make_runner() as runner:
-        list(make_shards(runner, step, jobs(tmp_path, 3)))
-        before = [(tmp_path / f"{number}.parquet").stat().st_mtime_ns for number in range(3)]
-        list(make_shards(runner, step, jobs(tmp_path, 3), fits=lambda shard: shard.notes["number"] != 1))
-        after = [(tmp_path / f"{number}.parquet").stat().st_mtime_ns for number in range(3)]
+        steps = Steps(tmp_path, runner)
+        before = [shard.path.stat().st_mtime_ns for shard in steps.each(COUNT, jobs(3))]
+        again = steps.each(COUNT, jobs(3), fits=lambda shard: shard.notes["number"] != 1)
+        after = [shard.path.stat().st_mtime_ns for shard in again]
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_users_mistake_arrives_as_it_is(tmp_path, workers):
     with make_runner(workers=workers) as runner, pytest.raises(UserError, match=r"^shard 2 is at fault$"):
-        list(make_shards(runner, step, jobs(tmp_path, 5, _2="mistake")))
+        list(Steps(tmp_path, runner).each(COUNT, jobs(5, _2="mistake")))
 
 
 def test_a_killed_worker_is_one_line(tmp_path):
     with make_runner(workers=2) as runner, pytest.raises(UserError, match="worker process was killed"):
-        list(make_shards(runner, step, jobs(tmp_path, 5, _2="die")))
+        list(Steps(tmp_path, runner).each(COUNT, jobs(5, _2="die")))
 
 
 def test_ray_passes_mistakes_on(tmp_path):
@@ -90,14 +86,14 @@ def test_ray_passes_mistakes_on(tmp_path):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from adcopilot.chat_ad.pipeline.runners import Job, make_runner, make_shards\n"
-        "from adcopilot.chat_ad.pipeline.shard_steps import measure_shard\n"
+        "from adcopilot.chat_ad.pipeline.dataset_steps import MEASURE\n"
+        "from adcopilot.chat_ad.steps import Job, Steps, make_runner\n"
         "from adcopilot.errors import UserError\n"
         "folder = Path(sys.argv[1])\n"
-        "job = Job(folder / 'x.parquet', 'k', {'rows': folder / 'gone.parquet', 'root': str(folder)})\n"
         "with make_runner(workers=1, ray=True) as runner:\n"
         "    try:\n"
-        "        list(make_shards(runner, measure_shard, [job]))\n"
+        "        jobs = [Job({'rows': folder / 'gone.parquet'})]\n"
+        "        list(Steps(folder, runner).each(MEASURE, jobs, root=str(folder)))\n"
         "    except UserError as error:\n"
         "        print('UserError:', error)\n"
     )
@@ -114,11 +110,10 @@ def test_ray_passes_mistakes_on(tmp_path):
 def test_workers_end_with_a_killed_parent(tmp_path):
     code = (
         "import os, signal, sys\n"
-        "from concurrent.futures import ProcessPoolExecutor\n"
-        "from adcopilot.chat_ad.pipeline.runners import make_runner\n"
+        "from adcopilot.chat_ad.steps import make_runner\n"
         "if __name__ == '__main__':\n"
         "    with make_runner(workers=2) as runner:\n"
-        "        print(runner._pool.submit(os.getpid).result(), flush=True)\n"
+        "        print(runner.start(os.getpid)(), flush=True)\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     script = tmp_path / "script.py"
@@ -154,7 +149,29 @@ def test_shard_knows_its_key_and_rows(tmp_path):
     assert load(shard.path, "key") is None
     with pytest.raises(UserError, match="gone or damaged"):
         read(shard)
-    assert step_key("a", 1, [1]) != step_key("a", 1, [2])
+
+
+def test_what_a_key_depends_on(tmp_path):
+    shard = save(tmp_path / "s", "k", pa.table({"n": [1]}))
+    inputs = {
+        "rows": shard,
+        "embed": EmbedSpec(),
+        "chosen": (1, 2),
+        "decoys": {("a", "b"): [1.5]},
+        "allow": frozenset("ba"),
+    }
+    key = step_key(COUNT, Job(inputs, also=["x"]))
+    assert key == step_key(
+        COUNT, Job(dict(reversed(inputs.items())), also=("x",), more={"root": "elsewhere"}, name="n")
+    )
+    moved = Shard(path=tmp_path / "moved", digest=shard.digest, rows=1)
+    assert key == step_key(COUNT, Job({**inputs, "rows": moved}, also=["x"]))
+    other = save(tmp_path / "o", "k", pa.table({"n": [2]}))
+    changes = {"rows": other, "embed": EmbedSpec(model="m"), "chosen": [2, 1], "decoys": {}, "allow": frozenset()}
+    for name, value in changes.items():
+        assert key != step_key(COUNT, Job({**inputs, name: value}, also=["x"]))
+    assert key != step_key(COUNT, Job(inputs))
+    assert key != step_key(COUNT._replace(version=2), Job(inputs, also=["x"]))
 
 
 def test_notes_keep_their_order(tmp_path):

@@ -20,10 +20,9 @@ from ..draws import COLUMNS, NO_BOXES, TOO_MANY_BOXES, Candidates, draw_waves, o
 from ..generation import AnnotationsGenerator, Generator, PromptFiles
 from ..generation.pair_view import MAX_BOXES
 from ..recipe.specs import OutputSpec, Recipe
-from .dataset_build import DatasetBuild
-from .generate_step import GENERATE_VERSION, Kinds, annotate_shard, collect_kinds, generate_shard
-from .runners import Job, Runner, make_shards
-from .shards import Shard, load, read, step_key
+from ..steps import Job, Made, Runner, Shard, Steps, make_runner, read
+from .dataset import DatasetBuild
+from .generate import ANNOTATE, GENERATE, Kinds, collect_kinds
 
 __all__ = ["OutputBuild", "Writers"]
 
@@ -122,10 +121,14 @@ class OutputBuild:
         def make(wave: int, chosen: Mapping[int, list[tuple[int, str]]]) -> int:
             cut = self._cut(pairs, chosen)
             jobs = (
-                self._job(wave, number, cut[number], pairs[number].kinds, rows, output, media_dir)
+                Job(
+                    {"pairs": cut[number], "chosen": rows, "kinds": pairs[number].kinds, "seed": seed},
+                    also=self._writers_digest(),
+                    name=f"{wave:03d}-{number:06d}",
+                )
                 for number, rows in chosen.items()
             )
-            new = list(zip(chosen, self._shards(jobs), strict=True))
+            new = list(zip(chosen, self._generate(jobs, output, media_dir), strict=True))
             made.extend(new)
             return sum(shard.rows for _, shard in new)
 
@@ -161,48 +164,30 @@ class OutputBuild:
             found |= {own[inside]: shard for inside, shard in dataset.cut(self.runner, wanted).items()}
         return found
 
-    def _job(
-        self,
-        wave: int,
-        number: int,
-        cut: Shard,
-        kinds: Kinds,
-        rows: list[tuple[int, str]],
-        output: Path,
-        media_dir: Path,
-    ) -> Job:
+    def _writers_digest(self) -> list[Any]:
+        """What the records depend on besides their pairs."""
         writer, fallback = self.writers.of(self.spec), self.writers.fallback
-        written_by = [writer.fingerprint, fallback.fingerprint if fallback and writer.waits else ""]
-        inputs = [cut.digest, rows, written_by, self.writers.prompts.digest(), kinds.as_json()]
-        key = step_key("generate", GENERATE_VERSION, *inputs, self.recipe.seed)
-        path = output / ".work" / "outputs" / self.spec.name / f"{wave:03d}-{number:06d}.parquet"
-        arguments = {"pairs": cut.path, "chosen": rows, "media_dir": str(media_dir), "kinds": kinds}
-        return Job(path, key, arguments)
+        second = fallback.fingerprint if fallback and writer.waits else ""
+        return [writer.fingerprint, second, self.writers.prompts.digest()]
 
-    def _shards(self, jobs: Iterator[Job]) -> Iterator[Shard]:
-        seed, writers = self.recipe.seed, self.writers
-        writer = writers.of(self.spec)
+    def _generate(self, jobs: Iterator[Job], output: Path, media_dir: Path) -> Iterator[Shard]:
+        writers, folder = self.writers, output / ".work" / "outputs" / self.spec.name
+        writer, where = writers.of(self.spec), {"media_dir": str(media_dir)}
         if not writer.waits:
-            more = {"prompts": self.recipe.prompts, "seed": seed}
-            ready = (job._replace(arguments={**job.arguments, **more}) for job in jobs)
-            yield from make_shards(self.runner, annotate_shard, ready)
+            yield from Steps(folder, self.runner).each(ANNOTATE, jobs, prompts=self.recipe.prompts, **where)
             return
+
+        def ask(**arguments: Any) -> Made:
+            table, notes = GENERATE.function(generator=writer, fallback=writers.fallback, **arguments)
+            writers.save_cost()
+            print(f"{self.spec.name}: {table.num_rows} records more", file=sys.stderr, flush=True)
+            return table, notes
+
         # An endpoint is asked from this process alone: one cache, one budget; it is the endpoint that is slow.
-        for job in jobs:
-            shard = load(job.path, job.key)
-            if shard is None:
-                shard = generate_shard(
-                    job.path,
-                    job.key,
-                    generator=writer,
-                    fallback=writers.fallback,
-                    prompts=writers.prompts,
-                    seed=seed,
-                    **job.arguments,
-                )
-                writers.save_cost()
-                print(f"{self.spec.name}: {shard.rows} records more", file=sys.stderr, flush=True)
-            yield shard
+        with make_runner() as here:
+            yield from Steps(folder, here).each(
+                GENERATE._replace(function=ask), jobs, prompts=writers.prompts, **where
+            )
 
     def _write(
         self, path: Path, made: list[tuple[int, Shard]], candidates: Candidates

@@ -13,12 +13,9 @@ import pyarrow as pa
 
 from ...errors import UserError
 from ..generation import TASKS, AnnotationsGenerator, Generator, PairView, PromptFiles, generate_records
-from .shards import Shard, load_notes, read, save
+from ..steps import Made, Shard, Step, notes_of, read
 
-__all__ = ["GENERATE_VERSION", "Kinds", "annotate_shard", "collect_kinds", "generate_shard"]
-
-#: Raised when the same inputs give other records.
-GENERATE_VERSION = 1
+__all__ = ["ANNOTATE", "GENERATE", "Kinds", "collect_kinds"]
 
 #: Types of defects named to a question's author: beyond so many of a category, the most frequent.
 _MOST_KINDS = 40
@@ -37,11 +34,6 @@ class Kinds:
     defects: Mapping[str, Sequence[str]]
     categories: Sequence[str]
     products: Mapping[str, str] = field(default_factory=dict)
-
-    def as_json(self) -> list:
-        """For a key."""
-        named = [dict(self.products)] if self.products else []
-        return [{name: list(found) for name, found in self.defects.items()}, list(self.categories), *named]
 
     def product(self, category: str) -> str:
         """What the product of a category is called."""
@@ -68,18 +60,13 @@ def collect_kinds(shards: Sequence[Shard], *, product: str | Mapping[str, str] =
     return Kinds(defects=defects, categories=sorted(counts), products=products)
 
 
-def annotate_shard(path: Path, key: str, *, prompts: Path | None, seed: int, **arguments: Any) -> Shard:
-    """`generate_shard` by the annotations alone, for any process."""
+def annotate(prompts: Path | None, seed: int, **arguments: Any) -> Made:
+    """`generate` by the annotations alone, for any process."""
     files = PromptFiles(folder=prompts)
-    return generate_shard(
-        path, key, generator=AnnotationsGenerator(prompts=files, seed=seed), prompts=files, seed=seed, **arguments
-    )
+    return generate(generator=AnnotationsGenerator(prompts=files, seed=seed), prompts=files, seed=seed, **arguments)
 
 
-def generate_shard(
-    path: Path,
-    key: str,
-    *,
+def generate(
     generator: Generator,
     prompts: PromptFiles,
     seed: int,
@@ -88,13 +75,12 @@ def generate_shard(
     media_dir: str,
     kinds: Kinds,
     fallback: Generator | None = None,
-) -> Shard:
+) -> Made:
     """The records of some pairs as `row` and `record` (a line of JSON), in the pairs' order; `refused` in the notes.
 
     Args:
-        path, key: of the shard to write.
         generator, fallback, prompts, seed: as `generate_records`.
-        pairs: shard of `shard_steps.cut_shard`.
+        pairs: shard of `cut.CUT`.
         chosen: (`pair_row`, task) of each pair; one that could not be cut is refused.
         media_dir: what its files are relative to.
         kinds: of its dataset.
@@ -102,7 +88,7 @@ def generate_shard(
     Raises:
         UserError: the generator cannot go on.
     """
-    cut = load_notes(pairs)
+    cut = notes_of(pairs)
     shown = {values["pair_row"]: values for values in read(pairs).to_pylist()}
     refused: list[dict[str, Any]] = []
     by_task: dict[str, list[tuple[int, PairView]]] = {}
@@ -141,7 +127,11 @@ def generate_shard(
             "record": pa.array([lines[row] for row in order], pa.large_string()),
         }
     )
-    return save(path, key, made, refused=refused)
+    return made, {"refused": refused}
+
+
+#: Both give the same; an endpoint is asked from one process alone.
+ANNOTATE, GENERATE = Step("generate", 1, annotate), Step("generate", 1, generate)
 
 
 def _view(row: Mapping[str, Any], media_dir: str, kinds: Kinds) -> PairView:
