@@ -98,7 +98,7 @@ class AnomalyMap:
     @property
     def anomaly_map(self) -> np.ndarray:
         """(height, width) of the query, float32."""
-        image = Image.fromarray(self.values, mode="F")
+        image = Image.fromarray(self.values)
         return np.asarray(image.resize(self.size, Image.Resampling.BILINEAR), dtype=np.float32)
 
     def boxes(self, threshold: float | None = None) -> list[list[int]]:

@@ -71,7 +71,7 @@ def share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share, expected 0 to 1, such as 0.01 or 1%%")
+        raise argparse.ArgumentTypeError(f"{text} is no share, expected 0 to 1, such as 0.01 or 1%")
     return value
 
 
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
             templates = f"--template {args.template}"
         if args.pair_pattern:
             templates += f" --pair-pattern {args.pair_pattern!r}"
-        print(f"adcopilot inspect --model none {templates} --query-dir DIR --threshold {found.inspection.threshold:g}")
+        print(f"adcopilot inspect --model none {templates} --query-dir DIR --threshold {found.inspection.threshold!r}")
     else:
         write_report(found, output / "report.html", title=output.resolve().name)
         print(f"{output / FILE} and {output / 'report.html'} are written")

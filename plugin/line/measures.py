@@ -59,15 +59,15 @@ def measures(
         if hits + missed and passed + alarms
         else None,
     }
-    if any(kinds):
-        result["kinds"] = {
-            kind: {
-                "pictures": int((of_kind := np.array([one == kind for one in kinds])).sum()),
-                "found": int((of_kind & found).sum()),
-                "undecided": int((of_kind & undecided).sum()),
-            }
-            for kind in sorted({one for one in kinds if one})
+    of_kind = {kind: np.array([one == kind for one in kinds]) for kind in sorted({one for one in kinds if one})}
+    result["kinds"] = {
+        kind: {
+            "pictures": int(these.sum()),
+            "found": int((these & found).sum()),
+            "undecided": int((these & undecided).sum()),
         }
+        for kind, these in of_kind.items()
+    }
     return result
 
 

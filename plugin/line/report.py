@@ -105,7 +105,7 @@ class Report:
         self.counts["error" if "error" in line else line["verdict"]] += 1
         self.counts["disagree"] += bool(line.get("disagree"))
         if anomaly_map is not None:
-            values = Image.fromarray(anomaly_map.values, mode="F")
+            values = Image.fromarray(anomaly_map.values)
             values.thumbnail((_MAP_SIDE, _MAP_SIDE))
             entry = (self._height(kept), name, np.asarray(values), anomaly_map.pred_score)
             if len(self._maps) < 2 * MOST_CARDS:

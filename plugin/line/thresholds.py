@@ -63,7 +63,7 @@ def from_good(scores: Sequence[float], *, of_map: bool) -> Threshold:
         )
     if len(scores) < 5:
         warnings.append(f"{len(scores)} good pictures are few for a threshold; from 5 on it was steady")
-    return Threshold(value=_rounded(value), chosen=chosen, warnings=tuple(warnings))
+    return Threshold(value=value, chosen=chosen, warnings=tuple(warnings))
 
 
 def from_labels(good: Sequence[float], bad: Sequence[float]) -> Threshold:
@@ -78,7 +78,7 @@ def from_labels(good: Sequence[float], bad: Sequence[float]) -> Threshold:
     if len(bad) < 8:
         warnings.append(f"{len(bad)} defective pictures are few: the best threshold for others may be another")
     chosen = f"the best F1 ({best[0]:.3f}) on {len(good)} good and {len(bad)} defective pictures"
-    return Threshold(value=_rounded(best[1]), chosen=chosen, warnings=tuple(warnings))
+    return Threshold(value=best[1], chosen=chosen, warnings=tuple(warnings))
 
 
 def with_most_missed(good: Sequence[float], bad: Sequence[float], share: float) -> Threshold:
@@ -104,8 +104,7 @@ def with_most_false_alarms(good: Sequence[float], share: float) -> Threshold:
     """The lowest threshold at which at most `share` of the good pictures are above it."""
     good = np.sort(np.asarray(good, float))[::-1]
     may_alarm = int(share * len(good) + 1e-9)
-    value = float(np.nextafter(good[may_alarm], np.inf)) if may_alarm < len(good) else 0.0
-    value = max(value, float(good[may_alarm]) + 1e-6) if may_alarm < len(good) else value
+    value = float(np.nextafter(good[may_alarm], np.inf))  # so many are above it
     alarms = int((good >= value).sum())
     return _promised("false alarms", alarms, len(good), share, value, what="good")
 
@@ -114,14 +113,14 @@ def _promised(name: str, count: int, total: int, share: float, value: float, *, 
     low, high = share_interval(count, total)
     warnings = []
     if high > share:
-        need = int(np.ceil(np.log(0.05) / np.log1p(-share))) if 0 < share < 1 else 0
+        need = int(np.ceil(np.log(0.05) / np.log1p(-share))) if share > 1e-6 else 0
         more = f"; about {need} would be needed, none of them {'missed' if name == 'missed' else 'above it'}"
         warnings.append(
             f"{total} {what} pictures cannot show that at most {share:.2%} are {name}: {count} of {total} still "
             f"allows up to {high:.1%}{more if need else ''}"
         )
     chosen = f"at most {share:.2%} {name}: {count} of {total} {what} pictures ({low:.1%} to {high:.1%})"
-    return Threshold(value=_rounded(value), chosen=chosen, warnings=tuple(warnings))
+    return Threshold(value=value, chosen=chosen, warnings=tuple(warnings))
 
 
 def share_interval(count: int, total: int) -> tuple[float, float]:
@@ -139,8 +138,3 @@ def _between(scores: np.ndarray) -> list[float]:
     """Values that part the scores in every way, from the lowest on."""
     values = np.unique(scores)
     return [float(values[0]), *((values[1:] + values[:-1]) / 2).tolist()]
-
-
-def _rounded(value: float) -> float:
-    """As it is written, so that a file means the same."""
-    return round(value, 6)

@@ -69,13 +69,13 @@ def run(args: argparse.Namespace) -> int:
     reader, photos = read_folder(args.folder)
     check_good([one.file for one in photos if not one.bad], args.folder, mixed=args.mixed)
     parts = split(photos, may_train=not args.no_train, forced=args.steps is not None)
+    if settings is None and args.base is None and not parts.train:
+        raise UserError("--map off: without a model nothing is left to inspect with; give --base MODEL")
     for line in _about(args, reader, photos, parts):
         say(line)
     work = output / "work"
     work.mkdir(parents=True, exist_ok=True)
     model = _train(args, reader, parts, output, work, say) if parts.train else args.base
-    if model is None and settings is None:
-        raise UserError("--map off: without a model nothing is left to inspect with; give --base MODEL")
     if model is not None and model != output:
         _place(model, output)
     say("calibration on what was held out")

@@ -1,0 +1,163 @@
+"""`adcopilot adapt`: one command from a folder to a line; again, killed, with too little, with bad input."""
+
+import json
+import shutil
+import signal
+
+import pytest
+
+from adcopilot.chat_ad.adapt.folder import read_folder, split
+from adcopilot.cli import main
+from adcopilot.errors import UserError
+
+from ...line.drawing import photographs
+from ...waiting import until
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """What a small line has: twenty good pictures, five bad ones."""
+    return photographs(tmp_path_factory.mktemp("few"), good=20, bad=5)
+
+
+def run(capsys, *words):
+    code = main([str(word) for word in words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def inspection(line):
+    return json.loads((line / "inspection.json").read_text())
+
+
+def test_too_few_to_train_with(few, tmp_path, capsys):
+    line = tmp_path / "bracket"
+    code, out, err = run(capsys, "adapt", few, "--output", line)
+    assert code == 0, err
+    assert (
+        "20 good and 5 defective pictures are too few to train with (about 40 are needed, 8 of them defective)" in err
+    )
+    found = inspection(line)
+    assert found["verdict_from"] == "map"
+    assert found["metrics"]["good"] == 20
+    assert found["metrics"]["auroc"] > 0.9
+    assert found["made"]["command"] == "adcopilot adapt"
+    assert "How right it was" in (line / "report.html").read_text()
+    assert out.startswith(f"adcopilot inspect --model {line} --query-dir DIR")
+    # a copy of the folder elsewhere is the same line
+    shutil.copytree(few, tmp_path / "elsewhere")
+    assert run(capsys, "adapt", tmp_path / "elsewhere", "--output", tmp_path / "again")[0] == 0
+    assert inspection(tmp_path / "again") == found
+    # and what it printed works
+    shutil.copytree(few / "good", tmp_path / "today")
+    code, _, err = run(capsys, "inspect", "--model", line, "--query-dir", tmp_path / "today")
+    assert "20 queries:" in err
+
+
+def test_killed_and_started_again(few, tmp_path, nursery, capsys):
+    line = tmp_path / "line"
+    process = nursery.start("adapt", str(few), "--output", str(line), cwd=tmp_path)
+    log = line / "calibration.jsonl"
+    until(lambda: (log.exists() and log.read_bytes().count(b"\n") >= 5) or process.poll() is not None, "five pictures")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = log.read_bytes()[: log.read_bytes().rindex(b"\n") + 1]
+    assert run(capsys, "adapt", few, "--output", line)[0] == 0
+    assert log.read_bytes().startswith(kept)
+    keys = [json.loads(row)["key"] for row in log.read_text().splitlines()]
+    assert len(keys) == len(set(keys)) == 25
+    assert run(capsys, "adapt", few, "--output", tmp_path / "whole")[0] == 0
+    assert inspection(line) == inspection(tmp_path / "whole")
+
+
+def test_training_through_the_stock_commands(tmp_path, capsys):
+    folder = photographs(tmp_path / "parts", good=12, bad=8, size=56)
+    line = tmp_path / "line"
+    words = ("adapt", folder, "--output", line, "--steps", "2")
+    code, _, err = run(capsys, *words)
+    assert code == 0, err
+    work = line / "work"
+    assert "max_steps: 2" in (work / "train.yaml").read_text()
+    head = (work / "train.yaml").read_text().splitlines()
+    assert head[1] == f"# llamafactory-cli train {work / 'train.yaml'}"
+    found = inspection(line)
+    assert set(found["thresholds"]) == {"model", "map"}
+    held = found["metrics"]["good"] + found["metrics"]["defective"]
+    assert found["made"]["trained_on"] + held == 20
+    # what is held out trains nothing
+    records = [json.loads(row) for row in (work / "data/Verdict.jsonl").read_text().splitlines()]
+    queries = {row["source"]["image"].rpartition("/")[2] for row in records if "image" in row.get("source", {})}
+    lines = [json.loads(row) for row in (line / "calibration.jsonl").read_text().splitlines()]
+    assert not queries & {row["query"].rpartition("/")[2] for row in lines if "good" not in row["query"]}
+    assert (line / "model.safetensors").is_file()
+    # again: nothing is trained a second time, and nothing changes
+    before = (work / "trained.done").stat().st_mtime_ns
+    again = run(capsys, *words)
+    assert again[0] == 0
+    assert (work / "trained.done").stat().st_mtime_ns == before
+    assert inspection(line) == found
+    # other steps are another training
+    code, _, err = run(capsys, *words[:-1], "1")
+    assert "max_steps: 1" in (work / "train.yaml").read_text()
+    assert (work / "trained.done").stat().st_mtime_ns != before
+
+
+def test_pictures_are_held_out_by_content_and_in_groups(tmp_path):
+    folder = photographs(tmp_path / "parts", good=30, bad=12, size=56)
+    name, photos = read_folder(folder)
+    assert (name, len(photos), sum(one.bad for one in photos)) == ("mvtec" if name == "mvtec" else "folder", 42, 12)
+    parts = split(photos, may_train=True)
+    assert {one.file for one in parts.train} | {one.file for one in parts.held_out} == {one.file for one in photos}
+    assert not {one.group for one in parts.train} & {one.group for one in parts.held_out}
+    assert sum(one.bad for one in parts.held_out) >= 6
+    assert sum(one.bad for one in parts.train) >= 4
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    for number, file in enumerate(sorted((moved / "good").iterdir(), reverse=True)):
+        file.rename(file.with_name(f"other{number}.png"))
+    again = split(read_folder(moved)[1], may_train=True)
+
+    def contents(photos):
+        return sorted(one.file.read_bytes() for one in photos)
+
+    assert contents(again.held_out) == contents(parts.held_out)
+
+
+def test_bad_input_is_one_line_before_anything_long(few, tmp_path, capsys):
+    def said(*words):
+        code, _, err = run(capsys, "adapt", *words, "--output", tmp_path / "line")
+        assert code == 2
+        lines = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1
+        assert not (tmp_path / "line").exists()
+        return lines[0]
+
+    bad, one, flat = tmp_path / "bad", tmp_path / "one", tmp_path / "flat"
+    kind = next(path.name for path in sorted(few.iterdir()) if path.name not in ("good", "ground_truth"))
+    shutil.copytree(few / kind, bad / kind)
+    assert "no folder of good parts in it" in said(bad)
+    shutil.copytree(few / kind, one / kind)
+    (one / "good").mkdir()
+    shutil.copy(few / "good/000.png", one / "good")
+    assert "1 good picture in it, expected 2 or more" in said(one)
+    shutil.copytree(few / "good", flat)
+    assert "no folder of good parts in it" in said(flat)
+    assert "no such folder" in said(tmp_path / "nowhere")
+    assert "no such model folder" in said(few, "--base", tmp_path / "nothing")
+    assert "--map off" in said(few, "--no-train", "--map", "off")
+    code, _, err = run(capsys, "adapt", few, "--output", few / "line")
+    assert (code, "lies inside" in err) == (2, True)
+
+
+def test_a_base_that_is_too_large_says_so_before_it_is_loaded(tmp_path):
+    from adcopilot.chat_ad.adapt.training import Base, budget
+
+    large = Base(folder=tmp_path, family="adcopilot", weights=8_300_000_000, gpu=True)
+    with pytest.raises(UserError, match=r"one pass over 4000 pairs takes about \d+ minutes .*give --minutes"):
+        budget(large, samples=4000, minutes=2)
+    small = Base(folder=tmp_path, family="adcopilot", weights=1_000_000, gpu=False)
+    found = budget(small, samples=160, minutes=15)
+    assert found.steps == 120  # twelve passes of ten steps
+    assert budget(small, samples=160, minutes=2).steps < found.steps
