@@ -55,3 +55,14 @@ def test_no_folder_has_more_than_twenty_files():
     folders = {path.parent for top in tops for path in (ROOT / top).rglob("*.py")}
     counts = {str(folder.relative_to(ROOT)): len(list(folder.glob("*.py"))) for folder in folders}
     assert {name: count for name, count in counts.items() if count > 20} == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [("Bearer ", "plugin/endpoint/address.py"), (";base64,{", "plugin/endpoint/images.py")],
+    ids=["a key", "a data URL"],
+)
+def test_the_one_client(words, place):
+    """A key is put into a request, and a picture into a data URL, in one place."""
+    files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    assert [str(path.relative_to(ROOT)) for path in files if words in path.read_text("utf-8")] == [place]

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ..awake import awake
+
 L = 5  # comparison tokens of the shared checkpoint
 
 
@@ -58,19 +60,7 @@ def lf(llamafactory, adcopilot_dir, qwen_base_dir):
 
 @pytest.fixture(scope="session")
 def model(adcopilot_dir, llamafactory):
-    """In float32, with weights large enough that a wrong pairing or position shows in the logits."""
-    import torch
-
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
-    model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, dtype=torch.float32).eval()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.dim() > 1 and "embed" not in name and "patch_embed" not in name:
-                weight.normal_(std=0.15, generator=generator)
-        model.comparison_encoder.comparison_queries.weight.normal_(std=1.0, generator=generator)
-    return model
+    return awake(adcopilot_dir)
 
 
 def random_image(seed: int, width: int = 84, height: int = 56) -> Image.Image:

@@ -452,18 +452,32 @@ def test_a_byte_order_mark(load, dataset_dir, image_files, as_list):
         load()
 
 
-def test_preflight_of_a_preference_set(llamafactory, dataset_dir, adcopilot_dir, image_files, capsys):
-    folder, _ = dataset_dir
+@pytest.mark.parametrize(("stage", "sequences"), [("dpo", 2), ("rm", 2), ("kto", 1)])
+def test_preflight_of_preferences(llamafactory, dataset_dir, adcopilot_dir, image_files, capsys, stage, sequences):
+    """Two answers to a question, or one that is good or is not: samples, and the memory of a batch of them."""
+    folder, write = dataset_dir
     info = json.loads((folder / "dataset_info.json").read_text())
-    info["parts"]["ranking"] = True
-    info["parts"]["columns"] |= {"chosen": "chosen", "rejected": "rejected"}
-    (folder / "dataset_info.json").write_text(json.dumps(info))
     one = record(image_files[:2])
-    pair = {"messages": one["messages"][:1], "images": one["images"]}
-    pair |= {"chosen": one["messages"][1], "rejected": {"role": "assistant", "content": "Yes."}}
-    (folder / "parts.jsonl").write_text(json.dumps(pair) + "\n")
-    path = yaml_file(folder, adcopilot_dir, stage="dpo")
-    assert preflight(path) == 0
-    assert "parts: 1 samples can be trained on" in capsys.readouterr().out
+    if stage == "kto":
+        info["parts"]["columns"]["kto_tag"] = "good"
+        write({**one, "good": True}, {**one, "good": False})
+    else:
+        info["parts"]["ranking"] = True
+        info["parts"]["columns"] |= {"chosen": "chosen", "rejected": "rejected"}
+        rejected = {"role": "assistant", "content": "Yes, at the left edge."}
+        pair = {"messages": one["messages"][:1], "images": one["images"]}
+        write(pair | {"chosen": one["messages"][1], "rejected": rejected})
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    path = yaml_file(folder, adcopilot_dir, stage=stage, deepspeed=None, per_device_train_batch_size=4)
+    assert preflight(path, "--gpu-memory", "80") == 0
+    data, memory = capsys.readouterr().out.splitlines()[-2:]
+    assert re.match(r"parts: [12] samples can be trained on, the longest has \d+ ", data)
+    tokens = 4 * sequences * int(data.partition("longest has ")[2].split()[0])
+    assert f"for batches of 4 with {tokens:,} tokens and " in memory
+    assert (" reference" in memory) == (stage != "rm")
+    assert preflight(path, "finetuning_type=lora") == 0
+    assert " reference" not in capsys.readouterr().out
+    assert "more than --gpu-memory 0.001; " in refused(path, "--gpu-memory", "0.001")
     assert "does not fit cutoff_len 20" in refused(path, "cutoff_len=20")
-    assert "LlamaFactory cannot load it" in refused(path, "stage=sft")
+    if stage != "kto":
+        assert "LlamaFactory cannot load it" in refused(path, "stage=sft")

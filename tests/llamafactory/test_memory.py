@@ -310,39 +310,6 @@ def test_preflight_refuses(llamafactory, tmp_path, adcopilot_dir, image_files, c
     assert f"with {tokens:,} tokens" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("stage", ["dpo", "rm", "kto"])
-def test_preflight_counts_pairs_of_answers(llamafactory, tmp_path, adcopilot_dir, image_files, capsys, stage):
-    from adcopilot.cli import main
-
-    question = {"from": "human", "value": "<image><image>Is there a defect?"}
-    yes, no = ({"from": "gpt", "value": answer} for answer in ("Yes.", "No, the second image agrees with the first."))
-    record = {"images": image_files[:2]}
-    if stage == "kto":
-        record |= {"conversations": [question, no], "good": True}
-        others = {"kto_tag": "good"}
-        records = [record, {**record, "good": False}]
-    else:
-        records = [record | {"conversations": [question], "chosen": no, "rejected": yes}]
-        others = {"chosen": "chosen", "rejected": "rejected"}
-    columns = {"messages": "conversations", "images": "images", **others}
-    (tmp_path / "pairs.json").write_text(json.dumps(records))
-    info = {"file_name": "pairs.json", "formatting": "sharegpt", "ranking": stage != "kto", "columns": columns}
-    (tmp_path / "dataset_info.json").write_text(json.dumps({"pairs": info}))
-    values = {"model_name_or_path": str(adcopilot_dir), "template": "adcopilot", "stage": stage, "do_train": True}
-    values |= {"dataset": "pairs", "dataset_dir": str(tmp_path), "media_dir": "/", "finetuning_type": "lora"}
-    values |= {"output_dir": str(tmp_path / "out"), "per_device_train_batch_size": 4}
-    (tmp_path / "a.yaml").write_text(yaml.safe_dump(values))
-    assert main(["preflight", str(tmp_path / "a.yaml"), "--gpu-memory", "80"]) == 0
-    data, memory = capsys.readouterr().out.splitlines()
-    longest = int(data.partition("longest has ")[2].split()[0])
-    assert f"for batches of 4 with {4 * step_of(values).sequences * longest:,} tokens" in memory
-    assert "reference" not in memory
-    assert main(["preflight", str(tmp_path / "a.yaml"), "--gpu-memory", "0.001"]) == 2
-    assert "need about" in capsys.readouterr().err
-    assert main(["preflight", str(tmp_path / "a.yaml"), "finetuning_type=full"]) == 0
-    assert ("reference" in capsys.readouterr().out) == (stage != "rm")
-
-
 def test_nothing_is_computed(shapes):
     assert all(type(weight.data).__name__ == "FakeTensor" for weight in shapes.model.parameters())
     assert torch.get_default_dtype() == torch.float32

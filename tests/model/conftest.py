@@ -6,6 +6,8 @@ import torch
 import transformers
 from PIL import Image
 
+from ..awake import awake
+
 TRANSFORMERS_5 = not transformers.__version__.startswith("4.")
 
 PROMPTS = ("Is there a defect?", "What is different in the second part, and where is it?", "Hi.", "Compare.")
@@ -20,17 +22,7 @@ def processor(adcopilot_dir):
 
 @pytest.fixture(scope="session")
 def model(adcopilot_dir):
-    """In float32, with weights large enough that a wrong pairing or position shows in the logits."""
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
-    model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, dtype=torch.float32).eval()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.dim() > 1 and "embed" not in name and "patch_embed" not in name:
-                weight.normal_(std=0.15, generator=generator)
-        model.comparison_encoder.comparison_queries.weight.normal_(std=1.0, generator=generator)
-    return model
+    return awake(adcopilot_dir)
 
 
 @pytest.fixture(scope="session")
