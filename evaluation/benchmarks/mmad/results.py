@@ -20,7 +20,7 @@ from ...wording import UNKNOWN, Wording
 from .intervals import intervals
 from .scoring import DISCRIMINATION, score
 
-__all__ = ["answer_entries", "asked_with", "results_of_entries", "results_of_records", "table_text"]
+__all__ = ["answer_entries", "asked_with", "results_of_entries", "results_of_records", "show", "table_text"]
 
 
 def answer_entries(records: Iterable[Mapping[str, Any]], *, rule: str) -> tuple[list[dict[str, Any]], Counter]:
@@ -199,3 +199,21 @@ def asked_with(found: Mapping[str, Any]) -> str:
 def _abbreviate(head: str) -> str:
     words = head.split()
     return head if len(words) < 2 else f"{words[0][:3]}.{words[1][:5]}"
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """Print the table and how answers were read."""
+    print(table_text(found))
+    if found["invalid"]:
+        average = found["unread_as_wrong"]["average"]["average"]
+        print(
+            f"{found['invalid']} of {found['questions']} answers were no letter and are left out, as MMAD does; "
+            f"counted as wrong: average {average:.2f}"
+        )
+    if "strict" in found:
+        print(f"by the strict rule: average {found['strict']['average']['average']:.2f}")
+    if "logprobs" in found:
+        print(f"by option probabilities: average {found['logprobs']['average']['average']:.2f}")
+    how = found.get("parsing", {}).get("official", {})
+    if how.get("nearest"):
+        print(f"{how['nearest']} answers had no letter; the option with the nearest text was taken, as MMAD does")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,15 +10,32 @@ from typing import Any
 
 from adcopilot.answering.choices import anomaly_score
 from adcopilot.answering.families import Family, read_boxes, says_nothing_is_there, split_thinking
+from adcopilot.errors import UserError
 
 from ...box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, score_image, summarise
 from ...ranking import auroc, average_precision
+from ...run_folder import stored_results
 from ..mmad.scoring import DATASETS
 
-__all__ = ["results", "show"]
+__all__ = ["results", "rule_of", "show"]
 
 #: Share of an image above which its mask is perhaps inverted.
 _LARGE = 0.5
+
+
+def rule_of(args: argparse.Namespace) -> BoxRule:
+    """The rule that is asked for; what is not said is, of a run that is scored again, as the run had it."""
+    given = {
+        name: value for name, value in (("regions", args.truth), ("min_area", args.min_area)) if value is not None
+    }
+    before = stored_results(args.score).get("rule") if args.score is not None else None
+    try:
+        return BoxRule(**{**(before or {}), **given})
+    except TypeError:
+        raise UserError(
+            f"{args.score / 'results.json'}: its rule is {before!r:.60}, expected regions and min_area; say --truth "
+            "and --min-area"
+        ) from None
 
 
 def results(
