@@ -19,7 +19,7 @@ from ...run_folder import stored_results
 from ...running import write_json
 from .answers import class_boxes, letter_answer
 from .dataset import Sample
-from .judge import Grades, Question
+from .judge import Grades, OpenAnswer
 from .scoring import COLUMNS, IOU, Scored, match_boxes, summary
 from .text_scores import BertScore, SBert, TextScorer
 
@@ -37,7 +37,7 @@ __all__ = [
 #: From so many answers on, scoring them is worth a word.
 _MANY = 500
 #: Grades open answers; None where there is no judge.
-Judge = Callable[[Sequence[Question]], Grades]
+Judge = Callable[[Sequence[OpenAnswer]], Grades]
 
 
 def iou_of(args: argparse.Namespace) -> float:
@@ -121,7 +121,7 @@ def results_of_records(
     found: dict[str, Any] = {"scorers": {name: scorer.describe() for name, scorer in scorers.items()}, "iou": iou}
     if grade is not None:
         asked = [
-            Question(question=records[index]["meta"]["question"], reference=reference, answer=answer)
+            OpenAnswer(question=records[index]["meta"]["question"], reference=reference, answer=answer)
             for index, reference, answer in zip(opened, references, answers, strict=True)
         ]
         grades = grade(asked)
