@@ -7,6 +7,7 @@ the paper prints. What a benchmark does not say is as it stands here.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .bootstrap import Difference, Unit, ratio_differences
+from .run_folder import Answers
 from .source import Source
 from .table import Columns, Published, Table
 
-__all__ = ["RIGHT_IOU", "Benchmark", "Boxes", "Compared", "Judged", "Reading", "Traits"]
+__all__ = ["RIGHT_IOU", "Benchmark", "Boxes", "Compared", "Judged", "Reading", "Traits", "given"]
 
 #: An image's boxes are called right in the gallery from this IoU on.
 RIGHT_IOU = 0.5
@@ -86,6 +88,8 @@ class Benchmark:
 
     Attributes:
         name: in runs, on the command line, and of its table.
+        version: counts up whenever the same command would ask something else.
+        answer_tokens: longest answer, unless the command line says otherwise.
         title: as headings have it.
         line: fields that its lines must hold, as `line_checks` has them; `some`: (field, value) → those of such lines.
         needed: what `results.json` must have to be shown.
@@ -101,6 +105,8 @@ class Benchmark:
     """
 
     name: str
+    version: int = 1
+    answer_tokens: int = 512
     title: str
     line: Mapping[str, Any] = {}
     some: Mapping[tuple[str, Any], Mapping[str, Any]] = {}
@@ -118,6 +124,31 @@ class Benchmark:
     questions: int | None = None
     settings: Sequence[str] = ()
     facts: Sequence[str] = ()
+
+    # Its command
+
+    def score(
+        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """A run's scores and what each question scored, by the same rules when it has run and with `--score`.
+
+        Returns:
+            (scores, each). Scores: as `results.json` has them, with what could not be read in `unread` (why → how
+            many) if the benchmark reads answers. Each: the lines of the file `each`.
+        """
+        raise NotImplementedError
+
+    def show(self, found: Mapping[str, Any]) -> None:
+        """Print scores."""
+        raise NotImplementedError
+
+    def problem(self, found: Mapping[str, Any]) -> str:
+        """Why scores are not what was asked for, "" if they are; it is said last, and ends the command with 1."""
+        return ""
+
+    def files(self, found: Mapping[str, Any]) -> Mapping[str, str]:
+        """Further files of scores: name → text."""
+        return {}
 
     # Its table
 
@@ -261,6 +292,11 @@ class Benchmark:
     def read_table(self, path: Path) -> Published:
         """Somebody else's table of scores, of such a benchmark."""
         raise NotImplementedError
+
+
+def given(manifest: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Those of these settings that a run's answers depend on."""
+    return {name: manifest["identity"][name] for name in names if name in manifest["identity"]}
 
 
 @cache

@@ -15,7 +15,9 @@ from adcopilot.answering.base import Backend
 from adcopilot.answering.items import Item
 from adcopilot.damage import Damage, share_of
 from adcopilot.errors import UserError
+from adcopilot.jsonl import atomic_write, write_jsonl
 
+from .benchmark import Benchmark
 from .run_folder import Answers, read_manifest, read_run
 from .running import Outcome, Run, Shard, write_json
 from .wording import Wording
@@ -26,25 +28,23 @@ __all__ = ["evaluate", "identity", "say_lost", "score_again", "show_scores"]
 _REASONED_TOKENS = 4096
 
 
-def identity(backend: Backend, *, benchmark: str, version: int, **settings: Any) -> dict[str, Any]:
+def identity(backend: Backend, benchmark: Benchmark, **settings: Any) -> dict[str, Any]:
     """What a run's answers depend on besides its items. The model's name is not: its digest is, where there is one."""
     described = backend.describe()
     if described.get("model_digest"):
         described = {name: value for name, value in described.items() if name != "model"}
-    return {"benchmark": benchmark, "benchmark_version": version, **settings, "backend": described}
+    return {"benchmark": benchmark.name, "benchmark_version": benchmark.version, **settings, "backend": described}
 
 
 def evaluate(
     args: argparse.Namespace,
+    benchmark: Benchmark,
     *,
     backend: Backend,
     items: Sequence[Item],
     settings: Mapping[str, Any],
     wording: Wording,
-    answer_tokens: int,
-    finish: Callable[[Path, list[dict[str, Any]]], dict[str, Any]],
-    show: Callable[[dict[str, Any]], None],
-    problem: Callable[[dict[str, Any]], str] | None = None,
+    also: Callable[[Path, list[dict[str, Any]]], dict[str, Any]] | None = None,
     extra: Callable[[Item], dict[str, Any]] | None = None,
     truth: Callable[[Item], dict[str, Any]] | None = None,
 ) -> int:
@@ -52,14 +52,12 @@ def evaluate(
 
     Args:
         args: the command line.
+        benchmark: scores and shows.
         backend, items: who is asked what.
         settings: `identity`.
         wording: whose words the items are asked with; its text stands in the manifest.
-        answer_tokens: longest answer, unless `--max-new-tokens` or `--thinking` says otherwise.
-        finish: from a folder and lines to the scores, with what could not be read in `unread` (why → how many) if the
-            benchmark reads answers; may write further files into the folder.
-        show: prints scores.
-        problem: why scores are not what was asked for, "" if they are; it is said last, and ends the command with 1.
+        also: from a folder and lines to further fields of the results that only this command line knows; it may write
+            further files into the folder.
         extra: further fields of an item's line.
         truth: such fields that no answer changes: computed again where the item's `meta` or `reference` has changed.
 
@@ -70,7 +68,7 @@ def evaluate(
         UserError: the run was ended by it; what was answered is kept, as the message says.
     """
     share_of(args.max_lost, "--max-lost")
-    max_new_tokens = args.max_new_tokens or (_REASONED_TOKENS if args.thinking else answer_tokens)
+    max_new_tokens = args.max_new_tokens or (_REASONED_TOKENS if args.thinking else benchmark.answer_tokens)
     if args.thinking:
         asked_to_think = backend.family.question("{question}", thinking=True)
         wording = replace(wording, text={**wording.text, "thinking": asked_to_think})
@@ -96,7 +94,7 @@ def evaluate(
         refused_too=args.ask_refused,
     )
     outcome.failed |= problems
-    answers = run.answers(benchmark=settings["benchmark"])
+    answers = run.answers(benchmark=benchmark.name)
     folder, code = run.folder, 0
     if not whole:
         folder = run.folder / "part"
@@ -105,37 +103,34 @@ def evaluate(
             f"its own selection, these scores go to {folder}",
             file=sys.stderr,
         )
-    read_manifest(run.folder)  # a folder that was removed meanwhile is not made anew with results alone
+    manifest = read_manifest(run.folder)  # a folder that was removed meanwhile is not made anew with results alone
     if answers.records:
+        more = also(folder, answers.records) if also else {}
+        scores, each = benchmark.score(args, manifest, answers)
         found = {
-            "benchmark": settings["benchmark"],
+            "benchmark": benchmark.name,
             "model": args.model,
             **({} if whole else {"part": selection}),
             **answers.counts(),
             "wording": Wording.brief(wording.describe()),
-            **finish(folder, answers.records),
+            **more,
+            **scores,
         }
+        if benchmark.each:
+            write_jsonl(folder / benchmark.each, each)
+        _write_files(folder, benchmark.files(found))
         write_json(folder / "results.json", found)
         lost = say_lost(found.get("unread", {}), given=len(answers.records), unit="answers", allowed=args.max_lost)
-        code = max(lost, show_scores(args, found, show, problem))
+        code = max(lost, show_scores(args, benchmark, found))
     return _report_outcome(outcome, asked=len(items)) or code
 
 
-def score_again(
-    args: argparse.Namespace,
-    *,
-    benchmark: str,
-    score: Callable[[Mapping[str, Any], list[dict[str, Any]]], dict[str, Any]],
-    show: Callable[[dict[str, Any]], None],
-    problem: Callable[[dict[str, Any]], str] | None = None,
-) -> int:
+def score_again(args: argparse.Namespace, benchmark: Benchmark) -> int:
     """`--score RUN`: score a run again from its folder alone, and show it.
 
     Args:
         args: the command line; with `--output`, `results.json` is written there too.
         benchmark: whose run it must be.
-        score: from the run's manifest and lines to the scores, with `unread` as `evaluate` wants it.
-        show, problem: as `evaluate`.
 
     Returns:
         As `evaluate`.
@@ -145,23 +140,34 @@ def score_again(
     """
     share_of(args.max_lost, "--max-lost")
     found = read_manifest(args.score)["identity"].get("benchmark")
-    if found != benchmark:
-        raise UserError(f"{args.score}: is a run of {found!r:.60}, expected one of {benchmark}")
+    if found != benchmark.name:
+        raise UserError(f"{args.score}: is a run of {found!r:.60}, expected one of {benchmark.name}")
     manifest, answers = read_run(args.score)
     if not answers.records:
         raise UserError(f"{args.score}: has no answers yet; run the model first")
     _say_uncounted(args.score, answers)
+    selection = manifest.get("selection", {})
+    wording = selection.get("wording")
     scored = {
-        "benchmark": benchmark,
-        "model": manifest.get("selection", {}).get("model"),
+        "benchmark": benchmark.name,
+        "model": selection.get("model"),
         **answers.counts(),
-        **score(manifest, answers.records),
+        **({"wording": Wording.brief(wording)} if isinstance(wording, dict) else {}),
+        **benchmark.score(args, manifest, answers)[0],
     }
+    _write_files(args.output or args.score, benchmark.files(scored))
     if args.output is not None:
         write_json(args.output / "results.json", scored)
     lost = {**scored.get("unread", {}), "have no answer yet": answers.asked - len(answers.records)}
     code = say_lost(lost, given=answers.asked, unit="answers", allowed=args.max_lost)
-    return max(code, show_scores(args, scored, show, problem))
+    return max(code, show_scores(args, benchmark, scored))
+
+
+def _write_files(folder: Path, texts: Mapping[str, str]) -> None:
+    if texts and folder.exists() and not folder.is_dir():
+        raise UserError(f"--output {folder}: is a file, expected a folder")
+    for name, text in texts.items():
+        atomic_write(folder / name, lambda file, text=text: file.write(text.encode()))
 
 
 def _say_uncounted(folder: Path, answers: Answers) -> None:
@@ -192,14 +198,9 @@ def say_lost(lost: Mapping[str, int], *, given: int, unit: str, allowed: str | f
     return int(damage.is_too_much)
 
 
-def show_scores(
-    args: argparse.Namespace,
-    found: dict[str, Any],
-    show: Callable[[dict[str, Any]], None],
-    problem: Callable[[dict[str, Any]], str] | None = None,
-) -> int:
-    """Print scores, by `show` or with `--json` as one line of JSON in which what the terminal's encoding lacks is
-    escaped; the exit code."""
+def show_scores(args: argparse.Namespace, benchmark: Benchmark, found: dict[str, Any]) -> int:
+    """Print scores, or with `--json` one line of JSON in which what the terminal's encoding lacks is escaped; the exit
+    code."""
     if args.json:
         text = json.dumps(found, ensure_ascii=False, allow_nan=False)
         try:
@@ -208,8 +209,8 @@ def show_scores(
             text = json.dumps(found, allow_nan=False)
         print(text)
     else:
-        show(found)
-    said = problem(found) if problem else ""
+        benchmark.show(found)
+    said = benchmark.problem(found)
     if said:
         print(said, file=sys.stderr)
     return int(bool(said))

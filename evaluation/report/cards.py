@@ -15,7 +15,7 @@ from adcopilot.pages.text import clean, shorten
 from ..benchmark import Boxes
 from ..source import Source
 
-__all__ = ["Answer", "make_answers"]
+__all__ = ["AnswerCard", "make_answers"]
 
 MOST_PICTURES = 4
 MOST_BOXES = 40
@@ -25,7 +25,7 @@ _TRUE, _PREDICTED = 3, 0
 
 
 @dataclass(kw_only=True)
-class Answer:
+class AnswerCard:
     """A question with its answer.
 
     Attributes:
@@ -66,7 +66,7 @@ class Answer:
 
 def make_answers(
     sources: Sequence[Source], *, samples: int, seed: int, budget: int, data_roots: Sequence[Path]
-) -> tuple[list[Answer], int]:
+) -> tuple[list[AnswerCard], int]:
     """Choose and make the cards.
 
     The choice goes in turn through runs, datasets, sub-tasks, right and wrong, and depends on the questions and the
@@ -129,11 +129,11 @@ def _filed(
 
 def _card(
     source: Source, record: Mapping[str, Any], line: Mapping[str, Any] | None, *, dataset: str, task: str, label: str
-) -> Answer:
+) -> AnswerCard:
     meta = record["meta"]
     thoughts, text = split_thinking(record["reply"]["text"])
     name = str(meta.get("image") or meta.get("name") or (Path(record["images"][-1]).name if record["images"] else ""))
-    card = Answer(
+    card = AnswerCard(
         run=f"{source.name}, {source.benchmark.name}",
         dataset=shorten(dataset, 80),
         task=shorten(task, 60),
@@ -178,7 +178,7 @@ def _cut(text: Any) -> str:
 
 
 def _show(
-    card: Answer,
+    card: AnswerCard,
     source: Source,
     record: Mapping[str, Any],
     line: Mapping[str, Any] | None,
@@ -208,7 +208,7 @@ def _show(
             _draw(card, boxes)
 
 
-def _draw(card: Answer, boxes: Boxes) -> None:
+def _draw(card: AnswerCard, boxes: Boxes) -> None:
     picture = card.pictures[-1]
     colour, what = (_PREDICTED, "predicted") if boxes.predicted else (_TRUE, "true")
     for box in boxes.boxes[:MOST_BOXES]:

@@ -14,7 +14,7 @@ from adcopilot.pages.text import shorten
 
 from ..benchmark import RIGHT_IOU
 from ..table import Table
-from .cards import Answer
+from .cards import AnswerCard
 from .charts import heat, radar, ranking
 from .paired import Comparison
 from .plan import Figure
@@ -37,7 +37,7 @@ def render(
     maps: Sequence[Table],
     figures: Sequence[Figure],
     comparisons: Sequence[Comparison],
-    answers: Sequence[Answer],
+    answers: Sequence[AnswerCard],
     settings: Mapping[str, Sequence[tuple[str, str]]],
     heads: Mapping[str, str],
     samples: int,

@@ -171,7 +171,7 @@ def radar_plot(title: str, heads: Sequence[str], lines: Sequence[Series]) -> str
 
 def ranked_plot(title: str, bars: Sequence[Bar]) -> str:
     """Bars in the order given, from the top, each with its name and number; percent; a part of a page."""
-    with _figure(title, 480, 20 + 27 * len(bars)) as (figure, told):
+    with _figure(title, 480, 16 + 24 * len(bars)) as (figure, told):
         axes = figure.add_subplot()
         names = [f"{bar.name} (not ranked)" if bar.unranked else bar.name for bar in bars]
         places = list(range(len(bars)))

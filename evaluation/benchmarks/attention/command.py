@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from adcopilot.answering.items import Item
-from adcopilot.errors import UserError
-from adcopilot.jsonl import atomic_write, content_key
+from adcopilot.jsonl import content_key
 
 from ...command import evaluate, identity, score_again
 from ...options import add_machine_arguments, add_model_arguments, add_run_arguments, require
 from ..mmad import choosing
 from ..mmad.prompts import items, own_wording, own_words, read_prompts
-from .results import plots, results_of_records, table_csv, table_text
-
-#: Counts up whenever the same command would ask or measure something else.
-VERSION = 1
+from .benchmark import BENCHMARK
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.score is not None:
-        return score_again(
-            args,
-            benchmark="attention",
-            score=lambda manifest, records: _measured(args.output or args.score, records),
-            show=show,
-        )
+        return score_again(args, BENCHMARK)
     require(args, "data_root", "model", "output")
     samples, digest = choosing.choose(args)
     prompts = read_prompts(args.prompts)
@@ -63,51 +53,14 @@ def run(args: argparse.Namespace) -> int:
     def extra(item: Item) -> dict[str, Any]:
         return {"attention": probe.measured.pop(item.key)}
 
-    def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
-        found = _measured(folder, records)
-        return {"shots": args.shots, "template": args.template, **found}
-
     return evaluate(
         args,
+        BENCHMARK,
         backend=probe,
         items=asked,
         settings=identity(
-            probe,
-            benchmark="attention",
-            version=VERSION,
-            data=digest,
-            shots=args.shots,
-            template=args.template,
-            prompts=content_key(prompts),
+            probe, BENCHMARK, data=digest, shots=args.shots, template=args.template, prompts=content_key(prompts)
         ),
         wording=own_wording(words, told=False, file=args.prompts),
-        answer_tokens=128,
-        finish=finish,
         extra=extra,
-        show=show,
     )
-
-
-def _measured(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The measurements of a run's lines, their table and plots written into a folder."""
-    try:
-        found = results_of_records(records)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        raise UserError(
-            f"{folder}: a line has no attention as this command logs it ({type(error).__name__}: {error}); run it "
-            "again"
-        ) from error
-    _write(folder, found)
-    return found
-
-
-def _write(folder: Path, found: Mapping[str, Any]) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output {folder}: is a file, expected a folder")
-    for name, text in {"attention.csv": table_csv(found), **plots(found)}.items():
-        atomic_write(folder / name, lambda file, text=text: file.write(text.encode()))
-
-
-def show(found: Mapping[str, Any]) -> None:
-    """Print a table by task."""
-    print(table_text(found))

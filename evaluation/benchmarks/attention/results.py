@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from adcopilot.pages.charts import Point, Series, column_plot, line_plot
 
 from ...bootstrap import interval, ratio_draws
+from ...terminal import aligned
 from ..mmad.scoring import SUB_TASKS, sub_task, title_of
 
 __all__ = ["QUERIES", "plots", "results_of_records", "table_csv", "table_text"]
@@ -134,16 +135,12 @@ def table_csv(found: Mapping[str, Any]) -> str:
 
 def table_text(found: Mapping[str, Any]) -> str:
     """The table for a terminal."""
-    return "\n".join(_lines(found))
-
-
-def _lines(found: Mapping[str, Any]) -> Iterable[str]:
-    width = max(len(title_of(task)) for task in found["tasks"])
     heads = ["questions", "base %", "comp. %", "share %", "95 % interval", "density", "question's"]
-    yield " ".join([" " * width, *(f"{head:>14}" for head in heads)])
+    cells = {}
     for task, row in found["tasks"].items():
         answer = row["answer"]
         ends = "-" if answer["interval"] is None else "{:.2f} to {:.2f}".format(*answer["interval"])
         numbers = [f"{answer[name]:.2f}" for name in ("base", "comparison", "share")]
-        cells = [str(row["questions"]), *numbers, ends, f"{answer['density']:.2f}", f"{row['question']['share']:.2f}"]
-        yield " ".join([f"{title_of(task):<{width}}", *(f"{cell:>14}" for cell in cells)])
+        last = f"{answer['density']:.2f}", f"{row['question']['share']:.2f}"
+        cells[title_of(task)] = [str(row["questions"]), *numbers, ends, *last]
+    return "\n".join(aligned(heads, cells, width=14))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from typing import Any
 
 from ...benchmark import Benchmark, Judged, Traits
 from ...bootstrap import Unit
 from ...line_checks import TEXT
+from ...run_folder import Answers
 from ...source import Source
+from .results import results_of_records, show
 from .scorers import METRICS
 
 __all__ = ["BENCHMARK"]
@@ -20,6 +23,8 @@ def _are_captions(value: Any) -> bool:
 
 class Captions(Benchmark):
     name = "caption"
+    version = 2
+    answer_tokens = 256
     title = "Captions of changes"
     line = {"meta.name": TEXT, "meta.category": TEXT, "reference": ("a list of captions", _are_captions)}
     needed = ("columns",)
@@ -32,6 +37,14 @@ class Captions(Benchmark):
     unrankable = "the paper's set, OmniDiff-Real, is not published: no run can be shown to be of it"
     settings = ("scorer", "skipped")
     facts = ("METEOR", "ROUGE-L", "CIDEr")
+
+    def score(
+        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        found, each = results_of_records(answers.records, tokenizer=args.tokenizer)
+        return {"layout": manifest["identity"].get("layout"), **found}, each
+
+    show = staticmethod(show)
 
     def traits(self, source: Source) -> Traits:
         found, given = source.results, source.identity

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from adcopilot.answering.families import Family
 from adcopilot.answering.items import Item
@@ -20,13 +19,11 @@ from ...options import add_benchmark_arguments, make_backend, require
 from ...selection import shown_files
 from ...wording import OWN, Wording
 from . import dataset
-from .results import results_of_records, show
+from .benchmark import BENCHMARK
 from .scorers import TOKENIZERS, java_problem
 
-__all__ = ["PROMPTS", "VERSION", "add_arguments", "items", "run"]
+__all__ = ["PROMPTS", "add_arguments", "items", "run"]
 
-#: Counts up whenever the same command would ask something else.
-VERSION = 2
 
 #: What is asked, by layout: the references of the three differ in length and detail.
 PROMPTS = {
@@ -43,7 +40,6 @@ PROMPTS = {
         "change: if there is nothing else, say that nothing has changed."
     ),
 }
-_ANSWER = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if problem:
         print(f"METEOR will be left out: {problem}", file=sys.stderr)
     if args.score is not None:
-        return _score_again(args)
+        return score_again(args, BENCHMARK)
     require(args, "data_root", "model", "output")
     pairs, files = dataset.load(
         args.layout,
@@ -95,30 +91,20 @@ def run(args: argparse.Namespace) -> int:
     backend = make_backend(args)
     asked = items(pairs, prompt=prompt, family=backend.family, thinking=args.thinking, folder=args.output)
 
-    def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "layout": args.layout,
-            "split": None if args.layout == "pairs" else args.split,
-            "references": args.references,
-            **results_of_records(records, tokenizer=args.tokenizer, each=folder / "scores.jsonl"),
-        }
-
+    asked_of = {
+        "layout": args.layout,
+        "split": None if args.layout == "pairs" else args.split,
+        "references": args.references,
+    }
+    data = content_key(*map(file_digest, files))
     return evaluate(
         args,
+        BENCHMARK,
         backend=backend,
         items=asked,
-        settings=identity(
-            backend,
-            benchmark="caption",
-            version=VERSION,
-            layout=args.layout,
-            data=content_key(*map(file_digest, files)),
-            prompt=prompt,
-        ),
+        settings=identity(backend, BENCHMARK, layout=args.layout, data=data, prompt=prompt),
         wording=Wording(whose=OWN if args.prompt is None else "wording of --prompt", text={"question": prompt}),
-        answer_tokens=_ANSWER,
-        finish=finish,
-        show=show,
+        also=lambda folder, records: asked_of,
     )
 
 
@@ -174,11 +160,3 @@ def items(
             )
         )
     return found
-
-
-def _score_again(args: argparse.Namespace) -> int:
-    def score(manifest: Mapping[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
-        layout = manifest["identity"].get("layout")
-        return {"layout": layout, **results_of_records(records, tokenizer=args.tokenizer)}
-
-    return score_again(args, benchmark="caption", score=score, show=show)

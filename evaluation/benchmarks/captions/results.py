@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adcopilot.answering.families import split_thinking
-from adcopilot.jsonl import write_jsonl
 
 from ...bootstrap import interval, ratio_draws
 from .scorers import METRICS, score_captions
@@ -18,14 +16,13 @@ __all__ = ["results_of_records", "show"]
 
 
 def results_of_records(
-    records: Sequence[Mapping[str, Any]], *, tokenizer: str = "auto", each: Path | None = None
-) -> dict[str, Any]:
-    """All scores of a run.
+    records: Sequence[Mapping[str, Any]], *, tokenizer: str = "auto"
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """All scores of a run, and those of each pair.
 
     Args:
         records: its lines.
         tokenizer: of `TOKENIZERS`.
-        each: file for the scores of each pair, as JSON lines.
 
     Returns:
         `columns`: of Table V, × 100, None where a metric was left out; `intervals`: the 95 % intervals of means over
@@ -38,18 +35,14 @@ def results_of_records(
     """
     answers = [split_thinking(record["reply"]["text"])[1] for record in records]
     scores = score_captions(answers, [record["reference"] for record in records], tokenizer=tokenizer)
-    if each is not None:
-        write_jsonl(
-            each,
-            (
-                {
-                    "item": record["item"],
-                    **record["meta"],
-                    **{name: round(values[index], 6) for name, values in scores.each.items()},
-                }
-                for index, record in enumerate(records)
-            ),
-        )
+    each = [
+        {
+            "item": record["item"],
+            **record["meta"],
+            **{name: round(values[index], 6) for name, values in scores.each.items()},
+        }
+        for index, record in enumerate(records)
+    ]
     kinds: dict[str, list[int]] = {}
     for index, record in enumerate(records):
         kinds.setdefault(record["meta"]["category"], []).append(index)
@@ -79,7 +72,7 @@ def results_of_records(
         "unread": _unread(records, answers),
         "truncated": sum(bool(record["reply"].get("truncated")) for record in records),
         "words": sum(len(answer.split()) for answer in answers) / len(answers),
-    }
+    }, each
 
 
 def _unread(records: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> dict[str, int]:

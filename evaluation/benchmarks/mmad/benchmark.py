@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import re
 from collections import Counter
@@ -17,11 +18,12 @@ from adcopilot.images import image_size
 from adcopilot.jsonl import content_key, file_digest
 from adcopilot.pages.text import shorten
 
-from ...benchmark import Benchmark, Boxes, Compared, Judged, Reading, Traits
+from ...benchmark import Benchmark, Boxes, Compared, Judged, Reading, Traits, given
 from ...bootstrap import Difference
 from ...box_scores import BoxRule, read_mask
 from ...line_checks import BOOL, CHOICE, NAME, PLACE, TEXT
 from ...reading import read_csv
+from ...run_folder import Answers
 from ...source import Source
 from ...table import Published, Table
 from ...wording import MMAD, OWN
@@ -29,7 +31,7 @@ from .answer_file import distinct, read_answer_file
 from .dataset import mask_places
 from .intervals import resampled
 from .prompts import PROMPTS
-from .results import answer_entries, results_of_entries
+from .results import answer_entries, results_of_entries, results_of_records, show
 from .scoring import SUB_TASKS, average_rows, score, sub_task, title_of
 from .tables import reading_table, setting_tables
 
@@ -55,6 +57,8 @@ _FILE = re.compile(r"answers_(\d+)_shot_(.*)", re.DOTALL)
 
 class Mmad(Benchmark):
     name = "mmad"
+    version = 2
+    answer_tokens = 128
     title = "MMAD"
     line = LINE
     needed = ("datasets", "average", "categories", "questions")
@@ -71,6 +75,15 @@ class Mmad(Benchmark):
     ablations = (("VI", "rewards"), ("VII", "encoder and stages"))
     gains = (("average", "average"), ("f1", "f1"))
     questions = 39_672
+
+    def score(
+        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        asked = {**given(manifest, "shots", "template"), "conversation": "alone", **given(manifest, "conversation")}
+        told = {name: bool(value) for name, value in given(manifest, "domain_knowledge").items()}
+        return {**asked, **told, **results_of_records(answers.records)}, []
+
+    show = staticmethod(show)
 
     def values(self, results: Mapping[str, Any]) -> Mapping[str, float | None]:
         return results["average"]

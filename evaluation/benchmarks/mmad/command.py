@@ -19,13 +19,11 @@ from ...options import make_backend, require
 from ...wording import Wording
 from . import choosing, dataset
 from .answer_file import MISSING, answer_file_name, compared, distinct, read_answer_file, write_answer_file
+from .benchmark import BENCHMARK
 from .prompts import CONVERSATIONS, items, own_wording, own_words, read_prompts
 from .protocol import read_protocol
-from .results import answer_entries, results_of_entries, results_of_records, table_text
+from .results import answer_entries, results_of_entries
 from .words import Words
-
-#: Counts up whenever the same command would ask something else.
-VERSION = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +77,7 @@ def run(args: argparse.Namespace) -> int:
     )
     settings = identity(
         backend,
-        benchmark="mmad",
-        version=VERSION,
+        BENCHMARK,
         data=digest,
         shots=args.shots,
         template=args.template,
@@ -92,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.conversation == "earlier-answers":
         backend = Conversation.going_on(backend=backend, items=asked, folder=args.output)
 
-    def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
+    def write_answers(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
         name = answer_file_name(
             model=args.model,
             shots=args.shots,
@@ -100,24 +97,11 @@ def run(args: argparse.Namespace) -> int:
             domain_knowledge=args.domain_knowledge,
         )
         write_answer_file(folder / name, answer_entries(records, rule="official")[0])
-        return {**_asked_how(vars(args)), **results_of_records(records)}
+        return {}
 
     return evaluate(
-        args,
-        backend=backend,
-        items=asked,
-        settings=settings,
-        wording=wording,
-        answer_tokens=128,
-        finish=finish,
-        show=show,
+        args, BENCHMARK, backend=backend, items=asked, settings=settings, wording=wording, also=write_answers
     )
-
-
-def _asked_how(settings: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("shots", "template", "conversation")
-    told = {"domain_knowledge": bool(settings["domain_knowledge"])} if "domain_knowledge" in settings else {}
-    return {**{name: settings[name] for name in names if name in settings}, **told}
 
 
 def _protocol(args: argparse.Namespace, *, family: str) -> tuple[Words, Wording]:
@@ -145,15 +129,6 @@ def knowledge_digest(args: argparse.Namespace) -> str | None:
     return file_digest(args.domain_knowledge_file or args.data_root / "domain_knowledge.json")
 
 
-def _results_of_run(manifest: Mapping[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
-    wording = manifest.get("selection", {}).get("wording")
-    return {
-        **_asked_how({"conversation": "alone", **manifest["identity"]}),
-        **({"wording": Wording.brief(wording)} if isinstance(wording, dict) else {}),
-        **results_of_records(records),
-    }
-
-
 def _score(args: argparse.Namespace) -> int:
     """`--score`: MMAD's answer file, or a run's folder.
 
@@ -161,7 +136,7 @@ def _score(args: argparse.Namespace) -> int:
         UserError: it is neither, or is damaged.
     """
     if args.score.is_dir():
-        return score_again(args, benchmark="mmad", score=_results_of_run, show=show)
+        return score_again(args, BENCHMARK)
     samples = None if args.data_root is None else dataset.load(args.data_root)[0]
     entries = read_answer_file(args.score, samples=samples)
     given = len(entries)
@@ -173,23 +148,5 @@ def _score(args: argparse.Namespace) -> int:
     found = results_of_entries(entries)
     found["unread"] |= lost
     code = say_lost(found["unread"], given=given, unit="answers", allowed=args.max_lost)
-    show_scores(args, found, show)
+    show_scores(args, BENCHMARK, found)
     return code
-
-
-def show(found: Mapping[str, Any]) -> None:
-    """Print the table and how answers were read."""
-    print(table_text(found))
-    if found["invalid"]:
-        average = found["unread_as_wrong"]["average"]["average"]
-        print(
-            f"{found['invalid']} of {found['questions']} answers were no letter and are left out, as MMAD does; "
-            f"counted as wrong: average {average:.2f}"
-        )
-    if "strict" in found:
-        print(f"by the strict rule: average {found['strict']['average']['average']:.2f}")
-    if "logprobs" in found:
-        print(f"by option probabilities: average {found['logprobs']['average']['average']:.2f}")
-    how = found.get("parsing", {}).get("official", {})
-    if how.get("nearest"):
-        print(f"{how['nearest']} answers had no letter; the option with the nearest text was taken, as MMAD does")

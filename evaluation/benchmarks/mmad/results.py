@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from adcopilot.answering.choices import (
@@ -14,13 +14,14 @@ from adcopilot.answering.choices import (
     stated_answer,
     strict_answer,
 )
-from adcopilot.line.ranking import auroc, average_precision
+from adcopilot.line.ranking import by_dataset
 
+from ...terminal import aligned
 from ...wording import UNKNOWN, Wording
 from .intervals import intervals
 from .scoring import DISCRIMINATION, score
 
-__all__ = ["answer_entries", "asked_with", "results_of_entries", "results_of_records", "table_text"]
+__all__ = ["answer_entries", "asked_with", "results_of_entries", "results_of_records", "show", "table_text"]
 
 
 def answer_entries(records: Iterable[Mapping[str, Any]], *, rule: str) -> tuple[list[dict[str, Any]], Counter]:
@@ -79,7 +80,7 @@ def results_of_records(records: Sequence[Mapping[str, Any]], *, samples: int = 1
     if with_logprobs:
         likely, _ = answer_entries(with_logprobs, rule="logprobs")
         found["logprobs"] = {name: value for name, value in score(likely).items() if name != "counts"}
-        found["discrimination"] = _discrimination(with_logprobs)
+        found["discrimination"] = by_dataset(_discrimination(with_logprobs))
     return found
 
 
@@ -133,9 +134,8 @@ def _unread_entries(entries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return dict(lost)
 
 
-def _discrimination(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Dataset → AUROC and average precision of discrimination; `average` is the mean over datasets."""
-    scores: dict[str, tuple[list[float], list[bool]]] = {}
+def _discrimination(records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[float, str, bool]]:
+    """How defective each image is called: (score, dataset, whether it is anomalous)."""
     for record in records:
         meta, options = record["meta"], record["options"]
         if meta["type"] != DISCRIMINATION or len(options) != 2:
@@ -145,24 +145,7 @@ def _discrimination(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str,
         yes = other if meta["normal"] else record["reference"]
         value = anomaly_score(record["reply"]["option_logprobs"], options, yes)
         if value is not None:
-            values, labels = scores.setdefault(meta["dataset"], ([], []))
-            values.append(value)
-            labels.append(not meta["normal"])
-    table = {
-        dataset: {"auroc": _percent(auroc(*pair)), "average_precision": _percent(average_precision(*pair))}
-        for dataset, pair in scores.items()
-    }
-    if table:
-        table["average"] = {
-            name: sum(known) / len(known) if known else None
-            for name in ("auroc", "average_precision")
-            for known in [[row[name] for row in table.values() if row[name] is not None]]
-        }
-    return table
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
+            yield value, meta["dataset"], not meta["normal"]
 
 
 def table_text(found: Mapping[str, Any]) -> str:
@@ -171,11 +154,10 @@ def table_text(found: Mapping[str, Any]) -> str:
     names = list(found["average"])
     heads = [name.title() if name.islower() and name != "f1" else name for name in names]
     heads = ["F1" if head == "f1" else head for head in heads]
-    width = max(map(len, rows))
-    lines = [" ".join([" " * width, *(f"{_abbreviate(head):>9}" for head in heads)])]
-    for name, row in rows.items():
-        cells = ("-" if row[column] is None else f"{row[column]:.2f}" for column in names)
-        lines.append(" ".join([f"{name:<{width}}", *(f"{cell:>9}" for cell in cells)]))
+    cells = {
+        name: ["-" if row[column] is None else f"{row[column]:.2f}" for column in names] for name, row in rows.items()
+    }
+    lines = aligned(map(_abbreviate, heads), cells, width=9)
     average = found.get("interval", {}).get("average")
     if average:
         lines.append(f"average {found['average']['average']:.2f} (95 % interval {average[0]:.2f} to {average[1]:.2f})")
@@ -199,3 +181,21 @@ def asked_with(found: Mapping[str, Any]) -> str:
 def _abbreviate(head: str) -> str:
     words = head.split()
     return head if len(words) < 2 else f"{words[0][:3]}.{words[1][:5]}"
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """Print the table and how answers were read."""
+    print(table_text(found))
+    if found["invalid"]:
+        average = found["unread_as_wrong"]["average"]["average"]
+        print(
+            f"{found['invalid']} of {found['questions']} answers were no letter and are left out, as MMAD does; "
+            f"counted as wrong: average {average:.2f}"
+        )
+    if "strict" in found:
+        print(f"by the strict rule: average {found['strict']['average']['average']:.2f}")
+    if "logprobs" in found:
+        print(f"by option probabilities: average {found['logprobs']['average']['average']:.2f}")
+    how = found.get("parsing", {}).get("official", {})
+    if how.get("nearest"):
+        print(f"{how['nearest']} answers had no letter; the option with the nearest text was taken, as MMAD does")

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adcopilot.answering.families import says_nothing_is_there
 
-from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Traits
+from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Traits, given
 from ...bootstrap import Unit
 from ...box_scores import THRESHOLDS
 from ...line_checks import BOOL, MASK, NAME, PLACE, SIZE, one_of
+from ...run_folder import Answers, family_of_run
 from ...source import Source
 from ...table import Table
+from .results import results, rule_of, show
 
 __all__ = ["BENCHMARK"]
 
 
 class MmadBbox(Benchmark):
     name = "mmad-bbox"
+    version = 3
     title = "MMAD-BBox"
     line = {
         "meta.image": PLACE,
@@ -42,6 +46,14 @@ class MmadBbox(Benchmark):
     unrankable = "the rule by which the paper's true boxes are made is not published"
     settings = ("rule",)
     facts = ("iou", "mask_iou", "anomaly_score")
+
+    def score(
+        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        found, images = results(answers.records, family=family_of_run(manifest), rule=rule_of(args))
+        return {**given(manifest, "shots", "template"), **found}, images
+
+    show = staticmethod(show)
 
     def values(self, results: Mapping[str, Any]) -> Mapping[str, float | None]:
         return {"mean_iou": results["overall"]["mean_iou"], **results["overall"]["accuracy"]}

@@ -9,25 +9,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from adcopilot.answering.items import Item
-from adcopilot.errors import UserError
-from adcopilot.jsonl import write_jsonl
 
-from ...box_scores import BoxRule
 from ...command import evaluate, identity, score_again
 from ...options import add_arguments as add_arguments_of_a_run
 from ...options import make_backend, require
-from ...run_folder import family_of_run, stored_results
 from ...wording import OWN, Wording
 from ..mmad import choosing
+from .benchmark import BENCHMARK
 from .items import find_masks, items, truth_fields
-from .results import results, show
-
-#: Counts up whenever the same command would ask something else.
-VERSION = 3
+from .results import rule_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,14 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    rule = _rule(args)
     if args.score is not None:
-        return score_again(
-            args,
-            benchmark="mmad-bbox",
-            score=lambda manifest, records: results(records, family=family_of_run(manifest), rule=rule)[0],
-            show=show,
-        )
+        return score_again(args, BENCHMARK)
+    rule_of(args)  # what is wrong with it is said before the model loads
     require(args, "data_root", "model", "output")
     normal_too = args.with_normal or args.anomaly_score
     samples, digest = choosing.choose(args, keep=lambda sample: normal_too or not sample.normal)
@@ -73,44 +61,21 @@ def run(args: argparse.Namespace) -> int:
         masks=masks,
         folder=args.output,
     )
-    settings = identity(backend, benchmark="mmad-bbox", version=VERSION, shots=args.shots, template=args.template,
-                        data=digest)  # fmt: skip
+    settings = identity(backend, BENCHMARK, shots=args.shots, template=args.template, data=digest)
 
     def truth(item: Item) -> dict[str, Any]:
         return truth_fields(item, masks=masks, model_size=backend.model_size)
 
-    def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
-        found, images = results(records, family=backend.family, rule=rule)
-        write_jsonl(folder / "images.jsonl", images)
-        return {"shots": args.shots, "template": args.template, **found}
-
     return evaluate(
         args,
+        BENCHMARK,
         backend=backend,
         items=asked,
         settings=settings,
         wording=Wording(whose=OWN, text=_text(asked)),
-        answer_tokens=512,
-        finish=finish,
         truth=truth,
-        show=show,
     )
 
 
 def _text(asked: Sequence[Item]) -> dict[str, Any]:
     return {"prefix": list(asked[0].prefix), "questions": list(dict.fromkeys(item.question for item in asked))}
-
-
-def _rule(args: argparse.Namespace) -> BoxRule:
-    """The rule that is asked for; what is not said is, of a run that is scored again, as the run had it."""
-    given = {
-        name: value for name, value in (("regions", args.truth), ("min_area", args.min_area)) if value is not None
-    }
-    before = stored_results(args.score).get("rule") if args.score is not None else None
-    try:
-        return BoxRule(**{**(before or {}), **given})
-    except TypeError:
-        raise UserError(
-            f"{args.score / 'results.json'}: its rule is {before!r:.60}, expected regions and min_area; say --truth "
-            "and --min-area"
-        ) from None

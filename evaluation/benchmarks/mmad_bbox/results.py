@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,15 +10,33 @@ from typing import Any
 
 from adcopilot.answering.choices import anomaly_score
 from adcopilot.answering.families import Family, read_boxes, says_nothing_is_there, split_thinking
-from adcopilot.line.ranking import auroc, average_precision
+from adcopilot.errors import UserError
+from adcopilot.line.ranking import by_dataset
 
 from ...box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, score_image, summarise
+from ...run_folder import stored_results
+from ...terminal import aligned
 from ..mmad.scoring import DATASETS
 
-__all__ = ["results", "show"]
+__all__ = ["results", "rule_of", "show"]
 
 #: Share of an image above which its mask is perhaps inverted.
 _LARGE = 0.5
+
+
+def rule_of(args: argparse.Namespace) -> BoxRule:
+    """The rule that is asked for; what is not said is, of a run that is scored again, as the run had it."""
+    given = {
+        name: value for name, value in (("regions", args.truth), ("min_area", args.min_area)) if value is not None
+    }
+    before = stored_results(args.score).get("rule") if args.score is not None else None
+    try:
+        return BoxRule(**{**(before or {}), **given})
+    except TypeError:
+        raise UserError(
+            f"{args.score / 'results.json'}: its rule is {before!r:.60}, expected regions and min_area; say --truth "
+            "and --min-area"
+        ) from None
 
 
 def results(
@@ -43,7 +62,7 @@ def results(
         elif meta["role"] == "score" and value is None:
             unread["have no probability to rank by"] += 1
         if value is not None:
-            scores[meta["image"]] = (value, meta["dataset"], meta["normal"])
+            scores[meta["image"]] = (value, meta["dataset"], not meta["normal"])
         if meta["role"] != "boxes":
             continue
         size, model_size = tuple(record["size"]), tuple(record["model_size"])
@@ -92,7 +111,7 @@ def results(
         found["normal"] = {"images": len(normal), "without_boxes": 100 * clean / len(normal)}
         found["with_normal"] = summarise(images)
     if scores:
-        found["ranking"] = _ranking(list(scores.values()))
+        found["ranking"] = by_dataset(scores.values())
     return found, images
 
 
@@ -123,21 +142,6 @@ def _mean_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return mean
 
 
-def _ranking(scores: Sequence[tuple[float, str, bool]]) -> dict[str, dict[str, float | None]]:
-    table: dict[str, dict[str, float | None]] = {}
-    for name in dict.fromkeys(one[1] for one in scores):
-        values = [value for value, dataset_name, _ in scores if dataset_name == name]
-        labels = [not normal for _, dataset_name, normal in scores if dataset_name == name]
-        row = {"auroc": auroc(values, labels), "average_precision": average_precision(values, labels)}
-        table[name] = {column: None if value is None else 100 * value for column, value in row.items()}
-    known = {
-        column: [row[column] for row in table.values() if row[column] is not None]
-        for column in ("auroc", "average_precision")
-    }
-    table["average"] = {column: sum(values) / len(values) if values else None for column, values in known.items()}
-    return table
-
-
 def show(found: Mapping[str, Any]) -> None:
     """Print Table III's columns by dataset."""
     masks = found.get("masks", {})
@@ -149,13 +153,12 @@ def show(found: Mapping[str, Any]) -> None:
     if masks.get("over_half"):
         print(f"{masks['over_half']} masks mark more than half of their image: look whether they are inverted")
     rows = {**found["datasets"], "All images": found["overall"]}
-    width = max(map(len, rows))
     heads = ["images", "mIoU", *(f"@{one}" for one in THRESHOLDS), "mask mIoU", "no box"]
-    print(" ".join([" " * width, *(f"{head:>9}" for head in heads)]))
+    cells = {}
     for name, row in rows.items():
         values = [row["mean_iou"], *row["accuracy"].values(), row["mask_mean_iou"], row["empty"]]
-        cells = [str(row["images"]), *("-" if value is None else f"{value:.2f}" for value in values)]
-        print(" ".join([f"{name:<{width}}", *(f"{cell:>9}" for cell in cells)]))
+        cells[name] = [str(row["images"]), *("-" if value is None else f"{value:.2f}" for value in values)]
+    print(*aligned(heads, cells, width=9), sep="\n")
     if "normal" in found:
         print(f"normal images without a box: {found['normal']['without_boxes']:.2f} % of {found['normal']['images']}")
     average = found.get("ranking", {}).get("average", {}).get("auroc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from adcopilot.tasks.locate import LOCATE
 from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Reading, Traits
 from ...bootstrap import Unit
 from ...line_checks import NAME, SIZE, TEXT, TEXTS, one_of
+from ...run_folder import Answers, family_of_run
 from ...source import Source
 from ...table import Table
-from .results import KINDS, cells
+from .results import KINDS, cells, results, show
 
 __all__ = ["BENCHMARK"]
 
@@ -54,6 +56,14 @@ class Records(Benchmark):
     )
     gains = (("average", "average"), ("balanced", "balanced"))
     facts = ("score",)
+
+    def score(
+        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        root = args.data_root or Path(manifest["selection"]["data_root"])
+        return results(answers.records, family=family_of_run(manifest), root=root)
+
+    show = staticmethod(show)
 
     def values(self, results: Mapping[str, Any]) -> Mapping[str, float | None]:
         return {**results["columns"], **results["verdicts"], "auroc": results["auroc"], "average": results["average"]}

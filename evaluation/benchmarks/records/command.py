@@ -12,22 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adcopilot.answering.items import Item
 from adcopilot.errors import UserError, shortened
-from adcopilot.jsonl import content_key, file_digest, read_jsonl, write_jsonl
+from adcopilot.jsonl import content_key, file_digest, read_jsonl
 from adcopilot.tasks import TASKS, task_of
 
 from ... import selection
 from ...command import evaluate, identity, score_again
 from ...options import add_arguments as add_arguments_of_a_run
 from ...options import add_benchmark_arguments, make_backend, require
-from ...run_folder import family_of_run
 from ...wording import Wording
+from .benchmark import BENCHMARK
 from .items import items, truth_fields
-from .results import results, show
 
-#: Counts up whenever the same command would ask something else.
-VERSION = 1
 WHOSE = "the records' own wording"
 
 
@@ -42,13 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.score is not None:
-        root = args.data_root
-
-        def again(manifest: Mapping[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
-            where = root or Path(manifest["selection"]["data_root"])
-            return results(records, family=family_of_run(manifest), root=where)[0]
-
-        return score_again(args, benchmark="records", score=again, show=show)
+        return score_again(args, BENCHMARK)
     if not args.files:
         raise UserError("FILE is missing: name a file of records, as in adcopilot eval records parts.jsonl …")
     require(args, "model", "output")
@@ -56,28 +46,15 @@ def run(args: argparse.Namespace) -> int:
     records = choose(args)
     backend = make_backend(args)
     asked = items(records, root=args.data_root, family=backend.family, thinking=args.thinking, folder=args.output)
-    settings = identity(
-        backend, benchmark="records", version=VERSION, data=content_key([file_digest(file) for file in args.files])
-    )
-
-    def truth(item: Item) -> dict[str, Any]:
-        return truth_fields(item, backend)
-
-    def finish(folder: Path, lines: list[dict[str, Any]]) -> dict[str, Any]:
-        found, each = results(lines, family=backend.family, root=args.data_root)
-        write_jsonl(folder / "scores.jsonl", each)
-        return found
-
+    data = content_key([file_digest(file) for file in args.files])
     return evaluate(
         args,
+        BENCHMARK,
         backend=backend,
         items=asked,
-        settings=settings,
+        settings=identity(backend, BENCHMARK, data=data),
         wording=Wording(whose=WHOSE, text={"questions": sorted({item.question for item in asked})[:100]}),
-        answer_tokens=512,
-        finish=finish,
-        truth=truth,
-        show=show,
+        truth=lambda item: truth_fields(item, backend),
     )
 
 

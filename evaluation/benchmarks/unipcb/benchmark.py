@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ from adcopilot.errors import UserError
 from ...benchmark import Benchmark, Boxes, Judged, Reading, Traits
 from ...bootstrap import Unit
 from ...line_checks import BOXES, CHOICE, COUNT, SIZE, TEXT, one_of
+from ...run_folder import Answers
+from ...running import Shard
 from ...source import Source
 from .answers import letter_answer
 from .dataset import LEVELS
-from .results import read_boxes_of
+from .judge import judge
+from .results import iou_of, judge_backend, make_scorers, problem, read_boxes_of, results_of_records, show
 from .scoring import COLUMNS
 
 __all__ = ["BENCHMARK"]
@@ -26,6 +31,8 @@ _COUNTS = ("judged", "of", "unreadable", "refused", "failed", "stopped")
 
 class UniPcb(Benchmark):
     name = "unipcb"
+    version = 2
+    answer_tokens = 768
     title = "UniPCB"
     line = {
         "meta.dataset": TEXT,
@@ -62,6 +69,22 @@ class UniPcb(Benchmark):
     )
     settings = ("scorers", "judge", "iou", "missing")
     facts = ("sbert", "bertscore", "grade")
+
+    def score(
+        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        grader = judge_backend(args)
+        # Of several processes the last one asks the judge: two would ask twice.
+        early = args.score is None and Shard.parse(args.shard).count > 1 and len(answers.records) < answers.asked
+        return results_of_records(
+            answers.records,
+            scorers=make_scorers(args),
+            grade=partial(judge, backend=grader, folder=args.score or args.output) if grader and not early else None,
+            iou=iou_of(args),
+        )
+
+    show = staticmethod(show)
+    problem = staticmethod(problem)
 
     def values(self, results: Mapping[str, Any]) -> Mapping[str, float | None]:
         return {**results["columns"], "average": results["average"]}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adcopilot.answering.base import Backend
 from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
@@ -18,21 +17,15 @@ from ...command import evaluate, identity, score_again
 from ...conversation import Conversation
 from ...options import add_arguments as add_arguments_of_a_run
 from ...options import add_benchmark_arguments, make_backend, require
-from ...run_folder import stored_results
-from ...running import Shard
 from ...selection import shown_files
 from . import dataset
+from .benchmark import BENCHMARK
 from .prompts import items, own_wording
-from .results import official_predictions, results_of_records, run_judge, table_text
+from .results import iou_of, judge_backend, make_scorers, official_predictions
 from .scoring import IOU
-from .text_scores import BERTSCORE_MODEL, SBERT_MODEL, BertScore, SBert, TextScorer
+from .text_scores import BERTSCORE_MODEL, SBERT_MODEL
 
-__all__ = ["VERSION", "add_arguments", "run"]
-
-#: Counts up whenever the same command would ask something else.
-VERSION = 2
-
-_ANSWER = 768
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,15 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.iou is None:
-        before = stored_results(args.score).get("iou") if args.score is not None else None
-        args.iou = before if isinstance(before, (int, float)) and 0 < before <= 1 else IOU
-    if not 0 < args.iou <= 1:
-        raise UserError(f"--iou is {args.iou:g}, expected more than 0 and at most 1")
+    iou_of(args)
     if (args.judge_model is None) != (args.judge_url is None):
         raise UserError("--judge-model and --judge-url go together; give both or neither")
     if args.score is not None:
-        return _score_again(args)
+        return score_again(args, BENCHMARK)
     require(args, "data_root", "model", "output")
     path = args.annotations or dataset.find_annotations(args.data_root)
     samples = choose(args, dataset.load(path, root=args.data_root))
@@ -92,8 +81,9 @@ def run(args: argparse.Namespace) -> int:
     if not prepared.questions:
         raise UserError(f"{path}: no question can be scored")
 
-    scorers = make_scorers(args)
-    judge_backend = _judge_backend(args)
+    # A name that is wrong is better found before the model runs.
+    make_scorers(args)
+    judge_backend(args)
     backend = make_backend(args)
     asked = items(
         prepared.questions, family=backend.family, thinking=args.thinking, alone=args.alone, folder=args.output
@@ -106,37 +96,24 @@ def run(args: argparse.Namespace) -> int:
             return {}
         return {"family": backend.family.name, "model_size": list(backend.model_size(tuple(item.meta["size"])))}
 
-    def finish(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
+    def also(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
         official_predictions(folder / "predictions.json", records, samples)
-        # Of several processes the last one asks the judge: two would ask twice.
-        early = Shard.parse(args.shard).count > 1 and len(records) < len(asked)
         return {
             "image_size_order": args.image_size_order,
             "box_frame": args.box_frame,
             "unusable": dict(prepared.unusable),
             "notes": prepared.notes,
-            **results_of_records(
-                records,
-                scorers=scorers,
-                grade=run_judge(judge_backend, args.output) if judge_backend and not early else None,
-                iou=args.iou,
-                each=folder / "scores.jsonl",
-            ),
         }
 
     return evaluate(
         args,
+        BENCHMARK,
         backend=backend,
         items=asked,
-        settings=identity(
-            backend, benchmark="unipcb", version=VERSION, data=file_digest(path), conversation=not args.alone
-        ),
+        settings=identity(backend, BENCHMARK, data=file_digest(path), conversation=not args.alone),
         wording=own_wording(backend.family),
-        answer_tokens=_ANSWER,
-        finish=finish,
+        also=also,
         extra=extra,
-        show=show,
-        problem=problem,
     )
 
 
@@ -160,63 +137,3 @@ def choose(args: argparse.Namespace, samples: Sequence[dataset.Sample]) -> list[
         missing=missing,
         plural="samples",
     )
-
-
-def make_scorers(args: argparse.Namespace) -> dict[str, TextScorer]:
-    """S-BERT and BERTScore as asked for, loaded: a name that is wrong is better found before the model runs.
-
-    Raises:
-        UserError: one of them cannot be loaded.
-    """
-    scorers: dict[str, TextScorer] = {}
-    if args.sbert.lower() != "none":
-        scorers["sbert"] = SBert(model=args.sbert, device=args.score_device)
-    if args.bertscore.lower() != "none":
-        scorers["bertscore"] = BertScore(model=args.bertscore, layer=args.bertscore_layer, device=args.score_device)
-    return scorers
-
-
-def _judge_backend(args: argparse.Namespace) -> Backend | None:
-    if args.judge_model is None:
-        return None
-    from adcopilot.answering.api import ApiBackend
-
-    return ApiBackend(
-        model=args.judge_model,
-        base_url=args.judge_url,
-        key_variable=args.judge_key_variable,
-        concurrency=args.concurrency,
-        timeout=args.timeout,
-    )
-
-
-def _score_again(args: argparse.Namespace) -> int:
-    judge_backend = _judge_backend(args)
-
-    def score(manifest: Mapping[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
-        grade = run_judge(judge_backend, args.score) if judge_backend else None
-        return results_of_records(records, scorers=make_scorers(args), grade=grade, iou=args.iou)
-
-    return score_again(args, benchmark="unipcb", score=score, show=show, problem=problem)
-
-
-def show(found: Mapping[str, Any]) -> None:
-    """Print Table IV's row."""
-    print(table_text(found))
-    unreadable = found["read"].get("none", 0)
-    if unreadable:
-        print(f"{unreadable} choices were answered without a letter that could be read; they count as wrong")
-    if found["truncated"]:
-        print(f"{found['truncated']} answers were cut off; see --max-new-tokens")
-
-
-def problem(found: Mapping[str, Any]) -> str:
-    """Why the judge gave up half-way, "" if it did not."""
-    judged = found.get("judge")
-    if not judged or judged["judged"] >= judged["of"]:
-        return ""
-    reason = judged.get("stopped") or (
-        f"{judged['failed']} had no reply, {judged['refused']} were refused, {judged['unreadable']} replies hold "
-        "no grade"
-    )
-    return f"{judged['judged']} of {judged['of']} open answers graded ({reason}); start again"

@@ -49,7 +49,7 @@ _MAX_NEW_TOKENS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class OpenAnswer:
     """What is to be graded: `question`, `reference` and `answer`, all texts."""
 
     question: str
@@ -76,7 +76,7 @@ class Grades:
     outcome: Outcome = field(default_factory=Outcome)
 
 
-def judge_prompt(question: Question) -> str:
+def judge_prompt(question: OpenAnswer) -> str:
     """What the judge reads."""
     values = {
         "criteria": ", ".join(CRITERIA),
@@ -89,7 +89,7 @@ def judge_prompt(question: Question) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], _PROMPT)
 
 
-def judge(questions: Sequence[Question], *, backend: Backend, folder: Path, quiet: bool = False) -> Grades:
+def judge(questions: Sequence[OpenAnswer], *, backend: Backend, folder: Path, quiet: bool = False) -> Grades:
     """Grade answers; an empty answer is worth 1 without asking.
 
     Args:

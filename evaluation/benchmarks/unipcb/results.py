@@ -2,29 +2,90 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from adcopilot.answering.base import Backend
 from adcopilot.answering.families import FAMILIES, Family, says_nothing_is_there, split_thinking
-from adcopilot.jsonl import write_jsonl
+from adcopilot.errors import UserError
 
+from ...run_folder import stored_results
 from ...running import write_json
 from .answers import class_boxes, letter_answer
 from .dataset import Sample
-from .judge import Grades, Question, judge
+from .judge import Grades, OpenAnswer
 from .scoring import COLUMNS, IOU, Scored, match_boxes, summary
-from .text_scores import TextScorer
+from .text_scores import BertScore, SBert, TextScorer
 
-__all__ = ["official_predictions", "results_of_records", "table_text"]
+__all__ = [
+    "iou_of",
+    "judge_backend",
+    "make_scorers",
+    "official_predictions",
+    "problem",
+    "results_of_records",
+    "show",
+    "table_text",
+]
 
 #: From so many answers on, scoring them is worth a word.
 _MANY = 500
 #: Grades open answers; None where there is no judge.
-Judge = Callable[[Sequence[Question]], Grades]
+Judge = Callable[[Sequence[OpenAnswer]], Grades]
+
+
+def iou_of(args: argparse.Namespace) -> float:
+    """The least overlap that is asked for; where none is, of a run that is scored again, as the run had it.
+
+    Raises:
+        UserError: it is no share.
+    """
+    if args.iou is None:
+        before = stored_results(args.score).get("iou") if args.score is not None else None
+        return before if isinstance(before, (int, float)) and 0 < before <= 1 else IOU
+    if not 0 < args.iou <= 1:
+        raise UserError(f"--iou is {args.iou:g}, expected more than 0 and at most 1")
+    return args.iou
+
+
+def make_scorers(args: argparse.Namespace) -> dict[str, TextScorer]:
+    """S-BERT and BERTScore as asked for, loaded, once for a command line.
+
+    Raises:
+        UserError: one of them cannot be loaded.
+    """
+    return _scorers(args.sbert, args.bertscore, args.bertscore_layer, args.score_device)
+
+
+@lru_cache(maxsize=1)
+def _scorers(sbert: str, bertscore: str, layer: int | None, device: str | None) -> dict[str, TextScorer]:
+    scorers: dict[str, TextScorer] = {}
+    if sbert.lower() != "none":
+        scorers["sbert"] = SBert(model=sbert, device=device)
+    if bertscore.lower() != "none":
+        scorers["bertscore"] = BertScore(model=bertscore, layer=layer, device=device)
+    return scorers
+
+
+def judge_backend(args: argparse.Namespace) -> Backend | None:
+    """Who grades open answers, None where nobody does."""
+    if args.judge_model is None:
+        return None
+    from adcopilot.answering.api import ApiBackend
+
+    return ApiBackend(
+        model=args.judge_model,
+        base_url=args.judge_url,
+        key_variable=args.judge_key_variable,
+        concurrency=args.concurrency,
+        timeout=args.timeout,
+    )
 
 
 def results_of_records(
@@ -33,16 +94,14 @@ def results_of_records(
     scorers: Mapping[str, TextScorer],
     grade: Judge | None = None,
     iou: float = IOU,
-    each: Path | None = None,
-) -> dict[str, Any]:
-    """All scores of a run.
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """All scores of a run, and those of each question.
 
     Args:
         records: its lines; boxes have `model_size` and `family`.
         scorers: of `sbert` and `bertscore`, those that are to be computed.
         grade: the judge.
         iou: least overlap of boxes that match.
-        each: file for the scores of each question, as JSON lines.
 
     Returns:
         What `scoring.summary` returns, with `scorers` and `judge` (what they were); `iou`; `unread`, why an answer
@@ -62,7 +121,7 @@ def results_of_records(
     found: dict[str, Any] = {"scorers": {name: scorer.describe() for name, scorer in scorers.items()}, "iou": iou}
     if grade is not None:
         asked = [
-            Question(question=records[index]["meta"]["question"], reference=reference, answer=answer)
+            OpenAnswer(question=records[index]["meta"]["question"], reference=reference, answer=answer)
             for index, reference, answer in zip(opened, references, answers, strict=True)
         ]
         grades = grade(asked)
@@ -82,14 +141,7 @@ def results_of_records(
     found["unread"] = _unread(records, rows)
     found["truncated"] = sum(bool(record["reply"].get("truncated")) for record in records)
     found["missing"] = _missing(found["columns"], scorers, grade)
-    if each is not None:
-        write_jsonl(each, (_line(record, row) for record, row in zip(records, rows, strict=True)))
-    return found
-
-
-def run_judge(backend: Any, folder: Path) -> Judge:
-    """A judge that logs its grades in the run's folder."""
-    return lambda questions: judge(questions, backend=backend, folder=folder)
+    return found, [_line(record, row) for record, row in zip(records, rows, strict=True)]
 
 
 def read_boxes_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -204,3 +256,25 @@ def table_text(found: Mapping[str, Any]) -> str:
         reasons.setdefault(reason, []).append(title)
     lines += [f"no {', '.join(titles)}: {reason}" for reason, titles in reasons.items()]
     return "\n".join(lines)
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """Print Table IV's row."""
+    print(table_text(found))
+    unreadable = found["read"].get("none", 0)
+    if unreadable:
+        print(f"{unreadable} choices were answered without a letter that could be read; they count as wrong")
+    if found["truncated"]:
+        print(f"{found['truncated']} answers were cut off; see --max-new-tokens")
+
+
+def problem(found: Mapping[str, Any]) -> str:
+    """Why the judge gave up half-way, "" if it did not."""
+    judged = found.get("judge")
+    if not judged or judged["judged"] >= judged["of"]:
+        return ""
+    reason = judged.get("stopped") or (
+        f"{judged['failed']} had no reply, {judged['refused']} were refused, {judged['unreadable']} replies hold "
+        "no grade"
+    )
+    return f"{judged['judged']} of {judged['of']} open answers graded ({reason}); start again"

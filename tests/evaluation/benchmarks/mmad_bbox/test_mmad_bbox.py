@@ -14,6 +14,7 @@ from adcopilot.answering.families import FAMILIES
 from adcopilot.errors import UserError
 from adcopilot.evaluation.benchmarks.mmad import dataset
 from adcopilot.evaluation.benchmarks.mmad_bbox import command as mmad_bbox
+from adcopilot.evaluation.benchmarks.mmad_bbox.results import results, show
 from adcopilot.evaluation.box_scores import BoxRule, decode_mask, encode_mask, read_mask, score_image, summarise
 from adcopilot.evaluation.run_folder import read_records
 from adcopilot.images import image_size
@@ -302,14 +303,14 @@ def test_masks_that_mark_nothing_or_most_are_counted_first(capsys):
                 "mask": encode_mask(mask)}  # fmt: skip
 
     masks = {"a": mask_of((0, 0, 8, 8), size=(56, 56)), "b": np.zeros((56, 56), bool), "c": np.ones((56, 56), bool)}
-    found, images = mmad_bbox.results(
+    found, images = results(
         [line(name, mask) for name, mask in masks.items()], family=FAMILIES["generic"], rule=BoxRule()
     )
     # Nothing found where there is nothing to find would have been a perfect answer about a defective part.
     assert found["overall"]["images"] == len(images) == 2
     assert found["overall"]["mean_iou"] == 0
     assert found["masks"] == {"empty": 1, "over_half": 1, "examples": ["b"]}
-    mmad_bbox.show(found)
+    show(found)
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("1 defective images have a mask that marks nothing and are in no score: b")
     assert said[1].startswith("1 masks mark more than half of their image")

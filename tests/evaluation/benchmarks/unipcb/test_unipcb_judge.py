@@ -5,7 +5,7 @@ import json
 import pytest
 
 from adcopilot.answering.api import ApiBackend
-from adcopilot.evaluation.benchmarks.unipcb.judge import CRITERIA, Question, judge, judge_prompt, read_grade
+from adcopilot.evaluation.benchmarks.unipcb.judge import CRITERIA, OpenAnswer, judge, judge_prompt, read_grade
 
 from ...backends.endpoint import Endpoint, completion, question
 
@@ -36,7 +36,7 @@ def test_grades(text, grade):
 
 
 def ask(answer="A short.", reference="A short circuit.", asked="What is it?"):
-    return Question(question=asked, reference=reference, answer=answer)
+    return OpenAnswer(question=asked, reference=reference, answer=answer)
 
 
 def test_prompt():
