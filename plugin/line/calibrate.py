@@ -206,9 +206,12 @@ def write_report(found: Calibration, path: Path, *, title: str) -> None:
     try:
         digest = "" if str(inspector.folder) == "none" else model_digest(inspector.folder)
         lines = inspect_all(inspector, found.pairs, model=digest, log=log, maps=True)
-        for number, (picture, (pair, line, anomaly_map)) in enumerate(zip(found.pictures, lines, strict=True)):
-            label = (picture.bad, picture.kind)
-            report.add(f"{number:03d} {pair.name}", line, anomaly_map, label=label)
+        names: set[str] = set()
+        for picture, (_, line, anomaly_map) in zip(found.pictures, lines, strict=True):
+            name = f"{picture.file.parent.name}/{picture.file.name}"
+            name = name if name not in names else str(picture.file)  # of folders of one name
+            names.add(name)
+            report.add(name, line, anomaly_map, label=(picture.bad, picture.kind))
         report.write()
     finally:
         if log is not None:

@@ -1,0 +1,156 @@
+"""`adcopilot inspect` by an anomaly map: without a model, beside one, kept maps, thresholds, several templates."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adcopilot.cli import main
+from adcopilot.inspect.judging import Judge
+from adcopilot.inspect.result import Result
+
+from ..line.drawing import photographs
+from .conftest import part
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    return photographs(tmp_path_factory.mktemp("parts"), good=8, bad=3)
+
+
+def run(capsys, *words, model="none"):
+    code = main([str(word) for word in ("inspect", "--model", model, *words)])
+    said = capsys.readouterr()
+    return code, [json.loads(line) for line in said.out.splitlines() if line.startswith("{")], said.err
+
+
+def defects(parts):
+    return sorted(
+        file for kind in parts.iterdir() if kind.name not in ("good", "ground_truth") for file in kind.iterdir()
+    )
+
+
+def test_one_pair_without_a_model(parts, tmp_path, capsys):
+    pair = ("--template", parts / "good/000.png", "--query", defects(parts)[0])
+    code, [line], _ = run(capsys, *pair, "--json", "--save-maps", tmp_path / "maps")
+    assert code == 0
+    assert (line["verdict"], line["anomalous"]) == ("undecided", None)
+    assert "adcopilot calibrate none --good DIR" in line["reason"]
+    assert line["boxes"]
+    assert {one["label"] for one in line["boxes"]} == {"difference"}
+    assert line["text"] == ""
+    with Image.open(tmp_path / "maps" / defects(parts)[0].name) as kept:
+        values = np.asarray(kept)
+    assert (values.dtype, values.shape) == (np.uint16, (84, 84))
+    assert values.max() / 65535 == pytest.approx(min(1, line["score"]), rel=0.2)
+    # with a threshold there is a verdict, and boxes of what is above it
+    for threshold, verdict in ((0.05, "anomalous"), (5, "normal")):
+        _, [line], _ = run(capsys, *pair, "--json", "--threshold", threshold)
+        assert line["verdict"] == verdict
+        assert bool(line["boxes"]) == (verdict == "anomalous")
+    _, [grown], _ = run(capsys, *pair, "--json", "--threshold", 0.05, "--box-growth", 2)
+    _, [line], _ = run(capsys, *pair, "--json", "--threshold", 0.05)
+    x1, y1, x2, y2 = line["boxes"][0]["bbox_2d"]
+    assert grown["boxes"][0]["bbox_2d"] == [max(0, x1 - 2), max(0, y1 - 2), min(84, x2 + 2), min(84, y2 + 2)]
+
+
+def test_templates_give_a_threshold_among_each_other(parts, tmp_path, capsys):
+    for name in ("one", "five"):
+        (tmp_path / name).mkdir()
+    for index, file in enumerate(sorted((parts / "good").iterdir())[:7]):
+        folder = "five" if index < 6 else "one"
+        (tmp_path / folder / file.name).write_bytes(file.read_bytes())
+    query = ("--query", defects(parts)[0], "--json")
+    _, [line], err = run(capsys, "--template-dir", tmp_path / "five", *query)
+    assert "twice the median score of 6 good pictures, compared with each other" in err
+    assert line["verdict"] == "anomalous"
+    _, [line], err = run(capsys, "--template-dir", tmp_path / "one", *query)
+    assert line["verdict"] == "undecided"
+
+
+def test_several_templates_leave_less_that_differs(parts, capsys):
+    words = ("--template-dir", parts / "good", "--query", parts / "good/000.png", "--json", "--threshold", "1")
+    one, several = (run(capsys, *words, "--map-templates", count)[1][0]["score"] for count in (1, 4))
+    assert several < one
+
+
+def test_the_picture_itself_and_another_view_have_no_verdict(parts, tmp_path, capsys):
+    good = parts / "good/000.png"
+    _, [line], _ = run(capsys, "--template", good, "--query", good, "--json", "--threshold", "0.1")
+    assert (line["verdict"], line["score"]) == ("undecided", None)
+    assert "the template is the query itself" in line["reason"]
+    part(size=(84, 40)).save(tmp_path / "wide.png")
+    code, [line], _ = run(capsys, "--template", tmp_path / "wide.png", "--query", good, "--json", "--threshold", "0.1")
+    assert code == 1
+    assert "another shape than the query's 84×84" in line["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--map", "off"), "nothing is left to inspect with"),
+        (("--map", "features"), "give --map-backbone"),
+        (("--verdict-from", "model"), "there is no model here"),
+        (("--threshold", "-1"), "--threshold is -1.0, expected 0 to 10"),
+        (("--map-templates", "100"), "--map-templates is 100, expected 1 to 64"),
+        (("--save-maps", "maps", "--map", "off"), "there is no map with --map off"),
+        (("--report", "page.txt"), "give a name that ends in .html"),
+    ],
+)
+def test_bad_options_are_one_line(parts, capsys, words, message):
+    good = parts / "good"
+    code, _, err = run(capsys, "--template", good / "000.png", "--query", good / "001.png", *words)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.forward
+def test_beside_a_model(deciding_dir, parts, tmp_path, capsys):
+    model = ("--device", "cpu", "--max-new-tokens", "2")
+    pair = ("--template", parts / "good/000.png", "--query", defects(parts)[0], "--json")
+    _, [line], _ = run(capsys, *pair, *model, model=deciding_dir)
+    assert line["map_score"] > 0
+    assert line["map_boxes"]
+    assert "verdict_from" not in line
+    _, [off], _ = run(capsys, *pair, *model, "--map", "off", model=deciding_dir)
+    assert off.keys() == line.keys() - {"map_score", "map_boxes"}
+    assert {key: off[key] for key in off} == {key: line[key] for key in off}
+    # the map decides where it is asked to, and what the two disagree about is said
+    words = (*pair, *model, "--verdict-from", "map", "--threshold")
+    _, [high], _ = run(capsys, *words, "9", model=deciding_dir)
+    _, [low], _ = run(capsys, *words, "0.01", model=deciding_dir)
+    assert (high["verdict"], low["verdict"], low["verdict_from"]) == ("normal", "anomalous", "map")
+    assert [one.get("disagree", False) for one in (high, low)] in ([True, False], [False, True])
+    # a stored answer gets other thresholds, and its map anew, without a question
+    output = tmp_path / "lines.jsonl"
+    _, [first], _ = run(capsys, *words, "9", "--output", output, model=deciding_dir)
+    kept = output.read_bytes()
+    _, [second], _ = run(
+        capsys, *words, "0.01", "--output", output, "--save-maps", tmp_path / "maps", model=deciding_dir
+    )
+    assert output.read_bytes() == kept
+    assert (first["map_boxes"], second["map_boxes"]) == (high["map_boxes"], low["map_boxes"])
+    assert (first["score"], first["verdict"], second["verdict"]) == (second["score"], "normal", "anomalous")
+    assert list((tmp_path / "maps").iterdir())
+
+
+def test_a_judge_takes_either():
+    def result(score, of_map):
+        return Result(query="q", template="t", score=score, yes_no_mass=1.0, map_score=of_map, text="")
+
+    judge = Judge(source="either", model_threshold=0.5, map_threshold=0.3)
+    found = [judge.judged(result(*one)).verdict for one in ((0.9, 0.1), (0.1, 0.9), (0.1, 0.1), (0.9, 0.9))]
+    assert found == ["anomalous", "anomalous", "normal", "anomalous"]
+    assert [judge.disagree(result(*one)) for one in ((0.9, 0.1), (0.1, 0.9), (0.1, 0.1))] == [True, True, False]
+    unsure = Result(query="q", template="t", score=0.9, yes_no_mass=0.01, map_score=0.1, text="Hm")
+    assert judge.judged(unsure).verdict == "undecided"
+    no_map = Judge(source="map")
+    assert "no threshold is known" in no_map.judged(result(0.9, 0.9)).reason
+    partial = Result(
+        query="q", template="t", score=0.1, yes_no_mass=1.0, map_score=0.1, map_doubt="only 40 %", text=""
+    )
+    map_judge = Judge(source="map", map_threshold=0.3)
+    assert map_judge.judged(partial).reason == "only 40 %"
+    assert map_judge.judged(Result(**{**partial.__dict__, "map_score": 0.4})).verdict == "anomalous"
