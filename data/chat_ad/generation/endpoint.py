@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
 
 from ...errors import UserError, shortened
 from ...jsonl import content_key
 from ...transport import Answer, Refused, Transport
+from ..recipe.model import Count, Spec, Text
 from .cache import AnswerCache
 from .cost import Cost, Prices
 from .facts import Facts
@@ -39,9 +41,12 @@ _FILES = {
 _COMMON = ("system.jinja", "questions.json", "families.json")
 
 
-@dataclass(frozen=True, kw_only=True)
-class EndpointSettings:
-    """Which endpoint, and how it is used.
+#: More than none.
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class EndpointSettings(Spec):
+    """Which endpoint, and how it is used: a recipe's `generator` of the kind `endpoint`.
 
     Attributes:
         url: base address, as OpenAI clients take it (`http://localhost:8000/v1`).
@@ -61,58 +66,52 @@ class EndpointSettings:
         give_up: so many failed requests in a row end the run.
         prices: of a million tokens.
         most_tokens, most_money: the budget of one cache file, None for none.
-
-    Raises:
-        UserError: a value is out of range, or the address carries a password.
+        fallback: whether the annotations write what the endpoint refuses.
     """
 
+    kind: Literal["endpoint"] = "endpoint"
     url: str
-    model: str
+    model: Text
     key_variable: str = ""
-    concurrency: int = 16
-    rounds: int = 2
+    concurrency: Count = 16
+    rounds: Annotated[int, Field(ge=0)] = 2
     checks: bool = False
-    image_side: int | None = 1280
+    image_side: Annotated[int, Field(ge=28)] | None = 1280
     marked: bool = True
     temperature: float = 0.7
-    max_tokens: int = 1024
+    max_tokens: Annotated[int, Field(ge=16)] = 1024
     seed: int = 0
-    limit_field: str = "max_tokens"
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    timeout: float = 180.0
-    attempts: int = 6
-    first_wait: float = 1.0
-    longest_wait: float = 120.0
-    give_up: int = 20
-    prices: Prices = field(default_factory=Prices)
-    most_tokens: int | None = None
-    most_money: float | None = None
+    limit_field: Text = "max_tokens"
+    extra: dict[str, Any] = {}
+    timeout: Seconds = 180.0
+    attempts: Count = 6
+    first_wait: Seconds = 1.0
+    longest_wait: Seconds = 120.0
+    give_up: Count = 20
+    prices: Prices = Prices()
+    most_tokens: Annotated[int, Field(gt=0)] | None = None
+    most_money: Annotated[float, Field(gt=0)] | None = None
+    fallback: bool = False
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _whole(self) -> EndpointSettings:
         try:
             parts = urlsplit(self.url)
         except ValueError:
             parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise UserError(f"url is {self.url!r}, expected something like http://localhost:8000/v1")
+            raise ValueError(f".url is {self.url!r}, expected something like http://localhost:8000/v1")
         if parts.username or parts.password or parts.query:
-            raise UserError(
-                f"url of {parts.hostname}: carries a password or a query; put the key into an environment variable "
+            raise ValueError(
+                f".url of {parts.hostname}: carries a password or a query; put the key into an environment variable "
                 "and give its name as key_variable"
             )
-        if not self.model:
-            raise UserError("model is empty, expected the name that the endpoint knows it by")
-        for name, low in (("concurrency", 1), ("rounds", 0), ("max_tokens", 16), ("attempts", 1), ("give_up", 1)):
-            if getattr(self, name) < low:
-                raise UserError(f"{name} is {getattr(self, name)}, expected {low} or more")
-        if self.image_side is not None and self.image_side < 28:
-            raise UserError(f"image_side is {self.image_side}, expected 28 or more")
-        for name in ("timeout", "first_wait", "longest_wait"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)}, expected more than 0 seconds")
-        for name in ("most_tokens", "most_money"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise UserError(f"{name} is {getattr(self, name)}, expected more than 0, or nothing for no limit")
+        if self.most_money and not (self.prices.prompt or self.prices.completion):
+            raise ValueError(
+                ".most_money: no price is known; give prices.prompt and prices.completion, in money for a million "
+                "tokens"
+            )
+        return self
 
 
 class EndpointGenerator:

@@ -31,8 +31,7 @@ from ...dataset_info import add_entries, entry
 from ...errors import UserError
 from ...jsonl import atomic_write, content_key, write_jsonl
 from ..readers import why_no_folder
-from ..recipe.reading import RECORDS
-from ..recipe.specs import EmbedSpec, Recipe
+from ..recipe.specs import RECORDS, Recipe
 from ..steps import Runner, make_runner
 from .against import measure_against, write_leaks
 from .dataset import UNTIL, DatasetBuild, Place, problems_line
@@ -84,7 +83,7 @@ def build(
         UserError: one line; what is finished is kept for the next run.
     """
     if until is not None:
-        recipe = dataclasses.replace(recipe, outputs={}, converts={})
+        recipe = recipe.model_copy(update={"outputs": {}, "converts": {}})
     recipe, skipped = _present(recipe, skip_missing)
     paths = _check_output(recipe, output)
     recipe, output = _absolute(recipe), output.absolute()
@@ -124,9 +123,8 @@ def _run_datasets(
 ) -> None:
     """All steps of all datasets."""
     work, skip = paths.output / ".work", recipe.leaks.skip_problems
-    against = (
-        [] if until == "index" else [measure_against(p, work, runner, skip_problems=skip) for p in recipe.against]
-    )
+    sets = () if until == "index" else recipe.against
+    against = [measure_against(path, work, runner, skip_problems=skip) for path in sets]
     for name, dataset in datasets.items():
         dataset.against = against
         try:
@@ -223,34 +221,27 @@ def _present(recipe: Recipe, skip_missing: bool) -> tuple[Recipe, list[str]]:
     for name, one in recipe.outputs.items():
         left = tuple(dataset for dataset in one.datasets if dataset in datasets)
         if left:
-            outputs[name] = dataclasses.replace(one, datasets=left)
+            outputs[name] = one.model_copy(update={"datasets": left})
     converts = {name: one for name, one in recipe.converts.items() if f"outputs.{name}" not in gone}
     if not datasets and not converts:
         raise UserError(f"none of the folders of {recipe.name} is there; correct the roots in the recipe")
     skipped = [*gone, *(f"outputs.{name}" for name in recipe.outputs if name not in outputs)]
-    return dataclasses.replace(recipe, datasets=datasets, outputs=outputs, converts=converts), skipped
+    return recipe.model_copy(update={"datasets": datasets, "outputs": outputs, "converts": converts}), skipped
 
 
 def _absolute(recipe: Recipe) -> Recipe:
     """The recipe with full paths: a worker on another machine may stand elsewhere."""
-    datasets = {
-        name: dataclasses.replace(one, root=one.root.absolute(), embed=_absolute_model(one.embed))
-        for name, one in recipe.datasets.items()
-    }
-    converts = {name: dataclasses.replace(one, root=one.root.absolute()) for name, one in recipe.converts.items()}
-    return dataclasses.replace(
-        recipe,
-        datasets=datasets,
-        converts=converts,
-        prompts=None if recipe.prompts is None else recipe.prompts.absolute(),
-        against=tuple(path.absolute() for path in recipe.against),
-    )
-
-
-def _absolute_model(embed: EmbedSpec) -> EmbedSpec:
-    if embed.model is None or not Path(embed.model).is_dir():
-        return embed
-    return dataclasses.replace(embed, model=str(Path(embed.model).absolute()))
+    datasets = {}
+    for name, one in recipe.datasets.items():
+        pair = one.pair
+        if pair.embed is not None and Path(pair.embed).is_dir():
+            pair = pair.model_copy(update={"embed": str(Path(pair.embed).absolute())})
+        datasets[name] = one.model_copy(update={"root": one.root.absolute(), "pair": pair})
+    converts = {name: one.model_copy(update={"root": one.root.absolute()}) for name, one in recipe.converts.items()}
+    prompts = None if recipe.prompts is None else recipe.prompts.absolute()
+    against = tuple(path.absolute() for path in recipe.against)
+    changes = {"datasets": datasets, "converts": converts, "prompts": prompts, "against": against}
+    return recipe.model_copy(update=changes)
 
 
 def _check_output(recipe: Recipe, output: Path) -> _Paths:
@@ -287,7 +278,7 @@ def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Pat
             _list_dropped(dataset, output, name)
             raise UserError(problems_line(dataset.spec, blocking))
     for name, dataset in datasets.items():
-        if until in (None, "pair") and not dataset.labels["normal"] and not dataset.spec.skip_unpaired:
+        if until in (None, "pair") and not dataset.labels["normal"] and not dataset.spec.pair.skip_unpaired:
             raise UserError(f"{_only(name, dataset)} defective, and nothing says which are good: there is nothing to "
                             "compare them with; add a folder of good parts")  # fmt: skip
     for name, spec in recipe.outputs.items():

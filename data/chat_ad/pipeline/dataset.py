@@ -26,8 +26,7 @@ from ..pairing import Pool, template_key
 from ..readers import LICENCES, Item, Problem, Source, make_source, prescan, scan, with_depth
 from ..readers.contents import what_is_there
 from ..readers.measure import fingerprint
-from ..recipe.reading import RECORDS
-from ..recipe.specs import DatasetSpec, LeakSpec
+from ..recipe.specs import RECORDS, DatasetSpec, LeakSpec
 from ..recorded_pairs import scan_records
 from ..sources.mask_counts import count_masks, mask_lines
 from ..steps import Job, Runner, Shard, Steps, read, rows_of
@@ -68,7 +67,7 @@ class DatasetBuild:
     Attributes:
         spec: from the recipe.
         place: where.
-        seed: of the choice that the ratio makes.
+        seed: of every choice.
         against: evaluation sets whose images are left out.
         leaks: how that is done.
         found: which of several forms of the layout was there, counted.
@@ -191,7 +190,7 @@ class DatasetBuild:
         spec, source, root = self.spec, self._source(), str(self.spec.root)
         if self._first is not None:
             source.disputed, source.bits = self._first.disputed, self._first.bits
-        given = {"dataset": spec.name, "licence": self.licence, "min_area": spec.min_area, "masks": spec.mask}
+        given = {"dataset": spec.name, "licence": self.licence, "min_area": spec.min_area, "masks": spec.masks}
 
         def jobs() -> Iterator[Job]:
             items = self._scan(source)
@@ -231,7 +230,8 @@ class DatasetBuild:
             self.leaked = list(steps.each(LEAKS, jobs))
         asked = {name: getattr(spec, name) for name in ("ratio", "cut", "splits", "queries")}
         found = {"index": self.index, "measures": measures, "leaks": self.leaked}
-        job = Job({**found, **asked, "limits": spec.filter, "seed": self.seed})
+        limits = None if spec.filter is None else spec.filter.options
+        job = Job({**found, **asked, "limits": limits, "seed": self.seed})
         return steps.one(SELECT, job, thumbs=steps.folder / "thumbs")
 
     def _pair(self, steps: Steps) -> list[Shard]:
@@ -239,25 +239,26 @@ class DatasetBuild:
         chosen = list(self.chosen())
         vectors, kind = [], None
         if spec.pair.method == "nearest":
-            kind = embedder(spec.embed).name  # what a folder or an id stands for
-            embed = {"root": root, "embed": spec.embed}
+            kind = embedder(spec.pair.embedder).name  # what a folder or an id stands for
+            embed = {"root": root, "embed": spec.pair.embedder}
             jobs = (Job({"rows": shard, "chosen": normal}, also=kind, more=embed) for shard, normal, _ in chosen)
             vectors = list(steps.each(EMBED, jobs))
         members = {"index": self.index, "normal": [normal for _, normal, _ in chosen], "vectors": vectors}
         pool = steps.one(POOL, Job(members), fits=pool_there, folder=steps.folder / POOL.name)
         self._check_templates(chosen, pool)
-        decoys = {}
+        crops, decoys = None, {}
         if spec.crop is not None:
-            decoys = collect_decoys((_taken(shard, query) for shard, _, query in chosen), seed=spec.crop.seed)
-        asked = {"pool": pool, "options": spec.pair, "crops": spec.crop, "decoys": decoys}
+            crops = spec.crop.options(self.seed)
+            decoys = collect_decoys((_taken(shard, query) for shard, _, query in chosen), seed=self.seed)
+        asked = {"pool": pool, "options": spec.pair.options(self.seed), "crops": crops, "decoys": decoys}
         jobs = (Job({"rows": shard, "chosen": query, **asked}, also=kind) for shard, _, query in chosen)
-        shards = list(steps.each(PAIR, jobs, root=root, embed=spec.embed))
+        shards = list(steps.each(PAIR, jobs, root=root, embed=spec.pair.embedder))
         self._left_out.append(("pair", shards, "unpaired"))
         return shards
 
     def _check_templates(self, chosen: Sequence[tuple[Shard, list[int], list[int]]], shard: Shard) -> None:
         """Refuse a category without normal images before any of them is paired."""
-        if self.spec.skip_unpaired:
+        if self.spec.pair.skip_unpaired:
             return
         pool, missing = Pool(read(shard)), Counter()
         for rows, _, query in chosen:
@@ -270,7 +271,7 @@ class DatasetBuild:
             why = lost.get(name.partition("/")[0])
             if why:
                 reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(why.items()))
-                kept = ",".join(sorted({*why, *self.spec.filter.allowed}))
+                kept = ",".join(sorted({*why, *self.spec.filter.allow}))
                 raise UserError(
                     f"datasets.{self.spec.name}: all {why.total()} good images of {name} are left out: {reasons}; "
                     f"nothing to compare its {count} images with is left; mend them, or keep them with --set "

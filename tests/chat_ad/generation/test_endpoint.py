@@ -15,6 +15,7 @@ from PIL import Image
 from adcopilot.chat_ad.generation import AnnotationsGenerator, generate_records
 from adcopilot.chat_ad.generation.cost import Prices
 from adcopilot.chat_ad.generation.endpoint import EndpointGenerator, EndpointSettings
+from adcopilot.chat_ad.recipe.model import checked
 from adcopilot.errors import UserError
 
 from .conftest import completion, honest, prompt_of
@@ -41,7 +42,10 @@ def make(endpoint, prompts, tmp_path):
         cache = changes.pop("cache", tmp_path / "answers.jsonl")
         also = changes.pop("also", ())
         one = EndpointGenerator(
-            settings=EndpointSettings(**{**given, **changes}), prompts=prompts, cache=cache, also=also
+            settings=checked(EndpointSettings, {**given, **changes}, "generator"),
+            prompts=prompts,
+            cache=cache,
+            also=also,
         )
         made.append(one)
         return one
@@ -214,8 +218,8 @@ def test_a_key_that_is_not_set(make, monkeypatch):
     [
         ({"url": "localhost:8000"}, "expected something like http://localhost:8000/v1"),
         ({"url": "https://me:pass@host/v1"}, "carries a password"),
-        ({"model": ""}, "model is empty"),
-        ({"concurrency": 0}, "concurrency is 0, expected 1 or more"),
+        ({"model": ""}, "generator.model is '', expected a text"),
+        ({"concurrency": 0}, "concurrency is 0, expected a whole number, 1 or more"),
         ({"most_tokens": 0}, "most_tokens is 0"),
         ({"most_money": 5.0}, "no price is known"),
     ],
