@@ -22,12 +22,12 @@ import pyarrow.compute as pc
 from ...errors import UserError
 from ...jsonl import content_key
 from ..crops import collect_decoys
+from ..fitness.leaks import LeakOptions
 from ..pairing import Pool, template_key
-from ..readers import LICENCES, Item, Problem, Source, make_source, prescan, scan, with_depth
+from ..readers import READERS, Item, Problem, Source, make_source, prescan, scan
 from ..readers.contents import what_is_there
 from ..readers.measure import fingerprint
-from ..recipe.specs import RECORDS, DatasetSpec, LeakSpec
-from ..recorded_pairs import scan_records
+from ..recipe.specs import DatasetSpec
 from ..sources.mask_counts import count_masks, mask_lines
 from ..steps import Job, Runner, Shard, Steps, read, rows_of
 from .against import LEAKS, Against
@@ -46,18 +46,23 @@ class Place:
     """Where a build works.
 
     Attributes:
-        work: folder of finished shards.
+        output: the folder that is written.
         media_dir: what the names of images are relative to.
         prefix: the output folder in `media_dir`, with a slash behind it or empty.
         marked: whether copies with outlined defects are needed.
         shard_images: images (or strips of views) of a shard.
     """
 
-    work: Path
+    output: Path
     media_dir: Path
     prefix: str
     marked: bool
     shard_images: int
+
+    @property
+    def work(self) -> Path:
+        """The folder of finished shards."""
+        return self.output / ".work"
 
 
 @dataclass(kw_only=True)
@@ -84,7 +89,7 @@ class DatasetBuild:
     place: Place
     seed: int
     against: Sequence[Against] = ()
-    leaks: LeakSpec = field(default_factory=LeakSpec)
+    leaks: LeakOptions = field(default_factory=LeakOptions)
     found: Counter = field(default_factory=Counter)
     passed_over: Counter = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
@@ -100,7 +105,7 @@ class DatasetBuild:
     @property
     def licence(self) -> str:
         """What is known about the terms."""
-        return LICENCES.get(self.spec.reader, "the user's own")
+        return READERS[self.spec.reader].licence
 
     def preflight(self) -> int:
         """Read the layout, names and annotation files only; the number of images.
@@ -112,7 +117,7 @@ class DatasetBuild:
         self.labels = Counter()
 
         def counted() -> Iterator[Item]:
-            for item in self._scan(source):
+            for item in scan(source):
                 self.labels["anomalous" if item.anomalous else "normal"] += 1
                 yield item
 
@@ -171,17 +176,9 @@ class DatasetBuild:
 
     def _source(self) -> Source:
         spec = self.spec
-        if spec.reader == RECORDS:
-            if not spec.root.is_dir():
-                raise UserError(f"datasets.{spec.name}.root is {spec.root}: no such folder")
-            return Source(root=spec.root, dataset=RECORDS, options=spec.options, categories=frozenset(spec.categories))
         return make_source(
             spec.reader, spec.root, options=spec.options, categories=spec.categories, recipe=f"datasets.{spec.name}"
         )
-
-    def _scan(self, source: Source) -> Iterator[Item]:
-        # Records of another build may share a mask: its files are named by their content.
-        return with_depth(source, scan_records(source)) if self.spec.reader == RECORDS else scan(source)
 
     def _steps(self, runner: Runner) -> Steps:
         return Steps(self.place.work / self.spec.name, runner, self.spec.name)
@@ -193,7 +190,7 @@ class DatasetBuild:
         given = {"dataset": spec.name, "licence": self.licence, "min_area": spec.min_area, "masks": spec.masks}
 
         def jobs() -> Iterator[Job]:
-            items = self._scan(source)
+            items = scan(source)
             while part := list(islice(items, self.place.shard_images)):
                 yield Job(given, also=fingerprint(part, root=root, options=dict(source.options)), more={"items": part})
 
@@ -230,8 +227,7 @@ class DatasetBuild:
             self.leaked = list(steps.each(LEAKS, jobs))
         asked = {name: getattr(spec, name) for name in ("ratio", "cut", "splits", "queries")}
         found = {"index": self.index, "measures": measures, "leaks": self.leaked}
-        limits = None if spec.filter is None else spec.filter.options
-        job = Job({**found, **asked, "limits": limits, "seed": self.seed})
+        job = Job({**found, **asked, "limits": spec.filter, "seed": self.seed})
         return steps.one(SELECT, job, thumbs=steps.folder / "thumbs")
 
     def _pair(self, steps: Steps) -> list[Shard]:

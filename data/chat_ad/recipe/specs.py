@@ -13,9 +13,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from ...masks import INVERSIONS, MaskOptions, check_options
 from ...yaml_sections import short
 from ..crops import KEEP, CropOptions, parse_shares
-from ..fitness.duplicates import SameLimits
-from ..fitness.leaks import KINDS, LeakOptions
-from ..fitness.measures import REASONS, QualityOptions
+from ..fitness.leaks import LeakOptions
+from ..fitness.measures import QualityOptions
 from ..fitness.rebalance import CUTS, parse_ratio
 from ..generation import TASKS
 from ..generation.endpoint import EndpointSettings
@@ -23,32 +22,23 @@ from ..pairing import METHODS, PairOptions
 from ..pipeline.losses import MAX_LEFT_OUT
 from ..readers import READERS
 from ..table import SPLITS
-from .model import Count, Folder, Folders, Grey, Share, Spec, Text, Texts, choices
+from .model import Count, Folder, Folders, Share, Spec, Text, Texts, choices
 from .table_one import CONVERTERS, default_amount, names
 
 __all__ = [
-    "RECORDS",
     "Annotations",
     "ConvertSpec",
     "DatasetSpec",
     "EmbedSpec",
     "ImageSpec",
-    "LeakSpec",
     "OutputSpec",
     "Recipe",
     "RecipeFile",
     "Shared",
 ]
 
-#: A dataset's reader for pairs that are there already, as records (`recorded_pairs`).
-RECORDS = "records"
-
 #: Which images of a dataset get a template.
 QUERIES = ("all", "anomalous", "normal")
-
-#: An image that cannot be opened cannot be allowed.
-Reasons = choices(*(reason for reason in REASONS if reason != "unreadable"))
-Splits, Kinds = choices(*SPLITS), choices(*KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,27 +63,6 @@ class ImageSpec(Spec):
     format: Literal["source", "png", "jpeg"] = "source"
     quality: Annotated[int, Field(ge=50, le=100)] = 95
     originals: bool = False
-
-
-class FilterSpec(Spec):
-    """The limits of quality, see `measures.QualityOptions`."""
-
-    dark_below: Annotated[float, Field(ge=0, le=256)] = QualityOptions.dark_below
-    bright_above: Annotated[float, Field(ge=-1, le=255)] = QualityOptions.bright_above
-    min_laplacian: Annotated[float, Field(ge=0)] = QualityOptions.min_laplacian
-    min_sharpness: Annotated[float, Field(ge=0)] = QualityOptions.min_sharpness
-    relative_sharpness: Share = QualityOptions.relative_sharpness
-    near_duplicates: bool = False
-    same_largest: Grey = SameLimits.largest
-    same_mean: Grey = SameLimits.mean
-    allow: Reasons = ()
-
-    @property
-    def options(self) -> QualityOptions:
-        """For `measures.judge`."""
-        given = self.model_dump(exclude={"same_largest", "same_mean", "allow"})
-        same = SameLimits(largest=self.same_largest, mean=self.same_mean)
-        return QualityOptions(**given, same=same, allowed=frozenset(self.allow))
 
 
 class MaskSpec(Spec):
@@ -204,16 +173,16 @@ class DatasetSpec(Spec):
     """
 
     name: str
-    reader: Literal[(*READERS, RECORDS)]
+    reader: Literal[tuple(READERS)]
     root: Folder
     options: Annotated[dict[str, str], BeforeValidator(_reader_options)] = {}
     categories: Texts = ()
     product: Annotated[Any, BeforeValidator(_product)] = ""
-    splits: Splits = ()
+    splits: choices(*SPLITS) = ()
     min_area: Count = 1
     mask: MaskSpec = MaskSpec()
     skip_problems: bool = False
-    filter: Annotated[FilterSpec | None, BeforeValidator(_or_false)] = FilterSpec()
+    filter: Annotated[QualityOptions | None, BeforeValidator(_or_false)] = QualityOptions()
     ratio: Annotated[float | None, BeforeValidator(_ratio)] = None
     cut: Literal[CUTS] = "normal"
     queries: Literal[QUERIES] = "all"
@@ -223,11 +192,10 @@ class DatasetSpec(Spec):
 
     @model_validator(mode="after")
     def _of_reader(self) -> DatasetSpec:
-        if self.reader == RECORDS:
-            if self.options.keys() != {"files"}:
-                raise ValueError(f".options: the reader {RECORDS} needs the option files, and no other")
-            return self
-        declared = READERS[self.reader].OPTIONS
+        declared = READERS[self.reader].module.OPTIONS
+        for key, option in declared.items():
+            if option.default is None and key not in self.options:
+                raise ValueError(f".options.{key} is missing, expected {option.help}")
         for key, value in self.options.items():
             if key not in declared:
                 known = ", ".join(declared) or "none"
@@ -241,31 +209,8 @@ class DatasetSpec(Spec):
 
     @property
     def masks(self) -> MaskOptions:
-        """How its masks are read; those of records were once already: what is left of them is what is marked."""
-        return self.mask.options(most=1.0) if self.reader == RECORDS else self.mask.options()
-
-
-class LeakSpec(Spec):
-    """What is done about images that are in an evaluation set too.
-
-    Attributes:
-        drop: the kinds of `leaks.KINDS` that keep an image out; the last is a suspicion only.
-        skip_problems: go on where an image of an evaluation set cannot be read.
-        same_largest, same_mean, similar, most: what counts as one, see `leaks.LeakOptions`.
-    """
-
-    drop: Kinds = KINDS[:3]
-    skip_problems: bool = False
-    same_largest: Grey = SameLimits.largest
-    same_mean: Grey = SameLimits.mean
-    similar: Annotated[int, Field(ge=0, le=64)] | None = None
-    most: Count = LeakOptions.most
-
-    @property
-    def options(self) -> LeakOptions:
-        """For `leaks.leaks_shard`."""
-        same = SameLimits(largest=self.same_largest, mean=self.same_mean)
-        return LeakOptions(same=same, similar=self.similar, most=self.most)
+        """How its masks are read; those that a build wrote mark what is left, however much that is."""
+        return self.mask.options(most=1.0) if READERS[self.reader].built else self.mask.options()
 
 
 def _tasks(value: Any) -> Any:
@@ -361,7 +306,7 @@ class Shared(Spec):
     shard_images: Annotated[int, Field(ge=1, le=4096)] = 1024
     max_left_out: Share = MAX_LEFT_OUT
     against: Folders = ()
-    leaks: LeakSpec = LeakSpec()
+    leaks: LeakOptions = LeakOptions()
     prompts: Folder | None = None
 
 

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adcopilot.chat_ad.fitness.measures import QualityOptions
 from adcopilot.chat_ad.generation.endpoint import EndpointSettings
 from adcopilot.chat_ad.recipe import specs
 from adcopilot.chat_ad.recipe.model import keys_of
@@ -112,7 +113,7 @@ PLACES = [
     *((key,) for key in keys_of(specs.RecipeFile)),
     *(("generator", key) for key in keys_of(EndpointSettings)),
     *(("datasets", "mine", key) for key in keys_of(specs.DatasetSpec)),
-    *(("datasets", "mine", "filter", key) for key in keys_of(specs.FilterSpec)),
+    *(("datasets", "mine", "filter", key) for key in keys_of(QualityOptions)),
     *(("datasets", "mine", "pair", key) for key in keys_of(specs.PairSpec)),
     *(("datasets", "mine", "mask", key) for key in keys_of(specs.MaskSpec)),
     *(("datasets", "mine", "crop", key) for key in keys_of(specs.CropSpec)),
