@@ -64,7 +64,18 @@ extras = {
     # Its own environment: it pins another torch than training does. The newest two lines (plugin/vllm/__init__.py).
     "serve": ["vllm>=0.32,<0.34"],
     "flash-attn": ["flash-attn>=2.6"],  # CUDA only; without it, torch's own attention kernels
-    "data": ["pyarrow", "h5py", "ImageHash", "faiss-cpu", "pycocotools", "httpx", "jinja2", "matplotlib", "pyyaml"],
+    "data": [
+        "pyarrow",
+        "h5py",
+        "ImageHash",
+        "faiss-cpu",
+        "pycocotools",
+        "httpx",
+        "jinja2",
+        "matplotlib",
+        "pydantic>=2.10",
+        "pyyaml",
+    ],
     "ray": ["ray[data]>=2.50"],  # `adcopilot data build --ray`
     # Other models through transformers, or behind an OpenAI-style API; the scorers of UniPCB and of captions.
     "eval": [

@@ -94,6 +94,7 @@ EXTRAS: Mapping[str, str] = {
     "pyarrow": "data",
     "pycocoevalcap": "eval",
     "pycocotools": "data",
+    "pydantic": "data",
     "ray": "ray",
     "scipy": "data",
     "sentence_transformers": "eval",

@@ -1,144 +1,19 @@
-"""A YAML file read key by key: every mistake is one line that names the key, the value found and what was expected."""
+"""A YAML file of settings, and values that replace some of its own: every mistake in them is one line."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError, did_you_mean, one_line, reason_of, shortened
+from .errors import UserError, one_line, reason_of, shortened
 
-__all__ = ["REQUIRED", "Section", "assign_all", "read_yaml", "short"]
-
-#: The default of a key that must be there.
-REQUIRED = object()
+__all__ = ["assign_all", "read_yaml", "short"]
 
 #: No file of settings is larger: PyYAML needs ten seconds for so much.
 MAX_BYTES = 1 << 20
 #: Nor has it more values, each counted as often as aliases repeat it.
 MAX_VALUES = 100_000
-
-_KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "keys with values"}
-
-
-class Section:
-    """The keys below one key of a file; `take` them all, then call `done`.
-
-    Args:
-        value: what stands there; None (nothing written) counts as no keys.
-        where: the file and the keys above, for messages.
-
-    Raises:
-        UserError: something other than keys with values stands there.
-    """
-
-    def __init__(self, value: Any, *, where: str) -> None:
-        self.where = where
-        if value is None:
-            value = {}
-        if not isinstance(value, dict):
-            raise UserError(f"{where} is {short(value)}, expected {_KINDS[dict]}")
-        for key in value:
-            if not isinstance(key, str):
-                raise UserError(f"{where}: key {short(key)}, expected a text; write it in quotes")
-        self._values = value
-        self._known: list[str] = []
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._values
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def name(self, key: str) -> str:
-        """The full name of a key, for messages."""
-        return f"{self.where}.{key}" if not self.where.endswith(":") else f"{self.where} {key}"
-
-    def take(
-        self,
-        key: str,
-        kind: type,
-        default: Any = REQUIRED,
-        *,
-        choices: Sequence[Any] | None = None,
-        low: float | None = None,
-        high: float | None = None,
-    ) -> Any:
-        """The value of a key, checked.
-
-        Args:
-            key: its name.
-            kind: `str`, `int`, `float` or `bool`; a whole number counts as a `float` too.
-            default: without the key, or where nothing is written behind it.
-            choices: what else it must be one of.
-            low, high: the least and the largest number.
-
-        Raises:
-            UserError: it is missing or something else.
-        """
-        value = self.raw(key)
-        if value is None:
-            if default is REQUIRED:
-                raise UserError(f"{self.name(key)} is missing, expected {_expected(kind, choices, low, high)}")
-            return default
-        if kind is float and type(value) is int and abs(value) < 1e300:
-            value = float(value)
-        wrong = type(value) is not kind or (kind is float and not math.isfinite(value))
-        if not wrong and choices is not None:
-            wrong = value not in choices
-        if not wrong and kind in (int, float):
-            wrong = (low is not None and value < low) or (high is not None and value > high)
-        if not wrong and kind is str:
-            wrong = not value.strip()
-        if wrong:
-            hint = did_you_mean(value, map(str, choices)) if choices is not None and isinstance(value, str) else ""
-            expected = _expected(kind, choices, low, high)
-            raise UserError(f"{self.name(key)} is {short(value)}, expected {expected}{hint}")
-        return value
-
-    def raw(self, key: str) -> Any:
-        """The value of a key as it stands there, None without it."""
-        if key not in self._known:
-            self._known.append(key)
-        return self._values.get(key)
-
-    def texts(self, key: str, *, choices: Sequence[str] | None = None) -> list[str]:
-        """The value of a key as a list of texts; a single text is a list of one.
-
-        Raises:
-            UserError: it is something else.
-        """
-        value = self.raw(key)
-        if value is None:
-            return []
-        values = value if isinstance(value, list) else [value]
-        for one in values:
-            if not isinstance(one, str) or (choices is not None and one not in choices):
-                expected = f"some of {', '.join(map(repr, choices))}" if choices is not None else "a list of texts"
-                raise UserError(f"{self.name(key)} holds {short(one)}, expected {expected}")
-        if len(set(values)) < len(values):
-            raise UserError(f"{self.name(key)} names something twice: {short(values)}; remove one")
-        return values
-
-    def section(self, key: str) -> Section:
-        """The keys below a key.
-
-        Raises:
-            UserError: something else stands there.
-        """
-        return Section(self.raw(key), where=self.name(key))
-
-    def done(self) -> None:
-        """Refuse keys that nobody has asked for.
-
-        Raises:
-            UserError: naming the first, and what was probably meant.
-        """
-        for key in self._values:
-            if key not in self._known:
-                hint = did_you_mean(key, self._known, otherwise=f"there are: {', '.join(self._known)}")
-                raise UserError(f"{self.name(key)}: no such key{hint}")
 
 
 def read_yaml(path: Path) -> Any:
@@ -277,16 +152,3 @@ def short(value: Any) -> str:
     except (ValueError, RecursionError):  # an integer of thousands of digits, which YAML reads in hexadecimal
         text = f"a {type(value).__name__} too large to be shown"
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _expected(kind: type, choices, low, high) -> str:
-    if choices is not None:
-        return f"one of {', '.join(map(str, choices))}"
-    text = _KINDS[kind]
-    if low is not None and high is not None:
-        text += f" from {low:g} to {high:g}"
-    elif low is not None:
-        text += f", {low:g} or more"
-    elif high is not None:
-        text += f", {high:g} or less"
-    return text

@@ -97,8 +97,8 @@ class Cut:
     hidden: tuple[int, ...]
 
 
-def parse_shares(text: str) -> tuple[float, float]:
-    """`0.5:1` → (0.5, 1.0), `least` and `most` of `CropOptions`.
+def parse_shares(text: str, *, name: str = "crop") -> tuple[float, float]:
+    """`0.5:1` → (0.5, 1.0), `least` and `most` of `CropOptions`; `name` is the key's, for messages.
 
     Raises:
         UserError: not two shares in order.
@@ -109,7 +109,7 @@ def parse_shares(text: str) -> tuple[float, float]:
     except ValueError:
         least = most = -1.0
     if not mark or not 0 < least <= most <= 1:
-        raise UserError(f"crop is {text!r}, expected LEAST:MOST with 0 < LEAST <= MOST <= 1, as 0.5:1")
+        raise UserError(f"{name} is {text!r}, expected LEAST:MOST with 0 < LEAST <= MOST <= 1, as 0.5:1")
     return least, most
 
 

@@ -163,6 +163,8 @@ def _counted(value: Any) -> Any:
         return value.digest
     if dataclasses.is_dataclass(value):
         return [[one.name, _counted(getattr(value, one.name))] for one in dataclasses.fields(value)]
+    if hasattr(value, "model_dump"):  # a section of a recipe
+        return _counted(value.model_dump())
     if isinstance(value, Mapping):
         return sorted(([_counted(key), _counted(one)] for key, one in value.items()), key=repr)
     if isinstance(value, (set, frozenset)):

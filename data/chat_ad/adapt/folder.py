@@ -90,11 +90,11 @@ def read_folder(folder: Path) -> tuple[str, list[Photo]]:
 
 def reader_options(name: str) -> dict[str, str]:
     """Options of a reader: a defective picture without a mask is one all the same."""
-    return {"masks": "optional"} if "masks" in READERS[name].OPTIONS else {}
+    return {"masks": "optional"} if "masks" in READERS[name].module.OPTIONS else {}
 
 
 def _fits(folder: Path, name: str) -> bool:
-    return READERS[name].looks_like(make_source(name, folder))
+    return READERS[name].module.looks_like(make_source(name, folder))
 
 
 def split(photos: Sequence[Photo], *, may_train: bool, forced: bool = False) -> Split:

@@ -98,7 +98,7 @@ def summary(manifest: dict[str, Any], name: str, output: Path) -> str:
 def _options_help() -> str:
     datasets: dict[str, list[str]] = {}
     for dataset, reader in READERS.items():
-        for name, option in reader.OPTIONS.items():
+        for name, option in reader.module.OPTIONS.items():
             choices = [choice for choice in option.choices or () if choice]
             values = "|".join(choices) if 0 < len(choices) < 6 else f"{choices[0]}…{choices[-1]}" if choices else "…"
             default = f" ({option.default})" if option.default else ""

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
+from ..recipe.model import Grey, Spec
 from .fingerprints import COARSE, Fingerprints
 
-__all__ = ["SameLimits", "agreement", "equal_groups", "near_candidates", "same_shape"]
+__all__ = ["SameLimits", "SameSpec", "agreement", "equal_groups", "near_candidates", "same_shape"]
 
 # Queries whose results FAISS holds at once.
 _BLOCK = 256
@@ -41,6 +42,18 @@ class SameLimits:
         """
         blocks = COARSE * COARSE
         return (np.sqrt(self.largest * self.mean * blocks) + np.sqrt(blocks)) ** 2 + 1
+
+
+class SameSpec(Spec):
+    """`SameLimits` as keys of a recipe."""
+
+    same_largest: Grey = SameLimits.largest
+    same_mean: Grey = SameLimits.mean
+
+    @property
+    def same(self) -> SameLimits:
+        """When two files are one photograph."""
+        return SameLimits(largest=self.same_largest, mean=self.same_mean)
 
 
 def equal_groups(digests: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:

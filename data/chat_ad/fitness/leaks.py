@@ -16,13 +16,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Annotated
 
 import faiss
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
-from .duplicates import SameLimits, agreement, near_candidates, same_shape
+from ..recipe.model import Count, choices
+from .duplicates import SameSpec, agreement, near_candidates, same_shape
 from .fingerprints import Fingerprints
 
 __all__ = ["KINDS", "LeakOptions", "Suspect", "leak_report", "leaks_shard"]
@@ -31,19 +34,20 @@ __all__ = ["KINDS", "LeakOptions", "Suspect", "leak_report", "leaks_shard"]
 KINDS = ("bytes", "pixels", "near", "similar")
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeakOptions:
-    """What counts as a leak.
+class LeakOptions(SameSpec):
+    """What counts as a leak, and what is done about it: a recipe's `leaks`.
 
     Attributes:
-        same: when two files are one photograph.
         similar: bits in which two perceptual hashes may differ to be reported as `similar`; None for no such report.
         most: images of the evaluation set named for each image; all of them are counted.
+        drop: the kinds that keep an image out; the last of `KINDS` is a suspicion only.
+        skip_problems: go on where an image of an evaluation set cannot be read.
     """
 
-    same: SameLimits = field(default_factory=SameLimits)
-    similar: int | None = None
-    most: int = 5
+    similar: Annotated[int, Field(ge=0, le=64)] | None = None
+    most: Count = 5
+    drop: choices(*KINDS) = KINDS[:3]
+    skip_problems: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,12 +21,14 @@ lose most.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
-from .duplicates import SameLimits, agreement, equal_groups, near_candidates, same_shape
+from ..recipe.model import Share, choices
+from .duplicates import SameSpec, agreement, equal_groups, near_candidates, same_shape
 from .fingerprints import Fingerprints
 
 __all__ = ["JUDGED_COLUMNS", "REASONS", "Coded", "QualityOptions", "drop_record", "judge"]
@@ -44,9 +46,12 @@ _BOXES_AGREE = 0.5
 _ENOUGH = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class QualityOptions:
-    """The limits.
+#: An image that cannot be opened cannot be allowed.
+Reasons = choices(*(reason for reason in REASONS if reason != "unreadable"))
+
+
+class QualityOptions(SameSpec):
+    """The limits: a recipe's `filter`.
 
     Attributes:
         dark_below, bright_above: grey levels, 0 to 255; see above.
@@ -54,18 +59,16 @@ class QualityOptions:
         min_sharpness: least `sharpness` (`fingerprints`): 0.5 is about a blur of one pixel at 512 pixels.
         relative_sharpness: least sharpness as a share of the median of the image's category and view.
         near_duplicates: whether to drop the same photograph in another file.
-        same: when two files are one photograph.
-        allowed: reasons for which nothing is dropped.
+        allow: reasons for which nothing is dropped.
     """
 
-    dark_below: float = 40
-    bright_above: float = 215
-    min_laplacian: float = 2.0
-    min_sharpness: float = 0.5
-    relative_sharpness: float = 0.4
+    dark_below: Annotated[float, Field(ge=0, le=256)] = 40
+    bright_above: Annotated[float, Field(ge=-1, le=255)] = 215
+    min_laplacian: Annotated[float, Field(ge=0)] = 2.0
+    min_sharpness: Annotated[float, Field(ge=0)] = 0.5
+    relative_sharpness: Share = 0.4
     near_duplicates: bool = False
-    same: SameLimits = field(default_factory=SameLimits)
-    allowed: frozenset[str] = frozenset()
+    allow: Reasons = ()
 
 
 def judge(rows: pa.Table, prints: Fingerprints, *, options: QualityOptions | None = None) -> dict[int, dict]:
@@ -111,7 +114,7 @@ class _Judgement:
 
     def drop(self, row: int, reason: str, value, limit, of: int | None = None) -> None:
         """Note a row, unless it is noted already or its reason is allowed."""
-        if row not in self.drops and reason not in self.options.allowed:
+        if row not in self.drops and reason not in self.options.allow:
             columns = ("image", "category", "label", "source")
             found = {name: self.rows[name][int(row)].as_py() for name in columns}
             other = None if of is None else self.rows["image"][int(of)].as_py()
@@ -158,7 +161,7 @@ class _Judgement:
 
     def near(self) -> None:
         """The same photograph in another file."""
-        if not self.options.near_duplicates or "near_duplicate" in self.options.allowed:
+        if not self.options.near_duplicates or "near_duplicate" in self.options.allow:
             return
         limits, prints = self.options.same, self.prints
         for group in self.groups(self.left(), "source", "category", "view", "label", "defect"):

@@ -28,8 +28,8 @@ CUTS = ("normal", "both")
 REBALANCED_COLUMNS = ["image", "category", "view", "label", "defect", "source"]
 
 
-def parse_ratio(text: str) -> float:
-    """`2:1` → 2.0 anomalous images for each normal one.
+def parse_ratio(text: str, *, name: str = "ratio") -> float:
+    """`2:1` → 2.0 anomalous images for each normal one; `name` is the key's, for messages.
 
     Raises:
         UserError: not two positive numbers.
@@ -40,7 +40,7 @@ def parse_ratio(text: str) -> float:
     except ValueError:
         anomalous = normal = 0.0
     if not mark or not 0 < anomalous < float("inf") or not 0 < normal < float("inf"):
-        raise UserError(f"ratio is {text!r}, expected ANOMALOUS:NORMAL as in 1:1 or 2:1")
+        raise UserError(f"{name} is {text!r}, expected ANOMALOUS:NORMAL as in 1:1 or 2:1")
     return anomalous / normal
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from ...errors import UserError
+from ..recipe.model import Spec
 
 __all__ = ["Cost", "Prices"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prices:
+class Prices(Spec):
     """Money for a million tokens, in whatever currency; 0 for an endpoint of one's own."""
 
-    prompt: float = 0.0
-    completion: float = 0.0
+    prompt: Annotated[float, Field(ge=0)] = 0.0
+    completion: Annotated[float, Field(ge=0)] = 0.0
 
     def money(self, prompt: int, completion: int) -> float:
         """What so many tokens cost."""

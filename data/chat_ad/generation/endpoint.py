@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from PIL import Image
+from pydantic import Field, model_validator
 
 from ...answering.sizing import Sizing
 from ...endpoint.address import Endpoint, checked_address, key_of
@@ -21,6 +22,7 @@ from ...endpoint.client import Client, Patience, Refused
 from ...endpoint.images import file_url, image_part
 from ...errors import UserError, shortened
 from ...jsonl import content_key, file_digest
+from ..recipe.model import Count, Spec, Text
 from .cache import AnswerCache
 from .cost import Cost, Prices
 from .facts import Facts
@@ -41,9 +43,12 @@ _FILES = {
 _COMMON = ("system.jinja", "questions.json", "families.json")
 
 
-@dataclass(frozen=True, kw_only=True)
-class EndpointSettings(Patience):
-    """Which endpoint, and how it is used.
+#: More than none.
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class EndpointSettings(Spec):
+    """Which endpoint, and how it is used: a recipe's `generator` of the kind `endpoint`.
 
     Attributes:
         url: base address, as OpenAI clients take it (`http://localhost:8000/v1`).
@@ -59,41 +64,51 @@ class EndpointSettings(Patience):
         extra: further fields of the request.
         prices: of a million tokens.
         most_tokens, most_money: the budget of one cache file, None for none.
-
-    Raises:
-        UserError: a value is out of range, or the address carries a password.
+        fallback: whether the annotations write what the endpoint refuses.
     """
 
+    kind: Literal["endpoint"] = "endpoint"
     url: str
-    model: str
+    model: Text
     key_variable: str = ""
-    rounds: int = 2
+    concurrency: Count = 16
+    rounds: Annotated[int, Field(ge=0)] = 2
     checks: bool = False
-    image_side: int | None = 1280
+    image_side: Annotated[int, Field(ge=28)] | None = 1280
     marked: bool = True
     temperature: float = 0.7
-    max_tokens: int = 1024
+    max_tokens: Annotated[int, Field(ge=16)] = 1024
     seed: int = 0
-    limit_field: str = "max_tokens"
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    prices: Prices = field(default_factory=Prices)
-    most_tokens: int | None = None
-    most_money: float | None = None
+    limit_field: Text = "max_tokens"
+    extra: dict[str, Any] = {}
+    timeout: Seconds = 180.0
+    attempts: Count = 6
+    first_wait: Seconds = 1.0
+    longest_wait: Seconds = 120.0
+    give_up: Count = 20
+    prices: Prices = Prices()
+    most_tokens: Annotated[int, Field(gt=0)] | None = None
+    most_money: Annotated[float, Field(gt=0)] | None = None
+    fallback: bool = False
 
-    def __post_init__(self) -> None:
-        key_goes = "an environment variable and give its name as key_variable"
-        checked_address(self.url, setting="url", key_goes=key_goes)
-        if not self.model:
-            raise UserError("model is empty, expected the name that the endpoint knows it by")
-        self.check()
-        for name, low in (("rounds", 0), ("max_tokens", 16)):
-            if getattr(self, name) < low:
-                raise UserError(f"{name} is {getattr(self, name)}, expected {low} or more")
-        if self.image_side is not None and self.image_side < 28:
-            raise UserError(f"image_side is {self.image_side}, expected 28 or more")
-        for name in ("most_tokens", "most_money"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise UserError(f"{name} is {getattr(self, name)}, expected more than 0, or nothing for no limit")
+    @property
+    def patience(self) -> Patience:
+        """How long answers are waited for."""
+        return Patience(**{one.name: getattr(self, one.name) for one in fields(Patience)})
+
+    @model_validator(mode="after")
+    def _whole(self) -> EndpointSettings:
+        try:
+            key_goes = "an environment variable and give its name as key_variable"
+            checked_address(self.url, setting="url", key_goes=key_goes)
+        except UserError as error:
+            raise ValueError(f".{error}") from None
+        if self.most_money and not (self.prices.prompt or self.prices.completion):
+            raise ValueError(
+                ".most_money: no price is known; give prices.prompt and prices.completion, in money for a million "
+                "tokens"
+            )
+        return self
 
 
 class EndpointGenerator:
@@ -235,7 +250,7 @@ class EndpointGenerator:
     def _open(self) -> None:
         """Connections belong to the running loop."""
         self._client = Client(
-            endpoint=self._endpoint, patience=self.settings, events=self.cost.events, may_be_empty=False
+            endpoint=self._endpoint, patience=self.settings.patience, events=self.cost.events, may_be_empty=False
         )
         self._slots = asyncio.Semaphore(self.settings.concurrency)
 

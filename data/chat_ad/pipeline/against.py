@@ -20,8 +20,7 @@ from ...errors import UserError
 from ...inspect.pairs import find_images
 from ...jsonl import atomic_write, content_key, file_digest
 from ..fitness.fingerprints import Fingerprints
-from ..fitness.leaks import Suspect, leak_report, leaks_shard
-from ..recipe.specs import LeakSpec
+from ..fitness.leaks import LeakOptions, Suspect, leak_report, leaks_shard
 from ..sources.references import format_reference, parse_reference
 from ..steps import Job, Made, Runner, Shard, Step, Steps, read
 from ..table import BATCH_ROWS, read_batches, table_root
@@ -96,13 +95,13 @@ def measure_against(path: Path, work: Path, runner: Runner, *, skip_problems: bo
     )
 
 
-def compare(rows: Path, measures: Path, against: Sequence[Against], leaks: LeakSpec) -> Made:
+def compare(rows: Path, measures: Path, against: Sequence[Against], leaks: LeakOptions) -> Made:
     """The rows of a shard that are in an evaluation set and have to go: `row`, `kind` and `of` (set and image).
 
     All that are in one are `leaks` in the notes, as `leaks.leaks_shard` gives them.
     """
     table = read(rows, ["image", "category", "label", "split", "source"])
-    found = leaks_shard(table, read(measures), [_suspect(one) for one in against], options=leaks.options)
+    found = leaks_shard(table, read(measures), [_suspect(one) for one in against], options=leaks)
     places = {image: row for row, image in enumerate(table["image"].to_pylist())}
     gone = [(places[leak["image"]], leak["matches"][0]) for leak in found if leak["matches"][0]["kind"] in leaks.drop]
     columns = {
@@ -125,7 +124,7 @@ _LIST = Step("rows", 1, _list)
 
 
 def write_leaks(
-    path: Path, shards: Sequence[Shard], *, table: str, images: int, against: Sequence[Against], leaks: LeakSpec
+    path: Path, shards: Sequence[Shard], *, table: str, images: int, against: Sequence[Against], leaks: LeakOptions
 ) -> None:
     """Write what was found of a dataset, left out or not, for people and for `adcopilot data report`.
 
@@ -138,7 +137,8 @@ def write_leaks(
     """
     found = [leak for shard in shards for leak in shard.notes["leaks"]]
     sets = [{"name": one.name, "images": one.images, "mask_images_passed_over": one.masks} for one in against]
-    report = leak_report(found, table=table, images=images, suspects=sets, limits=asdict(leaks.options))
+    limits = {"same": asdict(leaks.same), "similar": leaks.similar, "most": leaks.most}
+    report = leak_report(found, table=table, images=images, suspects=sets, limits=limits)
     report["unreadable"] = [{"set": one.name, "problem": text} for one in against for text in one.unreadable]
     text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     atomic_write(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))

@@ -16,12 +16,10 @@ All but the last two have the same bytes however often the build was killed, and
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,9 +28,8 @@ from ... import __version__
 from ...dataset_info import add_entries, entry
 from ...errors import UserError
 from ...jsonl import atomic_write, content_key, write_jsonl
-from ..readers import why_no_folder
-from ..recipe.reading import RECORDS
-from ..recipe.specs import EmbedSpec, Recipe
+from ..readers import READERS, why_no_folder
+from ..recipe.specs import Recipe
 from ..steps import Runner, make_runner
 from .against import measure_against, write_leaks
 from .dataset import UNTIL, DatasetBuild, Place, problems_line
@@ -51,13 +48,6 @@ _MANIFEST = "manifest.json"
 
 #: Packages whose versions may show in the bytes.
 _PACKAGES = ("numpy", "pillow", "pyarrow", "scipy", "faiss-cpu", "ImageHash", "jinja2")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Paths:
-    output: Path
-    media_dir: Path
-    prefix: str
 
 
 def build(
@@ -84,86 +74,77 @@ def build(
         UserError: one line; what is finished is kept for the next run.
     """
     if until is not None:
-        recipe = dataclasses.replace(recipe, outputs={}, converts={})
+        recipe = recipe.model_copy(update={"outputs": {}, "converts": {}})
     recipe, skipped = _present(recipe, skip_missing)
-    paths = _check_output(recipe, output)
+    place = _check_output(recipe, output)
     recipe, output = _absolute(recipe), output.absolute()
-    paths = dataclasses.replace(paths, output=output, media_dir=paths.media_dir.absolute())
     with _locked(output):
-        marked = recipe.endpoint is not None and recipe.endpoint.marked
-        place = Place(
-            work=output / ".work",
-            media_dir=paths.media_dir,
-            prefix=paths.prefix,
-            marked=marked,
-            shard_images=recipe.shard_images,
-        )
         datasets = {
             name: DatasetBuild(spec=spec, place=place, seed=recipe.seed, leaks=recipe.leaks)
             for name, spec in recipe.datasets.items()
         }
         for spec in recipe.converts.values():
-            convert_arguments(spec, seed=recipe.seed, output=output, media_dir=paths.media_dir)
+            convert_arguments(spec, seed=recipe.seed, output=output, media_dir=place.media_dir)
         _preflight(recipe, datasets, output, until)
         with (
             Writers(recipe=recipe, answers=output / "answers") as writers,
             make_runner(workers=workers, ray=ray) as runner,
         ):
-            _run_datasets(recipe, datasets, runner, paths, until)
-            outputs = _run_outputs(recipe, datasets, writers, runner, paths)
+            _run_datasets(recipe, datasets, runner, place, until)
+            outputs = _run_outputs(recipe, datasets, writers, runner, place)
         result = {"datasets": {name: dataset.counts for name, dataset in datasets.items()}, "outputs": outputs}
-        manifest = _manifest(recipe, result, paths, skipped)
+        manifest = _manifest(recipe, result, place, skipped)
         if until is not None:
             return {**manifest, "tables": write_tables(datasets, output / "datasets", until)}
-        _finish(recipe, manifest, paths)
+        _finish(recipe, manifest, output)
         return manifest
 
 
 def _run_datasets(
-    recipe: Recipe, datasets: Mapping[str, DatasetBuild], runner: Runner, paths: _Paths, until: str | None
+    recipe: Recipe, datasets: Mapping[str, DatasetBuild], runner: Runner, place: Place, until: str | None
 ) -> None:
     """All steps of all datasets."""
-    work, skip = paths.output / ".work", recipe.leaks.skip_problems
-    against = (
-        [] if until == "index" else [measure_against(p, work, runner, skip_problems=skip) for p in recipe.against]
-    )
+    skip = recipe.leaks.skip_problems
+    sets = () if until == "index" else recipe.against
+    against = [measure_against(path, place.work, runner, skip_problems=skip) for path in sets]
     for name, dataset in datasets.items():
         dataset.against = against
         try:
             dataset.run(runner, until or UNTIL[-1])
         finally:
-            _list_dropped(dataset, paths.output, name)
+            _list_dropped(dataset, place.output, name)
+        path, images = place.output / "datasets" / f"{name}.leaks.json", dataset.counts["images"]
+        path.unlink(missing_ok=True)  # of another recipe
         if dataset.leaked:
-            path, images = paths.output / "datasets" / f"{name}.leaks.json", dataset.counts["images"]
             write_leaks(path, dataset.leaked, table=name, images=images, against=against, leaks=recipe.leaks)
 
 
 def _run_outputs(
-    recipe: Recipe, datasets: Mapping[str, DatasetBuild], writers: Writers, runner: Runner, paths: _Paths
+    recipe: Recipe, datasets: Mapping[str, DatasetBuild], writers: Writers, runner: Runner, place: Place
 ) -> dict[str, dict[str, Any]]:
     """All outputs; their entries of the manifest."""
     found = {}
     for name, spec in recipe.outputs.items():
         used = {one: datasets[one] for one in spec.datasets}
         found[name] = OutputBuild(spec=spec, recipe=recipe, datasets=used, writers=writers, runner=runner).run(
-            paths.output, paths.media_dir
+            place.output, place.media_dir
         )
         print(f"{name}: {found[name]['records']} records", file=sys.stderr, flush=True)
     for name, spec in recipe.converts.items():
-        found[name] = convert_output(spec, seed=recipe.seed, output=paths.output, media_dir=paths.media_dir)
+        found[name] = convert_output(spec, seed=recipe.seed, output=place.output, media_dir=place.media_dir)
     return found
 
 
-def _finish(recipe: Recipe, manifest: Mapping[str, Any], paths: _Paths) -> None:
+def _finish(recipe: Recipe, manifest: Mapping[str, Any], output: Path) -> None:
     """Register the outputs and write the manifest."""
     names = [*recipe.outputs, *recipe.converts]
     entries = {name: entry(f"{name}.jsonl", images=name != "OLMo-2-SFT") for name in names}
-    add_entries(paths.output / "dataset_info.json", entries, replace=True)
+    add_entries(output / "dataset_info.json", entries, replace=True)
     text = json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n"
-    atomic_write(paths.output / _MANIFEST, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    atomic_write(output / _MANIFEST, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 
 
-def _manifest(recipe: Recipe, result: Mapping[str, Any], paths: _Paths, skipped: list[str]) -> dict[str, Any]:
+def _manifest(recipe: Recipe, result: Mapping[str, Any], place: Place, skipped: list[str]) -> dict[str, Any]:
     """The manifest, in which those of other recipes in the folder stay."""
     order = [*recipe.outputs, *recipe.converts]
     versions = {"adcopilot": __version__} | {name: _version(name) for name in _PACKAGES}
@@ -171,15 +152,15 @@ def _manifest(recipe: Recipe, result: Mapping[str, Any], paths: _Paths, skipped:
         "recipe": recipe.name,
         "recipe_digest": content_key(recipe.text),
         "seed": recipe.seed,
-        "media_dir": "." if recipe.media_dir is None else os.path.relpath(paths.media_dir, paths.output),
+        "media_dir": "." if recipe.media_dir is None else os.path.relpath(place.media_dir, place.output),
         "versions": versions,
         "skipped": skipped,
         "max_left_out": recipe.max_left_out,
         "values": recipe.text,
     }
-    before = _read_manifest(paths.output / _MANIFEST)
+    before = _read_manifest(place.output / _MANIFEST)
     outputs = {
-        name: one for name, one in before.get("outputs", {}).items() if (paths.output / f"{name}.jsonl").is_file()
+        name: one for name, one in before.get("outputs", {}).items() if (place.output / f"{name}.jsonl").is_file()
     }
     outputs |= {name: {"recipe": recipe.name, **result["outputs"][name]} for name in order}
     manifest = {
@@ -223,38 +204,31 @@ def _present(recipe: Recipe, skip_missing: bool) -> tuple[Recipe, list[str]]:
     for name, one in recipe.outputs.items():
         left = tuple(dataset for dataset in one.datasets if dataset in datasets)
         if left:
-            outputs[name] = dataclasses.replace(one, datasets=left)
+            outputs[name] = one.model_copy(update={"datasets": left})
     converts = {name: one for name, one in recipe.converts.items() if f"outputs.{name}" not in gone}
     if not datasets and not converts:
         raise UserError(f"none of the folders of {recipe.name} is there; correct the roots in the recipe")
     skipped = [*gone, *(f"outputs.{name}" for name in recipe.outputs if name not in outputs)]
-    return dataclasses.replace(recipe, datasets=datasets, outputs=outputs, converts=converts), skipped
+    return recipe.model_copy(update={"datasets": datasets, "outputs": outputs, "converts": converts}), skipped
 
 
 def _absolute(recipe: Recipe) -> Recipe:
     """The recipe with full paths: a worker on another machine may stand elsewhere."""
-    datasets = {
-        name: dataclasses.replace(one, root=one.root.absolute(), embed=_absolute_model(one.embed))
-        for name, one in recipe.datasets.items()
-    }
-    converts = {name: dataclasses.replace(one, root=one.root.absolute()) for name, one in recipe.converts.items()}
-    return dataclasses.replace(
-        recipe,
-        datasets=datasets,
-        converts=converts,
-        prompts=None if recipe.prompts is None else recipe.prompts.absolute(),
-        against=tuple(path.absolute() for path in recipe.against),
-    )
+    datasets = {}
+    for name, one in recipe.datasets.items():
+        pair = one.pair
+        if pair.embed is not None and Path(pair.embed).is_dir():
+            pair = pair.model_copy(update={"embed": str(Path(pair.embed).absolute())})
+        datasets[name] = one.model_copy(update={"root": one.root.absolute(), "pair": pair})
+    converts = {name: one.model_copy(update={"root": one.root.absolute()}) for name, one in recipe.converts.items()}
+    prompts = None if recipe.prompts is None else recipe.prompts.absolute()
+    against = tuple(path.absolute() for path in recipe.against)
+    changes = {"datasets": datasets, "converts": converts, "prompts": prompts, "against": against}
+    return recipe.model_copy(update=changes)
 
 
-def _absolute_model(embed: EmbedSpec) -> EmbedSpec:
-    if embed.model is None or not Path(embed.model).is_dir():
-        return embed
-    return dataclasses.replace(embed, model=str(Path(embed.model).absolute()))
-
-
-def _check_output(recipe: Recipe, output: Path) -> _Paths:
-    """Refuse places that cannot work, before anything is written."""
+def _check_output(recipe: Recipe, output: Path) -> Place:
+    """Where to work; places that cannot are refused before anything is written."""
     media_dir = recipe.media_dir or output
     real, base = output.resolve(), media_dir.resolve()
     if not real.is_relative_to(base):
@@ -264,7 +238,7 @@ def _check_output(recipe: Recipe, output: Path) -> _Paths:
         )
     for name, spec in recipe.datasets.items():
         # Of records only the files that are named are read.
-        if spec.reader != RECORDS and real.is_relative_to(spec.root.resolve()):
+        if not READERS[spec.reader].built and real.is_relative_to(spec.root.resolve()):
             raise UserError(f"--output {output}: inside datasets.{name}.root {spec.root}, expected one outside it")
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output}: is a file, expected a folder")
@@ -273,7 +247,13 @@ def _check_output(recipe: Recipe, output: Path) -> _Paths:
             raise UserError(f"against: {path}: no such folder or table; correct the recipe, or remove it there")
     _read_manifest(output / _MANIFEST)
     prefix = real.relative_to(base).as_posix()
-    return _Paths(output=output, media_dir=media_dir, prefix="" if prefix == "." else f"{prefix}/")
+    return Place(
+        output=output.absolute(),
+        media_dir=media_dir.absolute(),
+        prefix="" if prefix == "." else f"{prefix}/",
+        marked=recipe.endpoint is not None and recipe.endpoint.marked,
+        shard_images=recipe.shard_images,
+    )
 
 
 def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Path, until: str | None) -> None:
@@ -287,7 +267,7 @@ def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Pat
             _list_dropped(dataset, output, name)
             raise UserError(problems_line(dataset.spec, blocking))
     for name, dataset in datasets.items():
-        if until in (None, "pair") and not dataset.labels["normal"] and not dataset.spec.skip_unpaired:
+        if until in (None, "pair") and not dataset.labels["normal"] and not dataset.spec.pair.skip_unpaired:
             raise UserError(f"{_only(name, dataset)} defective, and nothing says which are good: there is nothing to "
                             "compare them with; add a folder of good parts")  # fmt: skip
     for name, spec in recipe.outputs.items():

@@ -22,13 +22,12 @@ import pyarrow.compute as pc
 from ...errors import UserError
 from ...jsonl import content_key
 from ..crops import collect_decoys
+from ..fitness.leaks import LeakOptions
 from ..pairing import Pool, template_key
-from ..readers import LICENCES, Item, Problem, Source, make_source, prescan, scan, with_depth
+from ..readers import READERS, Item, Problem, Source, make_source, prescan, scan
 from ..readers.contents import what_is_there
 from ..readers.measure import fingerprint
-from ..recipe.reading import RECORDS
-from ..recipe.specs import DatasetSpec, LeakSpec
-from ..recorded_pairs import scan_records
+from ..recipe.specs import DatasetSpec
 from ..sources.mask_counts import count_masks, mask_lines
 from ..steps import Job, Runner, Shard, Steps, read, rows_of
 from .against import LEAKS, Against
@@ -47,18 +46,23 @@ class Place:
     """Where a build works.
 
     Attributes:
-        work: folder of finished shards.
+        output: the folder that is written.
         media_dir: what the names of images are relative to.
         prefix: the output folder in `media_dir`, with a slash behind it or empty.
         marked: whether copies with outlined defects are needed.
         shard_images: images (or strips of views) of a shard.
     """
 
-    work: Path
+    output: Path
     media_dir: Path
     prefix: str
     marked: bool
     shard_images: int
+
+    @property
+    def work(self) -> Path:
+        """The folder of finished shards."""
+        return self.output / ".work"
 
 
 @dataclass(kw_only=True)
@@ -68,7 +72,7 @@ class DatasetBuild:
     Attributes:
         spec: from the recipe.
         place: where.
-        seed: of the choice that the ratio makes.
+        seed: of every choice.
         against: evaluation sets whose images are left out.
         leaks: how that is done.
         found: which of several forms of the layout was there, counted.
@@ -85,7 +89,7 @@ class DatasetBuild:
     place: Place
     seed: int
     against: Sequence[Against] = ()
-    leaks: LeakSpec = field(default_factory=LeakSpec)
+    leaks: LeakOptions = field(default_factory=LeakOptions)
     found: Counter = field(default_factory=Counter)
     passed_over: Counter = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
@@ -101,7 +105,7 @@ class DatasetBuild:
     @property
     def licence(self) -> str:
         """What is known about the terms."""
-        return LICENCES.get(self.spec.reader, "the user's own")
+        return READERS[self.spec.reader].licence
 
     def preflight(self) -> int:
         """Read the layout, names and annotation files only; the number of images.
@@ -113,7 +117,7 @@ class DatasetBuild:
         self.labels = Counter()
 
         def counted() -> Iterator[Item]:
-            for item in self._scan(source):
+            for item in scan(source):
                 self.labels["anomalous" if item.anomalous else "normal"] += 1
                 yield item
 
@@ -172,17 +176,9 @@ class DatasetBuild:
 
     def _source(self) -> Source:
         spec = self.spec
-        if spec.reader == RECORDS:
-            if not spec.root.is_dir():
-                raise UserError(f"datasets.{spec.name}.root is {spec.root}: no such folder")
-            return Source(root=spec.root, dataset=RECORDS, options=spec.options, categories=frozenset(spec.categories))
         return make_source(
             spec.reader, spec.root, options=spec.options, categories=spec.categories, recipe=f"datasets.{spec.name}"
         )
-
-    def _scan(self, source: Source) -> Iterator[Item]:
-        # Records of another build may share a mask: its files are named by their content.
-        return with_depth(source, scan_records(source)) if self.spec.reader == RECORDS else scan(source)
 
     def _steps(self, runner: Runner) -> Steps:
         return Steps(self.place.work / self.spec.name, runner, self.spec.name)
@@ -191,10 +187,10 @@ class DatasetBuild:
         spec, source, root = self.spec, self._source(), str(self.spec.root)
         if self._first is not None:
             source.disputed, source.bits = self._first.disputed, self._first.bits
-        given = {"dataset": spec.name, "licence": self.licence, "min_area": spec.min_area, "masks": spec.mask}
+        given = {"dataset": spec.name, "licence": self.licence, "min_area": spec.min_area, "masks": spec.masks}
 
         def jobs() -> Iterator[Job]:
-            items = self._scan(source)
+            items = scan(source)
             while part := list(islice(items, self.place.shard_images)):
                 yield Job(given, also=fingerprint(part, root=root, options=dict(source.options)), more={"items": part})
 
@@ -239,25 +235,26 @@ class DatasetBuild:
         chosen = list(self.chosen())
         vectors, kind = [], None
         if spec.pair.method == "nearest":
-            kind = embedder(spec.embed).name  # what a folder or an id stands for
-            embed = {"root": root, "embed": spec.embed}
+            kind = embedder(spec.pair.embedder).name  # what a folder or an id stands for
+            embed = {"root": root, "embed": spec.pair.embedder}
             jobs = (Job({"rows": shard, "chosen": normal}, also=kind, more=embed) for shard, normal, _ in chosen)
             vectors = list(steps.each(EMBED, jobs))
         members = {"index": self.index, "normal": [normal for _, normal, _ in chosen], "vectors": vectors}
         pool = steps.one(POOL, Job(members), fits=pool_there, folder=steps.folder / POOL.name)
         self._check_templates(chosen, pool)
-        decoys = {}
+        crops, decoys = None, {}
         if spec.crop is not None:
-            decoys = collect_decoys((_taken(shard, query) for shard, _, query in chosen), seed=spec.crop.seed)
-        asked = {"pool": pool, "options": spec.pair, "crops": spec.crop, "decoys": decoys}
+            crops = spec.crop.options(self.seed)
+            decoys = collect_decoys((_taken(shard, query) for shard, _, query in chosen), seed=self.seed)
+        asked = {"pool": pool, "options": spec.pair.options(self.seed), "crops": crops, "decoys": decoys}
         jobs = (Job({"rows": shard, "chosen": query, **asked}, also=kind) for shard, _, query in chosen)
-        shards = list(steps.each(PAIR, jobs, root=root, embed=spec.embed))
+        shards = list(steps.each(PAIR, jobs, root=root, embed=spec.pair.embedder))
         self._left_out.append(("pair", shards, "unpaired"))
         return shards
 
     def _check_templates(self, chosen: Sequence[tuple[Shard, list[int], list[int]]], shard: Shard) -> None:
         """Refuse a category without normal images before any of them is paired."""
-        if self.spec.skip_unpaired:
+        if self.spec.pair.skip_unpaired:
             return
         pool, missing = Pool(read(shard)), Counter()
         for rows, _, query in chosen:
@@ -270,7 +267,7 @@ class DatasetBuild:
             why = lost.get(name.partition("/")[0])
             if why:
                 reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(why.items()))
-                kept = ",".join(sorted({*why, *self.spec.filter.allowed}))
+                kept = ",".join(sorted({*why, *self.spec.filter.allow}))
                 raise UserError(
                     f"datasets.{self.spec.name}: all {why.total()} good images of {name} are left out: {reasons}; "
                     f"nothing to compare its {count} images with is left; mend them, or keep them with --set "

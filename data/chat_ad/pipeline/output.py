@@ -41,7 +41,7 @@ class Writers:
     def __init__(self, *, recipe: Recipe, answers: Path) -> None:
         self.prompts = PromptFiles(folder=recipe.prompts)
         self.annotations = AnnotationsGenerator(prompts=self.prompts, seed=recipe.seed)
-        self.fallback = self.annotations if recipe.fallback else None
+        self.fallback = self.annotations if recipe.endpoint and recipe.endpoint.fallback else None
         self.endpoint = None
         self._answers = answers
         if recipe.endpoint is not None and any(one.generator != "annotations" for one in recipe.outputs.values()):

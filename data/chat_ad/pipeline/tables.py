@@ -10,12 +10,9 @@ A build of all steps finds their shards finished.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -38,11 +35,8 @@ def write_tables(datasets: Mapping[str, DatasetBuild], folder: Path, until: str)
     """
     lines, steps = [], UNTIL[: UNTIL.index(until) + 1]
     for name, dataset in datasets.items():
-        spec = dataclasses.asdict(dataset.spec)
-        about = json.loads(
-            json.dumps(spec, default=lambda one: sorted(one) if isinstance(one, frozenset) else str(one))
-        )
-        metadata = make_metadata(root=dataset.spec.root, dataset=dataset.spec.reader, options=about)
+        spec = dataset.spec
+        metadata = make_metadata(root=spec.root, dataset=spec.reader, options=spec.model_dump(mode="json"))
 
         def write(step: str, batches: Iterator[pa.Table], name=name, metadata=metadata, schema=SCHEMA) -> str:
             path = folder / f"{name}.{step}.parquet"
@@ -119,7 +113,3 @@ def _leaked(dataset: DatasetBuild, path: Path) -> list[str]:
 
 def _taken(shard: Shard, rows: Sequence[int]) -> pa.Table:
     return read(shard).take(pa.array(rows, pa.int64()))
-
-
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, frozenset) else str(value)

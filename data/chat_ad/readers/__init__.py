@@ -4,8 +4,7 @@
     entries = index("mvtec", root, problems=found)   problems are collected, their images left out
 
 In two steps, as a build takes them: `scan` reads names and annotation files and gives `Item`s,
-`measure` opens an item's image and mask and gives its rows. A reader is a module with `OPTIONS`, `looks_like(source)`
-and `scan(source)`.
+`measure` opens an item's image and mask and gives its rows. A reader is a module and its line in `READERS`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from ...errors import UserError
@@ -23,14 +21,28 @@ from ...images import has_depth, used_bits
 from ...masks import MaskOptions
 from ..sources.references import format_reference, parse_reference
 from ..table import Entry
-from . import coco, deeppcb, folder, labelme, loco, manta, mvtec_tree, real_iad, reinad, visa, vision, voc, yolo
-from .base import Item, LayoutError, Problem, Source
+from . import (
+    coco,
+    deeppcb,
+    folder,
+    labelme,
+    loco,
+    manta,
+    mvtec_tree,
+    real_iad,
+    records,
+    reinad,
+    visa,
+    vision,
+    voc,
+    yolo,
+)
+from .base import Item, LayoutError, Problem, Reader, Source
 from .contents import why_no_folder
 from .measure import measure
 
 __all__ = [
     "GUESSES",
-    "LICENCES",
     "READERS",
     "Item",
     "Problem",
@@ -41,51 +53,29 @@ __all__ = [
     "prescan",
     "scan",
     "why_no_folder",
-    "with_depth",
 ]
 
-#: The dataset's name on the command line → its reader.
-READERS: Mapping[str, ModuleType] = {
-    "mvtec": mvtec_tree,
-    "visa": visa,
-    "loco": loco,
-    "goodsad": mvtec_tree,
-    "mpdd": mvtec_tree,
-    "3cad": mvtec_tree,
-    "viaduct": mvtec_tree,
-    "manta": manta,
-    "real-iad": real_iad,
-    "real-iad-variety": real_iad,
-    "vision": vision,
-    "reinad": reinad,
-    "deeppcb": deeppcb,
-    "coco": coco,
-    "yolo": yolo,
-    "voc": voc,
-    "labelme": labelme,
-    "folder": folder,
-}
-
-#: What is known about each dataset's terms, for the column `licence`. Read its own text before relying on it.
-LICENCES: Mapping[str, str] = {
-    "mvtec": "CC BY-NC-SA 4.0",
-    "visa": "CC BY 4.0",
-    "loco": "CC BY-NC-SA 4.0",
-    "goodsad": "no data licence stated",
-    "mpdd": "CC BY-NC-SA 4.0",
-    "3cad": "no licence stated",
-    "viaduct": "unknown",
-    "manta": "unknown",
-    "real-iad": "CC BY-NC-SA 4.0",
-    "real-iad-variety": "unknown",
-    "vision": "CC BY-NC 4.0",
-    "reinad": "CC BY-NC-SA 4.0",
-    "deeppcb": "MIT",
-    "coco": "the user's own",
-    "yolo": "the user's own",
-    "voc": "the user's own",
-    "labelme": "the user's own",
-    "folder": "the user's own",
+#: A dataset's name in a recipe → how it is read.
+READERS: Mapping[str, Reader] = {
+    "mvtec": Reader(mvtec_tree, "CC BY-NC-SA 4.0"),
+    "visa": Reader(visa, "CC BY 4.0"),
+    "loco": Reader(loco, "CC BY-NC-SA 4.0"),
+    "goodsad": Reader(mvtec_tree, "no data licence stated"),
+    "mpdd": Reader(mvtec_tree, "CC BY-NC-SA 4.0"),
+    "3cad": Reader(mvtec_tree, "no licence stated"),
+    "viaduct": Reader(mvtec_tree, "unknown"),
+    "manta": Reader(manta, "unknown"),
+    "real-iad": Reader(real_iad, "CC BY-NC-SA 4.0"),
+    "real-iad-variety": Reader(real_iad, "unknown"),
+    "vision": Reader(vision, "CC BY-NC 4.0"),
+    "reinad": Reader(reinad, "CC BY-NC-SA 4.0"),
+    "deeppcb": Reader(deeppcb, "MIT"),
+    "coco": Reader(coco),
+    "yolo": Reader(yolo),
+    "voc": Reader(voc),
+    "labelme": Reader(labelme),
+    "folder": Reader(folder),
+    "records": Reader(records, built=True),
 }
 
 # Tried in this order when a root turns out to be something else; the least particular comes last.
@@ -123,7 +113,7 @@ def index(
     for item in scan(source):
         _pass_on(source, problems)
         found = measure(
-            item, root=source.root, dataset=dataset, licence=LICENCES[dataset], min_area=min_area, masks=masks
+            item, root=source.root, dataset=dataset, licence=READERS[dataset].licence, min_area=min_area, masks=masks
         )
         if isinstance(found, Problem):
             source.problems.append(found)
@@ -164,7 +154,7 @@ def make_source(
         close = get_close_matches(dataset, READERS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(READERS)}"
         raise UserError(f"dataset {dataset!r} has no reader; {hint}")
-    declared = READERS[dataset].OPTIONS
+    declared = READERS[dataset].module.OPTIONS
     complete = {name: option.default for name, option in declared.items()}
     for name, value in (options or {}).items():
         if name not in declared:
@@ -192,8 +182,9 @@ def scan(source: Source) -> Iterator[Item]:
         UserError: the root has another layout (with a guess at what was meant), or a category asked for is not there.
     """
     reader = READERS[source.dataset]
+    items = reader.module.scan(source)
     try:
-        yield from with_depth(source, undisputed(source, reader.scan(source)))
+        yield from _with_depth(source, items if reader.built else undisputed(source, items))
     except LayoutError as error:
         # A link that is not followed, a folder that may not be read: what was looked for may be behind it.
         faults = "".join(f"; {one.file}: {one.reason}" for one in source.problems[:3] if one.blocking)
@@ -224,7 +215,7 @@ def prescan(source: Source, items: Iterable[Item]) -> int:
     return total
 
 
-def with_depth(source: Source, items: Iterable[Item]) -> Iterator[Item]:
+def _with_depth(source: Source, items: Iterable[Item]) -> Iterator[Item]:
     """The items of a second pass, their images opened with the depth that the first has found."""
     for item in items:
         if source.bits is not None and _may_be_deep(item.image):
@@ -263,17 +254,17 @@ def undisputed(source: Source, items: Iterable[Item]) -> Iterator[Item]:
 
 def _hint(source: Source) -> str:
     """What a root that does not fit its dataset probably is."""
-    own = READERS[source.dataset]
+    own = READERS[source.dataset].module
 
     def fits(root: Path, dataset: str) -> bool:
-        options = {name: option.default for name, option in READERS[dataset].OPTIONS.items()}
-        return READERS[dataset].looks_like(Source(root=root, dataset=dataset, options=options, budget=500))
+        options = {name: option.default for name, option in READERS[dataset].module.OPTIONS.items()}
+        return READERS[dataset].module.looks_like(Source(root=root, dataset=dataset, options=options, budget=500))
 
     for root in (source.root / name for name in source.folders("")[:50]):
         if own is not folder and fits(root, source.dataset):
             return f"; did you mean {source.say_root(root)}?"
     for dataset in GUESSES:
-        if READERS[dataset] is not own and fits(source.root, dataset):
+        if READERS[dataset].module is not own and fits(source.root, dataset):
             return f"; it looks like the dataset {dataset!r} (--set {source.recipe}.reader={dataset})"
     above = source.root.resolve().parent
     if own is not folder and fits(above, source.dataset):

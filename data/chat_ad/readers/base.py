@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
 
 from ...errors import UserError
 from ...masks import MASK_SUFFIXES
@@ -24,6 +26,7 @@ __all__ = [
     "LayoutError",
     "Option",
     "Problem",
+    "Reader",
     "Source",
 ]
 
@@ -36,11 +39,27 @@ class LayoutError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One of a reader's settings: its default, what else it may be (None for any text), and one line of help."""
+    """One of a reader's settings: its default (None where it must be given), what else it may be (None for any text),
+    and one line of help."""
 
-    default: str
+    default: str | None
     choices: Sequence[str] | None = None
     help: str
+
+
+class Reader(NamedTuple):
+    """How a dataset is read.
+
+    Attributes:
+        module: has `OPTIONS`, `looks_like(source)` and `scan(source)`.
+        licence: what is known about the terms. Read the dataset's own text before relying on it.
+        built: whether a build or the like wrote it: its masks are named by their content, so images may share one, and
+            they mark what is left after somebody has looked at them; its root may hold what is built of it.
+    """
+
+    module: ModuleType
+    licence: str = "the user's own"
+    built: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,20 +1,44 @@
-"""What a recipe says once it is checked (`recipes`)."""
+"""What a recipe says: each class is a section, and its fields are the keys that may stand in it.
+
+`docs/data.md` describes every key for its users.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from ...masks import MaskOptions
-from ..crops import CropOptions
-from ..fitness.leaks import KINDS, LeakOptions
+from pydantic import BeforeValidator, Field, model_validator
+
+from ...masks import INVERSIONS, MaskOptions, check_options
+from ...yaml_sections import short
+from ..crops import KEEP, CropOptions, parse_shares
+from ..fitness.leaks import LeakOptions
 from ..fitness.measures import QualityOptions
+from ..fitness.rebalance import CUTS, parse_ratio
+from ..generation import TASKS
 from ..generation.endpoint import EndpointSettings
-from ..pairing import PairOptions
+from ..pairing import METHODS, PairOptions
+from ..pipeline.losses import MAX_LEFT_OUT
+from ..readers import READERS
+from ..table import SPLITS
+from .model import Count, Folder, Folders, Share, Spec, Text, Texts, choices
+from .table_one import CONVERTERS, default_amount, names
 
-__all__ = ["ConvertSpec", "DatasetSpec", "EmbedSpec", "ImageSpec", "LeakSpec", "OutputSpec", "Recipe"]
+__all__ = [
+    "Annotations",
+    "ConvertSpec",
+    "DatasetSpec",
+    "EmbedSpec",
+    "ImageSpec",
+    "OutputSpec",
+    "Recipe",
+    "RecipeFile",
+    "Shared",
+]
+
+#: Which images of a dataset get a template.
+QUERIES = ("all", "anomalous", "normal")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +51,7 @@ class EmbedSpec:
     batch_size: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageSpec:
+class ImageSpec(Spec):
     """How the images that training sees are stored.
 
     Attributes:
@@ -37,56 +60,196 @@ class ImageSpec:
         originals: name the dataset's own files where a pair is neither cut nor resized and they lie in `media_dir`.
     """
 
-    format: str = "source"
-    quality: int = 95
+    format: Literal["source", "png", "jpeg"] = "source"
+    quality: Annotated[int, Field(ge=50, le=100)] = 95
     originals: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class DatasetSpec:
-    """What is read, and how pairs are made of it. The attributes are the recipe's keys.
+class MaskSpec(Spec):
+    """What a mask marks, see `masks.MaskOptions`."""
+
+    threshold: float | None = None
+    inverted: Literal[INVERSIONS] = "none"
+    most: float | None = None
+
+    @model_validator(mode="after")
+    def _in_range(self) -> MaskSpec:
+        check_options(self.options(), threshold=".threshold", most=".most")
+        return self
+
+    def options(self, *, most: float = MaskOptions().most) -> MaskOptions:
+        """For the readers; `most` where the recipe says none."""
+        most = most if self.most is None else self.most
+        return MaskOptions(threshold=self.threshold, inverted=self.inverted, most=most)
+
+
+class PairSpec(Spec):
+    """How a template is chosen, see `pairing.PairOptions` and `EmbedSpec`."""
+
+    method: Literal[METHODS] = "nearest"
+    among: Count = 1
+    templates: Annotated[int, Field(ge=1, le=64)] = 1
+    other_views: bool = False
+    least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
+    skip_unpaired: bool = False
+    embed: Text | None = None
+    device: Text = "auto"
+    dtype: Text = "auto"
+    batch_size: Count | None = None
+
+    @model_validator(mode="after")
+    def _random(self) -> PairSpec:
+        if self.method == "random" and (self.embed or self.among > 1 or self.least_similarity is not None):
+            raise ValueError("the method random takes any template; remove embed, among and least_similarity")
+        return self
+
+    def options(self, seed: int) -> PairOptions:
+        """For `pairing.pair_shard`."""
+        given = {name: getattr(self, name) for name in ("method", "among", "templates", "other_views")}
+        return PairOptions(**given, least=self.least_similarity, seed=seed)
+
+    @property
+    def embedder(self) -> EmbedSpec:
+        """By what images are compared."""
+        return EmbedSpec(model=self.embed, device=self.device, dtype=self.dtype, batch_size=self.batch_size)
+
+
+class CropSpec(Spec):
+    """Which window is cut out of a pair, see `crops.CropOptions`."""
+
+    shares: Text
+    keep: Literal[KEEP] = "all"
+    margin: Annotated[int, Field(ge=0)] = 8
+
+    @model_validator(mode="after")
+    def _shares(self) -> CropSpec:
+        parse_shares(self.shares, name=".shares")
+        return self
+
+    def options(self, seed: int) -> CropOptions:
+        """For `crops.choose_crops`."""
+        least, most = parse_shares(self.shares)
+        return CropOptions(least=least, most=most, keep=self.keep, margin=self.margin, seed=seed)
+
+
+def _reader_option(key: str, value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ",".join(value)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(f".{key} is {short(value)}, expected a text or a number; put it in quotes")
+    return str(value)
+
+
+def _reader_options(value: Any) -> Any:
+    return {key: _reader_option(key, one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def _product(value: Any) -> Any:
+    if isinstance(value, dict):
+        for category, one in value.items():
+            if not isinstance(one, str) or not one.strip():
+                raise ValueError(f".{category} is {short(one)}, expected a text")
+    elif not isinstance(value, str) or not value.strip():
+        raise ValueError(f" is {short(value)}, expected a text")
+    return value
+
+
+def _ratio(value: Any) -> Any:
+    return parse_ratio(value, name="") if isinstance(value, str) else value
+
+
+def _or_false(value: Any) -> Any:
+    return None if value is False else value
+
+
+def _shares_or_false(value: Any) -> Any:
+    return {"shares": value} if isinstance(value, str) else _or_false(value)
+
+
+class DatasetSpec(Spec):
+    """What is read, and how pairs are made of it.
 
     `product` is what the parts are in words: one text for all categories, or category → text.
     """
 
     name: str
-    reader: str
-    root: Path
-    options: Mapping[str, str] = field(default_factory=dict)
-    categories: tuple[str, ...] = ()
-    product: str | Mapping[str, str] = ""
-    splits: tuple[str, ...] = ()
-    min_area: int = 1
-    mask: MaskOptions = field(default_factory=MaskOptions)
+    reader: Literal[tuple(READERS)]
+    root: Folder
+    options: Annotated[dict[str, str], BeforeValidator(_reader_options)] = {}
+    categories: Texts = ()
+    product: Annotated[Any, BeforeValidator(_product)] = ""
+    splits: choices(*SPLITS) = ()
+    min_area: Count = 1
+    mask: MaskSpec = MaskSpec()
     skip_problems: bool = False
-    filter: QualityOptions | None = field(default_factory=QualityOptions)
-    ratio: float | None = None
-    cut: str = "normal"
-    queries: str = "all"
-    pair: PairOptions = field(default_factory=PairOptions)
-    embed: EmbedSpec = field(default_factory=EmbedSpec)
-    skip_unpaired: bool = False
-    crop: CropOptions | None = None
-    images: ImageSpec = field(default_factory=ImageSpec)
+    filter: Annotated[QualityOptions | None, BeforeValidator(_or_false)] = QualityOptions()
+    ratio: Annotated[float | None, BeforeValidator(_ratio)] = None
+    cut: Literal[CUTS] = "normal"
+    queries: Literal[QUERIES] = "all"
+    pair: PairSpec = PairSpec()
+    crop: Annotated[CropSpec | None, BeforeValidator(_shares_or_false)] = None
+    images: ImageSpec = ImageSpec()
+
+    @model_validator(mode="after")
+    def _of_reader(self) -> DatasetSpec:
+        declared = READERS[self.reader].module.OPTIONS
+        for key, option in declared.items():
+            if option.default is None and key not in self.options:
+                raise ValueError(f".options.{key} is missing, expected {option.help}")
+        for key, value in self.options.items():
+            if key not in declared:
+                known = ", ".join(declared) or "none"
+                raise ValueError(f".options.{key}: the reader {self.reader} has no such option; there are: {known}")
+            allowed = declared[key].choices
+            if allowed is not None and value not in allowed:
+                raise ValueError(
+                    f".options.{key} is {short(value)}, expected one of {', '.join(filter(None, allowed))}"
+                )
+        return self
+
+    @property
+    def masks(self) -> MaskOptions:
+        """How its masks are read; those that a build wrote mark what is left, however much that is."""
+        return self.mask.options(most=1.0) if READERS[self.reader].built else self.mask.options()
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeakSpec:
-    """What is done about images that are in an evaluation set too.
+def _tasks(value: Any) -> Any:
+    """Task → weight, in the order of `TASKS`; a list gives each the same."""
+    if isinstance(value, dict):
+        given = list(value.items())
+    else:
+        given = [(task, 1.0) for task in (value if isinstance(value, list) else [value])]
+    for task, weight in given:
+        if task not in TASKS:
+            raise ValueError(f" holds {short(task)}, expected some of {', '.join(map(repr, TASKS))}")
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < 1e300:
+            raise ValueError(f".{task} is {short(weight)}, expected a number, 0 or more")
+    given = dict(given)
+    found = {task: float(given[task]) for task in TASKS if given.get(task)}
+    if not found:
+        raise ValueError(f" is missing, expected some of {', '.join(TASKS)}")
+    return found
 
-    Attributes:
-        options: what counts as one.
-        drop: the kinds of `leaks.KINDS` that keep an image out; the last is a suspicion only.
-        skip_problems: go on where an image of an evaluation set cannot be read.
-    """
 
-    options: LeakOptions = field(default_factory=LeakOptions)
-    drop: tuple[str, ...] = KINDS[:3]
-    skip_problems: bool = False
+def _amount(value: Any) -> Any:
+    return None if value == "all" else value
 
 
-@dataclass(frozen=True, kw_only=True)
-class OutputSpec:
+class _Amount(Spec):
+    """An output's name, which says how many records it has, and the key that says otherwise; None for all."""
+
+    name: str
+    amount: Annotated[Count | None, BeforeValidator(_amount)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_table_one(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("amount") is None and values.get("name") in names():
+            return {**values, "amount": default_amount(values["name"])}
+        return values
+
+
+class OutputSpec(_Amount):
     """One file of records.
 
     Attributes:
@@ -97,31 +260,38 @@ class OutputSpec:
         generator: `annotations` where the recipe's endpoint is not to be asked for this one, else "".
     """
 
-    name: str
-    datasets: tuple[str, ...]
-    tasks: Mapping[str, float]
-    amount: int | None = None
-    generator: str = ""
+    datasets: Texts
+    tasks: Annotated[dict[str, float], BeforeValidator(_tasks)]
+    generator: Literal["", "annotations", "endpoint"] = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConvertSpec:
+def _command_options(value: Any) -> Any:
+    for key, one in value.items() if isinstance(value, dict) else ():
+        if not isinstance(one, (str, int, float, bool)):
+            raise ValueError(f".{key} is {short(one)}, expected a text, a number, true or false")
+    return value
+
+
+class ConvertSpec(_Amount):
     """A general source: what `adcopilot data convert COMMAND` is told."""
 
-    name: str
-    command: str
-    root: Path
-    amount: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    command: Annotated[Literal[tuple(CONVERTERS)], Field(alias="convert")]
+    root: Folder
+    options: Annotated[dict[str, Any], BeforeValidator(_command_options)] = {}
     skip_problems: bool = False
 
+    @model_validator(mode="after")
+    def _of_its_name(self) -> ConvertSpec:
+        if CONVERTERS[self.command] != self.name:
+            raise ValueError(f".convert is {self.command}, which writes the data set {CONVERTERS[self.command]}; "
+                             f"name the output so, not {self.name}")  # fmt: skip
+        return self
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A checked recipe.
+
+class Shared(Spec):
+    """What the file and the checked recipe say alike.
 
     Attributes:
-        name: the file's, without `.yaml`.
         seed: of every choice.
         media_dir: LlamaFactory's, None for the output folder.
         shard_images: images of a shard: what is in memory, and what a killed build does again.
@@ -129,23 +299,45 @@ class Recipe:
         against: folders or tables of evaluation sets, whose images are left out of all datasets.
         leaks: how that is done.
         prompts: folder of edited prompts, None for the package's.
-        endpoint: who is asked, None for text from the annotations alone.
-        fallback: whether the annotations write what the endpoint refuses.
-        datasets, outputs, converts: by name, in the file's order.
+    """
+
+    seed: int = 0
+    media_dir: Folder | None = None
+    shard_images: Annotated[int, Field(ge=1, le=4096)] = 1024
+    max_left_out: Share = MAX_LEFT_OUT
+    against: Folders = ()
+    leaks: LeakOptions = LeakOptions()
+    prompts: Folder | None = None
+
+
+class RecipeFile(Shared):
+    """A recipe as it is written; `defaults` are keys of every dataset that does not have its own."""
+
+    generator: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    datasets: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
+
+
+class Annotations(Spec):
+    """The generator that asks nobody."""
+
+    kind: Literal["annotations", "endpoint"] = "annotations"
+
+
+class Recipe(Shared):
+    """A checked recipe.
+
+    Attributes:
+        name: the file's, without `.yaml`.
         text: the recipe as JSON values, for the manifest.
+        endpoint: who is asked, None for text from the annotations alone.
+        datasets, outputs, converts: by name, in the file's order.
     """
 
     name: str
-    seed: int
-    media_dir: Path | None
-    shard_images: int
-    max_left_out: float
-    against: tuple[Path, ...]
-    leaks: LeakSpec
-    prompts: Path | None
-    endpoint: EndpointSettings | None
-    fallback: bool
-    datasets: Mapping[str, DatasetSpec]
-    outputs: Mapping[str, OutputSpec]
-    converts: Mapping[str, ConvertSpec]
     text: Any
+    endpoint: EndpointSettings | None = None
+    datasets: dict[str, DatasetSpec] = {}
+    outputs: dict[str, OutputSpec] = {}
+    converts: dict[str, ConvertSpec] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["FILE_PATTERN", "GENERAL", "STAGES", "TABLE_ONE", "default_amount", "names"]
+__all__ = ["CONVERTERS", "FILE_PATTERN", "GENERAL", "STAGES", "TABLE_ONE", "default_amount", "names"]
 
 #: By stage, in the paper's order: the data set's name and its samples.
 TABLE_ONE: Mapping[int, Mapping[str, int]] = {
@@ -63,6 +63,15 @@ GENERAL = (
     "M4_Instruct",
     "LLaVA_V1.5_mix665k",
     "OLMo-2-SFT",
+)
+
+#: The word behind `adcopilot data convert` that makes each.
+CONVERTERS: Mapping[str, str] = dict(
+    zip(
+        ("clevr-change", "magicbrush", "spot-the-diff", "pixmo-cap", "m4-instruct", "llava-mix", "olmo-sft"),
+        GENERAL,
+        strict=True,
+    )
 )
 
 #: Where `dataset_info.json` of the checkout looks for a set, relative to itself.

@@ -9,7 +9,6 @@ from PIL import Image
 from adcopilot.chat_ad.fitness.fingerprints import Fingerprints, measure_table
 from adcopilot.chat_ad.fitness.leaks import LeakOptions, Suspect, leaks_shard
 from adcopilot.chat_ad.pipeline.against import LEAKS, measure_against, write_leaks
-from adcopilot.chat_ad.recipe.specs import LeakSpec
 from adcopilot.chat_ad.steps import Job, Steps, make_runner, save
 from adcopilot.errors import UserError
 
@@ -56,7 +55,7 @@ def found_in(report):
 
 def report_of(train, against, folder, **leaks):
     """What a build writes about training images that are in evaluation sets."""
-    spec = LeakSpec(**leaks)
+    spec = LeakOptions(**leaks)
     rows = as_table(train[1])
     shards = {
         "rows": save(folder / ".work/rows.parquet", "rows", rows),

@@ -99,9 +99,7 @@ def test_the_order_of_the_table_decides_nothing(spoiled):
 
 def test_an_allowed_reason_drops_nothing(spoiled):
     root, entries, _ = spoiled
-    options = QualityOptions(
-        near_duplicates=True, allowed=frozenset({"blurred", "dark", "bright", "duplicate", "near_duplicate"})
-    )
+    options = QualityOptions(near_duplicates=True, allow=("blurred", "dark", "bright", "duplicate", "near_duplicate"))
     _, drops = filter_table(as_table(entries), root, options=options)
     assert [drop["image"] for drop in drops] == ["pcb/normal/torn.png"]
 

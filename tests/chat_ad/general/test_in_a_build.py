@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from adcopilot.chat_ad.pipeline.build import build
-from adcopilot.chat_ad.recipe.reading import CONVERTERS, load_recipe
+from adcopilot.chat_ad.recipe.reading import load_recipe
+from adcopilot.chat_ad.recipe.table_one import CONVERTERS
 from adcopilot.errors import UserError
 
 from .test_trainable import all_sources  # noqa: F401 - a fixture

@@ -14,6 +14,7 @@ from PIL import Image
 from adcopilot.chat_ad.generation import AnnotationsGenerator, generate_records
 from adcopilot.chat_ad.generation.cost import Prices
 from adcopilot.chat_ad.generation.endpoint import EndpointGenerator, EndpointSettings
+from adcopilot.chat_ad.recipe.model import checked
 from adcopilot.errors import UserError
 
 from .conftest import completion, honest, prompt_of
@@ -40,7 +41,10 @@ def make(endpoint, prompts, tmp_path):
         cache = changes.pop("cache", tmp_path / "answers.jsonl")
         also = changes.pop("also", ())
         one = EndpointGenerator(
-            settings=EndpointSettings(**{**given, **changes}), prompts=prompts, cache=cache, also=also
+            settings=checked(EndpointSettings, {**given, **changes}, "generator"),
+            prompts=prompts,
+            cache=cache,
+            also=also,
         )
         made.append(one)
         return one
@@ -161,8 +165,8 @@ def test_the_key_is_nowhere_on_the_disk(make, on_disk, monkeypatch, tmp_path):
     [
         ({"url": "localhost:8000"}, "expected something like http://localhost:8000/v1"),
         ({"url": "https://me:pass@host/v1"}, "carries a password"),
-        ({"model": ""}, "model is empty"),
-        ({"concurrency": 0}, "concurrency is 0, expected 1 or more"),
+        ({"model": ""}, "generator.model is '', expected a text"),
+        ({"concurrency": 0}, "concurrency is 0, expected a whole number, 1 or more"),
         ({"most_tokens": 0}, "most_tokens is 0"),
         ({"most_money": 5.0}, "no price is known"),
     ],

@@ -119,7 +119,7 @@ def test_what_was_asked_for_is_in_the_tables(tmp_path):
     assert metadata["dataset"] == "visa"
     found = json.loads(metadata["options"])
     assert (found["options"], found["categories"], found["min_area"]) == ({"split": "2cls_fewshot"}, ["pcb4"], 2)
-    assert found["filter"]["allowed"] == ["blurred"]
+    assert found["filter"]["allow"] == ["blurred"]
 
 
 def test_a_set_in_which_nothing_fits_stops_after_its_first_shard(tmp_path, capsys):

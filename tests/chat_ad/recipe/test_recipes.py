@@ -5,7 +5,13 @@ import json
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from adcopilot.chat_ad.fitness.measures import QualityOptions
+from adcopilot.chat_ad.generation.endpoint import EndpointSettings
+from adcopilot.chat_ad.recipe import specs
+from adcopilot.chat_ad.recipe.model import keys_of
 from adcopilot.chat_ad.recipe.reading import load_recipe, parse_recipe
 from adcopilot.chat_ad.recipe.table_one import GENERAL, TABLE_ONE
 from adcopilot.cli import main
@@ -64,7 +70,7 @@ def test_defaults_are_of_every_dataset():
         ({"datasets__mine__ratio": "1/1"}, ["datasets.mine.ratio is '1/1'", "ANOMALOUS:NORMAL"]),
         ({"datasets__mine__filter": {"min_sharpnes": 1}}, ["filter.min_sharpnes: no such key", "min_sharpness"]),
         ({"datasets__mine__filter": {"allow": ["unreadable"]}}, ["datasets.mine.filter.allow holds 'unreadable'"]),
-        ({"datasets__mine__filter": {"relative_sharpness": 2}}, ["relative_sharpness is 2.0", "from 0 to 1"]),
+        ({"datasets__mine__filter": {"relative_sharpness": 2}}, ["relative_sharpness is 2,", "from 0 to 1"]),
         ({"datasets__mine__pair": {"method": "closest"}}, ["pair.method is 'closest'", "nearest"]),
         ({"datasets__mine__pair": {"method": "random", "among": 3}}, ["datasets.mine.pair", "random"]),
         ({"datasets__mine__crop": "2:1"}, ["datasets.mine.crop.shares is '2:1'", "LEAST:MOST"]),
@@ -72,7 +78,7 @@ def test_defaults_are_of_every_dataset():
         ({"datasets__unused": {"reader": "folder", "root": "x"}}, ["datasets.unused", "no output uses it"]),
         ({"outputs__Chat_mine__datasets": "yours"}, ["outputs.Chat_mine.datasets holds 'yours'", "'mine'"]),
         ({"outputs__Chat_mine__tasks": "mcq"}, ["outputs.Chat_mine.tasks holds 'mcq'", "'mc'"]),
-        ({"outputs__Chat_mine__tasks": {"mc": -1}}, ["outputs.Chat_mine.tasks.mc is -1.0"]),
+        ({"outputs__Chat_mine__tasks": {"mc": -1}}, ["outputs.Chat_mine.tasks.mc is -1,"]),
         ({"outputs__Chat_mine__tasks": {"mc": 0}}, ["outputs.Chat_mine.tasks is missing"]),
         ({"outputs__Chat_mine__amount": 0}, ["outputs.Chat_mine.amount is 0", "1 or more"]),
         ({"outputs__Chat_mine__amount": "lots"}, ["outputs.Chat_mine.amount is 'lots'"]),
@@ -82,7 +88,7 @@ def test_defaults_are_of_every_dataset():
         ({"outputs__Chat_mine__generator": "endpoint"}, ["outputs.Chat_mine.generator is endpoint"]),
         ({"generator": {"kind": "gpt"}}, ["generator.kind is 'gpt'", "annotations, endpoint"]),
         ({"generator": {"kind": "endpoint", "url": "http://x/v1"}}, ["generator.model is missing"]),
-        ({"generator": {"kind": "endpoint", "url": "x", "model": "y"}}, ["generator: url is x"]),
+        ({"generator": {"kind": "endpoint", "url": "x", "model": "y"}}, ["generator.url is x"]),
         ({"generator": {"kind": "endpoint", "url": "http://x/v1", "model": "y", "api_key": "sk"}},
          ["generator.api_key: no such key"]),
         ({"generator": {"kind": "endpoint", "url": "http://x/v1", "model": "y", "most_money": 5}},
@@ -100,6 +106,44 @@ def test_mistakes_are_named(changes, words):
     assert "\n" not in message
     for word in words:
         assert word in message, message
+
+
+#: Every key that a recipe has, by where it stands.
+PLACES = [
+    *((key,) for key in keys_of(specs.RecipeFile)),
+    *(("generator", key) for key in keys_of(EndpointSettings)),
+    *(("datasets", "mine", key) for key in keys_of(specs.DatasetSpec)),
+    *(("datasets", "mine", "filter", key) for key in keys_of(QualityOptions)),
+    *(("datasets", "mine", "pair", key) for key in keys_of(specs.PairSpec)),
+    *(("datasets", "mine", "mask", key) for key in keys_of(specs.MaskSpec)),
+    *(("datasets", "mine", "crop", key) for key in keys_of(specs.CropSpec)),
+    *(("outputs", "Chat_mine", key) for key in keys_of(specs.OutputSpec)),
+    *(("outputs", "MagicBrush", key) for key in keys_of(specs.ConvertSpec)),
+]
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(PLACES), VALUES)
+def test_any_value_is_taken_or_named_in_one_line(place, value):
+    values = copy.deepcopy(GOOD)
+    values["generator"] = {"kind": "endpoint", "url": "http://x/v1", "model": "y"}
+    values["outputs"]["MagicBrush"] = {"convert": "magicbrush", "root": "z"}
+    section = values
+    for key in place[:-1]:
+        section = section.setdefault(key, {})
+    section[place[-1]] = value
+    said = "recipe: "
+    try:
+        parse_recipe(values, name="r")
+    except UserError as error:
+        said = str(error)
+    assert "\n" not in said
+    assert said.startswith("recipe: ") or place == ("prompts",)
 
 
 @pytest.mark.parametrize(

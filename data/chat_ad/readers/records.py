@@ -1,4 +1,4 @@
-"""Pairs that are there already as records (the sample set, another build) as a dataset for `adcopilot data build`.
+"""Pairs that are there already as records (the sample set, another build) as a dataset.
 
 The first of a record's two images becomes a normal image, the second is what the record says: `anomalous`, `category`,
 `defect`, `boxes` with `labels`, `mask`. An image that several records show becomes one row.
@@ -6,26 +6,33 @@ The first of a record's two images becomes a normal image, the second is what th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..jsonl import read_jsonl
-from ..records import check_box
-from .readers import Item, Source
-from .readers.base import inside
-from .sources.references import format_reference
+from ...errors import UserError
+from ...jsonl import read_jsonl
+from ...records import check_box
+from ..sources.references import format_reference
+from .base import Item, Option, Source, inside
 
-__all__ = ["scan_records"]
+__all__ = ["OPTIONS", "looks_like", "scan"]
+
+OPTIONS: Mapping[str, Option] = {
+    "files": Option(default=None, help="the files of records below the root, with commas between them"),
+}
 
 
-def scan_records(source: Source) -> Iterator[Item]:
+def looks_like(source: Source) -> bool:
+    """Never guessed: any folder may hold records."""
+    return False
+
+
+def scan(source: Source) -> Iterator[Item]:
     """The images of all records, in order.
 
     Args:
-        source: `root` is what the records' names are relative to; its option `files` names the files there, with
-            commas between them.
+        source: `root` is what the records' names are relative to.
 
     Raises:
         UserError: a file cannot be read.
