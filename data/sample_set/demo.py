@@ -25,6 +25,7 @@ from adcopilot.errors import UserError
 from adcopilot.model.init_command import TINY_BASE
 from adcopilot.sample.generate import standard_splits, write_sample
 from adcopilot.sample.measure import Scores, measure, read_split
+from adcopilot.sample.measure_map import measure_map
 from adcopilot.steps import Run, Step, run_step, tool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,6 +106,10 @@ def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: 
             folder.mkdir(parents=True, exist_ok=True)
             runs.append(Run(name=name, folder=folder, steps=plan(folder, data, encoder=encoder, seed=seed), cwd=ROOT))
     results = carry_out(runs, data, say=say)
+    training = read_split(data, "stage0")
+    for split in TEST_SPLITS:
+        for row, scores in measure_map(data, read_split(data, split), training).items():
+            results.setdefault(row, {})[split] = scores
     report = {run: {split: asdict(s) for split, s in splits.items()} for run, splits in results.items()}
     (output / "results.json").write_text(json.dumps(report, indent=1) + "\n")
 

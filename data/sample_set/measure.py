@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from adcopilot.boxes import bbox_mask_iou
+from adcopilot.line.ranking import auroc
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
@@ -60,25 +63,10 @@ def score_answers(records: list[dict], answers: list[dict]) -> Scores:
     for record, answer in zip(records, answers, strict=True):
         if record["anomalous"]:
             found = [box["bbox_2d"] for box in answer["boxes"]]
-            overlaps.append(box_mask_iou(found, record["boxes"], answer["size"]))
+            overlaps.append(bbox_mask_iou(found, record["boxes"], answer["size"]))
     return Scores(
         pairs=len(records),
         balanced_accuracy=float((defective[truth].mean() + normal[~truth].mean()) / 2),
-        auroc=auroc(score, truth),
+        auroc=auroc(score, truth) or 0.0,
         iou=float(np.mean(overlaps)),
     )
-
-
-def auroc(score: np.ndarray, truth: np.ndarray) -> float:
-    """The share of (defective, normal) couples ranked rightly; ties count half."""
-    above = score[truth][:, None] - score[~truth][None, :]
-    return float(((above > 0) + 0.5 * (above == 0)).mean())
-
-
-def box_mask_iou(boxes: list[list[float]], true_boxes: list[list[int]], size: tuple[int, int]) -> float:
-    masks = np.zeros((2, size[1], size[0]), dtype=bool)
-    for mask, group in zip(masks, (boxes, true_boxes), strict=True):
-        for x1, y1, x2, y2 in group:
-            mask[max(0, round(y1)) : max(0, round(y2)), max(0, round(x1)) : max(0, round(x2))] = True
-    union = (masks[0] | masks[1]).sum()
-    return float((masks[0] & masks[1]).sum() / union) if union else 1.0

@@ -24,6 +24,7 @@ from .loading import check_folder, model_digest
 from .pairs import TemplatePool, find_pairs
 from .pictures import Pictures, picture_name, printable
 from .sources import check_sources, depth, how_chosen, plan
+from .spreadsheet import write_results
 
 if TYPE_CHECKING:  # they need torch, which takes seconds: only once the command line is known to be right
     from ..anomaly_map.comparing import MapSettings
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--json", action="store_true", help="print one JSON object a line instead of words")
     out.add_argument("--output", type=Path, metavar="FILE", help="JSON lines file; continues an earlier run")
     out.add_argument("--draw", metavar="FILE|DIR", help="picture of the pair with its boxes; a folder for several")
+    out.add_argument("--csv", type=Path, metavar="FILE", help="table for a spreadsheet, with boxes")
     out.add_argument("--report", type=Path, metavar="FILE.html", help="page with counts and pictures, the worst first")
     out.add_argument("--save-maps", type=Path, metavar="DIR", help="each query's anomaly map as a 16-bit PNG")
     decide = parser.add_argument_group("the verdict")
@@ -177,6 +179,7 @@ def run(args: argparse.Namespace) -> int:
         digest = model_digest(args.model) if args.output and not no_model else ""
         counts = Counter()
         report = open_report(args, inspector, inspection, bits=bits) if args.report else None
+        table = []
         with tqdm(total=total, unit="pair", disable=single, file=sys.stderr) as bar:
             for pair, line, anomaly_map in inspect_all(
                 inspector, work, model=digest, log=log, maps=bool(args.save_maps or args.report)
@@ -192,6 +195,8 @@ def run(args: argparse.Namespace) -> int:
                     pictures.draw(pair, line)
                 if args.save_maps and anomaly_map is not None:
                     save_map(anomaly_map, args.save_maps / picture_name(pair.name))
+                if args.csv:
+                    table.append(line)
                 if report:
                     report.add(pair.name, line, anomaly_map)
                 if args.json or not args.output:
@@ -200,6 +205,8 @@ def run(args: argparse.Namespace) -> int:
     unusable = [message for pool in pools for message in pool.unusable]
     for message in unusable:
         print(f"left out as a template: {message}", file=sys.stderr)
+    if args.csv:
+        write_results(args.csv, table)
     if report:
         print(f"report: {report.write()}", file=sys.stderr)
     if not single:

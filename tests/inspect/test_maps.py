@@ -1,5 +1,6 @@
 """`adcopilot inspect` by an anomaly map: without a model, beside one, kept maps, thresholds, several templates."""
 
+import csv
 import json
 
 import numpy as np
@@ -73,6 +74,37 @@ def test_several_templates_leave_less_that_differs(parts, capsys):
     words = ("--template-dir", parts / "good", "--query", parts / "good/000.png", "--json", "--threshold", "1")
     one, several = (run(capsys, *words, "--map-templates", count)[1][0]["score"] for count in (1, 4))
     assert several < one
+
+
+def test_a_table_for_a_spreadsheet(parts, tmp_path, capsys):
+    queries = tmp_path / "today"
+    queries.mkdir()
+    for name, file in (("=1+1.png", defects(parts)[0]), ("b.png", parts / "good/001.png")):
+        (queries / name).write_bytes(file.read_bytes())
+    (queries / "c.png").write_bytes(b"no picture")
+    words = (
+        "--template",
+        parts / "good/000.png",
+        "--query-dir",
+        ".",
+        "--threshold",
+        "0.1",
+        "--csv",
+        tmp_path / "t.csv",
+    )
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.chdir(queries)
+        code, _, _ = run(capsys, *words)
+    assert code == 1
+    with open(tmp_path / "t.csv", encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["query"] for row in rows] == ["'=1+1.png", "b.png", "c.png"]
+    assert [row["verdict"] for row in rows] == ["anomalous", "normal", "undecided"]
+    *corners, label = json.loads(rows[0]["boxes"])[0]
+    assert label == "difference"
+    assert len(corners) == 4
+    assert "c.png" in rows[2]["error"]
 
 
 def test_the_picture_itself_and_another_view_have_no_verdict(parts, tmp_path, capsys):
