@@ -21,13 +21,19 @@ from .run_folder import Answers
 from .source import Source
 from .table import Columns, Published, Table
 
-__all__ = ["RIGHT_IOU", "Benchmark", "Boxes", "Compared", "Judged", "Reading", "Traits", "given"]
+__all__ = ["RIGHT_IOU", "Benchmark", "Boxes", "Compared", "Judged", "Line", "Reading", "Scores", "Traits", "given"]
 
 #: An image's boxes are called right in the gallery from this IoU on.
 RIGHT_IOU = 0.5
 
 #: Setting → what must be equal; None or absence is not known, and then nothing is said against it.
 Traits = Mapping[str, Any]
+
+#: A line of a run, or of what its questions scored.
+Line = Mapping[str, Any]
+
+#: A run's scores, and what each question scored.
+Scores = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
 class Judged(NamedTuple):
@@ -127,9 +133,7 @@ class Benchmark:
 
     # Its command
 
-    def score(
-        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def score(self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers) -> Scores:
         """A run's scores and what each question scored, by the same rules when it has run and with `--score`.
 
         Returns:
@@ -250,11 +254,11 @@ class Benchmark:
 
     # The gallery
 
-    def place(self, fields: Mapping[str, Any]) -> str:
+    def place(self, fields: Line) -> str:
         """What joins a line of the run with its line of `each`."""
         return fields["item"]
 
-    def judge(self, record: Mapping[str, Any], line: Mapping[str, Any] | None, text: str) -> Judged | None:
+    def judge(self, record: Line, line: Line | None, text: str) -> Judged | None:
         """A line of the run.
 
         Args:
@@ -267,7 +271,7 @@ class Benchmark:
         """
         return None
 
-    def read(self, record: Mapping[str, Any]) -> Reading | None:
+    def read(self, record: Line) -> Reading | None:
         """How an answer to a question with options was read; None of another question."""
         return None
 
@@ -277,9 +281,7 @@ class Benchmark:
             return "image"
         return "query" if number == count - 1 else "template"
 
-    def boxes(
-        self, record: Mapping[str, Any], line: Mapping[str, Any] | None, roots: Sequence[Path]
-    ) -> Iterator[Boxes]:
+    def boxes(self, record: Line, line: Line | None, roots: Sequence[Path]) -> Iterator[Boxes]:
         """Boxes on the picture that is asked about; `roots` are folders where masks may be."""
         yield from ()
 

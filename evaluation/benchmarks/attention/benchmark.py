@@ -8,7 +8,7 @@ from typing import Any
 
 from adcopilot.errors import UserError
 
-from ...benchmark import Benchmark, given
+from ...benchmark import Benchmark, Scores, given
 from ...run_folder import Answers
 from ..mmad.benchmark import LINE
 from .results import plots, results_of_records, table_csv, table_text
@@ -22,9 +22,7 @@ class Attention(Benchmark):
     title = "Attention to comparison tokens"
     line = LINE
 
-    def score(
-        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def score(self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers) -> Scores:
         try:
             found = results_of_records(answers.records)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from ...benchmark import Benchmark, Judged, Traits
+from ...benchmark import Benchmark, Judged, Line, Scores, Traits
 from ...bootstrap import Unit
 from ...line_checks import TEXT
 from ...run_folder import Answers
@@ -38,9 +38,7 @@ class Captions(Benchmark):
     settings = ("scorer", "skipped")
     facts = ("METEOR", "ROUGE-L", "CIDEr")
 
-    def score(
-        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def score(self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers) -> Scores:
         found, each = results_of_records(answers.records, tokenizer=args.tokenizer)
         return {"layout": manifest["identity"].get("layout"), **found}, each
 
@@ -61,7 +59,7 @@ class Captions(Benchmark):
             if line["item"] in asked
         }  # fmt: skip
 
-    def judge(self, record: Mapping[str, Any], line: Mapping[str, Any] | None, text: str) -> Judged:
+    def judge(self, record: Line, line: Line | None, text: str) -> Judged:
         return Judged(record["meta"]["category"] or "captions", "Caption", judged=False)
 
     def role(self, number: int, count: int) -> str:

@@ -18,7 +18,7 @@ from adcopilot.images import image_size
 from adcopilot.jsonl import content_key, file_digest
 from adcopilot.pages.text import shorten
 
-from ...benchmark import Benchmark, Boxes, Compared, Judged, Reading, Traits, given
+from ...benchmark import Benchmark, Boxes, Compared, Judged, Line, Reading, Scores, Traits, given
 from ...bootstrap import Difference
 from ...box_scores import BoxRule, read_mask
 from ...line_checks import BOOL, CHOICE, NAME, PLACE, TEXT
@@ -76,9 +76,7 @@ class Mmad(Benchmark):
     gains = (("average", "average"), ("f1", "f1"))
     questions = 39_672
 
-    def score(
-        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def score(self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers) -> Scores:
         asked = {**given(manifest, "shots", "template"), "conversation": "alone", **given(manifest, "conversation")}
         told = {name: bool(value) for name, value in given(manifest, "domain_knowledge").items()}
         return {**asked, **told, **results_of_records(answers.records)}, []
@@ -153,12 +151,12 @@ class Mmad(Benchmark):
 
     # The gallery
 
-    def judge(self, record: Mapping[str, Any], line: Mapping[str, Any] | None, text: str) -> Judged:
+    def judge(self, record: Line, line: Line | None, text: str) -> Judged:
         read = stated_answer(text, record["options"]).letter
         right = None if read is None else read == record["reference"]
         return Judged(record["meta"]["dataset"], title_of(sub_task(record["meta"]["type"])), right)
 
-    def read(self, record: Mapping[str, Any]) -> Reading:
+    def read(self, record: Line) -> Reading:
         text, options = record["reply"]["text"], record["options"]
         official, strict = official_answer(text, options), strict_answer(text, options)
         found = Reading(letter=stated_answer(text, options).letter or "", rule="MMAD's rule")
@@ -171,9 +169,7 @@ class Mmad(Benchmark):
         found.facts.append(("read as", read))
         return found
 
-    def boxes(
-        self, record: Mapping[str, Any], line: Mapping[str, Any] | None, roots: Sequence[Path]
-    ) -> Iterator[Boxes]:
+    def boxes(self, record: Line, line: Line | None, roots: Sequence[Path]) -> Iterator[Boxes]:
         boxes = _mask_boxes(record, roots) if record["meta"].get("mask") else None
         if boxes is not None:
             yield Boxes([{"bbox_2d": box, "label": ""} for box in boxes])

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from adcopilot.errors import UserError
 
-from .words import PLACES
-
-__all__ = ["Module", "Refused", "literal", "load", "methods", "short", "unparsed"]
+__all__ = ["Module", "Refused", "load", "methods", "short", "unparsed"]
 
 MOST_BYTES = 1 << 20
 
@@ -132,13 +130,6 @@ def _inherited(module: Module, one: ast.ClassDef, name: str, depth: int) -> Iter
 
 def _method(one: ast.ClassDef, name: str) -> ast.FunctionDef | None:
     return next((node for node in one.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
-
-
-def literal(node: ast.Constant) -> str:
-    used = next((one for one in PLACES if one in node.value), None)
-    if used is not None:
-        raise Refused(f"has {used!r} in its text, which is filled in here", node)
-    return node.value
 
 
 def unparsed(node: ast.AST) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from typing import Any
 
 from adcopilot.answering.items import Part
 from adcopilot.errors import UserError
 
-from .script_module import Module, Refused, methods
-from .script_question import flags_of, question_text
-from .script_reader import KNOWLEDGE, QUESTIONS, TOKEN, Image, Reader
+from .script_module import Module, Refused, methods, short
+from .script_question import flags_of, question_text, texts_of
+from .script_reader import KNOWLEDGE, QUESTIONS, TOKEN, Image, Off, Reader, Returned, Unknown
 from .words import Words
 
 __all__ = ["read_words"]
@@ -45,15 +46,16 @@ def read_words(module: Module, *, shots: int) -> tuple[Words, list[str]]:
         for told in (False, True):
             place = queries[0]
             reader = Reader(place, shots=shots, told=told, notes=notes)
-            parts = reader.parts(queries[1], QUESTIONS[:1])
+            parts = _parts(reader, queries[1], QUESTIONS[:1])
             prefixes[told], tail = _cut(parts, shots=shots, picture_words=_picture_words(module), notes=notes)
             if told and not any(isinstance(part, str) and KNOWLEDGE in part for part in prefixes[told]):
                 prefixes[told] = ()
-        two, last = _cut(Reader(place, shots=shots, told=False, notes=[]).parts(queries[1], QUESTIONS),
+        two, last = _cut(_parts(Reader(place, shots=shots, told=False, notes=[]), queries[1], QUESTIONS),
                          shots=shots, picture_words=_picture_words(module), notes=[])  # fmt: skip
         between = last.partition(QUESTIONS[1])[0].removeprefix(QUESTIONS[0]) if two == prefixes[False] else ""
         place = parsers[0]
-        asked, option, separator = question_text(parsers[1], flags_of(module, parsers[1], notes))
+        reader = Reader(place, shots=shots, told=False, notes=[])
+        asked, option, separator = question_text(texts_of(reader, parsers[1], flags_of(module, parsers[1], notes)))
     except Refused as error:
         line = f", line {error.line}" if error.line else ""
         top = ", ".join(sorted(place.constants())[:8]) or "nothing"
@@ -71,6 +73,38 @@ def read_words(module: Module, *, shots: int) -> tuple[Words, list[str]]:
         between=between,
     )
     return words, list(dict.fromkeys(notes))
+
+
+def _parts(reader: Reader, function: ast.FunctionDef, questions: Sequence[str]) -> list[str | Image]:
+    """What `get_query` returns for some questions: texts and images in order."""
+    names = [one.arg for one in function.args.args]
+    if len(names) < 2:
+        raise Refused("get_query takes no questions", function)
+    env: dict[str, Any] = dict.fromkeys(names[2:], Off())
+    env[names[1]] = [{"type": "text", "text": one} for one in questions]
+    found = reader.run(function.body, env)
+    if not isinstance(found, Returned):
+        raise Refused("get_query returns nothing that is known", function)
+    return _flat(found.value, function, reader.notes)
+
+
+def _flat(value: Any, node: ast.AST, notes: list[str]) -> list[str | Image]:
+    """Texts and images of whatever form of messages a script makes, in order."""
+    if isinstance(value, Off) or value is None:
+        return []
+    if isinstance(value, (str, Image)):
+        return [value]
+    if isinstance(value, list):
+        return [part for one in value for part in _flat(one, node, notes)]
+    if isinstance(value, dict):
+        if value.get("role") == "system":
+            notes.append("the text of its system message stands first in the user's")
+        for key in ("messages", "content", "parts", "text", "image", "image_url", "url", "inline_data", "data"):
+            if key in value:
+                return _flat(value[key], node, notes)
+        raise Refused(f"a message has {', '.join(value) or 'nothing'}, expected a text or an image", node)
+    what = value.what if isinstance(value, Unknown) else str(value)
+    raise Refused(f"{short(what)!r} is part of the prompt and is not known here", node)
 
 
 def _picture_words(module: Module) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from adcopilot.answering.families import says_nothing_is_there
 
-from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Traits, given
+from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Line, Scores, Traits, given
 from ...bootstrap import Unit
 from ...box_scores import THRESHOLDS
 from ...line_checks import BOOL, MASK, NAME, PLACE, SIZE, one_of
@@ -47,9 +47,7 @@ class MmadBbox(Benchmark):
     settings = ("rule",)
     facts = ("iou", "mask_iou", "anomaly_score")
 
-    def score(
-        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def score(self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers) -> Scores:
         found, images = results(answers.records, family=family_of_run(manifest), rule=rule_of(args))
         return {**given(manifest, "shots", "template"), **found}, images
 
@@ -84,10 +82,10 @@ class MmadBbox(Benchmark):
             if not image["normal"]
         }
 
-    def place(self, fields: Mapping[str, Any]) -> str:
+    def place(self, fields: Line) -> str:
         return fields.get("meta", fields)["image"]
 
-    def judge(self, record: Mapping[str, Any], line: Mapping[str, Any] | None, text: str) -> Judged | None:
+    def judge(self, record: Line, line: Line | None, text: str) -> Judged | None:
         meta = record["meta"]
         if meta["role"] != "boxes" or (line is None and text):
             return None
@@ -96,9 +94,7 @@ class MmadBbox(Benchmark):
             right = not line["predicted"] if meta["normal"] else line["iou"] >= RIGHT_IOU
         return Judged(meta["dataset"], "Boxes", right)
 
-    def boxes(
-        self, record: Mapping[str, Any], line: Mapping[str, Any] | None, roots: Sequence[Path]
-    ) -> Iterator[Boxes]:
+    def boxes(self, record: Line, line: Line | None, roots: Sequence[Path]) -> Iterator[Boxes]:
         if line is None:
             return
         labels = line.get("labels") or [""] * len(line["predicted"])

@@ -12,7 +12,7 @@ from adcopilot.tasks import TASKS
 from adcopilot.tasks.choice import CHOICE
 from adcopilot.tasks.locate import LOCATE
 
-from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Reading, Traits
+from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Line, Reading, Scores, Traits
 from ...bootstrap import Unit
 from ...line_checks import NAME, SIZE, TEXT, TEXTS, one_of
 from ...run_folder import Answers, family_of_run
@@ -57,9 +57,7 @@ class Records(Benchmark):
     gains = (("average", "average"), ("balanced", "balanced"))
     facts = ("score",)
 
-    def score(
-        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def score(self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers) -> Scores:
         root = args.data_root or Path(manifest["selection"]["data_root"])
         return results(answers.records, family=family_of_run(manifest), root=root)
 
@@ -93,22 +91,20 @@ class Records(Benchmark):
     def means(self, columns: Sequence[str]) -> Mapping[str, Sequence[str]]:
         return {"balanced": KINDS, "average": [name for name in TASKS if name in columns]}
 
-    def judge(self, record: Mapping[str, Any], line: Mapping[str, Any] | None, text: str) -> Judged:
+    def judge(self, record: Line, line: Line | None, text: str) -> Judged:
         task = TASKS[record["meta"]["task"]]
         right = None
         if line is not None and line["stated"]:
             right = line["score"] >= (RIGHT_IOU if task is LOCATE else 1)
         return Judged(record["meta"]["category"] or "records", task.title.capitalize(), right, judged=line is not None)
 
-    def read(self, record: Mapping[str, Any]) -> Reading | None:
+    def read(self, record: Line) -> Reading | None:
         if record["meta"]["task"] != CHOICE.name or not record["options"]:
             return None
         letter = strict_answer(record["reply"]["text"], record["options"]).letter or ""
         return Reading(letter=letter, facts=[("read as", letter or "nothing")])
 
-    def boxes(
-        self, record: Mapping[str, Any], line: Mapping[str, Any] | None, roots: Sequence[Path]
-    ) -> Iterator[Boxes]:
+    def boxes(self, record: Line, line: Line | None, roots: Sequence[Path]) -> Iterator[Boxes]:
         if record["meta"]["task"] != LOCATE.name:
             return
         yield Boxes([{"bbox_2d": box, "label": ""} for box in record["meta"]["boxes"]])

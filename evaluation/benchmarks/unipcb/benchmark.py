@@ -11,7 +11,7 @@ from typing import Any
 from adcopilot.answering.families import FAMILIES, says_nothing_is_there
 from adcopilot.errors import UserError
 
-from ...benchmark import Benchmark, Boxes, Judged, Reading, Traits
+from ...benchmark import Benchmark, Boxes, Judged, Line, Reading, Scores, Traits
 from ...bootstrap import Unit
 from ...line_checks import BOXES, CHOICE, COUNT, SIZE, TEXT, one_of
 from ...run_folder import Answers
@@ -70,9 +70,7 @@ class UniPcb(Benchmark):
     settings = ("scorers", "judge", "iou", "missing")
     facts = ("sbert", "bertscore", "grade")
 
-    def score(
-        self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def score(self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers) -> Scores:
         grader = judge_backend(args)
         # Of several processes the last one asks the judge: two would ask twice.
         early = args.score is None and Shard.parse(args.shard).count > 1 and len(answers.records) < answers.asked
@@ -131,7 +129,7 @@ class UniPcb(Benchmark):
             found[f"{meta['sample']}/{meta['turn']}"] = (meta["dataset"], str(meta["sample"]), cells)
         return found
 
-    def judge(self, record: Mapping[str, Any], line: Mapping[str, Any] | None, text: str) -> Judged:
+    def judge(self, record: Line, line: Line | None, text: str) -> Judged:
         place, line = (record["meta"]["dataset"], record["meta"]["type"]), line or {}
         if "right" in line:
             return Judged(*place, None if line.get("read") == "none" else line["right"])
@@ -140,7 +138,7 @@ class UniPcb(Benchmark):
             return Judged(*place, not line["false"] and not line["missed"] if stated else None)
         return Judged(*place, judged=False)
 
-    def read(self, record: Mapping[str, Any]) -> Reading | None:
+    def read(self, record: Line) -> Reading | None:
         if not record["options"]:
             return None
         letter = letter_answer(record["reply"]["text"], record["options"]).letter or ""
@@ -149,9 +147,7 @@ class UniPcb(Benchmark):
     def role(self, number: int, count: int) -> str:
         return f"image {number + 1}" if count > 1 else "image"
 
-    def boxes(
-        self, record: Mapping[str, Any], line: Mapping[str, Any] | None, roots: Sequence[Path]
-    ) -> Iterator[Boxes]:
+    def boxes(self, record: Line, line: Line | None, roots: Sequence[Path]) -> Iterator[Boxes]:
         if record["meta"].get("form") != "boxes":
             return
         yield Boxes(record["reference"])

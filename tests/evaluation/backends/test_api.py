@@ -287,32 +287,31 @@ def test_option_logprobs_come_from_the_first_token(items):
     assert asked[0]["top_logprobs"] == 20
 
 
+def likely(logprobs):
+    """Answers A, with these log-probabilities of what the first token might have been."""
+    top = [{"token": token, "logprob": value} for token, value in logprobs.items()]
+
+    def respond(body, number):
+        answer = completion("A")
+        answer["choices"][0]["logprobs"] = {"content": [{"token": "A", "top_logprobs": top}]}
+        return answer
+
+    return respond
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.5, "NaN", 10**400, None, [], "x"])
 def test_logprobs_that_are_none(items, value):
     """Python's JSON reads NaN and Infinity; neither may come near a score."""
     choice_item = next(item for item in items if item.options)
 
-    def respond(body, number):
-        top = [{"token": "A", "logprob": -0.5}, {"token": "B", "logprob": value}]
-        answer = completion("A")
-        answer["choices"][0]["logprobs"] = {"content": [{"token": "A", "top_logprobs": top}]}
-        return answer
-
-    with Endpoint(respond) as endpoint:
+    with Endpoint(likely({"A": -0.5, "B": value})) as endpoint:
         (reply,) = answers(backend(endpoint, option_logprobs=True), [choice_item]).values()
     assert (reply.text, reply.option_logprobs) == ("A", None)
 
 
 def test_minus_infinity_is_no_probability_at_all(items):
     choice_item = next(item for item in items if item.options)
-    top = [{"token": "A", "logprob": 1e-7}, {"token": "B", "logprob": -math.inf}]
-
-    def respond(body, number):
-        answer = completion("A")
-        answer["choices"][0]["logprobs"] = {"content": [{"token": "A", "top_logprobs": top}]}
-        return answer
-
-    with Endpoint(respond) as endpoint:
+    with Endpoint(likely({"A": 1e-7, "B": -math.inf})) as endpoint:
         (reply,) = answers(backend(endpoint, option_logprobs=True), [choice_item]).values()
     assert reply.option_logprobs == {"A": 0.0}
 

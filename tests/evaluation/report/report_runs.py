@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import random
 from pathlib import Path
@@ -53,6 +54,17 @@ def evaluate(monkeypatch, benchmark: str, root: Path, run: Path, backend: Script
     words = ["eval", benchmark, "--data-root", root, "--model", backend.name, "--output", run, *options]
     assert cli.main([str(word) for word in words]) == 0
     return run
+
+
+def report(*args: Any, code: int = 0) -> None:
+    """`adcopilot eval report` with these words."""
+    assert cli.main(["eval", "report", *map(str, args)]) == code
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a table of the report."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def make_runs(monkeypatch, root: Path, folder: Path) -> list[str]:

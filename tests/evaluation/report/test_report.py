@@ -1,6 +1,5 @@
 """`adcopilot eval report` from runs to its files."""
 
-import csv
 import json
 import re
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..backends.endpoint import Endpoint, completion
 from ..benchmarks.captions.test_captions_dataset import pairs_folder
 from ..benchmarks.unipcb import mini_unipcb
 from ..benchmarks.unipcb.test_unipcb_command import perfect
-from .report_runs import EVIL, Scripted, evaluate, make_runs
+from .report_runs import EVIL, Scripted, evaluate, make_runs, report, rows_of
 from .test_report_sources import write_csv
 
 
@@ -23,15 +22,6 @@ from .test_report_sources import write_csv
 def runs(mini_mmad, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         return make_runs(patch, mini_mmad, tmp_path_factory.mktemp("runs"))
-
-
-def report(*args, code=0):
-    assert cli.main(["eval", "report", *map(str, args)]) == code
-
-
-def rows_of(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def results(run, name="results.json"):

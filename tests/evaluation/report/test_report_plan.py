@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from adcopilot import cli
 from adcopilot.errors import UserError
 from adcopilot.evaluation.report.plan import read_plan
 
-from .report_runs import EVIL, Scripted, evaluate
+from .report_runs import EVIL, Scripted, evaluate, report, rows_of
 
 SHARES = {"none": 0.3, "stage2": 0.6, "both": 0.9}
 
@@ -34,15 +33,6 @@ def plan(folder, *lines):
     path = folder / "plan.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
-
-
-def report(*args, code=0):
-    assert cli.main(["eval", "report", *map(str, args)]) == code
-
-
-def rows_of(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def average(folder, column="average"):

