@@ -72,8 +72,9 @@ def read_folder(folder: Path) -> tuple[str, list[Photo]]:
         raise UserError(f"{folder}: no such folder; give one with good/ and a folder for each kind of defect in it")
     name = next((name for name in (*GUESSES, "folder") if _fits(folder, name)), "folder")
     source = make_source(name, folder, options=reader_options(name))
-    photos = []
+    photos, products = [], {}
     for item in scan(source):
+        products.setdefault(item.category, item.image)
         reference = parse_reference(item.image)
         if item.views > 1 or set(reference.fragment) - {"bits"}:
             raise UserError(
@@ -82,6 +83,11 @@ def read_folder(folder: Path) -> tuple[str, list[Photo]]:
             )
         file = Path(source.path(reference.path))
         photos.append(Photo(file=file, bad=item.anomalous, kind=item.defect, group=item.group or reference.path))
+    if len(products) > 1:
+        names = ", ".join(sorted(products)[:5])
+        raise UserError(
+            f"{folder}: holds {len(products)} products ({names}); a line is of one: give {folder / min(products)}"
+        )
     for problem in source.problems:
         if problem.blocking:
             raise UserError(f"{source.path(problem.file)}: {problem.reason}")

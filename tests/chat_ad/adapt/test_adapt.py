@@ -144,6 +144,11 @@ def test_bad_input_is_one_line_before_anything_long(few, tmp_path, capsys):
     assert "1 good picture in it, expected 2 or more" in said(one)
     shutil.copytree(few / "good", flat)
     assert "no folder of good parts in it" in said(flat)
+    for product in ("bolt", "nut"):
+        shutil.copytree(few, tmp_path / "both" / product)
+    assert f"holds 2 products (bolt, nut); a line is of one: give {tmp_path / 'both' / 'bolt'}" in said(
+        tmp_path / "both"
+    )
     assert "no such folder" in said(tmp_path / "nowhere")
     assert "no such model folder" in said(few, "--base", tmp_path / "nothing")
     assert "--map off" in said(few, "--no-train", "--map", "off")
