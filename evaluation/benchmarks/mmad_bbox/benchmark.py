@@ -92,7 +92,8 @@ class MmadBbox(Benchmark):
         if not rows:
             return []
         columns = [*self.columns, ("empty", "No box")]
-        return [replace(Table.plain(columns, rows), key="boxes", title=f"{self.title}: boxes by model, map and both")]
+        title = f"{self.title}: boxes by model, map and both"
+        return [replace(Table.plain(columns, rows), key=f"{self.name}-boxes", title=title)]
 
     def units(self, source: Source) -> dict[str, Unit]:
         return {

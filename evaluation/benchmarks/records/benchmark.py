@@ -98,7 +98,8 @@ class Records(Benchmark):
         if not rows:
             return []
         columns = [(LOCATE.name, LOCATE.title.capitalize())]
-        return [replace(Table.plain(columns, rows), key="boxes", title=f"{self.title}: boxes by model, map and both")]
+        title = f"{self.title}: boxes by model, map and both"
+        return [replace(Table.plain(columns, rows), key=f"{self.name}-boxes", title=title)]
 
     def traits(self, source: Source) -> Traits:
         return {**super().traits(source), "tasks": f"tasks {', '.join(source.results['tasks'])}"}
