@@ -161,7 +161,7 @@ def make_backend(args: argparse.Namespace) -> Backend:
     """
     if asks_map(args):
         from .backends.map_backend import MapBackend
-        from .maps import open_maps
+        from .map_options import open_maps
 
         return MapBackend(open_maps(args, folder=None))
     images = {name: getattr(args, name) for name in IMAGES}

@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # they need torch, which takes seconds: only once the command
     from .map_inspector import MapInspector
 
 MAP_KINDS = ("pixels", "features")  # `MapKind`'s, whose module needs torch
+#: What a model may be told before it answers.
+HINTS = ("map",)
 #: Templates from which on a map finds its threshold among them, and how many are compared for it at most.
 LEAST_TEMPLATES = 5
 MOST_TEMPLATES = 40
@@ -81,7 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=SOURCES,
         help="whose score gives the verdict (the folder's choice; else the model, or the map without one)",
     )
-    add_map_arguments(parser)
+    maps = add_map_arguments(parser)
+    maps.add_argument("--hints", choices=HINTS, help="tell the model which places the map marks")
     add_model_arguments(parser)
 
 
@@ -156,6 +159,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--save-maps {args.save_maps}: there is no map with --map off; leave out one of the two")
     if no_model and settings is None:
         raise UserError("--model none with --map off: nothing is left to inspect with; give --map pixels")
+    if no_model and args.hints:
+        raise UserError(f"--hints {args.hints} is for a model, and there is none; leave it out, or give --model DIR")
     if inspection is not None and not (args.template or args.template_dir or args.mvtec or args.pair_pattern):
         args.template_dir = folder_of_templates(args.model, inspection)
     single = check_sources(args)
@@ -258,7 +263,8 @@ def open_inspector(
     options = {name: getattr(args, name) for name in (*options, "batch_size", "any_size")}
     if args.question is not None:
         options["question"] = args.question
-    return Inspector(model=args.model, judge=judge, map=settings, **options)
+    hints = getattr(args, "hints", None) is not None  # `adcopilot calibrate` has none
+    return Inspector(model=args.model, judge=judge, map=settings, hints=hints, **options)
 
 
 def open_report(

@@ -14,7 +14,7 @@ from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Traits, given
 from ...bootstrap import Unit
 from ...box_scores import THRESHOLDS
 from ...line_checks import BOOL, MASK, NAME, PLACE, SIZE, one_of
-from ...maps import BOXES, choose_boxes
+from ...map_options import BOXES, choose_boxes, told_of
 from ...run_folder import Answers, family_of_run
 from ...source import Source
 from ...table import Table
@@ -79,8 +79,7 @@ class MmadBbox(Benchmark):
         return {**super().traits(source), "rule": f"true boxes by {said}" if rule else None}
 
     def told(self, source: Source) -> list[str]:
-        whose = source.results.get("boxes_by", {}).get("whose")
-        return [*super().told(source), *([f"boxes by {whose}"] if whose else [])]
+        return [*super().told(source), *told_of(source)]
 
     def further(self, sources: Sequence[Source], *, paper: bool) -> list[Table]:
         rows = {

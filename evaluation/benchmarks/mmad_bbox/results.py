@@ -14,7 +14,7 @@ from adcopilot.errors import UserError
 from adcopilot.line.ranking import by_dataset
 
 from ...box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, score_image, summarise
-from ...maps import BOXES, Chosen
+from ...map_options import BOXES, Chosen
 from ...run_folder import stored_results
 from ...terminal import aligned
 from ..mmad.scoring import DATASETS

@@ -16,7 +16,7 @@ from adcopilot.tasks.locate import LOCATE
 from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Reading, Traits
 from ...bootstrap import Unit
 from ...line_checks import NAME, SIZE, TEXT, TEXTS, one_of
-from ...maps import BOXES, choose_boxes
+from ...map_options import BOXES, choose_boxes, told_of
 from ...run_folder import Answers, family_of_run
 from ...source import Source
 from ...table import Table
@@ -85,8 +85,7 @@ class Records(Benchmark):
         return Table.plain([one for one in self.columns if one[0] in TASKS], rows)
 
     def told(self, source: Source) -> list[str]:
-        whose = source.results.get("boxes_by", {}).get("whose")
-        return [*super().told(source), *([f"boxes by {whose}"] if whose else [])]
+        return [*super().told(source), *told_of(source)]
 
     def further(self, sources: Sequence[Source], *, paper: bool) -> list[Table]:
         rows = {
@@ -102,7 +101,8 @@ class Records(Benchmark):
         return [replace(Table.plain(columns, rows), key=f"{self.name}-boxes", title=title)]
 
     def traits(self, source: Source) -> Traits:
-        return {**super().traits(source), "tasks": f"tasks {', '.join(source.results['tasks'])}"}
+        hints = "hints of the map" if source.identity.get("hints") else None
+        return {**super().traits(source), "tasks": f"tasks {', '.join(source.results['tasks'])}", "hints": hints}
 
     def units(self, source: Source) -> dict[str, Unit]:
         asked = {record["item"] for record in source.records}

@@ -19,7 +19,7 @@ from adcopilot.tasks.locate import LOCATE
 from adcopilot.tasks.verdict import VERDICT, stated
 
 from ...bootstrap import interval, ratio_draws
-from ...maps import BOXES, Chosen
+from ...map_options import BOXES, Chosen
 
 __all__ = ["KINDS", "cells", "results", "show"]
 
