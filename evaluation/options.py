@@ -21,11 +21,12 @@ __all__ = [
     "add_machine_arguments",
     "add_model_arguments",
     "add_run_arguments",
+    "asks_map",
     "make_backend",
     "require",
 ]
 
-BACKENDS = ("transformers", "vllm", "api")
+BACKENDS = ("transformers", "vllm", "api", "map")
 
 #: So large a share of answers may be unread, refused or missing before a command ends with 1.
 MAX_LOST = 0.1
@@ -50,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend",
         default="transformers",
         choices=BACKENDS,
-        help="on this machine; vLLM, on this machine or with --base-url a server; any OpenAI-style endpoint "
-        "(transformers)",
+        help="on this machine; vLLM, on this machine or with --base-url a server; any OpenAI-style endpoint; no model "
+        "but the anomaly map (transformers)",
     )
     group.add_argument("--family", help="prompts and box format: adcopilot, qwen2.5-vl, qwen3-vl, internvl, seed, …")
     here = add_machine_arguments(parser, note=" (--backend transformers)")
@@ -68,7 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> Any:
     """`--model`, how it answers, and at what size it sees images; the group of these options."""
     group = parser.add_argument_group("the model")
-    group.add_argument("--model", metavar="M", help="model folder or hub name; for an endpoint the name it serves")
+    group.add_argument(
+        "--model",
+        metavar="M",
+        help="model folder or hub name; for an endpoint the name it serves; none for the anomaly map alone",
+    )
     group.add_argument("--thinking", action="store_true", help="ask for <think>…</think><answer>…</answer>")
     group.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer")
     group.add_argument(
@@ -129,11 +134,23 @@ def require(args: argparse.Namespace, *names: str) -> None:
     """Refuse a command line without one of these options.
 
     Raises:
-        UserError: it names the option.
+        UserError: it names the option; or there is no model where one is needed.
     """
+    if asks_map(args) and not hasattr(args, "boxes"):
+        raise UserError(
+            "an anomaly map says where a query differs from its template, and these questions want words: give "
+            "--model DIR, or ask the map with adcopilot eval mmad-bbox or adcopilot eval records"
+        )
     for name in names:
         if getattr(args, name) is None:
             raise UserError(f"--{name.replace('_', '-')} is missing; see --help")
+
+
+def asks_map(args: argparse.Namespace) -> bool:
+    """Whether the anomaly map answers instead of a model: `--backend map`, or as in `adcopilot inspect` `--model none`
+    of no endpoint."""
+    backend = getattr(args, "backend", "")
+    return backend == "map" or (args.model == "none" and backend == "transformers")
 
 
 def make_backend(args: argparse.Namespace) -> Backend:
@@ -142,6 +159,11 @@ def make_backend(args: argparse.Namespace) -> Backend:
     Raises:
         UserError: the model cannot be loaded, or the endpoint's options are wrong.
     """
+    if asks_map(args):
+        from .backends.map_backend import MapBackend
+        from .map_options import open_maps
+
+        return MapBackend(open_maps(args, folder=None))
     images = {name: getattr(args, name) for name in IMAGES}
     if args.backend == "transformers":
         from .backends.transformers_backend import TransformersBackend

@@ -5,6 +5,7 @@
     features       differences of a vision backbone's patch features, or of the model's own tower
     comparing      pictures in, an `AnomalyMap` out
     marking        from a map to a score, a mask and boxes
+    hints          its boxes in a model's question
 
 The words are anomalib's: `anomaly_map`, `pred_score`, `pred_mask`.
 """

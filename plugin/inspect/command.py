@@ -30,10 +30,13 @@ if TYPE_CHECKING:  # they need torch, which takes seconds: only once the command
     from ..anomaly_map.comparing import MapSettings
     from ..line.inspection import Inspection
     from ..line.report import Report
+    from ..line.thresholds import Threshold
     from .inspector import Inspector
     from .map_inspector import MapInspector
 
 MAP_KINDS = ("pixels", "features")  # `MapKind`'s, whose module needs torch
+#: What a model may be told before it answers.
+HINTS = ("map",)
 #: Templates from which on a map finds its threshold among them, and how many are compared for it at most.
 LEAST_TEMPLATES = 5
 MOST_TEMPLATES = 40
@@ -82,7 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=SOURCES,
         help="whose score gives the verdict (the folder's choice; else the model, or the map without one)",
     )
-    add_map_arguments(parser)
+    maps = add_map_arguments(parser)
+    maps.add_argument("--hints", choices=HINTS, help="tell the model which places the map marks")
     add_model_arguments(parser)
 
 
@@ -104,18 +108,24 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_map_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the anomaly map."""
+def add_map_arguments(parser: argparse.ArgumentParser, *, templates: bool = True) -> Any:
+    """The options of the anomaly map; their group.
+
+    Args:
+        templates: whether the command chooses templates, and so how many of them.
+    """
     maps = parser.add_argument_group("the anomaly map: where a query differs from its templates (docs/anomaly-map.md)")
     maps.add_argument("--map", choices=(*MAP_KINDS, "off"), help="what is compared (the folder's; else pixels)")
     maps.add_argument(
         "--map-backbone", metavar="ID|DIR", help="vision model for --map features (the model's own tower without it)"
     )
     maps.add_argument("--map-search", type=int, metavar="N", help="displacement allowed: pixels (2) or patches (1)")
-    maps.add_argument("--map-templates", type=int, metavar="N", help="templates a query's map is made with (1)")
+    if templates:
+        maps.add_argument("--map-templates", type=int, metavar="N", help="templates a query's map is made with (1)")
     maps.add_argument(
         "--box-growth", type=int, metavar="PIXELS", help="by how much the map's boxes are larger than what differs (0)"
     )
+    return maps
 
 
 def map_settings(args: argparse.Namespace, inspection: Inspection | None) -> MapSettings | None:
@@ -151,6 +161,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--save-maps {args.save_maps}: there is no map with --map off; leave out one of the two")
     if no_model and settings is None:
         raise UserError("--model none with --map off: nothing is left to inspect with; give --map pixels")
+    if no_model and args.hints:
+        raise UserError(f"--hints {args.hints} is for a model, and there is none; leave it out, or give --model DIR")
     if inspection is not None and not (args.template or args.template_dir or args.mvtec or args.pair_pattern):
         args.template_dir = folder_of_templates(args.model, inspection)
     single = check_sources(args)
@@ -258,7 +270,8 @@ def open_inspector(
     options = {name: getattr(args, name) for name in (*options, "batch_size", "any_size")}
     if args.question is not None:
         options["question"] = args.question
-    return Inspector(model=args.model, judge=judge, map=settings, **options)
+    hints = getattr(args, "hints", None) is not None  # `adcopilot calibrate` has none
+    return Inspector(model=args.model, judge=judge, map=settings, hints=hints, **options)
 
 
 def open_report(
@@ -273,6 +286,15 @@ def open_report(
 
 def among_templates(inspector: MapInspector, pools: list[TemplatePool]) -> Judge:
     """The judge with a threshold from the templates, compared with each other, where they are enough for one."""
+    found = threshold_among(inspector, pools)
+    if found is None:
+        return inspector.judge
+    print(f"threshold {found.value:g}: {found.chosen}, compared with each other", file=sys.stderr)
+    return replace(inspector.judge, map_threshold=found.value)
+
+
+def threshold_among(inspector: MapInspector, pools: list[TemplatePool]) -> Threshold | None:
+    """A threshold of the map's score from templates, compared with each other; None where they are too few for one."""
     from ..line.thresholds import from_good
 
     scores = []
@@ -281,11 +303,7 @@ def among_templates(inspector: MapInspector, pools: list[TemplatePool]) -> Judge
         if pool.pattern is None and len(files) >= LEAST_TEMPLATES:
             pairs = find_pairs([(file, file.name) for file in files], pool)
             scores += [result.score for _, result in results_of(inspector, pairs) if result.score is not None]
-    if len(scores) < LEAST_TEMPLATES:
-        return inspector.judge
-    found = from_good(scores, of_map=True)
-    print(f"threshold {found.value:g}: {found.chosen}, compared with each other", file=sys.stderr)
-    return replace(inspector.judge, map_threshold=found.value)
+    return from_good(scores, of_map=True) if len(scores) >= LEAST_TEMPLATES else None
 
 
 @contextmanager

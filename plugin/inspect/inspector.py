@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from ..anomaly_map.comparing import AnomalyMap, Mapper, MapSettings, map_of_features
+from ..anomaly_map.hints import HINT, hint_of, with_hint
 from ..anomaly_map.tower import TowerFeatures
 from ..answering.families import split_thinking
 from ..boxes import boxes_in_image, map_text_boxes, size_for_processor
@@ -85,6 +86,8 @@ class Inspector:
         batch_size: pairs that are answered together.
         any_size: give a verdict about pictures far outside the sizes of training too (`adcopilot.trained_sizes`).
         map: how an anomaly map is made beside the answer (`adcopilot.anomaly_map`); None for none.
+        hints: tell the model what the map marks (`adcopilot.anomaly_map.hints`); with a map that is there before it
+            answers.
 
     Raises:
         UserError: the folder cannot be used, or a value is out of its range.
@@ -105,6 +108,7 @@ class Inspector:
         batch_size: int = 4,
         any_size: bool = False,
         map: MapSettings | None = None,
+        hints: bool = False,
     ) -> None:
         if min(batch_size, max_new_tokens) < 1:
             raise UserError(f"--batch-size {batch_size}, --max-new-tokens {max_new_tokens}: expected 1 or more")
@@ -117,6 +121,12 @@ class Inspector:
         self.map = map
         # a backbone of its own is loaded before the model: it is the smaller of the two to fail
         self.mapper = Mapper(map, device=self.device) if map and (map.kind == "pixels" or map.backbone) else None
+        if hints and self.mapper is None:
+            raise UserError(
+                "--hints map needs a map before the model answers: give --map pixels, or a --map-backbone with --map "
+                "features"
+            )
+        self.hints = hints
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self.model, self.processor = load_model(self.folder, device=self.device, dtype=self.dtype, attention=attention)
         self.image_max_pixels = image_max_pixels or self._folders_limit("image_max_pixels") or IMAGE_MAX_PIXELS
@@ -152,6 +162,8 @@ class Inspector:
             "dtype": self.dtype,
             **({"bits": self.bits} if (self.bits or 8) > 8 else {}),
             **({"map": self.map.as_dict()} if self.map else {}),
+            # with hints, what is asked depends on where the map draws its boxes
+            **({"hints": {"sentence": HINT, "map_threshold": self.judge.map_threshold}} if self.hints else {}),
         }
         # Only where it is given: lines of versions without it stay found.
         return {**settings, "any_size": True} if self.any_size else settings
@@ -227,6 +239,9 @@ class Inspector:
                         image, image_max_pixels=self.image_max_pixels, image_min_pixels=self.image_min_pixels
                     )
                 )
+            if self.hints and prepared.map is not None:
+                told = hint_of(prepared.map, threshold=self.judge.map_threshold, space=prepared.model_size)
+                prepared.prompt = self.prompt(replace(question, text=with_hint(question.text, told)))
         except UserError as error:
             prepared.error = str(error)
         return prepared

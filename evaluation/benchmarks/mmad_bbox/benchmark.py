@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Line, Scores, Trai
 from ...bootstrap import Unit
 from ...box_scores import THRESHOLDS
 from ...line_checks import BOOL, MASK, NAME, PLACE, SIZE, one_of
+from ...map_options import BOXES, choose_boxes, told_of
 from ...run_folder import Answers, family_of_run
 from ...source import Source
 from ...table import Table
@@ -44,11 +46,14 @@ class MmadBbox(Benchmark):
     number = "III"
     gains = (("mean_iou", "mIoU"), ("0.5", "ACC@0.5"))
     unrankable = "the rule by which the paper's true boxes are made is not published"
-    settings = ("rule",)
+    settings = ("rule", "boxes_made")
     facts = ("iou", "mask_iou", "anomaly_score")
 
     def score(self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers) -> Scores:
-        found, images = results(answers.records, family=family_of_run(manifest), rule=rule_of(args))
+        asked = [record for record in answers.records if record["meta"]["role"] == "boxes"]
+        found, images = results(
+            answers.records, family=family_of_run(manifest), rule=rule_of(args), chosen=choose_boxes(args, asked)
+        )
         return {**given(manifest, "shots", "template"), **found}, images
 
     show = staticmethod(show)
@@ -70,6 +75,22 @@ class MmadBbox(Benchmark):
         rule = source.results.get("rule")
         said = ", ".join(f"{name} {value}" for name, value in rule.items()) if isinstance(rule, Mapping) else rule
         return {**super().traits(source), "rule": f"true boxes by {said}" if rule else None}
+
+    def told(self, source: Source) -> list[str]:
+        return [*super().told(source), *told_of(source)]
+
+    def further(self, sources: Sequence[Source], *, paper: bool) -> list[Table]:
+        rows = {
+            f"{source.name}, {whose}": {"mean_iou": row["mean_iou"], **row["accuracy"], "empty": row["empty"]}
+            for source in sources
+            for whose, row in source.results.get("boxes_by", {}).items()
+            if whose in BOXES
+        }
+        if not rows:
+            return []
+        columns = [*self.columns, ("empty", "No box")]
+        title = f"{self.title}: boxes by model, map and both"
+        return [replace(Table.plain(columns, rows), key=f"{self.name}-boxes", title=title)]
 
     def units(self, source: Source) -> dict[str, Unit]:
         return {

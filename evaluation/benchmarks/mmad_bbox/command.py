@@ -13,6 +13,7 @@ from typing import Any
 
 from adcopilot.answering.items import Item
 
+from ... import map_options
 from ...command import evaluate, identity, score_again
 from ...options import add_arguments as add_arguments_of_a_run
 from ...options import make_backend, require
@@ -38,9 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-area", type=int, metavar="N", help="smallest region that has a box (1 pixel; with --score the run's)"
     )
     add_arguments_of_a_run(parser)
+    map_options.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    map_options.check_options(args)
     if args.score is not None:
         return score_again(args, BENCHMARK)
     rule_of(args)  # what is wrong with it is said before the model loads
@@ -61,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
         masks=masks,
         folder=args.output,
     )
-    settings = identity(backend, BENCHMARK, shots=args.shots, template=args.template, data=digest)
+    wording = Wording(whose=OWN, text=_text(asked))
+    asked, more = map_options.ready(args, backend, asked)
+    settings = identity(backend, BENCHMARK, shots=args.shots, template=args.template, data=digest, **more)
 
     def truth(item: Item) -> dict[str, Any]:
         return truth_fields(item, masks=masks, model_size=backend.model_size)
@@ -72,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         backend=backend,
         items=asked,
         settings=settings,
-        wording=Wording(whose=OWN, text=_text(asked)),
+        wording=wording,
         truth=truth,
     )
 

@@ -14,6 +14,7 @@ from adcopilot.errors import UserError
 from adcopilot.line.ranking import by_dataset
 
 from ...box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, score_image, summarise
+from ...map_options import BOXES, Chosen
 from ...run_folder import stored_results
 from ...terminal import aligned
 from ..mmad.scoring import DATASETS
@@ -40,7 +41,7 @@ def rule_of(args: argparse.Namespace) -> BoxRule:
 
 
 def results(
-    records: Sequence[Mapping[str, Any]], *, family: Family, rule: BoxRule
+    records: Sequence[Mapping[str, Any]], *, family: Family, rule: BoxRule, chosen: Chosen | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Table III, and the images that it is made of.
 
@@ -51,14 +52,18 @@ def results(
         `dataset_average` (the mean of the datasets' numbers), `normal` and `with_normal` where normal images were
         asked about, `ranking` (AUROC and average precision by dataset and their `average`, percent) where the anomaly
         score is known, `unread` (why an answer says nothing → how many; it counts as one without boxes), and the rule
-        for boxes. Images: one object each, with predicted and true boxes in pixels of the original.
+        for boxes. With `chosen`, all of that is of its boxes, and `boxes_by` has `overall` of each of `BOXES`, `whose`
+        they are here, and `boxes_made` how the map was made. Images: one object each, with predicted and true boxes in
+        pixels of the original.
     """
     images, scores, unread = [], {}, Counter()
     for record in records:
         meta = record["meta"]
         value = _anomaly_score(record)
+        # where the map's boxes count, an answer without boxes loses none
+        counts = meta["role"] != "boxes" or chosen is None or chosen.whose != "map"
         if record["reply"].get("refused"):
-            unread["were refused by the endpoint"] += 1
+            unread["were refused by the endpoint"] += counts
         elif meta["role"] == "score" and value is None:
             unread["have no probability to rank by"] += 1
         if value is not None:
@@ -67,10 +72,15 @@ def results(
             continue
         size, model_size = tuple(record["size"]), tuple(record["model_size"])
         boxes = read_boxes(record["reply"]["text"], family=family, size=size, model_size=model_size)
-        if not boxes and not record["reply"].get("refused"):
+        if not boxes and counts and not record["reply"].get("refused"):
             said = split_thinking(record["reply"]["text"])[1]
             unread["hold neither a box nor a word that there is none"] += not says_nothing_is_there(said)
         mask = None if "mask" not in record else decode_mask(record["mask"])
+        by: dict[str, Any] = {}
+        if chosen is not None:
+            kinds = chosen.boxes(record["item"], boxes)
+            by = {"by": {whose: _scored(some, mask, size=size, rule=rule) for whose, some in kinds.items()}}
+            boxes = kinds[chosen.whose]
         images.append(
             {
                 **meta,
@@ -79,6 +89,7 @@ def results(
                 "predicted": [box["bbox_2d"] for box in boxes],
                 "labels": [box["label"] for box in boxes],
                 **score_image([box["bbox_2d"] for box in boxes], mask, size=size, rule=rule),
+                **by,
             }
         )
     for image in images:
@@ -112,7 +123,17 @@ def results(
         found["with_normal"] = summarise(images)
     if scores:
         found["ranking"] = by_dataset(scores.values())
+    if chosen is not None:
+        rows = {whose: summarise([image["by"][whose] for image in defective]) for whose in BOXES}
+        found["boxes_by"] = {"whose": chosen.whose, **rows}
+        found["boxes_made"] = dict(chosen.made)
     return found, images
+
+
+def _scored(boxes: Sequence[Mapping[str, Any]], mask, *, size: tuple[int, int], rule: BoxRule) -> dict[str, Any]:
+    predicted = [box["bbox_2d"] for box in boxes]
+    scored = score_image(predicted, mask, size=size, rule=rule)
+    return {"predicted": predicted, "iou": scored["iou"], "mask_iou": scored["mask_iou"]}
 
 
 def _anomaly_score(record: Mapping[str, Any]) -> float | None:
@@ -161,6 +182,10 @@ def show(found: Mapping[str, Any]) -> None:
     print(*aligned(heads, cells, width=9), sep="\n")
     if "normal" in found:
         print(f"normal images without a box: {found['normal']['without_boxes']:.2f} % of {found['normal']['images']}")
+    for whose in BOXES if "boxes_by" in found else ():
+        row = found["boxes_by"][whose]
+        if row["images"]:
+            print(f"boxes by {whose}: mIoU {row['mean_iou']:.2f}, mask mIoU {row['mask_mean_iou']:.2f}")
     average = found.get("ranking", {}).get("average", {}).get("auroc")
     if average is not None and math.isfinite(average):
         print(f"AUROC of the anomaly score, mean over datasets: {average:.2f}")

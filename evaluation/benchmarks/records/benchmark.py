@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from adcopilot.tasks.locate import LOCATE
 from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Line, Reading, Scores, Traits
 from ...bootstrap import Unit
 from ...line_checks import NAME, SIZE, TEXT, TEXTS, one_of
+from ...map_options import BOXES, choose_boxes, told_of
 from ...run_folder import Answers, family_of_run
 from ...source import Source
 from ...table import Table
@@ -55,11 +57,14 @@ class Records(Benchmark):
         "average is over the tasks that were asked."
     )
     gains = (("average", "average"), ("balanced", "balanced"))
+    settings = ("boxes_made",)
     facts = ("score",)
 
     def score(self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers) -> Scores:
         root = args.data_root or Path(manifest["selection"]["data_root"])
-        return results(answers.records, family=family_of_run(manifest), root=root)
+        asked = [record for record in answers.records if record["meta"]["task"] == LOCATE.name]
+        chosen = choose_boxes(args, asked)
+        return results(answers.records, family=family_of_run(manifest), root=root, chosen=chosen)
 
     show = staticmethod(show)
 
@@ -77,8 +82,25 @@ class Records(Benchmark):
         }
         return Table.plain([one for one in self.columns if one[0] in TASKS], rows)
 
+    def told(self, source: Source) -> list[str]:
+        return [*super().told(source), *told_of(source)]
+
+    def further(self, sources: Sequence[Source], *, paper: bool) -> list[Table]:
+        rows = {
+            f"{source.name}, {whose}": {"loc": row["score"]}
+            for source in sources
+            for whose, row in source.results.get("boxes_by", {}).items()
+            if whose in BOXES
+        }
+        if not rows:
+            return []
+        columns = [(LOCATE.name, LOCATE.title.capitalize())]
+        title = f"{self.title}: boxes by model, map and both"
+        return [replace(Table.plain(columns, rows), key=f"{self.name}-boxes", title=title)]
+
     def traits(self, source: Source) -> Traits:
-        return {**super().traits(source), "tasks": f"tasks {', '.join(source.results['tasks'])}"}
+        hints = "hints of the map" if source.identity.get("hints") else None
+        return {**super().traits(source), "tasks": f"tasks {', '.join(source.results['tasks'])}", "hints": hints}
 
     def units(self, source: Source) -> dict[str, Unit]:
         asked = {record["item"] for record in source.records}

@@ -16,7 +16,7 @@ from adcopilot.errors import UserError, shortened
 from adcopilot.jsonl import content_key, file_digest, read_jsonl
 from adcopilot.tasks import TASKS, task_of
 
-from ... import selection
+from ... import map_options, selection
 from ...command import evaluate, identity, score_again
 from ...options import add_arguments as add_arguments_of_a_run
 from ...options import add_benchmark_arguments, make_backend, require
@@ -34,9 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("files", nargs="*", type=Path, metavar="FILE", help="records, one JSON object a line")
     what.add_argument("--task", action="append", default=[], choices=list(TASKS), help="only records of this task")
     add_arguments_of_a_run(parser)
+    map_options.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    map_options.check_options(args)
     if args.score is not None:
         return score_again(args, BENCHMARK)
     if not args.files:
@@ -46,14 +48,16 @@ def run(args: argparse.Namespace) -> int:
     records = choose(args)
     backend = make_backend(args)
     asked = items(records, root=args.data_root, family=backend.family, thinking=args.thinking, folder=args.output)
+    wording = Wording(whose=WHOSE, text={"questions": sorted({item.question for item in asked})[:100]})
+    asked, more = map_options.ready(args, backend, asked)
     data = content_key([file_digest(file) for file in args.files])
     return evaluate(
         args,
         BENCHMARK,
         backend=backend,
         items=asked,
-        settings=identity(backend, BENCHMARK, data=data),
-        wording=Wording(whose=WHOSE, text={"questions": sorted({item.question for item in asked})[:100]}),
+        settings=identity(backend, BENCHMARK, data=data, **more),
+        wording=wording,
         truth=lambda item: truth_fields(item, backend),
     )
 

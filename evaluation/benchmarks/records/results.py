@@ -19,6 +19,7 @@ from adcopilot.tasks.locate import LOCATE
 from adcopilot.tasks.verdict import VERDICT, stated
 
 from ...bootstrap import interval, ratio_draws
+from ...map_options import BOXES, Chosen
 
 __all__ = ["KINDS", "cells", "results", "show"]
 
@@ -27,7 +28,7 @@ KINDS = ("defective", "normal")
 
 
 def results(
-    lines: Sequence[Mapping[str, Any]], *, family: Family, root: Path
+    lines: Sequence[Mapping[str, Any]], *, family: Family, root: Path, chosen: Chosen | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores of a run, and of each question.
 
@@ -39,6 +40,9 @@ def results(
         probability of their first word (percent), None where it is not known; `unread`: why an answer states nothing →
         how many. Each: `item`, `task`, `category`, `image` (the query), `score` (0 to 1), `stated`, `kind` of a
         verdict's right answer, `boxes` in pixels of the original.
+
+        With `chosen`, boxes are its, and `boxes_by` has the row of the task of boxes for each of `BOXES`, `whose` they
+        are here, and `boxes_made` how the map was made; `by` of a question is its score for each.
     """
     each, unread, ranked = [], Counter(), []
     for line in lines:
@@ -49,8 +53,14 @@ def results(
         scored = {"item": line["item"], "task": task.name, "category": meta["category"], "image": meta["images"][-1]}
         if task is LOCATE:
             scored["boxes"] = [] if refused else _boxes(line, family)
+            if chosen is not None:
+                kinds = chosen.boxes(line["item"], scored["boxes"])
+                scored["by"] = {name: task.reward(json.dumps(some), record, root) for name, some in kinds.items()}
+                scored["boxes"] = kinds[chosen.whose]
             # in pixels of the original, as the task reads them; the text itself where it has none
             text = json.dumps(scored["boxes"]) if scored["boxes"] else split_thinking(text)[1]
+            if chosen is not None and chosen.whose == "map":
+                text, refused = json.dumps(scored["boxes"]), False
         states = not refused and task.states(text, record)
         if not states:
             unread["were refused by the endpoint" if refused else f"state no answer of {task.name}"] += 1
@@ -77,7 +87,13 @@ def results(
         },
         "auroc": None if found is None else 100 * found,
         "unread": dict(unread),
+        **({} if chosen is None else {"boxes_by": _by(each, chosen), "boxes_made": dict(chosen.made)}),
     }, each
+
+
+def _by(each: Sequence[Mapping[str, Any]], chosen: Chosen) -> dict[str, Any]:
+    asked = [one["by"] for one in each if "by" in one]
+    return {"whose": chosen.whose, **{whose: _row([one[whose] for one in asked]) for whose in BOXES if asked}}
 
 
 def _boxes(line: Mapping[str, Any], family: Family) -> list[dict[str, Any]]:
@@ -137,6 +153,10 @@ def show(found: Mapping[str, Any]) -> None:
         shares = ", ".join(f"{kind} {found['verdicts'][kind]:.2f}" for kind in KINDS)
         spread = _spread(found["intervals"].get("balanced"))
         print(f"balanced accuracy of the verdicts: {found['verdicts']['balanced']:.2f} %{spread}: {shares}")
+    for whose in BOXES:
+        row = found.get("boxes_by", {}).get(whose)
+        if row is not None:
+            print(f"boxes by {whose}: {row['score']:.2f} % mean BBox-Mask IoU{_spread(row['interval'])}")
     if found["auroc"] is not None:
         print(f"AUROC of the verdicts' first word: {found['auroc']:.2f}")
 

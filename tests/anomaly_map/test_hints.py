@@ -1,0 +1,108 @@
+"""Hints: one sentence with the map's boxes, in the model's pixels, in inspect, and in data as the collator maps it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adcopilot.anomaly_map.comparing import Mapper, MapSettings
+from adcopilot.anomaly_map.hints import HINT, MOST_BOXES, NO_HINT, hint, hint_of, with_hint
+from adcopilot.boxes import map_text_boxes, parse_boxes
+from adcopilot.cli import main
+from adcopilot.errors import UserError
+from adcopilot.inspect import Inspector
+from adcopilot.inspect.judging import Judge
+from adcopilot.prompts import INSPECT_QUESTION
+
+from .test_comparing import plate
+
+
+def boxes_in(text):
+    return [box["bbox_2d"] for box in parse_boxes(text)]
+
+
+def test_the_sentence_has_the_boxes_in_the_models_space():
+    said = hint([{"bbox_2d": [10, 20, 30, 40]}], size=(100, 80), space=(200, 40))
+    assert said == HINT.format(boxes='[{"bbox_2d": [20, 10, 60, 20]}]')
+    assert hint([], size=(100, 80), space=(200, 40)) == NO_HINT
+    assert with_hint("Where?", said) == f"{said}\nWhere?"
+
+
+def test_the_largest_boxes_are_told_and_the_first_pixel_is_no_share_of_the_sides():
+    boxes = [{"bbox_2d": [side, side, 2 * side, 2 * side]} for side in range(2, 22)] + [{"bbox_2d": [0, 0, 1, 1]}]
+    found = boxes_in(hint(boxes, size=(100, 100), space=(100, 100)))
+    assert found == [[side, side, 2 * side, 2 * side] for side in range(22 - MOST_BOXES, 22)]
+    assert hint(boxes[-1:], size=(100, 100), space=(100, 100)) == NO_HINT
+
+
+sides = st.integers(28, 2000)
+
+
+@given(st.tuples(sides, sides), st.tuples(sides, sides), st.lists(st.tuples(*[st.floats(0, 1)] * 4), max_size=5))
+def test_data_says_what_inference_says_once_its_boxes_are_mapped(size, space, shares):
+    boxes = []
+    for a, b, c, d in shares:
+        x1, x2 = sorted((int(a * size[0]), int(c * size[0])))
+        y1, y2 = sorted((int(b * size[1]), int(d * size[1])))
+        boxes.append({"bbox_2d": [x1, y1, x2 + 2, y2 + 2]})
+    in_data = hint(boxes, size=size, space=size)
+    assert map_text_boxes(in_data, size, space) == hint(boxes, size=size, space=space)
+
+
+def test_below_the_threshold_there_is_no_place():
+    found = Mapper(MapSettings()).compare(plate(defect=True), [plate()])
+    assert boxes_in(hint_of(found, threshold=None, space=found.size)) == found.boxes()
+    assert boxes_in(hint_of(found, threshold=0.1, space=found.size)) == found.boxes(0.1)
+    assert hint_of(found, threshold=found.pred_score * 1.01, space=found.size) == NO_HINT
+
+
+@pytest.mark.forward
+def test_inspect_asks_with_the_hint(speaking_dir, monkeypatch):
+    prompts = []
+    kept = Inspector.encode
+
+    def encode(self, batch):
+        prompts.extend(one.prompt for one in batch)
+        return kept(self, batch)
+
+    monkeypatch.setattr(Inspector, "encode", encode)
+    options = {"model": speaking_dir, "device": "cpu", "max_new_tokens": 2, "map": MapSettings()}
+    pairs = [(plate(), plate(defect=True)), (plate(), plate(gain=1.02))]
+    for judge in (Judge(), Judge(map_threshold=0.1)):
+        prompts.clear()
+        inspector = Inspector(**options, hints=True, judge=judge)
+        results = list(inspector.inspect(pairs))
+        assert [result.error for result in results] == [None, None]
+        size = inspector.model_size((120, 96))
+        for prompt, result in zip(prompts, results, strict=True):
+            told = hint_of(result.map, threshold=judge.map_threshold, space=size)
+            assert f"{told}\n{INSPECT_QUESTION}" in prompt
+        assert (NO_HINT in prompts[1]) == (judge.map_threshold is not None)
+        assert inspector.settings()["hints"] == {"sentence": HINT, "map_threshold": judge.map_threshold}
+    assert "hints" not in Inspector(**options).settings()
+
+
+@pytest.mark.forward
+def test_hints_need_a_map_before_the_answer(speaking_dir, tmp_path, capsys):
+    with pytest.raises(UserError, match="--hints map needs a map before the model answers: give --map pixels"):
+        Inspector(model=speaking_dir, device="cpu", hints=True, map=MapSettings(kind="features"))
+    plate().save(tmp_path / "good.png")
+    plate(defect=True).save(tmp_path / "bad.png")
+    words = [
+        "inspect",
+        "--template",
+        tmp_path / "good.png",
+        "--query",
+        tmp_path / "bad.png",
+        "--hints",
+        "map",
+        "--json",
+    ]
+    assert main([*map(str, words), "--model", "none"]) == 2
+    assert "--hints map is for a model, and there is none" in capsys.readouterr().err
+    assert main([*map(str, words), "--model", str(speaking_dir), "--map", "off"]) == 2
+    assert "--hints map needs a map before" in capsys.readouterr().err
+    model = ["--model", str(speaking_dir), "--device", "cpu", "--max-new-tokens", "2"]
+    assert main([*map(str, words), *model]) == 0
+    assert json.loads(capsys.readouterr().out)["map_boxes"]
