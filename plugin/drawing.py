@@ -1,17 +1,23 @@
-"""Draw what was found: the template, the query with its boxes and labels beside it, the verdict above."""
+"""Draw what was found: the template, the query with its boxes and labels beside it, the anomaly map if there is one,
+the verdict above."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
+from .anomaly_map.picture import map_over
 from .errors import UserError
 from .jsonl import atomic_write
 
-__all__ = ["PANEL_MAX", "PANEL_MIN", "draw_boxes", "draw_result", "panel_scale", "save_picture"]
+if TYPE_CHECKING:
+    from .anomaly_map.comparing import AnomalyMap
+
+__all__ = ["PANEL_MAX", "PANEL_MIN", "draw_boxes", "draw_map", "draw_result", "panel_scale", "save_picture"]
 
 #: A panel's longer side in pixels: smaller images are enlarged, larger ones shrunk.
 PANEL_MIN, PANEL_MAX = 448, 1200
@@ -97,6 +103,16 @@ def draw_boxes(image: Image.Image, boxes: Sequence[dict]) -> Image.Image:
     return panel
 
 
+def draw_map(image: Image.Image, anomaly_map: AnomalyMap, *, threshold: float | None) -> Image.Image:
+    """The anomaly map over the image at its panel's size.
+
+    Args:
+        image: the map's query, upright, RGB.
+        threshold: of the map's score, which the colours are tied to; None where none is known.
+    """
+    return map_over(_panel(image), anomaly_map, threshold=threshold)
+
+
 def _label_place(extent, box, size, taken) -> tuple[float, float, float, float]:
     """Above the box, else below, else inside at its top: within the picture, and not over another label if it can."""
     width, height = extent[2] + 8, extent[3] + 5
@@ -131,20 +147,36 @@ def draw_result(
     reason: str | None = None,
     template_name: str = "",
     query_name: str = "",
+    anomaly_map: AnomalyMap | None = None,
+    map_threshold: float | None = None,
 ) -> Image.Image:
-    """Template on the left, query with its boxes on the right, the verdict and the score above, names below.
+    """Template on the left, query with its boxes beside it, the verdict and the score above, names below; on the right
+    the anomaly map, where there is one.
 
     Args:
         template, query: upright RGB images of any size.
         boxes: in pixels of `query`, as `adcopilot.inspect.Result.boxes`.
         anomalous, score, reason: the verdict; `anomalous` is None where it is undecided, and `reason` says why.
         template_name, query_name: written below the panels, shortened where they do not fit.
+        anomaly_map: of the query.
+        map_threshold: of its score, which its colours are tied to; None where none is known.
     """
     panels = [_panel(template), draw_boxes(query, boxes)]
+    captions = [
+        f"{role}: {name}" if name else role for role, name in (("template", template_name), ("query", query_name))
+    ]
+    if anomaly_map is not None:
+        panels.append(draw_map(query, anomaly_map, threshold=map_threshold))
+        scale = (
+            f"yellow is {map_threshold:.3f}, red is twice that" if map_threshold else "no threshold: red is most here"
+        )
+        captions.append(f"map {anomaly_map.pred_score:.3f}; {scale}")
     height = max(panel.height for panel in panels)
     title, small = _font(26), _font(16, latin=_is_latin(template_name, query_name))
     top, bottom = 56, 40
-    canvas = Image.new("RGB", (sum(panel.width for panel in panels) + 3 * MARGIN, top + height + bottom), PAPER)
+    canvas = Image.new(
+        "RGB", (sum(panel.width for panel in panels) + (len(panels) + 1) * MARGIN, top + height + bottom), PAPER
+    )
     draw = ImageDraw.Draw(canvas)
     verdict, colour = {True: ("ANOMALOUS", ANOMALOUS), False: ("NORMAL", NORMAL), None: ("UNDECIDED", UNDECIDED)}[
         anomalous
@@ -163,10 +195,10 @@ def draw_result(
             (left, 29), _shorten(reason, draw, why, canvas.width - left - MARGIN), fill=FAINT, font=why, anchor="lm"
         )
     x = MARGIN
-    for panel, role, name in zip(panels, ("template", "query"), (template_name, query_name), strict=True):
+    for panel, caption in zip(panels, captions, strict=True):
         canvas.paste(panel, (x, top))
         draw.rectangle((x - 1, top - 1, x + panel.width, top + panel.height), outline=FRAME)
-        caption = _shorten(f"{role}: {name}" if name else role, draw, small, panel.width)
+        caption = _shorten(caption, draw, small, panel.width)
         draw.text((x, top + panel.height + 8), caption, fill=FAINT, font=small)
         x += panel.width + MARGIN
     return canvas

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..answering.families import split_thinking
+from ..inspect.judging import Judge
 from ..inspect.result import Result
 from ..verdict import Verdict
 
@@ -30,6 +31,8 @@ class Answer:
         yes_or_no: whether it is the question that is answered by yes (defective) or no, so that there is a verdict.
         heat: (rows, columns) shares of the comparison tokens' attention over the query (`heat_map`); None where the
             model has no comparison tokens, or is elsewhere.
+        judge: whose verdict it is, and from where on a part is defective.
+        by_map: whether there is no model, so that score and boxes are the anomaly map's.
     """
 
     question: str
@@ -37,6 +40,8 @@ class Answer:
     yes_or_no: bool
     templates: tuple[str, ...] = ()
     heat: np.ndarray | None = None
+    judge: Judge = field(default_factory=Judge)
+    by_map: bool = False
 
     @property
     def reasoning(self) -> str:
@@ -51,6 +56,9 @@ class Answer:
     @property
     def words(self) -> str:
         """The answer for people: without the lists of boxes, which are drawn."""
+        if self.by_map:
+            number = len(self.result.boxes)
+            return f"Differs in {number} place{'s' * (number != 1)}." if number else "No place differs."
         if not self.said:
             return "(The model said nothing.)"
         without = _BOX_LIST.sub("", self.said).strip()
@@ -69,8 +77,12 @@ class Answer:
 
     @property
     def score(self) -> float | None:
-        """0 (like the good part) to 1; None where no verdict rests on it: it would be taken for one."""
-        return self.result.score if self.yes_or_no and self.result.anomalous is not None else None
+        """0 (like the good part) to 1, or the map's where the verdict is its; None where no verdict rests on it: it
+        would be taken for one."""
+        if not self.yes_or_no or self.result.anomalous is None:
+            return None
+        of_map = self.judge.source == "map" and self.result.map_score is not None
+        return self.result.map_score if of_map else self.result.score
 
     @property
     def report(self) -> dict[str, str]:
@@ -83,10 +95,16 @@ class Answer:
             return {}
         return {str(name): text for name, text in value.items() if isinstance(text, str) and text.strip()}
 
+    def without_pictures(self) -> Answer:
+        """What a conversation needs to go on."""
+        return replace(self, heat=None, result=replace(self.result, map=None))
+
     def as_dict(self) -> dict[str, Any]:
         """`adcopilot inspect --json`'s line, with the question, and the reasoning apart."""
         result = self.result
         if not self.yes_or_no:
             result = replace(result, anomalous=None, score=None, reason="the question does not ask for a verdict")
         line = {"question": self.question, **result.as_dict()}
+        if self.yes_or_no and self.judge.source != "model":
+            line["verdict_from"] = self.judge.source
         return {**line, "reasoning": self.reasoning, "answer": self.said} if self.reasoning else line

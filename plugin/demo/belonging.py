@@ -123,4 +123,4 @@ class Coming:
 def nothing() -> tuple:
     """Values of the components with results where there are none."""
     off = gr.DownloadButton(value=None, interactive=False)
-    return "", None, "", None, "", off, off, ""
+    return "", None, "", None, "", off, off, "", None, "", ""

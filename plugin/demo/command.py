@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..inspect.command import add_map_arguments, folder_of_templates, judge_of, map_settings
 from ..inspect.loading import check_folder
 from ..inspect.pairs import find_images, mvtec_queries
+from ..line.inspection import read_inspection
+from ..line.marks import read_marks
 from .limits import MIB, Limits
 from .listening import check_port
 from .store import Store
 
 if TYPE_CHECKING:  # gradio and torch take seconds: only once the command line is known to be right
+    from ..anomaly_map.comparing import Mapper
+    from ..inspect.judging import Judge
+    from ..line.inspection import Inspection
+    from .maps import PageMap
     from .service import Engine
     from .tabs.many_parts import ServerFolder
 
@@ -25,7 +32,13 @@ PASSWORD_VARIABLE = "ADCOPILOT_DEMO_PASSWORD"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     who = parser.add_argument_group("who answers")
-    who.add_argument("--model", required=True, help="model folder; with --endpoint, the model's name there")
+    who.add_argument(
+        "--model",
+        required=True,
+        metavar="DIR|NAME|none",
+        help="folder of a model, or of a line (`adcopilot adapt`, `adcopilot calibrate`), whose templates, threshold "
+        "and map are used; with --endpoint, the model's name there; none for the anomaly map alone",
+    )
     who.add_argument("--endpoint", metavar="URL", help="OpenAI-style endpoint, for example http://127.0.0.1:8000/v1")
     who.add_argument("--key-variable", metavar="NAME", help="environment variable with the endpoint's key")
     who.add_argument("--family", help="family of the endpoint's model, where its name does not say it")
@@ -34,13 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--concurrency", type=int, default=8, help="questions under way at an endpoint (8)")
     how = parser.add_argument_group("how")
     how.add_argument("--thinking", action="store_true", help="ask for the reasoning before each answer")
-    how.add_argument("--threshold", type=float, default=0.5, help="a score from here on is a defect (0.5)")
+    how.add_argument(
+        "--threshold",
+        type=float,
+        help="a score from here on is a defect (the folder's; else 0.5 for a model, and none for a map alone)",
+    )
     how.add_argument("--max-new-tokens", type=int, default=512, help="longest answer (512)")
     how.add_argument("--image-max-pixels", type=int, help="as in training (the model folder's, else 589824)")
     how.add_argument("--image-min-pixels", type=int, help="as in training (the model folder's, else 1024)")
     how.add_argument("--batch-size", type=int, default=4, help="pairs of a folder answered together (4)")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (auto)")
     how.add_argument("--dtype", default="auto", help="auto (bfloat16 on a GPU), float32, bfloat16, float16")
+    add_map_arguments(parser)
+    parser.set_defaults(verdict_from=None)  # the folder's
     where = parser.add_argument_group("who may see it")
     where.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
     where.add_argument("--port", type=int, help="port to listen on (the first free one from 7860 on)")
@@ -63,6 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bring.add_argument(
         "--template-dir", type=Path, help="pictures of good parts for --folder (not for MVTec's layout)"
     )
+    bring.add_argument(
+        "--marks",
+        type=Path,
+        metavar="FILE",
+        help="let visitors say that a verdict was wrong: JSON lines for `adcopilot calibrate --marks`; marked uploads "
+        "are kept in the folder FILE-pictures beside it",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -75,9 +101,16 @@ def run(args: argparse.Namespace) -> None:
         seconds=int(args.keep_minutes * 60),
     )
     auth = logins(args.auth)
-    folder = check_server_folder(args)
-    if not 0 <= args.threshold <= 1:
-        raise UserError(f"--threshold is {args.threshold}, expected 0 to 1")
+    inspection = None if args.endpoint else read_inspection(Path(args.model))
+    no_model = not args.endpoint and is_without_model(args.model, inspection)
+    if no_model and (args.map == "off" or (inspection is not None and not (inspection.map or args.map))):
+        raise UserError(f"--model {args.model} without a map: nothing is left to inspect with; give --map pixels")
+    good_parts = folder_of_templates(Path(args.model), inspection) if inspection and inspection.templates else None
+    folder = check_server_folder(args, good_parts)
+    judge = judge_of(args, inspection, no_model=no_model)
+    if judge.source != "model" and args.map == "off":
+        raise UserError(f"--map off: the verdicts of {args.model} come from its map; leave --map out")
+    check_marks(args.marks)
     for name in ("queue", "concurrency", "max_new_tokens", "batch_size"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected 1 or more")
@@ -85,7 +118,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--port is {args.port}, expected 1 to 65535")
     if args.port is not None:
         check_port(args.host, args.port)
-    if not args.endpoint:
+    if not args.endpoint and not no_model:
         check_folder(Path(args.model))
     store = Store(seconds=limits.seconds, stored_bytes=limits.stored_bytes)
     try:
@@ -97,16 +130,19 @@ def run(args: argparse.Namespace) -> None:
         from .examples import read_examples
         from .page import build_page
         from .server import serve
+        from .service import GoodParts
 
         page = build_page(
-            engine=make_engine(args),
+            engine=make_engine(args, inspection, judge),
             store=store,
             limits=limits,
-            threshold=args.threshold,
+            judge=judge,
             thinking=args.thinking,
             examples=read_examples(),
             folder=folder,
             queue=args.queue,
+            good_parts=good_parts and GoodParts(good_parts, each=each_of(args, inspection)),
+            marks=args.marks,
         )
         serve(page, store=store, limits=limits, host=args.host, port=args.port, auth=auth)
     finally:
@@ -131,8 +167,46 @@ def logins(values: list[str]) -> list[tuple[str, str]]:
     return found
 
 
-def check_server_folder(args: argparse.Namespace) -> ServerFolder | None:
+def each_of(args: argparse.Namespace, inspection: Inspection | None) -> int:
+    """How many good parts of a line a map is made with."""
+    return args.map_templates or (inspection.templates_each if inspection else 1)
+
+
+def is_without_model(model: str, inspection: Inspection | None) -> bool:
+    """Whether the map alone is asked for: by name, or by a line's folder that has no model in it."""
+    return model == "none" or (inspection is not None and not (Path(model) / "config.json").exists())
+
+
+def check_marks(path: Path | None) -> None:
+    """Look at the file of marks before anybody takes the trouble to mark.
+
+    Raises:
+        UserError: it is something else, or there cannot be such a file.
+    """
+    if path is None:
+        return
+    remedy = "give another --marks FILE, such as marks.jsonl"
+    if not path.suffix:
+        raise UserError(f"--marks {path}: is no name of a file, expected one with a suffix; {remedy}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+        has_marks = path.stat().st_size > 0
+    except OSError as error:
+        raise UserError(f"--marks {path}: cannot be written ({error.strerror}); {remedy}") from None
+    if has_marks:
+        try:
+            read_marks(path)
+        except UserError as error:
+            raise UserError(f"{error}; {remedy}") from None
+
+
+def check_server_folder(args: argparse.Namespace, good_parts: Path | None = None) -> ServerFolder | None:
     """The folder that visitors may have inspected, looked into before anything slow.
+
+    Args:
+        good_parts: of the line, for a folder that brings none.
 
     Raises:
         UserError: there is no such folder, it has no images, or nobody says what to compare with.
@@ -145,7 +219,10 @@ def check_server_folder(args: argparse.Namespace) -> ServerFolder | None:
         try:
             mvtec_queries(args.folder)
         except UserError as error:
-            raise UserError(f"{error}; or give --template-dir with pictures of good parts") from None
+            if good_parts is None:
+                raise UserError(f"{error}; or give --template-dir with pictures of good parts") from None
+            find_images(args.folder)
+            args.template_dir = good_parts
     else:
         find_images(args.folder)
         find_images(args.template_dir)
@@ -155,14 +232,13 @@ def check_server_folder(args: argparse.Namespace) -> ServerFolder | None:
     return ServerFolder(queries=args.folder.resolve(), templates=templates)
 
 
-def make_engine(args: argparse.Namespace) -> Engine:
-    """The model of the command line, loaded.
+def make_engine(args: argparse.Namespace, inspection: Inspection | None, judge: Judge) -> Engine:
+    """The model of the command line, loaded, with its map.
 
     Raises:
         UserError: the folder or the endpoint's settings cannot be used.
     """
     pixels = {"image_max_pixels": args.image_max_pixels, "image_min_pixels": args.image_min_pixels}
-    answers = {"threshold": args.threshold, "max_new_tokens": args.max_new_tokens}
     from .questions import INSPECT, wording
 
     if args.endpoint:
@@ -185,13 +261,24 @@ def make_engine(args: argparse.Namespace) -> Engine:
             **pixels,
         )
         question = wording(INSPECT, templates=1, family=backend.family, thinking=args.thinking)
-        return EndpointEngine(backend=backend, question=question, **answers)
+        return EndpointEngine(
+            backend=backend,
+            question=question,
+            threshold=judge.model_threshold,
+            max_new_tokens=args.max_new_tokens,
+            maps=page_map(args),
+        )
+    settings = map_settings(args, inspection)
+    if is_without_model(args.model, inspection):
+        from ..inspect.map_inspector import MapInspector
+        from .maps import MapEngine
+
+        title = "the anomaly map" if args.model == "none" else Path(args.model).resolve().name
+        return MapEngine(inspector=MapInspector(map=settings, judge=judge, device=args.device), title=title)
     from ..answering.families import family_of_config
     from ..inspect.inspector import Inspector
-    from ..inspect.judging import Judge
     from .local_engine import LocalEngine
 
-    judge = Judge(model_threshold=answers.pop("threshold"))
     inspector = Inspector(
         model=args.model,
         judge=judge,
@@ -199,9 +286,34 @@ def make_engine(args: argparse.Namespace) -> Engine:
         dtype=args.dtype,
         attention="sdpa",
         batch_size=args.batch_size,
-        **answers,
+        max_new_tokens=args.max_new_tokens,
+        map=settings,
         **pixels,
     )
     family = family_of_config(inspector.model.config.model_type)
     inspector.question = wording(INSPECT, templates=1, family=family, thinking=args.thinking)
     return LocalEngine(inspector=inspector)
+
+
+def page_map(args: argparse.Namespace) -> PageMap | None:
+    """The map beside an endpoint's answers; None with `--map off`.
+
+    Raises:
+        UserError: an option of it is out of its range, or its backbone cannot be loaded.
+    """
+    if args.map == "off":
+        return None
+    from .maps import PageMap
+
+    given = (args.map, args.map_backbone, args.map_search, args.box_growth, args.image_max_pixels)
+    if all(one is None for one in given):  # nothing that could be wrong: torch waits for the first map
+        return PageMap(lambda: make_mapper(args))
+    mapper = make_mapper(args)
+    return PageMap(lambda: mapper)
+
+
+def make_mapper(args: argparse.Namespace) -> Mapper:
+    """What compares pictures, by the options."""
+    from ..anomaly_map.comparing import Mapper
+
+    return Mapper(map_settings(args, None))

@@ -23,6 +23,7 @@ from ..inspect.result import Result
 from ..inspect.same_picture import SAME_PICTURE, is_same_picture
 from ..prompts import ANSWER_WORDS
 from ..verdict import decide
+from .maps import PageMap
 
 __all__ = ["EndpointEngine"]
 
@@ -40,16 +41,26 @@ class EndpointEngine:
         question: what is asked about the pairs of a folder.
         threshold: a score from here on is anomalous.
         max_new_tokens: longest answer.
+        maps: makes the anomaly maps beside single answers; None for none.
     """
 
-    has_heat = False
+    has_heat, speaks = False, True
 
-    def __init__(self, *, backend: ApiBackend, question: str, threshold: float, max_new_tokens: int) -> None:
+    def __init__(
+        self,
+        *,
+        backend: ApiBackend,
+        question: str,
+        threshold: float,
+        max_new_tokens: int,
+        maps: PageMap | None = None,
+    ) -> None:
         self.backend = backend
         self.question, self.threshold, self.max_new_tokens = question, threshold, max_new_tokens
         self.family = backend.family
         self.title = backend.model_name
         self.concurrency = backend.concurrency
+        self.maps, self.has_map = maps, maps is not None
 
     def ask(self, question: Question) -> tuple[Result, None]:
         """The answer to one question, whose images are files; there is no attention to be seen from here.
@@ -58,13 +69,15 @@ class EndpointEngine:
             UserError: the endpoint does not answer. What it said is for the operator, on stderr: it names addresses.
         """
         item = self._item(question)
+        coming = self.maps.start(question) if self.maps else None
         try:
             [(_, reply)] = self.backend.answer([item], max_new_tokens=self.max_new_tokens)
         except UserError as error:
             raise _unavailable(str(error)) from error
         if reply.error:
             raise _unavailable(reply.error)
-        return self._result(item, reply), None
+        result = self._result(item, reply)
+        return PageMap.added(result, coming) if coming else result, None
 
     def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any]]]:
         """A line as `adcopilot inspect`'s for each pair, as soon as its answer is there.

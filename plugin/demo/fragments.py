@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from ..anomaly_map.picture import scale_in_words
 from ..drawing import BOX_COLOURS
 from ..endpoint.images import data_url
 from ..verdict import Verdict
@@ -19,6 +20,7 @@ __all__ = [
     "about",
     "conversation",
     "history_list",
+    "map_about",
     "notice",
     "of",
     "pair_strip",
@@ -83,27 +85,36 @@ def about(answer: Answer) -> str:
     return f'<p class="adc-small adc-about">About <b>{plain(answer.result.query)}</b>{compared}.</p>'
 
 
-def verdict(answer: Answer, *, threshold: float) -> str:
+def verdict(answer: Answer) -> str:
     """Verdict, what it is about, score or why there is none, and the boxes in words."""
     parts = [f'<p class="adc-verdict">{chip(answer.verdict)}']
+    judge, of_map = answer.judge, answer.by_map or answer.judge.source == "map"
     if answer.score is not None:
-        parts.append(f'<span class="adc-score">Score <b>{answer.score:.3f}</b></span>')
+        words = "Map's score" if of_map else "Score"
+        parts.append(f'<span class="adc-score">{words} <b>{answer.score:.3f}</b></span>')
     parts.append(f"</p>{about(answer)}")
     if answer.verdict is not None and answer.verdict.reason:
         parts.append(
             f'<p class="adc-reason">No verdict: {plain(answer.verdict.reason)}. Look at the part yourself.</p>'
         )
+    elif answer.score is not None and of_map:
+        parts.append(
+            f'<p class="adc-small">0 is no difference from the good part. From {judge.map_threshold:.3g} on a part '
+            "counts as defective.</p>"
+        )
     elif answer.score is not None:
         percent = round(answer.score * 100)
         parts.append(
             f'<div class="adc-bar" role="img" aria-label="{percent} out of 100">'
-            f'<i style="left:{percent}%"></i><b style="left:{threshold * 100:g}%"></b></div>'
+            f'<i style="left:{percent}%"></i><b style="left:{judge.model_threshold * 100:g}%"></b></div>'
             f'<p class="adc-small">0 is like the good part, 1 is surely defective. '
-            f"From {threshold:g} on a part counts as defective.</p>"
+            f"From {judge.model_threshold:g} on a part counts as defective{_or_by_map(answer)}.</p>"
         )
     elif answer.verdict is not None:
         why = "the model reasoned first" if answer.reasoning else "the model's server told no usable probabilities"
         parts.append(f'<p class="adc-small">No score: {why}. The verdict is the first word of the answer.</p>')
+    if answer.yes_or_no and judge.disagree(answer.result):
+        parts.append('<p class="adc-reason">Model and map disagree. Look at the part yourself.</p>')
     if boxes := answer.result.boxes:
         rows = "".join(
             "<li>{}: from {}, {} to {}, {}</li>".format(plain(box["label"] or "defect"), *box["bbox_2d"])
@@ -114,6 +125,30 @@ def verdict(answer: Answer, *, threshold: float) -> str:
             f'<ol class="adc-boxes">{rows}</ol>'
         )
     return "".join(parts)
+
+
+def _or_by_map(answer: Answer) -> str:
+    """What else makes a part defective, where either score may."""
+    if answer.judge.source != "either" or answer.judge.map_threshold is None or answer.result.map_score is None:
+        return ""
+    return f", as it does from {answer.judge.map_threshold:.3g} of the map's score on ({answer.result.map_score:.3f})"
+
+
+def map_about(answer: Answer) -> str:
+    """What the picture of the map shows: the map's score, and what its colours are tied to; or why there is none."""
+    found = answer.result.map
+    if found is None:
+        why = (
+            "no good part to compare with"
+            if not answer.templates
+            else "it needs a good part of the same shape and view"
+        )
+        return f'<p class="adc-small">No map: {why}.</p>'
+    threshold = answer.judge.map_threshold
+    parts = [f"Map's score <b>{found.pred_score:.3f}</b>. {plain(scale_in_words(threshold))}"]
+    if answer.result.map_doubt:
+        parts.append(f"Take care: {plain(answer.result.map_doubt)}.")
+    return f'<p class="adc-small">{" ".join(parts)}</p>'
 
 
 def conversation(answers: Sequence[Answer]) -> str:

@@ -34,11 +34,13 @@ class LocalEngine:
 
     #: Questions worth answering at the same time.
     concurrency = 1
+    speaks = True
 
     def __init__(self, *, inspector: Inspector) -> None:
         self.inspector = inspector
         self.family = family_of_config(inspector.model.config.model_type)
         self.title = inspector.folder.resolve().name
+        self.has_map = inspector.map is not None
         self.has_heat = hasattr(inspector.model, "comparison_encoder")
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import gradio as gr
 
+from ..inspect.judging import Judge
 from . import fragments
 from .door.guard import where
 from .event_queue import with_queue
 from .examples import Example
 from .limits import Limits
-from .service import Engine, Service
+from .service import Engine, GoodParts, Service
 from .store import Store
 from .tabs.many_parts import ManyParts, ServerFolder
+from .tabs.marking import Marks
 from .tabs.one_part import OnePart
 
 __all__ = ["build_page"]
@@ -51,11 +53,13 @@ def build_page(
     engine: Engine,
     store: Store,
     limits: Limits,
-    threshold: float,
+    judge: Judge,
     thinking: bool,
     examples: Sequence[Example],
     folder: ServerFolder | None,
     queue: int,
+    good_parts: GoodParts | None = None,
+    marks: Path | None = None,
 ) -> gr.Blocks:
     """The page, not launched.
 
@@ -63,21 +67,35 @@ def build_page(
         engine: who answers.
         store: where visitors' files lie; `GRADIO_TEMP_DIR` has to name its `served`.
         limits: how much visitors may bring.
-        threshold: a score from here on is defective.
+        judge: whose verdicts they are, and from where on a part is defective.
         thinking: ask for the reasoning before each answer.
         examples: pairs to try.
         folder: of this machine, which visitors may have inspected.
         queue: so many questions may wait; further ones are told to come again.
+        good_parts: of the line whose folder was given, for visitors who bring none.
+        marks: the file that visitors' marks go to; None where they cannot mark.
     """
     theme = gr.themes.Default(font=FONTS, font_mono=MONOSPACE)
     css = Path(__file__).with_name("page.css").read_text("utf-8")
     script = f"<script>{Path(__file__).with_name('page.js').read_text('utf-8')}</script>"
     page = Page(title="AD-Copilot inspection", theme=theme, css=css, head=script, analytics_enabled=False)
-    service = Service(engine=engine, store=store, limits=limits, threshold=threshold, thinking=thinking, page=page)
+    service = Service(
+        engine=engine,
+        store=store,
+        limits=limits,
+        judge=judge,
+        thinking=thinking,
+        good_parts=good_parts,
+        marks=marks and Marks(marks, most_bytes=limits.stored_bytes),
+        page=page,
+    )
+    who = "The model looks at both pictures and says" if engine.speaks else "The anomaly map of both pictures says"
+    source = "Model" if engine.speaks else "Without a model"
+    brought = " This line has good parts of its own: bring the part alone, or both." if good_parts else ""
     with page:
         gr.HTML(
-            "<h1>Compare a part with a good one</h1><p>The model looks at both pictures and says whether the part is "
-            f"defective, and where. It can be wrong. Model: <b>{fragments.plain(engine.title)}</b></p>"
+            f"<h1>Compare a part with a good one</h1><p>{who} whether the part is "
+            f"defective, and where. It can be wrong.{brought} {source}: <b>{fragments.plain(engine.title)}</b></p>"
         )
         with gr.Tab("One part"):
             OnePart(service=service, examples=examples).build()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import traceback
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gradio as gr
 import numpy as np
@@ -15,28 +17,37 @@ from PIL import Image
 
 from ..answering.families import Family
 from ..errors import UserError
+from ..inspect.judging import Judge
+from ..inspect.pairs import Pair, TemplatePool, find_pairs
 from ..inspect.question import Question
 from ..inspect.result import Result
 from ..prompts import thinking_question
 from .limits import Limits, open_upload
 from .store import Store
 
-__all__ = ["Engine", "Service"]
+if TYPE_CHECKING:
+    from .tabs.marking import Marks
+
+__all__ = ["Engine", "GoodParts", "Service"]
 
 
 class Engine(Protocol):
-    """Who answers: `LocalEngine` or `EndpointEngine`.
+    """Who answers: `LocalEngine`, `EndpointEngine`, or `MapEngine` without a model.
 
     Attributes:
         family: how the model is talked to.
         title: its name for visitors.
         has_heat: whether `ask` gives attention maps.
+        has_map: whether its results have anomaly maps.
+        speaks: whether it answers in words; else the map is all there is.
         concurrency: questions worth answering at the same time.
     """
 
     family: Family
     title: str
     has_heat: bool
+    has_map: bool
+    speaks: bool
     concurrency: int
 
     def ask(self, question: Question) -> tuple[Result, np.ndarray | None]:
@@ -44,6 +55,33 @@ class Engine(Protocol):
 
     def inspect(self, pairs: Any) -> Any:
         """(pair, `adcopilot inspect`'s line) for each pair."""
+
+
+class GoodParts:
+    """A line's own pictures of good parts.
+
+    Args:
+        folder: where they lie.
+        each: how many a map is made with.
+    """
+
+    def __init__(self, folder: Path, *, each: int) -> None:
+        self.folder, self.each = folder, each
+        self._pool: TemplatePool | None = None
+        self._lock = threading.Lock()
+
+    def pair(self, query: Path) -> Pair:
+        """A picture with the good parts that it is compared with.
+
+        Raises:
+            UserError: it, or all of them, cannot be opened.
+        """
+        with self._lock:  # the pictures are read at the first question
+            self._pool = self._pool or TemplatePool(folder=self.folder, by_name=False)
+            [pair] = find_pairs([(query, query.name)], self._pool, templates=self.each)
+        if pair.error is not None:
+            raise UserError(pair.error)
+        return pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +92,20 @@ class Service:
         engine: who answers.
         store: the visitors' files.
         limits: how much they may bring.
-        threshold: a score from here on is defective.
+        judge: whose verdicts they are, and from where on a part is defective.
         thinking: ask for the reasoning before each answer.
+        good_parts: of the line whose folder was given, for visitors who bring none.
+        marks: where visitors' marks go; None where they cannot mark.
         page: the page that is being built.
     """
 
     engine: Engine
     store: Store
     limits: Limits
-    threshold: float = 0.5
+    judge: Judge = field(default_factory=Judge)
     thinking: bool = False
+    good_parts: GoodParts | None = None
+    marks: Marks | None = None
     page: gr.Blocks = field(repr=False)
 
     def open(self, path: str | os.PathLike, *, visitor: str) -> Image.Image:
@@ -74,6 +116,17 @@ class Service:
         """
         found = self.store.use(path, visitor=visitor)
         return open_upload(found, name=found.name, limits=self.limits)
+
+    def own_pair(self, query: Path) -> Pair:
+        """A visitor's picture with the line's good parts that it is compared with.
+
+        Raises:
+            UserError: as `GoodParts.pair`, without this machine's paths.
+        """
+        try:
+            return self.good_parts.pair(query)
+        except UserError as error:
+            raise UserError(self.without_paths(str(error))) from None
 
     def free_question(self, words: str) -> str:
         """A visitor's own words as they are put to the model.
@@ -111,6 +164,6 @@ class Service:
         text = re.sub(
             rf"{re.escape(str(self.store.served))}{re.escape(os.sep)}(?:[0-9a-f]+{re.escape(os.sep)})?", "", text
         )
-        for folder in folders:
+        for folder in (*folders, *([self.good_parts.folder] if self.good_parts else [])):
             text = text.replace(f"{os.fspath(folder)}{os.sep}", "")
         return text

@@ -71,6 +71,18 @@ class Store:
             self._users.setdefault(found, set()).add(visitor)
         return found
 
+    def original(self, path: str | os.PathLike, *, visitor: str) -> Path:
+        """The upload itself, where `path` may be the PNG that is shown instead.
+
+        Raises:
+            UserError: as `use`.
+        """
+        found = self.use(path, visitor=visitor)
+        if found.parent.name != SHOWN:
+            return found
+        uploads = [one for one in found.parent.parent.iterdir() if one.is_file() and one.stem == found.stem]
+        return self.use(uploads[0], visitor=visitor) if uploads else found
+
     def new_file(self, name: str, *, visitor: str) -> Path:
         """Where to write a file that a visitor may download; nobody else can guess its address."""
         folder = self.served / secrets.token_hex(16)

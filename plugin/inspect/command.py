@@ -69,7 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out = parser.add_argument_group("what to write")
     out.add_argument("--json", action="store_true", help="print one JSON object a line instead of words")
     out.add_argument("--output", type=Path, metavar="FILE", help="JSON lines file; continues an earlier run")
-    out.add_argument("--draw", metavar="FILE|DIR", help="picture of the pair with its boxes; a folder for several")
+    out.add_argument(
+        "--draw", metavar="FILE|DIR", help="picture of the pair with its boxes and its map; a folder for several"
+    )
     out.add_argument("--csv", type=Path, metavar="FILE", help="table for a spreadsheet, with boxes")
     out.add_argument("--report", type=Path, metavar="FILE.html", help="page with counts and pictures, the worst first")
     out.add_argument("--save-maps", type=Path, metavar="DIR", help="each query's anomaly map as a 16-bit PNG")
@@ -194,7 +196,7 @@ def run(args: argparse.Namespace) -> int:
         table = []
         with tqdm(total=total, unit="pair", disable=single, file=sys.stderr) as bar:
             for pair, line, anomaly_map in inspect_all(
-                inspector, work, model=digest, log=log, maps=bool(args.save_maps or args.report)
+                inspector, work, model=digest, log=log, maps=bool(args.save_maps or args.report or args.draw)
             ):
                 bar.update()
                 counts["error" if "error" in line else line["verdict"]] += 1
@@ -204,7 +206,7 @@ def run(args: argparse.Namespace) -> int:
                         told = f"undecided: {printable(line['reason'])}; --any-size gives a verdict all the same"
                         bar.write(told, file=sys.stderr)
                 if pictures and "error" not in line:
-                    pictures.draw(pair, line)
+                    pictures.draw(pair, line, anomaly_map, inspector.judge.map_threshold)
                 if args.save_maps and anomaly_map is not None:
                     save_map(anomaly_map, args.save_maps / picture_name(pair.name))
                 if args.csv:

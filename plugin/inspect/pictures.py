@@ -6,13 +6,16 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..drawing import draw_result, save_picture
 from ..errors import UserError
 from ..images import open_image
 from ..jsonl import content_key
 from .pairs import IMAGE_SUFFIXES, Pair
+
+if TYPE_CHECKING:  # needs torch
+    from ..anomaly_map.comparing import AnomalyMap
 
 __all__ = ["Pictures", "picture_name", "printable"]
 
@@ -46,8 +49,12 @@ class Pictures:
                     "inspect its pictures; choose a folder elsewhere"
                 )
 
-    def draw(self, pair: Pair, line: dict[str, Any]) -> None:
+    def draw(self, pair: Pair, line: dict[str, Any], anomaly_map: AnomalyMap | None, threshold: float | None) -> None:
         """Draw a result; one whose images have gone since is said and counted in `undrawn`.
+
+        Args:
+            anomaly_map: the query's, which is drawn beside it; None where none was made.
+            threshold: of the map's score, where one is known.
 
         Raises:
             UserError: the picture cannot be written.
@@ -67,6 +74,8 @@ class Pictures:
             reason=line.get("reason"),
             template_name=printable(Path(line["template"]).name),
             query_name=printable(pair.name),
+            anomaly_map=anomaly_map,
+            map_threshold=threshold,
         )
         save_picture(picture, self.path / picture_name(pair.name) if self.is_folder else self.path)
 

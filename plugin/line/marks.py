@@ -2,22 +2,25 @@
 
     {"query": "today/17.png", "digest": "5f0c…", "good": false, "kind": "scratch", "when": "2026-11-27T10:00:00Z"}
 
-A picture is known by its digest, so a mark stays with it under another name. A report page makes the lines; `adcopilot
-adapt` and `adcopilot calibrate` take them by `--marks`.
+A picture is known by its digest, so a mark stays with it under another name. A report page makes the lines, or
+the demo's page; `adcopilot adapt` and `adcopilot calibrate` take them by `--marks`.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, shortened
 from ..jsonl import file_digest, read_jsonl
 
-__all__ = ["Mark", "find_marked", "read_marks"]
+__all__ = ["Mark", "append_mark", "find_marked", "read_marks"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,32 @@ class Mark:
     digest: str
     good: bool
     kind: str = ""
+
+
+def append_mark(path: Path, *, query: Path, good: bool, kind: str = "") -> None:
+    """Write one mark at the end of a file, made if it is not there: all of the line or nothing, after whatever stands
+    there, whoever else writes.
+
+    Raises:
+        UserError: the picture cannot be read, or the file not be written.
+    """
+    when = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    mark = {"query": str(query), "digest": file_digest(query), "good": good, "kind": kind, "when": when}
+    line = f"{json.dumps(mark)}\n".encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                # somebody wrote it by hand, or was killed
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            if file.write(line) < len(line):
+                file.truncate(size)
+                raise UserError(f"{path}: the disk is full, so the mark was not kept; make room")
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give another --marks FILE") from None
 
 
 def read_marks(path: Path) -> dict[str, Mark]:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from .. import __version__
+from ..anomaly_map.picture import map_colours, map_top
 from ..errors import UserError
 from ..images import open_image
 from ..jsonl import atomic_write, file_digest
@@ -223,13 +224,8 @@ class Report:
             return Picture(role=role, path=path.name, problem=shorten(str(error), 200))
 
     def _heat(self, values: np.ndarray, score: float) -> Image.Image:
-        """The map as a picture, on one scale for the page: the threshold is where yellow begins."""
-        top = 2 * (self.judge.map_threshold or score or 1.0)
-        share = (values / top).clip(0, 1)
-        stops = np.array([0.0, 0.5, 1.0])
-        colours = np.array([(24, 28, 60), (250, 210, 60), (225, 30, 40)], float)
-        pixels = np.stack([np.interp(share, stops, colours[:, channel]) for channel in range(3)], axis=-1)
-        return Image.fromarray(np.rint(pixels).astype(np.uint8))
+        """The map as a picture, on one scale for the page where a threshold is known."""
+        return map_colours(values, map_top(score, self.judge.map_threshold))
 
 
 _KEPT = ("query", "template", "verdict", "anomalous", "score", "boxes", "map_score", "map_boxes", "text", "reason",

@@ -2,7 +2,12 @@
 
 import pytest
 
-from ..inspect.conftest import speaking_dir  # noqa: F401 - a fixture
+from adcopilot.line.inspection import Inspection
+
+from ..inspect.conftest import (
+    part,
+    speaking_dir,  # noqa: F401 - a fixture
+)
 from ..webui.conftest import chromium  # noqa: F401 - a fixture
 from .running import demo
 from .stub import endpoint
@@ -40,3 +45,21 @@ def local_demo(speaking_dir, tmp_path_factory):  # noqa: F811 - the fixture
     words = ["--model", speaking_dir, "--device", "cpu", "--max-new-tokens", NEW_TOKENS, "--auth", "anna:secret"]
     with demo(tmp_path_factory.mktemp("local_demo"), *words) as running:
         yield running
+
+
+@pytest.fixture
+def line_dir(tmp_path):
+    """A line without a model, as `adcopilot calibrate none` leaves it: two templates and a threshold."""
+    folder = tmp_path / "bracket"
+    (folder / "templates").mkdir(parents=True)
+    for index in range(2):
+        part(index + 1, size=(300, 200)).save(folder / f"templates/00{index}.png")
+    Inspection(
+        verdict_from="map",
+        thresholds={"map": 0.2},
+        threshold_from="a test",
+        templates=("templates/000.png", "templates/001.png"),
+        templates_each=2,
+        map={"kind": "pixels"},
+    ).write(folder)
+    return folder

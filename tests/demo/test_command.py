@@ -1,5 +1,6 @@
 """`adcopilot demo` refuses what cannot work, in one line, before anything slow."""
 
+import json
 import socket
 
 import pytest
@@ -10,6 +11,7 @@ from adcopilot.demo.listening import check_port
 from adcopilot.errors import UserError
 
 from ..inspect.conftest import part
+from .running import demo
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,11 @@ from ..inspect.conftest import part
         (["--model", "m", "--auth", "anna"], "--auth anna: no password"),
         (["--model", "m", "--template-dir", "t"], "--template-dir goes with --folder"),
         (["--model", "m", "--folder", "nowhere"], "nowhere: no such folder"),
+        (["--model", "none", "--map", "off"], "--model none without a map: nothing is left to inspect with; give"),
+        (["--model", "none", "--threshold", "11"], "--threshold is 11.0, expected 0 to 10 for a map's score"),
+        (["--model", "none", "--map", "features"], "--map features: there is no model whose features to compare"),
+        (["--model", "m", "--endpoint", "http://x/v1", "--map-search", "99"], "--map-search is 99, expected 0 to 64"),
+        (["--model", "none", "--marks", "marks"], "--marks marks: is no name of a file, expected one with a suffix"),
     ],
 )
 def test_mistakes_are_one_line(words, message, capsys, tmp_path, monkeypatch):
@@ -70,7 +77,7 @@ def own_files(tmp_path, monkeypatch):
 def test_a_port_that_is_taken(stub_demo, stub, own_files, capsys, monkeypatch, when):
     port = stub_demo.url.rpartition(":")[2]
     if when == "before anything slow":
-        monkeypatch.setattr("adcopilot.demo.command.make_engine", lambda args: pytest.fail("made an engine"))
+        monkeypatch.setattr("adcopilot.demo.command.make_engine", lambda *_: pytest.fail("made an engine"))
     else:
         monkeypatch.setattr("adcopilot.demo.command.check_port", lambda host, port: None)
     assert main(["demo", "--endpoint", stub.url, "--model", "m", "--port", port]) == 2
@@ -98,9 +105,47 @@ def test_hosts_of_others(host):
         check_port(host, 45678)
 
 
-def test_a_page_over_an_endpoint_needs_no_torch(stub_demo):
+def test_a_page_over_an_endpoint_starts_without_torch(stub, tmp_path):
+    """It comes with the first map."""
     psutil = pytest.importorskip("psutil")
-    assert not [one.path for one in psutil.Process(stub_demo.process.pid).memory_maps() if "libtorch" in one.path]
+    with demo(tmp_path / "run", "--endpoint", stub.url, "--model", "ad-copilot") as running:
+        assert not [one.path for one in psutil.Process(running.process.pid).memory_maps() if "libtorch" in one.path]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("hello\n", "marks.jsonl:1:"),
+        ('{"query": "a.png"}\n', "marks.jsonl:1: {'query': 'a.png'}, expected a mark with `query`"),
+    ],
+)
+def test_marks_are_looked_at_before_anybody_marks(content, message, own_files, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "marks.jsonl").write_text(content)
+    assert main(["demo", "--model", "none", "--marks", "marks.jsonl"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {message}"), said
+    assert said.rstrip().endswith("give another --marks FILE, such as marks.jsonl")
+    assert (tmp_path / "marks.jsonl").read_text() == content
+    assert main(["demo", "--model", "none", "--marks", str(tmp_path / "marks.jsonl" / "x.jsonl")]) == 2
+    assert "cannot be written (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "words", "message"),
+    [
+        ({"map": None}, [], "without a map: nothing is left to inspect with; give --map pixels"),
+        ({}, ["--map", "off"], "without a map: nothing is left to inspect with; give --map pixels"),
+        ({"templates": ["gone.png"]}, [], "gone.png: not found, but inspection.json names it as a template"),
+    ],
+)
+def test_a_lines_folder_that_cannot_work(changed, words, message, line_dir, own_files, capsys):
+    path = line_dir / "inspection.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    assert main(["demo", "--model", str(line_dir), *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
 
 
 def test_a_model_that_is_not_finite_serves_no_page(speaking_dir, own_files, tmp_path, capsys):

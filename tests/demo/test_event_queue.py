@@ -18,6 +18,7 @@ from adcopilot.demo.event_queue import ForgettingQueue, with_queue  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
 from adcopilot.demo.page import build_page  # noqa: E402
 from adcopilot.demo.store import Store  # noqa: E402
+from adcopilot.inspect.judging import Judge  # noqa: E402
 
 from ..waiting import until  # noqa: E402
 
@@ -158,13 +159,13 @@ def test_who_leaves_is_forgotten_with_the_session(page, client):
 
 def test_the_demos_page_has_this_queue():
     store = Store(seconds=60, stored_bytes=1 << 20)
-    engine = SimpleNamespace(title="tiny", has_heat=False, concurrency=1, family=None)
+    engine = SimpleNamespace(title="tiny", has_heat=False, has_map=False, speaks=True, concurrency=1, family=None)
     try:
         page = build_page(
             engine=engine,
             store=store,
             limits=Limits(),
-            threshold=0.5,
+            judge=Judge(),
             thinking=False,
             examples=(),
             folder=None,

@@ -88,7 +88,7 @@ def test_other_families_are_told_their_notation_and_thinking_its_form():
 def test_verdict_and_score(given, verdict, score):
     assert given.score == score
     assert (given.verdict and given.verdict.word) == verdict
-    shown = fragments.verdict(given, threshold=0.5)
+    shown = fragments.verdict(given)
     assert ("Score <b>" in shown) == (score is not None)
     chips = {"anomalous": "bad", "normal": "good", "undecided": "unsure", None: "neutral"}
     words = {**fragments.VERDICTS, None: "Answer"}
@@ -104,10 +104,10 @@ def test_verdict_and_score(given, verdict, score):
 
 def test_why_there_is_no_score_is_said():
     no_score = answer(score=None, mass=None, text="Yes.")
-    assert "the model's server told no usable probabilities" in fragments.verdict(no_score, threshold=0.5)
+    assert "the model's server told no usable probabilities" in fragments.verdict(no_score)
     reasoned = answer(score=None, mass=None, text="<think>Hm</think><answer>No.</answer>")
-    assert "the model reasoned first" in fragments.verdict(reasoned, threshold=0.5)
-    assert "No score" not in fragments.verdict(answer(), threshold=0.5)
+    assert "the model reasoned first" in fragments.verdict(reasoned)
+    assert "No score" not in fragments.verdict(answer())
 
 
 def test_undecided_is_never_green_anywhere():
@@ -115,7 +115,7 @@ def test_undecided_is_never_green_anywhere():
     entry = {"anomalous": None, "reason": given.verdict.reason, "query": "q.png", "templates": "t.png"}
     row = rows(("q.png", None, given.verdict, ""))[0]
     shown = [
-        fragments.verdict(given, threshold=0.5),
+        fragments.verdict(given),
         fragments.history_list([entry]),
         fragments.table([row], total=1),
     ]
@@ -179,7 +179,7 @@ def test_nothing_from_outside_becomes_html():
         "template_image": "",
     }
     shown = [
-        fragments.verdict(answer(boxes=[box]), threshold=0.5),
+        fragments.verdict(answer(boxes=[box])),
         fragments.conversation([answer(f"<think>{EVIL}</think>{EVIL}", question=EVIL)]),
         fragments.conversation([answer('{"%s": "%s"}' % ((EVIL.replace('"', ""),) * 2))]),
         fragments.history_list(

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adcopilot.anomaly_map.comparing import AnomalyMap
+from adcopilot.anomaly_map.picture import map_over
 from adcopilot.drawing import (
     ANOMALOUS,
     BOX_COLOURS,
@@ -103,3 +105,23 @@ def test_saved_whole_in_a_new_folder(tmp_path, suffix):
 def test_unknown_suffix(tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         save_picture(grey(40, 30), tmp_path / "a.xyz")
+
+
+@pytest.mark.parametrize(("threshold", "wanted"), [(0.5, "yellow"), (0.25, "red"), (None, "red")])
+def test_a_map_is_a_panel_of_its_own_and_its_colours_are_tied_to_the_threshold(threshold, wanted):
+    values = np.zeros((50, 100), np.float32)
+    values[10:20, 30:60] = 0.5
+    found = AnomalyMap(values=values, size=(500, 250), pred_score=0.5)
+    given = {"template": grey(500, 250), "query": grey(500, 250), "boxes": [], "anomalous": None, "score": 0.5}
+    without = draw_result(**given)
+    drawn = draw_result(**given, anomaly_map=found, map_threshold=threshold)
+    assert drawn.width == without.width + 500 + MARGIN
+    left = drawn.width - 500 - MARGIN
+    red, green, blue = drawn.getpixel((left + 225, 56 + 75))
+    assert red > 160
+    assert (green > 140) == (wanted == "yellow")
+    assert blue < 110
+    assert max(drawn.getpixel((left + 20, 56 + 200))) < GREY[0]
+    assert np.array_equal(np.asarray(drawn)[56:300, : left - MARGIN], np.asarray(without)[56:300, : left - MARGIN])
+    flat = AnomalyMap(values=np.zeros((5, 5), np.float32), size=(50, 50), pred_score=0.0)
+    assert max(np.ptp(np.asarray(map_over(grey(50, 50), flat, threshold=threshold)), axis=(0, 1))) == 0

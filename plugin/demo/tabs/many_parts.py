@@ -8,7 +8,7 @@ import shutil
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import gradio as gr
 
 from ...errors import UserError
+from ...files import path_inside
 from ...images import open_image
 from ...inspect.pairs import Pair, TemplatePool, find_images, find_pairs, mvtec_queries
 from ...inspect.result import Result
@@ -28,6 +29,7 @@ from ..components import UploadedFiles
 from ..fragments import VERDICTS
 from ..limits import MIB, check_pixels
 from ..service import Service
+from .marking import MarkRow, told
 
 __all__ = ["ManyParts", "ServerFolder"]
 
@@ -57,6 +59,9 @@ class _End(enum.Enum):
 
 
 _OFF = gr.DownloadButton(value=None, interactive=False)
+_NONE = gr.Dropdown([], value=None)  # nothing to mark
+#: Where a part that can be marked lies: among the visitor's files, or in the folder of the command line.
+_UPLOAD, _SERVER = "upload", "server"
 
 
 class ManyParts:
@@ -102,7 +107,16 @@ class ManyParts:
             state = gr.HTML("", elem_id="adc-progress", min_height=60)
             shown = gr.HTML("", elem_id="adc-results")
             as_csv = gr.DownloadButton("Save the table (CSV)", interactive=False, elem_classes="adc-save")
-        pictures, results = [good, parts, tree], [state, shown, as_csv]
+            which = gr.Dropdown(
+                [],
+                label="Was a verdict wrong? Choose the part and mark it",
+                elem_id="adc-which",
+                visible=self.service.marks is not None,
+            )
+            marking = MarkRow(name="many", visible=self.service.marks is not None)
+            marks = marking.build()
+        pictures, results = [good, parts, tree], [state, shown, as_csv, which]
+        marking.connect(marks, self.mark_event, [which, *pictures])
         running = {
             "inputs": pictures,
             "outputs": results,
@@ -118,7 +132,7 @@ class ManyParts:
             served.click(self.on_server_folder, **running)
         quick = {"queue": False, "api_name": False, "show_progress": "hidden"}
         stop.click(self.stop, None, None, **quick)
-        gr.on([one.change for one in pictures], self.on_change, None, results, **quick)
+        gr.on([one.change for one in pictures], self.on_change, None, [*results, marks[-1]], **quick)
 
     def stop(self, request: gr.Request) -> None:
         """End a visitor's folder after the pictures under way; what is finished stays and can be saved."""
@@ -127,7 +141,7 @@ class ManyParts:
     def on_change(self, request: gr.Request) -> tuple:
         """Other pictures: a folder under way ends, and nothing of it is shown any more."""
         self._end(request, _End.CHANGED)
-        return "", "", _OFF
+        return "", "", _OFF, _NONE, ""
 
     def _end(self, request: gr.Request, end: _End) -> None:
         if request.session_hash in self._ends:
@@ -137,25 +151,28 @@ class ManyParts:
         """Inspect what a visitor has uploaded."""
         try:
             with self._run(request), self.service.store.work_folder() as folder:
+                own = None if good or self.service.good_parts is None else self.service.good_parts.folder
                 for what, name, files in (
                     ("good parts", "good", good),
                     ("parts to inspect", "parts", [*parts, *tree]),
                 ):
-                    if not files:
+                    if not files and not (name == "good" and own):
                         raise UserError(f"Add pictures of {what} first")
                     self._collect(files, folder / name, request)
-                unusable = self._leave_out_unusable(folder / "good")
+                unusable = [] if own else self._leave_out_unusable(folder / "good")
                 queries = [(file, str(file.relative_to(folder / "parts"))) for file in find_images(folder / "parts")]
-                groups = [(queries, folder / "good", True)]
+                groups = [(queries, own or folder / "good", True)]
                 about = mark(files_of(good, parts, tree))
-                yield from self._inspect(groups, (folder / "parts", folder / "good"), unusable, request, about)
+                yield from self._inspect(
+                    groups, (folder / "parts", folder / "good"), unusable, request, about, _UPLOAD
+                )
         except UserError as error:
-            yield fragments.notice(f"{self.service.without_paths(str(error))}."), "", _OFF
+            yield fragments.notice(f"{self.service.without_paths(str(error))}."), "", _OFF, _NONE
 
     def on_server_folder(self, good, parts, tree, request: gr.Request) -> Iterator[tuple]:
         """Inspect the folder of the command line. The visitor's own pictures tell only whether they have changed."""
         if self.folder is None:
-            yield fragments.notice("This page has no folder of its own."), "", _OFF
+            yield fragments.notice("This page has no folder of its own."), "", _OFF, _NONE
             return
         root = self.folder.queries
         try:
@@ -169,9 +186,40 @@ class ManyParts:
                 ]
             folders = (root, self.folder.templates) if self.folder.templates else (root,)
             with self._run(request):
-                yield from self._inspect(groups, folders, [], request, mark(files_of(good, parts, tree)))
+                yield from self._inspect(groups, folders, [], request, mark(files_of(good, parts, tree)), _SERVER)
         except UserError as error:
-            yield fragments.notice(f"{self.service.without_paths(str(error), root)}."), "", _OFF
+            yield fragments.notice(f"{self.service.without_paths(str(error), root)}."), "", _OFF, _NONE
+
+    def mark_event(self, good: bool) -> Callable[..., str]:
+        """Write down what a part of the table is."""
+
+        def on_mark(kind: str, which: str | None, goods, parts, tree, request: gr.Request) -> str:
+            if self.service.marks is None:
+                return fragments.notice("This page keeps no marks.")
+            if not which:
+                return fragments.notice("Choose a part of the table first.")
+            place, _, name = which.partition("/")
+            about, kind = mark(files_of(goods, parts, tree)), kind or ""
+            try:
+                if place == _SERVER and self.folder is not None:
+                    self._mark(self.folder.queries, name, good=good, kind=kind, is_upload=False)
+                else:  # unpacked again, the same way: nothing of a visitor's is kept between two of his requests
+                    with self.service.store.work_folder() as folder:
+                        self._collect([*parts, *tree], folder / "parts", request)
+                        self._mark(folder / "parts", name, good=good, kind=kind, is_upload=True)
+            except UserError as error:
+                return fragments.notice(f"{self.service.without_paths(str(error))}".removesuffix(".") + ".")
+            return told(name, good=good, kind=kind, about=about)
+
+        return on_mark
+
+    def _mark(self, folder: Path, name: str, *, good: bool, kind: str, is_upload: bool) -> None:
+        try:
+            picture = path_inside(folder, name)
+            check_pixels(picture, name=name, limits=self.service.limits)
+        except UserError:
+            raise UserError(f"{name} is not among the parts any more. Inspect them again") from None
+        self.service.marks.add(picture, good=good, kind=kind, is_upload=is_upload)
 
     @contextmanager
     def _run(self, request: gr.Request) -> Iterator[None]:
@@ -215,7 +263,7 @@ class ManyParts:
         return problems
 
     def _inspect(
-        self, groups, folders: tuple[Path, ...], unusable: list[str], request: gr.Request, about: str
+        self, groups, folders: tuple[Path, ...], unusable: list[str], request: gr.Request, about: str, place: str
     ) -> Iterator[tuple]:
         """Results of some groups of (queries, folder of templates, whether equal names belong together)."""
         total = sum(len(queries) for queries, _, _ in groups)
@@ -228,7 +276,7 @@ class ManyParts:
         def table() -> str:
             return fragments.of(about, fragments.table(_sorted(rows), total=len(rows)))
 
-        yield progress("Getting ready."), "", _OFF
+        yield progress("Getting ready."), "", _OFF, _NONE
         pools: list[TemplatePool] = []
         message = "Done."
         try:
@@ -240,14 +288,14 @@ class ManyParts:
                         break
                     is_time = time.monotonic() - last > TABLE_EVERY
                     last = time.monotonic() if is_time else last
-                    yield progress(_counts(rows)), table() if is_time else gr.skip(), gr.skip()
+                    yield progress(_counts(rows)), table() if is_time else gr.skip(), gr.skip(), gr.skip()
         except UserError as error:
             message = f"It ended early: {self.service.without_paths(str(error), *folders)}"
         except Exception:
             traceback.print_exc()
             message = "It ended early: something went wrong on the server; it has been written down there."
         if self._ends[request.session_hash] is _End.CHANGED:
-            yield "", "", _OFF
+            yield "", "", _OFF, _NONE
             return
         message = f"{message} {_counts(rows)}"
         unusable = [*unusable, *(message for pool in pools for message in pool.unusable)]
@@ -258,7 +306,9 @@ class ManyParts:
             message += f" {len(unusable)} of the pictures of good parts could not be used."
         path = self.service.store.new_file("inspection.csv", visitor=request.session_hash)
         _write_csv(path, _sorted(rows))
-        yield progress(message), table(), gr.DownloadButton(value=str(path), interactive=True)
+        names = [(row["name"], f"{place}/{row['name']}") for row in _sorted(rows) if not row["error"]]
+        which = gr.Dropdown(names, value=None)
+        yield progress(message), table(), gr.DownloadButton(value=str(path), interactive=True), which
 
     def _pairs(self, groups, pools: list[TemplatePool]) -> Iterator[Pair]:
         """Each query with its template; too large pictures become errors before anything decodes them."""
@@ -271,14 +321,21 @@ class ManyParts:
                 except UserError as error:
                     yield Pair(query=query, template=None, name=name, error=str(error))
                     continue
-                yield from find_pairs([(query, name)], pool)
+                each = self.service.good_parts.each if self.service.good_parts else 1
+                yield from find_pairs([(query, name)], pool, templates=each)
 
     def _row(self, pair: Pair, line: dict[str, Any], folders: tuple[Path, ...]) -> dict[str, Any]:
         error = line.pop("error", None)
         known = {field.name: line[field.name] for field in fields(Result) if field.name in line}
         if reason := known.get("reason"):
             known["reason"] = self.service.without_paths(reason, *folders)
-        answer = Answer(question="", result=Result(**known), yes_or_no=True)
+        answer = Answer(
+            question="",
+            result=Result(**known),
+            yes_or_no=True,
+            judge=self.service.judge,
+            by_map=not self.service.engine.speaks,
+        )
         row = {
             "name": pair.name,
             "template": pair.template.name if pair.template else "",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,19 +11,18 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from ...drawing import draw_boxes, draw_result
 from ...errors import UserError
-from ...images import FORMATS
+from ...images import open_image
 from ...inspect.question import Question
-from ...jsonl import atomic_write
 from .. import fragments
 from ..answer import Answer
 from ..belonging import Asked, Coming, Talk, files_of, mark, nothing
 from ..components import UploadedFiles, UploadedImage
 from ..examples import Example
-from ..heat_map import draw_heat
 from ..questions import INSPECT, QUESTIONS, PageQuestion, wording
 from ..service import Service
+from .marking import MarkRow, told
+from .pictures import AnswerFiles, entry, file_of, shown
 
 __all__ = ["OnePart"]
 
@@ -33,8 +30,6 @@ __all__ = ["OnePart"]
 KEPT = 20
 #: Pictures of good parts beside the first.
 MOST_TEMPLATES = 8
-#: What every browser shows as it is; anything else is shown, and used, as the PNG that it decodes to.
-SHOWN_AS_IT_IS = {"PNG": ("L", "RGB", "RGBA", "P"), "JPEG": ("L", "RGB"), "WEBP": ("RGB", "RGBA")}
 
 
 class OnePart:
@@ -47,6 +42,7 @@ class OnePart:
 
     def __init__(self, *, service: Service, examples: Sequence[Example]) -> None:
         self.service, self.examples = service, examples
+        self.questions = QUESTIONS if service.engine.speaks else (INSPECT,)
 
     def build(self) -> None:
         """Put the components into the tab that is open, and connect them."""
@@ -80,9 +76,9 @@ class OnePart:
         with gr.Row(elem_classes="adc-tasks"):
             buttons = [
                 gr.Button(task.title, variant="primary" if task is INSPECT else "secondary", min_width=150)
-                for task in QUESTIONS
+                for task in self.questions
             ]
-        with gr.Row(equal_height=True):
+        with gr.Row(equal_height=True, visible=service.engine.speaks):
             words = gr.Textbox(
                 label="Your own question (goes on with the conversation)",
                 placeholder="For example: What is it?",
@@ -104,7 +100,14 @@ class OnePart:
                         format="png",
                         elem_id="adc-heat",
                     )
-            talked = gr.HTML("", elem_id="adc-conversation", padding=False)
+                with gr.Column(visible=service.engine.has_map):
+                    differs = gr.Image(
+                        label="Where it differs", interactive=False, format="png", elem_id="adc-differs"
+                    )
+                    differs_about = gr.HTML("", elem_id="adc-differs-about", padding=False)
+            talked = gr.HTML("", elem_id="adc-conversation", padding=False, visible=service.engine.speaks)
+            marking = MarkRow(name="one", visible=service.marks is not None)
+            marks = marking.build()
             with gr.Row():
                 as_json = gr.DownloadButton("Save as JSON", interactive=False, elem_classes="adc-save")
                 as_png = gr.DownloadButton("Save as picture (PNG)", interactive=False, elem_classes="adc-save")
@@ -114,7 +117,7 @@ class OnePart:
             forget = gr.Button("Forget them", size="sm")
 
         pictures = [template, more, query]
-        results = [verdict, boxes, caption, heat, talked, as_json, as_png, about]
+        results = [verdict, boxes, caption, heat, talked, as_json, as_png, about, differs, differs_about, marks[-1]]
         quick = {"queue": False, "api_name": False, "show_progress": "hidden"}
         asking = {
             "outputs": [coming, talk],
@@ -127,7 +130,7 @@ class OnePart:
         }
         asked = [
             button.click(self.task_event(task), pictures, **asking)
-            for task, button in zip(QUESTIONS, buttons, strict=True)
+            for task, button in zip(self.questions, buttons, strict=True)
         ]
         asked += [event(self.on_question, [words, *pictures, talk], **asking) for event in (ask.click, words.submit)]
         for event in asked:
@@ -144,6 +147,7 @@ class OnePart:
         for example, button in zip(self.examples, example_buttons, strict=True):
             button.click(self.example_event(example), None, [*pictures, said, *results], **checking)
         anew.click(self.on_start_again, None, [*pictures, said, *results, words, talk], **quick)
+        marking.connect(marks, self.mark_event, [about, *pictures])
         forget.click(list, None, [kept], **quick)
         kept.change(fragments.history_list, [kept], [earlier], **quick)
         gr.on([service.page.load], fragments.history_list, [kept], [earlier], **quick)
@@ -179,7 +183,7 @@ class OnePart:
             if path is None:
                 return gr.skip(), ""
             try:
-                return self._shown(path, visitor=request.session_hash), ""
+                return shown(self.service, path, visitor=request.session_hash), ""
             except UserError as error:
                 return None, fragments.notice(f"{error}. It was not taken as {role}.")
 
@@ -201,7 +205,7 @@ class OnePart:
 
         def on_example(request: gr.Request) -> tuple:
             good, part = (
-                self._file_of(image, f"{name}.png", visitor=request.session_hash)
+                file_of(self.service, image, f"{name}.png", visitor=request.session_hash)
                 for name, image in (("good part", example.template), ("part to inspect", example.query))
             )
             return good, None, part, "", *nothing()
@@ -215,7 +219,10 @@ class OnePart:
         def on_task(template, more, query, request: gr.Request) -> tuple:
             asked = Asked(files=files_of(template, more, query), visitor=request.session_hash)
             question = wording(
-                task, templates=len(asked.templates), family=service.engine.family, thinking=service.thinking
+                task,
+                templates=len(asked.templates) or bool(service.good_parts),
+                family=service.engine.family,
+                thinking=service.thinking,
             )
             if question is None:
                 return self._problem(
@@ -242,18 +249,37 @@ class OnePart:
     def on_answer(self, coming: Coming | None, kept, words, template, more, query) -> tuple:
         """Put an answer on the page if the pictures that it is about are still there, and into the history."""
         if coming is None:  # another has taken its place
-            return (gr.skip(),) * 12
+            return (gr.skip(),) * 15
         kept = [coming.entry, *(kept if isinstance(kept, list) else [])][:KEPT] if coming.entry else gr.skip()
         if mark(files_of(template, more, query)) != mark(coming.asked.files):
             late = coming.late if template or more or query else ""
-            return late, *(gr.skip(),) * 9, kept, None
+            return late, *(gr.skip(),) * 12, kept, None
         answered = coming.asked.words and not coming.problem
         words = "" if answered and words == coming.asked.words else gr.skip()
         return coming.problem, *coming.results, words, kept, None
 
     def on_change(self, about: str, template, more, query) -> tuple:
         """Other pictures: what is about the ones before goes."""
-        return (gr.skip(),) * 8 if about == mark(files_of(template, more, query)) else nothing()
+        return (gr.skip(),) * 11 if about == mark(files_of(template, more, query)) else nothing()
+
+    def mark_event(self, good: bool) -> Callable[..., str]:
+        """Write down what the part is that an answer on the page is about."""
+
+        def on_mark(kind: str, about: str, template, more, query, request: gr.Request) -> str:
+            asked = Asked(files=files_of(template, more, query), visitor=request.session_hash)
+            service = self.service
+            if service.marks is None:
+                return fragments.notice("This page keeps no marks.")
+            if asked.query is None or about != mark(asked.files):
+                return fragments.notice("Ask about the part first, then mark it.")
+            try:
+                picture = service.store.original(asked.query, visitor=asked.visitor)
+                service.marks.add(picture, good=good, kind=kind or "", is_upload=True)
+            except UserError as error:
+                return fragments.notice(f"{service.without_paths(str(error))}".removesuffix(".") + ".")
+            return told(picture.name, good=good, kind=kind or "", about=about)
+
+        return on_mark
 
     def on_start_again(self) -> tuple:
         """Everything as at the beginning, except what the browser keeps."""
@@ -270,7 +296,9 @@ class OnePart:
         try:
             text = self.service.free_question(words) if words else ""
             text = text or wording(INSPECT, templates=1, family=engine.family, thinking=self.service.thinking)
-            if not template:
+            if words and not engine.speaks:
+                raise UserError("there is no model here that a question could be put to; leave it empty")
+            if not template and self.service.good_parts is None:
                 raise UserError("the picture of a good part is missing")
             asked = Asked(files=files_of(template, [], query), visitor=request.session_hash)
             return self._ask(Talk(), asked, text, yes_or_no=not words)[0].as_dict()
@@ -294,27 +322,27 @@ class OnePart:
     def _found(self, talk: Talk, asked: Asked, answer: Answer, images: list[Image.Image]) -> tuple[Coming, Talk]:
         about = mark(asked.files)
         turns = talk.answers if talk.about == about else ()
-        talk = Talk(about=about, answers=(*turns, replace(answer, heat=None)))
-        saved = self._files_to_save(answer, images, visitor=asked.visitor)
-        stem = Path(answer.result.query).stem[:60]
-        marked = draw_boxes(images[-1], answer.result.boxes)
-        heat = None if answer.heat is None else draw_heat(draw_boxes(images[-1], []), answer.heat)
+        talk = Talk(about=about, answers=(*turns, answer.without_pictures()))
+        files = AnswerFiles(self.service, answer, images, visitor=asked.visitor)
         results = (
-            fragments.of(about, fragments.verdict(answer, threshold=self.service.threshold)),
-            self._file_of(marked, f"{stem} marked.png", visitor=asked.visitor),
+            fragments.of(about, fragments.verdict(answer)),
+            files.marked(),
             fragments.of(about, fragments.about(answer)),
-            self._file_of(heat, f"{stem} compared.png", visitor=asked.visitor),
+            files.compared(),
             fragments.of(about, fragments.conversation(talk.answers)),
-            *(gr.DownloadButton(value=str(path), interactive=True) for path in saved),
+            *(gr.DownloadButton(value=str(path), interactive=True) for path in files.to_save()),
             about,
+            files.differs(),
+            fragments.of(about, fragments.map_about(answer)) if self.service.engine.has_map else "",
+            "",
         )
-        return Coming(asked=asked, results=results, entry=self._entry(answer, images[-1])), talk
+        return Coming(asked=asked, results=results, entry=entry(answer, images[-1])), talk
 
     def _problem(self, asked: Asked, message: str) -> tuple:
         """Words in the place for problems, and no verdict; a conversation about these pictures can go on."""
         message = message if message.endswith(".") else f"{message}."
-        verdict, boxes, caption, heat, _, as_json, as_png, _ = nothing()
-        results = verdict, boxes, caption, heat, gr.skip(), as_json, as_png, mark(asked.files)
+        verdict, boxes, caption, heat, _, as_json, as_png, _, *rest = nothing()
+        results = verdict, boxes, caption, heat, gr.skip(), as_json, as_png, mark(asked.files), *rest
         return Coming(asked=asked, results=results, problem=fragments.notice(message)), gr.skip()
 
     def _ask(self, talk: Talk, asked: Asked, text: str, *, yes_or_no: bool) -> tuple[Answer, list[Image.Image]]:
@@ -326,70 +354,29 @@ class OnePart:
         if len(files) > MOST_TEMPLATES + 2:
             raise UserError(f"{len(files) - 1} pictures of good parts, expected at most {MOST_TEMPLATES + 1}")
         images = [service.open(path, visitor=visitor) for path in files]
+        more = ()
+        if not asked.templates and service.good_parts is not None:
+            pair = service.own_pair(Path(files[-1]))
+            files, more = (str(pair.template), *files), tuple(map(str, pair.more))
+            images.insert(0, open_image(pair.template))
         turns = talk.answers if talk.about == mark(asked.files) else ()
         question = Question(
             templates=files[:-1],
             query=files[-1],
             text=text,
+            more=more,
             turns=tuple((turn.question, turn.result.answer) for turn in turns),
         )
         result, heat = service.ask(question)
         names = [Path(path).name for path in files]
         result = replace(result, query=names[-1], template=names[-2] if len(names) > 1 else None)
-        answer = Answer(question=text, result=result, yes_or_no=yes_or_no, templates=tuple(names[:-1]), heat=heat)
+        answer = Answer(
+            question=text,
+            result=result,
+            yes_or_no=yes_or_no,
+            templates=tuple(names[:-1]),
+            heat=heat,
+            judge=service.judge,
+            by_map=not service.engine.speaks,
+        )
         return answer, images
-
-    def _shown(self, path: str, *, visitor: str) -> Any:
-        found = self.service.store.use(path, visitor=visitor)
-        image = self.service.open(path, visitor=visitor)
-        with Image.open(found, formats=FORMATS) as raw:
-            same = raw.mode in SHOWN_AS_IT_IS.get(raw.format, ()) and getattr(raw, "n_frames", 1) == 1
-        if same:
-            return gr.skip()
-        path = self.service.store.shown_file(found, visitor=visitor)
-        atomic_write(path, lambda file: image.save(file, "PNG", compress_level=1))
-        return str(path)
-
-    def _file_of(self, picture: Image.Image | None, name: str, *, visitor: str) -> str | None:
-        """A picture as a file of the visitor's, which goes when he leaves; gradio would keep its own copy longer."""
-        if picture is None:
-            return None
-        path = self.service.store.new_file(name, visitor=visitor)
-        picture.save(path, compress_level=1)
-        return str(path)
-
-    def _files_to_save(self, answer: Answer, images: list[Image.Image], *, visitor: str) -> list[Path]:
-        store, result = self.service.store, answer.result
-        stem = Path(result.query).stem[:60]
-        as_json = store.new_file(f"{stem}.json", visitor=visitor)
-        as_json.write_text(json.dumps(answer.as_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        as_png = store.new_file(f"{stem} inspected.png", visitor=visitor)
-        if answer.verdict is None or len(images) < 2:
-            picture = draw_boxes(images[-1], result.boxes)
-        else:
-            picture = draw_result(
-                template=images[-2],
-                query=images[-1],
-                boxes=result.boxes,
-                anomalous=answer.verdict.anomalous,
-                reason=answer.verdict.reason,
-                score=answer.score,
-                template_name=result.template,
-                query_name=result.query,
-            )
-        picture.save(as_png)
-        return [as_json, as_png]
-
-    def _entry(self, answer: Answer, image: Image.Image) -> dict[str, Any]:
-        """What the visitor's browser keeps of an answer."""
-        return {
-            "time": time.strftime("%Y-%m-%d %H:%M"),
-            "query": answer.result.query,
-            "templates": ", ".join(answer.templates),
-            "question": answer.question[:200],
-            "answer": answer.words[:300],
-            "anomalous": answer.verdict.anomalous if answer.verdict else None,
-            "reason": answer.verdict.reason if answer.verdict else None,
-            "score": answer.score,
-            "image": fragments.thumbnail(image),
-        }

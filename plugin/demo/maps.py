@@ -1,0 +1,93 @@
+"""The anomaly map on the page: made here beside an endpoint's answers, and all there is without a model.
+
+torch, which a map needs and an endpoint does not, is loaded with the first map, while the endpoint answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..answering.families import FAMILIES
+from ..errors import UserError
+from ..images import open_image, used_bits
+from ..inspect.pairs import Pair
+from ..inspect.question import Question
+from ..inspect.result import Result
+from ..inspect.same_picture import is_same_picture
+
+if TYPE_CHECKING:
+    from ..anomaly_map.comparing import AnomalyMap, Mapper
+    from ..inspect.map_inspector import MapInspector
+
+__all__ = ["MapEngine", "PageMap"]
+
+
+class PageMap:
+    """Maps beside the answers of a model that is elsewhere, one at a time on a thread of their own.
+
+    Args:
+        make: makes what compares pictures; called on that thread, once.
+    """
+
+    def __init__(self, make: Callable[[], Mapper]) -> None:
+        self._make = make
+        self._mapper: Mapper | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="map")
+
+    def start(self, question: Question) -> Future[AnomalyMap | None]:
+        """Begin a question's map. There is none without a template, of a query that is its own template, and of
+        templates with another shape: the model's answer stands alone then."""
+        return self._thread.submit(self._compare, question)
+
+    def _compare(self, question: Question) -> AnomalyMap | None:
+        self._mapper = self._mapper or self._make()
+        sources = (*question.templates, *question.more)
+        try:
+            bits = used_bits((*sources, question.query))
+            query, *templates = (open_image(source, bits=bits) for source in (question.query, *sources))
+            if not templates or any(is_same_picture(template, query) for template in templates):
+                return None
+            return self._mapper.compare(query, templates)
+        except UserError:
+            return None
+
+    @staticmethod
+    def added(result: Result, coming: Future[AnomalyMap | None]) -> Result:
+        """The result with its map, if there is one."""
+        found = coming.result()
+        if found is None:
+            return result
+        from ..inspect.mapping import with_map
+
+        return with_map(result, found, threshold=None, alone=False)
+
+
+class MapEngine:
+    """No model: what `adcopilot inspect --model none` says.
+
+    Args:
+        inspector: makes the maps.
+        title: what visitors read instead of a model's name.
+    """
+
+    family = FAMILIES["adcopilot"]  # nobody is talked to
+    has_heat, has_map, speaks, concurrency = False, True, False, 1
+
+    def __init__(self, *, inspector: MapInspector, title: str) -> None:
+        self.inspector, self.title = inspector, title
+
+    def ask(self, question: Question) -> tuple[Result, None]:
+        """The map's result; the question's words are not asked."""
+        whole = replace(question, templates=(*question.templates, *question.more), more=())
+        [result] = self.inspector.ask([whole])
+        return result, None
+
+    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any]]]:
+        """`adcopilot inspect`'s line of each pair, in order."""
+        from ..inspect.lines import inspect_all
+
+        for pair, line, _ in inspect_all(self.inspector, pairs, model="", log=None):
+            yield pair, line

@@ -1,0 +1,185 @@
+"""The anomaly map on the page: beside an endpoint's answer, alone, and with a line's own good parts and threshold."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+gr = pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
+
+from PIL import Image  # noqa: E402
+
+from adcopilot.anomaly_map.comparing import Mapper, MapSettings  # noqa: E402
+from adcopilot.answering.api import ApiBackend  # noqa: E402
+from adcopilot.demo import fragments  # noqa: E402
+from adcopilot.demo.endpoint_engine import EndpointEngine  # noqa: E402
+from adcopilot.demo.limits import Limits  # noqa: E402
+from adcopilot.demo.maps import MapEngine, PageMap  # noqa: E402
+from adcopilot.demo.service import GoodParts, Service  # noqa: E402
+from adcopilot.demo.store import Store  # noqa: E402
+from adcopilot.demo.tabs.one_part import OnePart  # noqa: E402
+from adcopilot.drawing import draw_map  # noqa: E402
+from adcopilot.inspect import Question  # noqa: E402
+from adcopilot.inspect.judging import Judge  # noqa: E402
+from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
+from adcopilot.line.inspection import read_inspection  # noqa: E402
+from adcopilot.prompts import INSPECT_QUESTION  # noqa: E402
+
+from ..inspect.conftest import part  # noqa: E402
+
+REQUEST = SimpleNamespace(session_hash="anna")
+SIZE = (300, 200)
+
+
+@pytest.fixture
+def store(monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", None)
+    found = Store(seconds=60, stored_bytes=1 << 30)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def upload(store):
+    """Makes a visitor's file of a picture."""
+
+    def of(image, name):
+        path = store.new_file(name, visitor="anna")
+        image.save(path)
+        return str(path)
+
+    return of
+
+
+def map_tab(store, *, judge, good_parts=None):
+    """The first tab without a model."""
+    engine = MapEngine(inspector=MapInspector(map=MapSettings(), judge=judge), title="the anomaly map")
+    service = Service(engine=engine, store=store, limits=Limits(), judge=judge, good_parts=good_parts, page=None)
+    return OnePart(service=service, examples=())
+
+
+def answered(tab, template, query, *, question=0):
+    """The page's values: problem, verdict, …, by their place (`test_one_part.shown`)."""
+    coming = tab.task_event(tab.questions[question])(template, [], query, REQUEST)[0]
+    return tab.on_answer(coming, [], "", template, [], query)
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_beside_an_endpoint_the_map_is_made_here(said, tmp_path):
+    """The verdict stays the model's; without a good part, or with the part as its own good part, there is no map."""
+    template, query = tmp_path / "t.png", tmp_path / "q.png"
+    part(1, size=SIZE).save(template)
+    part(6, size=SIZE, defect=True).save(query)
+    backend = ApiBackend(base_url=said.url, model="ad-copilot", option_logprobs=True, attempts=1)
+    options = {"backend": backend, "question": INSPECT_QUESTION, "threshold": 0.5, "max_new_tokens": 50}
+    engine = EndpointEngine(**options, maps=PageMap(lambda: Mapper(MapSettings())))
+    assert (engine.has_map, EndpointEngine(**options).has_map) == (True, False)
+
+    def ask(*templates, **more):
+        return engine.ask(Question(templates=templates, query=str(query), text="Is it?", **more))[0]
+
+    result = ask(str(template))
+    with Image.open(template) as good, Image.open(query) as bad:
+        wanted = Mapper(MapSettings()).compare(bad.convert("RGB"), [good.convert("RGB")])
+    assert (result.anomalous, result.score) == (False, 0.2)
+    assert result.map_score == round(wanted.pred_score, 6)
+    assert np.array_equal(result.map.values, wanted.values)
+    assert result.map_boxes
+    part(1, size=(80, 200)).save(tmp_path / "narrow.png")
+    for other in ((), (str(query),), (str(tmp_path / "narrow.png"),)):
+        assert (found := ask(*other)).map is None
+        assert found.map_score is None
+    assert ask(str(tmp_path / "narrow.png")).anomalous is False
+
+
+def test_a_model_and_no_threshold_of_the_map(store, upload, said):
+    """The picture is on its own scale, and says so; the conversation goes on without the map's pixels."""
+    template, query = upload(part(1, size=SIZE), "good.png"), upload(part(6, size=SIZE, defect=True), "part.png")
+    backend = ApiBackend(base_url=said.url, model="ad-copilot", option_logprobs=True, attempts=1)
+    maps = PageMap(lambda: Mapper(MapSettings()))
+    engine = EndpointEngine(backend=backend, question=INSPECT_QUESTION, threshold=0.5, max_new_tokens=50, maps=maps)
+    tab = OnePart(service=Service(engine=engine, store=store, limits=Limits(), page=None), examples=())
+    values = answered(tab, template, query)
+    assert "No defect found" in values[1]
+    assert "No threshold is known: red is what differs most in this picture" in values[10]
+    with Image.open(query) as image, Image.open(template) as good:
+        found = Mapper(MapSettings()).compare(image.convert("RGB"), [good.convert("RGB")])
+        assert np.array_equal(pixels(values[9]), np.asarray(draw_map(image.convert("RGB"), found, threshold=None)))
+    assert f"Map's score <b>{found.pred_score:.3f}</b>" in values[10]
+    _, talk = tab.task_event(tab.questions[0])(template, [], query, REQUEST)
+    assert talk.answers[-1].result.map is None
+    assert talk.answers[-1].result.map_score is not None
+    alone = answered(tab, None, query, question=5)  # a question that needs no good part
+    assert alone[9] is None
+    assert "No map: no good part to compare with." in alone[10]
+    assert tab.on_change(values[8], template, [], template)[8:] == (None, "", "")
+
+
+def test_without_a_model_and_a_threshold_nothing_is_green(store, upload):
+    template = upload(part(1, size=SIZE), "good.png")
+    tab = map_tab(store, judge=Judge(source="map"))
+    assert len(tab.questions) == 1
+    for defect in (False, True):
+        query = upload(part(6, size=SIZE, defect=defect), "part.png")
+        values = answered(tab, template, query)
+        assert "adc-chip unsure" in values[1]
+        assert "adc-chip good" not in values[1]
+        assert "No verdict: " in values[1]
+        assert "adc-bar" not in values[1]
+        assert "Map's score <b>0." in values[10]
+        assert "No threshold is known" in values[10]
+        assert values[9] is not None
+    assert "Add a picture of a good part first" in answered(tab, None, query)[0]
+    with pytest.raises(gr.Error, match="there is no model here that a question could be put to"):
+        tab.on_api(template, query, "What is it?", REQUEST)
+    same = answered(tab, template, template)
+    assert "adc-chip unsure" in same[1]
+    assert same[9] is None
+
+
+def test_a_lines_threshold_verdict_and_good_parts(store, upload, line_dir):
+    """A visitor brings the part alone."""
+    inspection = read_inspection(line_dir)
+    good_parts = GoodParts(line_dir / "templates", each=inspection.templates_each)
+    tab = map_tab(store, judge=inspection.judge(), good_parts=good_parts)
+    for defect, chip in ((True, "adc-chip bad"), (False, "adc-chip good")):
+        query = upload(part(6, size=SIZE, defect=defect), "part.png")
+        values = answered(tab, None, query)
+        assert chip in values[1], values[0]
+        assert "compared with <b>000.png</b>" in values[1]
+        assert "Map's score <b>" in values[1]
+        assert "From 0.2 on a part counts as defective" in values[1]
+        assert "Yellow is the threshold 0.2, red twice as much." in values[10]
+        assert str(line_dir) not in "".join(map(str, values))
+    line = tab.on_api(None, query, "", REQUEST)
+    assert (line["verdict"], line["verdict_from"], line["template"]) == ("normal", "map", "000.png")
+    values = answered(tab, None, upload(part(6, size=(60, 200)), "narrow.png"))
+    assert "adc-chip good" not in values[1]
+    assert str(line_dir) not in values[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "anomalous", "shown"),
+    [
+        ("either", True, "From 0.5 on a part counts as defective, as it does from 0.3 of the map's score on (0.400)."),
+        ("map", True, "Map's score <b>0.400</b>"),
+    ],
+)
+def test_whose_verdict_it_is(source, anomalous, shown):
+    from adcopilot.demo.answer import Answer
+    from adcopilot.inspect import Result
+
+    judge = Judge(source=source, map_threshold=0.3)
+    result = judge.judged(
+        Result(query="q", template="t", score=0.1, yes_no_mass=1.0, text="No.", map_score=0.4, map_boxes=[])
+    )
+    answer = Answer(question="", result=result, yes_or_no=True, judge=judge)
+    assert result.anomalous is anomalous
+    words = fragments.verdict(answer)
+    assert shown in words
+    assert "Model and map disagree." in words
+    assert answer.as_dict()["verdict_from"] == source
