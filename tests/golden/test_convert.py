@@ -6,20 +6,13 @@ import pytest
 import yaml
 
 from adcopilot import cli
+from adcopilot.chat_ad.recipe.table_one import CONVERTERS
 from tests.chat_ad.general.conftest import Workplace, brush, clevr, spot  # noqa: F401 - fixtures
 from tests.chat_ad.general.test_trainable import all_sources  # noqa: F401 - a fixture
 
 GENERAL = [name.split()[-1] for name in cli.COMMANDS if name.startswith("data convert ")]
 #: The data sets that they write, in the order of `all_sources`.
-DATA_SETS = (
-    "CLEVR-Change",
-    "MagicBrush",
-    "Spot-the-diff",
-    "PixMo-cap",
-    "M4_Instruct",
-    "LLaVA_V1.5_mix665k",
-    "OLMo-2-SFT",
-)
+DATA_SETS = CONVERTERS.values()
 
 
 @pytest.fixture

@@ -116,6 +116,8 @@ class ClevrChange:
         if box and with_box:
             question, answer = question + tail, f"{caption} {boxes_list([(box, label)])}"
         return checked_record(
+            self.name,
+            item.key,
             images=[self.folder.reference(name) for name in names],
             turns=[(question, answer)],
             sizes=sizes,
@@ -123,10 +125,6 @@ class ClevrChange:
             answer=answer,
             boxes=[box] if box else [],
             labels=[label] if box else [],
-            mask="",
-            source=self.name,
-            key=f"{self.name}/{item.key}",
-            category="general",
         )
 
     def _captions_of(self, item: Item) -> list[str]:

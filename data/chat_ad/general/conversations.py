@@ -88,11 +88,12 @@ class LlavaList:
         sizes = [checked_size(self.folder.path(name)) for name in images]
         system, turns = self._turns(item.data, images)
         return checked_record(
+            self.name,
+            item.key,
             images=[self.folder.reference(name) for name in images],
             turns=turns,
             sizes=sizes,
             system=system,
-            **_fields(self.name, item.key),
         )
 
     def _images(self, data: dict[str, Any]) -> list[Any]:
@@ -146,17 +147,4 @@ class ParquetText:
     def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
         """The conversation as it is."""
         system, turns = conversation_turns(item.data["messages"], role="role", content="content", images=0)
-        return checked_record(images=[], turns=turns, sizes=[], system=system, **_fields(self.name, item.key))
-
-
-def _fields(name: str, key: str) -> dict[str, Any]:
-    return {
-        "task": "dialogue",
-        "answer": "",
-        "boxes": [],
-        "labels": [],
-        "mask": "",
-        "source": name,
-        "key": f"{name}/{key}",
-        "category": "general",
-    }
+        return checked_record(self.name, item.key, turns=turns, system=system)

@@ -125,6 +125,8 @@ class MagicBrush:
         if boxes and with_boxes:
             question, answer = question + tail, f"{answer} {boxes_list([(box, LABEL) for box in boxes])}"
         return checked_record(
+            self.name,
+            item.key,
             images=images,
             turns=[(question, answer)],
             sizes=sizes,
@@ -133,9 +135,6 @@ class MagicBrush:
             boxes=boxes,
             labels=[LABEL] * len(boxes),
             mask=mask_name,
-            source=self.name,
-            key=f"{self.name}/{item.key}",
-            category="general",
         )
 
     def _name(self, item: Item, field: str) -> str:

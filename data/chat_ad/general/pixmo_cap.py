@@ -79,17 +79,13 @@ class PixMoCap:
         size = checked_size(self.folder.path(found.file))
         answer = checked_text(item.data["caption"], what="the caption")
         return checked_record(
+            self.name,
+            item.key,
             images=[self.folder.reference(found.file)],
             turns=[(rng.choice(ASK_DESCRIPTION), answer)],
             sizes=[size],
             task="caption",
             answer=answer,
-            boxes=[],
-            labels=[],
-            mask="",
-            source=self.name,
-            key=f"{self.name}/{item.key}",
-            category="general",
         )
 
 

@@ -108,17 +108,13 @@ class SpotTheDiff:
         sizes = [checked_size(self.folder.path(name)) for name in names]
         answer = self._answer(item.data)
         return checked_record(
+            self.name,
+            item.key,
             images=[self.folder.reference(name) for name in names],
             turns=[(rng.choice(ASK_DIFFERENCES), answer)],
             sizes=sizes,
             task="caption",
             answer=answer,
-            boxes=[],
-            labels=[],
-            mask="",
-            source=self.name,
-            key=f"{self.name}/{item.key}",
-            category="general",
         )
 
     def _answer(self, entry: dict[str, Any]) -> str:

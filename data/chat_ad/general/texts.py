@@ -91,16 +91,34 @@ def conversation_turns(
 
 
 def checked_record(
+    source: str,
+    key: str,
     *,
-    images: Sequence[str],
+    images: Sequence[str] = (),
     turns: Sequence[tuple[str, str]],
-    sizes: Sequence[tuple[int, int]],
+    sizes: Sequence[tuple[int, int]] = (),
     system: str | None = None,
-    **fields: Any,
+    task: str = "dialogue",
+    answer: str = "",
+    boxes: Sequence[Sequence[int]] = (),
+    labels: Sequence[str] = (),
+    mask: str = "",
 ) -> dict[str, Any]:
-    """`records.make_record`, checked with the images' (width, height); what they refuse as `Rejected`."""
+    """The record of an item, checked with its images' (width, height).
+
+    Args:
+        source, key: the source's name, and the item's in it.
+        images, turns, system: as `records.make_record`.
+        sizes: of the images.
+        task, answer, boxes, labels, mask: what a record of Chat-AD has.
+
+    Raises:
+        Rejected: it would be no valid record.
+    """
+    fields = {"task": task, "answer": answer, "boxes": list(boxes), "labels": list(labels), "mask": mask}
+    about = {"source": source, "key": f"{source}/{key}", "category": "general"}
     try:
-        record = make_record(images=images, turns=turns, system=system, **fields)
+        record = make_record(images=images, turns=turns, system=system, **fields, **about)
         check_record(record, name="record", sizes=sizes)
         return record
     except UserError as error:

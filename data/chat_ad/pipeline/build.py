@@ -76,7 +76,7 @@ def build(
     if until is not None:
         recipe = recipe.model_copy(update={"outputs": {}, "converts": {}})
     recipe, skipped = _present(recipe, skip_missing)
-    place = _check_output(recipe, output)
+    place, tables = _check_output(recipe, output), output / "datasets"
     recipe, output = _absolute(recipe), output.absolute()
     with _locked(output):
         datasets = {
@@ -95,7 +95,7 @@ def build(
         result = {"datasets": {name: dataset.counts for name, dataset in datasets.items()}, "outputs": outputs}
         manifest = _manifest(recipe, result, place, skipped)
         if until is not None:
-            return {**manifest, "tables": write_tables(datasets, output / "datasets", until)}
+            return {**manifest, "tables": write_tables(datasets, tables, until)}
         _finish(recipe, manifest, output)
         return manifest
 
