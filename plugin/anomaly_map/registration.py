@@ -202,8 +202,6 @@ def _starts(query: torch.Tensor, template: torch.Tensor) -> list[torch.Tensor]:
     """The movement of a thumbnail that correlates best, over all shifts and a few angles."""
     height, width = query.shape[-2:]
     factor = max(1, round(max(height, width) / THUMBNAIL))
-    if factor == 1 and max(height, width) > 2 * THUMBNAIL:
-        return []
     q, t = (F.avg_pool2d(one, factor) if factor > 1 else one for one in (query, template))
     rows, columns = q.shape[-2:]
     if min(rows, columns) < LEAST_SIDE // 2:
