@@ -150,7 +150,7 @@ def asks_map(args: argparse.Namespace) -> bool:
     """Whether the anomaly map answers instead of a model: `--backend map`, or as in `adcopilot inspect` `--model none`
     of no endpoint."""
     backend = getattr(args, "backend", "")
-    return backend == "map" or (args.model == "none" and backend == "transformers")
+    return backend == "map" or (getattr(args, "model", None) == "none" and backend == "transformers")
 
 
 def make_backend(args: argparse.Namespace) -> Backend:

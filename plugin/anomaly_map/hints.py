@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..boxes import map_text_boxes
+from ..errors import UserError
+from ..records import IMAGE_PLACEHOLDER
 
 if TYPE_CHECKING:  # it needs torch
     from .comparing import AnomalyMap
 
-__all__ = ["HINT", "MOST_BOXES", "NO_HINT", "hint", "hint_of", "with_hint"]
+__all__ = ["HINT", "MOST_BOXES", "NO_HINT", "hint", "hint_of", "hinted_record", "with_hint"]
 
 HINT = "A comparison of the images marks these places in the last image, which may or may not be defects: {boxes}"
 #: Where the map finds nothing.
@@ -52,3 +54,21 @@ def hint_of(found: AnomalyMap, *, threshold: float | None, space: tuple[int, int
 def with_hint(question: str, sentence: str) -> str:
     """The question, the hint before it: what is asked, and how to answer, stays last."""
     return f"{sentence}\n{question}"
+
+
+def hinted_record(record: Mapping[str, Any], sentence: str) -> dict[str, Any]:
+    """A record of training data (`adcopilot.records`) with a hint before its first question, behind its images.
+
+    Args:
+        record: all of its images stand at the beginning of its first turn, the query last.
+        sentence: of `hint_of`, in pixels of the query: training maps the boxes of a question as those of an answer.
+
+    Raises:
+        UserError: its images stand elsewhere.
+    """
+    first, *others = record["messages"]
+    before, mark, question = first["content"].rpartition(IMAGE_PLACEHOLDER)
+    if not mark or any(IMAGE_PLACEHOLDER in message["content"] for message in others):
+        raise UserError(f"record {record.get('key', '(without key)')}: has images after its first turn, where no hint "
+                        "belongs; leave it as it is")  # fmt: skip
+    return {**record, "messages": [{**first, "content": before + mark + with_hint(question, sentence)}, *others]}

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adcopilot.anomaly_map.comparing import Mapper, MapSettings
-from adcopilot.anomaly_map.hints import HINT, MOST_BOXES, NO_HINT, hint, hint_of, with_hint
+from adcopilot.anomaly_map.hints import HINT, MOST_BOXES, NO_HINT, hint, hint_of, hinted_record, with_hint
 from adcopilot.boxes import map_text_boxes, parse_boxes
 from adcopilot.cli import main
 from adcopilot.errors import UserError
 from adcopilot.inspect import Inspector
 from adcopilot.inspect.judging import Judge
 from adcopilot.prompts import INSPECT_QUESTION
+from adcopilot.records import check_record, make_record, record_boxes
 
 from .test_comparing import plate
 
@@ -106,3 +107,16 @@ def test_hints_need_a_map_before_the_answer(speaking_dir, tmp_path, capsys):
     model = ["--model", str(speaking_dir), "--device", "cpu", "--max-new-tokens", "2"]
     assert main([*map(str, words), *model]) == 0
     assert json.loads(capsys.readouterr().out)["map_boxes"]
+
+
+def test_a_record_has_its_hint_behind_its_images():
+    record = make_record(images=["good.png", "bad.png"], turns=[("Where?", "No."), ("Sure?", "No.")])
+    said = hint([{"bbox_2d": [10, 20, 30, 40]}], size=(100, 80), space=(100, 80))
+    found = hinted_record(record, said)
+    assert found["messages"][0]["content"] == f"<image><image>{said}\nWhere?"
+    assert found["messages"][1:] == record["messages"][1:]
+    check_record(found, name="record", sizes=[(100, 80), (100, 80)])
+    assert list(record_boxes(found, name="record")) == [(1, [10, 20, 30, 40])]  # of the query
+    later = {**record, "messages": [*record["messages"][:2], {"role": "user", "content": "<image>And here?"}]}
+    with pytest.raises(UserError, match="has images after its first turn"):
+        hinted_record(later, said)

@@ -41,7 +41,7 @@ def test_what_is_no_run_of_it_is_not_scored(benchmark, capsys, tmp_path):
 def test_categories_and_missing_images_are_told_before_the_model_loads(bench, benchmark, capsys, monkeypatch):
     one = bench(benchmark)
     wrong, right = NEARLY[benchmark]
-    words = [benchmark, "--data-root", one.root, "--model", "none", "--output", one.folder, *one.scoring]
+    words = [benchmark, "--data-root", one.root, "--model", "nobody", "--output", one.folder, *one.scoring]
     assert f"did you mean {right}" in refused(capsys, *words, "--category", wrong)
     assert "there are: " in refused(capsys, *words, "--category", "xyzzy")
     one.image.unlink()

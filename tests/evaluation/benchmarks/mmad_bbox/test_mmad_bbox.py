@@ -269,7 +269,7 @@ def test_masks_that_are_missing_or_wrong(mini_mmad, tmp_path, capsys, monkeypatc
 
     root = tmp_path / "MMAD"
     shutil.copytree(mini_mmad, root)
-    args = ["eval", "mmad-bbox", "--data-root", str(root), "--model", "none", "--output", str(tmp_path / "run")]
+    args = ["eval", "mmad-bbox", "--data-root", str(root), "--model", "nobody", "--output", str(tmp_path / "run")]
     mask = root / "VisA/pcb1/ground_truth/bad/000.png"
     mask.unlink()
     assert cli.main(args) == 2
