@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
 SIZE = (300, 200)
 WHICH = "Was a verdict wrong? Choose the part and mark it"
-KIND = "Kind of defect (may be empty)"
+KIND = "Was the verdict wrong? Kind of defect (may be empty)"
 
 
 def pictures_of(page, name, *, label="Where it differs"):
