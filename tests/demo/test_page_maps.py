@@ -26,7 +26,7 @@ WHICH = "Was a verdict wrong? Choose the part and mark it"
 KIND = "Was the verdict wrong? Kind of defect (may be empty)"
 
 
-def pictures_of(page, name, *, label="Where it differs"):
+def pictures_of(page, name, *, at="adc-verdict", label="Where it differs"):
     """The page with its results, light and dark, where ADCOPILOT_SCREENSHOTS names a folder for them."""
     folder = os.environ.get("ADCOPILOT_SCREENSHOTS")
     for scheme in ("light", "dark") if folder else ():
@@ -35,8 +35,8 @@ def pictures_of(page, name, *, label="Where it differs"):
             {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False},
         )
         page.driver.execute_script("document.body.classList.toggle('dark', arguments[0])", scheme == "dark")
+        page.driver.execute_script("document.getElementById(arguments[0]).scrollIntoView({block: 'center'})", at)
         if image := page.shown(label):
-            page.driver.execute_script("document.getElementById('adc-verdict').scrollIntoView({block: 'start'})")
             assert page.driver.execute_async_script(PAINTED, image) == "painted"
         page.driver.save_screenshot(str(Path(folder, f"{name}-{scheme}.png")))
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -77,7 +77,7 @@ def test_a_line_without_a_model_and_its_marks(chromium, line_dir, tmp_path):
         page.write(KIND, "scratch")
         page.press("Mark as defective")
         page.wait("what is marked", lambda: "is marked as defective: scratch." in page.said("told-one"))
-        pictures_of(page, "demo-marks")
+        pictures_of(page, "demo-marks", at="adc-marked")
         page.add("Part to inspect", good)
         page.wait("an empty place", lambda: page.said("told-one") == "" and not page.shown("Where it differs"))
         page.press("Is it defective?")
@@ -93,7 +93,7 @@ def test_a_line_without_a_model_and_its_marks(chromium, line_dir, tmp_path):
         page.choose(WHICH, "part 11.png")
         page.press("Mark as good")
         page.wait("what is marked", lambda: "part 11.png is marked as good." in page.said("told-many"))
-        pictures_of(page, "demo-many-marks")
+        pictures_of(page, "demo-many-marks", at="adc-told-many")
         assert str(tmp_path) not in page.driver.page_source.replace(str(tmp_path / "run"), "")
     assert [line for line in complaints(chromium) if running.url in line] == []
     found = [(path.read_bytes(), mark.good, mark.kind) for path, mark in find_marked(read_marks(marks), [])]
@@ -116,7 +116,7 @@ def test_a_map_beside_an_endpoint(chromium, stub_demo, said, tmp_path):
     shown = page.picture("Where it differs")
     assert np.array_equal(shown, np.asarray(draw_map(query, found, threshold=None)).astype(int))
     assert page.button("Mark as good") is None
-    pictures_of(page, "demo-map")
+    pictures_of(page, "demo-map", at="adc-marked")
     page.add("Part to inspect", tmp_path / "good.png")
     page.wait("an empty place", lambda: not page.shown("Where it differs"))
 
