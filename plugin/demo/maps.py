@@ -5,6 +5,7 @@ torch, which a map needs and an endpoint does not, is loaded with the first map,
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -43,15 +44,18 @@ class PageMap:
         return self._thread.submit(self._compare, question)
 
     def _compare(self, question: Question) -> AnomalyMap | None:
-        self._mapper = self._mapper or self._make()
         sources = (*question.templates, *question.more)
         try:
+            self._mapper = self._mapper or self._make()
             bits = used_bits((*sources, question.query))
             query, *templates = (open_image(source, bits=bits) for source in (question.query, *sources))
             if not templates or any(is_same_picture(template, query) for template in templates):
                 return None
             return self._mapper.compare(query, templates)
         except UserError:
+            return None
+        except Exception:  # such as too little memory; the model's answer does not depend on it
+            traceback.print_exc()
             return None
 
     @staticmethod

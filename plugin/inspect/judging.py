@@ -69,7 +69,9 @@ class Judge:
 
     def _by_map(self, result: Result) -> Verdict:
         doubts = [one for one in (result.doubt, result.map_doubt) if one]
-        score = result.score if result.map_score is None else result.map_score
+        # of a model's result whose templates made no map, the score is the model's, and nothing that a map says
+        alone = result.yes_no_mass is None and not result.text
+        score = result.score if result.map_score is None and alone else result.map_score
         found = decide_by_map(score, self.map_threshold, doubts=doubts)
         if doubts and result.doubt is None and score is not None and self.map_threshold is not None:
             # what was found is found, however little of the view was compared

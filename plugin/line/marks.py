@@ -82,7 +82,10 @@ def read_marks(path: Path) -> dict[str, Mark]:
             raise UserError(f"{where}: {_told(line)}, expected `good`: true or false, and `kind` a text")
         found[digest] = Mark(query=query, digest=digest, good=good, kind=(kind or "").strip())
     if not found:
-        raise UserError(f"{path}: no marks in it; mark pictures on a report page (`adcopilot inspect --report`)")
+        raise UserError(
+            f"{path}: no marks in it; mark pictures on a report page (`adcopilot inspect --report`) or on the demo's "
+            f"(`adcopilot demo --marks {path}`)"
+        )
     return found
 
 

@@ -94,6 +94,9 @@ def test_beside_an_endpoint_the_map_is_made_here(said, tmp_path):
         assert (found := ask(*other)).map is None
         assert found.map_score is None
     assert ask(str(tmp_path / "narrow.png")).anomalous is False
+    broken = EndpointEngine(**options, maps=PageMap(lambda: 1 / 0))
+    result, _ = broken.ask(Question(templates=(str(template),), query=str(query), text="Is it?"))
+    assert (result.anomalous, result.map) == (False, None)
 
 
 def test_a_model_and_no_threshold_of_the_map(store, upload, said):

@@ -19,9 +19,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from adcopilot.anomaly_map.comparing import Mapper, MapSettings
 from adcopilot.boxes import boxes_in_image
 from adcopilot.demo.heat_map import draw_heat, watch
-from adcopilot.drawing import BOX_COLOURS, draw_boxes
+from adcopilot.drawing import BOX_COLOURS, draw_boxes, draw_map
 from adcopilot.prompts import INSPECT_QUESTION
 from adcopilot.sample.pairs import draw_pair, stream
 
@@ -228,6 +229,12 @@ def test_a_login_and_the_heat_map(chromium, local_demo, inspector, pictures):  #
     shown = page.picture("Where the model compared (red: most)")
     assert np.abs(shown - drawn).max() <= 1
     assert drawn.std() > 0
+    with Image.open(pictures[0]) as good, Image.open(pictures[1]) as query:
+        opened = query.convert("RGB")
+        found = Mapper(MapSettings()).compare(opened, [good.convert("RGB")])
+    differs = np.asarray(draw_map(opened, found, threshold=None)).astype(int)
+    assert np.array_equal(page.picture("Where it differs"), differs)
+    assert f"Map's score {found.pred_score:.3f}" in page.said("differs-about")
 
 
 def test_a_conversation_downloads_and_history(page, pictures, said, tmp_path):

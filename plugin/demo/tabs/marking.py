@@ -73,19 +73,19 @@ class MarkRow:
     """The row. `build` puts it on the page, `connect` says what its buttons do.
 
     Attributes:
-        name: of the tab, for the page's script.
+        name: of the tab, for the page's style and tests.
         visible: whether visitors may mark.
+        label: of the field for the kind.
     """
 
     name: str
     visible: bool
+    label: str = "Kind of defect (may be empty)"
 
     def build(self) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.HTML]:
         """Field for the kind, the two buttons, and the place for what was said."""
         with gr.Row(visible=self.visible, elem_id=f"adc-marks-{self.name}", elem_classes="adc-marks"):
-            kind = gr.Textbox(
-                label="Kind of defect (may be empty)", placeholder="scratch", max_lines=1, max_length=KIND, scale=3
-            )
+            kind = gr.Textbox(label=self.label, placeholder="scratch", max_lines=1, max_length=KIND, scale=3)
             bad = gr.Button("Mark as defective", min_width=150)
             good = gr.Button("Mark as good", min_width=150)
         told = gr.HTML("", elem_id=f"adc-told-{self.name}", padding=False, visible=self.visible)

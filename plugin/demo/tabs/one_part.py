@@ -106,7 +106,11 @@ class OnePart:
                     )
                     differs_about = gr.HTML("", elem_id="adc-differs-about", padding=False)
             talked = gr.HTML("", elem_id="adc-conversation", padding=False, visible=service.engine.speaks)
-            marking = MarkRow(name="one", visible=service.marks is not None)
+            marking = MarkRow(
+                name="one",
+                visible=service.marks is not None,
+                label="Was the verdict wrong? Kind of defect (may be empty)",
+            )
             marks = marking.build()
             with gr.Row():
                 as_json = gr.DownloadButton("Save as JSON", interactive=False, elem_classes="adc-save")
