@@ -14,7 +14,7 @@ from adcopilot.chat_ad.fitness.embedding import embed_images, load_embedder
 from adcopilot.chat_ad.pairing import PAIR_SCHEMA, PairOptions, Pool, pair_shard
 from adcopilot.chat_ad.pipeline.dataset_steps import EMBED, PAIR, POOL
 from adcopilot.chat_ad.recipe.specs import EmbedSpec
-from adcopilot.chat_ad.steps import Job, Steps, make_runner, read, save
+from adcopilot.chat_ad.steps import Job, Steps, make_runner, notes_of, read, save
 from adcopilot.chat_ad.table import SCHEMA, Entry
 
 from .drawn import as_table, draw_dataset
@@ -251,6 +251,8 @@ def test_unreadable_queries_and_templates_are_listed(dataset, tmp_path):
     for name in torn:
         (root / name).write_bytes((root / name).read_bytes()[:1500])
     pairs, unpaired = steps(root, entries, tmp_path)
+    templates = notes_of(tmp_path / "pool/pool.parquet")["unreadable"]
+    assert [(one["reason"], one["image"]) for one in templates] == [("unreadable_template", "washer/normal/001.png")]
     assert pairs["image"].to_pylist() == [one.image for one in entries if one.image not in torn]
     assert "washer/normal/001.png" not in pairs["template"].to_pylist()
     assert [(one["reason"], one["image"]) for one in unpaired] == [

@@ -241,6 +241,7 @@ class DatasetBuild:
             vectors = list(steps.each(EMBED, jobs))
         members = {"index": self.index, "normal": [normal for _, normal, _ in chosen], "vectors": vectors}
         pool = steps.one(POOL, Job(members), fits=pool_there, folder=steps.folder / POOL.name)
+        self._left_out.append(("pair", [pool], "unreadable"))
         self._check_templates(chosen, pool)
         crops, decoys = None, {}
         if spec.crop is not None:

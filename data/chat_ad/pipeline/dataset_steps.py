@@ -121,6 +121,8 @@ def gather_pool(
 ) -> Made:
     """The pool of templates: its rows, and in a file beside it the vectors of all shards, to be mapped.
 
+    Templates that cannot be opened are `unreadable` in the notes.
+
     Args:
         index: shards of the table.
         normal: the rows of each that are templates.
@@ -148,7 +150,12 @@ def gather_pool(
         for old in folder.glob("*.vectors"):
             old.unlink(missing_ok=True)
         atomic_write(folder / f"{name}.vectors", write)
-    return rows, {"unusable": unusable, "width": width, "name": name}
+    found = rows.take(pa.array(map(int, unusable), pa.int64())).to_pylist()
+    told = [
+        drop_record(row, reason="unreadable_template", value=text, limit=None)
+        for row, text in zip(found, unusable.values(), strict=True)
+    ]
+    return rows, {"unusable": unusable, "width": width, "name": name, "unreadable": told}
 
 
 def pool_there(pool: Shard) -> bool:
@@ -223,5 +230,5 @@ INDEX = Step("index", 2, index_items)
 MEASURE = Step("measure", 1, measure_rows)
 SELECT = Step("select", 1, select)
 EMBED = Step("embed", 1, embed_rows)
-POOL = Step("pool", 3, gather_pool)
+POOL = Step("pool", 4, gather_pool)
 PAIR = Step("pair", 3, pair_rows)

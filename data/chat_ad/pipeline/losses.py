@@ -28,7 +28,8 @@ MAX_LEFT_OUT = 0.2
 #: As it is typed.
 OPTION = "--max-left-out"
 
-_ASKED_FOR = frozenset({"leak", "rebalanced", "too_different"})
+#: What a recipe asks to leave out; and an unreadable template, which counts where it is to be compared with another.
+_ASKED_FOR = frozenset({"leak", "rebalanced", "too_different", "unreadable_template"})
 
 #: Reasons of single images in words that can stand behind their number.
 _WORDS = {
