@@ -1,6 +1,6 @@
 """Does it help a model to be told which places the anomaly map marks? The recipe of `make demo`, with and without.
 
-    python benchmarks/hints.py                  the demo's 76,000 pairs: about an hour on two cores
+    python benchmarks/hints.py                  the 76,000 pairs of the demo: not timed
     python benchmarks/hints.py --count 4000     a try-out that says little: the model has hardly learned to compare
 
 Two models are trained from one sample set, one on its records as they are, one with a hint in each question; both are
