@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
-from .errors import UserError
+from .errors import UserError, reason_of
 
-__all__ = ["not_a_file", "path_inside"]
+__all__ = ["check_writable", "not_a_file", "path_inside"]
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -29,6 +30,22 @@ def not_a_file(info: os.stat_result) -> str | None:
     if stat.S_ISREG(info.st_mode):
         return None
     return next((kind for is_kind, kind in _KINDS if is_kind(info.st_mode)), "no regular file")
+
+
+def check_writable(path: Path, *, option: str) -> None:
+    """Whether a file can be written, asked before the work that it is to hold.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot be written ({reason_of(error)}); give another path") from None
 
 
 def path_inside(media_dir: str | Path, name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,7 +22,9 @@ __all__ = ["LEAST_COVERAGE", "MAP_KINDS", "AnomalyMap", "MapSettings", "Mapper",
 MapKind = Literal["pixels", "features"]
 MAP_KINDS = get_args(MapKind)
 #: A template that shows less of the query's view than this share says nothing of the rest.
-LEAST_COVERAGE = 0.7
+LEAST_COVERAGE = 0.9
+#: A query of fewer pixels than this share of its templates' shows no more what a threshold was found on.
+LEAST_DETAIL = 1 / 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,7 @@ class AnomalyMap:
         size: (width, height) of the query in pixels.
         pred_score: the mean of the highest values.
         coverage: the share of the query under which some template has something.
+        detail: the query's number of pixels as a share of the largest template's.
         settings: how it was made.
     """
 
@@ -93,7 +96,23 @@ class AnomalyMap:
     size: tuple[int, int]
     pred_score: float
     coverage: float = 1.0
+    detail: float = 1.0
     settings: MapSettings = field(default_factory=MapSettings)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why finding nothing means nothing; None where it does mean something."""
+        if self.coverage < LEAST_COVERAGE:
+            return (
+                f"the templates show only {self.coverage:.0%} of the query's view, {LEAST_COVERAGE:.0%} are needed; "
+                "give templates of the same view"
+            )
+        if self.detail < LEAST_DETAIL:
+            return (
+                f"the query has {self.size[0]}×{self.size[1]} pixels, {self.detail:.0%} of its template's, "
+                f"{LEAST_DETAIL:.0%} are needed: what is small cannot be seen; give a larger picture"
+            )
+        return None
 
     @property
     def anomaly_map(self) -> np.ndarray:
@@ -159,7 +178,9 @@ class Mapper:
             features = [self._backbone.features(one) for one in (pictures[0], *(moved for moved, _ in placed))]
             distances = feature_distances(features[0], features[1:], search=self.settings.reach)
             coverage = float(torch.stack([seen for _, seen in placed]).any(0).float().mean())
-        return _as_map(distances, size=query.size, coverage=coverage, settings=self.settings)
+        found = _as_map(distances, size=query.size, coverage=coverage, settings=self.settings)
+        largest = max(template.width * template.height for template in templates)
+        return replace(found, detail=query.width * query.height / largest)
 
     def _compared_size(self, size: tuple[int, int]) -> tuple[int, int]:
         scale = min(1.0, (self.settings.max_pixels / (size[0] * size[1])) ** 0.5)

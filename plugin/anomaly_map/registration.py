@@ -41,6 +41,8 @@ FREE_UNSEEN = 0.08
 EDGE = 1
 #: Degrees that the thumbnail is turned by.
 TURNS = (0.0, -4.0, 4.0, -8.0, 8.0, -12.0, 12.0)
+#: Shifts that are looked at for each turn, and how many of all are followed.
+PEAKS, STARTS = 6, 3
 #: Side of the thumbnail in pixels.
 THUMBNAIL = 48
 
@@ -212,8 +214,7 @@ def _starts(query: torch.Tensor, template: torch.Tensor) -> list[torch.Tensor]:
         flat = picture[0, 0] - picture.mean()
         return torch.fft.rfft2(flat, s=size)
 
-    wanted = spectrum(q)
-    best = (-1.0, None)
+    wanted, found = spectrum(q), []
     for degrees in TURNS:
         angle = torch.tensor(degrees).deg2rad()
         turn = torch.stack([angle, torch.tensor(0.0), torch.tensor(0.0), torch.tensor(0.0)])
@@ -223,13 +224,15 @@ def _starts(query: torch.Tensor, template: torch.Tensor) -> list[torch.Tensor]:
         near = (x.abs() <= MOST_SHIFT * max(rows, columns)) & (y.abs() <= MOST_SHIFT * max(rows, columns))
         overlap = ((rows - y.abs()) * (columns - x.abs())).clamp(min=1)
         means = torch.where(near, products / overlap, torch.tensor(-torch.inf))
-        top = int(means.argmax())
-        # where the query's middle lies in the turned template, then in the template itself
-        shift = torch.stack([x.flatten()[top], y.flatten()[top]])
-        cosine, sine = angle.cos(), angle.sin()
-        start = torch.stack([angle, torch.tensor(0.0), cosine * shift[0] - sine * shift[1],
-                             sine * shift[0] + cosine * shift[1]])  # fmt: skip
-        like = _likeness(q, t, start)
-        if like > best[0]:
-            best = (like, start)
-    return [] if best[1] is None else [best[1] * _per_pixel(factor)]
+        # the highest places of small and of large overlaps alike: what repeats has many
+        peaks = means == F.max_pool2d(means[None, None], 3, stride=1, padding=1)[0, 0]
+        places = torch.where(peaks, means, torch.tensor(-torch.inf)).flatten().topk(PEAKS).indices.tolist()
+        for place in places:
+            # where the query's middle lies in the turned template, then in the template itself
+            shift = x.flatten()[place], y.flatten()[place]
+            cosine, sine = angle.cos(), angle.sin()
+            moved = cosine * shift[0] - sine * shift[1], sine * shift[0] + cosine * shift[1]
+            start = torch.stack([angle, torch.tensor(0.0), *moved])
+            found.append((_likeness(q, t, start), start))
+    found.sort(key=lambda one: -one[0])
+    return [start * _per_pixel(factor) for like, start in found[:STARTS] if like > -1]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cli import StoreOnce
 from ..errors import UserError
+from ..files import check_writable
 from ..images import open_image
 from ..jsonl import JsonlLog
 from ..trained_sizes import FAR_OUTSIDE
@@ -22,7 +23,7 @@ from .judging import SOURCES, Judge
 from .lines import inspect_all, results_of
 from .loading import check_folder, model_digest
 from .pairs import TemplatePool, find_pairs
-from .pictures import Pictures, picture_name, printable
+from .pictures import Names, Pictures, check_outside, printable
 from .sources import check_sources, depth, how_chosen, plan
 from .spreadsheet import write_results
 
@@ -159,6 +160,13 @@ def run(args: argparse.Namespace) -> int:
     inspection = read_inspection(args.model)
     no_model = str(args.model) == "none" or (inspection is not None and not (args.model / "config.json").exists())
     settings = map_settings(args, inspection)
+    if inspection is not None and args.threshold is None and not inspection.holds_for(settings, args.map_templates):
+        print(
+            f"{args.model}: its threshold was found with other map settings, so the map gives no verdict; calibrate "
+            "with these, or give --threshold",
+            file=sys.stderr,
+        )
+        inspection = inspection.without_map_threshold()
     if args.save_maps and settings is None:
         raise UserError(f"--save-maps {args.save_maps}: there is no map with --map off; leave out one of the two")
     if no_model and settings is None:
@@ -175,6 +183,12 @@ def run(args: argparse.Namespace) -> int:
         open_image(args.template, bits=bits)
         open_image(args.query, bits=bits)
     pictures = Pictures(args, single=single, bits=bits) if args.draw else None
+    maps = Names(args.save_maps)
+    if args.save_maps:
+        check_outside(args.save_maps, args, option="--save-maps")
+    for option, path in (("--csv", args.csv), ("--report", args.report)):
+        if path:
+            check_writable(path, option=option)
     args.map_templates = args.map_templates or (inspection.templates_each if inspection else 1)
     if not 1 <= args.map_templates <= 64:
         raise UserError(f"--map-templates is {args.map_templates}, expected 1 to 64")
@@ -208,7 +222,7 @@ def run(args: argparse.Namespace) -> int:
                 if pictures and "error" not in line:
                     pictures.draw(pair, line, anomaly_map, inspector.judge.map_threshold)
                 if args.save_maps and anomaly_map is not None:
-                    save_map(anomaly_map, args.save_maps / picture_name(pair.name))
+                    save_map(anomaly_map, maps.of(pair.name))
                 if args.csv:
                     table.append(line)
                 if report:
@@ -305,6 +319,7 @@ def threshold_among(inspector: MapInspector, pools: list[TemplatePool]) -> Thres
         if pool.pattern is None and len(files) >= LEAST_TEMPLATES:
             pairs = find_pairs([(file, file.name) for file in files], pool)
             scores += [result.score for _, result in results_of(inspector, pairs) if result.score is not None]
+        pool.chosen.clear()  # these were no queries
     return from_good(scores, of_map=True) if len(scores) >= LEAST_TEMPLATES else None
 
 

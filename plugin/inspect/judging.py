@@ -35,6 +35,8 @@ class Judge:
     map_threshold: float | None = None
 
     def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise UserError(f"the verdict is from {self.source!r}, expected {', '.join(SOURCES)}")
         if not 0 <= self.model_threshold <= 1:
             raise UserError(f"--threshold is {self.model_threshold}, expected 0 to 1")
         if self.map_threshold is not None and not 0 <= self.map_threshold <= 10:

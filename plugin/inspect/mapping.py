@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..anomaly_map.comparing import LEAST_COVERAGE, AnomalyMap
+from ..anomaly_map.comparing import AnomalyMap
 from ..errors import UserError
 from ..jsonl import atomic_write
 from .result import Result
@@ -28,11 +28,8 @@ def with_map(result: Result, anomaly_map: AnomalyMap, *, threshold: float | None
     """
     score = round(anomaly_map.pred_score, 6)
     boxes = [{"bbox_2d": box, "label": DIFFERENCE} for box in anomaly_map.boxes(threshold)]
-    doubt = None
-    if anomaly_map.coverage < LEAST_COVERAGE:
-        doubt = f"the templates show only {anomaly_map.coverage:.0%} of the query's view; give one of the same view"
     names = {"score": score, "boxes": boxes} if alone else {"map_score": score, "map_boxes": boxes}
-    return replace(result, **names, map_doubt=doubt, map=anomaly_map)
+    return replace(result, **names, map_doubt=anomaly_map.doubt, map=anomaly_map)
 
 
 def save_map(anomaly_map: AnomalyMap, path: Path) -> None:

@@ -302,7 +302,7 @@ class TemplatePool:
                     desc="templates",
                     unit="image",
                     leave=False,
-                    disable=len(self.files) < 2,
+                    disable=True if len(self.files) < 2 else None,  # None: not where stderr is no terminal
                 )
             )
         self.unusable = [str(value) for value in found if isinstance(value, UserError)]

@@ -17,7 +17,7 @@ from .pairs import IMAGE_SUFFIXES, Pair
 if TYPE_CHECKING:  # needs torch
     from ..anomaly_map.comparing import AnomalyMap
 
-__all__ = ["Pictures", "picture_name", "printable"]
+__all__ = ["Names", "Pictures", "check_outside", "picture_name", "printable"]
 
 #: A file's name has at most 255 bytes on most file systems; atomic_write adds a few for its temporary file.
 MOST_BYTES = 240
@@ -41,13 +41,8 @@ class Pictures:
             raise UserError(f"--draw {args.draw}: several pairs need a folder, not a file")
         if not self.is_folder and suffix not in IMAGE_SUFFIXES:
             raise UserError(f"--draw {args.draw}: cannot write {suffix}; expected .png or .jpg, or a folder")
-        for option in ("query_dir", "template_dir", "mvtec"):
-            folder = getattr(args, option)
-            if folder and self.path.resolve().is_relative_to(folder.resolve()):
-                raise UserError(
-                    f"--draw {args.draw}: lies inside --{option.replace('_', '-')} {folder}, so the next run would "
-                    "inspect its pictures; choose a folder elsewhere"
-                )
+        check_outside(self.path, args, option="--draw")
+        self._names = Names(self.path if self.is_folder else None)
 
     def draw(self, pair: Pair, line: dict[str, Any], anomaly_map: AnomalyMap | None, threshold: float | None) -> None:
         """Draw a result; one whose images have gone since is said and counted in `undrawn`.
@@ -77,7 +72,48 @@ class Pictures:
             anomaly_map=anomaly_map,
             map_threshold=threshold,
         )
-        save_picture(picture, self.path / picture_name(pair.name) if self.is_folder else self.path)
+        save_picture(picture, self._names.of(pair.name) if self.is_folder else self.path)
+
+
+def check_outside(path: Path, args: argparse.Namespace, *, option: str) -> None:
+    """Whether pictures may be written to a file or folder.
+
+    Raises:
+        UserError: it lies among the pictures to inspect, or is one of them.
+    """
+    for name in ("query_dir", "template_dir", "mvtec"):
+        folder = getattr(args, name)
+        if folder and path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"{option} {path}: lies inside --{name.replace('_', '-')} {folder}, so the next run would inspect its "
+                "pictures; choose a folder elsewhere"
+            )
+    for name in ("query", "template"):
+        file = getattr(args, name)
+        if file and (path.resolve() == file.resolve() or path.resolve() == file.resolve().parent):
+            what = "would be overwritten" if path.resolve() == file.resolve() else "could be overwritten"
+            raise UserError(f"{option} {path}: --{name} {file} {what}; choose another place")
+
+
+class Names:
+    """Files of a folder that queries' pictures go to, each its own.
+
+    Args:
+        folder: where; None where there is none.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._taken: dict[str, str] = {}
+
+    def of(self, name: str) -> Path:
+        """The file of a query; `a.jpg` and `a.jpg.png` have two."""
+        place = picture_name(name)
+        if self._taken.setdefault(place, name) != name:
+            path = Path(place)
+            place = str(path.with_name(f"{path.stem}-{content_key(name)[:12]}.png"))
+            self._taken[place] = name
+        return self.folder / place
 
 
 def picture_name(name: str) -> str:

@@ -84,6 +84,11 @@ def run(args: argparse.Namespace) -> int:
     if args.max_missed is not None and args.bad is None and args.marks is None:
         raise UserError("--max-missed needs pictures of defective parts; give --bad DIR, or --max-false-alarms")
     output = args.output or (None if no_model else args.model)
+    for folder in (args.good, args.bad):
+        if output is not None and folder is not None and output.resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"--output {output}: lies inside {folder}, whose pictures are read; give a folder elsewhere"
+            )
     pictures = labelled(args.good, args.bad, args.marks)
     check_good([one.file for one in pictures if not one.bad], args.good, mixed=args.mixed)
     settings = map_settings(args, None)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,17 @@ class Inspection:
 
         return MapSettings(**self.map) if self.map else None
 
+    def holds_for(self, settings: MapSettings | None, templates_each: int | None) -> bool:
+        """Whether the map's threshold is of maps that are made so; by how much boxes grow does not count."""
+        if settings is None or self.map is None or "map" not in self.thresholds:
+            return True
+        own = replace(self.map_settings(), growth=settings.growth)
+        return own == settings and templates_each in (None, self.templates_each)
+
+    def without_map_threshold(self) -> Inspection:
+        """The same, as if no threshold of the map were known."""
+        return replace(self, thresholds={name: one for name, one in self.thresholds.items() if name != "map"})
+
     def write(self, folder: Path) -> Path:
         """Write the file into a folder."""
         names = ("why", "warnings", "templates", "templates_each", "map", "metrics", "made")
@@ -104,7 +115,15 @@ def read_inspection(folder: Path) -> Inspection | None:
         found = Inspection(**known | {"thresholds": thresholds})
         found.judge()
         found.map_settings()
-        _ = found.threshold
+        if content["threshold"] != found.threshold:
+            name = "model" if found.verdict_from == "model" else "map"
+            raise UserError(
+                f"threshold is {content['threshold']!r} and thresholds.{name} is {found.threshold!r}; they are one, "
+                "change both"
+            )
+        each = found.templates_each
+        if type(each) is not int or not 1 <= each <= 64:
+            raise UserError(f"templates_each is {each!r}, expected 1 to 64")
     except UserError as error:
         raise UserError(f"{path}: {error}; {again}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -8,6 +8,7 @@ the page writes nothing, it hands the marks over as a file (`adcopilot.line.mark
 from __future__ import annotations
 
 import heapq
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -219,7 +220,9 @@ class Report:
 
     def _picture(self, path: Path, role: str) -> Picture:
         try:
-            return picture_of(open_image(path, bits=self.bits), role=role)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # said when it was inspected
+                return picture_of(open_image(path, bits=self.bits), role=role)
         except UserError as error:
             return Picture(role=role, path=path.name, problem=shorten(str(error), 200))
 
