@@ -34,7 +34,8 @@ def measure_map(data: Path, records: list[dict], training: Sequence[dict]) -> di
     Args:
         data: folder that the records' image paths start from.
         records: of a test split.
-        training: records whose good pairs give the threshold: twice the median of their scores.
+        training: records, none of them in `records`, whose good pairs give the threshold: twice the median of their
+            scores.
     """
     good = [one for one in training if one.get("anomalous") is False and len(one["images"]) == 2][:CALIBRATION]
     mapper, found = Mapper(MapSettings()), {}
