@@ -4,8 +4,8 @@ parts   parts that may lie loose are moved and turned, prints (words, letters, a
         screws and scored pills stand at another angle, a fan's blades too
 light   light falls off by 20 to 50 % to one side, and one soft shade lies somewhere
 
-All of it stays well below a defect: a misplaced part is at least 0.26 away (see `defects`), a loose one at most 0.14
-between two photographs; a bent one is turned by 40 degrees or more, a long loose one by 20 at most. A person who knows
+All of it stays well below a defect: a misplaced part is at least 0.26 away (see `defects`), a loose one at most 0.18
+between two photographs; a bent one is turned by 40 degrees or more, a long loose one by 30 at most. A person who knows
 the part sees through it; a comparison of pixels does not.
 """
 
@@ -22,21 +22,21 @@ VARIATIONS = ("none", "parts", "light", "parts+light")
 
 #: Category → part → how far it may lie from its place, and how far it may be turned if it is long (else: at will).
 LOOSE: dict[str, dict[str, tuple[float, float]]] = {
-    "assembly": {"part": (0.07, 10)},
-    "pcb": {"chip": (0.05, 7)},
-    "label": {"word": (0.03, 2), "logo": (0.06, 10)},
-    "connector": {"pin": (0.03, 5)},
-    "keypad": {"key": (0.05, 7)},
-    "mosaic": {"tile": (0.05, 5)},
-    "blister": {"pill": (0.05, 10)},
-    "bottle_cap": {"emblem": (0.05, 10)},
+    "assembly": {"part": (0.09, 15)},
+    "pcb": {"chip": (0.09, 12)},
+    "label": {"word": (0.05, 4), "logo": (0.09, 15)},
+    "connector": {"pin": (0.05, 10)},
+    "keypad": {"key": (0.08, 12)},
+    "mosaic": {"tile": (0.09, 10)},
+    "blister": {"pill": (0.08, 15)},
+    "bottle_cap": {"emblem": (0.08, 15)},
 }
 #: Parts that turn at will unless they are long: what was simply laid down. Others sit in their place.
 AT_WILL = ("part", "pill", "emblem")
 #: Category → parts that turn about the product's centre together, and how far.
 ROTORS: dict[str, tuple[tuple[str, ...], float]] = {
-    "fan": (("blade",), 18),
-    "bottle_cap": (("letter",), 12),
+    "fan": (("blade",), 25),
+    "bottle_cap": (("letter",), 20),
 }
 #: Category → parts with a slot, or a score line; a hole has a slotted screw in it.
 SLOTTED = {
@@ -53,7 +53,7 @@ PRINTED = {"label": ("word", "gaps"), "bottle_cap": ("letter", "strokes"), "pcb"
 BODIES = ("ring", "board", "housing", "arm", "sheet", "body", "foil", "case", "plate")
 
 #: A serial number's digits: width and height, thickness of a stroke, from digit to digit, sticker around them.
-_DIGIT, _STROKE, _PITCH, _MARGIN = (0.15, 0.26), 0.055, 0.2, 0.06
+_DIGIT, _STROKE, _PITCH, _MARGIN = (0.18, 0.32), 0.07, 0.23, 0.08
 #: Pixels of the picture in which room for a sticker is looked for.
 _GRID = 56
 #: Where a seven-segment digit's segments are (from -1 to 1; whether across), and which of them each digit has.
@@ -122,7 +122,7 @@ class Variation:
                 elif part.name in loose:
                     place = _put(rng, part, *loose[part.name])
                 elif part.name == "sticker":
-                    place = _put(rng, part, 0.03, 4)
+                    place = _put(rng, part, 0.06, 6)
             if part.name == "word":  # as long as what is printed
                 (cx, cy), (width, height), more = part.centre, part.extent, float(rng.uniform(-0.06, 0.06))
                 part = replace(part, points=box(cx + more / 2, cy, width + more, height))
@@ -203,7 +203,7 @@ def _rolled(rng: np.random.Generator, parts: tuple[Part, ...]) -> tuple[Part, ..
     (ax, ay), (bx, by) = (next(part for part in parts if part.name == name).centre for name in ("head", "tip"))
     length = math.sqrt((bx - ax) ** 2 + (by - ay) ** 2)
     ux, uy = (bx - ax) / length, (by - ay) / length
-    across, along = float(rng.uniform(-0.2, 0.2)), float(rng.uniform(-0.08, 0.08))
+    across, along = float(rng.uniform(-0.2, 0.2)), float(rng.uniform(-0.1, 0.1))
     moves = {"slot": (-uy * across, ux * across), "thread": (ux * along, uy * along)}
     return tuple(part.moved(*moves.get(part.name, (0.0, 0.0))) for part in parts)
 
@@ -272,7 +272,7 @@ def _sticker(rng: np.random.Generator, design: Design) -> list[Part]:
     free = draw_cover([part.points for part in bodies], view, points_off=others) > 0.99
     total = np.pad(free.astype(int).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     unit = FRAME * _GRID / 2  # pixels a product unit, as `View.project` has it
-    for count in (5, 4, 3):
+    for count in (5, 4, 3, 2):
         sides = count * _PITCH + _MARGIN, _DIGIT[1] + _MARGIN
         for width, height in (sides, sides[::-1]) if rng.random() < 0.5 else (sides[::-1], sides):
             w, h = math.ceil(width * unit), math.ceil(height * unit)

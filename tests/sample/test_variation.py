@@ -95,7 +95,7 @@ def test_loose_parts_stay_near_their_place(category):
         one, other = ([p for p in variation.lay(design).parts if p.name in names] for _ in range(2))
         for a, b in zip(one, other, strict=True):
             assert np.hypot(a.centre[0] - b.centre[0], a.centre[1] - b.centre[1]) < (
-                0.2 if a.name not in ("letter", "blade") else 0.35
+                0.24 if a.name not in ("letter", "blade") else 0.45  # a rotor turns as one
             ), a.name
 
 
