@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", required=True, type=Path, help="folder to write; a run that was killed goes on there"
     )
     parser.add_argument("--count", type=int, default=76_000, help="training pairs over the three stages (76000)")
-    parser.add_argument("--test-count", type=int, default=400, help="pairs of each of the two test sets (400)")
+    parser.add_argument("--test-count", type=int, default=400, help="pairs of each test set (400)")
     parser.add_argument("--scenes", type=int, default=0, help="single images for the tiny base's pretraining (0)")
     parser.add_argument(
         "--rl",
