@@ -27,12 +27,14 @@ class Part:
         points: its corners in product units.
         colour: RGB, 0 to 255 each.
         loose: whether a defect may remove, move, bend or recolour it.
+        rides: whether it is printed or cut on the part below it, and goes where that goes (see `variation`).
     """
 
     name: str
     points: tuple[Point, ...]
     colour: Colour
     loose: bool = False
+    rides: bool = False
 
     def moved(self, dx: float, dy: float) -> "Part":
         return replace(self, points=tuple((x + dx, y + dy) for x, y in self.points))
@@ -178,13 +180,16 @@ def noise_sheet() -> np.ndarray:
     return _noise_sheet
 
 
-def expose(pixels: np.ndarray, view: View) -> Image.Image:
-    """Applies the view's light and noise to `(height, width, 3)` pixels and rounds them to an RGB image."""
+def expose(pixels: np.ndarray, view: View, light_on: np.ndarray | None = None) -> Image.Image:
+    """Applies the view's light and noise to `(height, width, 3)` pixels and rounds them to an RGB image.
+
+    `light_on` is more light, or less, `(height, width)`.
+    """
     height, width = pixels.shape[:2]
     across = np.linspace(-0.5, 0.5, width, dtype=np.float32) * np.float32(view.slope[0])
     down = np.linspace(-0.5, 0.5, height, dtype=np.float32) * np.float32(view.slope[1])
     light = (1 + across[None, :] + down[:, None])[..., None] * np.asarray(view.gain, dtype=np.float32)
-    lit = pixels * light
+    lit = pixels * light if light_on is None else pixels * light * light_on[..., None]
     if view.noise:
         row, column = view.grain
         sheet = noise_sheet()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from adcopilot.masks.components import mask_components
-from adcopilot.sample.canvas import Design, Part, Point, View, disc, draw_cover, draw_design, stroke
+from adcopilot.sample.canvas import Design, Part, Point, View, disc, draw_cover, draw_design, stroke, turn
 from adcopilot.sample.categories import pick_colour, random_part
 
 STRUCTURAL = ("missing part", "extra part", "misplaced part", "bent part", "wrong colour")
@@ -91,7 +91,10 @@ def _structural(rng, design: Design, view: View, kind: str, grow: float, least: 
         return None
     index = int(rng.choice(loose))
     part = design.parts[index]
-    before, above = design.parts[:index], design.parts[index + 1 :]
+    end = index + 1
+    while end < len(design.parts) and design.parts[end].rides:
+        end += 1
+    before, riders, above = design.parts[:index], design.parts[index + 1 : end], design.parts[end:]
     shown, hidden = [part.points], [p.points for p in above]
     if kind == "missing part":
         parts = before + above
@@ -105,15 +108,19 @@ def _structural(rng, design: Design, view: View, kind: str, grow: float, least: 
         reach = grow * max(0.26, 0.8 * min(width, height))
         angle = float(rng.uniform(0, 2 * math.pi))
         moved = part.moved(reach * math.cos(angle), reach * math.sin(angle))
-        parts, shown = (*before, moved, *above), [part.points, moved.points]
+        carried = (one.moved(reach * math.cos(angle), reach * math.sin(angle)) for one in riders)
+        parts, shown = (*before, moved, *carried, *above), [part.points, moved.points]
     elif kind == "bent part":
         width, height = part.extent
         if max(width, height) < 1.5 * min(width, height):
             return None  # a round or square part looks the same turned
-        bent = part.turned(float(rng.choice([-1, 1]) * rng.uniform(40, 90)))
-        parts, shown = (*before, bent, *above), [part.points, bent.points]
+        degrees = float(rng.choice([-1, 1]) * rng.uniform(40, 90))
+        bent = part.turned(degrees)
+        carried = (replace(one, points=turn(one.points, degrees, centre=part.centre)) for one in riders)
+        parts, shown = (*before, bent, *carried, *above), [part.points, bent.points]
     else:
-        parts = (*before, replace(part, colour=pick_colour(rng, part.colour, design.background)), *above)
+        parts = (*before, replace(part, colour=pick_colour(rng, part.colour, design.background)), *riders, *above)
+        hidden += [one.points for one in riders]
     mask = draw_cover(shown, view, points_off=hidden) >= COVERED
     if mask.mean() < least:
         return None
@@ -156,7 +163,8 @@ def _surface(rng, design: Design, view: View, kind: str, clean: np.ndarray, grow
 
 def _place(rng, design: Design) -> Point:
     """A point on the product: between the centre of one of its parts and one of that part's corners."""
-    part: Part = design.parts[int(rng.integers(0, len(design.parts)))]
+    parts: list[Part] = [part for part in design.parts if not part.rides]  # a serial number draws no defects to itself
+    part = parts[int(rng.integers(0, len(parts)))]
     corner = part.points[int(rng.integers(0, len(part.points)))]
     along = float(rng.uniform(0, 0.8))
     (cx, cy), (px, py) = part.centre, corner

@@ -4,7 +4,8 @@
     base      `adcopilot init --preset tiny`; the run without the comparison encoder takes the same base as it is
     stages    0, 1, 2 through `llamafactory-cli train`, the two runs side by side, one core each
     export    `llamafactory-cli export`
-    measure   both answer the question of `adcopilot inspect` about pairs never trained on
+    measure   both answer the question of `adcopilot inspect` about pairs never trained on, and about pairs in which
+              good parts differ more than any did in training (`adcopilot data sample --varied-tests`)
     inspect   `adcopilot inspect` draws one answer
 
 Every step leaves a mark with its command; a demo that was killed goes on after the last finished one. The run without
@@ -23,13 +24,15 @@ from pathlib import Path
 
 from adcopilot.errors import UserError
 from adcopilot.model.init_command import TINY_BASE
-from adcopilot.sample.generate import standard_splits, write_sample
+from adcopilot.sample.generate import standard_splits, varied_splits, write_sample
 from adcopilot.sample.measure import Scores, measure, read_split
 from adcopilot.sample.measure_map import measure_map
 from adcopilot.steps import Run, Step, run_step, tool
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST_SPLITS = {"test_trained": "trained categories", "test_held_out": "new categories"}
+#: The same categories, with loose parts, prints and light varied. No model is trained on such pairs yet.
+VARIED_SPLITS = {"test_trained_varied": "trained, varied", "test_held_out_varied": "new, varied"}
 TARGETS = {"test_trained": 0.90, "test_held_out": 0.80}
 
 
@@ -70,14 +73,15 @@ def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequenc
 
 
 def table(results: dict[str, dict[str, Scores]]) -> str:
-    """The results as text: a row for each run and kind of category."""
+    """The results as text: a row for each run and test set."""
+    words = {**TEST_SPLITS, **VARIED_SPLITS}
     lines = [
         f"{'':24}{'categories':22}{'pairs':>6}{'balanced accuracy':>20}{'AUROC':>8}{'box IoU':>9}",
     ]
     for run, splits in results.items():
         for split, scores in splits.items():
             lines.append(
-                f"{run:24}{TEST_SPLITS[split]:22}{scores.pairs:>6}{scores.balanced_accuracy:>20.3f}"
+                f"{run:24}{words[split]:22}{scores.pairs:>6}{scores.balanced_accuracy:>20.3f}"
                 f"{scores.auroc:>8.3f}{scores.iou:>9.3f}"
             )
             run = ""
@@ -94,8 +98,9 @@ def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: 
     output = output.resolve()
     data = output / "data"
     workers = min(2, os.cpu_count() or 1)
-    say(f"drawing {count} pairs for training and 2 x {test_count} for testing into {data}")
-    write_sample(data, standard_splits(count, test_count=test_count), seed=seed, workers=workers, progress=say)
+    say(f"drawing {count} pairs for training and 4 x {test_count} for testing into {data}")
+    drawn = [*standard_splits(count, test_count=test_count), *varied_splits(test_count)]
+    write_sample(data, drawn, seed=seed, workers=workers, progress=say)
 
     runs = []
     for name, folder, encoder in (
@@ -105,10 +110,11 @@ def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: 
         if encoder or not encoder_only:
             folder.mkdir(parents=True, exist_ok=True)
             runs.append(Run(name=name, folder=folder, steps=plan(folder, data, encoder=encoder, seed=seed), cwd=ROOT))
-    results = carry_out(runs, data, say=say)
-    training = read_split(data, "stage0")
-    for split in TEST_SPLITS:
-        for row, scores in measure_map(data, read_split(data, split), training).items():
+    tests = {**TEST_SPLITS, **VARIED_SPLITS}
+    results = carry_out(runs, data, say=say, tests=tests)
+    for split in tests:
+        good = read_split(data, "calibration_varied" if split in VARIED_SPLITS else "stage0")
+        for row, scores in measure_map(data, read_split(data, split), good).items():
             results.setdefault(row, {})[split] = scores
     report = {run: {split: asdict(s) for split, s in splits.items()} for run, splits in results.items()}
     (output / "results.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -126,8 +132,10 @@ def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: 
     return 0
 
 
-def carry_out(runs: list[Run], data: Path, *, say: Callable[[str], None]) -> dict[str, dict[str, Scores]]:
-    """Runs side by side to their end, and what each run's model reaches on the test splits.
+def carry_out(
+    runs: list[Run], data: Path, *, say: Callable[[str], None], tests: dict[str, str] = TEST_SPLITS
+) -> dict[str, dict[str, Scores]]:
+    """Runs side by side to their end, and what each run's model reaches on `tests` (split → words for it).
 
     Raises:
         UserError: a step of one failed.
@@ -151,11 +159,11 @@ def carry_out(runs: list[Run], data: Path, *, say: Callable[[str], None]) -> dic
     results: dict[str, dict[str, Scores]] = {}
     for run in runs:
         results[run.title] = {}
-        for split in TEST_SPLITS:
+        for split in tests:
             scores, answers = measure(run.folder / "merged", data, read_split(data, split))
             results[run.title][split] = scores
             (run.folder / f"{split}.answers.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
-            say(f"{run.title}, {TEST_SPLITS[split]}: balanced accuracy {scores.balanced_accuracy:.3f}")
+            say(f"{run.title}, {tests[split]}: balanced accuracy {scores.balanced_accuracy:.3f}")
     return results
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from adcopilot.sample.conversations import (
 )
 from adcopilot.sample.pairs import LARGE, USUAL, WRONG, Difficulty, draw_pair, stream
 from adcopilot.sample.scenes import draw_scene
+from adcopilot.sample.variation import VARIATIONS, Variation
 
 SHARD = 500
 #: Raised when the same seed no longer gives the same pictures and texts.
@@ -62,6 +63,7 @@ class Split:
         verifiable: records carry `answer` and `key`, as `adcopilot grpo` reads them; normal pairs are not localised.
         lessons: in the order of the records, which are not to be shuffled then; `REVIEW` of each lesson's records are
             as in the lesson before.
+        variation: one of `VARIATIONS`, what its pairs differ in whatever the other splits do.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Split:
     favour: dict[str, float] = field(default_factory=lambda: {"assembly": 3.0})
     verifiable: bool = False
     lessons: tuple[Lesson, ...] = (Lesson(share=1.0, difficulty=USUAL),)
+    variation: str = "none"
 
     def difficulty(self, rng: np.random.Generator, index: int) -> Difficulty:
         """Of the record `index`."""
@@ -100,6 +103,23 @@ def standard_splits(count: int, *, test_count: int) -> list[Split]:
     ]
 
 
+def varied_splits(test_count: int) -> list[Split]:
+    """The two test sets with parts and light varied, and 80 more pairs whose good half an anomaly map's threshold is
+    found on: thresholds of good pairs that do not vary would call all of these defective."""
+    counts = {"calibration_varied": 80, "test_trained_varied": test_count, "test_held_out_varied": test_count}
+    return [
+        Split(
+            name=name,
+            count=count,
+            number=23 + k,
+            inspect_only=True,
+            held_out="held_out" in name,
+            variation="parts+light",
+        )
+        for k, (name, count) in enumerate(counts.items())
+    ]
+
+
 def grpo_splits(count: int, *, test_count: int) -> list[Split]:
     """Thinking data to begin with, `count` prompts for GRPO, and prompts held out from it."""
     return [
@@ -117,6 +137,7 @@ def write_sample(
     size: int = 56,
     prefix: str = "",
     workers: int = 1,
+    variation: str = "none",
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict:
     """Makes `splits` under `output` and returns the manifest.
@@ -128,30 +149,38 @@ def write_sample(
         size: side of a pair's images in pixels.
         prefix: put before the paths in the records, for a `media_dir` above `output` ("sample/").
         workers: processes.
+        variation: one of `VARIATIONS`, of the pairs of splits that have none of their own; not of single scenes.
         progress: called with a line after each split.
 
     Raises:
-        UserError: the folder holds a set made with another seed, size or version, or cannot be written to, or `size`
-            is below 28.
+        UserError: the folder holds a set made with another seed, size, version or variation, or cannot be written
+            to, or `size` is below 28.
     """
     if size < 28:
         raise UserError(f"--size is {size}, expected 28 or more: one merged patch of Qwen2.5-VL is 28 pixels wide")
+    if variation not in VARIATIONS:
+        raise UserError(f"--variation is {variation!r}, expected one of {', '.join(VARIATIONS)}")
+    recipe = {"version": VERSION, "seed": seed, "size": size}
+    if variation != "none":  # without it, sets are to the byte what they were before there was any
+        recipe["variation"] = variation
+        splits = [
+            replace(split, variation=variation) if split.variation == "none" and not split.single else split
+            for split in splits
+        ]
     with writing(output, "make room and run the same command again, it goes on where it stopped"):
-        return _write(output, list(splits), seed=seed, size=size, prefix=prefix, workers=workers, progress=progress)
+        return _write(output, list(splits), recipe, prefix=prefix, workers=workers, progress=progress)
 
 
 def _write(
     output: Path,
     splits: list[Split],
+    recipe: dict,
     *,
-    seed: int,
-    size: int,
     prefix: str,
     workers: int,
     progress: Callable[[str], None],
 ) -> dict:
     output.mkdir(parents=True, exist_ok=True)
-    recipe = {"version": VERSION, "seed": seed, "size": size}
     manifest_path = output / "manifest.json"
     manifest = {**recipe, "splits": {}}
     if manifest_path.exists():
@@ -160,14 +189,14 @@ def _write(
             manifest["splits"].items()
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
             raise UserError(f"{manifest_path}: not a sample set's manifest; choose another --output") from None
-        found = {key: manifest.get(key) for key in recipe}
+        found = {key: manifest.get(key) for key in (*recipe, *("variation",) * ("variation" in manifest))}
         if found != recipe:
             raise UserError(f"{manifest_path}: holds {found}, expected {recipe}: choose another --output or remove it")
     else:
         _write_atomic(manifest_path, json.dumps(manifest, indent=1) + "\n")
     for split in splits:
         starts = range(0, split.count, SHARD)
-        make = partial(_write_shard, output, prefix, split, seed, size)
+        make = partial(_write_shard, output, prefix, split, recipe["seed"], recipe["size"])
         if workers > 1:
             with ProcessPoolExecutor(workers) as pool:
                 shards = list(pool.map(make, starts))
@@ -176,6 +205,8 @@ def _write(
         lines = "".join(path.read_text() for path in shards)
         _write_atomic(output / f"{split.name}.jsonl", lines)
         as_json = json.loads(json.dumps(asdict(split)))  # as it will be read again
+        if split.variation == "none":
+            del as_json["variation"]
         manifest["splits"][split.name] = {**as_json, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
         _write_atomic(manifest_path, json.dumps(manifest, indent=1) + "\n")
         progress(f"{split.name}: {split.count} records")
@@ -214,7 +245,11 @@ def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -
         category = names[int(rng.choice(len(names), p=weights / weights.sum()))]
         anomalous = bool(rng.random() < 0.5)
     difficulty = split.difficulty(rng, index)
-    pair = draw_pair(rng, category=category, size=size, anomalous=anomalous, difficulty=difficulty)
+    # Of its own generator: a varied pair shows the same part in the same pose as the pair that is not varied.
+    variation = Variation.named(split.variation, stream(seed, split.number, index, 1))
+    pair = draw_pair(
+        rng, category=category, size=size, anomalous=anomalous, difficulty=difficulty, variation=variation
+    )
     task = "inspect" if split.inspect_only else pick_task(rng, split.tasks)
     if split.verifiable and not anomalous and task == "locate":
         task = "judge"

@@ -3,8 +3,11 @@
 peak             the anomaly map's own score, the mean of its highest 0.2 %
 area             the mean of its highest 10 %: moved parts spread, defects do not
 area, no light   the same, after each picture was divided by its own blur
+
+`python -m adcopilot.sample.measure_map DIR` prints them for the test sets of `adcopilot data sample --output DIR`.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from adcopilot.anomaly_map.comparing import AnomalyMap, Mapper, MapSettings
 from adcopilot.anomaly_map.marking import pred_score
 from adcopilot.line.thresholds import from_good
 
-from .measure import Scores, score_answers
+from .measure import Scores, read_split, score_answers
 
 __all__ = ["MAP_ROWS", "measure_map"]
 
@@ -34,7 +37,8 @@ def measure_map(data: Path, records: list[dict], training: Sequence[dict]) -> di
     Args:
         data: folder that the records' image paths start from.
         records: of a test split.
-        training: records whose good pairs give the threshold: twice the median of their scores.
+        training: records, none of them in `records`, whose good pairs give the threshold: twice the median of their
+            scores.
     """
     good = [one for one in training if one.get("anomalous") is False and len(one["images"]) == 2][:CALIBRATION]
     mapper, found = Mapper(MapSettings()), {}
@@ -68,3 +72,17 @@ def _no_light(image: Image.Image) -> Image.Image:
     """A picture divided by its own blur: slow changes of light are gone, and so are those of the part."""
     pixels, light = (np.asarray(one, float) + 8 for one in (image, image.filter(ImageFilter.GaussianBlur(SPREAD))))
     return Image.fromarray(np.clip(128 * pixels / light, 0, 255).astype(np.uint8))
+
+
+def main() -> None:
+    data = Path(sys.argv[1])
+    for split in ("test_trained", "test_held_out", "test_trained_varied", "test_held_out_varied"):
+        if (data / f"{split}.jsonl").exists():
+            good = read_split(data, "calibration_varied" if split.endswith("_varied") else "stage0")
+            for row, found in measure_map(data, read_split(data, split), good).items():
+                reached = f"{found.auroc:8.3f}{found.balanced_accuracy:8.3f}{found.iou:8.3f}"
+                print(f"{split:22}{row:22}{found.pairs:6}{reached}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

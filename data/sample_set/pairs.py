@@ -8,6 +8,7 @@ from PIL import Image
 from adcopilot.sample.canvas import Design, View, draw_design, draw_view, expose
 from adcopilot.sample.categories import HELD_OUT, TRAINED
 from adcopilot.sample.defects import WRONG_PRODUCT, component_boxes, draw_defect
+from adcopilot.sample.variation import NOTHING, Variation
 
 #: How far two photographs of one product may differ (see `draw_view`).
 VARIATION = 0.4
@@ -65,28 +66,37 @@ def stream(*key: int) -> np.random.Generator:
 
 
 def draw_pair(
-    rng: np.random.Generator, *, category: str, size: int, anomalous: bool, difficulty: Difficulty = USUAL
+    rng: np.random.Generator,
+    *,
+    category: str,
+    size: int,
+    anomalous: bool,
+    difficulty: Difficulty = USUAL,
+    variation: Variation = NOTHING,
 ) -> Pair:
-    """Draws a pair; template and query differ in pose, light and noise besides the defect."""
+    """Draws a pair; template and query differ in pose, a little light and noise besides the defect, and in what else
+    `variation` allows good parts to differ in."""
     side = (size, size)
     while True:
-        design = CATEGORIES[category](rng)
-        template = expose(
-            draw_design(design, draw_view(rng, side, variation=VARIATION)), draw_view(rng, side, variation=VARIATION)
-        )
+        design = variation.dress(CATEGORIES[category](rng))
+        seen = draw_design(variation.lay(design), draw_view(rng, side, variation=VARIATION))
+        taken = draw_view(rng, side, variation=VARIATION)
+        template = expose(seen, taken, variation.light_on(taken))
         view: View = draw_view(rng, side, variation=VARIATION)
+        found = variation.lay(design)
         if not anomalous:
-            pixels, mask, kind, part = draw_design(design, view), np.zeros((size, size), dtype=bool), None, None
+            pixels, mask, kind, part = draw_design(found, view), np.zeros((size, size), dtype=bool), None, None
         elif difficulty.wrong_product:
-            pixels, mask, part = draw_design(_another(rng, category), view), np.ones((size, size), dtype=bool), None
+            another = variation.lay(variation.dress(_another(rng, category)))
+            pixels, mask, part = draw_design(another, view), np.ones((size, size), dtype=bool), None
             kind = WRONG_PRODUCT
         else:
-            damaged = draw_defect(rng, design, view, largest=difficulty.largest, least=difficulty.least)
+            damaged = draw_defect(rng, found, view, largest=difficulty.largest, least=difficulty.least)
             if damaged is None:
                 continue
             pixels, defect = damaged
             mask, kind, part = defect.mask, defect.kind, defect.part
-        query = expose(pixels, view)
+        query = expose(pixels, view, variation.light_on(view))
         boxes = [[0, 0, size, size]] if kind == WRONG_PRODUCT else component_boxes(mask)
         return Pair(category=category, template=template, query=query, kind=kind, part=part, mask=mask, boxes=boxes)
 

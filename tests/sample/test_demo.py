@@ -6,9 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+from adcopilot.boxes import bbox_mask_iou
 from adcopilot.errors import UserError
-from adcopilot.sample.demo import Step, plan, run_step, table
-from adcopilot.sample.measure import Scores, auroc, box_mask_iou, score_answers
+from adcopilot.sample.demo import TEST_SPLITS, VARIED_SPLITS, Step, plan, run_step, table
+from adcopilot.sample.measure import Scores, auroc, score_answers
 
 
 def test_auroc_counts_ties_half():
@@ -18,12 +19,12 @@ def test_auroc_counts_ties_half():
     assert auroc(np.array([0.5, 0.5, 0.5, 0.5]), truth) == 0.5
 
 
-def test_box_mask_iou_is_of_unions():
+def test_bbox_mask_iou_is_of_unions():
     two, cover = [[0, 0, 4, 4], [2, 0, 6, 4]], [[0, 0, 6, 4]]
-    assert box_mask_iou(two, cover, (10, 10)) == 1
-    assert box_mask_iou([[0, 0, 2, 2]], [[0, 0, 4, 4]], (10, 10)) == 0.25
-    assert box_mask_iou([], cover, (10, 10)) == 0
-    assert box_mask_iou([[-5, -5, 50, 50]], [[0, 0, 10, 10]], (10, 10)) == 1
+    assert bbox_mask_iou(two, cover, (10, 10)) == 1
+    assert bbox_mask_iou([[0, 0, 2, 2]], [[0, 0, 4, 4]], (10, 10)) == 0.25
+    assert bbox_mask_iou([], cover, (10, 10)) == 0
+    assert bbox_mask_iou([[-5, -5, 50, 50]], [[0, 0, 10, 10]], (10, 10)) == 1
 
 
 def test_score_answers():
@@ -97,6 +98,13 @@ def test_table_has_a_row_for_each_run_and_split():
     text = table({run: {"test_trained": scores, "test_held_out": scores} for run in ("with", "without")})
     assert len(text.splitlines()) == 5
     assert text.count("0.912") == 4
+
+
+def test_table_names_the_varied_sets():
+    scores = Scores(pairs=500, balanced_accuracy=0.6, auroc=0.7, iou=0.1)
+    text = table({"with": dict.fromkeys({**TEST_SPLITS, **VARIED_SPLITS}, scores)})
+    words = ("trained categories", "new categories", "trained, varied", "new, varied")
+    assert [line[24:46].strip() for line in text.splitlines()[1:]] == list(words)
 
 
 def test_committed_sample_is_what_the_code_draws(tmp_path):
