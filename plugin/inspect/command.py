@@ -162,8 +162,8 @@ def run(args: argparse.Namespace) -> int:
     settings = map_settings(args, inspection)
     if inspection is not None and args.threshold is None and not inspection.holds_for(settings, args.map_templates):
         print(
-            f"{args.model}: its threshold was found with other map settings, so the map gives no verdict; calibrate "
-            "with these, or give --threshold",
+            f"{args.model}: its threshold was found with other map settings and does not hold for these; calibrate "
+            "with them, or give --threshold",
             file=sys.stderr,
         )
         inspection = inspection.without_map_threshold()

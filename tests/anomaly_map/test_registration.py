@@ -33,6 +33,17 @@ def test_a_movement_is_found(angle, scale, shift):
     assert found.shift == pytest.approx(shift, abs=0.6)
 
 
+@pytest.mark.parametrize("shift", [40, 80, 100, 110])
+def test_boards_are_found_up_to_the_shift_that_is_promised(deeppcb_root, shift):
+    """A board repeats itself: the highest correlation of a thumbnail is often another place."""
+    from PIL import Image
+
+    with Image.open(deeppcb_root / "PCBData/group00041/00041/00041001_temp.jpg") as image:
+        pixels = torch.from_numpy(np.array(image.convert("L"))).float()[None, None] / 255
+    query, template = pixels[..., 80:560, :480], pixels[..., 80:560, shift : shift + 480]
+    assert register(query, template).shift == pytest.approx((-shift, 0), abs=0.6)
+
+
 def test_light_does_not_move_a_template():
     template = scene(1)
     found = register(moved(template, shift=(4.0, 1.0)) * 0.6 + 0.2, template)

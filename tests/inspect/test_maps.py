@@ -168,6 +168,60 @@ def test_beside_a_model(deciding_dir, parts, tmp_path, capsys):
     assert list((tmp_path / "maps").iterdir())
 
 
+def test_what_cannot_be_seen_is_not_called_normal(parts, tmp_path, capsys):
+    good = parts / "good/000.png"
+    with Image.open(defects(parts)[0]) as image:
+        image.resize((30, 30)).save(tmp_path / "small.png")
+    _, [line], _ = run(capsys, "--template", good, "--query", tmp_path / "small.png", "--json", "--threshold", "5")
+    assert line["verdict"] == "undecided"
+    assert "the query has 30×30 pixels, 13% of its template's" in line["reason"]
+    with Image.open(good) as image:
+        wide = image.resize((168, 168))
+    wide.crop((0, 0, 132, 168)).save(tmp_path / "query.png")
+    wide.crop((36, 0, 168, 168)).save(tmp_path / "template.png")  # the query's left quarter is not in it
+    words = ("--template", tmp_path / "template.png", "--query", tmp_path / "query.png", "--json", "--threshold", "5")
+    _, [line], _ = run(capsys, *words)
+    assert line["verdict"] == "undecided"
+    assert "of the query's view, 90% are needed" in line["reason"]
+
+
+def test_no_picture_of_the_users_is_overwritten(parts, tmp_path, capsys):
+    query, template = tmp_path / "query.png", tmp_path / "template.png"
+    for file, source in ((query, defects(parts)[0]), (template, parts / "good/000.png")):
+        file.write_bytes(source.read_bytes())
+    pair = ("--template", template, "--query", query)
+    for words in (("--draw", query), ("--draw", template), ("--draw", tmp_path), ("--save-maps", tmp_path)):
+        code, _, err = run(capsys, *pair, *words)
+        assert (code, "overwritten" in err) == (2, True), words
+    assert query.read_bytes() == defects(parts)[0].read_bytes()
+    code, _, err = run(capsys, *pair, "--csv", tmp_path)
+    assert (code, "--csv" in err, "cannot be written" in err) == (2, True, True)
+    # two names that one picture's name could be made from have two
+    today = tmp_path / "today"
+    today.mkdir()
+    for name in ("a.jpg", "a.jpg.png"):
+        with Image.open(query) as image:
+            image.save(today / name)
+    made = ("--draw", tmp_path / "drawn", "--save-maps", tmp_path / "maps")
+    run(capsys, "--template", template, "--query-dir", today, *made)
+    assert len(list((tmp_path / "drawn").iterdir())) == len(list((tmp_path / "maps").iterdir())) == 2
+
+
+def test_another_map_than_the_lines_has_no_threshold(parts, tmp_path, capsys):
+    line = tmp_path / "line"
+    assert main(["calibrate", "none", "--good", str(parts / "good"), "--output", str(line)]) == 0
+    capsys.readouterr()
+    query = ("--query", defects(parts)[0], "--json")
+    _, [own], _ = run(capsys, *query, model=line)
+    assert own["verdict"] == "anomalous"
+    _, [grown], _ = run(capsys, *query, "--box-growth", 3, model=line)
+    assert grown["verdict"] == "anomalous"
+    for words in (("--map-search", 9), ("--map-templates", 1)):
+        _, [other], err = run(capsys, *query, *words, model=line)
+        assert "its threshold was found with other map settings" in err
+        assert "8 good pictures, compared with each other" in err  # by these settings
+
+
 def test_a_judge_takes_either():
     def result(score, of_map):
         return Result(query="q", template="t", score=score, yes_no_mass=1.0, map_score=of_map, text="")

@@ -126,6 +126,7 @@ def test_bad_input_is_one_line_before_anything_long(parts, tmp_path, capsys):
         said("--good", parts / "good", "--max-missed", "7")
     assert "7 is no share, expected 0 to 1" in capsys.readouterr().err
     assert "nothing is left" in said("--good", parts / "good", "--map", "off")
+    assert "lies inside" in said("--good", parts / "good", "--output", parts / "good/line")
     same = tmp_path / "same"
     shutil.copytree(parts / "good", same)
     assert "are the same picture, once good and once defective" in said("--good", parts / "good", "--bad", same)
@@ -139,6 +140,10 @@ def test_bad_input_is_one_line_before_anything_long(parts, tmp_path, capsys):
         ({"thresholds": {"map": "high"}}, "is no inspection's file"),
         ({"verdict_from": "model"}, "is no inspection's file"),
         ({"map": {"kind": "words"}}, "--map is 'words'"),
+        ({"threshold": 5}, "they are one, change both"),
+        ({"threshold": "x"}, "they are one, change both"),
+        ({"templates_each": "q"}, "templates_each is 'q', expected 1 to 64"),
+        ({"verdict_from": "nobody"}, "is from 'nobody', expected model, map, either"),
         ({"map": {"colour": 1}}, "is no inspection's file"),
     ],
 )

@@ -78,6 +78,11 @@ def test_measures_by_hand():
     assert found["missed_share"]["value"] == pytest.approx(1 / 3)
     assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert found["auroc"] == pytest.approx(5 / 6)
+    low, high = found["auroc_interval"]
+    assert low < found["auroc"] < high
+    all_right = measures([0.1] * 24 + [0.9] * 12, [False] * 24 + [True] * 12, verdicts=[False] * 24 + [True] * 12)
+    assert all_right["auroc_interval"][1] == 1
+    assert 0.8 < all_right["auroc_interval"][0] < 0.95  # nothing is certain of 36 pictures
     assert found["kinds"]["dent"] == {"pictures": 1, "found": 0, "undecided": 0}
 
 
