@@ -217,7 +217,7 @@ def test_another_map_than_the_lines_has_no_threshold(parts, tmp_path, capsys):
     _, [grown], _ = run(capsys, *query, "--box-growth", 3, model=line)
     assert grown["verdict"] == "anomalous"
     for words in (("--map-search", 9), ("--map-templates", 1)):
-        _, [other], err = run(capsys, *query, *words, model=line)
+        _, _, err = run(capsys, *query, *words, model=line)
         assert "its threshold was found with other map settings" in err
         assert "8 good pictures, compared with each other" in err  # by these settings
 
