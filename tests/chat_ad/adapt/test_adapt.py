@@ -5,6 +5,7 @@ import shutil
 import signal
 
 import pytest
+from PIL import Image
 
 from adcopilot.chat_ad.adapt.folder import read_folder, split
 from adcopilot.cli import main
@@ -102,6 +103,36 @@ def test_training_through_the_stock_commands(tmp_path, capsys):
     code, _, err = run(capsys, *words[:-1], "1")
     assert "max_steps: 1" in (work / "train.yaml").read_text()
     assert (work / "trained.done").stat().st_mtime_ns != before
+
+
+def boards(root, folder, number=30):
+    """Windows of real boards around a defect each, and the same windows of their templates, under the same names."""
+    for line in (root / "PCBData/trainval.txt").read_text().splitlines()[:number]:
+        images, boxes = line.split()
+        stem = root / "PCBData" / images.removesuffix(".jpg")
+        x1, y1, x2, y2, _ = map(int, (root / "PCBData" / boxes).read_text().split("\n")[0].replace(",", " ").split())
+        left, top = (min(max((low + high) // 2 - 80, 0), 480) for low, high in ((x1, x2), (y1, y2)))
+        for kind, name in (("temp", "good"), ("test", "defect")):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            with Image.open(f"{stem}_{kind}.jpg") as image:
+                image.crop((left, top, left + 160, top + 160)).save(folder / name / f"{stem.name}.png")
+    return folder
+
+
+def test_real_boards(deeppcb_root, tmp_path, capsys):
+    """Each good picture is another design: they tell nothing of each other, and that is what has to be said."""
+    folder, line = boards(deeppcb_root, tmp_path / "boards"), tmp_path / "line"
+    code, _, err = run(capsys, "adapt", folder, "--output", line, "--steps", "2", "--box-growth", "7", "--mixed")
+    assert code == 0, err
+    found = inspection(line)
+    assert found["metrics"]["good"] + found["metrics"]["defective"] + found["made"]["trained_on"] == 60
+    assert any("do not tell good from defective" in one for one in found["warnings"])
+    assert "do not tell good from defective" in (line / "report.html").read_text()
+    # with its own template each board is what the map is for (docs/results/anomaly-map.md)
+    words = ("inspect", "--model", "none", "--query-dir", folder / "defect", "--template-dir", folder / "good")
+    code, out, _ = run(capsys, *words, "--pair-pattern", "{}={}", "--threshold", "0.48", "--json")
+    rows = [json.loads(row) for row in out.splitlines()]
+    assert sum(row["verdict"] == "anomalous" for row in rows) >= 27
 
 
 def test_pictures_are_held_out_by_content_and_in_groups(tmp_path):
