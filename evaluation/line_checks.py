@@ -68,7 +68,7 @@ def _is_box(value: Any) -> bool:
 TEXT: Kind = ("a text", _is_text)
 TEXTS: Kind = ("a list of texts", _is_texts)
 NAME: Kind = ("a text that is not empty", lambda value: _is_text(value) and bool(value))
-COUNT: Kind = ("a whole number", lambda value: type(value) is int and abs(value) < 1 << 53)
+WHOLE: Kind = ("a whole number", lambda value: type(value) is int and abs(value) < 1 << 53)
 BOOL: Kind = ("true or false", lambda value: isinstance(value, bool))
 PLACE: Kind = ("a path with folders", lambda value: _is_text(value) and len([p for p in value.split("/") if p]) > 1)
 SIZE: Kind = (f"two sides of an image of at most {MAX_PIXELS:,} pixels", _is_size)

@@ -25,6 +25,15 @@ ELSEWHERE = {
     ("registration", "--replace"): "builds and converters replace their own entries unasked",
     ("losses", "--set"): "the report names the command before it",
     ("losses", "--max-left-out"): "the report names the command before it",
+    ("command", "--good"): "what `adapt` tells `adcopilot calibrate`",
+    ("command", "--model"): "`adapt` ends with how `adcopilot inspect` takes its line",
+    ("command", "--query-dir"): "`adapt` ends with how `adcopilot inspect` takes its line",
+    ("command", "--report"): "`adapt` ends with how `adcopilot inspect` takes its line",
+    ("command", "--preset"): "what `adapt` tells `adcopilot init`",
+    ("command", "--seed"): "what `adapt` tells `adcopilot init`",
+    ("readers", "--set"): "`adapt` has no recipe: paths are told as they are, and it has tried every layout",
+    ("base", "--set"): "`adapt` has no recipe: paths are told as they are",
+    ("measure", "--set"): "`adapt` reads names and measures nothing",
     ("yaml_sections", "--set"): "only what `--set` assigned is refused so",
 }
 

@@ -11,8 +11,8 @@ from adcopilot import cli
 from adcopilot.errors import UserError
 from adcopilot.evaluation.run_folder import read_records
 from tests.evaluation.backends.conftest import make_group
+from tests.evaluation.benchmarks.mmad import mini_mmad
 from tests.evaluation.killing import kill_again_and_again
-from tests.evaluation.mmad import mini_mmad
 
 ENGINE = {
     "enforce_eager": True,

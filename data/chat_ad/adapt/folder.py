@@ -71,7 +71,7 @@ def read_folder(folder: Path) -> tuple[str, list[Photo]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give one with good/ and a folder for each kind of defect in it")
     name = next((name for name in (*GUESSES, "folder") if _fits(folder, name)), "folder")
-    source = make_source(name, folder, options=reader_options(name))
+    source = make_source(name, folder, options=reader_options(name), recipe="")
     photos, products = [], {}
     for item in scan(source):
         products.setdefault(item.category, item.image)

@@ -263,7 +263,7 @@ def _hint(source: Source) -> str:
     for root in (source.root / name for name in source.folders("")[:50]):
         if own is not folder and fits(root, source.dataset):
             return f"; did you mean {source.say_root(root)}?"
-    for dataset in GUESSES:
+    for dataset in GUESSES if source.recipe else ():
         if READERS[dataset].module is not own and fits(source.root, dataset):
             return f"; it looks like the dataset {dataset!r} (--set {source.recipe}.reader={dataset})"
     above = source.root.resolve().parent

@@ -163,10 +163,14 @@ class Source:
 
     def say(self, option: str, value: str) -> str:
         """How one of the reader's options is typed where it is read."""
+        if not self.recipe:  # `adcopilot adapt`, which has no recipe
+            return f"the option {option}={value} of `adcopilot data build`"
         return f"--set {self.recipe}.options.{option}={value}"
 
     def say_root(self, root: str | os.PathLike) -> str:
         """How another root is typed."""
+        if not self.recipe:
+            return shlex.quote(os.fspath(root))
         return f"--set {self.recipe}.root={shlex.quote(os.fspath(root))}"
 
     def wants(self, category: str) -> bool:

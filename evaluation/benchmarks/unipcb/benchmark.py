@@ -13,7 +13,7 @@ from adcopilot.errors import UserError
 
 from ...benchmark import Benchmark, Boxes, Judged, Line, Reading, Scores, Traits
 from ...bootstrap import Unit
-from ...line_checks import BOXES, CHOICE, COUNT, SIZE, TEXT, one_of
+from ...line_checks import BOXES, CHOICE, SIZE, TEXT, WHOLE, one_of
 from ...run_folder import Answers
 from ...running import Shard
 from ...source import Source
@@ -40,8 +40,8 @@ class UniPcb(Benchmark):
         "meta.type": TEXT,
         "meta.form": one_of("choice", "boxes", "open"),
         "meta.language": TEXT,
-        "meta.sample": COUNT,
-        "meta.turn": COUNT,
+        "meta.sample": WHOLE,
+        "meta.turn": WHOLE,
         "meta.question": TEXT,
     }
     some = {
