@@ -181,8 +181,11 @@ class Head:
 
 def trainer_of(stage, **settings):
     """One of LlamaFactory's trainers with what a loss needs, and no more."""
-    from llamafactory.train.dpo.trainer import CustomDPOTrainer
-    from llamafactory.train.kto.trainer import CustomKTOTrainer
+    try:
+        from llamafactory.train.dpo.trainer import CustomDPOTrainer
+        from llamafactory.train.kto.trainer import CustomKTOTrainer
+    except RuntimeError as error:  # trl 0.24 takes packages for installed that are not, beside transformers 5
+        pytest.skip(f"trl's trainers cannot be imported here: {' '.join(str(error).split())[:200]}")
 
     trainer = object.__new__({"dpo": CustomDPOTrainer, "kto": CustomKTOTrainer}[stage])
     alone = settings.get("pref_loss") == "orpo"
