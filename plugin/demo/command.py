@@ -174,7 +174,7 @@ def each_of(args: argparse.Namespace, inspection: Inspection | None) -> int:
 
 def is_without_model(model: str, inspection: Inspection | None) -> bool:
     """Whether the map alone is asked for: by name, or by a line's folder that has no model in it."""
-    return model == "none" or (inspection is not None and not (Path(model) / "config.json").exists())
+    return model == "none" or (inspection is not None and not inspection.has_model)
 
 
 def check_marks(path: Path | None) -> None:

@@ -158,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
     from ..line.inspection import read_inspection
 
     inspection = read_inspection(args.model)
-    no_model = str(args.model) == "none" or (inspection is not None and not (args.model / "config.json").exists())
+    no_model = str(args.model) == "none" or (inspection is not None and not inspection.has_model)
     settings = map_settings(args, inspection)
     if inspection is not None and args.threshold is None and not inspection.holds_for(settings, args.map_templates):
         print(

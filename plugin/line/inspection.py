@@ -55,6 +55,11 @@ class Inspection:
         """Of the score that gives the verdict: the map's, where either may."""
         return self.thresholds["model" if self.verdict_from == "model" else "map"]
 
+    @property
+    def has_model(self) -> bool:
+        """Whether a model is part of the line; one whose files an earlier calibration left beside it is not."""
+        return "model" in self.thresholds
+
     def judge(self) -> Judge:
         """The verdicts of these thresholds."""
         from ..inspect.judging import Judge

@@ -15,9 +15,10 @@ from adcopilot.demo.answer import Answer
 from adcopilot.demo.examples import CHOSEN, read_examples
 from adcopilot.demo.limits import Limits, open_upload
 from adcopilot.demo.questions import INSPECT, QUESTIONS, wording
-from adcopilot.demo.tabs.many_parts import _counts, _plain, _sorted, _write_csv
+from adcopilot.demo.tabs.many_parts import _counts, _sorted, _write_csv
 from adcopilot.errors import UserError
 from adcopilot.inspect import Result
+from adcopilot.inspect.spreadsheet import plain
 from adcopilot.prompts import INSPECT_QUESTION
 from adcopilot.sample.pairs import draw_pair, stream
 from adcopilot.verdict import Verdict, decide
@@ -256,7 +257,7 @@ def test_the_table_is_sorted_and_the_csv_is_safe(tmp_path):
     assert lines[4] == "d.png,t.png,undecided,the answer is empty,,0,No.,"
     assert lines[5] == "a.png,t.png,no defect found,,0.1,0,No.,"
     assert lines[7] == "bad.png,t.png,,,,0,No.,damaged"
-    assert [_plain(cell) for cell in ("+1", "-1", "@x", "\tx", "a=b", "")] == ["'+1", "'-1", "'@x", "'\tx", "a=b", ""]
+    assert [plain(cell) for cell in ("+1", "-1", "@x", "\tx", "a=b", "")] == ["'+1", "'-1", "'@x", "'\tx", "a=b", ""]
 
 
 def test_the_table_shows_so_many_rows_and_says_so():

@@ -175,3 +175,8 @@ def test_a_model_and_its_map(parts, bad, deciding_dir, tmp_path, capsys):
     assert result["verdict_from"] == "map"
     assert result["anomalous"] == (result["map_score"] >= found["threshold"])
     assert {"score", "map_score", "map_boxes"} <= result.keys()
+    # calibrated without a model later: the one whose files still lie there answers nothing
+    assert run(capsys, "calibrate", "none", "--good", parts / "good", "--output", line)[0] == 0
+    code, out, _ = run(capsys, *words)
+    result = json.loads(out.splitlines()[0])
+    assert (code, result["text"], "map_score" in result) == (0, "", False)

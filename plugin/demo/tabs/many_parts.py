@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import enum
 import shutil
 import time
@@ -21,6 +20,7 @@ from ...files import path_inside
 from ...images import open_image
 from ...inspect.pairs import Pair, TemplatePool, find_images, find_pairs, mvtec_queries
 from ...inspect.result import Result
+from ...inspect.spreadsheet import write_rows
 from .. import fragments
 from ..answer import Answer
 from ..archive import unpack
@@ -374,19 +374,10 @@ def _sorted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """The table for a spreadsheet, with a byte order mark, by which Excel knows that it is UTF-8."""
-    with path.open("w", newline="", encoding="utf-8-sig", errors="backslashreplace") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for row in rows:
-            verdict, score = row["verdict"], "" if row["score"] is None else row["score"]
-            words, reason = ("", "") if verdict is None else (VERDICTS[verdict.word].lower(), verdict.reason or "")
-            cells = [
-                row["name"], row["template"], words, reason, score, row["boxes"], row["answer"], row["error"]
-            ]  # fmt: skip
-            writer.writerow([_plain(cell) if isinstance(cell, str) else cell for cell in cells])
-
-
-def _plain(cell: str) -> str:
-    """A text that no spreadsheet takes for a formula, as a file's name or an answer could be meant to be."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    """The table for a spreadsheet."""
+    cells = []
+    for row in rows:
+        verdict, score = row["verdict"], "" if row["score"] is None else row["score"]
+        words, reason = ("", "") if verdict is None else (VERDICTS[verdict.word].lower(), verdict.reason or "")
+        cells.append([row["name"], row["template"], words, reason, score, row["boxes"], row["answer"], row["error"]])
+    write_rows(path, [COLUMNS, *cells])
