@@ -9,3 +9,6 @@
 
 The words are anomalib's: `anomaly_map`, `pred_score`, `pred_mask`.
 """
+
+#: What can be compared; here, where the command line asks without torch.
+MAP_KINDS = ("pixels", "features")

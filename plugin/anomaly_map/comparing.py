@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,15 +12,14 @@ from PIL import Image
 
 from ..errors import UserError
 from ..images import is_like_shape
+from . import MAP_KINDS
 from .features import FEATURES_TOP, Backbone, feature_distances
 from .marking import PIXELS_TOP, map_boxes, pred_mask, pred_score
 from .pixels import pixel_distances
 from .registration import place, register
 
-__all__ = ["LEAST_COVERAGE", "MAP_KINDS", "AnomalyMap", "MapSettings", "Mapper", "map_of_features"]
+__all__ = ["LEAST_COVERAGE", "AnomalyMap", "MapSettings", "Mapper", "map_of_features"]
 
-MapKind = Literal["pixels", "features"]
-MAP_KINDS = get_args(MapKind)
 #: A template that shows less of the query's view than this share says nothing of the rest.
 LEAST_COVERAGE = 0.9
 #: A query of fewer pixels than this share of its templates' shows no more what a threshold was found on.
@@ -43,7 +42,7 @@ class MapSettings:
         UserError: a value is out of its range.
     """
 
-    kind: MapKind = "pixels"
+    kind: str = "pixels"
     search: int | None = None
     max_pixels: int = 768 * 768
     growth: int = 0

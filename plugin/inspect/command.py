@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..anomaly_map import MAP_KINDS
 from ..cli import StoreOnce
 from ..errors import UserError
 from ..files import check_writable
@@ -35,7 +36,6 @@ if TYPE_CHECKING:  # they need torch, which takes seconds: only once the command
     from .inspector import Inspector
     from .map_inspector import MapInspector
 
-MAP_KINDS = ("pixels", "features")  # `MapKind`'s, whose module needs torch
 #: What a model may be told before it answers.
 HINTS = ("map",)
 #: Templates from which on a map finds its threshold among them, and how many are compared for it at most.
