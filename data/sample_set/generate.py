@@ -64,6 +64,7 @@ class Split:
         lessons: in the order of the records, which are not to be shuffled then; `REVIEW` of each lesson's records are
             as in the lesson before.
         variation: one of `VARIATIONS`, what its pairs differ in whatever the other splits do.
+        varied: share of its pairs that do; the others are plain.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Split:
     verifiable: bool = False
     lessons: tuple[Lesson, ...] = (Lesson(share=1.0, difficulty=USUAL),)
     variation: str = "none"
+    varied: float = 1.0
 
     def difficulty(self, rng: np.random.Generator, index: int) -> Difficulty:
         """Of the record `index`."""
@@ -86,18 +88,20 @@ class Split:
         return self.lessons[number - review].difficulty
 
 
-def standard_splits(count: int, *, test_count: int) -> list[Split]:
-    """Stages 0, 1 and 2 with half, three eighths and the rest of `count`, and the two test sets."""
+def standard_splits(count: int, *, test_count: int, variation: str = "none", varied: float = 1.0) -> list[Split]:
+    """Stages 0, 1 and 2 with half, three eighths and the rest of `count`, a share `varied` of them in `variation`, and
+    the two test sets, which are plain."""
     first, second = count // 2, count * 3 // 8
     lessons = (
         Lesson(share=0.25, difficulty=WRONG),
         Lesson(share=0.3, difficulty=LARGE),
         Lesson(share=0.45, difficulty=USUAL),
     )
+    allowed = {"variation": variation, "varied": varied}
     return [
-        Split(name="stage0", count=first, number=10, tasks=SHORT_TASKS, lessons=lessons),
-        Split(name="stage1", count=second, number=11, tasks=MIDDLE_TASKS),
-        Split(name="stage2", count=count - first - second, number=12),
+        Split(name="stage0", count=first, number=10, tasks=SHORT_TASKS, lessons=lessons, **allowed),
+        Split(name="stage1", count=second, number=11, tasks=MIDDLE_TASKS, **allowed),
+        Split(name="stage2", count=count - first - second, number=12, **allowed),
         Split(name="test_trained", count=test_count, number=20, inspect_only=True),
         Split(name="test_held_out", count=test_count, number=21, inspect_only=True, held_out=True),
     ]
@@ -207,6 +211,8 @@ def _write(
         as_json = json.loads(json.dumps(asdict(split)))  # as it will be read again
         if split.variation == "none":
             del as_json["variation"]
+        if split.varied == 1:
+            del as_json["varied"]
         manifest["splits"][split.name] = {**as_json, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
         _write_atomic(manifest_path, json.dumps(manifest, indent=1) + "\n")
         progress(f"{split.name}: {split.count} records")
@@ -246,7 +252,9 @@ def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -
         anomalous = bool(rng.random() < 0.5)
     difficulty = split.difficulty(rng, index)
     # Of its own generator: a varied pair shows the same part in the same pose as the pair that is not varied.
-    variation = Variation.named(split.variation, stream(seed, split.number, index, 1))
+    own = stream(seed, split.number, index, 1)
+    varies = split.varied == 1 or own.random() < split.varied
+    variation = Variation.named(split.variation if varies else "none", own)
     pair = draw_pair(
         rng, category=category, size=size, anomalous=anomalous, difficulty=difficulty, variation=variation
     )
