@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "comparison-of-first")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--count", type=int, default=76_000, help="training pairs, as the demo's (76000)")
+    parser.add_argument("--count", type=int, default=60_000, help="training pairs, as the demo's (60000)")
     parser.add_argument("--test-count", type=int, default=500, help="pairs of each test set (500)")
     args = parser.parse_args(argv)
     sizes = {"count": args.count, "test_count": args.test_count}

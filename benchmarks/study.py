@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from adcopilot.jsonl import atomic_write  # noqa: E402
 from adcopilot.sample.demo import (  # noqa: E402
+    SIZE,
     TEST_SPLITS,
     VARIED_SPLITS,
     calibration_split,
@@ -42,7 +43,7 @@ RESULT = ROOT / "docs" / "results" / "study"
 BOARDS = "DeepPCB windows"
 SAMPLE_SPLITS = {**TEST_SPLITS, **VARIED_SPLITS}
 #: Pixels that the tiny model sees of a window of 112 x 112.
-BOARD_PIXELS = 56 * 56
+BOARD_PIXELS = SIZE * SIZE
 BOARD_EPOCHS = 4
 #: Test windows that are asked about, spread over the test boards.
 BOARD_TESTS = 600
@@ -95,7 +96,8 @@ def run_seed(
     def say(line: str) -> None:
         print(f"seed {seed} [{(time.monotonic() - started) / 60:5.1f} min] {line}", file=sys.stderr, flush=True)
 
-    write_sample(data, demo_splits(count, test_count=test_count), seed=seed, workers=2, progress=say)
+    splits = demo_splits(count, test_count=test_count)
+    write_sample(data, splits, seed=seed, size=SIZE, workers=2, progress=say)
     runs = []
     for one in conditions:
         folder = output / one.title.replace(", ", "_").replace(" ", "_")
@@ -244,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "study")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--count", type=int, default=76_000, help="training pairs, as the demo's (76000)")
+    parser.add_argument("--count", type=int, default=60_000, help="training pairs, as the demo's (60000)")
     parser.add_argument("--test-count", type=int, default=500, help="pairs of each test set (500)")
     parser.add_argument("--deeppcb", type=Path, help="folder of DeepPCB; without it, its rows are left out")
     parser.add_argument("--result", type=Path, default=RESULT, help="where page and numbers go, without suffix")

@@ -36,6 +36,10 @@ VARIED_SPLITS = {"test_trained_varied": "trained, varied", "test_held_out_varied
 TARGETS = {"test_trained": 0.90, "test_held_out": 0.80}
 #: Share of the training pairs that vary so, from stage 0 on; the others are plain.
 VARIED = 0.6
+#: Side of the pairs' pictures in pixels, and comparison tokens of each: with 56 pixels, or the preset's 8 tokens, the
+#: same steps find less (docs/tiny-recipe.md).
+SIZE = 84
+COMPARISON_TOKENS = 16
 
 
 def demo_splits(count: int, *, test_count: int) -> list[Split]:
@@ -66,7 +70,8 @@ def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequenc
 
     if encoder:
         base, start = folder / "base", stages[0]
-        command = [tool("adcopilot"), "init", "--preset", "tiny", "--output", str(base), "--seed", str(seed), *options]
+        command = [tool("adcopilot"), "init", "--preset", "tiny", "--output", str(base), "--seed", str(seed)]
+        command += ["--num-comparison-tokens", str(COMPARISON_TOKENS), *options]
         steps.append(Step(name="init", command=command, output=base))
         extra = []
         train(0, f"model_name_or_path={base}", "dataset=stage0")
@@ -113,7 +118,8 @@ def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: 
     data = output / "data"
     workers = min(2, os.cpu_count() or 1)
     say(f"drawing {count} pairs for training and 4 x {test_count} for testing into {data}")
-    write_sample(data, demo_splits(count, test_count=test_count), seed=seed, workers=workers, progress=say)
+    splits = demo_splits(count, test_count=test_count)
+    write_sample(data, splits, seed=seed, size=SIZE, workers=workers, progress=say)
 
     runs = []
     for name, folder, encoder in (
@@ -195,7 +201,7 @@ def draw_example(output: Path, data: Path) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"))
-    parser.add_argument("--count", type=int, default=76_000, help="training pairs (76000)")
+    parser.add_argument("--count", type=int, default=60_000, help="training pairs (60000)")
     parser.add_argument("--test-count", type=int, default=500, help="pairs of each test set (500)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
