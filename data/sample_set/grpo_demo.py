@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from adcopilot.errors import UserError
-from adcopilot.sample.demo import ROOT
+from adcopilot.sample.demo import ROOT, SIZE
 from adcopilot.sample.generate import grpo_splits, write_sample
 from adcopilot.steps import Step, run_step, tool
 
@@ -187,7 +187,7 @@ def demo(
     if not (base / "config.json").is_file():
         raise UserError(f"{base}: no trained tiny model; run `make demo` first")
     data = output / "data"
-    write_sample(data, grpo_splits(count, test_count=256), seed=0, progress=say)
+    write_sample(data, grpo_splits(count, test_count=256), seed=0, size=SIZE, progress=say)
     for step in plan(output, base, data, seeds=seeds, overrides=overrides):
         start = time.monotonic()
         run_step(step, output / f"{step.output.name}.log", cwd=ROOT)

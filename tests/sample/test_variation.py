@@ -13,6 +13,7 @@ from adcopilot.sample.canvas import View, draw_design, draw_view
 from adcopilot.sample.categories import HELD_OUT, TRAINED
 from adcopilot.sample.command import add_arguments, run
 from adcopilot.sample.defects import component_boxes, draw_defect
+from adcopilot.sample.demo import VARIED, calibration_split, demo_splits
 from adcopilot.sample.generate import standard_splits, varied_splits, write_sample
 from adcopilot.sample.pairs import CATEGORIES, draw_pair, stream
 from adcopilot.sample.variation import LOOSE, NOTHING, ROTORS, VARIATIONS, Variation
@@ -151,3 +152,35 @@ def test_command_writes_and_refuses_another_variation(tmp_path):
         write_sample(tmp_path / "b", [], seed=1, variation="light")
     with pytest.raises(UserError, match="expected one of none, parts, light"):
         write_sample(tmp_path / "c", [], variation="lihgt")
+
+
+def test_a_share_of_the_training_pairs_varies(tmp_path):
+    """Each pair is the plain one or the varied one of the same number; the demo's test sets are the plain set's."""
+    plain, demo = tmp_path / "plain", tmp_path / "demo"
+    write_sample(plain, standard_splits(80, test_count=4), seed=2)
+    write_sample(tmp_path / "all", standard_splits(80, test_count=4, variation="parts+light"), seed=2)
+    manifest = write_sample(demo, demo_splits(80, test_count=4), seed=2)
+    assert manifest["splits"]["stage0"]["varied"] == VARIED
+    assert "varied" not in manifest["splits"]["test_held_out"]
+    both = 0
+    for record in read(demo, "stage0"):
+        is_plain, is_varied = (
+            [(demo / name).read_bytes() for name in record["images"]]
+            == [(tmp_path / other / name).read_bytes() for name in record["images"]]
+            for other in ("plain", "all")
+        )
+        assert is_plain is not is_varied
+        both += is_varied
+    assert 40 * VARIED - 10 < both < 40 * VARIED + 10
+    for test in ("test_trained", "test_held_out"):
+        for record in read(demo, test):
+            for name in record["images"]:
+                assert (demo / name).read_bytes() == (plain / name).read_bytes()
+    shown = [
+        (demo / name).read_bytes()
+        for record in read(demo, calibration_split("test_held_out"))
+        for name in record["images"]
+    ]
+    tested = {(demo / name).read_bytes() for record in read(demo, "test_trained") for name in record["images"]}
+    assert not tested & set(shown)
+    assert calibration_split("test_trained_varied") == "calibration_varied"
