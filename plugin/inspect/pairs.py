@@ -71,7 +71,7 @@ class Pair:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, by suffix, sorted; hidden files and folders, and `MASK_FOLDERS`, are passed over.
+    """All image files below a folder, by suffix, sorted; what is hidden, and `MASK_FOLDERS`, is passed over.
 
     Links are followed, each folder once. What has an image's name and is none (a pipe, a dangling link, a folder
     without images) is among them, and so is a folder that cannot be read: to open it is the error.
@@ -99,7 +99,8 @@ def find_images(folder: Path) -> list[Path]:
         files = [Path(root, name) for name in sorted(files) if not name.startswith(".")]
         files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         found += files
-        if not files and not folders and not masks and Path(root) != folder and Path(root).suffix.lower() in IMAGE_SUFFIXES:
+        nothing = not files and not folders and not masks
+        if nothing and Path(root) != folder and Path(root).suffix.lower() in IMAGE_SUFFIXES:
             empty.append(Path(root))
     for error in unreadable:
         if Path(error.filename) == folder:
