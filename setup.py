@@ -85,6 +85,8 @@ extras = {
     "demo": train,  # the demo trains through the stock llamafactory-cli
     # `adcopilot demo`: the newest gradio that LlamaFactory admits, whose way with paths the tests check, and httpx.
     "web": ["gradio>=5.50.0,<=5.50.0", "httpx"],
+    # The site of docs/ (`make docs`); no part of it is needed to run anything.
+    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings-python>=1.12"],
     "dev": [
         "pytest>=8",
         "pytest-timeout",

@@ -199,8 +199,8 @@ def check_notations(record: dict[str, Any], *, name: str) -> None:
 
 
 def foreign_boxes(record: dict[str, Any]) -> dict[str, tuple[int, str]]:
-    """Syntax of `box_notations` → (number of boxes or points, the first as it is written) of a record's messages, but
-    for those of the record's own notation."""
+    """Syntax of `boxes.notations` → (number of boxes or points, the first as it is written) of a record's messages,
+    but for those of the record's own notation."""
     found: dict[str, tuple[int, str]] = {}
     text = _text(record)
     start = text.find(IMAGE_PLACEHOLDER)

@@ -164,7 +164,7 @@ def test_metadata(metadata, requirements):
     assert metadata["License"] == "Apache-2.0"
     assert metadata["License-File"] == "LICENSE"
     assert set(requirements) == {
-        *("", "train", "deepspeed", "data", "ray", "serve", "flash-attn", "eval", "demo", "web", "dev")
+        *("", "train", "deepspeed", "data", "ray", "serve", "flash-attn", "eval", "demo", "web", "dev", "docs")
     }
     # A small base: what the model, `adcopilot init` and `adcopilot inspect` import.
     assert {normal(each.name) for each in requirements[""]} == {
@@ -176,7 +176,7 @@ def test_metadata(metadata, requirements):
 @pytest.mark.parametrize(
     ("name", "extras"),
     [
-        ("train.txt", ["", "train", "deepspeed", "data", "ray", "demo", "eval", "dev"]),
+        ("train.txt", ["", "train", "deepspeed", "data", "ray", "demo", "eval", "dev", "docs"]),
         ("forward.txt", ["", "train", "data", "demo", "eval", "dev"]),
         ("latest.txt", ["", "data", "eval", "dev"]),
     ],

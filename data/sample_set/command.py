@@ -4,7 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from adcopilot.errors import UserError, writing
 from adcopilot.sample.generate import Split, grpo_splits, standard_splits, varied_splits, write_sample
+from adcopilot.sample.pairs import CATEGORIES
+from adcopilot.sample.photographs import photographs
 from adcopilot.sample.variation import VARIATIONS
 
 
@@ -33,12 +36,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="two more test sets in which parts and light vary, whatever --variation is",
     )
+    parser.add_argument(
+        "--photographs",
+        type=int,
+        metavar="N",
+        help="instead of all this: N good photographs of one part and half as many defective ones, in folders as "
+        "`adcopilot adapt` reads them",
+    )
+    parser.add_argument("--part", choices=sorted(CATEGORIES), default="assembly", help="of --photographs (assembly)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--prefix", default="", help="put before the records' image paths, for a media_dir further up")
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.photographs is not None:
+        return _photographs(args)
     splits = standard_splits(args.count, test_count=args.test_count) if args.count else []
     if args.scenes:
         splits.insert(0, Split(name="base", count=args.scenes, number=1, single=True))
@@ -62,4 +75,24 @@ def run(args: argparse.Namespace) -> int:
         progress=progress,
     )
     print(args.output / "manifest.json")
+    return 0
+
+
+def _photographs(args: argparse.Namespace) -> int:
+    if args.photographs < 1 or args.size < 28:
+        raise UserError(
+            f"--photographs {args.photographs} --size {args.size}: expected 1 or more, of 28 pixels or more"
+        )
+    if args.output.is_dir() and any(args.output.iterdir()):
+        raise UserError(f"{args.output}: not empty; photographs are drawn into a new folder: choose another --output")
+    with writing(args.output, "make room, delete what was written, and run the same command again"):
+        photographs(
+            args.output,
+            good=args.photographs,
+            bad=args.photographs // 2,
+            size=args.size,
+            category=args.part,
+            seed=args.seed,
+        )
+    print(args.output)
     return 0

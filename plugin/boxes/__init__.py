@@ -4,7 +4,7 @@ Annotations are pixels of the original image, upright (EXIF orientation applied,
 model reads and writes are pixels of the image as it sees it: after LlamaFactory's `image_max_pixels` resize and then
 Qwen2.5-VL's own resize to multiples of 28. Both are plain stretches of the whole image, so one pair of sizes says
 everything about the mapping. `model_image_size` computes that size; `map_text_boxes` rewrites the boxes of a text.
-Which notations boxes are written in, `box_notations.py` knows.
+Which notations boxes are written in, `notations.py` knows.
 
 A box refers to the last image before it in its conversation. In a pair that is the query, never the template.
 
@@ -176,7 +176,7 @@ def _scale_span(low: float, high: float, from_length: int, to_length: int) -> tu
     return new_low, new_high
 
 
-#: Syntaxes of `box_notations` that are read out of answers; the first row of which there is a box counts alone. A
+#: Syntaxes of `boxes.notations` that are read out of answers; the first row of which there is a box counts alone. A
 #: model that answers `"bbox"` nearly always means corners, whatever that key means in a data file.
 _ANSWERS = (("bbox_2d", "box_2d"), ("qwen2-vl", "internvl", "seed", "deepseek"), ("bbox",))
 _READ = frozenset(syntax for row in _ANSWERS for syntax in row)

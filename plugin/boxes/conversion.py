@@ -29,7 +29,7 @@ class Notation:
     """What the numbers of a syntax are.
 
     Attributes:
-        syntaxes: of `box_notations`.
+        syntaxes: of `boxes.notations`.
         order: what the four numbers are: "xyxy", "yxyx" or "xywh".
         unit: what the whole side of an image is in them; 0 for pixels.
         about: for people.

@@ -37,10 +37,15 @@ __all__ = [
     "check_readable",
     "find_images",
     "find_pairs",
+    "masks_below",
     "mvtec_queries",
 ]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+
+#: Folders that hold no photographs, whatever lies beside them: what public sets call the masks of their defects. (Not
+#: `mask`, which can be a part's name.)
+MASK_FOLDERS = frozenset({"ground_truth", "masks"})
 
 #: Side in pixels of the thumbnails that templates are chosen by.
 DESCRIPTOR_SIDE = 16
@@ -66,7 +71,7 @@ class Pair:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, by suffix, sorted; hidden files and folders are passed over.
+    """All image files below a folder, by suffix, sorted; what is hidden, and `MASK_FOLDERS`, is passed over.
 
     Links are followed, each folder once. What has an image's name and is none (a pipe, a dangling link, a folder
     without images) is among them, and so is a folder that cannot be read: to open it is the error.
@@ -79,7 +84,8 @@ def find_images(folder: Path) -> list[Path]:
     unreadable: list[OSError] = []
     found, empty, seen = [], [], set()
     for root, folders, files in os.walk(folder, followlinks=True, onerror=unreadable.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        masks = [name for name in folders if name.lower() in MASK_FOLDERS]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in masks)
         try:
             here = os.stat(root)
         except OSError as error:
@@ -93,15 +99,23 @@ def find_images(folder: Path) -> list[Path]:
         files = [Path(root, name) for name in sorted(files) if not name.startswith(".")]
         files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         found += files
-        if not files and not folders and Path(root) != folder and Path(root).suffix.lower() in IMAGE_SUFFIXES:
+        nothing = not files and not folders and not masks
+        if nothing and Path(root) != folder and Path(root).suffix.lower() in IMAGE_SUFFIXES:
             empty.append(Path(root))
     for error in unreadable:
         if Path(error.filename) == folder:
             raise UserError(f"{folder}: cannot be read ({error.strerror}); check its permissions")
         empty.append(Path(error.filename))
     if not found and not empty:
+        if masks_below(folder):
+            raise UserError(f"{folder}: only masks in it ({masks_below(folder)[0]}); give the folder of photographs")
         raise UserError(f"{folder}: no images in it, expected {', '.join(sorted(IMAGE_SUFFIXES))}")
     return sorted([*found, *empty], key=lambda path: (path.parent, path.name)) if empty else found
+
+
+def masks_below(folder: Path) -> list[Path]:
+    """The folders of masks below a folder, which `find_images` passes over."""
+    return sorted(path for path in folder.rglob("*") if path.name.lower() in MASK_FOLDERS and path.is_dir())
 
 
 def mvtec_queries(root: Path) -> list[tuple[str, Path, list[Path]]]:

@@ -18,6 +18,7 @@ from .pairs import (
     check_readable,
     find_images,
     find_pairs,
+    masks_below,
     mvtec_queries,
 )
 from .pictures import printable
@@ -82,6 +83,8 @@ def plan(args: argparse.Namespace, *, bits: int | None = None) -> tuple[Iterator
         queries = [(args.query, args.query.name)]
     else:
         queries = [(file, str(file.relative_to(args.query_dir))) for file in find_images(args.query_dir)]
+        if masks := masks_below(args.query_dir):
+            print(f"left out as masks, not inspected: {', '.join(str(path) for path in masks[:3])}", file=sys.stderr)
     if args.template:
         if not args.query:
             open_image(args.template, bits=bits)  # one bad template for everything: say so before the model loads
@@ -101,7 +104,8 @@ def plan(args: argparse.Namespace, *, bits: int | None = None) -> tuple[Iterator
     among = args.query_dir and not pattern and is_inside(args.query_dir, args.template_dir)
     pool = TemplatePool(
         folder=args.template_dir,
-        by_name=True,
+        # a line's own templates are called as the pictures of some other day were
+        by_name=not is_inside(args.template_dir, Path(args.model)),
         bits=bits,
         pattern=pattern,
         without=args.query_dir if among else None,

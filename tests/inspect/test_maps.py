@@ -10,8 +10,8 @@ from PIL import Image
 from adcopilot.cli import main
 from adcopilot.inspect.judging import Judge
 from adcopilot.inspect.result import Result
+from adcopilot.sample.photographs import photographs
 
-from ..line.drawing import photographs
 from .conftest import part
 
 

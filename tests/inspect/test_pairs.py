@@ -9,7 +9,7 @@ from PIL import Image
 
 from adcopilot.errors import UserError
 from adcopilot.images import open_image
-from adcopilot.inspect.pairs import NamePattern, TemplatePool, find_images, find_pairs, mvtec_queries
+from adcopilot.inspect.pairs import NamePattern, TemplatePool, find_images, find_pairs, masks_below, mvtec_queries
 from adcopilot.inspect.same_picture import is_same_picture
 
 from .conftest import part
@@ -172,6 +172,16 @@ def test_find_images(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [str(file.relative_to(tmp_path)) for file in find_images(tmp_path)] == ["a.png", "b.JPG", "deep/c.tiff"]
+    for name in ("ground_truth/scratch/a_mask.png", "deep/Masks/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert [str(file.relative_to(tmp_path)) for file in find_images(tmp_path)] == ["a.png", "b.JPG", "deep/c.tiff"]
+    assert masks_below(tmp_path) == [tmp_path / "deep/Masks", tmp_path / "ground_truth"]
+    (tmp_path / "only/ground_truth").mkdir(parents=True)
+    (tmp_path / "only/ground_truth/a.png").touch()
+    with pytest.raises(UserError, match="only masks in it"):
+        find_images(tmp_path / "only")
+    assert len(find_images(tmp_path / "only/ground_truth")) == 1  # asked for by name
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no images"):
         find_images(tmp_path / "empty")

@@ -12,8 +12,7 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import file_digest
 from adcopilot.line.inspection import read_inspection
 from adcopilot.line.marks import read_marks
-
-from .drawing import photographs
+from adcopilot.sample.photographs import photographs
 
 
 @pytest.fixture(scope="module")

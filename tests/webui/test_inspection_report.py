@@ -6,9 +6,9 @@ import pytest
 
 from adcopilot.cli import main
 from adcopilot.line.marks import find_marked, read_marks
+from adcopilot.sample.photographs import photographs
 
 from ..chat_ad.reported import EVIL
-from ..line.drawing import photographs
 from .report_pages import choose, count, fits_and_can_be_read, quiet
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]

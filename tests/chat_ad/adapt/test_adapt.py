@@ -10,8 +10,8 @@ from PIL import Image
 from adcopilot.chat_ad.adapt.folder import read_folder, split
 from adcopilot.cli import main
 from adcopilot.errors import UserError
+from adcopilot.sample.photographs import photographs
 
-from ...line.drawing import photographs
 from ...waiting import until
 
 pytestmark = pytest.mark.timeout(1200)
