@@ -20,7 +20,7 @@ from .pairs import (
     find_pairs,
     mvtec_queries,
 )
-from .pictures import printable
+from .result import printable
 
 __all__ = ["check_sources", "depth", "how_chosen", "plan"]
 

@@ -1,4 +1,4 @@
-"""Inspector: images, prompt and boxes as in training; scores; the same results whatever the batch."""
+"""ModelInspector: images, prompt and boxes as in training; scores; the same results whatever the batch."""
 
 import json
 import re
@@ -10,10 +10,9 @@ from PIL import Image
 from adcopilot.anomaly_map.comparing import MapSettings
 from adcopilot.boxes import boxes_in_image
 from adcopilot.errors import UserError
-from adcopilot.inspect import Inspector
-from adcopilot.inspect.inspector import answer_tokens
 from adcopilot.inspect.judging import Judge
 from adcopilot.inspect.loading import check_folder, model_digest
+from adcopilot.inspect.model_inspector import ModelInspector, answer_tokens
 
 from .conftest import part
 
@@ -29,7 +28,7 @@ def test_batches_of_any_size_give_the_same_results(inspector):
     runs = []
     for size in (1, 4, 6):
         inspector.batch_size = size
-        runs.append(list(inspector.inspect(pairs())))
+        runs.append(list(inspector.inspect_many(pairs())))
     inspector.batch_size = 4
     assert len({result.text for result in runs[0]}) > 1, "the model must say different things for this to mean much"
     for run in runs[1:]:
@@ -45,7 +44,7 @@ def test_batches_of_any_size_give_the_same_results(inspector):
 
 def test_score_is_yes_against_no_at_the_first_token(inspector):
     pair = pairs()[1]
-    [result] = inspector.inspect([pair])
+    [result] = inspector.inspect_many([pair])
     prepared = [inspector._prepare(inspector.pair_question(*pair))]
     with torch.no_grad():
         logits = inspector.model(**inspector.encode(prepared)).logits[0, -1]
@@ -61,12 +60,12 @@ def test_score_is_yes_against_no_at_the_first_token(inspector):
 
 
 def test_threshold_decides(deciding_dir):
-    inspector = Inspector(model=deciding_dir, device="cpu", max_new_tokens=1)
-    [result] = inspector.inspect(pairs()[:1])
+    inspector = ModelInspector(model=deciding_dir, device="cpu", max_new_tokens=1)
+    [result] = inspector.inspect_many(pairs()[:1])
     found = []
     for threshold in (min(1.0, result.score + 1e-3), max(0.0, result.score - 1e-3)):
         inspector.judge = Judge(model_threshold=threshold)
-        found += inspector.inspect(pairs()[:1])
+        found += inspector.inspect_many(pairs()[:1])
     assert [one.anomalous for one in found] == [False, True]
 
 
@@ -95,7 +94,7 @@ def test_images_and_prompt_equal_llamafactorys(inspector, speaking_dir, tmp_path
     loaded = load_tokenizer(ModelArguments(model_name_or_path=str(speaking_dir), **limits))
     template = get_template_and_fix_tokenizer(loaded["tokenizer"], DataArguments(template="adcopilot"))
     question = "Is <|image_pad|> or <|compare_pad|> a defect?"
-    ours = Inspector(model=speaking_dir, device="cpu", question=question, **limits)
+    ours = ModelInspector(model=speaking_dir, device="cpu", question=question, **limits)
     for number, size in enumerate(sizes):
         files = [str(tmp_path / f"{number}{role}.png") for role in "tq"]
         part(1, size=(84, 56)).save(files[0])
@@ -119,11 +118,11 @@ def test_pixel_limits_come_from_the_model_folder(adcopilot_dir, tmp_path):
     shutil.copytree(adcopilot_dir, folder)
     file = folder / "processor_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "image_max_pixels": 7840000}))
-    kept = Inspector(model=folder, device="cpu").settings()
+    kept = ModelInspector(model=folder, device="cpu").settings()
     assert (kept["image_max_pixels"], kept["image_min_pixels"]) == (7840000, 1024)
-    told = Inspector(model=folder, device="cpu", image_max_pixels=50000).settings()
+    told = ModelInspector(model=folder, device="cpu", image_max_pixels=50000).settings()
     assert told["image_max_pixels"] == 50000
-    assert Inspector(model=adcopilot_dir, device="cpu").settings()["image_max_pixels"] == 589824
+    assert ModelInspector(model=adcopilot_dir, device="cpu").settings()["image_max_pixels"] == 589824
 
 
 def say(inspector, monkeypatch, text: str) -> None:
@@ -141,7 +140,7 @@ def test_boxes_are_pixels_of_the_upright_original(inspector, monkeypatch, tmp_pa
     assert (width, height) != (1600, 800)
     box = [round(width * 0.25), round(height * 0.25), round(width * 0.5), round(height * 0.75)]
     say(inspector, monkeypatch, f'Yes. [{{"bbox_2d": {box}, "label": "scratch"}}]')
-    [result] = inspector.inspect([(part(1), tmp_path / "q.jpg")])
+    [result] = inspector.inspect_many([(part(1), tmp_path / "q.jpg")])
     assert result.size == (1600, 800)
     [found] = result.boxes
     assert found["label"] == "scratch"
@@ -161,18 +160,18 @@ def test_boxes_stay_inside_the_image():
 
 def test_a_bad_image_is_a_result_with_error(inspector, tmp_path):
     (tmp_path / "empty.png").touch()
-    results = list(inspector.inspect([pairs()[0], (part(), tmp_path / "empty.png"), pairs()[1]]))
+    results = list(inspector.inspect_many([pairs()[0], (part(), tmp_path / "empty.png"), pairs()[1]]))
     assert [result.error is None for result in results] == [True, False, True]
-    bad = results[1].as_dict()
+    bad = results[1].to_dict()
     assert bad["error"].startswith(str(tmp_path / "empty.png"))
     assert (bad["anomalous"], bad["score"], bad["boxes"]) == (None, None, [])
     assert [result.score for result in results[::2]] == pytest.approx(
-        [result.score for result in inspector.inspect(pairs()[:2])], abs=1e-5
+        [result.score for result in inspector.inspect_many(pairs()[:2])], abs=1e-5
     )
 
 
 def test_nothing_to_do(inspector):
-    assert list(inspector.inspect([])) == []
+    assert list(inspector.inspect_many([])) == []
 
 
 def test_pads_are_never_generated(inspector, monkeypatch):
@@ -187,13 +186,13 @@ def test_pads_are_never_generated(inspector, monkeypatch):
     )
     with torch.no_grad():
         monkeypatch.setattr(inspector.model.generation_config, "suppress_tokens", None)
-        list(inspector.inspect(pairs()))
+        list(inspector.inspect_many(pairs()))
     assert seen
     assert not pads & set(torch.cat([tokens.flatten() for tokens in seen]).tolist())
 
 
 def test_plain_qwen_is_inspected_too(qwen_base_dir):
-    results = list(Inspector(model=qwen_base_dir, device="cpu", max_new_tokens=4).inspect(pairs()[:3]))
+    results = list(ModelInspector(model=qwen_base_dir, device="cpu", max_new_tokens=4).inspect_many(pairs()[:3]))
     assert all(result.error is None and 0 <= result.score <= 1 for result in results)
 
 
@@ -208,7 +207,7 @@ def test_tied_weights_of_a_folder_written_by_transformers_4(adcopilot_dir, tmp_p
         pytest.skip("the small checkpoint is not tied")
     config.pop("tie_word_embeddings", None)
     (folder / "config.json").write_text(json.dumps(config))
-    model = Inspector(model=folder, device="cpu").model
+    model = ModelInspector(model=folder, device="cpu").model
     assert model.lm_head.weight is model.get_input_embeddings().weight
 
 
@@ -256,7 +255,7 @@ def test_unusable_folders_say_why_in_one_line(adcopilot_dir, tmp_path, case):
     spoil, message = BAD_FOLDERS[case]
     spoil(folder)
     with pytest.raises(UserError, match=re.escape(message)) as error:
-        Inspector(model=folder, device="cpu")
+        ModelInspector(model=folder, device="cpu")
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -282,7 +281,7 @@ def test_an_adapter_is_no_model(tmp_path):
 )
 def test_bad_options_say_why_in_one_line(adcopilot_dir, option, message):
     with pytest.raises(UserError, match=re.escape(message)):
-        Inspector(model=adcopilot_dir, **{"device": "cpu", **option})
+        ModelInspector(model=adcopilot_dir, **{"device": "cpu", **option})
 
 
 def test_digest_is_of_content(adcopilot_dir, tmp_path):
@@ -359,7 +358,7 @@ def test_a_conversation_goes_on(inspector):
 def test_boxes_of_the_reasoning_are_no_findings(inspector, monkeypatch):
     weighed, found = ('[{"bbox_2d": [X, 5, 30, 40], "label": "scratch"}]'.replace("X", x) for x in ("1", "10"))
     say(inspector, monkeypatch, f"<think>At {weighed}?</think><answer>Yes. {found}</answer>")
-    [result] = inspector.inspect([(part(1), part(2))])
+    [result] = inspector.inspect_many([(part(1), part(2))])
     assert len(result.boxes) == 1
     assert result.text.count("bbox_2d") == 2
     assert "bbox_2d" in result.answer
