@@ -128,7 +128,8 @@ class Inspector:
             any_size=any_size,
             hints=hints is not None,
         )
-        self.threshold_from = found.inspection.threshold_from if found.inspection and threshold is None else None
+        kept = found.inspection is not None and threshold is None and found.note is None
+        self.threshold_from = found.inspection.threshold_from if kept else None
         if found.no_model and found.judge.map_threshold is None and self._pool is not None:
             among = threshold_among(self.engine, [self._pool])
             if among is not None:
@@ -156,8 +157,9 @@ class Inspector:
         """
         if query is None and template is not None:
             raise UserError(
-                "no query: inspect(template, query) takes both, inspect(query=…) where the line has templates, "
-                "inspect_many([(template, query), …]) many"
+                "the query is None (as cv2.imread returns for a file that it cannot read), expected a picture: "
+                "inspect(template, query), inspect(query=…) where the line has templates, or inspect_many([(template, "
+                "query), …])"
             )
         [result] = self.inspect_many([(template, query)], channels=channels)
         if result.error is not None:
