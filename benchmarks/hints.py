@@ -26,9 +26,9 @@ sys.path.insert(0, str(ROOT))
 from adcopilot.anomaly_map.comparing import AnomalyMap, Mapper, MapSettings  # noqa: E402
 from adcopilot.anomaly_map.hints import HINT, hint_of, hinted_record  # noqa: E402
 from adcopilot.images import open_image  # noqa: E402
-from adcopilot.inspect import ModelInspector  # noqa: E402
 from adcopilot.inspect.judging import Judge  # noqa: E402
 from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
+from adcopilot.inspect.model_inspector import ModelInspector  # noqa: E402
 from adcopilot.jsonl import atomic_write  # noqa: E402
 from adcopilot.line.thresholds import from_good  # noqa: E402
 from adcopilot.sample.demo import TEST_SPLITS, plan  # noqa: E402

@@ -72,7 +72,7 @@ def _image_of(array: np.ndarray, role: str, channels: Channels) -> Image.Image:
         if array.shape[2] == 4:
             raise UserError(
                 f"{given}: what the fourth channel means is not known; give array[..., :3], or for transparency "
-                "PIL.Image.fromarray(array, 'RGBA')"
+                "PIL.Image.fromarray(array)"
             )
         raise UserError(f"{given}: expected 3 channels, or (H, W) for grey")
     wide = array.dtype == np.uint16
