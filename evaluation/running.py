@@ -272,7 +272,7 @@ class Run:
             "options": None if item.options is None else dict(item.options),
             "reference": item.reference,
             "meta": dict(item.meta),
-            "reply": reply.as_dict(),
+            "reply": reply.to_dict(),
             **(extra(item) if extra else {}),
         }
 

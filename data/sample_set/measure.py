@@ -47,11 +47,11 @@ def measure(
     Returns:
         The scores, and the results as dictionaries.
     """
-    from adcopilot.inspect.inspector import Inspector
+    from adcopilot.inspect.model_inspector import ModelInspector
 
-    inspector = Inspector(model=model_folder, batch_size=batch_size, max_new_tokens=120)
+    inspector = ModelInspector(model=model_folder, batch_size=batch_size, max_new_tokens=120)
     pairs = [tuple(data / path for path in record["images"]) for record in records]
-    answers = [result.as_dict() for result in inspector.inspect(pairs)]
+    answers = [result.to_dict() for result in inspector.inspect_many(pairs)]
     return score_answers(records, answers), answers
 
 

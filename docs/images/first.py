@@ -52,12 +52,12 @@ def main(data: str, output: str) -> None:
     if not (Path(data) / "trainval.txt").is_file():
         raise UserError(f"{data}: no trainval.txt in it, expected DeepPCB's folder PCBData; clone it as above")
     settings = MapSettings(growth=GROWTH)
-    good = MapInspector(map=settings, judge=Judge(source="map")).inspect(windows(Path(data)))
+    good = MapInspector(map=settings, judge=Judge(source="map")).inspect_many(windows(Path(data)))
     # some windows are their template, pixel for pixel: they say nothing of how good boards differ
     threshold = from_good([one.score for one in good if one.score is not None], of_map=True).value
     judge = Judge(source="map", map_threshold=threshold)
     template, query = pair(Path(data, BOARD), WINDOW)
-    [result] = MapInspector(map=settings, judge=judge).inspect([(template, query)])
+    [result] = MapInspector(map=settings, judge=judge).inspect_many([(template, query)])
     picture = draw_result(
         template=template,
         query=query,

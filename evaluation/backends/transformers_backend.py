@@ -30,8 +30,8 @@ from adcopilot.answering.sizing import Sizing, processor_sizing
 from adcopilot.errors import UserError
 from adcopilot.finite import LogitsCheck, not_finite_at
 from adcopilot.images import open_image
-from adcopilot.inspect.inspector import FirstLogits
 from adcopilot.inspect.loading import pick_device, pick_dtype
+from adcopilot.inspect.model_inspector import FirstLogits
 
 from .branching import Prefix, answer_branches, make_prompts, run_prefixes, shared_length
 from .groups import Group, Whole, halves

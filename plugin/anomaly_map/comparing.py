@@ -70,7 +70,7 @@ class MapSettings:
         """Share of a map's values whose mean is its score."""
         return {"pixels": PIXELS_TOP, "features": FEATURES_TOP}[self.kind]
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For a file: what differs from a default, and the kind."""
         plain = MapSettings()
         return {"kind": self.kind} | {

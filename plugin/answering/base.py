@@ -40,7 +40,7 @@ class Reply:
     seconds: float = 0.0
     truncated: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """JSON values; what is None is left out."""
         line: dict[str, Any] = {"text": self.text, "seconds": round(self.seconds, 4), "truncated": self.truncated}
         if self.option_logprobs is not None:

@@ -99,12 +99,11 @@ class Answer:
         """What a conversation needs to go on."""
         return replace(self, heat=None, result=replace(self.result, map=None))
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """`adcopilot inspect --json`'s line, with the question, and the reasoning apart."""
         result = self.result
         if not self.yes_or_no:
-            result = replace(result, anomalous=None, score=None, reason="the question does not ask for a verdict")
-        line = {"question": self.question, **result.as_dict()}
-        if self.yes_or_no and self.judge.source != "model":
-            line["verdict_from"] = self.judge.source
+            reason = "the question does not ask for a verdict"
+            result = replace(result, anomalous=None, score=None, reason=reason, verdict_from="model", disagree=False)
+        line = {"question": self.question, **result.to_dict()}
         return {**line, "reasoning": self.reasoning, "answer": self.said} if self.reasoning else line

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..inspect.command import add_map_arguments, folder_of_templates, judge_of, map_settings
+from ..inspect.command import add_map_arguments, judge_of, map_settings
 from ..inspect.loading import check_folder
+from ..inspect.opening import folder_of_templates
 from ..inspect.pairs import find_images, mvtec_queries
 from ..line.inspection import read_inspection
 from ..line.marks import read_marks
@@ -276,10 +277,10 @@ def make_engine(args: argparse.Namespace, inspection: Inspection | None, judge: 
         title = "the anomaly map" if args.model == "none" else Path(args.model).resolve().name
         return MapEngine(inspector=MapInspector(map=settings, judge=judge, device=args.device), title=title)
     from ..answering.families import family_of_config
-    from ..inspect.inspector import Inspector
+    from ..inspect.model_inspector import ModelInspector
     from .local_engine import LocalEngine
 
-    inspector = Inspector(
+    inspector = ModelInspector(
         model=args.model,
         judge=judge,
         device=args.device,

@@ -101,7 +101,7 @@ class EndpointEngine:
                     if reply.error:
                         yield pair, _error_line(pair, reply.error)
                     else:
-                        yield pair, self._result(item, reply).as_dict()
+                        yield pair, self._result(item, reply).to_dict()
             except UserError as error:
                 raise _unavailable(str(error)) from error
 
@@ -165,7 +165,7 @@ def _is_same(template: Path, query: Path) -> bool:
 
 def _error_line(pair: Pair, message: str) -> dict[str, Any]:
     template = str(pair.template) if pair.template else None
-    return Result(query=str(pair.query), template=template, error=message).as_dict()
+    return Result(query=str(pair.query), template=template, error=message).to_dict()
 
 
 def _unavailable(reason: str) -> UserError:

@@ -1,4 +1,4 @@
-"""Answers from a model on this machine, by `adcopilot inspect`'s own `Inspector`."""
+"""Answers from a model on this machine, by `adcopilot inspect`'s own `ModelInspector`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..answering.families import family_of_config
-from ..inspect.inspector import Inspector
 from ..inspect.lines import inspect_all
+from ..inspect.model_inspector import ModelInspector
 from ..inspect.pairs import Pair
 from ..inspect.question import Question
 from ..inspect.result import Result
@@ -36,7 +36,7 @@ class LocalEngine:
     concurrency = 1
     speaks = True
 
-    def __init__(self, *, inspector: Inspector) -> None:
+    def __init__(self, *, inspector: ModelInspector) -> None:
         self.inspector = inspector
         self.family = family_of_config(inspector.model.config.model_type)
         self.title = inspector.folder.resolve().name
@@ -48,7 +48,7 @@ class LocalEngine:
         """The answer to one question, and the comparison tokens' attention over the query (rows, columns).
 
         Raises:
-            UserError: as `Inspector.ask`.
+            UserError: as `ModelInspector.ask`.
         """
         return self._model_thread.submit(self._ask, question).result()
 
@@ -65,7 +65,7 @@ class LocalEngine:
         """`adcopilot inspect`'s line of each pair, in order, a batch at a time.
 
         Raises:
-            UserError: as `Inspector.inspect`.
+            UserError: as `ModelInspector.inspect_many`.
         """
         lines = inspect_all(self.inspector, pairs, model="", log=None)
         try:

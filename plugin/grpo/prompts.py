@@ -142,7 +142,7 @@ def run_prompts(records: Sequence[dict[str, Any]], *, args: Any, config: Any, pr
     Raises:
         UserError: as `RolloutPrompts`.
     """
-    from ..inspect.inspector import IMAGE_MAX_PIXELS, IMAGE_MIN_PIXELS
+    from ..inspect.model_inspector import IMAGE_MAX_PIXELS, IMAGE_MIN_PIXELS
 
     budget = {
         name: getattr(args, name) or getattr(processor, name, None) or default

@@ -1,6 +1,13 @@
 """`adcopilot inspect`: compare query images with templates of good parts."""
 
-import importlib
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .inspector import Inspector
+    from .pairs import Pair, find_pairs
+    from .question import Question
+    from .result import Result
 
 _HOME = {
     "Inspector": "inspector",
@@ -10,11 +17,11 @@ _HOME = {
     "find_pairs": "pairs",
 }
 
-__all__ = list(_HOME)
+__all__ = ["Inspector", "Pair", "Question", "Result", "find_pairs"]
 
 
 def __getattr__(name: str):
     # torch and transformers are loaded at first use, not by `adcopilot --help`.
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

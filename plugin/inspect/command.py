@@ -21,10 +21,20 @@ from ..images import open_image
 from ..jsonl import JsonlLog
 from ..trained_sizes import FAR_OUTSIDE
 from .judging import SOURCES, Judge
-from .lines import inspect_all, results_of
+from .lines import inspect_all
 from .loading import check_folder, model_digest
-from .pairs import TemplatePool, find_pairs
-from .pictures import Names, Pictures, check_outside, printable
+from .opening import (
+    LEAST_TEMPLATES,
+    choose_judge,
+    choose_map,
+    folder_of_templates,
+    open_engine,
+    set_up,
+    threshold_among,
+)
+from .pairs import TemplatePool
+from .pictures import Names, Pictures, check_outside
+from .result import printable
 from .sources import check_sources, depth, how_chosen, plan
 from .spreadsheet import write_results
 
@@ -32,15 +42,11 @@ if TYPE_CHECKING:  # they need torch, which takes seconds: only once the command
     from ..anomaly_map.comparing import MapSettings
     from ..line.inspection import Inspection
     from ..line.report import Report
-    from ..line.thresholds import Threshold
-    from .inspector import Inspector
     from .map_inspector import MapInspector
+    from .model_inspector import ModelInspector
 
 #: What a model may be told before it answers.
 HINTS = ("map",)
-#: Templates from which on a map finds its threshold among them, and how many are compared for it at most.
-LEAST_TEMPLATES = 5
-MOST_TEMPLATES = 40
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,49 +138,40 @@ def add_map_arguments(parser: argparse.ArgumentParser, *, templates: bool = True
 
 
 def map_settings(args: argparse.Namespace, inspection: Inspection | None) -> MapSettings | None:
-    """The map that is asked for, or else the folder's; None for none.
+    """`choose_map` by the options."""
+    return choose_map(inspection, kind=args.map, **map_options(args))
 
-    Raises:
-        UserError: a value is out of its range, or options of a map that is off.
-    """
-    from ..anomaly_map.comparing import MapSettings
 
-    given = {
+def map_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of `MapSettings` that options give."""
+    return {
         "backbone": args.map_backbone,
         "search": args.map_search,
         "growth": args.box_growth,
         "max_pixels": args.image_max_pixels,
     }
-    given = {name: value for name, value in given.items() if value is not None}
-    if args.map == "off":
-        return None
-    kept = inspection.map if inspection is not None and inspection.map and args.map is None else {}
-    if inspection is not None and not inspection.map and args.map is None:
-        return None
-    return MapSettings(**{**kept, **given, "kind": args.map or kept.get("kind", "pixels")})
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..line.inspection import read_inspection
-
-    inspection = read_inspection(args.model)
-    no_model = str(args.model) == "none" or (inspection is not None and not inspection.has_model)
-    settings = map_settings(args, inspection)
-    if inspection is not None and args.threshold is None and not inspection.holds_for(settings, args.map_templates):
-        print(
-            f"{args.model}: its threshold was found with other map settings and does not hold for these; calibrate "
-            "with them, or give --threshold",
-            file=sys.stderr,
-        )
-        inspection = inspection.without_map_threshold()
-    if args.save_maps and settings is None:
+    found = set_up(
+        args.model,
+        map=args.map,
+        threshold=args.threshold,
+        verdict_from=args.verdict_from,
+        templates_each=args.map_templates,
+        **map_options(args),
+    )
+    inspection, no_model = found.inspection, found.no_model
+    if found.note:
+        print(found.note, file=sys.stderr)
+    if args.save_maps and found.map is None:
         raise UserError(f"--save-maps {args.save_maps}: there is no map with --map off; leave out one of the two")
-    if no_model and settings is None:
-        raise UserError("--model none with --map off: nothing is left to inspect with; give --map pixels")
+    found.check_left()
     if no_model and args.hints:
         raise UserError(f"--hints {args.hints} is for a model, and there is none; leave it out, or give --model DIR")
     if inspection is not None and not (args.template or args.template_dir or args.mvtec or args.pair_pattern):
         args.template_dir = folder_of_templates(args.model, inspection)
+    args.map_templates = found.templates_each
     single = check_sources(args)
     if not no_model:
         check_folder(args.model)
@@ -189,18 +186,14 @@ def run(args: argparse.Namespace) -> int:
     for option, path in (("--csv", args.csv), ("--report", args.report)):
         if path:
             check_writable(path, option=option)
-    args.map_templates = args.map_templates or (inspection.templates_each if inspection else 1)
-    if not 1 <= args.map_templates <= 64:
-        raise UserError(f"--map-templates is {args.map_templates}, expected 1 to 64")
     work, pools, total = plan(args, bits=bits)
-    judge = judge_of(args, inspection, no_model=no_model)
 
     from tqdm import tqdm
 
     with JsonlLog(path=args.output) if args.output else nullcontext() as log, one_line_warnings():
-        inspector = open_inspector(args, judge, settings, no_model=no_model)
+        inspector = open_inspector(args, found.judge, found.map, no_model=no_model)
         inspector.bits = bits
-        if no_model and judge.map_threshold is None and pools:
+        if no_model and found.judge.map_threshold is None and pools:
             inspector.judge = among_templates(inspector, pools)
         from .mapping import save_map
 
@@ -249,49 +242,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def judge_of(args: argparse.Namespace, inspection: Inspection | None, *, no_model: bool) -> Judge:
-    """What gives the verdict: what is asked for, else the folder's, else the model from 0.5 on, or the map."""
-    kept = inspection.judge() if inspection else Judge(source="map" if no_model else "model")
-    source = args.verdict_from or ("map" if no_model else kept.source)
-    if no_model and source != "map":
-        raise UserError(f"--verdict-from {source}: there is no model here; leave it out, or give --model DIR")
-    if args.threshold is None:
-        return replace(kept, source=source)
-    return replace(kept, source=source, **{f"{'model' if source == 'model' else 'map'}_threshold": args.threshold})
-
-
-def folder_of_templates(folder: Path, inspection: Inspection) -> Path:
-    """Where the templates of a line lie.
-
-    Raises:
-        UserError: it has none.
-    """
-    if not inspection.templates:
-        raise UserError(
-            f"{folder}: keeps no templates (each of its queries had its own); give --template, or --template-dir"
-        )
-    return (folder / inspection.templates[0]).parent
+    """`choose_judge` by the options."""
+    return choose_judge(inspection, threshold=args.threshold, source=args.verdict_from, no_model=no_model)
 
 
 def open_inspector(
     args: argparse.Namespace, judge: Judge, settings: MapSettings | None, *, no_model: bool
-) -> Inspector | MapInspector:
-    """The model with its map, or the map alone."""
-    if no_model:
-        from .map_inspector import MapInspector
-
-        return MapInspector(map=settings, judge=judge, device=args.device)
-    from .inspector import Inspector
-
-    options = ("device", "dtype", "attention", "image_max_pixels", "image_min_pixels", "max_new_tokens")
-    options = {name: getattr(args, name) for name in (*options, "batch_size", "any_size")}
+) -> ModelInspector | MapInspector:
+    """`open_engine` by the options."""
+    names = ("dtype", "attention", "image_max_pixels", "image_min_pixels", "max_new_tokens", "batch_size", "any_size")
+    options = {name: getattr(args, name) for name in names}
     if args.question is not None:
         options["question"] = args.question
-    hints = getattr(args, "hints", None) is not None  # `adcopilot calibrate` has none
-    return Inspector(model=args.model, judge=judge, map=settings, hints=hints, **options)
+    options["hints"] = getattr(args, "hints", None) is not None  # `adcopilot calibrate` has none
+    return open_engine(args.model, no_model=no_model, map=settings, judge=judge, device=args.device, **options)
 
 
 def open_report(
-    args: argparse.Namespace, inspector: Inspector | MapInspector, inspection: Inspection | None, *, bits: int
+    args: argparse.Namespace, inspector: ModelInspector | MapInspector, inspection: Inspection | None, *, bits: int
 ) -> Report:
     """The page that `--report` asks for."""
     from ..line.report import Report
@@ -307,20 +275,6 @@ def among_templates(inspector: MapInspector, pools: list[TemplatePool]) -> Judge
         return inspector.judge
     print(f"threshold {found.value:g}: {found.chosen}, compared with each other", file=sys.stderr)
     return replace(inspector.judge, map_threshold=found.value)
-
-
-def threshold_among(inspector: MapInspector, pools: list[TemplatePool]) -> Threshold | None:
-    """A threshold of the map's score from templates, compared with each other; None where they are too few for one."""
-    from ..line.thresholds import from_good
-
-    scores = []
-    for pool in pools:
-        files = pool.files[: MOST_TEMPLATES // len(pools)]
-        if pool.pattern is None and len(files) >= LEAST_TEMPLATES:
-            pairs = find_pairs([(file, file.name) for file in files], pool)
-            scores += [result.score for _, result in results_of(inspector, pairs) if result.score is not None]
-        pool.chosen.clear()  # these were no queries
-    return from_good(scores, of_map=True) if len(scores) >= LEAST_TEMPLATES else None
 
 
 @contextmanager

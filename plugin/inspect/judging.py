@@ -51,7 +51,13 @@ class Judge:
             verdict = either(self._by_model(result), self._by_map(result))
         else:
             verdict = verdicts[self.source](result)
-        return replace(result, anomalous=verdict.anomalous, reason=verdict.reason or result.note)
+        return replace(
+            result,
+            anomalous=verdict.anomalous,
+            reason=verdict.reason or result.note,
+            verdict_from=self.source,
+            disagree=self.disagree(result),
+        )
 
     def disagree(self, result: Result) -> bool:
         """Whether model and map find the opposite of each other; False where one of them finds nothing."""

@@ -14,14 +14,14 @@ from .result import Result
 
 if TYPE_CHECKING:  # they need torch, which takes seconds
     from ..anomaly_map.comparing import AnomalyMap
-    from .inspector import Inspector
     from .map_inspector import MapInspector
+    from .model_inspector import ModelInspector
     from .question import Question
 
 __all__ = ["inspect_all", "results_of"]
 
 
-def results_of(inspector: Inspector | MapInspector, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Result]]:
+def results_of(inspector: ModelInspector | MapInspector, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Result]]:
     """Each pair with its result, in order; one that has an error already is not asked about."""
     waiting: deque[Pair] = deque()
 
@@ -44,7 +44,12 @@ def results_of(inspector: Inspector | MapInspector, pairs: Iterable[Pair]) -> It
 
 
 def inspect_all(
-    inspector: Inspector | MapInspector, work: Iterable[Pair], *, model: str, log: JsonlLog | None, maps: bool = False
+    inspector: ModelInspector | MapInspector,
+    work: Iterable[Pair],
+    *,
+    model: str,
+    log: JsonlLog | None,
+    maps: bool = False,
 ) -> Iterator[tuple[Pair, dict[str, Any], AnomalyMap | None]]:
     """The line of each pair, in order, and its anomaly map if it was made just now.
 
@@ -80,27 +85,17 @@ def inspect_all(
             if result.error is None and (maps or changed):
                 result = inspector.map_again(result, inspector.pair_question(pair.template, pair.query, pair.more))
             result = inspector.judge.judged(result)
-            yield pair, line_of(inspector, result, pair), result.map
+            yield pair, result.to_dict(**pair.extra), result.map
 
     for pair, result in results_of(inspector, new_pairs()):
         yield from old()
         waiting.popleft()
-        line = line_of(inspector, result, pair)
+        line = result.to_dict(**pair.extra)
         if log is not None:
             used = {"model": str(inspector.folder), **settings, "map_threshold": inspector.judge.map_threshold}
             log.append({"key": keys.pop(id(pair)), **line, **result.kept(), "settings": used})
         yield pair, line, result.map
     yield from old()
-
-
-def line_of(inspector: Inspector | MapInspector, result: Result, pair: Pair) -> dict[str, Any]:
-    """The JSON line of a result; whose verdict it is stands in it where that is not the model's."""
-    line = {**result.as_dict(), **pair.extra}
-    if inspector.judge.source != "model" and result.error is None:
-        line["verdict_from"] = inspector.judge.source
-    if inspector.judge.disagree(result):
-        line["disagree"] = True
-    return line
 
 
 def pair_key(pair: Pair, model: str, settings: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ AHEAD = 8
 
 
 class MapInspector:
-    """What `Inspector` is with a model: pairs in, results out. `score` and `boxes` are the map's.
+    """What `ModelInspector` is with a model: pairs in, results out. `score` and `boxes` are the map's.
 
     Args:
         map: how pictures are compared.
@@ -46,14 +46,14 @@ class MapInspector:
 
     def settings(self) -> dict[str, Any]:
         """All that maps depend on besides the images."""
-        return {"map": self.map.as_dict(), **({"bits": self.bits} if (self.bits or 8) > 8 else {})}
+        return {"map": self.map.to_dict(), **({"bits": self.bits} if (self.bits or 8) > 8 else {})}
 
     def pair_question(self, template: ImageSource, query: ImageSource, more: tuple[ImageSource, ...] = ()) -> Question:
-        """As `Inspector.pair_question`."""
+        """As `ModelInspector.pair_question`."""
         return Question(templates=(template, *more), query=query, text="")
 
-    def inspect(self, pairs: Iterable[tuple[ImageSource, ImageSource]]) -> Iterator[Result]:
-        """As `Inspector.inspect`."""
+    def inspect_many(self, pairs: Iterable[tuple[ImageSource, ImageSource]]) -> Iterator[Result]:
+        """As `ModelInspector.inspect_many`."""
         return self.ask(self.pair_question(template, query) for template, query in pairs)
 
     def ask(self, questions: Iterable[Question]) -> Iterator[Result]:

@@ -29,7 +29,7 @@ def with_map(result: Result, anomaly_map: AnomalyMap, *, threshold: float | None
     score = round(anomaly_map.pred_score, 6)
     boxes = [{"bbox_2d": box, "label": DIFFERENCE} for box in anomaly_map.boxes(threshold)]
     names = {"score": score, "boxes": boxes} if alone else {"map_score": score, "map_boxes": boxes}
-    return replace(result, **names, map_doubt=anomaly_map.doubt, map=anomaly_map)
+    return replace(result, **names, map_doubt=anomaly_map.doubt, map=anomaly_map, map_threshold=threshold)
 
 
 def save_map(anomaly_map: AnomalyMap, path: Path) -> None:

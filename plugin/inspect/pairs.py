@@ -26,7 +26,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..images import ASPECT_SLACK, aspect, open_image
+from ..images import ASPECT_SLACK, ImageSource, aspect, open_image
+from .result import source_name
 from .same_picture import is_same_picture, pixel_counts
 
 __all__ = [
@@ -235,11 +236,11 @@ class TemplatePool:
         self._failure: str | None = None
         self._index()
 
-    def choose(self, query: Path, *, name: str, count: int = 1) -> list[Path]:
+    def choose(self, query: ImageSource, *, name: str, count: int = 1) -> list[Path]:
         """The template for a query, as this module says, and those that would come next.
 
         Args:
-            query: its file.
+            query: its file, or the picture.
             name: its path below its folder.
             count: how many at most; by a pattern there is one.
 
@@ -269,7 +270,8 @@ class TemplatePool:
             if len(found) == count:
                 break
         if not found:
-            raise UserError(f"{query}: every template is this picture itself; give other pictures of good parts")
+            asked = source_name(query, "query")
+            raise UserError(f"{asked}: every template is this picture itself; give other pictures of good parts")
         self.chosen["equal names" if found[0] == namesake else "likeness"] += 1
         # one of another shape may be all there is for the model, but places in it are none of the query's
         return [self.files[index] for index in found[:1] + [one for one in found[1:] if like[one]]]

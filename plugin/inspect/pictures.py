@@ -1,4 +1,4 @@
-"""The pictures that `adcopilot inspect --draw` writes, and texts as a terminal or a picture can show them."""
+"""The pictures that `adcopilot inspect --draw` writes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ..errors import UserError
 from ..images import open_image
 from ..jsonl import content_key
 from .pairs import IMAGE_SUFFIXES, Pair
+from .result import printable
 
 if TYPE_CHECKING:  # needs torch
     from ..anomaly_map.comparing import AnomalyMap
 
-__all__ = ["Names", "Pictures", "check_outside", "picture_name", "printable"]
+__all__ = ["Names", "Pictures", "check_outside", "picture_name"]
 
 #: A file's name has at most 255 bytes on most file systems; atomic_write adds a few for its temporary file.
 MOST_BYTES = 240
@@ -126,8 +127,3 @@ def picture_name(name: str) -> str:
         return str(path)
     kept = os.fsencode(path.stem)[: MOST_BYTES - 40].decode(errors="ignore")
     return str(path.with_name(f"{kept}-{content_key(name)}.png"))
-
-
-def printable(text: str) -> str:
-    """A text on one line that a terminal shows as it is: control characters and broken UTF-8 are escaped."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

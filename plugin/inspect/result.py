@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..errors import UserError
 from ..verdict import VerdictWord
 
-__all__ = ["Result", "source_name"]
+if TYPE_CHECKING:  # numpy and Pillow are loaded when a map or a picture is asked for
+    import numpy as np
+    from PIL import Image
+
+    from ..anomaly_map.comparing import AnomalyMap
+    from ..images import ImageSource
+
+__all__ = ["Result", "printable", "source_name"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +44,13 @@ class Result:
         doubt: why there is no verdict wherever the threshold lies; None otherwise.
         map_doubt: the same of the anomaly map alone.
         note: what speaks against a verdict that was asked for all the same.
+        verdict_from: whose score gave the verdict: `model`, `map` or `either`.
+        disagree: whether model and map find the opposite of each other.
         map: the anomaly map itself (`adcopilot.anomaly_map.comparing.AnomalyMap`). Not in a JSON line.
+        map_threshold: of the map's score, which the colours of `draw` are tied to; None where none is known. Not in a
+            JSON line.
+        pictures: the template and the query as they were given, for `draw`; None for the files that `template` and
+            `query` name. Not in a JSON line.
     """
 
     query: str
@@ -54,15 +69,73 @@ class Result:
     doubt: str | None = None
     map_doubt: str | None = None
     note: str | None = None
-    map: Any = None
+    verdict_from: str = "model"
+    disagree: bool = False
+    map: AnomalyMap | None = field(default=None, repr=False, compare=False)
+    map_threshold: float | None = field(default=None, repr=False, compare=False)
+    pictures: tuple[ImageSource, ImageSource] | None = field(default=None, repr=False, compare=False)
 
     @property
     def verdict(self) -> VerdictWord:
         """`anomalous`, `normal`, or `undecided`, after an error too."""
         return "undecided" if self.anomalous is None else "anomalous" if self.anomalous else "normal"
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields of a JSON line; `error` is there only if there was one, as are `reason` and what the map says."""
+    @property
+    def anomaly_map(self) -> np.ndarray | None:
+        """(height, width) of the upright query, float32, 0 for no difference; None where no map was made."""
+        return None if self.map is None else self.map.anomaly_map
+
+    def draw(self) -> Image.Image:
+        """The picture that `adcopilot inspect --draw` writes: template, query with its boxes, anomaly map, verdict.
+
+        Raises:
+            UserError: there was no template, or one of the two pictures cannot be opened (any more).
+        """
+        from ..drawing import draw_result
+        from ..images import open_image, used_bits
+
+        if self.template is None:
+            raise UserError(f"{self.query}: was compared with no template, so there is nothing to draw")
+        roles, names = ("template", "query"), (self.template, self.query)
+        sources = self.pictures or names
+        bits = used_bits(sources)
+        template, query = (open_image(one, name=name, bits=bits) for one, name in zip(sources, names, strict=True))
+        # what came without a name is called by its role, which the caption says anyway
+        template_name, query_name = (
+            "" if name == role else printable(Path(name).name) for name, role in zip(names, roles, strict=True)
+        )
+        return draw_result(
+            template=template,
+            query=query,
+            boxes=self.boxes,
+            anomalous=self.anomalous,
+            score=self.score,
+            reason=self.reason,
+            template_name=template_name,
+            query_name=query_name,
+            anomaly_map=self.map,
+            map_threshold=self.map_threshold,
+        )
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows: `draw()` as a PNG; None, and so its text, where there is nothing to draw."""
+        if self.error is not None:
+            return None
+        try:
+            picture = self.draw()
+        except UserError:  # the files have gone since
+            return None
+        file = io.BytesIO()
+        picture.save(file, format="PNG")
+        return file.getvalue()
+
+    def to_dict(self, **extra: Any) -> dict[str, Any]:
+        """A line of `adcopilot inspect --json`. `error`, `reason`, `verdict_from`, `disagree` and what the map says
+        are there only where there is something to say.
+
+        Args:
+            extra: further fields, such as the category of a tree.
+        """
         line = {
             "query": self.query,
             "template": self.template,
@@ -78,20 +151,28 @@ class Result:
             line |= {"map_score": self.map_score, "map_boxes": self.map_boxes}
         reason = self.reason if self.error is None else self.error
         line |= {"reason": reason} if reason else {}
-        return line if self.error is None else {**line, "error": self.error}
+        line |= {} if self.error is None else {"error": self.error}
+        line |= extra
+        line |= {"verdict_from": self.verdict_from} if self.verdict_from != "model" and self.error is None else {}
+        return {**line, "disagree": True} if self.disagree else line
 
     def kept(self) -> dict[str, Any]:
-        """What a stored line needs besides `as_dict`, so that another threshold can be tried on it."""
+        """What a stored line needs besides `to_dict`, so that another threshold can be tried on it."""
         found = {"doubt": self.doubt, "map_doubt": self.map_doubt, "note": self.note}
         return {name: value for name, value in found.items() if value is not None}
 
     @classmethod
     def from_dict(cls, line: Mapping[str, Any]) -> Result:
-        """The result that `as_dict` made a line of; further fields of the line are passed over."""
-        names = {field.name for field in fields(cls)} & line.keys()
+        """The result that `to_dict` made a line of; further fields of the line are passed over."""
+        names = {one.name for one in fields(cls)} & line.keys()
         values = {name: line[name] for name in names}
         size = values.get("size")
         return cls(**{**values, "size": None if size is None else tuple(size)})
+
+
+def printable(text: str) -> str:
+    """A text on one line that a terminal shows as it is: control characters and broken UTF-8 are escaped."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def source_name(source: Any, role: str) -> str:

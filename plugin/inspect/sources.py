@@ -21,7 +21,7 @@ from .pairs import (
     masks_below,
     mvtec_queries,
 )
-from .pictures import printable
+from .result import printable
 
 __all__ = ["check_sources", "depth", "how_chosen", "plan"]
 

@@ -30,8 +30,8 @@ from .inspection import FILE, Inspection
 from .pictures import Picture, check_good, labelled
 
 if TYPE_CHECKING:
-    from ..inspect.inspector import Inspector
     from ..inspect.map_inspector import MapInspector
+    from ..inspect.model_inspector import ModelInspector
 
 __all__ = ["MOST_TEMPLATES", "Calibration", "calibrate", "in_words", "share", "write_report"]
 
@@ -123,7 +123,7 @@ class Calibration:
     inspection: Inspection
     pictures: Sequence[Picture]
     pairs: list[Pair]
-    inspector: Inspector | MapInspector
+    inspector: ModelInspector | MapInspector
     log: Path | None
 
 
@@ -186,7 +186,7 @@ def calibrate(
         decide_line(pictures, scores, goal=goal),
         templates=kept,
         templates_each=args.map_templates or TEMPLATES_EACH,
-        map=settings.as_dict() if settings is not None else None,
+        map=settings.to_dict() if settings is not None else None,
         made={**_made(args, pictures), **(made or {})},
     )
     if output is not None:

@@ -86,8 +86,8 @@ def test_settings_out_of_range(values, message):
 
 
 def test_settings_are_written_by_what_differs():
-    assert MapSettings().as_dict() == {"kind": "pixels"}
-    kept = MapSettings(kind="features", backbone="somewhere", growth=2).as_dict()
+    assert MapSettings().to_dict() == {"kind": "pixels"}
+    kept = MapSettings(kind="features", backbone="somewhere", growth=2).to_dict()
     assert MapSettings(**kept) == MapSettings(kind="features", backbone="somewhere", growth=2)
 
 

@@ -8,7 +8,7 @@ from adcopilot.anomaly_map.comparing import Mapper, MapSettings, map_of_features
 from adcopilot.anomaly_map.features import Backbone, feature_distances
 from adcopilot.anomaly_map.tower import TowerFeatures
 from adcopilot.errors import UserError
-from adcopilot.inspect import Inspector
+from adcopilot.inspect.model_inspector import ModelInspector
 
 from ..inspect.conftest import part
 
@@ -91,13 +91,13 @@ def test_tower_features_are_what_the_encoder_gets(inspector):
 
 
 def test_a_model_with_the_map_of_its_own_tower(speaking_dir, inspector):
-    with_map = Inspector(model=speaking_dir, device="cpu", max_new_tokens=4, map=MapSettings(kind="features"))
-    good, bad = with_map.inspect([(part(1), part(1).rotate(180).rotate(180)), (part(1), part(1, defect=True))])
+    with_map = ModelInspector(model=speaking_dir, device="cpu", max_new_tokens=4, map=MapSettings(kind="features"))
+    good, bad = with_map.inspect_many([(part(1), part(1).rotate(180).rotate(180)), (part(1), part(1, defect=True))])
     assert good.map is None  # the template itself
     assert bad.map_score > 0
     assert bad.map_boxes[0]["label"] == "difference"
     inspector.max_new_tokens, kept = 4, inspector.max_new_tokens
-    [plain] = inspector.inspect([(part(1), part(1, defect=True))])
+    [plain] = inspector.inspect_many([(part(1), part(1, defect=True))])
     inspector.max_new_tokens = kept
     assert (plain.text, plain.map_score) == (bad.text, None)
     assert bad.score == pytest.approx(plain.score, abs=1e-5)

@@ -11,8 +11,8 @@ from adcopilot.anomaly_map.hints import HINT, MOST_BOXES, NO_HINT, hint, hint_of
 from adcopilot.boxes import map_text_boxes, parse_boxes
 from adcopilot.cli import main
 from adcopilot.errors import UserError
-from adcopilot.inspect import Inspector
 from adcopilot.inspect.judging import Judge
+from adcopilot.inspect.model_inspector import ModelInspector
 from adcopilot.prompts import INSPECT_QUESTION
 from adcopilot.records import check_record, make_record, record_boxes
 
@@ -61,19 +61,19 @@ def test_below_the_threshold_there_is_no_place():
 @pytest.mark.forward
 def test_inspect_asks_with_the_hint(speaking_dir, monkeypatch):
     prompts = []
-    kept = Inspector.encode
+    kept = ModelInspector.encode
 
     def encode(self, batch):
         prompts.extend(one.prompt for one in batch)
         return kept(self, batch)
 
-    monkeypatch.setattr(Inspector, "encode", encode)
+    monkeypatch.setattr(ModelInspector, "encode", encode)
     options = {"model": speaking_dir, "device": "cpu", "max_new_tokens": 2, "map": MapSettings()}
     pairs = [(plate(), plate(defect=True)), (plate(), plate(gain=1.02))]
     for judge in (Judge(), Judge(map_threshold=0.1)):
         prompts.clear()
-        inspector = Inspector(**options, hints=True, judge=judge)
-        results = list(inspector.inspect(pairs))
+        inspector = ModelInspector(**options, hints=True, judge=judge)
+        results = list(inspector.inspect_many(pairs))
         assert [result.error for result in results] == [None, None]
         size = inspector.model_size((120, 96))
         for prompt, result in zip(prompts, results, strict=True):
@@ -81,13 +81,13 @@ def test_inspect_asks_with_the_hint(speaking_dir, monkeypatch):
             assert f"{told}\n{INSPECT_QUESTION}" in prompt
         assert (NO_HINT in prompts[1]) == (judge.map_threshold is not None)
         assert inspector.settings()["hints"] == {"sentence": HINT, "map_threshold": judge.map_threshold}
-    assert "hints" not in Inspector(**options).settings()
+    assert "hints" not in ModelInspector(**options).settings()
 
 
 @pytest.mark.forward
 def test_hints_need_a_map_before_the_answer(speaking_dir, tmp_path, capsys):
     with pytest.raises(UserError, match="--hints map needs a map before the model answers: give --map pixels"):
-        Inspector(model=speaking_dir, device="cpu", hints=True, map=MapSettings(kind="features"))
+        ModelInspector(model=speaking_dir, device="cpu", hints=True, map=MapSettings(kind="features"))
     plate().save(tmp_path / "good.png")
     plate(defect=True).save(tmp_path / "bad.png")
     words = [

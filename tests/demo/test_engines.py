@@ -44,14 +44,14 @@ def test_a_model_here_answers_as_inspect_does(inspector, files):  # noqa: F811
     for query in files[1:]:
         question = Question(templates=(files[0],), query=query, text=INSPECT_QUESTION)
         result, heat = local.ask(question)
-        [wanted] = inspector.inspect([(files[0], query)])
+        [wanted] = inspector.inspect_many([(files[0], query)])
         assert result == wanted
         with Image.open(query) as image:
             width, height = inspector.model_size(image.size)
         assert heat.shape == (height // 14, width // 14)
         assert float(heat.sum()) == pytest.approx(1, abs=1e-5)
     lines = [line for _, line in local.inspect([pair_of(files[0], query) for query in files[1:]])]
-    wanted = [result.as_dict() for result in inspector.inspect([(files[0], query) for query in files[1:]])]
+    wanted = [result.to_dict() for result in inspector.inspect_many([(files[0], query) for query in files[1:]])]
     assert [{**line, "score": None} for line in lines] == [{**line, "score": None} for line in wanted]
     assert [line["score"] for line in lines] == pytest.approx([line["score"] for line in wanted], abs=1e-5)
 
@@ -200,7 +200,7 @@ def test_page_inspect_and_llamafactorys_api_agree(speaking_dir, files, tmp_path)
     pytest.importorskip("llamafactory")
     import yaml
 
-    from adcopilot.inspect import Inspector
+    from adcopilot.inspect.model_inspector import ModelInspector
 
     from ..webui.serving import served
     from .conftest import NEW_TOKENS
@@ -209,7 +209,7 @@ def test_page_inspect_and_llamafactorys_api_agree(speaking_dir, files, tmp_path)
     settings = {"model_name_or_path": str(speaking_dir), "template": "adcopilot", "infer_backend": "huggingface"}
     settings |= {"infer_dtype": "float32", "do_sample": False, "max_new_tokens": NEW_TOKENS}
     config.write_text(yaml.safe_dump(settings))
-    inspector = Inspector(model=speaking_dir, device="cpu", max_new_tokens=NEW_TOKENS)  # noqa: F811
+    inspector = ModelInspector(model=speaking_dir, device="cpu", max_new_tokens=NEW_TOKENS)  # noqa: F811
     local = LocalEngine(inspector=inspector)
     with served("api", str(config), folder=tmp_path / "api") as server:
         backend = ApiBackend(base_url=f"{server.url}v1", model="ad-copilot", attempts=1)
@@ -217,7 +217,7 @@ def test_page_inspect_and_llamafactorys_api_agree(speaking_dir, files, tmp_path)
         said = []
         for query in files[1:]:
             question = Question(templates=(files[0],), query=query, text=INSPECT_QUESTION)
-            [wanted] = inspector.inspect([(files[0], query)])
+            [wanted] = inspector.inspect_many([(files[0], query)])
             here, there = local.ask(question)[0], remote.ask(question)[0]
             assert here == wanted
             assert (there.text, there.boxes, there.size) == (wanted.text, wanted.boxes, wanted.size)

@@ -48,11 +48,11 @@ def test_weights_equal_attention_written_out(inspector):  # noqa: F811
 
 def test_answers_are_the_same_when_watched(inspector):  # noqa: F811
     pair = part(1), part(2, defect=True)
-    [alone] = inspector.inspect([pair])
+    [alone] = inspector.inspect_many([pair])
     _, watched = asked(inspector, *pair)
     inspector_question = inspector.question
     with watch(inspector.model):
-        [again] = inspector.inspect([pair])
+        [again] = inspector.inspect_many([pair])
     assert again == alone
     assert inspector.question == inspector_question
     assert not inspector.model.comparison_encoder.query_block.cross_attention._forward_pre_hooks

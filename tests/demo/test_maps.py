@@ -185,4 +185,4 @@ def test_whose_verdict_it_is(source, anomalous, shown):
     words = fragments.verdict(answer)
     assert shown in words
     assert "Model and map disagree." in words
-    assert answer.as_dict()["verdict_from"] == source
+    assert answer.to_dict()["verdict_from"] == source

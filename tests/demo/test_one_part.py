@@ -196,7 +196,7 @@ def test_other_questions_have_an_answer_and_no_verdict(tab, files):
     assert values[12] == ""  # it was asked
     assert is_kept(shown(tab, coming, good, query, words="And the n")[12])  # the next is being written
     assert (values[13][0]["anomalous"], values[13][0]["score"]) == (None, None)
-    assert talk.answers[-1].as_dict()["verdict"] == "undecided"
+    assert talk.answers[-1].to_dict()["verdict"] == "undecided"
     assert is_kept(shown(tab, ask(tab, good, query, task=QUESTIONS[2]), good, query, words="Is it")[12])
     tab.on_question("And now?", good, [], query, talk, REQUEST)
     assert tab.service.engine.asked.turns == (("Is it fine?", "Yes."),)

@@ -97,7 +97,7 @@ def test_verdict_and_score(given, verdict, score):
     assert ("adc-bar" in shown) == (score is not None)
     assert ("No verdict: " in shown) == (verdict == "undecided")
     assert "About <b>q.png</b>, compared with <b>s.png</b>, <b>t.png</b>." in shown
-    line = json.loads(json.dumps(given.as_dict()).replace("NaN", "null"))
+    line = json.loads(json.dumps(given.to_dict()).replace("NaN", "null"))
     assert line["verdict"] == (verdict or "undecided")
     assert line["anomalous"] == {"anomalous": True, "normal": False}.get(verdict)
     assert ("reason" in line) == (line["verdict"] == "undecided")

@@ -188,7 +188,7 @@ def test_a_lost_endpoint_is_words_and_the_log_has_the_rest(stub_demo, said):
 def test_the_api_answers_as_inspect(local_demo, speaking_dir, tmp_path):
     """The page's own interface for programs, over HTTP, with a login, against `adcopilot inspect`."""
     from adcopilot.anomaly_map.comparing import MapSettings
-    from adcopilot.inspect import Inspector
+    from adcopilot.inspect.model_inspector import ModelInspector
 
     from .conftest import NEW_TOKENS
 
@@ -199,12 +199,12 @@ def test_the_api_answers_as_inspect(local_demo, speaking_dir, tmp_path):
     for index, size in enumerate([(84, 56), (300, 200), (120, 90)]):
         files.append(str(tmp_path / f"{index}.png"))
         part(index, size=size, defect=index > 0).save(files[-1])
-    inspector = Inspector(model=speaking_dir, device="cpu", max_new_tokens=NEW_TOKENS, map=MapSettings())
+    inspector = ModelInspector(model=speaking_dir, device="cpu", max_new_tokens=NEW_TOKENS, map=MapSettings())
     for query in files[1:]:
         images = gradio_client.handle_file(files[0]), gradio_client.handle_file(query)
         found = client.predict(*images, "", api_name="/inspect")
-        [wanted] = inspector.inspect([(files[0], query)])
-        wanted = {"question": INSPECT_QUESTION, **wanted.as_dict()}
+        [wanted] = inspector.inspect_many([(files[0], query)])
+        wanted = {"question": INSPECT_QUESTION, **wanted.to_dict()}
         assert found == {**wanted, "query": os.path.basename(query), "template": "0.png"}
 
 

@@ -55,9 +55,9 @@ def speaking_dir(adcopilot_dir, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def inspector(speaking_dir):
-    from adcopilot.inspect import Inspector
+    from adcopilot.inspect.model_inspector import ModelInspector
 
-    return Inspector(model=speaking_dir, device="cpu", max_new_tokens=NEW_TOKENS)
+    return ModelInspector(model=speaking_dir, device="cpu", max_new_tokens=NEW_TOKENS)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def test_a_pair_is_seen_as_its_8_bits(inspector, tmp_path, monkeypatch):
     query, plain_query = twelve_bits(tmp_path / "deep", 2, dark=5, defect=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        [deep, plain] = inspector.inspect([(template, query), (plain_template, plain_query)])
+        [deep, plain] = inspector.inspect_many([(template, query), (plain_template, plain_query)])
     assert deep.error is None
     assert (deep.text, deep.score, deep.boxes) == (plain.text, plain.score, plain.boxes)
 

@@ -1,381 +1,311 @@
-"""Inspector: images, prompt and boxes as in training; scores; the same results whatever the batch."""
+"""`adcopilot.Inspector`: what `adcopilot inspect` says, for files, PIL images, arrays; a pair, many, a line's own."""
 
 import json
-import re
+import subprocess
+import sys
 
+import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from adcopilot.anomaly_map.comparing import MapSettings
-from adcopilot.boxes import boxes_in_image
+import adcopilot
+from adcopilot import Inspector, Result
+from adcopilot.cli import main
 from adcopilot.errors import UserError
-from adcopilot.inspect import Inspector
-from adcopilot.inspect.inspector import answer_tokens
-from adcopilot.inspect.judging import Judge
-from adcopilot.inspect.loading import check_folder, model_digest
+from adcopilot.images import open_image
 
-from .conftest import part
+from ..line.drawing import photographs
+from .conftest import NEW_TOKENS, part
 
-pytestmark = pytest.mark.forward
+SHORT = {"device": "cpu", "max_new_tokens": NEW_TOKENS}
 
 
-def pairs():
-    sizes = [(84, 56), (120, 90), (56, 56), (300, 40), (84, 56), (90, 200)]
-    return [(part(k, size=sizes[-k]), part(k, size=size, defect=True)) for k, size in enumerate(sizes)]
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    return photographs(tmp_path_factory.mktemp("parts"), good=8, bad=3)
 
 
-def test_batches_of_any_size_give_the_same_results(inspector):
-    runs = []
-    for size in (1, 4, 6):
-        inspector.batch_size = size
-        runs.append(list(inspector.inspect(pairs())))
-    inspector.batch_size = 4
-    assert len({result.text for result in runs[0]}) > 1, "the model must say different things for this to mean much"
-    for run in runs[1:]:
-        for one, other in zip(runs[0], run, strict=True):
-            assert (one.text, one.boxes, one.anomalous, one.size) == (
-                other.text,
-                other.boxes,
-                other.anomalous,
-                other.size,
-            )
-            assert one.score == pytest.approx(other.score, abs=1e-5)
+@pytest.fixture(scope="module")
+def defect(parts):
+    return sorted(file for file in parts.rglob("*.png") if file.parent.name not in ("good",) and not is_mask(file))[0]
 
 
-def test_score_is_yes_against_no_at_the_first_token(inspector):
-    pair = pairs()[1]
-    [result] = inspector.inspect([pair])
-    prepared = [inspector._prepare(inspector.pair_question(*pair))]
-    with torch.no_grad():
-        logits = inspector.model(**inspector.encode(prepared)).logits[0, -1]
-    probabilities = logits.softmax(-1)
-    yes, no = answer_tokens(inspector.processor.tokenizer)
-    assert inspector.processor.tokenizer.encode("Yes")[0] in yes
-    assert inspector.processor.tokenizer.encode("No")[0] in no
-    assert not set(yes) & set(no)
-    mass = probabilities[yes].sum() + probabilities[no].sum()
-    assert result.score == pytest.approx(float(probabilities[yes].sum() / mass), abs=1e-5)
-    assert result.yes_no_mass == pytest.approx(float(mass), rel=1e-2, abs=1e-6)
-    assert (result.anomalous, result.verdict) == (None, "undecided")  # the mass is small
+def is_mask(file):
+    return "ground_truth" in file.parts
 
 
-def test_threshold_decides(deciding_dir):
-    inspector = Inspector(model=deciding_dir, device="cpu", max_new_tokens=1)
-    [result] = inspector.inspect(pairs()[:1])
-    found = []
-    for threshold in (min(1.0, result.score + 1e-3), max(0.0, result.score - 1e-3)):
-        inspector.judge = Judge(model_threshold=threshold)
-        found += inspector.inspect(pairs()[:1])
-    assert [one.anomalous for one in found] == [False, True]
+@pytest.fixture(scope="module")
+def model(speaking_dir):
+    return Inspector(speaking_dir, **SHORT)
 
 
-def test_real_tokenizer_has_all_variants(qwen_tokenizer_dir):
-    from transformers import AutoTokenizer
+@pytest.fixture(scope="module")
+def alone():
+    return Inspector("none", threshold=0.1)
 
-    tokenizer = AutoTokenizer.from_pretrained(qwen_tokenizer_dir)
-    yes, no = answer_tokens(tokenizer)
-    assert {tokenizer.decode([token]) for token in yes} == {"Yes", "yes", "YES", " Yes", " yes", " YES"}
-    assert {tokenizer.decode([token]) for token in no} == {"No", "no", "NO", " No", " no", " NO"}
+
+def told(capsys, *words):
+    """What the command prints as JSON."""
+    code = main([str(word) for word in ("inspect", *words, "--json")])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    return [json.loads(line) for line in said.out.splitlines()]
+
+
+def test_the_import_is_light():
+    code = """
+import sys, adcopilot
+names = dir(adcopilot)
+heavy = {"torch", "numpy", "PIL", "transformers"} & set(sys.modules)
+from adcopilot import Result
+print(sorted(heavy), "Inspector" in names, "Result" in names, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "[] True True False"
+    assert set(adcopilot.__all__) == {"Inspector", "Result", "__version__"}
+    with pytest.raises(AttributeError, match="has no attribute 'Inspectr'"):
+        adcopilot.Inspectr  # noqa: B018
+
+
+def test_it_says_what_the_command_says(model, speaking_dir, tmp_path, capsys):
+    part(1).save(tmp_path / "good.png")
+    part(16, defect=True).save(tmp_path / "query.png")
+    pair = ("--template", tmp_path / "good.png", "--query", tmp_path / "query.png")
+    options = ("--device", "cpu", "--max-new-tokens", NEW_TOKENS)
+    [line] = told(capsys, "--model", speaking_dir, *pair, *options, "--draw", tmp_path / "drawn.png")
+    result = model.inspect(tmp_path / "good.png", str(tmp_path / "query.png"))
+    assert isinstance(result, Result)
+    assert result.to_dict() == line
+    assert list(result.to_dict()) == list(line)
+    assert result.text == line["text"] != ""
+    assert result.anomaly_map.shape == (56, 84)
+    assert result.anomaly_map.dtype == np.float32
+    with Image.open(tmp_path / "drawn.png") as drawn:
+        assert drawn.tobytes() == result.draw().tobytes()
+    assert result._repr_png_().startswith(b"\x89PNG")
+    without = Inspector(speaking_dir, map="off", **SHORT).inspect(tmp_path / "good.png", tmp_path / "query.png")
+    assert without.anomaly_map is None
+    assert (without.score, without.text) == (result.score, result.text)
+
+
+def test_one_picture_in_every_form_is_the_same(alone, parts, defect):
+    good = parts / "good/000.png"
+    wanted = alone.inspect(good, defect)
+    assert wanted.verdict == "anomalous"
+    assert wanted.boxes
+    pixels = [np.asarray(open_image(one)) for one in (good, defect)]
+    forms = {
+        "str": (str(good), str(defect)),
+        "PIL": [Image.open(one) for one in (good, defect)],
+        "array": pixels,
+        "not contiguous": [np.asfortranarray(one) for one in pixels],
+        "bytes": [one.read_bytes() for one in (good, defect)],
+    }
+    for name, pair in forms.items():
+        found = alone.inspect(*pair)
+        assert (found.score, found.boxes, found.size) == (wanted.score, wanted.boxes, wanted.size), name
+        assert np.array_equal(found.anomaly_map, wanted.anomaly_map), name
+    opencv = [one[..., ::-1] for one in pixels]
+    assert alone.inspect(*opencv, channels="bgr").score == wanted.score
+    # of arrays alone: a file and a PIL image say their own order
+    with Image.open(good) as image:
+        for template in (good, image):
+            assert alone.inspect(template, opencv[1], channels="bgr").score == wanted.score
+    assert alone.inspect(good, opencv[1]).score > 1.2 * wanted.score  # which is why the order is said
+
+
+def test_grey_arrays_of_8_and_16_bits(alone, tmp_path):
+    grey = [np.asarray(part(seed, defect=seed == 16).convert("L")) for seed in (1, 16)]
+    wanted = alone.inspect(*(Image.fromarray(one) for one in grey))
+    assert alone.inspect(*grey).score == wanted.score
+    assert alone.inspect(*(one[..., None] for one in grey)).score == wanted.score
+    # a camera of 12 bits: as the command reads its files
+    wide = [one.astype(np.uint16) << 4 for one in grey]
+    files = [tmp_path / "good.png", tmp_path / "query.png"]
+    for file, one in zip(files, wide, strict=True):
+        Image.fromarray(one).save(file)
+    assert alone.inspect(*wide).score == alone.inspect(*files).score == pytest.approx(wanted.score, rel=0.1)
+
+
+def test_an_array_may_be_written_over(alone):
+    good, query = np.array(part(1)), np.array(part(16, defect=True))
+    result = alone.inspect(good, query)
+    before = result.draw().tobytes()
+    query[:] = 0
+    assert result.draw().tobytes() == before
+    grey = np.array(part(16, defect=True).convert("L"))
+    result = alone.inspect(np.array(part(1).convert("L")), grey)
+    before = result.draw().tobytes()
+    grey[:] = 0
+    assert result.draw().tobytes() == before
+
+
+RGB = np.full((56, 84, 3), 90, np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("limits", "sizes"), [({}, [(1500, 900), (20, 33)]), ({"image_max_pixels": 9000}, [(300, 90)])]
+    ("array", "message"),
+    [
+        (RGB.astype(np.float32), r"56×84×3 float32: expected uint8; give array.round\(\).astype\('uint8'\)"),
+        (RGB / 255, r"float64: expected uint8; give \(array \* 255\).round\(\).astype\('uint8'\)"),
+        (RGB / 255 - 0.5, "its values are from -0.14.* undo the normalisation"),
+        (RGB * np.nan, "values that are not finite"),
+        (RGB.astype(np.int64), r"expected uint8; give array.astype\('uint8'\)"),
+        (RGB.astype(np.uint16), r"give \(array >> 8\)"),
+        (RGB[..., 0] > 0, r"give array.astype\('uint8'\) \* 255"),
+        (RGB.transpose(2, 0, 1), r"channels come first; give array.transpose\(1, 2, 0\)"),
+        (np.dstack([RGB, RGB[..., :1]]), r"56×84×4 uint8: what the fourth channel means is not known; give array\["),
+        (RGB[..., :2], r"expected 3 channels, or \(H, W\) for grey"),
+        (RGB[None], "1×56×84×3 uint8: expected one picture; give a batch to inspect_many"),
+        (RGB[:0], "0×84×3 uint8: .* no pixels"),
+        (np.array(3), "no dimension"),
+        (RGB[:4], "84×4 pixels is too small"),
+        (None, "the query is None"),
+        (7, "the query is int, expected a path"),
+        ([RGB, RGB], "the query is list.*inspect_many"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else None,
 )
-def test_images_and_prompt_equal_llamafactorys(inspector, speaking_dir, tmp_path, limits, sizes):
-    """Down to the last pixel value and token: what training shows the model is what it sees here."""
-    pytest.importorskip("llamafactory")
-    from adcopilot.llamafactory import register
-
-    register()
-    from llamafactory.data import get_template_and_fix_tokenizer
-    from llamafactory.hparams import DataArguments, ModelArguments
-    from llamafactory.model import load_tokenizer
-
-    loaded = load_tokenizer(ModelArguments(model_name_or_path=str(speaking_dir), **limits))
-    template = get_template_and_fix_tokenizer(loaded["tokenizer"], DataArguments(template="adcopilot"))
-    question = "Is <|image_pad|> or <|compare_pad|> a defect?"
-    ours = Inspector(model=speaking_dir, device="cpu", question=question, **limits)
-    for number, size in enumerate(sizes):
-        files = [str(tmp_path / f"{number}{role}.png") for role in "tq"]
-        part(1, size=(84, 56)).save(files[0])
-        part(2, size=(max(size[0], 20), max(size[1], 20)), defect=True).resize(size).save(files[1])
-        messages = [{"role": "user", "content": "<image><image>" + question}, {"role": "assistant", "content": ""}]
-        processed = template.mm_plugin.process_messages(messages, files, [], [], loaded["processor"])
-        prompt, _ = template.encode_oneturn(loaded["tokenizer"], processed)
-        theirs = template.mm_plugin._get_mm_inputs(files, [], [], loaded["processor"])
-        inputs = ours.encode([ours._prepare(ours.pair_question(*files))])
-        assert inputs["input_ids"][0].tolist() == prompt
-        assert torch.equal(inputs["image_grid_thw"], theirs["image_grid_thw"])
-        assert torch.equal(inputs["pixel_values"], theirs["pixel_values"])
-        width, height = ours.model_size(size)
-        assert inputs["image_grid_thw"][1].tolist() == [1, height // 14, width // 14]
-
-
-def test_pixel_limits_come_from_the_model_folder(adcopilot_dir, tmp_path):
-    import shutil
-
-    folder = tmp_path / "model"
-    shutil.copytree(adcopilot_dir, folder)
-    file = folder / "processor_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "image_max_pixels": 7840000}))
-    kept = Inspector(model=folder, device="cpu").settings()
-    assert (kept["image_max_pixels"], kept["image_min_pixels"]) == (7840000, 1024)
-    told = Inspector(model=folder, device="cpu", image_max_pixels=50000).settings()
-    assert told["image_max_pixels"] == 50000
-    assert Inspector(model=adcopilot_dir, device="cpu").settings()["image_max_pixels"] == 589824
-
-
-def say(inspector, monkeypatch, text: str) -> None:
-    """Let the model's tokens decode to `text`."""
-    monkeypatch.setattr(inspector.processor, "batch_decode", lambda tokens, **_: [text] * len(tokens), raising=False)
-
-
-def test_boxes_are_pixels_of_the_upright_original(inspector, monkeypatch, tmp_path):
-    """A query of 1000×500 stored lying on its side: the model sees 1036×… pixels, the user sees 1000×500."""
-    exif = Image.Exif()
-    exif[0x0112] = 6  # stored turned: the upright picture is the stored one rotated clockwise
-    upright = part(1, size=(1600, 800))
-    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "q.jpg", exif=exif)
-    width, height = inspector.model_size((1600, 800))
-    assert (width, height) != (1600, 800)
-    box = [round(width * 0.25), round(height * 0.25), round(width * 0.5), round(height * 0.75)]
-    say(inspector, monkeypatch, f'Yes. [{{"bbox_2d": {box}, "label": "scratch"}}]')
-    [result] = inspector.inspect([(part(1), tmp_path / "q.jpg")])
-    assert result.size == (1600, 800)
-    [found] = result.boxes
-    assert found["label"] == "scratch"
-    assert found["bbox_2d"] == pytest.approx([400, 200, 800, 600], abs=2)
-    # the text tells the same pixels
-    assert re.findall(r"\d+", result.text)[1:] == [str(value) for value in found["bbox_2d"]]
-
-
-def test_boxes_stay_inside_the_image():
-    text = """Yes. [{"bbox_2d": [-5, 10, 900, 20], "label": "wide"}, {"bbox_2d": [30, 40, 10, 20]},
-        {"bbox_2d": [500, 500, 600, 600], "label": "outside"}, {"bbox_2d": [5, 5, 5, 9], "label": "empty"}]"""
-    assert boxes_in_image(text, (112, 56), (1000, 500)) == [
-        {"bbox_2d": [0, 89, 1000, 179], "label": "wide"},
-        {"bbox_2d": [89, 179, 268, 357], "label": ""},
-    ]
-
-
-def test_a_bad_image_is_a_result_with_error(inspector, tmp_path):
-    (tmp_path / "empty.png").touch()
-    results = list(inspector.inspect([pairs()[0], (part(), tmp_path / "empty.png"), pairs()[1]]))
-    assert [result.error is None for result in results] == [True, False, True]
-    bad = results[1].as_dict()
-    assert bad["error"].startswith(str(tmp_path / "empty.png"))
-    assert (bad["anomalous"], bad["score"], bad["boxes"]) == (None, None, [])
-    assert [result.score for result in results[::2]] == pytest.approx(
-        [result.score for result in inspector.inspect(pairs()[:2])], abs=1e-5
-    )
-
-
-def test_nothing_to_do(inspector):
-    assert list(inspector.inspect([])) == []
-
-
-def test_pads_are_never_generated(inspector, monkeypatch):
-    config = inspector.model.config
-    pads = {config.image_token_id, config.video_token_id, config.comparison_token_id}
-    seen = []
-    monkeypatch.setattr(
-        inspector.processor,
-        "batch_decode",
-        lambda tokens, **_: seen.append(tokens) or [""] * len(tokens),
-        raising=False,
-    )
-    with torch.no_grad():
-        monkeypatch.setattr(inspector.model.generation_config, "suppress_tokens", None)
-        list(inspector.inspect(pairs()))
-    assert seen
-    assert not pads & set(torch.cat([tokens.flatten() for tokens in seen]).tolist())
-
-
-def test_plain_qwen_is_inspected_too(qwen_base_dir):
-    results = list(Inspector(model=qwen_base_dir, device="cpu", max_new_tokens=4).inspect(pairs()[:3]))
-    assert all(result.error is None and 0 <= result.score <= 1 for result in results)
-
-
-def test_tied_weights_of_a_folder_written_by_transformers_4(adcopilot_dir, tmp_path):
-    """Such a folder says `tie_word_embeddings` in text_config alone; it has no lm_head to load."""
-    import shutil
-
-    folder = tmp_path / "model"
-    shutil.copytree(adcopilot_dir, folder)
-    config = json.loads((folder / "config.json").read_text())
-    if not config["text_config"]["tie_word_embeddings"]:
-        pytest.skip("the small checkpoint is not tied")
-    config.pop("tie_word_embeddings", None)
-    (folder / "config.json").write_text(json.dumps(config))
-    model = Inspector(model=folder, device="cpu").model
-    assert model.lm_head.weight is model.get_input_embeddings().weight
-
-
-def edit_config(folder, **fields):
-    file = folder / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
-
-
-def remove_weights(folder):
-    for file in folder.glob("*.safetensors*"):
-        file.unlink()
-
-
-def truncate_weights(folder):
-    file = sorted(folder.glob("*.safetensors"))[0]
-    file.write_bytes(file.read_bytes()[:2000])
-
-
-def forget_encoder(folder):
-    """The folder's weights are stock Qwen2.5-VL's although its configuration says AD-Copilot."""
-    index = folder / "model.safetensors.index.json"
-    value = json.loads(index.read_text())
-    value["weight_map"] = {k: v for k, v in value["weight_map"].items() if "comparison" not in k}
-    index.write_text(json.dumps(value))
-
-
-BAD_FOLDERS = {
-    "other model": (lambda folder: edit_config(folder, model_type="llava"), "model_type is 'llava'"),
-    "no config": (lambda folder: (folder / "config.json").unlink(), "config.json: not found"),
-    "bad config": (lambda folder: (folder / "config.json").write_text("{"), "config.json: cannot be read"),
-    "no weights": (remove_weights, "no weights, expected model.safetensors"),
-    "lost shard": (lambda folder: sorted(folder.glob("*.safetensors"))[0].unlink(), "not found, but model.safet"),
-    "truncated weights": (truncate_weights, "cannot be loaded"),
-    "missing weights": (forget_encoder, "weights are missing, model.comparison_encoder."),
-    "no tokenizer": (lambda folder: [f.unlink() for f in folder.glob("*token*")], "tokenizer cannot be loaded"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_FOLDERS)
-def test_unusable_folders_say_why_in_one_line(adcopilot_dir, tmp_path, case):
-    import shutil
-
-    folder = tmp_path / "model"
-    shutil.copytree(adcopilot_dir, folder)
-    spoil, message = BAD_FOLDERS[case]
-    spoil(folder)
-    with pytest.raises(UserError, match=re.escape(message)) as error:
-        Inspector(model=folder, device="cpu")
-    assert str(folder) in str(error.value)
+def test_what_is_no_picture_is_refused_in_one_line(alone, array, message):
+    with pytest.raises(UserError, match=message) as error:
+        alone.inspect(RGB, array)
     assert "\n" not in str(error.value)
+    if not message.endswith("too small"):  # a mistake of the program, in a run of many too
+        with pytest.raises(UserError, match=message):
+            list(alone.inspect_many([(RGB, array)]))
 
 
-def test_an_adapter_is_no_model(tmp_path):
-    (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(UserError, match="holds a LoRA adapter"):
-        check_folder(tmp_path)
-    with pytest.raises(UserError, match="no such model folder"):
-        check_folder(tmp_path / "nowhere")
+def test_a_tensor_and_another_order_are_refused(alone):
+    import torch
+
+    with pytest.raises(UserError, match=r"torch.Tensor.*tensor.cpu\(\).numpy\(\)"):
+        alone.inspect(torch.zeros(3, 56, 84), RGB)
+    for call in (alone.inspect, lambda a, b, **k: alone.inspect_many([(a, b)], **k)):
+        with pytest.raises(UserError, match="channels is 'grb', expected 'rgb' or 'bgr'"):
+            call(RGB, RGB, channels="grb")
+
+
+def test_calls_that_were_meant_otherwise_say_so(alone):
+    with pytest.raises(UserError, match=r"the query is None .* inspect_many\("):
+        alone.inspect([("good.png", "a.png")])
+    with pytest.raises(UserError, match="the template is None"):
+        alone.inspect(query=RGB)
+    with pytest.raises(UserError, match=r"expected pairs \(template, query\), got str"):
+        list(alone.inspect_many("ab"))
+    with pytest.raises(UserError, match="list of templates is empty"):
+        alone.inspect([], RGB)
+
+
+def test_a_bad_file_raises_alone_and_is_a_result_among_many(model, tmp_path):
+    (tmp_path / "empty.png").write_bytes(b"")
+    good = part(1)
+    with pytest.raises(UserError, match=r"empty.png: the image file is empty"):
+        model.inspect(good, tmp_path / "empty.png")
+    pairs = [(good, part(16)), (good, tmp_path / "empty.png"), (good, part(17, defect=True))]
+    first, bad, last = model.inspect_many(pairs)
+    assert (first.verdict, last.verdict) != (None, None)
+    assert first.score is not None
+    assert "empty.png: the image file is empty" in bad.error
+    assert bad.verdict == "undecided"
+    assert bad._repr_png_() is None
+    assert list(bad.to_dict())[-1] == "error"
+    assert list(model.inspect_many([])) == []
+
+
+def test_pairs_are_read_lazily(alone):
+    read = []
+
+    def endless():
+        while True:
+            read.append(1)
+            yield part(1), part(16)
+
+    results = alone.inspect_many(endless())
+    assert next(results).error is None
+    assert len(read) < 50
+    results.close()
+
+
+def test_several_templates_are_for_the_map(alone, parts, capsys):
+    good = sorted((parts / "good").iterdir())
+    one, several = (alone.inspect(good[1:count], good[0]) for count in (2, 5))
+    assert several.score < one.score
+    assert several.template == str(good[1])
+
+
+def test_templates_of_a_folder(parts, defect, capsys):
+    from_folder = Inspector("none", template_dir=parts / "good", map_templates=3)
+    assert "compared with each other" in from_folder.threshold_from
+    words = ("--model", "none", "--template-dir", parts / "good", "--map-templates", 3, "--query", defect)
+    [line] = told(capsys, *words)
+    assert from_folder.inspect(query=defect).to_dict() == line
+    # the same picture without a name
+    found = from_folder.inspect(query=np.asarray(open_image(defect)))
+    assert {**found.to_dict(), "query": str(defect)} == line
+    assert found.draw().size == from_folder.inspect(query=defect).draw().size
+    both = list(from_folder.inspect_many([(None, defect), (None, parts / "gone.png"), (None, defect)]))
+    assert [one.error is None for one in both] == [True, False, True]
+
+
+def test_a_line_brings_templates_threshold_and_map(parts, defect, tmp_path, capsys):
+    line = tmp_path / "line"
+    words = ("calibrate", "none", "--good", parts / "good", "--map-templates", 2, "--output", line)
+    assert main([str(word) for word in words]) == 0
+    capsys.readouterr()
+    inspector = Inspector(line)
+    [wanted] = told(capsys, "--model", line, "--query", defect)
+    result = inspector.inspect(query=defect)
+    assert result.to_dict() == wanted
+    assert (result.verdict, result.verdict_from) == ("anomalous", "map")
+    assert inspector.threshold_from == json.loads((line / "inspection.json").read_text())["threshold_from"]
+    assert Inspector(line, threshold=5).inspect(query=defect).verdict == "normal"
+    with pytest.warns(UserWarning, match="was found with other map settings"):
+        other = Inspector(line, map_search=5)
+    assert "compared with each other" in other.threshold_from  # as the command does
+    assert other.engine.judge.map_threshold != inspector.engine.judge.map_threshold
+
+
+def test_whose_verdict_it_is_is_in_the_dictionary(deciding_dir, parts, defect, capsys):
+    good = parts / "good/000.png"
+    options = {"device": "cpu", "max_new_tokens": 1, "verdict_from": "map", "threshold": 0.01}
+    words = ("--verdict-from", "map", "--threshold", 0.01, "--device", "cpu", "--max-new-tokens", 1)
+    [line] = told(capsys, "--model", deciding_dir, "--template", good, "--query", defect, *words)
+    result = Inspector(deciding_dir, **options).inspect(good, defect)
+    assert result.to_dict() == line
+    assert result.to_dict()["verdict_from"] == "map"
+    assert Result.from_dict(line).to_dict() == line
 
 
 @pytest.mark.parametrize(
-    ("option", "message"),
+    ("model", "options", "message"),
     [
-        ({"map": MapSettings(), "dtype": "int8"}, "--dtype is 'int8'"),
-        ({"batch_size": 0}, "--batch-size 0"),
-        ({"question": " "}, "--question is empty"),
-        ({"device": "nowhere"}, "--device nowhere"),
-        ({"image_max_pixels": 500}, "expected 0 < min <= max"),
-        ({"image_min_pixels": -1}, "expected 0 < min <= max"),
+        ("none", {"map": "off"}, "nothing is left to inspect with"),
+        ("none", {"hints": "map"}, "hints is 'map', expected 'map' with a model"),
+        ("none", {"verdict_from": "model"}, "there is no model here"),
+        ("none", {"map_templates": 65}, "--map-templates is 65"),
+        ("nowhere", {}, "nowhere: no such model folder; give a folder that"),
     ],
+    ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_bad_options_say_why_in_one_line(adcopilot_dir, option, message):
-    with pytest.raises(UserError, match=re.escape(message)):
-        Inspector(model=adcopilot_dir, **{"device": "cpu", **option})
+def test_what_cannot_inspect_is_said_in_one_line(model, options, message):
+    with pytest.raises(UserError, match=message):
+        Inspector(model, **options)
 
 
-def test_digest_is_of_content(adcopilot_dir, tmp_path):
-    import shutil
-
-    shutil.copytree(adcopilot_dir, tmp_path / "copy")
-    assert model_digest(tmp_path / "copy") == model_digest(adcopilot_dir)
-    file = sorted((tmp_path / "copy").glob("*.safetensors"))[0]
-    data = bytearray(file.read_bytes())
-    data[-1] ^= 1
-    file.write_bytes(data)
-    assert model_digest(tmp_path / "copy") != model_digest(adcopilot_dir)
-
-
-def test_a_second_turn_equals_llamafactorys(inspector, speaking_dir, tmp_path):
-    """The images stand in the first turn, three of them here, and the answer before is the model's own words."""
-    pytest.importorskip("llamafactory")
-    from adcopilot.inspect import Question
-    from adcopilot.llamafactory import register
-
-    register()
-    from llamafactory.data import get_template_and_fix_tokenizer
-    from llamafactory.hparams import DataArguments, ModelArguments
-    from llamafactory.model import load_tokenizer
-
-    loaded = load_tokenizer(ModelArguments(model_name_or_path=str(speaking_dir)))
-    template = get_template_and_fix_tokenizer(loaded["tokenizer"], DataArguments(template="adcopilot"))
-    files = []
-    for number in range(3):
-        files.append(str(tmp_path / f"{number}.png"))
-        part(number).save(files[-1])
-    said = 'Yes. [{"bbox_2d": [1, 2, 30, 40], "label": "a <|image_pad|>"}]'
-    question = Question(
-        templates=tuple(files[:2]), query=files[2], text="What is it?", turns=(("Is there a defect?", said),)
-    )
-    messages = [
-        {"role": "user", "content": "<image><image><image>Is there a defect?"},
-        {"role": "assistant", "content": said},
-        {"role": "user", "content": "What is it?"},
-        {"role": "assistant", "content": ""},
-    ]
-    # A box of an earlier answer is in the model's own pixels already: LlamaFactory must not map it again.
-    processed = template.mm_plugin.process_messages(messages, files, [], [], loaded["processor"])
-    processed[1]["content"] = processed[1]["content"].replace(*_box_lists(processed[1]["content"], said))
-    prompt, _ = template.encode_oneturn(loaded["tokenizer"], processed)
-    assert inspector.encode([inspector._prepare(question)])["input_ids"][0].tolist() == prompt
+def test_a_result_of_a_stored_line_draws_its_files(alone, parts, defect):
+    result = alone.inspect(parts / "good/000.png", defect)
+    again = Result.from_dict(json.loads(json.dumps(result.to_dict())))
+    assert again.anomaly_map is None
+    assert again.draw().size < result.draw().size  # all but the map
+    gone = Result.from_dict({**result.to_dict(), "query": "gone.png"})
+    assert gone._repr_png_() is None
+    with pytest.raises(UserError, match=r"gone\.png: no such image file"):
+        gone.draw()
+    assert "AnomalyMap" not in repr(result)
 
 
-def _box_lists(text: str, wanted: str) -> tuple[str, str]:
-    return tuple(re.search(r"\[\d[^\]]*\]", one)[0] for one in (text, wanted))
-
-
-def test_a_conversation_goes_on(inspector):
-    """Turns, several templates and none are answered in one batch as alone, and each of them matters."""
+def test_a_conversation_goes_on(model):
     from adcopilot.inspect import Question
 
-    good, query = pairs()[1]
-    first = Question(templates=(good,), query=query, text="Is there a defect?")
-    [answer] = inspector.ask([first])
-    questions = [
-        first,
-        Question(templates=(good,), query=query, text="What is it?", turns=((first.text, answer.answer),)),
-        Question(templates=(part(3), good), query=query, text="Is there a defect?"),
-        Question(templates=(), query=query, text="Is there a defect?"),
-    ]
-    together = list(inspector.ask(questions))
-    alone = [next(inspector.ask([question])) for question in questions]
-    assert [one.answer for one in together] == [one.answer for one in alone]
-    scores = [one.score for one in alone]
-    assert len(set(scores)) == 4, scores
-    assert (together[0].template, together[3].template) == ("template", None)
-
-
-def test_boxes_of_the_reasoning_are_no_findings(inspector, monkeypatch):
-    weighed, found = ('[{"bbox_2d": [X, 5, 30, 40], "label": "scratch"}]'.replace("X", x) for x in ("1", "10"))
-    say(inspector, monkeypatch, f"<think>At {weighed}?</think><answer>Yes. {found}</answer>")
-    [result] = inspector.inspect([(part(1), part(2))])
-    assert len(result.boxes) == 1
-    assert result.text.count("bbox_2d") == 2
-    assert "bbox_2d" in result.answer
-
-
-@pytest.mark.parametrize(
-    ("text", "boxes"),
-    [
-        ('{"bbox_2d": [0.25, 0.5, 0.5, 1.0]}', [[50, 50, 100, 100]]),  # shares of the sides
-        ('{"bbox_2d": [0, 0, 1, 1]}', []),  # the whole image or one pixel: nobody can tell
-        ('{"bbox_2d": [10, 10, 20, 20]} {"bbox_2d": [0.1, 0.1, 0.2, 0.2]}', [[20, 20, 40, 40]]),
-        ("<|box_start|>(10,10),(20,20)<|box_end|>", [[20, 20, 40, 40]]),
-        ('{"bbox_2d": ["10", "10", "20", "20"]}', [[20, 20, 40, 40]]),
-        ('{"bbox_2d": [[20, 20], [10, 10]]}', [[20, 20, 40, 40]]),
-        ("<bbox>10 10 20 20", [[20, 20, 40, 40]]),
-    ],
-)
-def test_boxes_of_an_answer_in_pixels_of_the_original(text, boxes):
-    assert [found["bbox_2d"] for found in boxes_in_image(text, (100, 50), (200, 100))] == boxes
+    [answer] = model.ask([Question(templates=(part(1),), query=part(16), text="What is it?")])
+    assert answer.error is None

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from adcopilot.cli import main
-from adcopilot.inspect import Inspector
+from adcopilot.inspect.model_inspector import ModelInspector
 
 from .conftest import part
 from .test_pairs import hostile
@@ -96,9 +96,9 @@ def test_after_reasoning_the_words_decide_and_not_the_first_token(inspector, tex
 
 
 def test_a_result_is_read_back_from_its_line(inspector):
-    [result] = inspector.inspect([(part(), part(1))])
-    line = {**result.as_dict(), "category": "nut"}
-    assert type(result).from_dict(line).as_dict() == result.as_dict()
+    [result] = inspector.inspect_many([(part(), part(1))])
+    line = {**result.to_dict(), "category": "nut"}
+    assert type(result).from_dict(line).to_dict() == result.to_dict()
 
 
 @pytest.fixture(scope="module")
@@ -149,12 +149,12 @@ def test_logits_that_overflow_for_one_picture_are_its_error(inspector):
 
     hook = inspector.model.lm_head.register_forward_hook(overflow)
     try:
-        good, bad, other = inspector.inspect([(part(k), part(k + 9)) for k in range(3)])
+        good, bad, other = inspector.inspect_many([(part(k), part(k + 9)) for k in range(3)])
     finally:
         hook.remove()
     assert "the model's logits are not finite (step 2 of its answer)" in bad.error
     assert (bad.verdict, bad.anomalous, bad.score, bad.yes_no_mass) == ("undecided", None, None, None)
-    json.dumps(bad.as_dict(), allow_nan=False)
+    json.dumps(bad.to_dict(), allow_nan=False)
     assert (good.error, other.error) == (None, None)
 
 
@@ -167,7 +167,7 @@ def test_a_pair_of_the_same_picture_is_undecided(run, deciding_dir, folders):
     line = json.loads(out)
     assert (code, line["verdict"], line["score"], line["yes_no_mass"]) == (0, "undecided", None, None)
     assert "the template is the query itself" in line["reason"]
-    [result] = Inspector(model=deciding_dir, device="cpu", max_new_tokens=1).inspect([(part(2), part(2))])
+    [result] = ModelInspector(model=deciding_dir, device="cpu", max_new_tokens=1).inspect_many([(part(2), part(2))])
     assert (result.anomalous, result.reason) == (None, line["reason"])
 
 
@@ -312,7 +312,7 @@ def test_hostile_files_are_lines_on_every_run(run, deciding_dir, tmp_path):
 
 def test_an_output_that_is_removed_meanwhile_is_an_error(run, deciding_dir, folders, monkeypatch):
     output = folders / "out/r.jsonl"
-    ask = Inspector.ask
+    ask = ModelInspector.ask
 
     def remove(self, questions):
         for number, result in enumerate(ask(self, questions)):
@@ -320,7 +320,7 @@ def test_an_output_that_is_removed_meanwhile_is_an_error(run, deciding_dir, fold
                 shutil.rmtree(output.parent)
             yield result
 
-    monkeypatch.setattr(Inspector, "ask", remove)
+    monkeypatch.setattr(ModelInspector, "ask", remove)
     code, _, err = run(
         deciding_dir, "--template-dir", folders / "good", "--query-dir", folders / "test", "--output", output
     )

@@ -305,7 +305,7 @@ class OnePart:
             if not template and self.service.good_parts is None:
                 raise UserError("the picture of a good part is missing")
             asked = Asked(files=files_of(template, [], query), visitor=request.session_hash)
-            return self._ask(Talk(), asked, text, yes_or_no=not words)[0].as_dict()
+            return self._ask(Talk(), asked, text, yes_or_no=not words)[0].to_dict()
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
 

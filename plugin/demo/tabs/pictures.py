@@ -82,7 +82,7 @@ class AnswerFiles:
         """The line as JSON, and the picture that `adcopilot inspect --draw` makes."""
         store, answer, result = self.service.store, self.answer, self.answer.result
         as_json = store.new_file(f"{self.stem}.json", visitor=self.visitor)
-        as_json.write_text(json.dumps(answer.as_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        as_json.write_text(json.dumps(answer.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         as_png = store.new_file(f"{self.stem} inspected.png", visitor=self.visitor)
         if answer.verdict is None or self.template is None:
             picture = draw_boxes(self.query, result.boxes)
