@@ -4,7 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from adcopilot.errors import UserError
 from adcopilot.sample.generate import Split, grpo_splits, standard_splits, varied_splits, write_sample
+from adcopilot.sample.hints import media_root, write_hints
 from adcopilot.sample.variation import VARIATIONS
 
 
@@ -33,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="two more test sets in which parts and light vary, whatever --variation is",
     )
+    parser.add_argument(
+        "--hints",
+        choices=("map",),
+        help="also write each training split as NAME_hinted, told which places the anomaly map marks, as in inspect",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--prefix", default="", help="put before the records' image paths, for a media_dir further up")
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")
@@ -48,6 +55,11 @@ def run(args: argparse.Namespace) -> int:
     if args.rl:
         splits += grpo_splits(args.rl, test_count=args.test_count)
 
+    if args.hints:  # before the set is drawn
+        media_root(args.output, args.prefix)
+        if not args.count:
+            raise UserError("--hints map finds its threshold on stage1, and --count 0 makes none; give a larger one")
+
     def progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
@@ -61,5 +73,9 @@ def run(args: argparse.Namespace) -> int:
         variation=args.variation,
         progress=progress,
     )
+    if args.hints:
+        names = [split.name for split in splits]
+        threshold = write_hints(args.output, names, prefix=args.prefix, workers=args.workers, progress=progress)
+        print(f"the same hints at inference: adcopilot inspect --hints map --map-threshold {threshold!r}")
     print(args.output / "manifest.json")
     return 0

@@ -90,6 +90,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     maps = add_map_arguments(parser)
     maps.add_argument("--hints", choices=HINTS, help="tell the model which places the map marks")
+    maps.add_argument(
+        "--map-threshold",
+        type=float,
+        metavar="X",
+        help="beside a model's verdict: the map's boxes and hints are of what reaches this score (the folder's; for "
+        f"hints else from the templates, where there are {LEAST_TEMPLATES} or more; else of what differs most)",
+    )
     add_model_arguments(parser)
 
 
@@ -160,7 +167,8 @@ def run(args: argparse.Namespace) -> int:
     inspection = read_inspection(args.model)
     no_model = str(args.model) == "none" or (inspection is not None and not inspection.has_model)
     settings = map_settings(args, inspection)
-    if inspection is not None and args.threshold is None and not inspection.holds_for(settings, args.map_templates):
+    given = args.threshold is not None or args.map_threshold is not None
+    if inspection is not None and not given and not inspection.holds_for(settings, args.map_templates):
         print(
             f"{args.model}: its threshold was found with other map settings and does not hold for these; calibrate "
             "with them, or give --threshold",
@@ -200,8 +208,8 @@ def run(args: argparse.Namespace) -> int:
     with JsonlLog(path=args.output) if args.output else nullcontext() as log, one_line_warnings():
         inspector = open_inspector(args, judge, settings, no_model=no_model)
         inspector.bits = bits
-        if no_model and judge.map_threshold is None and pools:
-            inspector.judge = among_templates(inspector, pools)
+        if (no_model or args.hints) and judge.map_threshold is None and pools:
+            inspector.judge = among_templates(inspector, pools, device=args.device)
         from .mapping import save_map
 
         digest = model_digest(args.model) if args.output and not no_model else ""
@@ -254,6 +262,13 @@ def judge_of(args: argparse.Namespace, inspection: Inspection | None, *, no_mode
     source = args.verdict_from or ("map" if no_model else kept.source)
     if no_model and source != "map":
         raise UserError(f"--verdict-from {source}: there is no model here; leave it out, or give --model DIR")
+    if args.map_threshold is not None:
+        if source != "model":
+            raise UserError(
+                f"--map-threshold {args.map_threshold:g}: goes with a model's verdict, and here it is from the "
+                f"{source}; give --threshold"
+            )
+        kept = replace(kept, map_threshold=args.map_threshold)
     if args.threshold is None:
         return replace(kept, source=source)
     return replace(kept, source=source, **{f"{'model' if source == 'model' else 'map'}_threshold": args.threshold})
@@ -300,12 +315,19 @@ def open_report(
     return Report(args.report, title=title, judge=inspector.judge, inspection=inspection, bits=bits)
 
 
-def among_templates(inspector: MapInspector, pools: list[TemplatePool]) -> Judge:
-    """The judge with a threshold from the templates, compared with each other, where they are enough for one."""
-    found = threshold_among(inspector, pools)
+def among_templates(inspector: Inspector | MapInspector, pools: list[TemplatePool], *, device: str) -> Judge:
+    """The judge with a threshold of the map from the templates, compared with each other, where they are enough for
+    one."""
+    from .map_inspector import MapInspector
+
+    alone = inspector
+    if not isinstance(inspector, MapInspector):
+        alone = MapInspector(map=inspector.map, judge=inspector.judge, device=device)
+    found = threshold_among(alone, pools)
     if found is None:
         return inspector.judge
-    print(f"threshold {found.value:g}: {found.chosen}, compared with each other", file=sys.stderr)
+    whose = "threshold" if alone is inspector else "the map's threshold"
+    print(f"{whose} {found.value:g}: {found.chosen}, compared with each other", file=sys.stderr)
     return replace(inspector.judge, map_threshold=found.value)
 
 

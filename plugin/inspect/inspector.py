@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -26,7 +25,7 @@ from ..trained_sizes import far_outside, read_sizes
 from ..vision_tokens import escape_vision_tokens
 from .judging import Judge
 from .loading import load_model, pick_device, pick_dtype
-from .mapping import with_map
+from .mapping import map_of_pair, with_map
 from .question import Question
 from .result import Result, source_name
 from .same_picture import SAME_PICTURE, is_same_picture
@@ -228,8 +227,8 @@ class Inspector:
                 more = [
                     open_image(source, name=source_name(source, "template"), bits=bits) for source in question.more
                 ]
-                with suppress(UserError):  # templates of another view: the model's answer stands alone
-                    prepared.map = self.mapper.compare(query, [*templates, *more])
+                # templates of another view: the model's answer stands alone
+                prepared.map = map_of_pair(self.mapper, query, [*templates, *more])
             for image, (_, name) in zip((*templates, query), shown, strict=True):
                 prepared.model_size = self.model_size(image.size)  # the query's at last
                 far = far_outside(prepared.model_size, self.trained_sizes)
