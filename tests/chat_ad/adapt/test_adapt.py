@@ -189,12 +189,19 @@ def test_bad_input_is_one_line_before_anything_long(few, tmp_path, capsys):
 
 
 def test_a_base_that_is_too_large_says_so_before_it_is_loaded(tmp_path):
-    from adcopilot.chat_ad.adapt.training import Base, budget
+    from adcopilot.chat_ad.adapt.training import Base, besides, budget
 
     large = Base(folder=tmp_path, family="adcopilot", weights=8_300_000_000, gpu=True)
-    with pytest.raises(UserError, match=r"one pass over 4000 pairs takes about \d+ minutes .*give --minutes"):
+    with pytest.raises(UserError, match=r"one pass over 4000 pairs takes about [\d.]+ minutes .*give --minutes \d"):
         budget(large, samples=4000, minutes=2)
     small = Base(folder=tmp_path, family="adcopilot", weights=1_000_000, gpu=False)
     found = budget(small, samples=160, minutes=15)
     assert found.steps == 120  # twelve passes of ten steps
     assert budget(small, samples=160, minutes=2).steps < found.steps
+    # what is no training is of the minutes too
+    rest = besides(small, photos=60, held_out=30)
+    assert 0.5 < rest < 4
+    shorter = budget(small, samples=160, minutes=2 + rest, besides=rest)
+    assert shorter.steps == budget(small, samples=160, minutes=2).steps
+    with pytest.raises(UserError, match=rf"all else about {rest:.1f}; give --minutes \d, a smaller --base"):
+        budget(small, samples=160, minutes=rest, besides=rest)
