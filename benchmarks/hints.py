@@ -10,29 +10,24 @@ asked with and without hints, and beside them stands the map alone. Steps leave 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from adcopilot.anomaly_map.comparing import AnomalyMap, Mapper, MapSettings  # noqa: E402
-from adcopilot.anomaly_map.hints import HINT, hint_of, hinted_record  # noqa: E402
-from adcopilot.images import open_image  # noqa: E402
+from adcopilot.anomaly_map.comparing import MapSettings  # noqa: E402
+from adcopilot.anomaly_map.hints import HINT  # noqa: E402
 from adcopilot.inspect.judging import Judge  # noqa: E402
 from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
 from adcopilot.inspect.model_inspector import ModelInspector  # noqa: E402
-from adcopilot.jsonl import atomic_write  # noqa: E402
-from adcopilot.line.thresholds import from_good  # noqa: E402
 from adcopilot.sample.demo import TEST_SPLITS, plan  # noqa: E402
 from adcopilot.sample.generate import standard_splits, write_sample  # noqa: E402
+from adcopilot.sample.hints import hinted_name, write_hints  # noqa: E402
 from adcopilot.sample.measure import Scores, read_split, score_answers  # noqa: E402
 from adcopilot.steps import Run  # noqa: E402
 from benchmarks import machine  # noqa: E402
@@ -40,8 +35,6 @@ from benchmarks import machine  # noqa: E402
 RESULT = ROOT / "docs" / "results" / "hints"
 SETTINGS = MapSettings()
 STAGES = ("stage0", "stage1", "stage2")
-#: Good pairs of the training records that the map's threshold is found from.
-GOOD_PAIRS = 40
 ROWS = {
     ("plain", False): "trained without hints, asked without",
     ("plain", True): "trained without hints, asked with",
@@ -50,38 +43,13 @@ ROWS = {
 }
 
 
-def compare(data: Path, record: dict) -> AnomalyMap:
-    """The map of a record's query with its templates."""
-    *templates, query = (open_image(data / name) for name in record["images"])
-    return Mapper(SETTINGS).compare(query, templates)
-
-
-def threshold_of(data: Path) -> float:
-    """Of the map, from good pairs of the training records."""
-    good = [record for record in read_split(data, "stage1") if not record["anomalous"]][:GOOD_PAIRS]
-    return from_good([compare(data, record).pred_score for record in good], of_map=True).value
-
-
-def hinted_line(line: str, *, data: Path, threshold: float) -> str:
-    """A line of training data with the hint in its question; its boxes are pixels of the file, as all of data."""
-    record = json.loads(line)
-    found = compare(data, record)
-    return json.dumps(hinted_record(record, hint_of(found, threshold=threshold, space=found.size))) + "\n"
-
-
-def write_hinted(data: Path, output: Path, *, threshold: float, workers: int) -> Path:
-    """The sample set's training data again with hints, beside links to its pictures."""
+def hinted_folder(data: Path, output: Path) -> Path:
+    """The sample set with its records with hints under the names that the demo's plan trains on; links, no copies."""
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("images", "masks", "dataset_info.json"):
+    names = {name: name for name in ("images", "masks", "dataset_info.json")}
+    for name, there in (names | {f"{stage}.jsonl": f"{hinted_name(stage)}.jsonl" for stage in STAGES}).items():
         if not (output / name).exists():
-            (output / name).symlink_to(data / name)
-    work = partial(hinted_line, data=data, threshold=threshold)
-    for stage in STAGES:
-        if not (output / f"{stage}.jsonl").exists():
-            lines = (data / f"{stage}.jsonl").read_text().splitlines()
-            with ProcessPoolExecutor(workers) as pool:
-                text = "".join(pool.map(work, lines, chunksize=50))
-            atomic_write(output / f"{stage}.jsonl", lambda file, text=text: file.write(text.encode()))
+            (output / name).symlink_to(data / there)
     return output
 
 
@@ -117,11 +85,10 @@ def measure(output: Path, *, seed: int, count: int, test_count: int, workers: in
 
     data = output / "data"
     write_sample(data, standard_splits(count, test_count=test_count), seed=seed, workers=workers, progress=say)
-    threshold = threshold_of(data)
+    threshold = write_hints(data, STAGES, workers=workers, progress=say)
     say(f"the map's threshold is {threshold:.4f}")
     judge = Judge(map_threshold=threshold)
-    hinted = write_hinted(data, output / "data_hinted", threshold=threshold, workers=workers)
-    say("hints are written")
+    hinted = hinted_folder(data, output / "data_hinted")
     models = dict(train({"plain": data, "hinted": hinted}, output, seed=seed, say=say))
     found: dict[str, dict[str, Scores]] = {row: {} for row in ROWS.values()} | {"the map alone": {}}
     for split in TEST_SPLITS:

@@ -44,6 +44,7 @@ __all__ = [
     "SHAPE",
     "ImageSource",
     "aspect",
+    "frames_left_out",
     "has_depth",
     "image_size",
     "is_like_shape",
@@ -194,10 +195,8 @@ def normalise_image(image: Image.Image, *, name: str = "image", bits: int | None
         raise UserError(f"{name}: {_NOT_READ.format(f'is {image.format}')}")
     _check_size(image, name)
     try:
-        # A phone's MPO is a JPEG with a second view appended: not an animation to warn about.
-        frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
-        if frames > 1:
-            warnings.warn(f"{name}: {frames} frames or pages; only the first is used", UserWarning, stacklevel=3)
+        if told := _frames(image, name):
+            warnings.warn(told, UserWarning, stacklevel=3)
             image.seek(0)
         turn = orientation(image)
         if is_wide(image):
@@ -237,6 +236,28 @@ def resize_for_training(image: Image.Image, *, image_max_pixels: int, image_min_
     if image.height / image.width > 200:
         image = image.resize((image.width, image.width * 180))
     return image
+
+
+def frames_left_out(source: ImageSource, *, name: str | None = None) -> str | None:
+    """That an image is animated or has pages, of which only the first counts, in words; None of any other.
+
+    Raises:
+        UserError: missing, empty or not an image.
+    """
+    image, name = _open(source, name)
+    try:
+        return _frames(image, name)
+    except Exception:  # damaged: it is said when the image is decoded
+        return None
+    finally:
+        if not isinstance(source, Image.Image):
+            image.close()
+
+
+def _frames(image: Image.Image, name: str) -> str | None:
+    # A phone's MPO is a JPEG with a second view appended: not an animation to warn about.
+    frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+    return f"{name}: {frames} frames or pages; only the first is used" if frames > 1 else None
 
 
 def _open(source: Any, name: str | None) -> tuple[Image.Image, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adcopilot.errors import UserError, writing
 from adcopilot.sample.generate import Split, grpo_splits, standard_splits, varied_splits, write_sample
+from adcopilot.sample.hints import media_root, write_hints
 from adcopilot.sample.pairs import CATEGORIES
 from adcopilot.sample.photographs import photographs
 from adcopilot.sample.variation import VARIATIONS
@@ -37,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="two more test sets in which parts and light vary, whatever --variation is",
     )
     parser.add_argument(
+        "--hints",
+        choices=("map",),
+        help="also write each training split as NAME_hinted, told which places the anomaly map marks, as in inspect",
+    )
+    parser.add_argument(
         "--photographs",
         type=int,
         metavar="N",
@@ -61,6 +67,11 @@ def run(args: argparse.Namespace) -> int:
     if args.rl:
         splits += grpo_splits(args.rl, test_count=args.test_count)
 
+    if args.hints:  # before the set is drawn
+        media_root(args.output, args.prefix)
+        if not args.count:
+            raise UserError("--hints map finds its threshold on stage1, and --count 0 makes none; give a larger one")
+
     def progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
@@ -74,6 +85,10 @@ def run(args: argparse.Namespace) -> int:
         variation=args.variation,
         progress=progress,
     )
+    if args.hints:
+        names = [split.name for split in splits]
+        threshold = write_hints(args.output, names, prefix=args.prefix, workers=args.workers, progress=progress)
+        print(f"the same hints at inference: adcopilot inspect --hints map --map-threshold {threshold!r}")
     print(args.output / "manifest.json")
     return 0
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from adcopilot.alone import alone_in
 from adcopilot.dataset_info import entry
 from adcopilot.errors import UserError, writing
 from adcopilot.jsonl import atomic_write, content_key
@@ -171,7 +172,8 @@ def write_sample(
             replace(split, variation=variation) if split.variation == "none" and not split.single else split
             for split in splits
         ]
-    with writing(output, "make room and run the same command again, it goes on where it stopped"):
+    again = "make room and run the same command again, it goes on where it stopped"
+    with writing(output, again), alone_in(output, work=output / ".work", what="run"):
         return _write(output, list(splits), recipe, prefix=prefix, workers=workers, progress=progress)
 
 

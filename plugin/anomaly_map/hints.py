@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..boxes import map_text_boxes
 from ..errors import UserError
+from ..jsonl import content_key
 from ..records import IMAGE_PLACEHOLDER
 
 if TYPE_CHECKING:  # it needs torch
@@ -65,10 +66,15 @@ def hinted_record(record: Mapping[str, Any], sentence: str) -> dict[str, Any]:
 
     Raises:
         UserError: its images stand elsewhere.
+
+    Returns:
+        A new record, whose `key`, where there is one, is another: it is another question.
     """
     first, *others = record["messages"]
     before, mark, question = first["content"].rpartition(IMAGE_PLACEHOLDER)
     if not mark or any(IMAGE_PLACEHOLDER in message["content"] for message in others):
         raise UserError(f"record {record.get('key', '(without key)')}: has images after its first turn, where no hint "
                         "belongs; leave it as it is")  # fmt: skip
-    return {**record, "messages": [{**first, "content": before + mark + with_hint(question, sentence)}, *others]}
+    messages = [{**first, "content": before + mark + with_hint(question, sentence)}, *others]
+    key = {"key": content_key(record["key"], sentence)} if "key" in record else {}
+    return {**record, **key, "messages": messages}

@@ -41,7 +41,7 @@ class ApiBackend:
 
     Args:
         base_url: as OpenAI clients take it (`http://localhost:8000/v1`).
-        option: that it was given by.
+        option, key_option: that it, and the name of its key's variable, are given by.
         model: its name there.
         family: name of its family (`families.FAMILIES`); read off the model's name by default.
         vllm: whether the endpoint is a vLLM server. It is then told not to take sampling settings from the model's
@@ -67,6 +67,7 @@ class ApiBackend:
         *,
         base_url: str | None,
         option: str = "--base-url",
+        key_option: str = "--key-variable",
         model: str,
         family: str | None = None,
         vllm: bool = False,
@@ -79,7 +80,7 @@ class ApiBackend:
         extra: Mapping[str, Any] | None = None,
         **patience: Any,
     ) -> None:
-        key_goes = "an environment variable and give its name with --key-variable"
+        key_goes = f"an environment variable and give its name with {key_option}"
         base_url = checked_address(base_url, setting=option, key_goes=key_goes)
         if not model:
             raise UserError("--model is empty, expected the name that the endpoint knows the model by")

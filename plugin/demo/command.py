@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..inspect.command import add_map_arguments, judge_of, map_settings
+from ..inspect.command import add_map_arguments, map_settings
 from ..inspect.loading import check_folder
-from ..inspect.opening import folder_of_templates
+from ..inspect.opening import choose_judge, folder_of_templates
 from ..inspect.pairs import find_images, mvtec_queries
 from ..line.inspection import read_inspection
 from ..line.marks import read_marks
@@ -60,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (auto)")
     how.add_argument("--dtype", default="auto", help="auto (bfloat16 on a GPU), float32, bfloat16, float16")
     add_map_arguments(parser)
-    parser.set_defaults(verdict_from=None)  # the folder's
     where = parser.add_argument_group("who may see it")
     where.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
     where.add_argument("--port", type=int, help="port to listen on (the first free one from 7860 on)")
@@ -108,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--model {args.model} without a map: nothing is left to inspect with; give --map pixels")
     good_parts = folder_of_templates(Path(args.model), inspection) if inspection and inspection.templates else None
     folder = check_server_folder(args, good_parts)
-    judge = judge_of(args, inspection, no_model=no_model)
+    judge = choose_judge(inspection, threshold=args.threshold, source=None, no_model=no_model)
     if judge.source != "model" and args.map == "off":
         raise UserError(f"--map off: the verdicts of {args.model} come from its map; leave --map out")
     check_marks(args.marks)

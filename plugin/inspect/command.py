@@ -25,7 +25,6 @@ from .lines import inspect_all
 from .loading import check_folder, model_digest
 from .opening import (
     LEAST_TEMPLATES,
-    choose_judge,
     choose_map,
     folder_of_templates,
     open_engine,
@@ -96,6 +95,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     maps = add_map_arguments(parser)
     maps.add_argument("--hints", choices=HINTS, help="tell the model which places the map marks")
+    maps.add_argument(
+        "--map-threshold",
+        type=float,
+        metavar="X",
+        help="beside a model's verdict: the map's boxes and hints are of what reaches this score (the folder's; for "
+        f"hints else from the templates, where there are {LEAST_TEMPLATES} or more; else of what differs most)",
+    )
     add_model_arguments(parser)
 
 
@@ -157,6 +163,7 @@ def run(args: argparse.Namespace) -> int:
         args.model,
         map=args.map,
         threshold=args.threshold,
+        map_threshold=args.map_threshold,
         verdict_from=args.verdict_from,
         templates_each=args.map_templates,
         **map_options(args),
@@ -193,8 +200,8 @@ def run(args: argparse.Namespace) -> int:
     with JsonlLog(path=args.output) if args.output else nullcontext() as log, one_line_warnings():
         inspector = open_inspector(args, found.judge, found.map, no_model=no_model)
         inspector.bits = bits
-        if no_model and found.judge.map_threshold is None and pools:
-            inspector.judge = among_templates(inspector, pools)
+        if (no_model or args.hints) and found.judge.map_threshold is None and pools:
+            inspector.judge = among_templates(inspector, pools, device=args.device)
         from .mapping import save_map
 
         digest = model_digest(args.model) if args.output and not no_model else ""
@@ -241,11 +248,6 @@ def run(args: argparse.Namespace) -> int:
     return 1 if counts["error"] or unusable or (pictures and pictures.undrawn) else 0
 
 
-def judge_of(args: argparse.Namespace, inspection: Inspection | None, *, no_model: bool) -> Judge:
-    """`choose_judge` by the options."""
-    return choose_judge(inspection, threshold=args.threshold, source=args.verdict_from, no_model=no_model)
-
-
 def open_inspector(
     args: argparse.Namespace, judge: Judge, settings: MapSettings | None, *, no_model: bool
 ) -> ModelInspector | MapInspector:
@@ -268,12 +270,19 @@ def open_report(
     return Report(args.report, title=title, judge=inspector.judge, inspection=inspection, bits=bits)
 
 
-def among_templates(inspector: MapInspector, pools: list[TemplatePool]) -> Judge:
-    """The judge with a threshold from the templates, compared with each other, where they are enough for one."""
-    found = threshold_among(inspector, pools)
+def among_templates(inspector: ModelInspector | MapInspector, pools: list[TemplatePool], *, device: str) -> Judge:
+    """The judge with a threshold of the map from the templates, compared with each other, where they are enough for
+    one."""
+    from .map_inspector import MapInspector
+
+    alone = inspector
+    if not isinstance(inspector, MapInspector):
+        alone = MapInspector(map=inspector.map, judge=inspector.judge, device=device)
+    found = threshold_among(alone, pools)
     if found is None:
         return inspector.judge
-    print(f"threshold {found.value:g}: {found.chosen}, compared with each other", file=sys.stderr)
+    whose = "threshold" if alone is inspector else "the map's threshold"
+    print(f"{whose} {found.value:g}: {found.chosen}, compared with each other", file=sys.stderr)
     return replace(inspector.judge, map_threshold=found.value)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..jsonl import JsonlLog, content_key, file_digest
+from ..jsonl import JsonlLog, content_key, file_digest, read_jsonl, write_jsonl
 from .pairs import Pair
 from .result import Result
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # they need torch, which takes seconds
     from .model_inspector import ModelInspector
     from .question import Question
 
-__all__ = ["inspect_all", "results_of"]
+__all__ = ["inspect_all", "renew", "results_of"]
 
 
 def results_of(inspector: ModelInspector | MapInspector, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Result]]:
@@ -50,6 +50,7 @@ def inspect_all(
     model: str,
     log: JsonlLog | None,
     maps: bool = False,
+    boxes: bool = True,
 ) -> Iterator[tuple[Pair, dict[str, Any], AnomalyMap | None]]:
     """The line of each pair, in order, and its anomaly map if it was made just now.
 
@@ -60,6 +61,7 @@ def inspect_all(
         model: the model's digest.
         log: the file of results; None for none.
         maps: make the anomaly map of stored pairs again.
+        boxes: of stored pairs by today's threshold, for which it is made again where the threshold has changed.
     """
     settings = inspector.settings()
     stored = {record["key"]: record for record in log.records()} if log is not None else {}
@@ -82,7 +84,7 @@ def inspect_all(
             names = {"query": str(pair.query), "template": str(pair.template) if pair.template else None}
             result = Result.from_dict({**kept, **names})
             changed = kept["settings"].get("map_threshold") != inspector.judge.map_threshold
-            if result.error is None and (maps or changed):
+            if result.error is None and (maps or (changed and boxes)):
                 result = inspector.map_again(result, inspector.pair_question(pair.template, pair.query, pair.more))
             result = inspector.judge.judged(result)
             yield pair, result.to_dict(**pair.extra), result.map
@@ -96,6 +98,29 @@ def inspect_all(
             log.append({"key": keys.pop(id(pair)), **line, **result.kept(), "settings": used})
         yield pair, line, result.map
     yield from old()
+
+
+def renew(
+    path: Path, inspector: ModelInspector | MapInspector, judged: Iterable[tuple[Pair, dict]], *, model: str
+) -> None:
+    """Give stored lines the verdicts and boxes of today's thresholds; nothing is asked, and the file appears whole.
+
+    Args:
+        path: the file of results, which nobody has open.
+        judged: pairs and their lines, of `inspect_all`.
+        model: the model's digest.
+    """
+    settings = inspector.settings()
+    lines = {pair_key(pair, model, settings): line for pair, line in judged}
+
+    def renewed(record: dict[str, Any]) -> dict[str, Any]:
+        line = lines.get(record["key"])
+        if line is None:
+            return record
+        used = {**record["settings"], "map_threshold": inspector.judge.map_threshold}
+        return {"key": record["key"], **line, **Result.from_dict(record).kept(), "settings": used}
+
+    write_jsonl(path, [renewed(record) for _, record in read_jsonl(path)])
 
 
 def pair_key(pair: Pair, model: str, settings: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..anomaly_map.comparing import Mapper, MapSettings
 from ..errors import UserError
-from ..images import ImageSource, open_image, used_bits
+from ..images import ImageSource, frames_left_out, open_image, used_bits
 from .judging import Judge
 from .mapping import with_map
 from .question import Question
@@ -80,7 +80,8 @@ class MapInspector:
                 for source, name in zip(question.templates, names, strict=True)
             ]
             query = open_image(question.query, name=result.query, bits=bits)
-            result = replace(result, size=query.size)
+            note = frames_left_out(question.query, name=result.query)
+            result = replace(result, size=query.size, note=note)
             if not templates:
                 raise UserError(f"{result.query}: an anomaly map needs a template; give --template or --template-dir")
             if any(is_same_picture(template, query) for template in templates):

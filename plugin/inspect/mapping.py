@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..anomaly_map.comparing import AnomalyMap
+from ..anomaly_map.comparing import AnomalyMap, Mapper
 from ..errors import UserError
 from ..jsonl import atomic_write
 from .result import Result
+from .same_picture import is_same_picture
 
-__all__ = ["DIFFERENCE", "save_map", "with_map"]
+__all__ = ["DIFFERENCE", "map_of_pair", "save_map", "with_map"]
 
 #: What a map's boxes are labelled: it cannot name a defect.
 DIFFERENCE = "difference"
+
+
+def map_of_pair(mapper: Mapper, query: Image.Image, templates: Sequence[Image.Image]) -> AnomalyMap | None:
+    """The map of a query, upright and RGB as its templates.
+
+    None where it would say nothing: there is no template, one is the query itself, or one is of another shape.
+    """
+    if not templates or any(is_same_picture(template, query) for template in templates):
+        return None
+    with suppress(UserError):
+        return mapper.compare(query, templates)
+    return None
 
 
 def with_map(result: Result, anomaly_map: AnomalyMap, *, threshold: float | None, alone: bool) -> Result:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -20,13 +19,13 @@ from ..answering.families import split_thinking
 from ..boxes import boxes_in_image, map_text_boxes, size_for_processor
 from ..errors import UserError
 from ..finite import LogitsCheck, not_finite_at
-from ..images import ImageSource, open_image, resize_for_training, used_bits
+from ..images import ImageSource, frames_left_out, open_image, resize_for_training, used_bits
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
 from ..trained_sizes import far_outside, read_sizes
 from ..vision_tokens import escape_vision_tokens
 from .judging import Judge
 from .loading import load_model, pick_device, pick_dtype
-from .mapping import with_map
+from .mapping import map_of_pair, with_map
 from .question import Question
 from .result import Result, source_name
 from .same_picture import SAME_PICTURE, is_same_picture
@@ -63,6 +62,7 @@ class _Prepared:
     error: str | None = None
     is_same: bool = False  # a template is the query itself
     far: str | None = None  # why a picture is far outside the sizes of training
+    frames: str | None = None  # that the query is animated, in words
     map: AnomalyMap | None = None
 
 
@@ -223,13 +223,13 @@ class ModelInspector:
             templates = [open_image(source, name=name, bits=bits) for source, name in sources]
             query = open_image(question.query, name=prepared.query, bits=bits)
             prepared.is_same = any(is_same_picture(template, query) for template in templates)
-            prepared.size = query.size
+            prepared.size, prepared.frames = query.size, frames_left_out(question.query, name=prepared.query)
             if self.mapper and templates and not prepared.is_same:
                 more = [
                     open_image(source, name=source_name(source, "template"), bits=bits) for source in question.more
                 ]
-                with suppress(UserError):  # templates of another view: the model's answer stands alone
-                    prepared.map = self.mapper.compare(query, [*templates, *more])
+                # templates of another view: the model's answer stands alone
+                prepared.map = map_of_pair(self.mapper, query, [*templates, *more])
             for image, (_, name) in zip((*templates, query), shown, strict=True):
                 prepared.model_size = self.model_size(image.size)  # the query's at last
                 far = far_outside(prepared.model_size, self.trained_sizes)
@@ -353,11 +353,11 @@ class ModelInspector:
             score = mass = None
         else:  # as they are written, so that a stored line means the same
             score, mass = round(score, 6), round(min(mass, 1.0), 6)
-        doubt = note = None
+        doubt, note = None, pair.frames
         if pair.is_same:  # a number would be ranked among those of real pairs
             doubt, score, mass = SAME_PICTURE, None, None
         elif pair.far and self.any_size:
-            note = f"{pair.far}; answered all the same, as --any-size asks"
+            note = "; ".join([f"{pair.far}; answered all the same, as --any-size asks", *([note] if note else [])])
         elif pair.far:
             doubt = pair.far
         result = Result(

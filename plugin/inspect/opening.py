@@ -79,6 +79,7 @@ def set_up(
     *,
     map: str | None = None,
     threshold: float | None = None,
+    map_threshold: float | None = None,
     verdict_from: str | None = None,
     templates_each: int | None = None,
     **map_options: Any,
@@ -89,6 +90,7 @@ def set_up(
         model: a model's folder, a line's, or `none`.
         map: `pixels`, `features` or `off`; None for the line's, else pixels.
         threshold: of the score that gives the verdict; None for the line's, or the default.
+        map_threshold: of the map's score beside a model's verdict; None for the line's.
         verdict_from: `model`, `map` or `either`; None for the line's, else the model, or the map without one.
         templates_each: templates that a query's map is made with, 1 to 64; None for the line's, else 1.
         map_options: fields of `MapSettings` that are given, None for those that are not.
@@ -103,7 +105,8 @@ def set_up(
     no_model = str(folder) == NO_MODEL or (inspection is not None and not inspection.has_model)
     settings = choose_map(inspection, kind=map, **map_options)
     note = None
-    if inspection is not None and threshold is None and not inspection.holds_for(settings, templates_each):
+    given = threshold is not None or map_threshold is not None
+    if inspection is not None and not given and not inspection.holds_for(settings, templates_each):
         note = (
             f"{folder}: its threshold was found with other map settings and does not hold for these; calibrate "
             "with them, or give --threshold"
@@ -117,7 +120,9 @@ def set_up(
         inspection=inspection,
         no_model=no_model,
         map=settings,
-        judge=choose_judge(inspection, threshold=threshold, source=verdict_from, no_model=no_model),
+        judge=choose_judge(
+            inspection, threshold=threshold, map_threshold=map_threshold, source=verdict_from, no_model=no_model
+        ),
         templates_each=each,
         note=note,
     )
@@ -145,17 +150,30 @@ def choose_map(inspection: Inspection | None, *, kind: str | None, **given: Any)
 
 
 def choose_judge(
-    inspection: Inspection | None, *, threshold: float | None, source: str | None, no_model: bool
+    inspection: Inspection | None,
+    *,
+    threshold: float | None,
+    source: str | None,
+    no_model: bool,
+    map_threshold: float | None = None,
 ) -> Judge:
     """What gives the verdict: what is asked for, else the line's, else the model from 0.5 on, or the map.
 
     Raises:
-        UserError: there is no model to give it, or the threshold is out of its range.
+        UserError: there is no model to give it, a threshold is out of its range, or `map_threshold` stands beside no
+            model's verdict.
     """
     kept = inspection.judge() if inspection else Judge(source="map" if no_model else "model")
     if no_model and source not in (None, "map"):
         raise UserError(f"--verdict-from {source}: there is no model here; leave it out, or give --model DIR")
     source = source or ("map" if no_model else kept.source)
+    if map_threshold is not None:
+        if source != "model":
+            raise UserError(
+                f"--map-threshold {map_threshold:g}: goes with a model's verdict, and here it is from the {source}; "
+                "give --threshold"
+            )
+        kept = replace(kept, map_threshold=map_threshold)
     if threshold is None:
         return replace(kept, source=source)
     return replace(kept, source=source, **{f"{'model' if source == 'model' else 'map'}_threshold": threshold})

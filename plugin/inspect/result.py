@@ -43,7 +43,7 @@ class Result:
         error: one line that says why this pair could not be inspected; None otherwise.
         doubt: why there is no verdict wherever the threshold lies; None otherwise.
         map_doubt: the same of the anomaly map alone.
-        note: what speaks against a verdict that was asked for all the same.
+        note: what speaks against a verdict that was asked for all the same, or that only a part of the query was seen.
         verdict_from: whose score gave the verdict: `model`, `map` or `either`.
         disagree: whether model and map find the opposite of each other.
         map: the anomaly map itself (`adcopilot.anomaly_map.comparing.AnomalyMap`). Not in a JSON line.

@@ -20,7 +20,7 @@ from ..inspect.command import (
     open_inspector,
 )
 from ..inspect.judging import SOURCES, Judge
-from ..inspect.lines import inspect_all
+from ..inspect.lines import inspect_all, renew
 from ..inspect.loading import check_folder, model_digest
 from ..inspect.pairs import NamePattern, Pair, TemplatePool, find_pairs
 from ..inspect.sources import one_template
@@ -168,7 +168,7 @@ def calibrate(
             lines = []
             bar = tqdm(total=len(pictures), desc="calibration", unit="picture", file=sys.stderr, disable=None)
             with bar:
-                for _, line, _ in inspect_all(inspector, pairs, model=digest, log=log):
+                for _, line, _ in inspect_all(inspector, pairs, model=digest, log=log, boxes=False):
                     if "error" in line:
                         raise UserError(f"{line['error']}; take it out of the folder, or mend it")
                     lines.append(line)
@@ -197,6 +197,8 @@ def calibrate(
 def write_report(found: Calibration, path: Path, *, title: str) -> None:
     """The page about the pictures that a line was calibrated with: their maps are made again, their answers are not.
 
+    The stored lines get the verdicts and boxes that the page shows.
+
     Raises:
         UserError: it cannot be written.
     """
@@ -212,15 +214,19 @@ def write_report(found: Calibration, path: Path, *, title: str) -> None:
         digest = "" if str(inspector.folder) == "none" else model_digest(inspector.folder)
         lines = inspect_all(inspector, found.pairs, model=digest, log=log, maps=True)
         names: set[str] = set()
-        for picture, (_, line, anomaly_map) in zip(found.pictures, lines, strict=True):
+        judged: list[tuple[Pair, dict[str, Any]]] = []
+        for picture, (pair, line, anomaly_map) in zip(found.pictures, lines, strict=True):
             name = f"{picture.file.parent.name}/{picture.file.name}"
             name = name if name not in names else str(picture.file)  # of folders of one name
             names.add(name)
             report.add(name, line, anomaly_map, label=(picture.bad, picture.kind))
+            judged.append((pair, line))
         report.write()
     finally:
         if log is not None:
             log.close()
+    if found.log is not None:
+        renew(found.log, inspector, judged, model=digest)
 
 
 def in_words(found: Calibration) -> list[str]:

@@ -109,6 +109,36 @@ def test_hints_need_a_map_before_the_answer(speaking_dir, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["map_boxes"]
 
 
+@pytest.mark.forward
+def test_whose_threshold_hints_have(speaking_dir, tmp_path, monkeypatch, capsys):
+    """The one that is given, as data had it; else that of the templates among each other."""
+    asked = []
+    kept = ModelInspector.encode
+
+    def encode(self, batch):
+        asked.extend((self.judge.map_threshold, one.prompt) for one in batch)
+        return kept(self, batch)
+
+    monkeypatch.setattr(ModelInspector, "encode", encode)
+    (tmp_path / "good").mkdir()
+    for number in range(5):
+        plate(gain=1 + number / 50).save(tmp_path / f"good/{number}.png")
+    plate(defect=True).save(tmp_path / "bad.png")
+    words = ["inspect", "--model", speaking_dir, "--device", "cpu", "--max-new-tokens", "2", "--hints", "map"]
+    words = [*map(str, words), "--query", str(tmp_path / "bad.png"), "--json"]
+    folder = ["--template-dir", str(tmp_path / "good")]
+    assert main([*words, *folder, "--map-threshold", "0.123"]) == 0
+    assert main([*words, *folder, "--map-threshold", "9"]) == 0
+    assert main([*words, *folder]) == 0
+    assert "the map's threshold 0.02: twice the median score of 5 good pictures" in capsys.readouterr().err
+    assert main([*words, "--template", str(tmp_path / "good/0.png")]) == 0
+    assert [threshold for threshold, _ in asked] == [0.123, 9, 0.02, None]
+    assert [NO_HINT in prompt for _, prompt in asked] == [False, True, False, False]
+    capsys.readouterr()
+    assert main([*words, *folder, "--map-threshold", "0.1", "--verdict-from", "map"]) == 2
+    assert "--map-threshold 0.1: goes with a model's verdict, and here it is from the map" in capsys.readouterr().err
+
+
 def test_a_record_has_its_hint_behind_its_images():
     record = make_record(images=["good.png", "bad.png"], turns=[("Where?", "No."), ("Sure?", "No.")])
     said = hint([{"bbox_2d": [10, 20, 30, 40]}], size=(100, 80), space=(100, 80))

@@ -8,6 +8,7 @@ from adcopilot.anomaly_map.hints import HINT
 from adcopilot.boxes import bbox_mask_iou
 from adcopilot.records import record_boxes
 from adcopilot.sample.generate import standard_splits, write_sample
+from adcopilot.sample.hints import write_hints
 from adcopilot.sample.measure import Scores, read_split
 from benchmarks import hints
 
@@ -15,13 +16,13 @@ from benchmarks import hints
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hints") / "data"
-    write_sample(folder, standard_splits(40, test_count=4), seed=0)
+    write_sample(folder, standard_splits(80, test_count=4), seed=0)
     return folder
 
 
-def test_records_with_hints(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(hints, "STAGES", ("stage2",))
-    told = hints.write_hinted(data, tmp_path / "told", threshold=0.1, workers=1)
+def test_records_with_hints(data, tmp_path):
+    write_hints(data, ("stage0", "stage1", "stage2"))
+    told = hints.hinted_folder(data, tmp_path / "told")
     assert (told / "images").resolve() == (data / "images").resolve()
     plain, hinted = read_split(data, "stage2"), read_split(told, "stage2")
     assert len(plain) == len(hinted) > 0

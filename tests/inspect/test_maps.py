@@ -240,3 +240,21 @@ def test_a_judge_takes_either():
     map_judge = Judge(source="map", map_threshold=0.3)
     assert map_judge.judged(partial).reason == "only 40 %"
     assert map_judge.judged(Result(**{**partial.__dict__, "map_score": 0.4})).verdict == "anomalous"
+
+
+@pytest.mark.forward
+def test_a_verdict_about_an_animations_first_frame_says_so(parts, speaking_dir, tmp_path, capsys):
+    """In its line and in what is stored, beside a model and without one; of a still picture nothing is said."""
+    told = "2 frames or pages; only the first is used"
+    with Image.open(defects(parts)[0]) as image:
+        image.save(tmp_path / "b.gif", save_all=True, append_images=[image.rotate(90)])
+        image.save(tmp_path / "a.png")
+    words = ["--template", parts / "good/000.png", "--query-dir", tmp_path, "--json"]
+    _, [still, moving], _ = run(capsys, *words, "--threshold", 0.05)
+    assert (still["verdict"], "reason" in still) == ("anomalous", False)
+    assert (moving["verdict"], moving["reason"]) == ("anomalous", f"{tmp_path / 'b.gif'}: {told}")
+    options = ("--device", "cpu", "--max-new-tokens", 2, "--output", tmp_path / "lines.jsonl")
+    run(capsys, *words, *options, model=speaking_dir)
+    stored = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert ["note" in line for line in stored] == [False, True]
+    assert told in stored[1]["note"]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adcopilot.anomaly_map.comparing import Mapper
 from adcopilot.cli import main
 from adcopilot.errors import UserError
 from adcopilot.jsonl import file_digest
@@ -48,7 +49,7 @@ def test_good_pictures_alone(parts, capsys):
     assert out.splitlines()[-1].startswith("adcopilot inspect --model none --template-dir")
 
 
-def test_a_line_without_a_model(parts, bad, today, tmp_path, capsys):
+def test_a_line_without_a_model(parts, bad, today, tmp_path, capsys, monkeypatch):
     line = tmp_path / "line"
     code, out, err = run(capsys, "calibrate", "none", "--good", parts / "good", "--bad", bad, "--output", line)
     assert code == 0, err
@@ -60,10 +61,20 @@ def test_a_line_without_a_model(parts, bad, today, tmp_path, capsys):
     assert sum(one["pictures"] for one in found["metrics"]["kinds"].values()) == 6
     assert sorted(path.name for path in (line / "templates").iterdir()) == [f"{k:03d}.png" for k in range(14)]
     assert "How right it was" in (line / "report.html").read_text()
-    # again: the same, from what was kept
+    # each row has its verdict by the threshold that was found, and boxes where there is something
+    rows = [json.loads(row) for row in (line / "calibration.jsonl").read_text().splitlines()]
+    assert len(rows) == 20
+    for row in rows:
+        assert row["anomalous"] == (row["score"] >= found["threshold"]) == bool(row["boxes"])
+        assert "reason" not in row
+        assert row["settings"]["map_threshold"] == found["threshold"]
+    # again: the same, from what was kept; maps are made once more, for the page
     before = (line / "calibration.jsonl").read_bytes()
+    compared, compare = [], Mapper.compare
+    monkeypatch.setattr(Mapper, "compare", lambda *of: compared.append(of) or compare(*of))
     assert run(capsys, "calibrate", "none", "--good", parts / "good", "--bad", bad, "--output", line)[1] == out
     assert (line / "calibration.jsonl").read_bytes() == before
+    assert len(compared) == 20
     # the folder is all that inspect needs
     lines = tmp_path / "shift.jsonl"
     shutil.rmtree(today / "ground_truth")

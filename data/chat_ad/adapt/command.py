@@ -26,7 +26,8 @@ from adcopilot.line.pictures import check_good, with_marks
 from adcopilot.steps import Run, Step, tool
 
 from .folder import Split, copy_held_out, read_folder, split
-from .training import budget, open_base, write_export, write_recipe, write_training
+from .memory import check_memory, memory_at_hand
+from .training import Base, besides, budget, method, open_base, write_export, write_recipe, write_training
 
 SEED = 0
 
@@ -37,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the line's folder")
     parser.add_argument("--base", type=Path, metavar="MODEL", help="model to train on (a tiny one made from nothing)")
-    parser.add_argument("--minutes", type=float, default=15, help="of training, as counted (15)")
+    parser.add_argument(
+        "--minutes", type=float, default=15, help="of everything, as counted; training has what is left (15)"
+    )
     parser.add_argument("--steps", type=int, help="of training, whatever the minutes and however few the pictures")
     parser.add_argument("--no-train", action="store_true", help="take --base as it is, or the anomaly map alone")
     parser.add_argument("--marks", type=Path, metavar="FILE", help="marks from a report page, before folders' names")
@@ -71,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     parts = split(photos, may_train=not args.no_train, forced=args.steps is not None)
     if settings is None and args.base is None and not parts.train:
         raise UserError("--map off: without a model nothing is left to inspect with; give --base MODEL")
+    if args.base is not None:
+        _check_base(args, parts)
     for line in _about(args, reader, photos, parts):
         say(line)
     work = output / "work"
@@ -115,6 +120,21 @@ def _about(args, reader: str, photos, parts: Split) -> list[str]:
     return [*lines, f"{len(parts.train)} train, {len(parts.held_out)} are held out for the threshold"]
 
 
+def _check_base(args, parts: Split) -> None:
+    """Refuse a base that cannot be trained here, or not in the minutes, or not answer, before anything long."""
+    base = open_base(args.base, device=args.device, trains=bool(parts.train))
+    settings = method(base) if parts.train else None
+    check_memory(base, free=memory_at_hand(gpu=base.gpu), settings=settings)
+    if parts.train:
+        bad = sum(one.bad for one in parts.train)
+        least = 2 * min(bad, len(parts.train) - bad)  # pairs: as many of each verdict, with one template at least
+        budget(base, samples=least, minutes=args.minutes, steps=args.steps, besides=_besides(base, parts))
+
+
+def _besides(base: Base, parts: Split) -> float:
+    return besides(base, photos=len(parts.train) + len(parts.held_out), held_out=len(parts.held_out))
+
+
 def _train(args, reader: str, parts: Split, output: Path, work: Path, say) -> Path:
     """Data, training and export through the stock commands; the folder of the model."""
     base_folder = args.base or work / "base"
@@ -135,13 +155,15 @@ def _train(args, reader: str, parts: Split, output: Path, work: Path, say) -> Pa
     command = [tool("adcopilot"), "data", "build", str(work / "recipe.yaml"), "--output", str(data)]
     steps.append(Step(name="data", command=command, output=data, resumes=True))
     _carry_out(steps, work, say)
-    base = open_base(base_folder)
+    base = open_base(base_folder, device=args.device)
     with open(data / "Verdict.jsonl", "rb") as lines:
         samples = sum(1 for _ in lines)
     if not samples:
         raise UserError(f"{data}: no pair came of the pictures; see {work / 'data.log'}")
-    plan = budget(base, samples=samples, minutes=args.minutes, steps=args.steps)
-    say(f"training: {samples} pairs, {plan.steps} steps of {plan.batch}, about {max(plan.minutes, 0.1):.1f} minutes")
+    rest = _besides(base, parts)
+    plan = budget(base, samples=samples, minutes=args.minutes, steps=args.steps, besides=rest)
+    told = f"about {max(plan.minutes, 0.1):.1f} minutes, and {rest:.1f} for all else"
+    say(f"training: {samples} pairs, {plan.steps} steps of {plan.batch}, {told}")
     trained, exported = work / "trained", work / "model"
     write_training(work / "train.yaml", base=base, data=data, budget=plan, output=trained, seed=SEED)
     write_export(work / "export.yaml", base=base, trained=trained, output=exported)

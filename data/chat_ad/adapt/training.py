@@ -6,7 +6,7 @@ Steps follow from the data and the minutes by counting, not by the clock: the sa
 from __future__ import annotations
 
 import json
-import os
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,39 @@ from typing import Any
 import yaml
 
 from adcopilot.errors import UserError
-from adcopilot.inspect.loading import check_folder
+from adcopilot.inspect.loading import check_folder, pick_device
 from adcopilot.jsonl import atomic_write
 
 from .folder import reader_options
 
-__all__ = ["Base", "Budget", "budget", "open_base", "write_export", "write_recipe", "write_training"]
+__all__ = [
+    "Base",
+    "Budget",
+    "besides",
+    "budget",
+    "method",
+    "open_base",
+    "write_export",
+    "write_recipe",
+    "write_training",
+]
 
 #: Weights from which on an adapter is trained instead of the whole model.
 ADAPTER_FROM = 200_000_000
 #: Pixels of a training image, for a model of a few million weights and for larger ones.
 SMALL_PIXELS, LARGE_PIXELS = 224 * 224, 512 * 512
+#: Samples of a step.
+SMALL_BATCH, LARGE_BATCH = 16, 8
 #: Passes over the pictures that still teach something.
 MOST_EPOCHS = 12
 #: Templates that a picture is paired with, each pair cut in its own way.
 TEMPLATES = 4
 #: Arithmetic a second, as training reaches it, and what a sample costs besides: estimates, on the safe side.
 CPU_RATE, GPU_RATE, SAMPLE_SECONDS = 1e10, 1.2e14, 0.02
+#: What is done besides, on one core: to start one of `COMMANDS` (base or data, training, export, calibration), to read
+#: weights by each (bytes a second), to prepare a photograph, to compare one that is held out twice with its templates
+#: and put it on the page; and the longest answer.
+COMMANDS, START_SECONDS, LOAD_RATE, PHOTO_SECONDS, HELD_SECONDS, ANSWER_TOKENS = 4, 12.0, 3e8, 0.1, 0.5, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,21 +76,24 @@ class Base:
         return SMALL_PIXELS if self.is_small else LARGE_PIXELS
 
 
-def open_base(folder: Path) -> Base:
+def open_base(folder: Path, *, device: str = "auto", trains: bool = True) -> Base:
     """A model's folder, looked at.
+
+    Args:
+        folder: of the model.
+        device: as `--device`.
+        trains: whether it is to be trained, or to answer as it is.
 
     Raises:
         UserError: it is none that can be trained here.
     """
-    import torch
-
     family, files = check_folder(folder)
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    if config.get("quantization_config"):
+    if trains and config.get("quantization_config"):
         raise UserError(f"{folder}: is quantised, which cannot be trained here; give the model it was made from")
     size = 4 if "float32" in str(config.get("torch_dtype") or config.get("dtype")) else 2
     weights = sum(file.stat().st_size for file in files) // size
-    return Base(folder=folder, family=family, weights=weights, gpu=torch.cuda.is_available())
+    return Base(folder=folder, family=family, weights=weights, gpu=pick_device(device).startswith("cuda"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,40 +112,52 @@ class Budget:
     minutes: float
 
 
-def budget(base: Base, *, samples: int, minutes: float, steps: int | None = None) -> Budget:
+def besides(base: Base, *, photos: int, held_out: int) -> float:
+    """Minutes, as counted, of all that is done before training and after it.
+
+    Args:
+        base: that is trained.
+        photos: photographs of the folder.
+        held_out: how many of them the line is calibrated with.
+    """
+    rate = GPU_RATE if base.gpu else CPU_RATE
+    answer = 2 * base.weights * (_tokens(base) + ANSWER_TOKENS) / rate
+    load = 2 * base.weights * (1 if base.gpu else 2) / LOAD_RATE
+    seconds = COMMANDS * (START_SECONDS + load) + photos * PHOTO_SECONDS + held_out * (HELD_SECONDS + answer)
+    return seconds / 60
+
+
+def _tokens(base: Base) -> int:
+    """Of a sample: two images with their comparison tokens, question and answer."""
+    return 2 * base.pixels // 28**2 + 200 + 60
+
+
+def budget(base: Base, *, samples: int, minutes: float, steps: int | None = None, besides: float = 0.0) -> Budget:
     """Steps for a number of records.
 
+    Args:
+        base: that is trained.
+        samples: records.
+        minutes: for everything.
+        steps: as asked for, whatever the minutes.
+        besides: minutes of what is no training (`besides`).
+
     Raises:
-        UserError: the minutes do not do for one pass, or there is too little memory.
+        UserError: the minutes do not do for one pass.
     """
-    batch = 16 if base.is_small else 8
-    tokens = 2 * base.pixels // 28**2 + 200 + 60
-    seconds = 6 * base.weights * tokens / (GPU_RATE if base.gpu else CPU_RATE) + SAMPLE_SECONDS
-    if not base.gpu:
-        _check_memory(base)
+    batch = SMALL_BATCH if base.is_small else LARGE_BATCH
+    seconds = 6 * base.weights * _tokens(base) / (GPU_RATE if base.gpu else CPU_RATE) + SAMPLE_SECONDS
     if steps is None:
-        epoch = samples * seconds / 60
-        if epoch > minutes:
+        epoch, left = samples * seconds / 60, minutes - besides
+        if epoch > left:
             raise UserError(
-                f"--minutes {minutes:g}: one pass over {samples} pairs takes about {epoch:.0f} minutes with "
-                f"{base.folder} ({base.weights / 1e9:.1f} billion weights) on this {'GPU' if base.gpu else 'CPU'}; "
-                f"give --minutes {epoch + 1:.0f}, a smaller --base, or --no-train"
+                f"--minutes {minutes:g}: one pass over {samples} pairs takes about {max(epoch, 0.1):.1f} minutes with "
+                f"{base.folder} ({base.weights / 1e9:.2g} billion weights) on this {'GPU' if base.gpu else 'CPU'}, "
+                f"and all else about {besides:.1f}; give --minutes {math.ceil(epoch + besides)}, a smaller --base, or "
+                "--no-train"
             )
-        steps = max(1, round(min(MOST_EPOCHS, minutes / epoch) * samples / batch))
+        steps = max(1, round(min(MOST_EPOCHS, left / epoch) * samples / batch))
     return Budget(steps=steps, batch=batch, samples=samples, minutes=steps * batch * seconds / 60)
-
-
-def _check_memory(base: Base) -> None:
-    need = base.weights * (20 if base.is_small else 5)  # with Adam's moments, or the weights and an adapter
-    try:
-        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    except (ValueError, OSError):  # a system that does not tell
-        return
-    if need > have:
-        raise UserError(
-            f"{base.folder}: training needs about {need / 2**30:.0f} GiB of memory and {have / 2**30:.0f} are free; "
-            "give a smaller --base, or --no-train"
-        )
 
 
 def write_recipe(path: Path, *, reader: str, root: Path, held_out: Path, seed: int) -> None:
@@ -153,6 +184,32 @@ def write_recipe(path: Path, *, reader: str, root: Path, held_out: Path, seed: i
     _write(path, values, f"Training data of a line: adcopilot data build {path} --output DIR")
 
 
+def method(base: Base) -> dict[str, Any]:
+    """What trains and in which batches: all of a small model, else an adapter; settings of the training file."""
+    if base.is_small:
+        return {
+            "per_device_train_batch_size": SMALL_BATCH,
+            "gradient_accumulation_steps": 1,
+            "finetuning_type": "full",
+            "freeze_vision_tower": False,
+            "freeze_multi_modal_projector": False,
+            "learning_rate": 5.0e-4,
+            "flash_attn": "disabled",
+            "disable_gradient_checkpointing": True,
+        }
+    return {
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": LARGE_BATCH,
+        "finetuning_type": "lora",
+        "lora_target": "all",
+        "lora_rank": 64,
+        "lora_alpha": 128,
+        "freeze_vision_tower": True,
+        "learning_rate": 1.0e-4,
+        **({"additional_target": "comparison_queries"} if base.family == "adcopilot" else {}),
+    }
+
+
 def write_training(path: Path, *, base: Base, data: Path, budget: Budget, output: Path, seed: int) -> None:
     """The training file, to be run again by hand."""
     values: dict[str, Any] = {
@@ -171,33 +228,12 @@ def write_training(path: Path, *, base: Base, data: Path, budget: Budget, output
         "logging_steps": 5,
         "save_strategy": "no",
         "report_to": "none",
-        "per_device_train_batch_size": budget.batch if base.is_small else 1,
-        "gradient_accumulation_steps": 1 if base.is_small else budget.batch,
         "max_steps": budget.steps,
         "lr_scheduler_type": "cosine",
         "warmup_ratio": 0.05,
         "seed": seed,
     }
-    if base.is_small:
-        values |= {
-            "finetuning_type": "full",
-            "freeze_vision_tower": False,
-            "freeze_multi_modal_projector": False,
-            "learning_rate": 5.0e-4,
-            "flash_attn": "disabled",
-            "disable_gradient_checkpointing": True,
-        }
-    else:
-        values |= {
-            "finetuning_type": "lora",
-            "lora_target": "all",
-            "lora_rank": 64,
-            "lora_alpha": 128,
-            "freeze_vision_tower": True,
-            "learning_rate": 1.0e-4,
-        }
-        if base.family == "adcopilot":
-            values["additional_target"] = "comparison_queries"
+    values |= method(base)
     if not base.gpu:
         values |= {"use_cpu": True, "preprocessing_num_workers": 1, "dataloader_num_workers": 0}
     else:

@@ -89,10 +89,24 @@ def summary(manifest: dict[str, Any], name: str, output: Path) -> str:
             wanted = found["wanted"]
             short = f" of {wanted:,} wanted" if isinstance(wanted, int) and found["records"] < wanted else ""
             lines.append(f"{output / data_set}.jsonl: {found['records']:,} records{short} ({tasks})")
+            lines += [_about_hints(found["hints"])] if "hints" in found else []
     if own["skipped"]:
         lines.append(f"not there, skipped: {', '.join(own['skipped'])}")
     lines.append(f"{output / 'manifest.json'}: recipe, counts, digests; train with dataset_dir: {output}")
     return "\n".join(lines)
+
+
+def _about_hints(hints: dict[str, Any]) -> str:
+    """How many questions have hints, and the threshold that gives the same ones at inference."""
+    told = hints["questions"]
+    count = told["marked"] + told["no_place"]
+    line = f"hints of the map in {count:,} of {count + told['no_hint']:,} questions, {told['marked']:,} with places"
+    limits = {category: value for of in hints["thresholds"].values() for category, value in of.items()}
+    if len(limits) == 1 and None not in limits.values() and hints["map"] == {"kind": "pixels"}:
+        return f"{line}; the same at inference: adcopilot inspect --hints map --map-threshold {limits.popitem()[1]!r}"
+    few = sorted(category for category, value in limits.items() if value is None)
+    more = f"; too few good pairs for a threshold of {', '.join(few[:3])}{' …' if len(few) > 3 else ''}" if few else ""
+    return f"{line}{more}; map and thresholds: manifest.json, outputs.NAME.hints"
 
 
 def _options_help() -> str:

@@ -15,16 +15,16 @@ All but the last two have the same bytes however often the build was killed, and
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ... import __version__
+from ...alone import alone_in
 from ...dataset_info import add_entries, entry
 from ...errors import UserError
 from ...jsonl import atomic_write, content_key, write_jsonl
@@ -34,13 +34,9 @@ from ..steps import Runner, make_runner
 from .against import measure_against, write_leaks
 from .dataset import UNTIL, DatasetBuild, Place, problems_line
 from .general_outputs import convert_arguments, convert_output
+from .hints import open_mapper
 from .output import OutputBuild, Writers
 from .tables import write_tables
-
-try:
-    import fcntl
-except ImportError:  # Windows: two builds in one folder are not noticed there
-    fcntl = None
 
 __all__ = ["build"]
 
@@ -78,7 +74,7 @@ def build(
     recipe, skipped = _present(recipe, skip_missing)
     place, tables = _check_output(recipe, output), output / "datasets"
     recipe, output = _absolute(recipe), output.absolute()
-    with _locked(output):
+    with alone_in(output, work=output / ".work", what="build"):
         datasets = {
             name: DatasetBuild(spec=spec, place=place, seed=recipe.seed, leaks=recipe.leaks)
             for name, spec in recipe.datasets.items()
@@ -270,6 +266,9 @@ def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Pat
         if until in (None, "pair") and not dataset.labels["normal"] and not dataset.spec.pair.skip_unpaired:
             raise UserError(f"{_only(name, dataset)} defective, and nothing says which are good: there is nothing to "
                             "compare them with; add a folder of good parts")  # fmt: skip
+    for spec in recipe.outputs.values():
+        if spec.hints is not None and spec.hints.backbone is not None:
+            open_mapper(spec.hints.settings())
     for name, spec in recipe.outputs.items():
         if not any(datasets[one].labels["anomalous"] for one in spec.datasets):
             first = _only(spec.datasets[0], datasets[spec.datasets[0]])
@@ -287,36 +286,6 @@ def _only(name: str, dataset: DatasetBuild) -> str:
 
 def _list_dropped(dataset: DatasetBuild, output: Path, name: str) -> None:
     write_jsonl(output / "datasets" / f"{name}.dropped.jsonl", dataset.dropped())
-
-
-@contextlib.contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """One build at a time in a folder; what a killed one left half written is removed."""
-    work = output / ".work"
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        handle = os.open(work / "lock", os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise UserError(f"--output {output}: cannot be written ({error.strerror}); choose another folder") from None
-    try:
-        if fcntl:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{output}: another build is at work in it; wait for it, or end it") from None
-            except OSError:
-                pass  # some network file systems have no locks
-        running = work / "running"
-        if running.exists():
-            for folder, _, files in os.walk(output):
-                for file in files:
-                    if file.startswith(".") and file.endswith(".tmp"):
-                        Path(folder, file).unlink(missing_ok=True)
-        running.touch()
-        yield
-        running.unlink(missing_ok=True)
-    finally:
-        os.close(handle)
 
 
 def _version(package: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ...anomaly_map.hints import HINT
 from ...jsonl import atomic_write, file_digest, write_jsonl
 from ..crops import cut_boxes
 from ..draws import COLUMNS, NO_BOXES, TOO_MANY_BOXES, Candidates, draw_waves, obstacle, possible_tasks, query_hash
@@ -23,6 +24,7 @@ from ..recipe.specs import OutputSpec, Recipe
 from ..steps import Job, Made, Runner, Shard, Steps, make_runner, read
 from .dataset import DatasetBuild
 from .generate import ANNOTATE, GENERATE, Kinds, collect_kinds
+from .hints import ADD_HINTS, Thresholds, describe, find_thresholds
 
 __all__ = ["OutputBuild", "Writers"]
 
@@ -117,6 +119,7 @@ class OutputBuild:
         shards = [one.shard for one in pairs]
         candidates = Candidates.collect(shards, tasks=spec.tasks, seed=seed, name=spec.name)
         made: list[tuple[int, Shard]] = []
+        thresholds = self._thresholds(output)
 
         def make(wave: int, chosen: Mapping[int, list[tuple[int, str]]]) -> int:
             cut = self._cut(pairs, chosen)
@@ -129,6 +132,8 @@ class OutputBuild:
                 for number, rows in chosen.items()
             )
             new = list(zip(chosen, self._generate(jobs, output, media_dir), strict=True))
+            if spec.hints is not None:
+                new = self._hinted(new, pairs, thresholds, output, media_dir, wave)
             made.extend(new)
             return sum(shard.rows for _, shard in new)
 
@@ -152,8 +157,48 @@ class OutputBuild:
             "generator": writer.name,
             "prompts_sha256": self.writers.prompts.digest(),
             "prompt_hash": {task: writer.prompt_hash(task) for task in spec.tasks},
+            **({"hints": describe(spec.hints, thresholds, [shard for _, shard in made])} if spec.hints else {}),
             "sha256": file_digest(output / f"{spec.name}.jsonl"),
         }
+
+    def _steps(self, output: Path, runner: Runner) -> Steps:
+        return Steps(output / ".work" / "outputs" / self.spec.name, runner)
+
+    def _thresholds(self, output: Path) -> dict[str, Thresholds]:
+        """Dataset → the thresholds of its categories' maps; empty without hints."""
+        if self.spec.hints is None:
+            return {}
+        steps = self._steps(output, self.runner)
+        return {
+            name: find_thresholds(dataset, self.spec.hints, steps, seed=self.recipe.seed)
+            for name, dataset in self.datasets.items()
+        }
+
+    def _hinted(
+        self,
+        made: list[tuple[int, Shard]],
+        pairs: list[_Pairs],
+        thresholds: Mapping[str, Thresholds],
+        output: Path,
+        media_dir: Path,
+        wave: int,
+    ) -> list[tuple[int, Shard]]:
+        """The records of shards of pairs with hints."""
+        jobs = (
+            Job(
+                {
+                    "records": shard,
+                    "pairs": pairs[number].shard,
+                    "thresholds": thresholds[pairs[number].dataset.spec.name],
+                    "settings": self.spec.hints.settings(),
+                },
+                also=HINT,
+                name=f"{wave:03d}-{number:06d}",
+            )
+            for number, shard in made
+        )
+        told = self._steps(output, self.runner).each(ADD_HINTS, jobs, media_dir=str(media_dir))
+        return list(zip((number for number, _ in made), told, strict=True))
 
     def _cut(self, pairs: list[_Pairs], chosen: Mapping[int, list[tuple[int, str]]]) -> dict[int, Shard]:
         """The drawn pairs' images: number in `pairs` → shard."""
@@ -171,10 +216,10 @@ class OutputBuild:
         return [writer.fingerprint, second, self.writers.prompts.digest()]
 
     def _generate(self, jobs: Iterator[Job], output: Path, media_dir: Path) -> Iterator[Shard]:
-        writers, folder = self.writers, output / ".work" / "outputs" / self.spec.name
+        writers = self.writers
         writer, where = writers.of(self.spec), {"media_dir": str(media_dir)}
         if not writer.waits:
-            yield from Steps(folder, self.runner).each(ANNOTATE, jobs, prompts=self.recipe.prompts, **where)
+            yield from self._steps(output, self.runner).each(ANNOTATE, jobs, prompts=self.recipe.prompts, **where)
             return
 
         def ask(**arguments: Any) -> Made:
@@ -185,7 +230,7 @@ class OutputBuild:
 
         # An endpoint is asked from this process alone: one cache, one budget; it is the endpoint that is slow.
         with make_runner() as here:
-            yield from Steps(folder, here).each(
+            yield from self._steps(output, here).each(
                 GENERATE._replace(function=ask), jobs, prompts=writers.prompts, **where
             )
 

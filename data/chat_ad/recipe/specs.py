@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from ...anomaly_map import MAP_KINDS
 from ...masks import INVERSIONS, MaskOptions, check_options
 from ...yaml_sections import short
 from ..crops import KEEP, CropOptions, parse_shares
@@ -30,6 +31,7 @@ __all__ = [
     "ConvertSpec",
     "DatasetSpec",
     "EmbedSpec",
+    "HintSpec",
     "ImageSpec",
     "OutputSpec",
     "Recipe",
@@ -213,6 +215,37 @@ class DatasetSpec(Spec):
         return self.mask.options(most=1.0) if READERS[self.reader].built else self.mask.options()
 
 
+class HintSpec(Spec):
+    """How an anomaly map is made whose boxes are told in a question, see `anomaly_map.comparing.MapSettings`.
+
+    Attributes:
+        kind, search, max_pixels, growth, backbone: of the map, as there; features are of `backbone`.
+        threshold: of the map's score, below which no place is told; None for one of each category, from its good
+            pairs.
+    """
+
+    kind: Literal[MAP_KINDS] = "pixels"
+    search: Annotated[int, Field(ge=0, le=64)] | None = None
+    max_pixels: Annotated[int, Field(ge=1024)] | None = None
+    growth: Annotated[int, Field(ge=0, le=1000)] | None = None
+    backbone: Text | None = None
+    threshold: Annotated[float, Field(ge=0, le=10)] | None = None
+
+    @model_validator(mode="after")
+    def _backbone(self) -> HintSpec:
+        if (self.kind == "features") != (self.backbone is not None):
+            raise ValueError("kind: features and backbone: FOLDER_OR_ID go together; give both, or neither")
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `MapSettings`."""
+        return self.model_dump(exclude={"threshold"}, exclude_none=True)
+
+
+def _map_hints(value: Any) -> Any:
+    return {} if value == "map" else value
+
+
 def _tasks(value: Any) -> Any:
     """Task → weight, in the order of `TASKS`; a list gives each the same."""
     if isinstance(value, dict):
@@ -258,11 +291,14 @@ class OutputSpec(_Amount):
         tasks: task → weight; each pair gets one task of those that it can have.
         amount: records, None for one of every pair.
         generator: `annotations` where the recipe's endpoint is not to be asked for this one, else "".
+        hints: of places that an anomaly map marks, in each question as `adcopilot inspect --hints map` has them; None
+            for none.
     """
 
     datasets: Texts
     tasks: Annotated[dict[str, float], BeforeValidator(_tasks)]
     generator: Literal["", "annotations", "endpoint"] = ""
+    hints: Annotated[HintSpec | None, BeforeValidator(_map_hints)] = None
 
 
 def _command_options(value: Any) -> Any:

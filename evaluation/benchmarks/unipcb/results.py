@@ -82,6 +82,8 @@ def judge_backend(args: argparse.Namespace) -> Backend | None:
     return ApiBackend(
         model=args.judge_model,
         base_url=args.judge_url,
+        option="--judge-url",
+        key_option="--judge-key-variable",
         key_variable=args.judge_key_variable,
         concurrency=args.concurrency,
         timeout=args.timeout,

@@ -64,10 +64,11 @@ def test_killed_and_started_again(few, tmp_path, nursery, capsys):
     until(lambda: (log.exists() and log.read_bytes().count(b"\n") >= 5) or process.poll() is not None, "five pictures")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = log.read_bytes()[: log.read_bytes().rindex(b"\n") + 1]
+    kept = [json.loads(row) for row in log.read_bytes()[: log.read_bytes().rindex(b"\n") + 1].splitlines()]
     assert run(capsys, "adapt", few, "--output", line)[0] == 0
-    assert log.read_bytes().startswith(kept)
-    keys = [json.loads(row)["key"] for row in log.read_text().splitlines()]
+    rows = [json.loads(row) for row in log.read_text().splitlines()]
+    assert [(row["key"], row["score"]) for row in rows][: len(kept)] == [(row["key"], row["score"]) for row in kept]
+    keys = [row["key"] for row in rows]
     assert len(keys) == len(set(keys)) == 25
     assert run(capsys, "adapt", few, "--output", tmp_path / "whole")[0] == 0
     assert inspection(line) == inspection(tmp_path / "whole")
@@ -188,12 +189,19 @@ def test_bad_input_is_one_line_before_anything_long(few, tmp_path, capsys):
 
 
 def test_a_base_that_is_too_large_says_so_before_it_is_loaded(tmp_path):
-    from adcopilot.chat_ad.adapt.training import Base, budget
+    from adcopilot.chat_ad.adapt.training import Base, besides, budget
 
     large = Base(folder=tmp_path, family="adcopilot", weights=8_300_000_000, gpu=True)
-    with pytest.raises(UserError, match=r"one pass over 4000 pairs takes about \d+ minutes .*give --minutes"):
+    with pytest.raises(UserError, match=r"one pass over 4000 pairs takes about [\d.]+ minutes .*give --minutes \d"):
         budget(large, samples=4000, minutes=2)
     small = Base(folder=tmp_path, family="adcopilot", weights=1_000_000, gpu=False)
     found = budget(small, samples=160, minutes=15)
     assert found.steps == 120  # twelve passes of ten steps
     assert budget(small, samples=160, minutes=2).steps < found.steps
+    # what is no training is of the minutes too
+    rest = besides(small, photos=60, held_out=30)
+    assert 0.5 < rest < 4
+    shorter = budget(small, samples=160, minutes=2 + rest, besides=rest)
+    assert shorter.steps == budget(small, samples=160, minutes=2).steps
+    with pytest.raises(UserError, match=rf"all else about {rest:.1f}; give --minutes \d, a smaller --base"):
+        budget(small, samples=160, minutes=rest, besides=rest)

@@ -221,11 +221,18 @@ def test_table_on_the_terminal(capsys, root, tmp_path):
     assert "6 choices were answered without a letter that could be read; they count as wrong" in rest
 
 
+#: All but where the judge is.
+ASKED = ("--data-root", "ROOT", "--output", "x", "--model", "m", "--backend", "api", "--base-url", "http://h/v1",
+         *NO_TEXT_SCORES, "--judge-model", "j")  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--iou", "0"], "--iou is 0, expected more than 0"),
         (["--judge-model", "m"], "--judge-model and --judge-url go together"),
+        ([*ASKED, "--judge-url", "localhost"], "--judge-url is localhost, expected something like http://"),
+        ([*ASKED, "--judge-url", "http://a:b@c/v1"], "an environment variable and give its name with --judge-key-"),
         (
             ["--data-root", "ROOT", "--model", "m", "--output", "x", "--sbert", "no-such"],
             "--sbert no-such: no sentence",

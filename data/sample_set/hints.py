@@ -1,0 +1,127 @@
+"""The sample set's training data once more, with the hints of an anomaly map in its questions.
+
+    DIR/NAME_hinted.jsonl     a split's records, each told which places the map marks (`adcopilot.inspect.hinted`)
+    DIR/hints.json            the map's threshold, from good pairs of `stage1`: inference needs the same
+
+Made in shards as the set itself is; a run that was killed goes on after the last one.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+
+from adcopilot.anomaly_map.hints import HINT
+from adcopilot.dataset_info import add_entries, entry
+from adcopilot.errors import UserError
+from adcopilot.jsonl import atomic_write, content_key
+
+__all__ = ["FILE", "SPLITS", "hinted_name", "media_root", "write_hints"]
+
+FILE = "hints.json"
+#: Training data about pairs; test data are asked with hints by whoever asks them.
+SPLITS = ("stage0", "stage1", "stage2", "thinking", "rl")
+#: Records of a shard.
+SHARD = 500
+
+
+def hinted_name(split: str) -> str:
+    """What a split with hints is called."""
+    return f"{split}_hinted"
+
+
+def media_root(folder: Path, prefix: str) -> Path:
+    """What the names of pictures in a set's records are relative to.
+
+    Raises:
+        UserError: the prefix is not how the folder's path ends.
+    """
+    root = folder.resolve()
+    for name in reversed(Path(prefix).parts):
+        if root.name != name:
+            raise UserError(f"--prefix {prefix}: --output {folder} does not end so, and --hints opens the pictures")
+        root = root.parent
+    return root
+
+
+def write_hints(
+    folder: Path, splits: Iterable[str], *, prefix: str = "", workers: int = 1, progress: Callable[[str], None] = print
+) -> float:
+    """Write the splits that train with hints, and register them.
+
+    Args:
+        folder: of the set.
+        splits: names of those that are there; others than `SPLITS` stay as they are.
+        prefix: as of `generate.write_sample`.
+        workers: processes.
+        progress: called with a line after each split.
+
+    Returns:
+        The threshold.
+
+    Raises:
+        UserError: there are too few good pairs for a threshold, or as `media_root`.
+    """
+    root = media_root(folder, prefix)
+    threshold = _threshold(folder, root)
+    wanted = [split for split in SPLITS if split in splits]
+    for split in wanted:
+        lines = (folder / f"{split}.jsonl").read_text("utf-8").splitlines()
+        starts = range(0, len(lines), SHARD)
+        work = partial(_write_shard, folder, root, threshold, split)
+        parts = [lines[start : start + SHARD] for start in starts]
+        if workers > 1:
+            with ProcessPoolExecutor(workers) as pool:
+                shards = list(pool.map(work, starts, parts))
+        else:
+            shards = list(map(work, starts, parts))
+        text = "".join(shard.read_text("utf-8") for shard in shards)
+        atomic_write(folder / f"{hinted_name(split)}.jsonl", lambda file, text=text: file.write(text.encode()))
+        progress(f"{hinted_name(split)}: {len(lines)} records")
+    entries = {hinted_name(split): entry(f"{hinted_name(split)}.jsonl") for split in wanted}
+    add_entries(folder / "dataset_info.json", entries, replace=True)
+    values = {"sentence": HINT, "map": {"kind": "pixels"}, "threshold": threshold, "splits": wanted}
+    atomic_write(folder / FILE, lambda file: file.write((json.dumps(values, indent=1) + "\n").encode()))
+    return threshold
+
+
+@cache
+def _mapper():
+    from adcopilot.anomaly_map.comparing import Mapper, MapSettings
+
+    return Mapper(MapSettings())
+
+
+def _threshold(folder: Path, root: Path) -> float:
+    """Of the map, from the first good pairs of stage 1."""
+    from adcopilot.inspect.hinted import GOOD_PAIRS, one_thread, record_map, threshold_of
+
+    file, scores = folder / "stage1.jsonl", []
+    if file.is_file():
+        with open(file, encoding="utf-8") as lines, one_thread():
+            for line in lines:
+                record = json.loads(line)
+                if len(scores) < GOOD_PAIRS and not record["anomalous"]:
+                    scores.append(record_map(record, _mapper(), folder=root).pred_score)
+    found = threshold_of(scores)
+    if found is None:
+        raise UserError(f"{file}: {len(scores)} good pairs are too few for the map's threshold; give a larger --count")
+    return found
+
+
+def _write_shard(folder: Path, root: Path, threshold: float, split: str, start: int, lines: list[str]) -> Path:
+    from adcopilot.inspect.hinted import one_thread, with_map_hint
+
+    key = content_key(HINT, threshold, lines)[:12]
+    path = folder / "shards" / f"{hinted_name(split)}-{start:07d}-{key}.jsonl"
+    if path.exists():
+        return path
+    told = []
+    with one_thread():
+        for line in lines:
+            record = json.loads(line)
+            hinted = with_map_hint(record, _mapper(), threshold=threshold, folder=root)
+            told.append(json.dumps(hinted or record) + "\n")
+    atomic_write(path, lambda file: file.write("".join(told).encode()))
+    return path
