@@ -13,8 +13,8 @@ from adcopilot import Inspector, Result
 from adcopilot.cli import main
 from adcopilot.errors import UserError
 from adcopilot.images import open_image
+from adcopilot.sample.photographs import photographs
 
-from ..line.drawing import photographs
 from .conftest import NEW_TOKENS, part
 
 SHORT = {"device": "cpu", "max_new_tokens": NEW_TOKENS}

@@ -148,7 +148,7 @@ def describe(spec: HintSpec, thresholds: Mapping[str, Thresholds], made: Sequenc
     counts = [shard.notes["hints"] for shard in made]
     return {
         "sentence": HINT,
-        "map": MapSettings(**spec.settings()).as_dict(),
+        "map": MapSettings(**spec.settings()).to_dict(),
         "thresholds": thresholds,
         "versions": {name: metadata.version(name) for name in packages},
         "questions": {name: sum(one[name] for one in counts) for name in ("marked", "no_place", "no_hint")},

@@ -9,9 +9,8 @@ from adcopilot.chat_ad.adapt.memory import GIB, check_memory, memory_at_hand, ne
 from adcopilot.chat_ad.adapt.training import Base, method, open_base
 from adcopilot.cli import main
 from adcopilot.errors import UserError
+from adcopilot.sample.photographs import photographs
 from benchmarks.counts import config_of
-
-from ...line.drawing import photographs
 
 #: Weights of AD-Copilot-7B.
 WEIGHTS = 8_400_000_000

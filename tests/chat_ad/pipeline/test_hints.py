@@ -18,8 +18,8 @@ from adcopilot.inspect.judging import Judge
 from adcopilot.inspect.model_inspector import ModelInspector
 from adcopilot.prompts import INSPECT_QUESTION
 from adcopilot.records import check_record, record_image_sizes
+from adcopilot.sample.photographs import photographs
 
-from ...line.drawing import photographs
 from ...llamafactory.conftest import encode, lf, llamafactory  # noqa: F401 - fixtures
 from ..builds import final_files, records, write_recipe
 
