@@ -139,7 +139,7 @@ main_branch.install()
 from tests.training.conftest import export, train
 from llamafactory.chat import ChatModel
 from llamafactory.extras.env import VERSION
-from adcopilot.llamafactory.webchat_model import ComparingChatModel, SETTINGS
+from adcopilot.llamafactory.webui.webchat_model import ComparingChatModel, SETTINGS
 
 def chain(folder, base, images, common):
     stage0, stage1, stage2 = (str(Path(folder) / f"stage{stage}") for stage in range(3))
