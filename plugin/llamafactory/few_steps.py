@@ -1,4 +1,4 @@
-"""A training that makes only a handful of optimizer steps ends well and has taught the model nothing: said at its start."""
+"""A training of a handful of optimizer steps ends well and has taught the model nothing: it is said at its start."""
 
 from __future__ import annotations
 

@@ -70,10 +70,10 @@ def check_folders(model_args) -> None:
     there = [name for name in adapters if not _is_folder_name(name) or Path(name, "adapter_config.json").is_file()]
     for name in adapters:
         if name not in there:
-            lacks = "no adapter_config.json there" if Path(name).is_dir() else f"no such folder (seen from {Path.cwd()})"
+            found = "no adapter_config.json there" if Path(name).is_dir() else "no such folder"
             raise UserError(
-                f"adapter_name_or_path {name}: {lacks}; train the stage that leaves it, or go on without it: "
-                f"adapter_name_or_path={','.join(there) or 'null'}"
+                f"adapter_name_or_path {name}: {found} (seen from {Path.cwd()}); train the stage that leaves it, or "
+                f"go on without it: adapter_name_or_path={','.join(there) or 'null'}"
             )
 
 

@@ -1,1 +1,1 @@
-"""LlamaFactory's pages with AD-Copilot: `board.py` (the settings of a run), `webchat.py` and `webchat_model.py` (chat)."""
+"""LlamaFactory's pages: a run's settings (`board.py`), chat with templates (`webchat.py`, `webchat_model.py`)."""
