@@ -155,7 +155,6 @@ def test_the_end_names_the_model_and_three_commands_that_there_are(tmp_path, mon
 
 
 def test_committed_sample_is_what_the_code_draws(tmp_path):
-
     from adcopilot.sample.generate import grpo_splits, standard_splits, write_sample
 
     committed = Path(__file__).parents[2] / "data" / "sample"
