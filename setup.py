@@ -55,6 +55,7 @@ train = [
     "trl>=0.24.0,<=0.24.0",
     "datasets",
     "accelerate",
+    "matplotlib",  # plot_loss, and the page of GRPO's rollouts
     "tensorboard",  # what the GRPO examples report to
 ]
 

@@ -26,6 +26,9 @@ NO_THRESHOLD = (
 #: Below this much probability of "Yes" and "No" together the model was about to say something else, and what little it
 #: gave to either word says nothing about the picture.
 LEAST_MASS = 0.5
+#: So often one word, and nothing else but the beginning of one more: no answer is like that, but a model that was
+#: trained for a few steps goes on so until it is stopped.
+_ONE_WORD = re.compile(r"\s*(\S{1,24}?)(?:\s*\1){7,}\s*(\S{0,23})\s*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,12 @@ def first_word_says(answer: str) -> bool | None:
     return {yes: True, no: False}.get(found)
 
 
+def repeated_word(answer: str) -> str | None:
+    """The word of which an answer consists, eight times or more ("NoNoNo…", "No No No…"); None of any other answer."""
+    found = _ONE_WORD.fullmatch(answer)
+    return found[1] if found and found[1].startswith(found[2]) else None
+
+
 def decide(
     *,
     score: float | None,
@@ -79,6 +88,9 @@ def decide(
     """
     if doubts:
         return Verdict(anomalous=None, reason=doubts[0])
+    if (word := repeated_word(answer)) is not None:
+        reason = f"the answer repeats {word!r} and nothing else: the model has not learnt to answer; train it longer"
+        return Verdict(anomalous=None, reason=reason)
     if score is None or yes_no_mass is None:
         said = first_word_says(answer)
         if said is None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adcopilot.verdict import LEAST_MASS, Verdict, decide, first_word_says
+from adcopilot.verdict import LEAST_MASS, Verdict, decide, first_word_says, repeated_word
 
 
 def test_a_score_decides_where_the_model_meant_yes_or_no():
@@ -62,3 +62,32 @@ def test_first_words():
     assert first_word_says("Yes.") is True
     assert first_word_says("“No”, it is fine") is False
     assert first_word_says("Yesterday") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        ("No" * 60 + "N", "No"),  # cut at the limit
+        ("No. " * 8, "No."),
+        ("Yes Yes Yes Yes Yes Yes Yes Yes Ye", "Yes"),
+        ("!" * 64, "!"),
+        ("NoNoNoNoNoNoNo", None),  # seven
+        ("No.", None),
+        ("No. There is no defect, no scratch, no dent, no hole, no stain, no crack, no chip, no burr.", None),
+        ("No" * 20 + " defect", None),
+        ("", None),
+    ],
+)
+def test_an_answer_of_one_word_again_and_again_is_no_answer(answer, word):
+    assert repeated_word(answer) == word
+    found = decide(score=0.1, yes_no_mass=0.99, threshold=0.5, answer=answer)
+    if word is None:
+        assert found == Verdict(anomalous=False)
+    else:
+        assert found.word == "undecided"
+        assert found.reason.startswith(f"the answer repeats {word!r} and nothing else: the model has not learnt to")
+
+
+def test_long_answers_are_read_in_linear_time():
+    for answer in ("ab" * 100_000 + "c", "a" * 100_000 + " b", " " * 100_000 + "b"):
+        assert repeated_word(answer) is None

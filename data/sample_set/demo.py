@@ -14,6 +14,7 @@ samples in its stage 1.
 """
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -40,6 +41,8 @@ VARIED = 0.6
 #: same steps find less (docs/tiny-recipe.md).
 SIZE = 84
 COMPARISON_TOKENS = 16
+#: Seconds of a training step beside stage 0's, from runs on two cores: what is left of a training is estimated by it.
+COSTS = {"stage0": 1.0, "stage1": 1.5, "stage2": 2.0}
 
 
 def demo_splits(count: int, *, test_count: int) -> list[Split]:
@@ -148,7 +151,21 @@ def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: 
         verdict = "reached" if reached >= target else "NOT reached"
         print(f"target {target:.2f} on {TEST_SPLITS[split]}: {verdict} ({reached:.3f})")
     print(f"picture drawn by `adcopilot inspect`: {picture}")
+    print()
+    print(next_commands(output / "with_encoder" / "merged"))
     return 0
+
+
+def next_commands(model: Path) -> str:
+    """What to do with the model, to be typed where `make demo` was."""
+    adcopilot, name = (os.path.relpath(path) for path in (tool("adcopilot"), model))
+    return "\n".join([
+        f"the model: {name}",
+        "with your own pictures, its page, and a line of your own part that begins with it:",
+        f"  {adcopilot} inspect --model {name} --template good.png --query test.png --draw out.png",
+        f"  {adcopilot} demo --model {name}",
+        f"  {adcopilot} adapt my_parts/bracket --base {name} --output lines/bracket",
+    ])  # fmt: skip
 
 
 def carry_out(
@@ -167,7 +184,9 @@ def carry_out(
             run.join(timeout=10)
             if run.error:
                 raise run.error
+        left = [seconds for run in runs if (seconds := time_left(run, data)) is not None]
         line = " | ".join(run.state() for run in runs)
+        line += f" | about {max(left) / 60:.0f} min of training left" if left else ""
         if line != shown:
             say(line)
             shown = line
@@ -184,6 +203,40 @@ def carry_out(
             (run.folder / f"{split}.answers.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
             say(f"{run.title}, {tests[split]}: balanced accuracy {scores.balanced_accuracy:.3f}")
     return results
+
+
+def time_left(run: Run, data: Path) -> float | None:
+    """Seconds of a run's training that are left, at the pace of the stage that trains; None where none has logged yet.
+
+    Args:
+        run: its steps; the trainer writes `trainer_log.jsonl` into a stage's folder.
+        data: folder of the data sets that the commands name.
+    """
+    current, steps = run.current, list(run.steps)
+    works = {step.name: _work(step, data) for step in steps}
+    if current is None or not works[current.name]:
+        return None
+    try:
+        log = json.loads((current.output / "trainer_log.jsonl").read_text().splitlines()[-1])
+        done = log["current_steps"] / log["total_steps"]
+        hours, minutes, seconds = map(int, log["elapsed_time"].split(":"))
+        pace = (3600 * hours + 60 * minutes + seconds) / (works[current.name] * done)
+    except (OSError, LookupError, ValueError, ZeroDivisionError):
+        return None
+    later = [works[step.name] for step in steps[steps.index(current) + 1 :]]
+    return pace * (works[current.name] * (1 - done) + sum(later))
+
+
+def _work(step: Step, data: Path) -> float:
+    """What a step trains on: its records, each by what it costs."""
+    words = [word.removeprefix("dataset=") for word in step.command if word.startswith("dataset=")]
+    return sum(COSTS[name] * _records(data / f"{name}.jsonl") for word in words for name in word.split(","))
+
+
+@functools.cache
+def _records(file: Path) -> int:
+    with open(file, "rb") as lines:
+        return sum(1 for _ in lines)
 
 
 def draw_example(output: Path, data: Path) -> Path:

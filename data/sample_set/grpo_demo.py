@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from adcopilot.errors import UserError
+from adcopilot.pages.charts import Point, Series, line_plot
 from adcopilot.sample.demo import ROOT, SIZE
 from adcopilot.sample.generate import grpo_splits, write_sample
 from adcopilot.steps import Step, run_step, tool
@@ -32,7 +33,6 @@ from adcopilot.steps import Step, run_step, tool
 SWITCHES = {"w/o bbox reward": "bbox_reward=false", "w/o choice reward": "choice_reward=false"}
 COLUMNS = {"eval_reward": "reward", "eval_rewards/format/mean": "format", "eval_rewards/choice/mean": "choice",
            "eval_rewards/boxes/mean": "boxes"}  # fmt: skip
-COLOURS = ("#0b6bc2", "#c2470a", "#14805a", "#9c3fb0", "#8a6a00")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,34 +101,11 @@ def read_curve(name: str, folder: Path) -> Curve:
 
 def svg(curves: list[Curve]) -> str:
     """Held-out reward by step, a line a run."""
-    width, height, left, top = 560.0, 260.0, 46.0, 16.0
-    last = max(max(curve.steps) for curve in curves) or 1
-    values = [row["reward"] for curve in curves for row in curve.steps.values()]
-    low, high = min(values) - 0.05, max(values) + 0.05
-
-    def place(step: int, value: float) -> str:
-        return f"{left + width * step / last:.1f},{top + height * (high - value) / (high - low):.1f}"
-
     lines = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 320" font-family="sans-serif" font-size="13">',
-        '<rect width="760" height="320" fill="white"/>',
-        f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="#bbb"/>',
+        Series(name=curve.name, points=[Point(x=step, y=row["reward"]) for step, row in sorted(curve.steps.items())])
+        for curve in curves
     ]
-    for k in range(5):
-        value = low + (high - low) * k / 4
-        y = top + height * (1 - k / 4)
-        lines.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{value:.2f}</text>')
-        lines.append(f'<line x1="{left}" x2="{left + width}" y1="{y:.0f}" y2="{y:.0f}" stroke="#eee"/>')
-    lines.append(f'<text x="{left}" y="{top + height + 18}">step 0</text>')
-    lines.append(f'<text x="{left + width}" y="{top + height + 18}" text-anchor="end">step {last}</text>')
-    for number, curve in enumerate(curves):
-        colour = COLOURS[number % len(COLOURS)]
-        points = " ".join(place(step, row["reward"]) for step, row in sorted(curve.steps.items()))
-        lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
-        y = 30 + 22 * number
-        lines.append(f'<line x1="622" x2="646" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2.5"/>')
-        lines.append(f'<text x="652" y="{y + 4}">{curve.name}</text>')
-    return "\n".join([*lines, "</svg>", ""])
+    return line_plot("Held-out reward by step", lines, x_label="step", y_label="mean reward")
 
 
 def report(curves: list[Curve], *, seeds: int, command: str, hardware: str) -> str:

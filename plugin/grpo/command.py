@@ -82,6 +82,7 @@ def train(args: Any, config: Any) -> Any:
     from ..tasks import task_of
     from .checkpoints import check_same_run, finish, finished_steps, has_ended, last_checkpoint, write_about
     from .policy import language_model_lora, load_policy, pad_tokens
+    from .progress import Progress
     from .prompts import dataset_files, open_records, run_prompts
     from .rewards import reward_functions
     from .rollout_log import RolloutLog
@@ -145,7 +146,10 @@ def train(args: Any, config: Any) -> Any:
         eval_dataset=eval_prompts,
         processing_class=processor,
         peft_config=language_model_lora(rank=args.lora_rank, alpha=args.lora_alpha, dropout=args.lora_dropout),
-        callbacks=[EarlyStoppingCallback(args.early_stopping_steps)] if args.early_stopping_steps else None,
+        callbacks=[
+            Progress(),
+            *([EarlyStoppingCallback(args.early_stopping_steps)] if args.early_stopping_steps else []),
+        ],
     )
     if main:
         about = {

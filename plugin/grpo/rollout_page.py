@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean as mean
 from typing import Any
 
 from markupsafe import Markup
@@ -16,6 +17,7 @@ from .. import __version__
 from ..boxes import parse_boxes
 from ..errors import UserError
 from ..jsonl import atomic_write, read_jsonl
+from ..pages.charts import Point, Series, chart_style, line_plot
 from ..pages.gallery import Box, Gallery, Picture
 from ..pages.html import environment, policy, script_text, style_text
 from ..pages.sampling import Draw
@@ -23,24 +25,13 @@ from ..pages.text import clean, shorten
 from .checkpoints import read_about
 from .rollout_log import FILE
 
-__all__ = ["Curve", "curves", "make_cards", "write_page"]
+__all__ = ["curves", "make_cards", "write_page"]
 
 _PAGE = Path(__file__).parent / "page"
 # Colours of the style sheet: bluish green for what is true, red for what the best completion says.
 _TRUE, _PREDICTED = 3, 0
-_WIDTH, _HEIGHT = 620.0, 200.0
 MOST_BOXES = 40
 MOST_TEXT = 2_500
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """A plot of mean reward by step: `lines` of (name, training or held out, points of the line, last value)."""
-
-    title: str
-    top: float
-    last_step: int
-    lines: Sequence[tuple[str, bool, str, float]]
 
 
 @dataclass(kw_only=True)
@@ -111,7 +102,7 @@ def write_page(*, run: Path, output: Path, media_dir: Path | None, samples: int,
         raise UserError(
             f"{log}: a line is not as `adcopilot grpo` writes it ({type(error).__name__}: {error})"
         ) from None
-    style, script = style_text() + (_PAGE / "rollouts.css").read_text("utf-8"), script_text()
+    style, script = style_text() + chart_style() + (_PAGE / "rollouts.css").read_text("utf-8"), script_text()
     shown = {
         kind: {name: number for number, name in enumerate(sorted({getattr(card, kind) for card in cards}))}
         for kind in ("mode", "task", "part")
@@ -125,7 +116,7 @@ def write_page(*, run: Path, output: Path, media_dir: Path | None, samples: int,
             policy=policy(style, script),
             version=__version__,
             name=shorten(run.resolve().name, 80),
-            curves=plots,
+            curves={name: (Markup(_plot(name, lines)), lines) for name, lines in plots.items()},
             cards=cards,
             shown=shown,
             groups=len(rows),
@@ -136,34 +127,32 @@ def write_page(*, run: Path, output: Path, media_dir: Path | None, samples: int,
     atomic_write(output, lambda file: file.write(text.encode("utf-8", "replace")))
 
 
-def curves(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
-    """Mean reward by step, in total and by reward function, of training's rollouts and of held-out prompts."""
+def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Series]]:
+    """Mean reward by step, in total and by reward function, of held-out prompts and of training's (faint)."""
     sums: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         for one in row["completions"]:
             sums["total", row["mode"]][row["step"]].append(one["total"])
             for name, value in one["rewards"].items():
                 sums[name, row["mode"]][row["step"]].append(value)
-    last = max(row["step"] for row in rows) or 1
-    found = []
-    for name in sorted({name for name, _ in sums}, key=lambda name: (name != "total", name)):
-        means = {
-            mode: sorted((step, sum(values) / len(values)) for step, values in sums[name, mode].items())
-            for mode in ("train", "eval")
-            if (name, mode) in sums
-        }
-        top = max(1.0, max(value for line in means.values() for _, value in line))
-        lines = [
-            (
-                "held out" if mode == "eval" else "training",
-                mode == "eval",
-                " ".join(f"{_WIDTH * step / last:.1f},{_HEIGHT * (1 - value / top):.1f}" for step, value in line),
-                line[-1][1],
+    return {
+        name: [
+            Series(
+                name=words,
+                points=[Point(x=step, y=mean(values)) for step, values in sorted(sums[name, mode].items())],
+                faint=mode == "train",
             )
-            for mode, line in means.items()
+            for mode, words in (("eval", "held out"), ("train", "training"))
+            if (name, mode) in sums
         ]
-        found.append(Curve(title=name, top=top, last_step=last, lines=lines))
-    return found
+        for name in sorted({name for name, _ in sums}, key=lambda name: (name != "total", name))
+    }
+
+
+def _plot(name: str, lines: Sequence[Series]) -> str:
+    """A chart; all but the total's have one range, so that they can be compared."""
+    top = max(1.0, max(point.y for line in lines for point in line.points))
+    return line_plot(name, lines, x_label="step", y_label="mean reward", y_range=(0, top), ground=False)
 
 
 def make_cards(

@@ -21,6 +21,7 @@ from ..model.processing import AdCopilotProcessor
 from ..records import REMEDIES, check_box, record_boxes
 from ..trained_sizes import merge_sizes, sizes_of
 from . import tokenized_folder
+from .few_steps import say_few_steps
 from .hook import wrap_once
 from .settings_checks import (
     begins_with_bom,
@@ -313,8 +314,10 @@ def _check_settings_first(get_dataset):
         module = get_dataset(*arguments)
         if made is not None and not is_there and training_args.should_save:
             tokenized_folder.write(folder, made)
-        if ours and training_args.do_train and isinstance(processor, AdCopilotProcessor):
-            _remember_sizes(processor)
+        if ours and training_args.do_train:
+            say_few_steps(module.get("train_dataset"), data_args, training_args)
+            if isinstance(processor, AdCopilotProcessor):
+                _remember_sizes(processor)
         return module
 
     return wrapped

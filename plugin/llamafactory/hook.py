@@ -39,7 +39,8 @@ STEPS = {
     "llamafactory.train.tuner": ("export",),
     "llamafactory.chat.hf_engine": ("server_engine",),
     "llamafactory.api.chat": ("api",),
-    "llamafactory.webui.components.infer": ("webchat",),
+    "llamafactory.webui.components.infer": ("webui.webchat",),
+    "llamafactory.webui.components.train": ("webui.board",),
     "llamafactory.v1.config.arg_parser": ("new_trainer",),
 }
 #: Among them what only LlamaFactory itself imports: not every program chats or trains, the pages need gradio, and
@@ -49,6 +50,7 @@ WHEN_IMPORTED = (
     "llamafactory.chat.hf_engine",
     "llamafactory.api.chat",
     "llamafactory.webui.components.infer",
+    "llamafactory.webui.components.train",
     "llamafactory.v1.config.arg_parser",
 )
 

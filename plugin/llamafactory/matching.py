@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from ..errors import UserError
 from .composite import MODEL_TYPE
 from .hook import wrap_once
+from .settings_checks import check_folders
 
 #: Model types that AD-Copilot can be made of, with their template.
 BASES = {"qwen2_5_vl": "qwen2_vl"}
@@ -49,7 +50,7 @@ NEEDS = {
 
 def register(parser) -> None:
     """Wrap `llamafactory.hparams.parser`'s check of a model's settings, which all commands call."""
-    wrap_once(parser, "_verify_model_args", _check_other_models)
+    wrap_once(parser, "_verify_model_args", _check_models)
 
 
 def note_tokenizer(patch_tokenizer):
@@ -198,9 +199,11 @@ def _holds_comparison_weights(folder: Path) -> bool:
         return False
 
 
-def _check_other_models(verify_model_args):
+def _check_models(verify_model_args):
     # A reference or a reward model is fed the policy's own tokens, comparison tokens included.
     def wrapped(model_args, data_args, finetuning_args):
+        if data_args.template == MODEL_TYPE:
+            check_folders(model_args)
         verify_model_args(model_args, data_args, finetuning_args)
         if model_type_of(model_args) == MODEL_TYPE and finetuning_args.use_asft_loss:
             raise UserError(

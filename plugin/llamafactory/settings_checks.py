@@ -52,6 +52,39 @@ def check_dataset_names(data_args) -> None:
             )
 
 
+def check_folders(model_args) -> None:
+    """Refuse a model's or an adapter's folder that is not there, which ends in a traceback about names on a hub.
+
+    Args:
+        model_args: LlamaFactory's.
+
+    Raises:
+        UserError: naming the folder, and how to go on without it.
+    """
+    model, adapters = model_args.model_name_or_path, model_args.adapter_name_or_path or []
+    if _is_folder_name(model) and not Path(model).is_dir():
+        raise UserError(
+            f"model_name_or_path {model}: no such folder (seen from {Path.cwd()}); train the stage that leaves it, or "
+            "make a first model with `adcopilot init`"
+        )
+    there = [name for name in adapters if not _is_folder_name(name) or Path(name, "adapter_config.json").is_file()]
+    for name in adapters:
+        if name not in there:
+            found = "no adapter_config.json there" if Path(name).is_dir() else "no such folder"
+            raise UserError(
+                f"adapter_name_or_path {name}: {found} (seen from {Path.cwd()}); train the stage that leaves it, or "
+                f"go on without it: adapter_name_or_path={','.join(there) or 'null'}"
+            )
+
+
+def _is_folder_name(name: str) -> bool:
+    """Whether a model's name can only be a folder's: an id on a hub has one slash at most, and before it the name of
+    no folder here."""
+    parts = Path(name).parts
+    below = len(parts) > 2 or (len(parts) == 2 and Path(parts[0]).is_dir())
+    return "://" not in name and (below or name.startswith((".", "~")))
+
+
 def is_local(dataset_dir: Any) -> bool:
     """Whether data sets are files that a `dataset_info.json` of this machine names."""
     return isinstance(dataset_dir, str) and dataset_dir != "ONLINE" and not dataset_dir.startswith("REMOTE:")

@@ -29,6 +29,8 @@ _SERIES = {
 _COLOURS = list(_SERIES)
 _INK, _SOFT, _GRID, _GROUND, _OTHER = "#1c2733", "#5b6977", "#d5dbe1", "#fffffe", "#b9c3ce"
 _OTHERS = {_INK: "#e7edf3", _SOFT: "#a3b0bd", _GRID: "#36424e", _GROUND: "#161d25", _OTHER: "#4b5866"}
+#: Of a line, to a screen reader and to who points at it.
+MOST_TOLD = 40
 _DASHES = ("-", "--", ":", "-.")
 _SVG, _LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
@@ -45,7 +47,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A line, or the columns of one colour; `points` in the order of x, `faint`: drawn behind and broken."""
+    """A line, or the columns of one colour; `points` in the order of x, `faint`: drawn behind, thin or broken."""
 
     name: str
     points: Sequence[Point]
@@ -65,17 +67,32 @@ class Bar:
     unranked: bool = False
 
 
-def line_plot(title: str, lines: Sequence[Series], *, x_label: str, y_label: str, log_x: bool = False) -> str:
-    """Lines with their points and intervals, as a file.
+def line_plot(
+    title: str,
+    lines: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    y_range: tuple[float, float] | None = None,
+    ground: bool = True,
+) -> str:
+    """Lines with their points and intervals.
 
     Args:
         title: heading, also what a screen reader says.
         lines: at least one with a point; `x` above 0 where `log_x`.
         x_label, y_label: of the axes.
         log_x: whether equal distances in x are equal factors.
+        y_range: lowest and highest value, where plots beside each other are compared; by default those of the lines.
+        ground: whether it is a file of its own, with a ground and a heading; else a part of a page.
     """
-    with _figure(title, 900, 440 + 22 * (len(lines) // 2)) as (figure, told):
-        axes = _axes(figure, title, y_label)
+    size = (900, 440 + 22 * (len(lines) // 2)) if ground else (480, 250)
+    with _figure(title, *size) as (figure, told):
+        axes = _axes(figure, title if ground else "", y_label)
+        if y_range is not None:
+            room = 0.03 * (y_range[1] - y_range[0])  # for the marks of points that lie on the edge
+            axes.set_ylim(y_range[0] - room, y_range[1] + room)
         axes.set_xlabel(x_label)
         values = sorted({point.x for line in lines for point in line.points})
         if log_x:
@@ -86,11 +103,12 @@ def line_plot(title: str, lines: Sequence[Series], *, x_label: str, y_label: str
         for number, line in enumerate(lines):
             xs, ys = [point.x for point in line.points], [point.y for point in line.points]
             dash = _DASHES[number // len(_COLOURS) % len(_DASHES)]
-            gid = _told(told, f"{line.name}: {', '.join(f'{x:,g}: {y:.2f}' for x, y in zip(xs, ys, strict=True))}")
-            axes.plot(xs, ys, dash, marker="o", color=_colour(number), label=_short(line.name), gid=gid)
+            gid = _told(told, f"{line.name}: {_values(xs, ys)}")
+            style = {"linewidth": 1.2, "zorder": 1.5} if line.faint else {"marker": "o"}
+            axes.plot(xs, ys, dash, color=_colour(number), label=_short(line.name), gid=gid, **style)
             _whiskers(axes, line.points)
         figure.legend(loc="outside lower left", ncols=2, frameon=False)
-        return _svg(figure, title, told, ground=True)
+        return _svg(figure, title, told, ground=ground)
 
 
 def column_plot(
@@ -239,6 +257,12 @@ def _told(told: dict[str, str], text: str) -> str:
     """A name for a part that says this text when it is pointed at."""
     told[gid := f"told-{len(told)}"] = clean(text)
     return gid
+
+
+def _values(xs: Sequence[float], ys: Sequence[float]) -> str:
+    """The values of a line, or the two at its ends where nobody would listen to all."""
+    told = [f"{x:,g}: {y:.2f}" for x, y in zip(xs, ys, strict=True)]
+    return ", ".join(told) if len(told) <= MOST_TOLD else f"from {told[0]} to {told[-1]}"
 
 
 def _whiskers(axes: Any, points: Sequence[Point]) -> None:

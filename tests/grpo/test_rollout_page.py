@@ -1,6 +1,7 @@
 """`adcopilot rollouts`: the page of a run."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -46,14 +47,21 @@ def run_dir(tmp_path):
 
 def test_curves_are_means_by_step():
     rows = [row("train", 0, "mc", [1.0, 2.0]), row("train", 2, "loc", [1.5]), row("eval", 2, "mc", [2.0, 2.0])]
-    found = {curve.title: curve for curve in curves(rows)}
+    found = curves(rows)
     assert list(found) == ["total", "boxes", "choice", "format"]
-    total = found["total"]
-    assert (total.top, total.last_step) == (2.0, 2)
-    training, held_out = total.lines
-    assert training == ("training", False, "0.0,50.0 620.0,50.0", 1.5)
-    assert held_out == ("held out", True, "620.0,0.0", 2.0)
-    assert [line[3] for line in found["boxes"].lines] == [0.5]
+    told = [(line.name, line.faint, [(point.x, point.y) for point in line.points]) for line in found["total"]]
+    assert told == [("held out", False, [(2, 2.0)]), ("training", True, [(0, 1.5), (2, 1.5)])]
+    assert [line.points[-1].y for line in found["boxes"]] == [0.5]
+
+
+def test_every_reward_has_its_chart(run_dir):
+    assert main(["rollouts", str(run_dir)]) == 0
+    page = (run_dir / "rollouts.html").read_text()
+    charts = re.findall(r'<svg [^>]*class="chart"[^>]* aria-label="([^"]*)"', page)
+    assert [label.split(". ")[0] for label in charts] == ["total", "boxes", "choice", "format"]
+    assert "held out: 0: 1.00, 6: 2.00" in charts[0]
+    assert 'prefers-color-scheme:dark){.chart [fill="' in page
+    assert "held out: 2.000 at the end; training: 1.340 at the end" in page
 
 
 def test_a_task_of_any_name_has_its_card(run_dir):

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -109,3 +110,27 @@ def samples(image_files):
         sample("Hi.", "Hello."),
         sample("<image><image>Compare.", "The same.", "And <image>?", "Different.", images=[d, e, f]),
     ]
+
+
+@pytest.fixture
+def dataset_dir(tmp_path, image_files):
+    """A folder of one data set `parts` of three good records; returns the folder and a function that rewrites it."""
+
+    def write(*records):
+        lines = [json.dumps(record) for record in records]
+        (tmp_path / "parts.jsonl").write_text("\n".join(lines), "utf-8")
+
+    info = {
+        "file_name": "parts.jsonl",
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages", "images": "images"},
+        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
+    }
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"parts": info}), "utf-8")
+    write(*(record(image_files[:2]) for _ in range(3)))
+    return tmp_path, write
+
+
+def record(images, question="<image><image>Is there a defect?", answer="No.") -> dict:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"messages": messages, "images": list(images)}

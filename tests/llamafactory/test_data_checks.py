@@ -8,33 +8,9 @@ import pytest
 
 from adcopilot.errors import UserError
 
-from .conftest import encode, random_image, sample
+from .conftest import encode, random_image, record, sample
 
 pytestmark = pytest.mark.forward
-
-
-@pytest.fixture
-def dataset_dir(tmp_path, image_files):
-    """A folder of one data set `parts` of three good records; returns the folder and a function that rewrites it."""
-
-    def write(*records):
-        lines = [json.dumps(record) for record in records]
-        (tmp_path / "parts.jsonl").write_text("\n".join(lines), "utf-8")
-
-    info = {
-        "file_name": "parts.jsonl",
-        "formatting": "sharegpt",
-        "columns": {"messages": "messages", "images": "images"},
-        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
-    }
-    (tmp_path / "dataset_info.json").write_text(json.dumps({"parts": info}), "utf-8")
-    write(*(record(image_files[:2]) for _ in range(3)))
-    return tmp_path, write
-
-
-def record(images, question="<image><image>Is there a defect?", answer="No.") -> dict:
-    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return {"messages": messages, "images": list(images)}
 
 
 def yaml_file(folder, adcopilot_dir, **changes):
@@ -270,7 +246,7 @@ def test_training_runs_the_check(llamafactory, dataset_dir, lf, image_files):
         ({"seed": "2024-01-02"}, "seed is '2024-01-02', expected a whole number"),
         ({"dataset": {"a": 1}}, "dataset"),
         ({"accelerator_config": 7, "streaming": True, "dataloader_num_workers": 1}, "dispatch_batches"),
-        ({"model_name_or_path": "/nowhere"}, "model_name_or_path /nowhere: no tokenizer could be loaded"),
+        ({"model_name_or_path": "/nowhere"}, "model_name_or_path /nowhere: no such folder"),
         ({"no_such_setting": 1}, "no_such_setting"),
         ({"packing": True}, "packing: true lets conversations see each other's images; set neat_packing: true"),
         ({"neat_packing": True, "cutoff_len": 513}, "neat_packing with cutoff_len 513: .*; set cutoff_len to 520"),

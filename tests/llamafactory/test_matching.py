@@ -293,3 +293,38 @@ def test_a_server(llamafactory):
 
     message = refused(ChatModel, {"model_name_or_path": "http://127.0.0.1:9/v1", "template": "qwen2_vl"})
     assert message.endswith("write `template: adcopilot`")
+
+
+def test_a_stage_that_is_missing_is_named_before_anything_is_loaded(
+    llamafactory, adcopilot_dir, project_root, tmp_path, monkeypatch
+):
+    """`llamafactory-cli export` after a walk that left a stage out, as `examples/export/tiny.yaml` names them."""
+    import yaml
+    from llamafactory.hparams import get_infer_args
+
+    monkeypatch.chdir(tmp_path)
+    settings = yaml.safe_load((project_root / "examples/export/tiny.yaml").read_text("utf-8"))
+    assert re.match(
+        r"model_name_or_path saves/tiny/stage0: no such folder \(seen from .*\); train the stage that leaves it",
+        refused(get_infer_args, settings),
+    )
+    shutil.copytree(adcopilot_dir, tmp_path / "saves/tiny/stage0")
+    assert refused(get_infer_args, settings).endswith("go on without it: adapter_name_or_path=null")
+    for stage in (1, 2):
+        (tmp_path / f"saves/tiny/stage{stage}").mkdir()
+    (tmp_path / "saves/tiny/stage1/adapter_config.json").write_text("{}")
+    assert re.match(
+        r"adapter_name_or_path saves/tiny/stage2: no adapter_config\.json there .*=saves/tiny/stage1$",
+        refused(get_infer_args, settings),
+    )
+    (tmp_path / "saves/tiny/stage2/adapter_config.json").write_text("{}")
+    get_infer_args(settings)
+
+
+@pytest.mark.parametrize("name", ["jiang-cc/AD-Copilot", "gpt2", "http://127.0.0.1:8000/v1"])
+def test_names_of_hubs_and_servers_are_no_folders(name):
+    from types import SimpleNamespace
+
+    from adcopilot.llamafactory.settings_checks import check_folders
+
+    check_folders(SimpleNamespace(model_name_or_path=name, adapter_name_or_path=[name]))

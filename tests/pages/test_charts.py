@@ -65,6 +65,31 @@ def test_equal_factors_are_equal_distances():
     assert ys[0] > ys[1]  # higher is further up
 
 
+def part(lines, **settings):
+    return line_plot("T", lines, x_label="step", y_label="y", ground=False, **settings)
+
+
+def test_plots_of_one_range_are_compared():
+    def height(value, **settings):
+        line = Series(name="a", points=[Point(x=0, y=value), Point(x=1, y=value)])
+        return paths(part([line], **settings), f"a: 0: {value:.2f}, 1: {value:.2f}")[0][1]
+
+    low, half, high = (height(value, y_range=(0, 1)) for value in (0, 0.5, 1))
+    assert low > half > high  # higher is further up
+    assert half == pytest.approx((low + high) / 2, abs=0.01)
+    assert height(0.5) == height(1)  # each in the middle of its own
+
+
+def test_a_part_of_a_page_has_neither_ground_nor_heading_and_a_faint_line_no_marks():
+    points = [Point(x=step, y=step % 3) for step in range(60)]
+    root = ET.fromstring(part([Series(name="a", points=points[:3]), Series(name="b", points=points, faint=True)]))
+    assert root.find(f"{SVG}title") is None
+    assert "T" not in [text.text for text in root.iter(f"{SVG}text")]
+    told = {group.findtext(f"{SVG}title"): len(list(group.iter(f"{SVG}use"))) for group in root.iter(f"{SVG}g")}
+    assert told["a: 0: 0.00, 1: 1.00, 2: 2.00"] == 3
+    assert told["b: from 0: 0.00 to 59: 2.00"] == 0  # nobody would listen to sixty
+
+
 def test_a_radar_plot_starts_at_the_top_and_goes_to_the_right():
     line = [Series(name="a", points=[Point(x=place, y=value) for place, value in enumerate((100, 70, 70, 70))])]
     top, right, bottom, left, *_ = paths(radar_plot("T", list("wxyz"), line), "a: w 100.0, x 70.0, y 70.0, z 70.0")

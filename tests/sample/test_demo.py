@@ -2,14 +2,16 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from adcopilot.boxes import bbox_mask_iou
 from adcopilot.errors import UserError
-from adcopilot.sample.demo import TEST_SPLITS, VARIED_SPLITS, Step, plan, run_step, table
+from adcopilot.sample.demo import TEST_SPLITS, VARIED_SPLITS, Step, next_commands, plan, run_step, table, time_left
 from adcopilot.sample.measure import Scores, auroc, score_answers
+from adcopilot.steps import Run
 
 
 def test_auroc_counts_ties_half():
@@ -107,9 +109,52 @@ def test_table_names_the_varied_sets():
     assert [line[24:46].strip() for line in text.splitlines()[1:]] == list(words)
 
 
-def test_committed_sample_is_what_the_code_draws(tmp_path):
-    from pathlib import Path
+@pytest.fixture
+def run_of_three_stages(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for stage, records in enumerate((64, 32, 16)):
+        (data / f"stage{stage}.jsonl").write_text("{}\n" * records)
+    steps = plan(tmp_path / "run", data, encoder=True, seed=0)
+    return Run(name="with comparison", folder=tmp_path / "run", steps=steps), data
 
+
+def test_time_left_is_of_all_stages(run_of_three_stages):
+    run, data = run_of_three_stages
+    assert time_left(run, data) is None  # not begun
+    run.current = run.steps[0]
+    assert time_left(run, data) is None  # `init` trains nothing
+    run.current = run.steps[1]
+    assert time_left(run, data) is None  # nothing logged yet
+    run.current.output.mkdir(parents=True)
+    lines = [{"current_steps": step, "total_steps": 4, "elapsed_time": f"0:0{step}:04"} for step in (1, 2)]
+    (run.current.output / "trainer_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    # half of 64 records in 124 s; 32 are left, then 32 that cost 1.5 times as much, then 16 at twice
+    assert time_left(run, data) == pytest.approx(124 / 32 * (32 + 1.5 * 32 + 2 * 16))
+    run.current = run.steps[3]
+    run.current.output.mkdir(parents=True)
+    line = {"current_steps": 4, "total_steps": 4, "elapsed_time": "0:00:16"}
+    (run.current.output / "trainer_log.jsonl").write_text(json.dumps(line) + "\n")
+    assert time_left(run, data) == 0
+
+
+def test_the_end_names_the_model_and_three_commands_that_there_are(tmp_path, monkeypatch, capsys):
+    from adcopilot.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    first, *_, inspect, page, adapt = next_commands(tmp_path / "outputs/demo/with_encoder/merged").splitlines()
+    assert first == "the model: outputs/demo/with_encoder/merged"
+    for line, name in ((inspect, "inspect"), (page, "demo"), (adapt, "adapt")):
+        program, command, *words = line.split()
+        assert (tmp_path / program).resolve().samefile(Path(sys.executable).with_name("adcopilot"))
+        assert command == name
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        known = capsys.readouterr().out
+        assert all(word in known for word in words if word.startswith("--"))
+
+
+def test_committed_sample_is_what_the_code_draws(tmp_path):
     from adcopilot.sample.generate import grpo_splits, standard_splits, write_sample
 
     committed = Path(__file__).parents[2] / "data" / "sample"

@@ -47,9 +47,8 @@ def test_a_curve_is_what_the_trainer_logged(tmp_path):
     assert "Gain in reward over 2 seeds: +0.375 (standard deviation 0.177)." in text
     assert "forward and backward 1.25" in text
     assert "seed 0 1.5, seed 1 0.5" in text
-    lines = ElementTree.fromstring(svg([curve, other])).findall("{http://www.w3.org/2000/svg}polyline")
-    assert len(lines) == 2
-    assert lines[0].get("points").split()[1].startswith("606.0,")
+    told = ElementTree.fromstring(svg([curve, other])).get("aria-label")
+    assert told == "Held-out reward by step. seed 0: 0: 1.25, 10: 1.75; seed 1: 0: 1.00, 10: 1.25"
 
 
 def test_without_the_demos_model(tmp_path):

@@ -97,3 +97,11 @@ def test_llamafactory_knows_every_key(size, stage, tmp_path):
     assert data_args.dataset == (TABLE_1[stage] if size == "7b" else [f"sample_stage{stage}"])
     assert training_args.gradient_accumulation_steps == read_yaml(size, stage)["gradient_accumulation_steps"]
     assert finetuning_args.additional_target == (["comparison_queries"] if stage else None)
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("train/*/*.yaml")), ids=lambda file: "/".join(file.parts[-2:]))
+def test_a_run_leaves_its_curve_and_says_where_it_can_report_to(file):
+    text = file.read_text("utf-8")
+    assert yaml.safe_load(text)["plot_loss"] is True
+    # as LlamaFactory's own examples name them
+    assert "report_to: none # choices: [none, wandb, tensorboard, swanlab, mlflow]" in text.splitlines()

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from .conftest import export, logits_of, steps_of, train
+from .conftest import STAGES, export, logits_of, steps_of, train
 
 pytestmark = pytest.mark.forward
 
@@ -61,6 +62,12 @@ def test_stage0_leaves_every_other_weight_as_it_was(chain, adcopilot_dir):
     expected = {name for name in before if name.startswith("model.comparison_encoder.") and "k_proj.bias" not in name}
     assert expected <= changed
     assert all(name.startswith("model.comparison_encoder.") for name in changed)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_leaves_its_curve(stage, chain):
+    with Image.open(chain[0] / f"stage{stage}" / "training_loss.png") as picture:
+        assert min(picture.size) > 100
 
 
 def test_queries_train_in_each_stage(chain, adcopilot_dir):
@@ -139,7 +146,7 @@ main_branch.install()
 from tests.training.conftest import export, train
 from llamafactory.chat import ChatModel
 from llamafactory.extras.env import VERSION
-from adcopilot.llamafactory.webchat_model import ComparingChatModel, SETTINGS
+from adcopilot.llamafactory.webui.webchat_model import ComparingChatModel, SETTINGS
 
 def chain(folder, base, images, common):
     stage0, stage1, stage2 = (str(Path(folder) / f"stage{stage}") for stage in range(3))

@@ -55,12 +55,12 @@ def stop(process: subprocess.Popen) -> None:
 
 @contextmanager
 def served(*command: str, folder: Path) -> Iterator[Server]:
-    """`llamafactory-cli` with a command that serves, in a new directory: LlamaBoard keeps its settings and results
-    there."""
+    """`llamafactory-cli` with a command that serves, in a directory that is made where it is not there yet: LlamaBoard
+    keeps its settings and results there."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     log = folder.with_suffix(".log")
     scripts = Path(sys.executable).parent  # LlamaBoard starts `llamafactory-cli` by its name
     environment = {

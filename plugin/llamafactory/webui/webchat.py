@@ -11,7 +11,7 @@ from importlib import metadata
 
 import gradio as gr
 
-from ..errors import UserError
+from ...errors import UserError
 
 #: In pixels: what one template takes where the two slots share half of a page of 1400 pixels.
 SLOT_HEIGHT = 290

@@ -17,11 +17,11 @@ from llamafactory.data import Role
 from llamafactory.extras.constants import IMAGE_PLACEHOLDER
 from llamafactory.webui.chatter import WebChatModel
 
-from ..boxes import boxes_in_image, map_text_boxes
-from ..drawing import draw_boxes
-from ..errors import UserError, one_line
-from ..images import image_size, open_image
-from .mm_plugin import AdCopilotPlugin, size_for_model
+from ...boxes import boxes_in_image, map_text_boxes
+from ...drawing import draw_boxes
+from ...errors import UserError, one_line
+from ...images import image_size, open_image
+from ..mm_plugin import AdCopilotPlugin, size_for_model
 
 #: Key of a message's images among the messages that the page keeps: paths of uploaded files.
 IMAGES = "images"

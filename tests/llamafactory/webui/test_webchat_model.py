@@ -14,7 +14,7 @@ SETTINGS = (64, 0.7, 0.95, True, True, True)  # max_new_tokens, top_p, temperatu
 @pytest.fixture
 def chat(lf, llamafactory):
     """A `ComparingChatModel` whose engine is told what to say, and remembers what it was asked."""
-    from adcopilot.llamafactory.webchat_model import ComparingChatModel
+    from adcopilot.llamafactory.webui.webchat_model import ComparingChatModel
 
     class Engine:
         template = lf.encoder().template
