@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adcopilot.jsonl import read_jsonl
 from adcopilot.pages.text import shorten
+from adcopilot.saying import say
 
 from .options import MAX_LOST
 from .run_folder import Answers, read_run
@@ -50,7 +50,7 @@ class Source:
             return Answers(records=[], asked=0)
         found = read_run(self.path)[1]
         if found.note:
-            print(found.note, file=sys.stderr)
+            say(found.note)
         return found
 
     @property

@@ -1,11 +1,11 @@
 """`adcopilot data sample`: make the sample set."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from adcopilot.sample.generate import Split, grpo_splits, standard_splits, varied_splits, write_sample
 from adcopilot.sample.variation import VARIATIONS
+from adcopilot.saying import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,9 +48,6 @@ def run(args: argparse.Namespace) -> int:
     if args.rl:
         splits += grpo_splits(args.rl, test_count=args.test_count)
 
-    def progress(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
     write_sample(
         args.output,
         splits,
@@ -59,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         prefix=args.prefix,
         workers=args.workers,
         variation=args.variation,
-        progress=progress,
+        progress=say,
     )
     print(args.output / "manifest.json")
     return 0

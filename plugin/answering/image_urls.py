@@ -14,6 +14,7 @@ from PIL import Image
 from ..endpoint.images import JPEG_QUALITY, file_url, own_kind
 from ..errors import UserError
 from ..images import image_size
+from ..saying import say
 from .items import Item
 from .sizing import Sizing
 
@@ -114,10 +115,9 @@ class ImageUrls:
             sent = self.sizing.apply(image)
             if self.sizing.largest_by_default and sent.size != image.size and not self._said:
                 self._said = True
-                print(
+                say(
                     f"images are sent with at most {self.sizing.largest:,} pixels ({path.name} has "
                     f"{image.width * image.height:,}); --image-max-pixels N changes it",
-                    file=sys.stderr,
                 )
             return sent
 

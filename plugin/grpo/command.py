@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError, reason_of
 from ..inspect.loading import model_digest
 from ..jsonl import file_digest
+from ..saying import say
 
 if TYPE_CHECKING:
     from .servers import RolloutServers
@@ -40,7 +40,7 @@ FREE = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, help="YAML file, see examples/grpo/")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="instead of what the file says")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="instead of what the file says")
     parser.add_argument(
         "--rollout-server",
         action="append",
@@ -99,14 +99,14 @@ def train(args: Any, config: Any) -> Any:
     found = last_checkpoint(output, tidy=main) if args.resume else None
     done = finished_steps(output)
     if found is not None or (args.resume and done is not None):
-        check_same_run(output, settings, versions=_versions(), say=_say if main else lambda line: None)
+        check_same_run(output, settings, versions=_versions(), say=say if main else lambda line: None)
         if done is None and has_ended(found[0]):  # it was killed, or the disk was full, before it had said so
             done = found[1]
             if main:
                 finish(output, found[0], best=bool(config.load_best_model_at_end))
         if done is not None:
             if main:
-                _say(f"{output}: finished before, after {done} steps; nothing was trained or changed")
+                say(f"{output}: finished before, after {done} steps; nothing was trained or changed")
                 print(output)
             return None
     elif (output / "adapter_model.safetensors").exists():
@@ -120,7 +120,7 @@ def train(args: Any, config: Any) -> Any:
     for name, some in (("training", train_prompts), ("held out", eval_prompts)):
         if main and some is not None and some.too_long:
             whole = len(some) + some.too_long
-            print(f"{name}: {some.too_long} of {whole} prompts are longer than cutoff_len", file=sys.stderr)
+            say(f"{name}: {some.too_long} of {whole} prompts are longer than cutoff_len")
     _check_count(config, len(train_prompts))
 
     banned = pad_tokens(model, processor)
@@ -169,10 +169,6 @@ def train(args: Any, config: Any) -> Any:
         write_about(output, {**about, "finished": {"steps": trainer.state.global_step}})
         print(output)
     return trainer
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _versions() -> dict[str, str]:

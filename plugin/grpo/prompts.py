@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ..boxes import image_tokens, map_text_boxes, size_for_processor
 from ..dataset_info import read_entries
@@ -21,6 +20,7 @@ from ..jsonl import content_key, read_jsonl
 from ..model.pairing import comparison_tokens_of
 from ..prompts import THINK_INSTRUCTION, thinking_question
 from ..records import IMAGE_PLACEHOLDER, REMEDIES, check_box, check_record
+from ..saying import progress
 from ..tasks import task_of
 from ..tasks.locate import LOCATE
 from ..vision_tokens import escape_vision_tokens
@@ -65,7 +65,7 @@ def read_records(files: Sequence[Path], *, media_dir: str | Path) -> list[dict[s
     """
     records, problems = [], []
     for file in files:
-        for number, record in tqdm(read_jsonl(file), desc=file.name, unit=" records", disable=None):
+        for number, record in progress(read_jsonl(file), desc=file.name, unit=" records", hidden=None):
             name = f"{file}:{number}"
             try:
                 check_record(record, name=name)
@@ -206,7 +206,7 @@ class RolloutPrompts(Dataset):
         self.budget = {"image_max_pixels": image_max_pixels, "image_min_pixels": image_min_pixels}
         self.think = think
         room = cutoff_len - max_completion_length
-        lengths = [self.length(record) for record in tqdm(records, desc="prompt lengths", disable=None)]
+        lengths = [self.length(record) for record in progress(records, desc="prompt lengths", hidden=None)]
         fitting = [(length, record) for record, length in zip(records, lengths, strict=True) if length <= room]
         self.records = [record for _, record in fitting]
         self.longest = max(fitting, key=lambda one: one[0], default=None)

@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..files import check_writable
 from ..images import open_image
 from ..jsonl import JsonlLog
+from ..saying import progress, say
 from ..trained_sizes import FAR_OUTSIDE
 from .judging import SOURCES, Judge
 from .lines import inspect_all, results_of
@@ -161,10 +162,9 @@ def run(args: argparse.Namespace) -> int:
     no_model = str(args.model) == "none" or (inspection is not None and not inspection.has_model)
     settings = map_settings(args, inspection)
     if inspection is not None and args.threshold is None and not inspection.holds_for(settings, args.map_templates):
-        print(
+        say(
             f"{args.model}: its threshold was found with other map settings and does not hold for these; calibrate "
             "with them, or give --threshold",
-            file=sys.stderr,
         )
         inspection = inspection.without_map_threshold()
     if args.save_maps and settings is None:
@@ -195,8 +195,6 @@ def run(args: argparse.Namespace) -> int:
     work, pools, total = plan(args, bits=bits)
     judge = judge_of(args, inspection, no_model=no_model)
 
-    from tqdm import tqdm
-
     with JsonlLog(path=args.output) if args.output else nullcontext() as log, one_line_warnings():
         inspector = open_inspector(args, judge, settings, no_model=no_model)
         inspector.bits = bits
@@ -208,7 +206,7 @@ def run(args: argparse.Namespace) -> int:
         counts = Counter()
         report = open_report(args, inspector, inspection, bits=bits) if args.report else None
         table = []
-        with tqdm(total=total, unit="pair", disable=single, file=sys.stderr) as bar:
+        with progress(total=total, unit="pair", hidden=single) as bar:
             for pair, line, anomaly_map in inspect_all(
                 inspector, work, model=digest, log=log, maps=bool(args.save_maps or args.report or args.draw)
             ):
@@ -218,7 +216,7 @@ def run(args: argparse.Namespace) -> int:
                     counts["far"] += 1
                     if counts["far"] == 1:
                         told = f"undecided: {printable(line['reason'])}; --any-size gives a verdict all the same"
-                        bar.write(told, file=sys.stderr)
+                        say(told)
                 if pictures and "error" not in line:
                     pictures.draw(pair, line, anomaly_map, inspector.judge.map_threshold)
                 if args.save_maps and anomaly_map is not None:
@@ -236,14 +234,13 @@ def run(args: argparse.Namespace) -> int:
     if args.csv:
         write_results(args.csv, table)
     if report:
-        print(f"report: {report.write()}", file=sys.stderr)
+        say(f"report: {report.write()}")
     if not single:
-        print(f"templates: {how_chosen(args, pools)}", file=sys.stderr)
-        print(
+        say(f"templates: {how_chosen(args, pools)}")
+        say(
             f"{total} queries: {counts['anomalous']} anomalous, {counts['normal']} normal, "
             f"{counts['undecided']} undecided, {counts['error']} could not be inspected, "
             f"{len(unusable)} templates could not be used",
-            file=sys.stderr,
         )
     return 1 if counts["error"] or unusable or (pictures and pictures.undrawn) else 0
 
@@ -305,7 +302,7 @@ def among_templates(inspector: MapInspector, pools: list[TemplatePool]) -> Judge
     found = threshold_among(inspector, pools)
     if found is None:
         return inspector.judge
-    print(f"threshold {found.value:g}: {found.chosen}, compared with each other", file=sys.stderr)
+    say(f"threshold {found.value:g}: {found.chosen}, compared with each other")
     return replace(inspector.judge, map_threshold=found.value)
 
 
@@ -327,7 +324,7 @@ def threshold_among(inspector: MapInspector, pools: list[TemplatePool]) -> Thres
 def one_line_warnings() -> Iterator[None]:
     """Show the package's own warnings (an animation, of which only the first frame counts) as one line."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
         yield
 
 

@@ -23,10 +23,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from ..errors import UserError
 from ..images import ASPECT_SLACK, aspect, open_image
+from ..saying import progress
 from .same_picture import is_same_picture, pixel_counts
 
 __all__ = [
@@ -296,13 +296,13 @@ class TemplatePool:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of animations: said when the template is used
             found = list(
-                tqdm(
+                progress(
                     pool.map(read, self.files),
                     total=len(self.files),
                     desc="templates",
                     unit="image",
                     leave=False,
-                    disable=True if len(self.files) < 2 else None,  # None: not where stderr is no terminal
+                    hidden=True if len(self.files) < 2 else None,  # None: not where stderr is no terminal
                 )
             )
         self.unusable = [str(value) for value in found if isinstance(value, UserError)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -25,6 +24,7 @@ from ..inspect.loading import check_folder, model_digest
 from ..inspect.pairs import NamePattern, Pair, TemplatePool, find_pairs
 from ..inspect.sources import one_template
 from ..jsonl import JsonlLog, content_key, file_digest
+from ..saying import progress
 from .deciding import Goal, decide_line
 from .inspection import FILE, Inspection
 from .pictures import Picture, check_good, labelled
@@ -153,8 +153,6 @@ def calibrate(
     Raises:
         UserError: a picture cannot be inspected, or there are no good ones.
     """
-    from tqdm import tqdm
-
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
     pairs, kept = _pairs(args, pictures, output, templates)
@@ -166,7 +164,7 @@ def calibrate(
         log = JsonlLog(path=path) if path else None
         try:
             lines = []
-            bar = tqdm(total=len(pictures), desc="calibration", unit="picture", file=sys.stderr, disable=None)
+            bar = progress(total=len(pictures), desc="calibration", unit="picture", hidden=None)
             with bar:
                 for _, line, _ in inspect_all(inspector, pairs, model=digest, log=log):
                     if "error" in line:

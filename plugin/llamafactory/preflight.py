@@ -55,7 +55,11 @@ def add_arguments(parser) -> None:
         "yaml", help="a YAML for `llamafactory-cli train`, with template: adcopilot, or for `adcopilot grpo`"
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings to change, as `llamafactory-cli train` takes them"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help="settings to change, as `llamafactory-cli train` takes them",
     )
     parser.add_argument(
         "--gpu-memory",

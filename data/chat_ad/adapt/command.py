@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     def say(line: str) -> None:
         seconds = int(time.monotonic() - started)
-        print(f"[{seconds // 60:02d}:{seconds % 60:02d}] {line}", file=sys.stderr, flush=True)
+        say(f"[{seconds // 60:02d}:{seconds % 60:02d}] {line}")
 
     if args.minutes <= 0 or (args.steps is not None and args.steps < 1):
         raise UserError(f"--minutes {args.minutes:g}, --steps {args.steps}: expected more than 0")

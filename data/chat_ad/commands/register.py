@@ -25,6 +25,7 @@ from ...dataset_info import BOM, add_entries, entry, first_bytes
 from ...errors import UserError, one_line
 from ...jsonl import file_digest, write_jsonl
 from ...records import check_form, check_record, foreign_boxes, record_boxes, record_image_sizes, unnamed_boxes
+from ...saying import say
 from ..general.json_stream import json_items
 
 __all__ = ["check_file", "register"]
@@ -195,7 +196,7 @@ class _Check:
             else:
                 yield record
             if self.counts["records"] % 10_000 == 0:
-                print(f"{self.file}: {self.counts['records']} records looked at", file=sys.stderr, flush=True)
+                say(f"{self.file}: {self.counts['records']} records looked at")
 
     def _fault(self, reason: str) -> None:
         self.bad += 1

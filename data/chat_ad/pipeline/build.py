@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +27,7 @@ from ... import __version__
 from ...dataset_info import add_entries, entry
 from ...errors import UserError
 from ...jsonl import atomic_write, content_key, write_jsonl
+from ...saying import say
 from ..readers import READERS, why_no_folder
 from ..recipe.specs import Recipe
 from ..steps import Runner, make_runner
@@ -129,7 +129,7 @@ def _run_outputs(
         found[name] = OutputBuild(spec=spec, recipe=recipe, datasets=used, writers=writers, runner=runner).run(
             place.output, place.media_dir
         )
-        print(f"{name}: {found[name]['records']} records", file=sys.stderr, flush=True)
+        say(f"{name}: {found[name]['records']} records")
     for name, spec in recipe.converts.items():
         found[name] = convert_output(spec, seed=recipe.seed, output=place.output, media_dir=place.media_dir)
     return found
@@ -260,7 +260,7 @@ def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Pat
     """Look at all layouts before the first image is opened."""
     for name, dataset in datasets.items():
         total = dataset.preflight()
-        print(f"{name}: {total} images found in {dataset.spec.root}", file=sys.stderr, flush=True)
+        say(f"{name}: {total} images found in {dataset.spec.root}")
     for name, dataset in datasets.items():
         blocking = [problem for problem in dataset.problems if problem.blocking]
         if blocking and not dataset.spec.skip_problems:

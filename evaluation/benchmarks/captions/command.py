@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from adcopilot.answering.families import Family
 from adcopilot.answering.items import Item
 from adcopilot.jsonl import content_key, file_digest
+from adcopilot.saying import say
 
 from ... import selection
 from ...command import evaluate, identity, score_again
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     problem = java_problem()
     if problem:
-        print(f"METEOR will be left out: {problem}", file=sys.stderr)
+        say(f"METEOR will be left out: {problem}")
     if args.score is not None:
         return score_again(args, BENCHMARK)
     require(args, "data_root", "model", "output")
