@@ -13,10 +13,10 @@ from typing import Any
 
 from adcopilot.answering.base import Backend
 from adcopilot.answering.items import Item
+from adcopilot.cli.saying import say
 from adcopilot.damage import Damage, share_of
 from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write, write_jsonl
-from adcopilot.saying import say
 
 from .benchmark import Benchmark
 from .run_folder import Answers, read_manifest, read_run

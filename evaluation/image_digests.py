@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from adcopilot.cli.saying import progress
 from adcopilot.jsonl import file_digest
-from adcopilot.saying import progress
 
 from .running import write_json
 

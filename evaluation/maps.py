@@ -11,12 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
 from adcopilot.images import image_size, is_like_shape
 from adcopilot.inspect.command import LEAST_TEMPLATES, MOST_TEMPLATES, threshold_among
 from adcopilot.inspect.pairs import TemplatePool
 from adcopilot.jsonl import JsonlLog, content_key, read_jsonl
-from adcopilot.saying import say
 
 from .image_digests import image_digests
 

@@ -30,9 +30,9 @@ from typing import Any
 from adcopilot import __version__
 from adcopilot.answering.base import Backend, Reply
 from adcopilot.answering.items import Item, check_groups
+from adcopilot.cli.saying import progress, say
 from adcopilot.errors import UserError, shortened
 from adcopilot.jsonl import JsonlLog, atomic_write, content_key
-from adcopilot.saying import progress, say
 
 from .run_folder import (
     LOGS,

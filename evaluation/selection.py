@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
-from adcopilot.saying import say
 
 __all__ = ["choose", "first", "of_category", "shown_files", "stratified"]
 

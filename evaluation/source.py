@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adcopilot.cli.saying import say
 from adcopilot.jsonl import read_jsonl
 from adcopilot.pages.text import shorten
-from adcopilot.saying import say
 
 from .options import MAX_LOST
 from .run_folder import Answers, read_run

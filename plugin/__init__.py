@@ -3,4 +3,4 @@
 Importing this package is cheap: neither torch nor transformers is loaded until a submodule needs it.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -32,9 +32,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..cli.saying import say
 from ..errors import UserError, one_line
 from ..jsonl import atomic_write, content_key
-from ..saying import say
 
 __all__ = ["Job", "Runner", "Shard", "Step", "Steps", "load", "make_runner", "notes_of", "read", "rows_of", "save"]
 

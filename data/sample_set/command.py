@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+from adcopilot.cli.saying import say
 from adcopilot.sample.generate import Split, grpo_splits, standard_splits, varied_splits, write_sample
 from adcopilot.sample.variation import VARIATIONS
-from adcopilot.saying import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

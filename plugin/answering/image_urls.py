@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..cli.saying import say
 from ..endpoint.images import JPEG_QUALITY, file_url, own_kind
 from ..errors import UserError
 from ..images import image_size
-from ..saying import say
 from .items import Item
 from .sizing import Sizing
 

@@ -10,10 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cli.saying import say
 from ..errors import UserError, reason_of
 from ..inspect.loading import model_digest
 from ..jsonl import file_digest
-from ..saying import say
 
 if TYPE_CHECKING:
     from .servers import RolloutServers
@@ -78,6 +78,7 @@ def train(args: Any, config: Any) -> Any:
     import transformers
     from transformers import EarlyStoppingCallback
 
+    from ..inspect.hub import model_folder
     from ..inspect.loading import check_folder
     from ..tasks import task_of
     from .checkpoints import check_same_run, finish, finished_steps, has_ended, last_checkpoint, write_about
@@ -89,6 +90,7 @@ def train(args: Any, config: Any) -> Any:
     from .trainer import AdCopilotGRPOTrainer
 
     main = config.process_index == 0
+    args.model_name_or_path = str(model_folder(args.model_name_or_path, option="model_name_or_path"))
     check_folder(Path(args.model_name_or_path))
     check_servers(args.rollout_server)
     media_dir = args.media_dir or args.dataset_dir

@@ -12,6 +12,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from ..boxes import image_tokens, map_text_boxes, size_for_processor
+from ..cli.saying import progress
 from ..dataset_info import read_entries
 from ..errors import UserError
 from ..files import path_inside
@@ -20,7 +21,6 @@ from ..jsonl import content_key, read_jsonl
 from ..model.pairing import comparison_tokens_of
 from ..prompts import THINK_INSTRUCTION, thinking_question
 from ..records import IMAGE_PLACEHOLDER, REMEDIES, check_box, check_record
-from ..saying import progress
 from ..tasks import task_of
 from ..tasks.locate import LOCATE
 from ..vision_tokens import escape_vision_tokens

@@ -25,8 +25,8 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from ..cli.saying import say
 from ..errors import UserError, reason_of
-from ..saying import say
 from .rollout_server import RolloutServer, Sampling, ServerDown, Unusable, chat_messages
 
 __all__ = ["RolloutServers", "publish_adapter"]

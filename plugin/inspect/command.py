@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..anomaly_map import MAP_KINDS
 from ..cli import StoreOnce
+from ..cli.saying import progress, say
 from ..errors import UserError
 from ..files import check_writable
 from ..images import open_image
 from ..jsonl import JsonlLog
-from ..saying import progress, say
 from ..trained_sizes import FAR_OUTSIDE
+from .hub import model_folder
+from .hub import title as title_of
 from .judging import SOURCES, Judge
 from .lines import inspect_all, results_of
 from .loading import check_folder, model_digest
@@ -50,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         type=Path,
-        metavar="DIR|none",
-        help="folder of an AD-Copilot (or Qwen2.5-VL) model, or of a line (`adcopilot adapt`, `adcopilot calibrate`), "
-        "whose templates, threshold and map are used; none for the anomaly map alone",
+        metavar="DIR|ID|none",
+        help="folder or hub id of an AD-Copilot (or Qwen2.5-VL) model, or of a line (`adcopilot adapt`, `adcopilot "
+        "calibrate`), whose templates, threshold and map are used; none for the anomaly map alone",
     )
     what = parser.add_argument_group("what to inspect (one pair, folders, or a tree)")
     what.add_argument(
@@ -158,6 +160,7 @@ def map_settings(args: argparse.Namespace, inspection: Inspection | None) -> Map
 def run(args: argparse.Namespace) -> int:
     from ..line.inspection import read_inspection
 
+    args.model = model_folder(args.model)
     inspection = read_inspection(args.model)
     no_model = str(args.model) == "none" or (inspection is not None and not inspection.has_model)
     settings = map_settings(args, inspection)
@@ -293,7 +296,7 @@ def open_report(
     """The page that `--report` asks for."""
     from ..line.report import Report
 
-    title = "anomaly map" if str(args.model) == "none" else args.model.resolve().name
+    title = "anomaly map" if str(args.model) == "none" else title_of(args.model)
     return Report(args.report, title=title, judge=inspector.judge, inspection=inspection, bits=bits)
 
 

@@ -24,6 +24,7 @@ from ..images import ImageSource, open_image, resize_for_training, used_bits
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
 from ..trained_sizes import far_outside, read_sizes
 from ..vision_tokens import escape_vision_tokens
+from .hub import model_folder
 from .judging import Judge
 from .loading import load_model, pick_device, pick_dtype
 from .mapping import with_map
@@ -74,7 +75,7 @@ class Inspector:
     another order do (last digits in float32).
 
     Args:
-        model: folder of an AD-Copilot model, or of a Qwen2.5-VL model as a baseline.
+        model: folder or hub id of an AD-Copilot model, or of a Qwen2.5-VL model as a baseline.
         device: `auto`, or a torch device: `cpu`, `cuda`, `cuda:1`.
         dtype: `auto` (bfloat16 on a GPU, float32 on a CPU), `float32`, `bfloat16` or `float16`.
         attention: transformers' `attn_implementation`: `sdpa`, `eager`, `flash_attention_2`.
@@ -114,7 +115,7 @@ class Inspector:
             raise UserError(f"--batch-size {batch_size}, --max-new-tokens {max_new_tokens}: expected 1 or more")
         if not question.strip():
             raise UserError("--question is empty; leave it out for the question of training")
-        self.folder = Path(model)
+        self.folder = model_folder(model)
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.question, self.judge = question, judge or Judge()

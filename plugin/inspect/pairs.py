@@ -24,9 +24,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from ..cli.saying import progress
 from ..errors import UserError
 from ..images import ASPECT_SLACK, aspect, open_image
-from ..saying import progress
 from .same_picture import is_same_picture, pixel_counts
 
 __all__ = [

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ..cli.saying import say
 from ..errors import UserError
 from ..images import open_image, used_bits
-from ..saying import say
 from .pairs import (
     IMAGE_SUFFIXES,
     NamePattern,

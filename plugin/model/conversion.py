@@ -18,9 +18,9 @@ from transformers import AutoTokenizer, GenerationConfig
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.models.qwen2_5_vl import Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 
+from ..cli.saying import progress
 from ..errors import UserError, writing
 from ..finite import check_tensor
-from ..saying import progress
 from .comparison_encoder import ComparisonEncoder
 from .configuration import COMPARISON_TOKEN, AdCopilotConfig
 from .modeling import AdCopilotForConditionalGeneration

@@ -26,11 +26,11 @@ from transformers import AutoTokenizer
 
 from adcopilot import __version__
 
+from ..cli.saying import progress
 from ..errors import UserError
 from ..finite import check_tensor
 from ..inspect.loading import check_folder
 from ..jsonl import atomic_write, content_key, file_digest
-from ..saying import progress
 from .comparison_encoder import ComparisonEncoder
 from .configuration import COMPARISON_TOKEN, AdCopilotConfig
 from .conversion import ENCODER_PREFIX, convert, current_name, list_shards, read_base_config

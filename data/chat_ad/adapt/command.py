@@ -9,19 +9,19 @@ A run that was stopped is started again with the same command and goes on after 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import time
 from pathlib import Path
 
 from adcopilot.errors import UserError
 from adcopilot.inspect.command import add_map_arguments, map_settings
+from adcopilot.inspect.hub import model_folder, title
 from adcopilot.inspect.loading import check_folder
 from adcopilot.jsonl import content_key, file_digest
 from adcopilot.line import calibrate as calibration
 from adcopilot.line.calibrate import calibrate, share
 from adcopilot.line.inspection import FILE
 from adcopilot.line.pictures import check_good, with_marks
+from adcopilot.line.placing import place_model
 from adcopilot.steps import Run, Step, tool
 
 from .folder import Split, copy_held_out, read_folder, split
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder", type=Path, help="good/ and a folder for each kind of defect, or what data build reads"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the line's folder")
-    parser.add_argument("--base", type=Path, metavar="MODEL", help="model to train on (a tiny one made from nothing)")
+    parser.add_argument("--base", type=Path, metavar="DIR|ID", help="model to train on (a tiny one made from nothing)")
     parser.add_argument("--minutes", type=float, default=15, help="of training, as counted (15)")
     parser.add_argument("--steps", type=int, help="of training, whatever the minutes and however few the pictures")
     parser.add_argument("--no-train", action="store_true", help="take --base as it is, or the anomaly map alone")
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--output {args.output}: lies inside {args.folder}, which is read; give a folder elsewhere")
     settings = map_settings(args, None)
     if args.base is not None:
+        args.base = model_folder(args.base, option="--base")
         check_folder(args.base)
     reader, photos = read_folder(args.folder)
     check_good([one.file for one in photos if not one.bad], args.folder, mixed=args.mixed)
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     work.mkdir(parents=True, exist_ok=True)
     model = _train(args, reader, parts, output, work, say) if parts.train else args.base
     if model is not None and model != output:
-        _place(model, output)
+        place_model(model, output)
     say("calibration on what was held out")
     pictures = with_marks([one.picture for one in parts.held_out], args.marks, [args.folder])
     found = calibrate(
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             "layout": reader,
             "trained_on": len(parts.train),
             "not_trained": parts.why or None,
-            "base": None if args.base is None else args.base.name,
+            "base": None if args.base is None else title(args.base),
             "seed": SEED,
         },
     )
@@ -165,21 +166,6 @@ def _carry_out(steps: list[Step], work: Path, say, *, gpu: bool = False) -> None
             shown = state
     if run.error:
         raise run.error
-
-
-def _place(model: Path, output: Path) -> None:
-    """Put a model's files into the line's folder: as links to the same content where that can be, else as copies."""
-    for file in sorted(model.iterdir()):
-        target = output / file.name
-        if not file.is_file() or file.name in (FILE, "README.md") or file.name.startswith("."):
-            continue
-        part = target.with_name(f"{target.name}.part")
-        part.unlink(missing_ok=True)
-        try:
-            os.link(file, part)
-        except OSError:  # another disk, or one without hard links
-            shutil.copyfile(file, part)
-        os.replace(part, target)
 
 
 def _calibration_arguments(args, output: Path, *, no_model: bool) -> argparse.Namespace:

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from ...boxes.conversion import NOTATIONS, Evenness, Notation, about, convert_record, notations_of, remedy
+from ...cli.saying import say
 from ...dataset_info import BOM, add_entries, entry, first_bytes
 from ...errors import UserError, one_line
 from ...jsonl import file_digest, write_jsonl
 from ...records import check_form, check_record, foreign_boxes, record_boxes, record_image_sizes, unnamed_boxes
-from ...saying import say
 from ..general.json_stream import json_items
 
 __all__ = ["check_file", "register"]

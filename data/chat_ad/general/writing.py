@@ -27,10 +27,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ... import __version__
+from ...cli.saying import say
 from ...dataset_info import add_entries, entry
 from ...errors import UserError, shortened
 from ...jsonl import atomic_write, file_digest
-from ...saying import say
 from .source import Item, Rejected, Source
 
 __all__ = ["Request", "convert"]

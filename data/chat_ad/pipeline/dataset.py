@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ...cli.saying import say
 from ...errors import UserError
 from ...jsonl import content_key
-from ...saying import say
 from ..crops import collect_decoys
 from ..fitness.leaks import LeakOptions
 from ..pairing import Pool, template_key

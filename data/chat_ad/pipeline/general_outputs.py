@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ...cli.saying import say
 from ...errors import UserError
 from ...jsonl import file_digest
-from ...saying import say
 from ..recipe.specs import ConvertSpec
 
 __all__ = ["convert_arguments", "convert_output"]

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ...cli.saying import say
 from ...jsonl import atomic_write, file_digest, write_jsonl
-from ...saying import say
 from ..crops import cut_boxes
 from ..draws import COLUMNS, NO_BOXES, TOO_MANY_BOXES, Candidates, draw_waves, obstacle, possible_tasks, query_hash
 from ..generation import AnnotationsGenerator, Generator, PromptFiles

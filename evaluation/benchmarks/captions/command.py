@@ -8,8 +8,8 @@ from pathlib import Path
 
 from adcopilot.answering.families import Family
 from adcopilot.answering.items import Item
+from adcopilot.cli.saying import say
 from adcopilot.jsonl import content_key, file_digest
-from adcopilot.saying import say
 
 from ... import selection
 from ...command import evaluate, identity, score_again

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from adcopilot.answering.families import family_of
+from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
-from adcopilot.saying import say
 
 from ...command import evaluate, identity, say_lost, score_again, show_scores
 from ...conversation import Conversation

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from adcopilot.answering.items import Item
+from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
-from adcopilot.saying import say
 
 from ... import selection
 from ...command import evaluate, identity, score_again

@@ -12,8 +12,8 @@ from typing import Any
 
 from adcopilot.answering.base import Backend
 from adcopilot.answering.families import FAMILIES, Family, says_nothing_is_there, split_thinking
+from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
-from adcopilot.saying import say
 
 from ...run_folder import stored_results
 from ...running import write_json

@@ -171,17 +171,17 @@ COMMANDS: Mapping[str, Command] = {
         "adcopilot preflight examples/train/tiny/stage1.yaml",
     ),
     "examples": Command(
-        "adcopilot.examples_command",
+        "adcopilot.cli.examples",
         "copy the YAMLs of training, export, chat and data, and the sample set",
         "adcopilot examples --output my_project",
     ),
     "env": Command(
-        "adcopilot.env_command",
+        "adcopilot.cli.env",
         "versions and hardware, for a report of a fault",
         "adcopilot env",
     ),
     "completion": Command(
-        "adcopilot.completion_command",
+        "adcopilot.cli.completion",
         "what lets a shell complete commands and options",
         "adcopilot completion bash > ~/.local/share/bash-completion/completions/adcopilot",
     ),

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import __version__
+from .. import __version__
+from ..errors import UserError, os_reason
 from .commands import COMMANDS, EXTRAS, GROUPS, LLAMAFACTORY, RETIRED
-from .errors import UserError, os_reason
 from .saying import is_verbose, loudness
 
 VERBOSE = "also say what libraries log, how long it took, and where an error came from"
@@ -76,9 +76,8 @@ class Parser(argparse.ArgumentParser):
 
 def make_parser(name: str) -> Parser:
     """The parser of a command, whose module is imported."""
-    command = COMMANDS[name]
-    parser = Parser(prog=f"adcopilot {name}", description=command.help, example=command.example)
-    importlib.import_module(command.module).add_arguments(parser)
+    parser = Parser(prog=f"adcopilot {name}", description=COMMANDS[name].help, example=COMMANDS[name].example)
+    importlib.import_module(COMMANDS[name].module).add_arguments(parser)
     return parser
 
 
@@ -216,7 +215,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())
