@@ -22,7 +22,12 @@ __all__ = ["is_quiet", "is_verbose", "loudness", "progress", "say"]
 _VARIABLE = "ADCOPILOT_SAYS"
 #: What libraries look at when they are imported, level → variable → value.
 _LIBRARIES = {
-    "quiet": {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"},
+    "quiet": {
+        "TQDM_DISABLE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    },
     "verbose": {"TRANSFORMERS_VERBOSITY": "info"},
 }
 
