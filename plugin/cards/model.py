@@ -138,9 +138,9 @@ def _about(folder: Path, base: str) -> list[str]:
     config = _read(folder / "config.json")
     tokens = cell(config.get("num_comparison_tokens"))
     about = (
-        "An AD-Copilot model: Qwen2.5-VL with a Comparison Encoder, which looks at an image together with the one before "
-        f"it and adds tokens about their differences (here {tokens}). Given a picture of a good part and one of the part "
-        "in question, it says whether the part is anomalous, where, and what is wrong."
+        "An AD-Copilot model: Qwen2.5-VL with a Comparison Encoder, which looks at an image together with the one "
+        f"before it and adds tokens about their differences (here {tokens}). Given a picture of a good part and one "
+        "of the part in question, it says whether the part is anomalous, where, and what is wrong."
     )
     return [
         *(f"# {cell(folder.resolve().name)}", "", about, "", "```bash"),

@@ -7,6 +7,7 @@
     DIR/images/SET, DIR/masks/SET   what the records name, named by their content
     DIR/dataset_info.json           LlamaFactory's registrations
     DIR/manifest.json               recipe, seed, versions, counts, digests
+    DIR/README.md                   the card of the data set: sources, counts, tasks, licences, limits
     DIR/answers/                    what an endpoint was paid for, and cost.json; kept for ever
     DIR/.work/                      finished shards; may be deleted after a build, the next one then starts anew
 
@@ -32,6 +33,7 @@ from ..readers import READERS, why_no_folder
 from ..recipe.specs import Recipe
 from ..steps import Runner, make_runner
 from .against import measure_against, write_leaks
+from .card import write_data_card
 from .dataset import UNTIL, DatasetBuild, Place, problems_line
 from .general_outputs import convert_arguments, convert_output
 from .output import OutputBuild, Writers
@@ -142,6 +144,7 @@ def _finish(recipe: Recipe, manifest: Mapping[str, Any], output: Path) -> None:
     add_entries(output / "dataset_info.json", entries, replace=True)
     text = json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n"
     atomic_write(output / _MANIFEST, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    write_data_card(manifest, output)
 
 
 def _manifest(recipe: Recipe, result: Mapping[str, Any], place: Place, skipped: list[str]) -> dict[str, Any]:
