@@ -37,8 +37,9 @@ def write_data_card(manifest: Mapping[str, Any], folder: Path) -> None:
         "configs": [{"config_name": name, "data_files": f"{name}.jsonl"} for name in outputs],
     }
     about = (
-        "Training data in Chat-AD's form (ShareGPT, a template before each query), made by `adcopilot data build` "
-        f"{__version__}. `manifest.json` has the recipe, all counts and digests; `dataset_info.json` is LlamaFactory's."
+        "Training data in Chat-AD's form (ShareGPT, a template before each query), made by `adcopilot data build` of "
+        f"adcopilot {__version__}. `manifest.json` has the recipe, all counts and digests; `dataset_info.json` is "
+        "LlamaFactory's."
     )
     lines = [_MARK, "", f"# {cell(', '.join(manifest['recipes']))}", "", about, ""]
     write_card(folder, front, [*lines, *_files(outputs), *_sources(datasets, outputs), *_limits(datasets, outputs)])
