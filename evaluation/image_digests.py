@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from adcopilot.cli.saying import progress
 from adcopilot.jsonl import file_digest
 
 from .running import write_json
@@ -35,8 +35,6 @@ def image_digests(paths: Iterable[Path], *, folder: Path | None = None) -> dict[
     Raises:
         UserError: a file cannot be read, or the folder not written to.
     """
-    from tqdm import tqdm
-
     wanted = list(dict.fromkeys(paths))
     stats = {path: path.stat() for path in wanted}
     seen = {path: [os.path.abspath(path), stats[path].st_size, stats[path].st_mtime_ns] for path in wanted}
@@ -45,8 +43,7 @@ def image_digests(paths: Iterable[Path], *, folder: Path | None = None) -> dict[
     missing = [path for path in wanted if path not in found]
     with ThreadPoolExecutor(4) as readers:  # reading waits for the disk, and hashing lets other threads run
         digests = readers.map(file_digest, missing)
-        bar = tqdm(digests, total=len(missing), desc="reading images", unit="file", disable=len(missing) < _MANY,
-                   file=sys.stderr)  # fmt: skip
+        bar = progress(digests, total=len(missing), desc="reading images", unit="file", hidden=len(missing) < _MANY)
         found.update(zip(missing, bar, strict=True))
     if folder is not None and missing:
         kept.update({name: [*stamp, found[path]] for path, (name, *stamp) in seen.items()})

@@ -5,13 +5,13 @@ What was found is kept in the run's folder (`maps*.jsonl`), so that scoring a ru
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
 from adcopilot.images import image_size, is_like_shape
 from adcopilot.inspect.opening import LEAST_TEMPLATES, MOST_TEMPLATES, threshold_among
@@ -114,11 +114,10 @@ class Maps:
             few += [] if found else [category or "(no category)"]
         if few:
             told = f"{', '.join(few[:3])}{' …' if len(few) > 3 else ''}"
-            print(
+            say(
                 f"no threshold for {len(few)} of {len(templates)} categories ({told}), which have fewer than "
                 f"{LEAST_TEMPLATES} templates: boxes are around what differs most there, and no verdict is given; "
                 "give --threshold, or --line DIR of `adcopilot calibrate`",
-                file=sys.stderr,
             )
 
     def find(self, shown: Sequence[Shown]) -> Iterator[tuple[Shown, Found]]:

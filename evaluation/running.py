@@ -22,7 +22,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,7 @@ from typing import Any
 from adcopilot import __version__
 from adcopilot.answering.base import Backend, Reply
 from adcopilot.answering.items import Item, check_groups
+from adcopilot.cli.saying import progress, say
 from adcopilot.errors import UserError, shortened
 from adcopilot.jsonl import JsonlLog, atomic_write, content_key
 
@@ -204,8 +204,6 @@ class Run:
         Raises:
             UserError: another process writes the same log, the disk is full, or the log was removed meanwhile.
         """
-        from tqdm import tqdm
-
         check_groups(items)
         with self._log(shard.file_name("answers")) as log:
             done = {record["key"] for record in read_records(self.folder)} if refused_too else self._logged()
@@ -213,11 +211,10 @@ class Run:
             mine = [item for item in missing if shard.holds(item)]
             outcome = Outcome(known=len(items) - len(missing))
             total = sum(map(shard.holds, items))
-            bar = tqdm(
-                total=total, initial=total - len(mine), unit="question", disable=quiet, file=sys.stderr, smoothing=0.05
-            )
+            bar = progress(total=total, initial=total - len(mine), unit="question", hidden=quiet, smoothing=0.05)
             refusals = _Refusals(
-                lambda: self._log(shard.file_name("refused")), say=lambda text: bar.write(text, file=sys.stderr)
+                lambda: self._log(shard.file_name("refused")),
+                say=say,
             )
             with bar, refusals:
                 try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import hashlib
-import sys
 from collections.abc import Callable, Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
 
 __all__ = ["choose", "first", "of_category", "shown_files", "stratified"]
@@ -56,7 +56,7 @@ def choose(
         raise UserError(f"{message}; download them, or leave their {plural} out with --skip-missing")
     if gone:
         left = [entry for entry in entries if not set(gone) & set(files(entry))]
-        print(f"{message}: {len(entries) - len(left)} of {len(entries)} {plural} left out", file=sys.stderr)
+        say(f"{message}: {len(entries) - len(left)} of {len(entries)} {plural} left out")
         entries = left
     if not entries:
         raise UserError(f"{args.data_root}: no {plural} are left to ask about")

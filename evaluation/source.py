@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adcopilot.cli.saying import say
 from adcopilot.jsonl import read_jsonl
 from adcopilot.pages.text import shorten
 
@@ -50,7 +50,7 @@ class Source:
             return Answers(records=[], asked=0)
         found = read_run(self.path)[1]
         if found.note:
-            print(found.note, file=sys.stderr)
+            say(found.note)
         return found
 
     @property

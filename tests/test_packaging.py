@@ -1,10 +1,11 @@
-"""The one distribution: what a wheel holds, that it installs and imports without torch, and that the pins fit it."""
+"""The one distribution: what wheel and sdist hold, that it installs and imports without torch, that pins fit it."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from email.parser import Parser
@@ -14,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+import adcopilot
+
 ROOT = Path(__file__).resolve().parents[1]
 ROOTS = {
     "plugin": "adcopilot",
@@ -21,6 +24,8 @@ ROOTS = {
     "data/chat_ad": "adcopilot/chat_ad",
     "data/sample_set": "adcopilot/sample",
 }
+#: What `adcopilot examples` copies.
+CHECKOUT = ("examples", "dataset_info.json", "data/sample")
 
 # What must import where only this package is installed, not even torch.
 LIGHT = """
@@ -66,9 +71,10 @@ def normal(name: str) -> str:
 def source(tmp_path_factory) -> Path:
     """A copy of what a build reads, so that the checkout gets no build folder."""
     copy = tmp_path_factory.mktemp("source")
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+    files = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff")
+    for name in (*files, "dataset_info.json", "Makefile", "CONTRIBUTING.md"):
         shutil.copy2(ROOT / name, copy)
-    for folder in ROOTS:
+    for folder in (*ROOTS, "examples", "data/sample", "docker", "constraints"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
@@ -113,13 +119,55 @@ def environment(tmp_path) -> Path:
 def test_a_wheel_holds_every_file_of_both_roots(wheel):
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
-    expected = {
+    beside = {f"adcopilot/checkout/{path.relative_to(ROOT).as_posix()}" for path in checkout_files()}
+    expected = beside | {
         f"{target}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, target in ROOTS.items()
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert held == expected
+
+
+def checkout_files() -> list[Path]:
+    """The files of `CHECKOUT`."""
+    found = []
+    for name in CHECKOUT:
+        found += [ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*")
+    return [path for path in found if path.is_file() and "__pycache__" not in path.parts]
+
+
+def test_what_is_copied_is_said_alike(source):
+    from adcopilot.cli.examples import NAMES
+
+    assert CHECKOUT == NAMES
+    assert f"CHECKOUT = {CHECKOUT!r}".replace("'", '"') in (source / "setup.py").read_text("utf-8")
+
+
+def test_a_source_distribution_makes_the_same_wheel(source, wheel, tmp_path):
+    """What somebody builds from it is what was released."""
+    code = "from setuptools import build_meta; print(build_meta.build_sdist('dist'))"
+    name = run(sys.executable, "-c", code, cwd=source).splitlines()[-1]
+    with tarfile.open(source / "dist" / name) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.iterdir()
+    for file in ("CHANGELOG.md", "CITATION.cff", "docker/train.Dockerfile", "constraints/train.txt", "Makefile"):
+        assert (unpacked / file).is_file()
+    pip("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path / "again", unpacked)
+    (again,) = (tmp_path / "again").glob("*.whl")
+    with zipfile.ZipFile(again) as one, zipfile.ZipFile(wheel) as other:
+        assert set(one.namelist()) == set(other.namelist())
+
+
+def test_the_wheel_of_an_empty_environment_copies_the_examples(wheel, environment, tmp_path):
+    pip("--python", environment, "install", "--quiet", "--no-deps", "--no-index", wheel)
+    tool = environment.parent / "adcopilot"
+    said = run(tool, "examples", "--output", tmp_path / "mine", cwd=tmp_path)
+    assert "llamafactory-cli train examples/train/tiny/stage0.yaml" in said
+    copied = {path.relative_to(tmp_path / "mine") for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    assert copied == {path.relative_to(ROOT) for path in checkout_files()}
+    again = subprocess.run([tool, "examples", "--output", tmp_path / "mine"], capture_output=True, text=True)
+    assert (again.returncode, again.stdout, again.stderr.count("\n")) == (2, "", 1)
 
 
 @pytest.mark.parametrize("folder", ROOTS)
@@ -163,8 +211,18 @@ def test_metadata(metadata, requirements):
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License"] == "Apache-2.0"
     assert metadata["License-File"] == "LICENSE"
+    assert metadata["Author"] == "The AD-Copilot developers"
+    assert metadata["Version"] == adcopilot.__version__
+    pythons = [one for one in metadata.get_all("Classifier") if one.startswith("Programming Language :: Python :: 3.")]
+    assert [one.rpartition(" ")[2] for one in pythons] == ["3.11", "3.12", "3.13"]
+    text = metadata.get_payload()
+    assert "# AD-Copilot" in text
+    assert not re.search(r"\]\((?!https?://|#)", text), (
+        "a relative link or picture leads nowhere on a page of an index"
+    )
     assert set(requirements) == {
-        *("", "train", "deepspeed", "data", "ray", "serve", "flash-attn", "eval", "demo", "web", "dev", "docs")
+        *("", "train", "deepspeed", "data", "ray", "serve", "flash-attn", "eval", "demo", "web", "dev", "docs"),
+        "completion",
     }
     # A small base: what the model, `adcopilot init` and `adcopilot inspect` import.
     assert {normal(each.name) for each in requirements[""]} == {
@@ -176,7 +234,7 @@ def test_metadata(metadata, requirements):
 @pytest.mark.parametrize(
     ("name", "extras"),
     [
-        ("train.txt", ["", "train", "deepspeed", "data", "ray", "demo", "eval", "dev", "docs"]),
+        ("train.txt", ["", "train", "deepspeed", "data", "ray", "demo", "eval", "dev", "docs", "completion"]),
         ("forward.txt", ["", "train", "data", "demo", "eval", "dev"]),
         ("latest.txt", ["", "data", "eval", "dev"]),
     ],

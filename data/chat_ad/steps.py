@@ -19,7 +19,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..cli.saying import say
 from ..errors import UserError, one_line
 from ..jsonl import atomic_write, content_key
 
@@ -129,7 +129,7 @@ class Steps:
             shard = waiting.popleft()()
             done += 1
             if self.label and done % 10 == 0:
-                print(f"{self.label}: {step.name}, {done} shards", file=sys.stderr, flush=True)
+                say(f"{self.label}: {step.name}, {done} shards")
             return shard
 
         for number, job in enumerate(jobs):
@@ -145,7 +145,7 @@ class Steps:
         while waiting:
             yield first()
         if self.label:
-            print(f"{self.label}: {step.name} done, {done} shards", file=sys.stderr, flush=True)
+            say(f"{self.label}: {step.name} done, {done} shards")
 
     def one(self, step: Step, job: Job, **options: Any) -> Shard:
         """The only shard of a step that looks at all of a dataset, made in this process; options as of `each`."""

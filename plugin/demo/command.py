@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..inspect.command import add_map_arguments, map_settings
+from ..inspect.hub import model_folder
+from ..inspect.hub import title as title_of
 from ..inspect.loading import check_folder
 from ..inspect.opening import choose_judge, folder_of_templates
 from ..inspect.pairs import find_images, mvtec_queries
@@ -36,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument(
         "--model",
         required=True,
-        metavar="DIR|NAME|none",
-        help="folder of a model, or of a line (`adcopilot adapt`, `adcopilot calibrate`), whose templates, threshold "
-        "and map are used; with --endpoint, the model's name there; none for the anomaly map alone",
+        metavar="DIR|ID|none",
+        help="folder or hub id of a model, or of a line (`adcopilot adapt`, `adcopilot calibrate`), whose templates, "
+        "threshold and map are used; with --endpoint, the model's name there; none for the anomaly map alone",
     )
     who.add_argument("--endpoint", metavar="URL", help="OpenAI-style endpoint, for example http://127.0.0.1:8000/v1")
     who.add_argument("--key-variable", metavar="NAME", help="environment variable with the endpoint's key")
@@ -101,6 +103,8 @@ def run(args: argparse.Namespace) -> None:
         seconds=int(args.keep_minutes * 60),
     )
     auth = logins(args.auth)
+    if not args.endpoint:
+        args.model = str(model_folder(args.model))
     inspection = None if args.endpoint else read_inspection(Path(args.model))
     no_model = not args.endpoint and is_without_model(args.model, inspection)
     if no_model and (args.map == "off" or (inspection is not None and not (inspection.map or args.map))):
@@ -273,7 +277,7 @@ def make_engine(args: argparse.Namespace, inspection: Inspection | None, judge: 
         from ..inspect.map_inspector import MapInspector
         from .maps import MapEngine
 
-        title = "the anomaly map" if args.model == "none" else Path(args.model).resolve().name
+        title = "the anomaly map" if args.model == "none" else title_of(Path(args.model))
         return MapEngine(inspector=MapInspector(map=settings, judge=judge, device=args.device), title=title)
     from ..answering.families import family_of_config
     from ..inspect.model_inspector import ModelInspector

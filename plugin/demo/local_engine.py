@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..answering.families import family_of_config
+from ..inspect.hub import title
 from ..inspect.lines import inspect_all
 from ..inspect.model_inspector import ModelInspector
 from ..inspect.pairs import Pair
@@ -39,7 +40,7 @@ class LocalEngine:
     def __init__(self, *, inspector: ModelInspector) -> None:
         self.inspector = inspector
         self.family = family_of_config(inspector.model.config.model_type)
-        self.title = inspector.folder.resolve().name
+        self.title = title(inspector.folder)
         self.has_map = inspector.map is not None
         self.has_heat = hasattr(inspector.model, "comparison_encoder")
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")

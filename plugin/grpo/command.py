@@ -6,11 +6,11 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cli.saying import say
 from ..errors import UserError, reason_of
 from ..inspect.loading import model_digest
 from ..jsonl import file_digest
@@ -40,7 +40,7 @@ FREE = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, help="YAML file, see examples/grpo/")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="instead of what the file says")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="instead of what the file says")
     parser.add_argument(
         "--rollout-server",
         action="append",
@@ -78,6 +78,7 @@ def train(args: Any, config: Any) -> Any:
     import transformers
     from transformers import EarlyStoppingCallback
 
+    from ..inspect.hub import model_folder
     from ..inspect.loading import check_folder
     from ..tasks import task_of
     from .checkpoints import check_same_run, finish, finished_steps, has_ended, last_checkpoint, write_about
@@ -90,6 +91,7 @@ def train(args: Any, config: Any) -> Any:
     from .trainer import AdCopilotGRPOTrainer
 
     main = config.process_index == 0
+    args.model_name_or_path = str(model_folder(args.model_name_or_path, option="model_name_or_path"))
     check_folder(Path(args.model_name_or_path))
     check_servers(args.rollout_server)
     media_dir = args.media_dir or args.dataset_dir
@@ -100,14 +102,14 @@ def train(args: Any, config: Any) -> Any:
     found = last_checkpoint(output, tidy=main) if args.resume else None
     done = finished_steps(output)
     if found is not None or (args.resume and done is not None):
-        check_same_run(output, settings, versions=_versions(), say=_say if main else lambda line: None)
+        check_same_run(output, settings, versions=_versions(), say=say if main else lambda line: None)
         if done is None and has_ended(found[0]):  # it was killed, or the disk was full, before it had said so
             done = found[1]
             if main:
                 finish(output, found[0], best=bool(config.load_best_model_at_end))
         if done is not None:
             if main:
-                _say(f"{output}: finished before, after {done} steps; nothing was trained or changed")
+                say(f"{output}: finished before, after {done} steps; nothing was trained or changed")
                 print(output)
             return None
     elif (output / "adapter_model.safetensors").exists():
@@ -121,7 +123,7 @@ def train(args: Any, config: Any) -> Any:
     for name, some in (("training", train_prompts), ("held out", eval_prompts)):
         if main and some is not None and some.too_long:
             whole = len(some) + some.too_long
-            print(f"{name}: {some.too_long} of {whole} prompts are longer than cutoff_len", file=sys.stderr)
+            say(f"{name}: {some.too_long} of {whole} prompts are longer than cutoff_len")
     _check_count(config, len(train_prompts))
 
     banned = pad_tokens(model, processor)
@@ -173,10 +175,6 @@ def train(args: Any, config: Any) -> Any:
         write_about(output, {**about, "finished": {"steps": trainer.state.global_step}})
         print(output)
     return trainer
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _versions() -> dict[str, str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ..boxes import image_tokens, map_text_boxes, size_for_processor
+from ..cli.saying import progress
 from ..dataset_info import read_entries
 from ..errors import UserError
 from ..files import path_inside
@@ -65,7 +65,7 @@ def read_records(files: Sequence[Path], *, media_dir: str | Path) -> list[dict[s
     """
     records, problems = [], []
     for file in files:
-        for number, record in tqdm(read_jsonl(file), desc=file.name, unit=" records", disable=None):
+        for number, record in progress(read_jsonl(file), desc=file.name, unit=" records", hidden=None):
             name = f"{file}:{number}"
             try:
                 check_record(record, name=name)
@@ -206,7 +206,7 @@ class RolloutPrompts(Dataset):
         self.budget = {"image_max_pixels": image_max_pixels, "image_min_pixels": image_min_pixels}
         self.think = think
         room = cutoff_len - max_completion_length
-        lengths = [self.length(record) for record in tqdm(records, desc="prompt lengths", disable=None)]
+        lengths = [self.length(record) for record in progress(records, desc="prompt lengths", hidden=None)]
         fitting = [(length, record) for record, length in zip(records, lengths, strict=True) if length <= room]
         self.records = [record for _, record in fitting]
         self.longest = max(fitting, key=lambda one: one[0], default=None)

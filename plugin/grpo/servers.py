@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import threading
 import time
 import uuid
@@ -26,6 +25,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from ..cli.saying import say
 from ..errors import UserError, reason_of
 from .rollout_server import RolloutServer, Sampling, ServerDown, Unusable, chat_messages
 
@@ -112,7 +112,7 @@ class RolloutServers:
         timeout: float,
         patience: float,
         adapter_dir: str | Path,
-        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+        say: Callable[[str], None] = say,
     ) -> None:
         self.servers = [RolloutServer(url=url, timeout=timeout) for url in dict.fromkeys(urls)]
         self.sampling, self.concurrency, self.patience = sampling, concurrency, patience

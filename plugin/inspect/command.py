@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..anomaly_map import MAP_KINDS
 from ..cli import StoreOnce
+from ..cli.saying import progress, say
 from ..errors import UserError
 from ..files import check_writable
 from ..images import open_image
 from ..jsonl import JsonlLog
 from ..trained_sizes import FAR_OUTSIDE
+from .hub import title as title_of
 from .judging import SOURCES, Judge
 from .lines import inspect_all
 from .loading import check_folder, model_digest
@@ -54,9 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         type=Path,
-        metavar="DIR|none",
-        help="folder of an AD-Copilot (or Qwen2.5-VL) model, or of a line (`adcopilot adapt`, `adcopilot calibrate`), "
-        "whose templates, threshold and map are used; none for the anomaly map alone",
+        metavar="DIR|ID|none",
+        help="folder or hub id of an AD-Copilot (or Qwen2.5-VL) model, or of a line (`adcopilot adapt`, `adcopilot "
+        "calibrate`), whose templates, threshold and map are used; none for the anomaly map alone",
     )
     what = parser.add_argument_group("what to inspect (one pair, folders, or a tree)")
     what.add_argument(
@@ -169,8 +171,9 @@ def run(args: argparse.Namespace) -> int:
         **map_options(args),
     )
     inspection, no_model = found.inspection, found.no_model
+    args.model = found.folder
     if found.note:
-        print(found.note, file=sys.stderr)
+        say(found.note)
     if args.save_maps and found.map is None:
         raise UserError(f"--save-maps {args.save_maps}: there is no map with --map off; leave out one of the two")
     found.check_left()
@@ -195,8 +198,6 @@ def run(args: argparse.Namespace) -> int:
             check_writable(path, option=option)
     work, pools, total = plan(args, bits=bits)
 
-    from tqdm import tqdm
-
     with JsonlLog(path=args.output) if args.output else nullcontext() as log, one_line_warnings():
         inspector = open_inspector(args, found.judge, found.map, no_model=no_model)
         inspector.bits = bits
@@ -208,7 +209,7 @@ def run(args: argparse.Namespace) -> int:
         counts = Counter()
         report = open_report(args, inspector, inspection, bits=bits) if args.report else None
         table = []
-        with tqdm(total=total, unit="pair", disable=single, file=sys.stderr) as bar:
+        with progress(total=total, unit="pair", hidden=single) as bar:
             for pair, line, anomaly_map in inspect_all(
                 inspector, work, model=digest, log=log, maps=bool(args.save_maps or args.report or args.draw)
             ):
@@ -218,7 +219,7 @@ def run(args: argparse.Namespace) -> int:
                     counts["far"] += 1
                     if counts["far"] == 1:
                         told = f"undecided: {printable(line['reason'])}; --any-size gives a verdict all the same"
-                        bar.write(told, file=sys.stderr)
+                        say(told)
                 if pictures and "error" not in line:
                     pictures.draw(pair, line, anomaly_map, inspector.judge.map_threshold)
                 if args.save_maps and anomaly_map is not None:
@@ -236,14 +237,13 @@ def run(args: argparse.Namespace) -> int:
     if args.csv:
         write_results(args.csv, table)
     if report:
-        print(f"report: {report.write()}", file=sys.stderr)
+        say(f"report: {report.write()}")
     if not single:
-        print(f"templates: {how_chosen(args, pools)}", file=sys.stderr)
-        print(
+        say(f"templates: {how_chosen(args, pools)}")
+        say(
             f"{total} queries: {counts['anomalous']} anomalous, {counts['normal']} normal, "
             f"{counts['undecided']} undecided, {counts['error']} could not be inspected, "
             f"{len(unusable)} templates could not be used",
-            file=sys.stderr,
         )
     return 1 if counts["error"] or unusable or (pictures and pictures.undrawn) else 0
 
@@ -266,7 +266,7 @@ def open_report(
     """The page that `--report` asks for."""
     from ..line.report import Report
 
-    title = "anomaly map" if str(args.model) == "none" else args.model.resolve().name
+    title = "anomaly map" if str(args.model) == "none" else title_of(args.model)
     return Report(args.report, title=title, judge=inspector.judge, inspection=inspection, bits=bits)
 
 
@@ -282,7 +282,7 @@ def among_templates(inspector: ModelInspector | MapInspector, pools: list[Templa
     if found is None:
         return inspector.judge
     whose = "threshold" if alone is inspector else "the map's threshold"
-    print(f"{whose} {found.value:g}: {found.chosen}, compared with each other", file=sys.stderr)
+    say(f"{whose} {found.value:g}: {found.chosen}, compared with each other")
     return replace(inspector.judge, map_threshold=found.value)
 
 
@@ -290,7 +290,7 @@ def among_templates(inspector: ModelInspector | MapInspector, pools: list[Templa
 def one_line_warnings() -> Iterator[None]:
     """Show the package's own warnings (an animation, of which only the first frame counts) as one line."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
         yield
 
 

@@ -35,8 +35,8 @@ class Inspector:
     Arguments are the options of `adcopilot inspect`, by the same names, with the same defaults (docs/inspect.md).
 
     Args:
-        model: folder of an AD-Copilot (or Qwen2.5-VL) model; of a line (`adcopilot adapt`, `adcopilot calibrate`),
-            whose templates, threshold and map are used; `none` for the anomaly map alone.
+        model: folder or hub id of an AD-Copilot (or Qwen2.5-VL) model; folder of a line (`adcopilot adapt`,
+            `adcopilot calibrate`), whose templates, threshold and map are used; `none` for the anomaly map alone.
         template_dir: pictures of good parts that a query's templates are chosen from where none is given.
         threshold: a score from here on is anomalous.
         verdict_from: `model`, `map` or `either`.

@@ -23,6 +23,7 @@ from ..images import ImageSource, frames_left_out, open_image, resize_for_traini
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
 from ..trained_sizes import far_outside, read_sizes
 from ..vision_tokens import escape_vision_tokens
+from .hub import model_folder
 from .judging import Judge
 from .loading import load_model, pick_device, pick_dtype
 from .mapping import map_of_pair, with_map
@@ -114,7 +115,7 @@ class ModelInspector:
             raise UserError(f"--batch-size {batch_size}, --max-new-tokens {max_new_tokens}: expected 1 or more")
         if not question.strip():
             raise UserError("--question is empty; leave it out for the question of training")
-        self.folder = Path(model)
+        self.folder = model_folder(model)
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.question, self.judge = question, judge or Judge()

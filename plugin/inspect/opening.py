@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from .hub import model_folder
 from .judging import Judge
 from .lines import results_of
 from .pairs import TemplatePool, find_pairs
@@ -87,7 +88,7 @@ def set_up(
     """Decide what inspects, from what is asked for and from what a line's folder says.
 
     Args:
-        model: a model's folder, a line's, or `none`.
+        model: a model's folder or hub id, a line's folder, or `none`.
         map: `pixels`, `features` or `off`; None for the line's, else pixels.
         threshold: of the score that gives the verdict; None for the line's, or the default.
         map_threshold: of the map's score beside a model's verdict; None for the line's.
@@ -100,7 +101,7 @@ def set_up(
     """
     from ..line.inspection import read_inspection
 
-    folder = Path(model)
+    folder = model_folder(model)
     inspection = read_inspection(folder)
     no_model = str(folder) == NO_MODEL or (inspection is not None and not inspection.has_model)
     settings = choose_map(inspection, kind=map, **map_options)

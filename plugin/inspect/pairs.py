@@ -23,8 +23,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from ..cli.saying import progress
 from ..errors import UserError
 from ..images import ASPECT_SLACK, ImageSource, aspect, open_image
 from .result import source_name
@@ -312,13 +312,13 @@ class TemplatePool:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of animations: said when the template is used
             found = list(
-                tqdm(
+                progress(
                     pool.map(read, self.files),
                     total=len(self.files),
                     desc="templates",
                     unit="image",
                     leave=False,
-                    disable=True if len(self.files) < 2 else None,  # None: not where stderr is no terminal
+                    hidden=True if len(self.files) < 2 else None,  # None: not where stderr is no terminal
                 )
             )
         self.unusable = [str(value) for value in found if isinstance(value, UserError)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ..cli.saying import say
 from ..errors import UserError
 from ..images import open_image, used_bits
 from .pairs import (
@@ -84,7 +84,7 @@ def plan(args: argparse.Namespace, *, bits: int | None = None) -> tuple[Iterator
     else:
         queries = [(file, str(file.relative_to(args.query_dir))) for file in find_images(args.query_dir)]
         if masks := masks_below(args.query_dir):
-            print(f"left out as masks, not inspected: {', '.join(str(path) for path in masks[:3])}", file=sys.stderr)
+            say(f"left out as masks, not inspected: {', '.join(str(path) for path in masks[:3])}")
     if args.template:
         if not args.query:
             open_image(args.template, bits=bits)  # one bad template for everything: say so before the model loads
@@ -98,7 +98,7 @@ def plan(args: argparse.Namespace, *, bits: int | None = None) -> tuple[Iterator
                 f"{args.pair_pattern!r}; one is called {queries[0][1]!r}"
             )
         if len(found) < len(queries):
-            print(f"{len(queries) - len(found)} images are no queries by --pair-pattern", file=sys.stderr)
+            say(f"{len(queries) - len(found)} images are no queries by --pair-pattern")
         queries = found
     # Pictures to inspect that lie among the templates are not known to be good.
     among = args.query_dir and not pattern and is_inside(args.query_dir, args.template_dir)
@@ -136,9 +136,7 @@ def depth(args: argparse.Namespace) -> int:
         files += find_images(folder) if folder else []
     bits = used_bits(files)
     if bits is not None and bits < 16:
-        print(
-            f"pictures of 16 bits a channel use {bits} of them: all are scaled by {(1 << bits) - 1}", file=sys.stderr
-        )
+        say(f"pictures of 16 bits a channel use {bits} of them: all are scaled by {(1 << bits) - 1}")
     return bits or 8
 
 

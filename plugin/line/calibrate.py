@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cli.saying import progress
 from ..errors import UserError
 from ..inspect.command import (
     add_map_arguments,
@@ -19,6 +19,7 @@ from ..inspect.command import (
     one_line_warnings,
     open_inspector,
 )
+from ..inspect.hub import is_hub_id, model_folder
 from ..inspect.judging import SOURCES, Judge
 from ..inspect.lines import inspect_all, renew
 from ..inspect.loading import check_folder, model_digest
@@ -28,6 +29,7 @@ from ..jsonl import JsonlLog, content_key, file_digest
 from .deciding import Goal, decide_line
 from .inspection import FILE, Inspection
 from .pictures import Picture, check_good, labelled
+from .placing import place_model
 
 if TYPE_CHECKING:
     from ..inspect.map_inspector import MapInspector
@@ -41,7 +43,9 @@ TEMPLATES_EACH = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="DIR|none", help="a model's folder, or none for the map alone")
+    parser.add_argument(
+        "model", type=Path, metavar="DIR|ID|none", help="folder or hub id of a model; none for the map"
+    )
     what = parser.add_argument_group("pictures")
     what.add_argument("--good", type=Path, required=True, metavar="DIR", help="pictures of good parts")
     what.add_argument(
@@ -79,6 +83,9 @@ def run(args: argparse.Namespace) -> int:
     no_model = str(args.model) == "none"
     if args.map_backbone is None and no_model and args.map == "off":
         raise UserError("calibrate none with --map off: nothing is left to calibrate; give --map pixels")
+    if is_hub_id(args.model) and args.output is None:
+        raise UserError(f"{args.model}: is on a hub, so the line needs a folder of its own; give --output DIR")
+    args.model = model_folder(args.model, option="calibrate")
     if not no_model:
         check_folder(args.model)
     if args.max_missed is not None and args.bad is None and args.marks is None:
@@ -92,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     pictures = labelled(args.good, args.bad, args.marks)
     check_good([one.file for one in pictures if not one.bad], args.good, mixed=args.mixed)
     settings = map_settings(args, None)
+    if not no_model and output.resolve() != args.model.resolve():
+        place_model(args.model, output)
     found = calibrate(args, pictures, settings=settings, output=output, no_model=no_model)
     for line in in_words(found):
         print(line)
@@ -153,8 +162,6 @@ def calibrate(
     Raises:
         UserError: a picture cannot be inspected, or there are no good ones.
     """
-    from tqdm import tqdm
-
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
     pairs, kept = _pairs(args, pictures, output, templates)
@@ -166,7 +173,7 @@ def calibrate(
         log = JsonlLog(path=path) if path else None
         try:
             lines = []
-            bar = tqdm(total=len(pictures), desc="calibration", unit="picture", file=sys.stderr, disable=None)
+            bar = progress(total=len(pictures), desc="calibration", unit="picture", hidden=None)
             with bar:
                 for _, line, _ in inspect_all(inspector, pairs, model=digest, log=log, boxes=False):
                     if "error" in line:

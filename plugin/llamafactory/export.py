@@ -1,4 +1,5 @@
-"""What `llamafactory-cli export` adds for AD-Copilot: the fixture of `adcopilot check`, made by the loaded model.
+"""What `llamafactory-cli export` adds for AD-Copilot: the fixture of `adcopilot check`, made by the loaded model,
+and the folder's card.
 
 By the model in memory and not by the folder, so that a first `adcopilot check FOLDER` also says whether all of it was
 written.
@@ -24,8 +25,8 @@ NEEDS = {
 
 logger = logging.getLogger(__name__)
 
-#: While an export runs: the models that it has loaded, with the folders that they go to.
-_loaded: ContextVar[list[tuple[Any, Path]] | None] = ContextVar("adcopilot_loaded", default=None)
+#: While an export runs: the models that it has loaded, with the arguments that say where they go.
+_loaded: ContextVar[list[tuple[Any, Any]] | None] = ContextVar("adcopilot_loaded", default=None)
 
 
 def register(tuner) -> None:
@@ -43,7 +44,7 @@ def _noted(load_model):
         model = load_model(tokenizer, model_args, *args, **kwargs)
         loaded = _loaded.get()
         if loaded is not None and model.config.model_type == MODEL_TYPE:
-            loaded.append((model, Path(model_args.export_dir)))
+            loaded.append((model, model_args))
         return model
 
     return wrapped
@@ -51,16 +52,27 @@ def _noted(load_model):
 
 def _with_fixture(export_model):
     def wrapped(*args, **kwargs):
-        loaded: list[tuple[Any, Path]] = []
+        loaded: list[tuple[Any, Any]] = []
         token = _loaded.set(loaded)
         try:
             export_model(*args, **kwargs)
         finally:
             _loaded.reset(token)
-        for model, folder in loaded:
-            _add_fixture(model, folder)
+        for model, model_args in loaded:
+            _add_fixture(model, Path(model_args.export_dir))
+            _add_card(model_args)
 
     return wrapped
+
+
+def _add_card(model_args) -> None:
+    from ..cards.model import write_export_card
+
+    folder = Path(model_args.export_dir)
+    try:
+        write_export_card(folder, model=model_args.model_name_or_path, adapters=model_args.adapter_name_or_path or ())
+    except Exception as error:  # of whatever somebody's files hold: the export itself is whole
+        logger.warning("adcopilot: the export is whole, but %s has no README.md (%s)", folder, one_line(error))
 
 
 def _add_fixture(model, folder: Path) -> None:

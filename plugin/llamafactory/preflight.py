@@ -2,7 +2,7 @@
 
 The YAML is read by LlamaFactory itself, its data sets are loaded and every sample is checked as before training
 (`data_checks.py`), with images known by their headers. No model is loaded, no GPU needed, and nothing written but the
-cache of the `datasets` library.
+cache of the `datasets` library. A stage whose model is still to be trained is checked with what that is made from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cli.saying import is_quiet, is_verbose, say
 from ..errors import UserError, one_line, shortened
+from ..inspect.hub import is_hub_id
 from ..yaml_sections import read_yaml, short
 from .settings_checks import check_dataset_names, check_numbers, check_packing, check_streaming, is_local
 
@@ -55,7 +57,11 @@ def add_arguments(parser) -> None:
         "yaml", help="a YAML for `llamafactory-cli train`, with template: adcopilot, or for `adcopilot grpo`"
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings to change, as `llamafactory-cli train` takes them"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help="settings to change, as `llamafactory-cli train` takes them",
     )
     parser.add_argument(
         "--gpu-memory",
@@ -82,7 +88,7 @@ def run(args) -> int:
 
         print(*preflight_grpo(Path(args.yaml), args.overrides, gpu=args.gpu_memory, gpus=args.gpus), sep="\n")
         return 0
-    settings = read_settings(args.yaml, args.overrides)
+    settings = with_stand_in(read_settings(args.yaml, args.overrides), Path(args.yaml))
     longest_of_all = (0, [])
     for name, checked, cutoff_len in check(settings):
         lengths = checked.lengths
@@ -175,6 +181,37 @@ def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
     return settings
 
 
+def with_stand_in(settings: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The settings with a model that is there: a folder that is still to be trained or exported has the tokenizer,
+    processor and shapes of the one that the YAMLs beside this one make it from. As they are where none of them does.
+
+    Args:
+        settings: of the YAML.
+        path: the YAML.
+    """
+    model, seen = str(settings["model_name_or_path"]), []
+    while not os.path.isdir(model) and model not in seen:
+        seen.append(model)
+        model = _made_from(model, path) or model
+    if not seen or not (os.path.isdir(model) or is_hub_id(model)) or model == seen[0]:
+        return settings
+    say(f"{seen[0]} is not there yet; checked with {model}, which the YAMLs beside {path} make it from")
+    return {**settings, "model_name_or_path": model}
+
+
+def _made_from(folder: str, path: Path) -> str | None:
+    """The model that a YAML beside this one, or of an export near it, makes a folder from."""
+    here = path.absolute().parent
+    for file in [*sorted(here.glob("*.yaml")), *sorted(here.parents[1].glob("export/*.yaml"))]:
+        try:
+            found = read_yaml(file)
+        except UserError:  # of somebody else's
+            continue
+        if isinstance(found, dict) and folder in (found.get("output_dir"), found.get("export_dir")):
+            return str(found.get("model_name_or_path"))
+    return None
+
+
 def check(settings: dict[str, Any]) -> Iterator[tuple[str, Checked, int]]:
     """Check every data set that the settings name, for training and for evaluation.
 
@@ -186,6 +223,8 @@ def check(settings: dict[str, Any]) -> Iterator[tuple[str, Checked, int]]:
     """
     if "torch" not in sys.modules:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    if not is_verbose():  # what it logs from INFO on are whole configurations
+        os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "ERROR" if is_quiet() else "WARNING")
     from . import hook
 
     hook.register_now()
@@ -268,5 +307,5 @@ def _load(load_tokenizer, model_args) -> dict[str, Any]:
         cause = shortened(one_line(error.__cause__ or error), 200)
         raise UserError(
             f"model_name_or_path {folder}: no tokenizer could be loaded ({cause}); "
-            "make a checkpoint with `adcopilot init`, or train the stage before"
+            "make a checkpoint with `adcopilot init`, or give that of another stage: model_name_or_path=FOLDER"
         ) from error

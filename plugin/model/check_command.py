@@ -22,7 +22,7 @@ _DTYPES = ("auto", *MARGIN_LIMITS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="of an AD-Copilot model")
+    parser.add_argument("folder", type=Path, help="of an AD-Copilot model, or its hub id")
     parser.add_argument("--write", action="store_true", help=f"write {FIXTURE} of what the model answers now")
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="run the code in the folder, not this package's"
@@ -39,8 +39,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: whatever is not as it was: file, found, expected, and what to type.
     """
+    from ..inspect.hub import is_hub_id, model_folder
     from ..inspect.loading import check_folder, pick_device
 
+    if args.write and is_hub_id(args.folder):
+        raise UserError(
+            f"{args.folder}: is on a hub; `hf download {args.folder} --local-dir DIR` first, and check DIR"
+        )
+    args.folder = model_folder(args.folder, option="folder", code=args.trust_remote_code)
     model_type, _ = check_folder(args.folder)
     if model_type != "adcopilot":
         raise UserError(

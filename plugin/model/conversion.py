@@ -14,11 +14,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from tqdm import tqdm
 from transformers import AutoTokenizer, GenerationConfig
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.models.qwen2_5_vl import Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 
+from ..cli.saying import progress
 from ..errors import UserError, writing
 from ..finite import check_tensor
 from .comparison_encoder import ComparisonEncoder
@@ -226,7 +226,7 @@ def write_weights(base: Path, shards: list[str], encoder: dict[str, torch.Tensor
     """
     names = [f"model-{number:05d}-of-{len(shards) + 1:05d}.safetensors" for number in range(1, len(shards) + 2)]
     weight_map, total_size = {}, 0
-    for name, shard in zip(tqdm(names, desc="shards", disable=len(shards) == 1), [*shards, None], strict=True):
+    for name, shard in zip(progress(names, desc="shards", hidden=len(shards) == 1), [*shards, None], strict=True):
         if shard is None:
             tensors = encoder
         else:

@@ -53,27 +53,19 @@ def find_base(name: str, *, hub: str, revision: str | None) -> Path:
         UserError: neither a folder nor to be had from the hub.
     """
     from ..errors import UserError
+    from ..inspect.hub import download
 
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise UserError(f"{name} is not a folder, nor a hub id of the form owner/name: check --base")
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
-    try:
-        if hub == "modelscope":
-            from modelscope import snapshot_download
-
-            return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-        from huggingface_hub import snapshot_download
-
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # each hub has its own errors; all of them mean that there is no base
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{name} could not be had from {hub} ({reason}): check the id and the network") from None
+    return download(name, option="--base", hub=hub, revision=revision)
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..cards.model import write_base_card
+    from ..inspect.hub import title
     from .add_fixture import add_fixture
     from .conversion import convert
 
@@ -88,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in fields if getattr(args, name) is not None}
     base = find_base(preset.base, hub=args.hub, revision=args.revision)
     convert(base=base, output=args.output, seed=args.seed, **{**preset.options, **given})
+    named = "adcopilot's bundled tiny base" if args.preset == "tiny" else preset.base
+    write_base_card(args.output, title(base) if base == Path(named).expanduser() else named)
     print(f"wrote {args.output}")
     if lacks := add_fixture(args.output):
         print(lacks)

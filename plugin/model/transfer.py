@@ -22,11 +22,11 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from adcopilot import __version__
 
+from ..cli.saying import progress
 from ..errors import UserError
 from ..finite import check_tensor
 from ..inspect.loading import check_folder
@@ -207,7 +207,7 @@ def _normal_equations(source, target, ids) -> tuple[torch.Tensor, torch.Tensor]:
     square = torch.zeros(source.shape[1], source.shape[1], dtype=torch.float64)
     product = torch.zeros(source.shape[1], target.shape[1], dtype=torch.float64)
     parts = len(ids.split(_ROWS))
-    for e, f in tqdm(_rows(source, target, ids), total=parts, desc="tokens", disable=parts < 3):
+    for e, f in progress(_rows(source, target, ids), total=parts, desc="tokens", hidden=parts < 3):
         square += e.T @ e
         product += e.T @ f
     return square, product

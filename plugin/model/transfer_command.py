@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, type=Path, metavar="DIR", help="AD-Copilot folder with the encoder")
+    parser.add_argument("--model", required=True, type=Path, metavar="DIR|ID", help="model with the trained encoder")
     parser.add_argument("--base", required=True, help="Qwen2.5-VL checkpoint to put it into: folder, or id on the hub")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write; must not exist")
     parser.add_argument("--hub", choices=("huggingface", "modelscope"), default="huggingface")
@@ -14,9 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..inspect.hub import model_folder
     from ..inspect.loading import check_folder
     from .init_command import find_base
 
+    args.model = model_folder(args.model)
     check_folder(args.model)  # before the imports and the download
     base = find_base(args.base, hub=args.hub, revision=args.revision)
     from .add_fixture import add_fixture

@@ -5,8 +5,8 @@ import zipfile
 
 import pytest
 
-pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
-pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
+pytest.importorskip("gradio", reason="needs gradio: the extra web")
+pytest.importorskip("selenium", reason="needs selenium: the extra dev")
 
 from adcopilot.demo.belonging import files_of, mark
 

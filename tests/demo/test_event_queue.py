@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-gr = pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
+gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 
 from gradio.queueing import Queue  # noqa: E402
 

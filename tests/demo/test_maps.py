@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-gr = pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
+gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 
 from PIL import Image  # noqa: E402
 

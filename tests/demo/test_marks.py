@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-gr = pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
+gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 
 from adcopilot.anomaly_map.comparing import MapSettings  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402

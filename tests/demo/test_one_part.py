@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-gr = pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
+gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 
 from adcopilot.answering.families import FAMILIES  # noqa: E402
 from adcopilot.demo.belonging import Talk, mark  # noqa: E402

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
-pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
+pytest.importorskip("gradio", reason="needs gradio: the extra web")
+pytest.importorskip("selenium", reason="needs selenium: the extra dev")
 
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By

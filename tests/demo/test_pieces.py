@@ -23,7 +23,7 @@ from adcopilot.prompts import INSPECT_QUESTION
 from adcopilot.sample.pairs import draw_pair, stream
 from adcopilot.verdict import Verdict, decide
 
-pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
+pytest.importorskip("gradio", reason="needs gradio: the extra web")
 
 EVIL = "<img src=x onerror='window.pwned=1'>\"&"
 OURS = FAMILIES["adcopilot"]

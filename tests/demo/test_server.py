@@ -17,7 +17,7 @@ from adcopilot.prompts import INSPECT_QUESTION
 from ..inspect.conftest import part
 from ..waiting import until
 
-gradio_client = pytest.importorskip("gradio_client", reason="needs gradio: pip install adcopilot[web]")
+gradio_client = pytest.importorskip("gradio_client", reason="needs gradio: the extra web")
 
 pytestmark = pytest.mark.timeout(1200)
 

@@ -18,7 +18,7 @@ L = 5  # comparison tokens of the shared checkpoint
 def _llamafactory_is_installed():
     """Found and not imported: most tests here look at a process that imports it in an order of its own."""
     if importlib.util.find_spec("llamafactory") is None:
-        pytest.skip("needs LlamaFactory: pip install adcopilot[train]")
+        pytest.skip("needs LlamaFactory: the extra train")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,6 +59,9 @@ def test_an_export_can_be_checked(llamafactory, trained_dir, tmp_path, capsys, d
     assert versions == (__version__, transformers.__version__, dtype, "cpu")
     count = comparable(fixture.margins, limit=MARGIN_LIMITS[dtype])
     assert count > 0
+    text = (folder / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name: transformers\n")
+    assert f"written by adcopilot {__version__}, with transformers {transformers.__version__}" in text
     code, line = check(folder, capsys)
     assert code == 0
     assert f"{count} of 8 tokens compared and equal" in line
@@ -112,6 +116,16 @@ def test_where_it_cannot_be_made_the_export_is_whole_and_one_line_says_so(
     monkeypatch.undo()
     assert main(["check", str(folder), "--write", "--device", "cpu"]) == 0
     assert check(folder, capsys)[0] == 0
+
+
+def test_without_a_card_the_export_is_whole_and_one_line_says_so(tmp_path, caplog, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("adcopilot.cards.model.write_export_card", fail)
+    with caplog.at_level(logging.WARNING, logger=step.__name__):
+        step._add_card(SimpleNamespace(export_dir=str(tmp_path), model_name_or_path="a", adapter_name_or_path=None))
+    assert f"adcopilot: the export is whole, but {tmp_path} has no README.md (disk full)" in caplog.text
 
 
 def test_a_failed_export_has_none(llamafactory, trained_dir, tmp_path, monkeypatch):

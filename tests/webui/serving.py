@@ -104,7 +104,7 @@ def served(*command: str, folder: Path) -> Iterator[Server]:
 @contextmanager
 def browser(profile: Path):
     """Selenium's driver of a headless Chromium with an empty profile."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install adcopilot[dev]")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: the extra dev")
     chromium = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
     driver = shutil.which("chromedriver")
     if chromium is None or driver is None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("llamafactory", reason="needs LlamaFactory: pip install adcopilot[train]")
+pytest.importorskip("llamafactory", reason="needs LlamaFactory: the extra train")
 pytest.importorskip("gradio", reason="needs gradio, which LlamaFactory installs")
-pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
+pytest.importorskip("selenium", reason="needs selenium: the extra dev")
 
 from adcopilot.drawing import BOX_COLOURS, panel_scale
 

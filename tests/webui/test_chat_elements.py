@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-pytest.importorskip("llamafactory", reason="needs LlamaFactory: pip install adcopilot[train]")
+pytest.importorskip("llamafactory", reason="needs LlamaFactory: the extra train")
 pytest.importorskip("gradio", reason="needs gradio, which LlamaFactory installs")
 
 OURS = {"compare_box", "template_images", "query_image", "compare_btn"}

@@ -7,9 +7,9 @@ import os
 import pytest
 import yaml
 
-pytest.importorskip("llamafactory", reason="needs LlamaFactory: pip install adcopilot[train]")
+pytest.importorskip("llamafactory", reason="needs LlamaFactory: the extra train")
 pytest.importorskip("gradio", reason="needs gradio, which LlamaFactory installs")
-pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
+pytest.importorskip("selenium", reason="needs selenium: the extra dev")
 
 from llamafactory.extras.misc import is_accelerator_available
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
+pytest.importorskip("selenium", reason="needs selenium: the extra dev")
 
 from .page import Page
 

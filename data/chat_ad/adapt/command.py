@@ -9,20 +9,19 @@ A run that was stopped is started again with the same command and goes on after 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import sys
 import time
 from pathlib import Path
 
 from adcopilot.errors import UserError
 from adcopilot.inspect.command import add_map_arguments, map_settings
+from adcopilot.inspect.hub import model_folder, title
 from adcopilot.inspect.loading import check_folder
 from adcopilot.jsonl import content_key, file_digest
 from adcopilot.line import calibrate as calibration
 from adcopilot.line.calibrate import calibrate, share
 from adcopilot.line.inspection import FILE
 from adcopilot.line.pictures import check_good, with_marks
+from adcopilot.line.placing import place_model
 from adcopilot.steps import Run, Step, tool
 
 from .folder import Split, copy_held_out, read_folder, split
@@ -37,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder", type=Path, help="good/ and a folder for each kind of defect, or what data build reads"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the line's folder")
-    parser.add_argument("--base", type=Path, metavar="MODEL", help="model to train on (a tiny one made from nothing)")
+    parser.add_argument("--base", type=Path, metavar="DIR|ID", help="model to train on (a tiny one made from nothing)")
     parser.add_argument(
         "--minutes", type=float, default=15, help="of everything, as counted; training has what is left (15)"
     )
@@ -59,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     def say(line: str) -> None:
         seconds = int(time.monotonic() - started)
-        print(f"[{seconds // 60:02d}:{seconds % 60:02d}] {line}", file=sys.stderr, flush=True)
+        say(f"[{seconds // 60:02d}:{seconds % 60:02d}] {line}")
 
     if args.minutes <= 0 or (args.steps is not None and args.steps < 1):
         raise UserError(f"--minutes {args.minutes:g}, --steps {args.steps}: expected more than 0")
@@ -68,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--output {args.output}: lies inside {args.folder}, which is read; give a folder elsewhere")
     settings = map_settings(args, None)
     if args.base is not None:
+        args.base = model_folder(args.base, option="--base")
         check_folder(args.base)
     reader, photos = read_folder(args.folder)
     check_good([one.file for one in photos if not one.bad], args.folder, mixed=args.mixed)
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     work.mkdir(parents=True, exist_ok=True)
     model = _train(args, reader, parts, output, work, say) if parts.train else args.base
     if model is not None and model != output:
-        _place(model, output)
+        place_model(model, output)
     say("calibration on what was held out")
     pictures = with_marks([one.picture for one in parts.held_out], args.marks, [args.folder])
     found = calibrate(
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             "layout": reader,
             "trained_on": len(parts.train),
             "not_trained": parts.why or None,
-            "base": None if args.base is None else args.base.name,
+            "base": None if args.base is None else title(args.base),
             "seed": SEED,
         },
     )
@@ -188,21 +188,6 @@ def _carry_out(steps: list[Step], work: Path, say, *, gpu: bool = False) -> None
             shown = state
     if run.error:
         raise run.error
-
-
-def _place(model: Path, output: Path) -> None:
-    """Put a model's files into the line's folder: as links to the same content where that can be, else as copies."""
-    for file in sorted(model.iterdir()):
-        target = output / file.name
-        if not file.is_file() or file.name in (FILE, "README.md") or file.name.startswith("."):
-            continue
-        part = target.with_name(f"{target.name}.part")
-        part.unlink(missing_ok=True)
-        try:
-            os.link(file, part)
-        except OSError:  # another disk, or one without hard links
-            shutil.copyfile(file, part)
-        os.replace(part, target)
 
 
 def _calibration_arguments(args, output: Path, *, no_model: bool) -> argparse.Namespace:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ...boxes.conversion import NOTATIONS, Evenness, Notation, about, convert_record, notations_of, remedy
+from ...cli.saying import say
 from ...dataset_info import BOM, add_entries, entry, first_bytes
 from ...errors import UserError, one_line
 from ...jsonl import file_digest, write_jsonl
@@ -195,7 +196,7 @@ class _Check:
             else:
                 yield record
             if self.counts["records"] % 10_000 == 0:
-                print(f"{self.file}: {self.counts['records']} records looked at", file=sys.stderr, flush=True)
+                say(f"{self.file}: {self.counts['records']} records looked at")
 
     def _fault(self, reason: str) -> None:
         self.bad += 1

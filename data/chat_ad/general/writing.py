@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import random
-import sys
 import tempfile
 from array import array
 from collections import Counter, deque
@@ -28,6 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ... import __version__
+from ...cli.saying import say
 from ...dataset_info import add_entries, entry
 from ...errors import UserError, shortened
 from ...jsonl import atomic_write, file_digest
@@ -126,7 +126,7 @@ def _survey(source: Source, request: Request, dropped: _Dropped) -> tuple[np.nda
         else:
             usable.append(item.ordinal)
         if len(scores) % 100_000 == 0:
-            _progress(f"{source.name}: {len(scores)} items looked at")
+            say(f"{source.name}: {len(scores)} items looked at")
     all_scores, ordinals = np.array(scores, np.uint64), np.array(usable, np.int64)
     # Stable: of equal keys the first comes first.
     return ordinals[np.argsort(all_scores[ordinals], kind="stable")], all_scores, len(scores)
@@ -159,7 +159,7 @@ def _collect(
             boxes += len(result["boxes"])
             images += len(result["images"])
             if len(places) % 5_000 == 0:
-                _progress(f"{source.name}: {len(places)} of {wanted} records")
+                say(f"{source.name}: {len(places)} of {wanted} records")
         if dropped.problems and not request.skip_problems:
             break
     return places, {"tasks": dict(sorted(tasks.items())), "boxes": boxes, "images": images}
@@ -305,10 +305,6 @@ def _read(lines: BinaryIO, places: Iterable[tuple[int, int, int]]) -> Iterator[b
     for _, offset, length in places:
         lines.seek(offset)
         yield lines.read(length)
-
-
-def _progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _short(value: Any) -> str:

@@ -7,6 +7,7 @@
     DIR/images/SET, DIR/masks/SET   what the records name, named by their content
     DIR/dataset_info.json           LlamaFactory's registrations
     DIR/manifest.json               recipe, seed, versions, counts, digests
+    DIR/README.md                   the card of the data set: sources, counts, tasks, licences, limits
     DIR/answers/                    what an endpoint was paid for, and cost.json; kept for ever
     DIR/.work/                      finished shards; may be deleted after a build, the next one then starts anew
 
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 
 from ... import __version__
 from ...alone import alone_in
+from ...cli.saying import say
 from ...dataset_info import add_entries, entry
 from ...errors import UserError
 from ...jsonl import atomic_write, content_key, write_jsonl
@@ -32,6 +33,7 @@ from ..readers import READERS, why_no_folder
 from ..recipe.specs import Recipe
 from ..steps import Runner, make_runner
 from .against import measure_against, write_leaks
+from .card import write_data_card
 from .dataset import UNTIL, DatasetBuild, Place, problems_line
 from .general_outputs import convert_arguments, convert_output
 from .hints import open_mapper
@@ -125,7 +127,7 @@ def _run_outputs(
         found[name] = OutputBuild(spec=spec, recipe=recipe, datasets=used, writers=writers, runner=runner).run(
             place.output, place.media_dir
         )
-        print(f"{name}: {found[name]['records']} records", file=sys.stderr, flush=True)
+        say(f"{name}: {found[name]['records']} records")
     for name, spec in recipe.converts.items():
         found[name] = convert_output(spec, seed=recipe.seed, output=place.output, media_dir=place.media_dir)
     return found
@@ -138,6 +140,7 @@ def _finish(recipe: Recipe, manifest: Mapping[str, Any], output: Path) -> None:
     add_entries(output / "dataset_info.json", entries, replace=True)
     text = json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n"
     atomic_write(output / _MANIFEST, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    write_data_card(manifest, output)
 
 
 def _manifest(recipe: Recipe, result: Mapping[str, Any], place: Place, skipped: list[str]) -> dict[str, Any]:
@@ -256,7 +259,7 @@ def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Pat
     """Look at all layouts before the first image is opened."""
     for name, dataset in datasets.items():
         total = dataset.preflight()
-        print(f"{name}: {total} images found in {dataset.spec.root}", file=sys.stderr, flush=True)
+        say(f"{name}: {total} images found in {dataset.spec.root}")
     for name, dataset in datasets.items():
         blocking = [problem for problem in dataset.problems if problem.blocking]
         if blocking and not dataset.spec.skip_problems:

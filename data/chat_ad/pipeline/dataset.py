@@ -7,7 +7,6 @@ decided here between the steps, from a few columns; images and rows are in memor
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ...cli.saying import say
 from ...errors import UserError
 from ...jsonl import content_key
 from ..crops import collect_decoys
@@ -200,7 +200,7 @@ class DatasetBuild:
             if not shards[0].rows and not spec.skip_problems:
                 break  # a large dataset that was named wrongly is not read to its end
         for line in self._mask_lines(shards):
-            print(f"{spec.name}: {line}", file=sys.stderr, flush=True)
+            say(f"{spec.name}: {line}")
         self._left_out.append(("index", shards, "problems"))
         blocking = [problem for shard in shards for problem in shard.notes["problems"] if problem["blocking"]]
         if blocking and not spec.skip_problems:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ...cli.saying import say
 from ...errors import UserError
 from ...jsonl import file_digest
 from ..recipe.specs import ConvertSpec
@@ -74,8 +75,9 @@ def convert_output(spec: ConvertSpec, *, seed: int, output: Path, media_dir: Pat
     """
     module, args = convert_arguments(spec, seed=seed, output=output, media_dir=media_dir)
     path = output / f"{spec.name}.jsonl"
-    with contextlib.redirect_stdout(sys.stderr):  # the build has its own summary
+    with contextlib.redirect_stdout(io.StringIO()) as told:  # the build has its own summary
         module.run(args)
+    say(told.getvalue().rstrip())
     manifest = json.loads((output / f"{spec.name}.manifest.json").read_text("utf-8"))
     return {
         "convert": spec.command,

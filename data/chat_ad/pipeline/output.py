@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ...anomaly_map.hints import HINT
+from ...cli.saying import say
 from ...jsonl import atomic_write, file_digest, write_jsonl
 from ..crops import cut_boxes
 from ..draws import COLUMNS, NO_BOXES, TOO_MANY_BOXES, Candidates, draw_waves, obstacle, possible_tasks, query_hash
@@ -225,7 +225,7 @@ class OutputBuild:
         def ask(**arguments: Any) -> Made:
             table, notes = GENERATE.function(generator=writer, fallback=writers.fallback, **arguments)
             writers.save_cost()
-            print(f"{self.spec.name}: {table.num_rows} records more", file=sys.stderr, flush=True)
+            say(f"{self.spec.name}: {table.num_rows} records more")
             return table, notes
 
         # An endpoint is asked from this process alone: one cache, one budget; it is the endpoint that is slow.

@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from adcopilot.answering.items import Item
 from adcopilot.answering.prompting import sorted_groups
 from adcopilot.errors import UserError
 from adcopilot.finite import bad_rows, not_finite_at
+from adcopilot.inspect.hub import model_folder
 from adcopilot.inspect.loading import check_folder
 
 from ...backends.branching import Prompt, run_prefixes
@@ -57,7 +57,7 @@ class AttentionProbe(TransformersBackend):
     """
 
     def __init__(self, *, model: str, **options: Any) -> None:
-        if check_folder(Path(model))[0] != "adcopilot":
+        if check_folder(model_folder(model))[0] != "adcopilot":
             raise UserError(f"--model {model}: is no AD-Copilot model, so it has no comparison tokens to attend to")
         # Where no weights are needed a fused kernel runs; eager attention is switched on where they are.
         super().__init__(model=model, attention="sdpa", **options)

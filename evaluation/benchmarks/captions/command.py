@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from adcopilot.answering.families import Family
 from adcopilot.answering.items import Item
+from adcopilot.cli.saying import say
 from adcopilot.jsonl import content_key, file_digest
 
 from ... import selection
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     problem = java_problem()
     if problem:
-        print(f"METEOR will be left out: {problem}", file=sys.stderr)
+        say(f"METEOR will be left out: {problem}")
     if args.score is not None:
         return score_again(args, BENCHMARK)
     require(args, "data_root", "model", "output")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from adcopilot.answering.families import family_of
+from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 
@@ -116,7 +116,7 @@ def _words(args: argparse.Namespace, prompts: Mapping[str, str], *, family: str)
         words, wording = _protocol(args, family=family)
         notes = "".join(f"; {note}" for note in wording.notes)
         commit = "" if wording.commit else ", commit not known"
-        print(f"asking in {Wording.line(wording.describe())}{commit}{notes}", file=sys.stderr)
+        say(f"asking in {Wording.line(wording.describe())}{commit}{notes}")
         return words, wording
     words = own_words(prompts, shots=args.shots)
     return words, own_wording(words, told=args.domain_knowledge, file=args.prompts)

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = add_benchmark_arguments(
         parser, data_root="the folder that the records' image paths start from (that of the first file)"
     )
-    what.add_argument("files", nargs="*", type=Path, metavar="FILE", help="records, one JSON object a line")
+    what.add_argument(
+        "files", nargs="*", default=[], type=Path, metavar="FILE", help="records, one JSON object a line"
+    )
     what.add_argument("--task", action="append", default=[], choices=list(TASKS), help="only records of this task")
     add_arguments_of_a_run(parser)
     map_options.add_arguments(parser)

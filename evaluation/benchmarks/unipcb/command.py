@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from adcopilot.answering.items import Item
+from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 
@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
     samples = choose(args, dataset.load(path, root=args.data_root))
     prepared = dataset.prepare(samples, root=args.data_root, size_order=args.image_size_order, frame=args.box_frame)
     for reason, count in prepared.unusable.items():
-        print(f"left out: {count} × {reason}", file=sys.stderr)
+        say(f"left out: {count} × {reason}")
     for note in prepared.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     if not prepared.questions:
         raise UserError(f"{path}: no question can be scored")
 

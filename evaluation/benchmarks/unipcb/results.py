@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -13,6 +12,7 @@ from typing import Any
 
 from adcopilot.answering.base import Backend
 from adcopilot.answering.families import FAMILIES, Family, says_nothing_is_there, split_thinking
+from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
 
 from ...run_folder import stored_results
@@ -116,7 +116,7 @@ def results_of_records(
     references = [records[index]["reference"] for index in opened]
     for name, scorer in scorers.items():
         if len(opened) > _MANY:
-            print(f"{scorer.name}: {len(opened)} open answers, which takes minutes without a GPU", file=sys.stderr)
+            say(f"{scorer.name}: {len(opened)} open answers, which takes minutes without a GPU")
         for index, value in zip(opened, scorer.score(answers, references), strict=True):
             setattr(rows[index], name, value)
 

@@ -1,7 +1,7 @@
 """`adcopilot <command>`: one entry point for every tool of this package.
 
-A command is a line in `COMMANDS`: its words, the module that implements it, one line of help. The module is imported
-only when its command is used, so `adcopilot --help` needs neither torch nor transformers. It provides
+A command is a line in `commands.COMMANDS`. Its module is imported only when it is used, so `adcopilot --help` needs
+neither torch nor transformers. It provides
 
     add_arguments(parser)      adds its options to an argparse parser
     run(args) -> int | None    does the work; the exit code, None meaning 0
@@ -13,93 +13,17 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
-from . import __version__
-from .errors import UserError, os_reason
+from .. import __version__
+from ..errors import UserError, os_reason
+from .commands import COMMANDS, EXTRAS, GROUPS, LLAMAFACTORY, RETIRED
+from .saying import is_verbose, loudness
 
-
-class Command(NamedTuple):
-    """Where a command lives (`module`, absolute) and what it does (`help`, one line)."""
-
-    module: str
-    help: str
-
-
-#: Where training data is made (data/chat_ad); imported by name when it is asked for.
-CHAT_AD = "adcopilot.chat_ad"
-#: Where models are measured (evaluation/benchmarks); each line of it here is a benchmark that `eval report` shows.
-BENCHMARKS = "adcopilot.evaluation.benchmarks"
-
-COMMANDS: Mapping[str, Command] = {
-    "init": Command("adcopilot.model.init_command", "make a checkpoint: tiny from nothing, or from a Qwen2.5-VL base"),
-    "transfer": Command("adcopilot.model.transfer_command", "put a trained comparison encoder into another base size"),
-    "check": Command("adcopilot.model.check_command", "ask a model folder what it was asked when it was written"),
-    "refresh": Command("adcopilot.model.refresh_command", "put today's code beside a model's weights"),
-    "inspect": Command("adcopilot.inspect.command", "compare query images with templates: verdict, boxes, pictures"),
-    "adapt": Command(f"{CHAT_AD}.adapt.command", "from your folder of pictures to a calibrated line"),
-    "calibrate": Command("adcopilot.line.calibrate", "a threshold for your parts, and how right it is"),
-    "demo": Command("adcopilot.demo.command", "a web page: two pictures, an answer, a score, boxes; whole folders"),
-    "data sample": Command("adcopilot.sample.command", "write the sample set that this package draws itself"),
-    "data build": Command(f"{CHAT_AD}.commands.build", "from a recipe to the files of a training stage"),
-    "data report": Command(f"{CHAT_AD}.report.report", "write a page about training data, with a gallery"),
-    "data register": Command(f"{CHAT_AD}.commands.register", "check a file of records and register it"),
-    "data convert clevr-change": Command(f"{CHAT_AD}.general.clevr_change", "CLEVR-Change: scenes that change"),
-    "data convert magicbrush": Command(f"{CHAT_AD}.general.magicbrush", "MagicBrush: edited photographs"),
-    "data convert spot-the-diff": Command(f"{CHAT_AD}.general.spot_the_diff", "Spot-the-diff: camera frames"),
-    "data convert pixmo-cap": Command(f"{CHAT_AD}.general.pixmo_cap", "PixMo-cap: detailed descriptions"),
-    "data convert m4-instruct": Command(f"{CHAT_AD}.general.m4_instruct", "M4-Instruct: several images"),
-    "data convert llava-mix": Command(f"{CHAT_AD}.general.llava_mix", "LLaVA-1.5's instruction mixture"),
-    "data convert olmo-sft": Command(f"{CHAT_AD}.general.olmo_sft", "OLMo 2's instruction mixture, text only"),
-    "eval mmad": Command(f"{BENCHMARKS}.mmad.command", "MMAD: seven sub-tasks, four datasets, F1 (Table II)"),
-    "eval mmad-bbox": Command(f"{BENCHMARKS}.mmad_bbox.command", "MMAD-BBox: boxes against masks (Table III)"),
-    "eval unipcb": Command(f"{BENCHMARKS}.unipcb.command", "UniPCB: inspection of circuit boards (Table IV)"),
-    "eval caption": Command(f"{BENCHMARKS}.captions.command", "captions of what has changed (Table V)"),
-    "eval records": Command(f"{BENCHMARKS}.records.command", "your own labelled records, by task"),
-    "eval attention": Command(f"{BENCHMARKS}.attention.command", "attention to comparison tokens (Figure 6)"),
-    "eval report": Command("adcopilot.evaluation.report.command", "runs as the paper's tables, plots and a gallery"),
-    "grpo": Command("adcopilot.grpo.command", "stage 3: reinforcement learning with verifiable rewards"),
-    "rollouts": Command("adcopilot.grpo.rollout_page", "write a page about what a GRPO policy wrote and earned"),
-    "preflight": Command("adcopilot.llamafactory.preflight", "name the samples that a training YAML cannot fit"),
-}
-
-#: Commands of earlier versions, and what to type instead.
-RETIRED: Mapping[str, str] = {
-    "data index": "adcopilot data build RECIPE.yaml --output DIR --until index",
-    "data filter": "adcopilot data build RECIPE.yaml --output DIR --until select",
-    "data leaks": "adcopilot data build RECIPE.yaml --output DIR --until select --set against=[FOLDER]",
-    "data pair": "adcopilot data build RECIPE.yaml --output DIR --until pair",
-    "data convert deeppcb": "adcopilot data build examples/data/deeppcb.yaml --output data/deeppcb",
-}
-
-GROUPS: Mapping[str, str] = {
-    "data": "make and convert training data",
-    "data convert": "turn public datasets into training data",
-    "eval": "measure any model on industrial anomaly detection benchmarks",
-}
-
-
-# Which of the distribution's extras brings a package (by its import name) that a command may miss; else `train`.
-EXTRAS: Mapping[str, str] = {
-    "bert_score": "eval",
-    "faiss": "data",
-    "gradio": "web",
-    "h5py": "data",
-    "httpx": "data",
-    "imagehash": "data",
-    "jinja2": "data",
-    "matplotlib": "data",
-    "pyarrow": "data",
-    "pycocoevalcap": "eval",
-    "pycocotools": "data",
-    "pydantic": "data",
-    "ray": "ray",
-    "scipy": "data",
-    "sentence_transformers": "eval",
-    "yaml": "data",
-}
+VERBOSE = "also say what libraries log, how long it took, and where an error came from"
+QUIET = "say nothing on stderr but errors"
 
 
 class StoreOnce(argparse.Action):
@@ -130,16 +54,31 @@ class StoreSourceOnce(StoreOnce):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with errors as the one line `error: …` that all of this package's errors are, and with
-    `StoreSourceOnce` where an option names no action."""
+    """argparse, with errors as the one line `error: …` that all of this package's errors are, with `StoreSourceOnce`
+    where an option names no action, with `-v` and `-q`, and with an example at the end of its help."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, example: str | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.register("action", None, StoreSourceOnce)
+        self.example = example
+        says = self.add_mutually_exclusive_group()
+        says.add_argument("-v", "--verbose", action="store_const", const="verbose", dest="loudness", help=VERBOSE)
+        says.add_argument("-q", "--quiet", action="store_const", const="quiet", dest="loudness", help=QUIET)
 
     def error(self, message: str) -> NoReturn:
         """Leave with code 2 and one line that says what is wrong and where help is."""
         self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+
+    def format_help(self) -> str:
+        """argparse's, and the example."""
+        return super().format_help() + (f"\nexample:\n  {self.example}\n" if self.example else "")
+
+
+def make_parser(name: str) -> Parser:
+    """The parser of a command, whose module is imported."""
+    parser = Parser(prog=f"adcopilot {name}", description=COMMANDS[name].help, example=COMMANDS[name].example)
+    importlib.import_module(COMMANDS[name].module).add_arguments(parser)
+    return parser
 
 
 def _children(prefix: str) -> dict[str, str]:
@@ -166,9 +105,10 @@ def _help(prefix: str) -> str:
     lines += ["commands:", *(f"  {word:<{width}}  {text}" for word, text in children.items()), ""]
     if not prefix:
         lines += ["training, export, chat and serving go through `llamafactory-cli`, see examples/README.md", ""]
-        lines += ["options:", "  -h, --help  this text, or a command's own: `adcopilot <command> --help`"]
-        lines += ["  --version   the version", ""]
-    return "\n".join(lines)
+        lines += ["options:", "  -h, --help     this text, or a command's own: `adcopilot <command> --help`"]
+        lines += ["  --version      the version", f"  -v, --verbose  {VERBOSE}", f"  -q, --quiet    {QUIET}", ""]
+    name = next(name for name in COMMANDS if name.startswith(prefix or "inspect"))
+    return "\n".join([*lines, "example:", f"  {COMMANDS[name].example}", ""])
 
 
 def _unknown(word: str, prefix: str) -> str:
@@ -190,10 +130,13 @@ def _find(argv: Sequence[str]) -> tuple[str, list[str]] | str:
     Returns `(name, rest)`, or the text to print when help or the version is asked for.
 
     Raises:
-        UserError: there is no such command.
+        UserError: there is no such command here.
     """
-    prefix = ""
+    prefix, loud = "", []
     for position, word in enumerate(argv):
+        if word in ("-v", "--verbose", "-q", "--quiet"):
+            loud.append(word)
+            continue
         if word in ("-h", "--help"):
             return _help(prefix)
         if word == "--version" and not prefix:
@@ -202,7 +145,10 @@ def _find(argv: Sequence[str]) -> tuple[str, list[str]] | str:
         if path in RETIRED:
             raise UserError(f"adcopilot {path}: type `{RETIRED[path]}` instead; docs/data.md has the recipe's keys")
         if path in COMMANDS:
-            return path, list(argv[position + 1 :])
+            return path, [*loud, *argv[position + 1 :]]
+        if path in LLAMAFACTORY:
+            typed = " ".join(["llamafactory-cli", word, *(argv[position + 1 :] or LLAMAFACTORY[word].split())])
+            raise UserError(f"adcopilot {word}: that is LlamaFactory's, with this plugin; type `{typed}`")
         if path not in GROUPS:
             raise UserError(_unknown(word, prefix))
         prefix = path
@@ -216,21 +162,27 @@ def _dispatch(argv: Sequence[str]) -> int:
         sys.stdout.write(found)
         return 0
     name, rest = found
-    command = COMMANDS[name]
     try:
-        module = importlib.import_module(command.module)
-        parser = Parser(prog=f"adcopilot {name}", description=command.help)
-        module.add_arguments(parser)
         # Intermixed: a remedy such as `image_max_pixels=401408` is typed at the end of the line, behind options.
-        return module.run(parser.parse_intermixed_args(rest)) or 0
+        args = make_parser(name).parse_intermixed_args(rest)
+        with loudness(vars(args).pop("loudness")):
+            try:
+                return importlib.import_module(COMMANDS[name].module).run(args) or 0
+            except (UserError, OSError):
+                if is_verbose():
+                    import traceback
+
+                    traceback.print_exc()
+                raise
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
         if not package or importlib.util.find_spec(package):
             raise  # the package is there but broken, or is this one: that deserves its traceback
-        extra = EXTRAS.get(package, "train")
+        from .installed import install_line
+
         raise UserError(
             f"adcopilot {name}: needs the package {package!r}, which is not installed; "
-            f"`pip install 'adcopilot[{extra}]'` brings it"
+            f"`{install_line(EXTRAS.get(package, 'train'))} brings it"
         ) from missing
 
 
@@ -263,7 +215,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())
