@@ -6,14 +6,14 @@ and TensorBoard.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from tqdm import tqdm
 from transformers import TrainerCallback
+
+from ..cli.saying import say
 
 __all__ = ["FLAT", "Progress"]
 
@@ -24,10 +24,6 @@ FLAT = 5
 _SAME = "frac_reward_zero_std"
 
 
-def _say(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)  # beside transformers' bar, not through it
-
-
 class Progress(TrainerCallback):
     """A line for each log of training: rewards, groups that vary, KL, length, time left.
 
@@ -35,7 +31,7 @@ class Progress(TrainerCallback):
         say: is given each line.
     """
 
-    def __init__(self, say: Callable[[str], None] = _say) -> None:
+    def __init__(self, say: Callable[[str], None] = say) -> None:
         self.say = say
         self._told = False
 
