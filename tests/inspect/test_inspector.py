@@ -1,8 +1,11 @@
 """`adcopilot.Inspector`: what `adcopilot inspect` says, for files, PIL images, arrays; a pair, many, a line's own."""
 
+import ast
+import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +68,18 @@ print(sorted(heavy), "Inspector" in names, "Result" in names, "torch" in sys.mod
     assert set(adcopilot.__all__) == {"Inspector", "Result", "__version__"}
     with pytest.raises(AttributeError, match="has no attribute 'Inspectr'"):
         adcopilot.Inspectr  # noqa: B018
+
+
+@pytest.mark.parametrize("package", ["adcopilot", "adcopilot.inspect"])
+def test_type_checkers_see_what_is_loaded_lazily(package):
+    """The imports under TYPE_CHECKING are of the names, and from the places, that `__getattr__` knows."""
+    module = importlib.import_module(package)
+    [block] = [node for node in ast.parse(Path(module.__file__).read_text()).body if isinstance(node, ast.If)]
+    seen = {alias.name: node.module for node in block.body for alias in node.names}
+    assert seen == module._HOME
+    assert set(module._HOME) == set(module.__all__) - {"__version__"}
+    for name, home in module._HOME.items():
+        assert getattr(importlib.import_module(f".{home}", package), name) is getattr(module, name)
 
 
 def test_it_says_what_the_command_says(model, speaking_dir, tmp_path, capsys):

@@ -16,6 +16,8 @@ from adcopilot.prompts import INSPECT_QUESTION
 
 from .conftest import part
 
+pytestmark = pytest.mark.forward
+
 PAGE = Path(__file__).resolve().parents[2] / "docs/python.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 #: One level of 255 in the values that the processor makes, of the channel that it stretches most.
