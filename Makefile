@@ -63,8 +63,9 @@ $(call $(4),$(1),$(2),$(3),$(5)); \
 echo "$$want" > "$$stamp"
 endef
 
+# Of what pip says, what shows that it is at work.
 define extras
-pip install --quiet $(PIP_ARGS) -e ".[$(3)]" $(4) $(if $(2),-c "$(2)"); \
+pip install --progress-bar off $(PIP_ARGS) -e ".[$(3)]" $(4) $(if $(2),-c "$(2)") | sed -un '/^ *\(Downloading\|Using cached\|Processing\|Installing\)/p' >&2; \
 pip check
 endef
 

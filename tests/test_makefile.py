@@ -77,3 +77,27 @@ def test_the_longest_files_come_first(project_root):
     pytest_collection_modifyitems(Worker, items)
     found = [item.path.relative_to(project_root / "tests").as_posix() for item in items]
     assert found == [LONGEST[0], LONGEST[1], LONGEST[1], "a.py", "b.py", "a.py"]
+
+
+#: In the place of an environment's Python: a pip that says what pip says.
+PIP = """#!/bin/bash
+case "$*" in
+*" check"*) ;;
+*" install"*) printf 'Collecting a\\n  Downloading a.whl (800 MB)\\nInstalling a-1\\n'; exit {status} ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_set_up_is_not_silent_and_fails_where_pip_does(checkout, project_root, status):
+    shutil.copy2(project_root / "setup.py", checkout)
+    shutil.copytree(project_root / "constraints", checkout / "constraints")
+    python = checkout / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PIP.format(status=status))
+    python.chmod(0o755)
+    result = make(checkout, "setup")
+    said = [line.strip() for line in result.stderr.splitlines()]
+    assert said[1:3] == ["Downloading a.whl (800 MB)", "Installing a-1"]
+    assert (result.returncode == 0) is (status == 0)
+    assert (checkout / ".venv/adcopilot.stamp").is_file() is (status == 0)
