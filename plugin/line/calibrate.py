@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cli.saying import progress
 from ..errors import UserError
+from ..images import image_size, is_like_shape
 from ..inspect.command import (
     add_map_arguments,
     add_model_arguments,
@@ -165,7 +166,7 @@ def calibrate(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
     pairs, kept = _pairs(args, pictures, output, templates)
-    pairs = list(pairs)
+    pictures, pairs, left_out = _comparable(args, pictures, list(pairs), no_model=no_model)
     with one_line_warnings():
         inspector = open_inspector(args, Judge(source="map" if no_model else "model"), settings, no_model=no_model)
         digest = "" if no_model or output is None else model_digest(args.model)
@@ -189,8 +190,10 @@ def calibrate(
     if settings is not None:
         scores["map"] = [line["score"] if no_model else line.get("map_score") for line in lines]
     goal = Goal(missed=args.max_missed, false_alarms=args.max_false_alarms, source=args.verdict_from)
+    decided = decide_line(pictures, scores, goal=goal)
     inspection = replace(
-        decide_line(pictures, scores, goal=goal),
+        decided,
+        warnings=(*left_out, *decided.warnings),
         templates=kept,
         templates_each=args.map_templates or TEMPLATES_EACH,
         map=settings.to_dict() if settings is not None else None,
@@ -267,6 +270,30 @@ def _pairs(args, pictures: Sequence[Picture], output: Path | None, templates: Se
     kept = _keep(chosen, output)
     pool = TemplatePool(folder=Path(), by_name=True, files=chosen)
     return find_pairs(queries, pool, templates=each), kept
+
+
+def _comparable(
+    args, pictures: Sequence[Picture], pairs: list[Pair], *, no_model: bool
+) -> tuple[Sequence[Picture], list[Pair], list[str]]:
+    """The pictures that a map can be made of with other good ones, and a sentence about those that it cannot.
+
+    Raises:
+        UserError: there is no good picture among them.
+    """
+    if not no_model or args.template or args.template_dir or args.pair_pattern:
+        return pictures, pairs, []
+    kept, alone = [], []
+    for picture, pair in zip(pictures, pairs, strict=True):
+        known = pair.error is None and pair.template is not None
+        fits = not known or is_like_shape(image_size(pair.query), image_size(pair.template))
+        (kept if fits else alone).append((picture, pair))
+    if not alone:
+        return pictures, pairs, []
+    told = f"{len(alone)} of {len(pairs)} pictures ({alone[0][1].query.name}{', …' if len(alone) > 1 else ''})"
+    told += " have a shape that no other good picture has: they were compared with nothing"
+    if all(picture.bad for picture, _ in kept):
+        raise UserError(f"{told}, and no good one is left; give good pictures of one shape")
+    return [picture for picture, _ in kept], [pair for _, pair in kept], [told]
 
 
 def _named(pictures: Sequence[Picture], args, pattern: NamePattern | None) -> list[tuple[Path, str]]:

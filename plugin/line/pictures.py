@@ -91,13 +91,12 @@ def check_good(files: Sequence[Path], folder: Path, *, mixed: bool = False) -> N
             f"{folder}: {len(files) or 'no'} good picture{'s' * (not files)} in it, expected 2 or more, to compare "
             "them with each other (20 make a threshold steady)"
         )
-    shapes = {file: aspect(image_size(file)) for file in files}
-    middle = sorted(shapes.values())[len(files) // 2]
-    others = [file for file, shape in shapes.items() if abs(shape - middle) > ASPECT_SLACK]
+    others = [] if mixed else _other_shapes(files)
     if others:
         raise UserError(
             f"{others[0]}: has another shape than most good pictures ({len(others)} of {len(files)} have), so it "
-            "shows another part or view; give each part and view a folder and a line of its own"
+            "shows another part or view; give each part and view a folder and a line of its own, or --mixed where one "
+            "line shows both"
         )
     groups = None if mixed else _groups(files)
     if groups:
@@ -107,6 +106,19 @@ def check_good(files: Sequence[Path], folder: Path, *, mixed: bool = False) -> N
             f"{len(other)} like {other[0].name}); give each part a folder of its own, or --mixed where one line shows "
             "both"
         )
+
+
+def _other_shapes(files: Sequence[Path]) -> list[Path]:
+    """Pictures whose shape is apart from that of most. Cut as each tile happened to be, shapes lie close together, and
+    each picture is compared with those of its own."""
+    ordered = sorted((aspect(image_size(file)), file) for file in files)
+    groups = [[ordered[0]]]
+    for one in ordered[1:]:
+        if one[0] - groups[-1][-1][0] > ASPECT_SLACK:
+            groups.append([])
+        groups[-1].append(one)
+    most = max(groups, key=len)
+    return sorted(file for group in groups if group is not most for _, file in group)
 
 
 def _groups(files: Sequence[Path]) -> tuple[list[Path], list[Path]] | None:

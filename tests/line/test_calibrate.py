@@ -131,6 +131,7 @@ def test_bad_input_is_one_line_before_anything_long(parts, tmp_path, capsys):
     assert "fall into groups" in said("--good", mixed)
     Image.new("RGB", (30, 84)).save(mixed / "c.png")
     assert "c.png: has another shape than most good pictures (1 of 9 have)" in said("--good", mixed)
+    assert "or --mixed where one line shows both" in said("--good", mixed)
     assert "--max-missed needs pictures of defective parts" in said("--good", parts / "good", "--max-missed", "1%")
     with pytest.raises(SystemExit):
         said("--good", parts / "good", "--max-missed", "7")
@@ -140,6 +141,26 @@ def test_bad_input_is_one_line_before_anything_long(parts, tmp_path, capsys):
     same = tmp_path / "same"
     shutil.copytree(parts / "good", same)
     assert "are the same picture, once good and once defective" in said("--good", parts / "good", "--bad", same)
+
+
+def test_tiles_are_cut_as_they_happened_to_be(parts, bad, tmp_path, capsys):
+    """Shapes that lie close together are of one part; each is compared with those of its own, the others left out."""
+    folder = tmp_path / "tiles"
+    for kind, files in (("good", parts / "good"), ("bad", min(bad.iterdir()))):
+        (folder / kind).mkdir(parents=True)
+        for index, file in enumerate(sorted(files.iterdir())):
+            with Image.open(file) as image:
+                image.crop((0, 0, 84, 84 - 4 * (index % 7))).save(folder / kind / file.name)
+    with Image.open(folder / "bad" / sorted(path.name for path in (folder / "bad").iterdir())[0]) as image:
+        image.crop((0, 0, 84, 40)).save(folder / "bad/low.png")
+    words = ("calibrate", "none", "--good", folder / "good", "--bad", folder / "bad", "--output", tmp_path / "line")
+    code, out, err = run(capsys, *words)
+    assert code == 0, err
+    found = json.loads((tmp_path / "line/inspection.json").read_text())
+    assert found["metrics"]["good"] == 14
+    assert found["metrics"]["defective"] == len(list((folder / "bad").iterdir())) - 1
+    assert "note: 1 of" in out
+    assert "(low.png) have a shape that no other good picture has" in found["warnings"][0]
 
 
 @pytest.mark.parametrize(
