@@ -89,9 +89,10 @@ def download(
 
 
 def title(folder: Path) -> str:
-    """What a model is called: its folder's name, or in the hub's cache its id."""
+    """What a model is called: its folder's name and that of the one above (`tiny/merged`: most are called merged), or in
+    the hub's cache its id."""
     folder = folder.resolve()
     above = folder.parent
     if above.name == "snapshots" and above.parent.name.startswith("models--"):
         return above.parent.name.removeprefix("models--").replace("--", "/")
-    return folder.name
+    return "/".join(folder.parts[-2:]).lstrip("/")
