@@ -77,7 +77,7 @@ def test_no_code_is_had_unless_it_is_to_be_run(tmp_path, hub_of):
 
 def test_a_model_of_a_hub_is_called_by_its_id(tmp_path):
     assert hub.title(tmp_path / "models--somebody--model/snapshots/0123abc") == "somebody/model"
-    assert hub.title(tmp_path / "mine") == "mine"
+    assert hub.title(tmp_path / "mine") == f"{tmp_path.name}/mine"
 
 
 def test_the_kind_is_known_by_one_small_file(tmp_path, hub_of):
