@@ -106,10 +106,11 @@ class Inspector:
         if not found.no_model:
             check_folder(found.folder)
         self._pool, self._each = None, found.templates_each
-        if template_dir is None and found.inspection is not None and found.inspection.templates:
+        of_line = template_dir is None and found.inspection is not None and bool(found.inspection.templates)
+        if of_line:
             template_dir = folder_of_templates(found.folder, found.inspection)
         if template_dir is not None:
-            pool = TemplatePool(folder=Path(template_dir), by_name=True)
+            pool = TemplatePool(folder=Path(template_dir), by_name=not of_line)  # see `sources.plan`
             pool.bits = used_bits(pool.files)
             self._pool = pool
         self.engine = open_engine(

@@ -40,7 +40,8 @@ def pair_of(template, query):
 
 def test_a_model_here_answers_as_inspect_does(inspector, files):  # noqa: F811
     local = LocalEngine(inspector=inspector)
-    assert (local.title, local.has_heat, local.family.name) == ("/".join(inspector.folder.parts[-2:]), True, "adcopilot")
+    title = "/".join(inspector.folder.parts[-2:])
+    assert (local.title, local.has_heat, local.family.name) == (title, True, "adcopilot")
     for query in files[1:]:
         question = Question(templates=(files[0],), query=query, text=INSPECT_QUESTION)
         result, heat = local.ask(question)
