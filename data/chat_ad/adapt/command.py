@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     def say(line: str) -> None:
         seconds = int(time.monotonic() - started)
-        say(f"[{seconds // 60:02d}:{seconds % 60:02d}] {line}")
+        saying.say(f"[{seconds // 60:02d}:{seconds % 60:02d}] {line}")
 
     if args.minutes <= 0 or (args.steps is not None and args.steps < 1):
         raise UserError(f"--minutes {args.minutes:g}, --steps {args.steps}: expected more than 0")
