@@ -128,6 +128,10 @@ class AnomalyMap:
         mask = pred_mask(self.values, self.pred_score / 2 if threshold is None else threshold)
         return map_boxes(mask, size=self.size, growth=self.settings.growth)
 
+    def places(self, threshold: float | None) -> list[list[int]]:
+        """`boxes`, but none where the score is below the threshold: single pixels above it are no finding."""
+        return [] if threshold is not None and self.pred_score < threshold else self.boxes(threshold)
+
 
 class Mapper:
     """Compares pictures.

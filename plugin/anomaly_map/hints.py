@@ -47,8 +47,7 @@ def hint(boxes: Sequence[Mapping[str, Any]], *, size: tuple[int, int], space: tu
 
 def hint_of(found: AnomalyMap, *, threshold: float | None, space: tuple[int, int]) -> str:
     """The sentence of a map: no place where its score is below the threshold; without one, what differs most."""
-    normal = threshold is not None and found.pred_score < threshold
-    boxes = [] if normal else [{"bbox_2d": box} for box in found.boxes(threshold)]
+    boxes = [{"bbox_2d": box} for box in found.places(threshold)]
     return hint(boxes, size=found.size, space=space)
 
 

@@ -38,11 +38,12 @@ def with_map(result: Result, anomaly_map: AnomalyMap, *, threshold: float | None
     """The result with the map's score and boxes.
 
     Args:
-        threshold: of the map's score; None where none is known, for boxes around what differs most.
+        threshold: of the map's score, below which there are no boxes; None where none is known, for boxes around what
+            differs most.
         alone: whether there is no model, so that score and boxes are the map's.
     """
     score = round(anomaly_map.pred_score, 6)
-    boxes = [{"bbox_2d": box, "label": DIFFERENCE} for box in anomaly_map.boxes(threshold)]
+    boxes = [{"bbox_2d": box, "label": DIFFERENCE} for box in anomaly_map.places(threshold)]
     names = {"score": score, "boxes": boxes} if alone else {"map_score": score, "map_boxes": boxes}
     return replace(result, **names, map_doubt=anomaly_map.doubt, map=anomaly_map, map_threshold=threshold)
 

@@ -9,6 +9,9 @@ from PIL import Image
 from adcopilot.anomaly_map.comparing import Mapper, MapSettings
 from adcopilot.anomaly_map.marking import map_boxes, pred_mask, pred_score
 from adcopilot.errors import UserError
+from adcopilot.inspect.judging import Judge
+from adcopilot.inspect.mapping import with_map
+from adcopilot.inspect.result import Result
 
 
 def plate(*, defect=False, shift=(0, 0), gain=1.0, offset=0, size=(120, 96)):
@@ -138,3 +141,16 @@ def test_deeppcb_boards(deeppcb_root):
         truth = [[int(one) for one in row.replace(",", " ").split()[:4]] for row in rows]
         shares.append(bbox_mask_iou(found.boxes(0.48), truth, found.size))
     assert np.mean(shares) > 0.6
+
+
+def test_a_normal_picture_has_no_box():
+    """A few pixels may be marked where the score, a mean of more, is below the threshold."""
+    found = Mapper(MapSettings()).compare(plate(defect=True), [plate()])
+    threshold = found.pred_score * 1.01
+    assert found.boxes(threshold)
+    assert found.places(threshold) == []
+    assert found.places(None) == found.boxes()
+    assert found.places(found.pred_score) == found.boxes(found.pred_score)
+    result = with_map(Result(query="q", template="t"), found, threshold=threshold, alone=True)
+    assert Judge(source="map", map_threshold=threshold).judged(result).verdict == "normal"
+    assert result.boxes == []

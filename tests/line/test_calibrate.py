@@ -60,7 +60,10 @@ def test_a_line_without_a_model(parts, bad, today, tmp_path, capsys, monkeypatch
     assert found["metrics"]["auroc"] > 0.9
     assert sum(one["pictures"] for one in found["metrics"]["kinds"].values()) == 6
     assert sorted(path.name for path in (line / "templates").iterdir()) == [f"{k:03d}.png" for k in range(14)]
-    assert "How right it was" in (line / "report.html").read_text()
+    page = (line / "report.html").read_text()
+    assert "Here each picture judged by a threshold from the others, in 5 parts; the verdicts below" in page
+    # what the numbers do not support stands before them
+    assert page.index(found["warnings"][0][:20]) < page.index("How right it was</h2>")
     # each row has its verdict by the threshold that was found, and boxes where there is something
     rows = [json.loads(row) for row in (line / "calibration.jsonl").read_text().splitlines()]
     assert len(rows) == 20

@@ -16,7 +16,7 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 from adcopilot.line.pictures import Picture
 
-from ..readers import GUESSES, READERS, make_source, scan
+from ..readers import GUESSES, READERS, Problem, make_source, measure, scan
 from ..sources.references import parse_reference
 
 __all__ = ["Photo", "Split", "copy_held_out", "read_folder", "reader_options", "split"]
@@ -66,7 +66,8 @@ def read_folder(folder: Path) -> tuple[str, list[Photo]]:
     """The reader that fits the folder, and its photographs.
 
     Raises:
-        UserError: no layout fits, or pictures are not files of their own.
+        UserError: no layout fits, pictures are not files of their own, or a picture or its mask cannot be used, as one
+            of another size.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give one with good/ and a folder for each kind of defect in it")
@@ -81,6 +82,10 @@ def read_folder(folder: Path) -> tuple[str, list[Photo]]:
                 f"{folder}: {item.image} is no picture of its own (layout {name}); write the pictures into good/ and "
                 "a folder for each kind of defect"
             )
+        found = measure(item, root=folder, dataset=name, licence="")
+        if isinstance(found, Problem):  # a build leaves it out; here nobody would see that
+            remedy = "; mend it, or take the mask away: none is needed" if item.mask else "; mend it, or take it away"
+            raise UserError(f"{source.path(found.file)}: {found.reason}{remedy}")
         file = Path(source.path(reference.path))
         photos.append(Photo(file=file, bad=item.anomalous, kind=item.defect, group=item.group or reference.path))
     if len(products) > 1:

@@ -182,6 +182,19 @@ def test_bad_input_is_one_line_before_anything_long(few, tmp_path, capsys):
         tmp_path / "both"
     )
     assert "no such folder" in said(tmp_path / "nowhere")
+    masks = tmp_path / "masks"
+    shutil.copytree(few, masks)
+    mask = min((masks / "ground_truth").rglob("*.png"))
+    with Image.open(mask) as image:
+        image.resize((90, 84)).save(mask)
+    line = said(masks)
+    assert str(mask) in line
+    assert "90×84" in line
+    assert line.endswith("; mend it, or take the mask away: none is needed")
+    mask.unlink()  # without one it is a defective picture all the same
+    picture = min((masks / kind).iterdir())
+    picture.write_bytes(picture.read_bytes()[:20])
+    assert str(picture) in said(masks)
     assert "no such model folder" in said(few, "--base", tmp_path / "nothing")
     assert "--map off" in said(few, "--no-train", "--map", "off")
     code, _, err = run(capsys, "adapt", few, "--output", few / "line")
