@@ -25,7 +25,7 @@ DATA = ["**/*.json", "**/*.jsonl", "**/*.safetensors", "**/*.txt", "**/*.jinja",
         "**/*.css", "**/*.js", "**/*.png", "**/*.yaml"]  # fmt: skip
 
 # What `adcopilot examples` copies, which in a checkout stands beside the code (plugin/cli/examples.py).
-CHECKOUT = ("examples", "dataset_info.json", "data/sample")
+CHECKOUT = ("examples", "dataset_info.json", "data/sample", "constraints")
 
 
 class BuildWithExamples(build_py):

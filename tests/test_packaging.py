@@ -25,7 +25,7 @@ ROOTS = {
     "data/sample_set": "adcopilot/sample",
 }
 #: What `adcopilot examples` copies.
-CHECKOUT = ("examples", "dataset_info.json", "data/sample")
+CHECKOUT = ("examples", "dataset_info.json", "data/sample", "constraints")
 
 # What must import where only this package is installed, not even torch.
 LIGHT = """

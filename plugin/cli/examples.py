@@ -3,6 +3,7 @@
     DIR/examples/            the YAMLs of training, export, GRPO, chat, serving and data, and DeepSpeed's settings
     DIR/dataset_info.json    what their `dataset` names
     DIR/data/sample/         the sample set that the tiny ones train on
+    DIR/constraints/         the versions that were tried together, for pip's -c
 
 The folders are those of a checkout, where the YAMLs' paths start: `cd DIR`, then the lines of examples/README.md.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 from ..errors import UserError, writing
 
 #: What is copied, relative to a checkout; in a wheel it is below the package, in the folder `checkout`.
-NAMES = ("examples", "dataset_info.json", "data/sample")
+NAMES = ("examples", "dataset_info.json", "data/sample", "constraints")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

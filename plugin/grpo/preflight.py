@@ -34,6 +34,7 @@ def preflight(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: 
     """
     from transformers import AutoProcessor
 
+    from ..inspect.hub import is_hub_id
     from ..inspect.loading import check_folder
     from ..yaml_sections import assign_all, read_yaml
     from .prompts import open_records, run_prompts
@@ -51,7 +52,8 @@ def preflight(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: 
         if "divisible by num_generations" not in str(error):
             raise
         raise UserError(f"{error}; with --gpus N for a run of N processes, here {gpus}") from None
-    check_folder(Path(args.model_name_or_path))
+    if not is_hub_id(args.model_name_or_path):  # of which tokenizer and shapes are had, and no weights
+        check_folder(Path(args.model_name_or_path))
     register_auto_classes()
     processor = AutoProcessor.from_pretrained(args.model_name_or_path)
     lines, longest = [], None

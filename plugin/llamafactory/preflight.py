@@ -86,7 +86,8 @@ def run(args) -> int:
     if _is_grpo(args.yaml):
         from ..grpo.preflight import preflight as preflight_grpo
 
-        print(*preflight_grpo(Path(args.yaml), args.overrides, gpu=args.gpu_memory, gpus=args.gpus), sep="\n")
+        overrides = _grpo_overrides(Path(args.yaml), args.overrides)
+        print(*preflight_grpo(Path(args.yaml), overrides, gpu=args.gpu_memory, gpus=args.gpus), sep="\n")
         return 0
     settings = with_stand_in(read_settings(args.yaml, args.overrides), Path(args.yaml))
     longest_of_all = (0, [])
@@ -101,6 +102,15 @@ def run(args) -> int:
         longest_of_all = max(longest_of_all, (tokens, checked.longest), key=lambda one: one[0])
     print(_check_memory(settings, *longest_of_all, gpu=args.gpu_memory, gpus=args.gpus))
     return 0
+
+
+def _grpo_overrides(path: Path, overrides: list[str]) -> list[str]:
+    """The overrides, with one more where the YAML's model is not there and another stands in for it."""
+    given = read_yaml(path).get("model_name_or_path")
+    if given is None or any(one.startswith("model_name_or_path=") for one in overrides):
+        return overrides
+    found = with_stand_in({"model_name_or_path": given}, path)["model_name_or_path"]
+    return overrides if found == given else [*overrides, f"model_name_or_path={found}"]
 
 
 def _is_grpo(path: str) -> bool:
@@ -202,7 +212,10 @@ def with_stand_in(settings: dict[str, Any], path: Path) -> dict[str, Any]:
 def _made_from(folder: str, path: Path) -> str | None:
     """The model that a YAML beside this one, or of an export near it, makes a folder from."""
     here = path.absolute().parent
-    for file in [*sorted(here.glob("*.yaml")), *sorted(here.parents[1].glob("export/*.yaml"))]:
+    near = [
+        path for above in here.parents[:2] for kind in ("export/*", "train/*/*") for path in above.glob(f"{kind}.yaml")
+    ]
+    for file in [*sorted(here.glob("*.yaml")), *sorted(near)]:
         try:
             found = read_yaml(file)
         except UserError:  # of somebody else's

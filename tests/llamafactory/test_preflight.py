@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from adcopilot.llamafactory.preflight import with_stand_in
+from adcopilot.llamafactory.preflight import _grpo_overrides, with_stand_in
 
 
 @pytest.fixture
@@ -18,6 +18,7 @@ def chain(tmp_path):
         "train/tiny/stage0.yaml": {"model_name_or_path": "saves/base", "output_dir": "saves/stage0"},
         "train/tiny/stage1.yaml": {"model_name_or_path": "saves/stage0", "output_dir": "saves/stage1"},
         "train/tiny/thinking.yaml": {"model_name_or_path": "saves/merged", "output_dir": "saves/thinking"},
+        "grpo/tiny.yaml": {"model_name_or_path": "saves/merged", "num_generations": 8, "output_dir": "saves/grpo"},
         "export/tiny.yaml": {"model_name_or_path": "saves/stage0", "export_dir": "saves/merged"},
     }
     for name, settings in made.items():
@@ -40,6 +41,16 @@ def test_what_is_not_there_yet_is_checked_with_what_it_is_made_from(chain, monke
     assert f"{settings['model_name_or_path']} is not there yet; checked with saves/base" in capsys.readouterr().err
     os.makedirs("saves/stage0")
     assert with_stand_in(settings, path)["model_name_or_path"] == "saves/stage0"
+
+
+def test_stage_3_too(chain, monkeypatch):
+    monkeypatch.chdir(chain)
+    path = Path("examples/grpo/tiny.yaml")
+    os.makedirs("saves")
+    assert _grpo_overrides(path, ["beta=0"]) == ["beta=0"]
+    os.makedirs("saves/base")
+    assert _grpo_overrides(path, ["beta=0"]) == ["beta=0", "model_name_or_path=saves/base"]
+    assert _grpo_overrides(path, ["model_name_or_path=x"]) == ["model_name_or_path=x"]
 
 
 def test_yamls_that_make_each_other_are_no_loop(chain, monkeypatch):
