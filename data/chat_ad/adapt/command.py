@@ -12,6 +12,7 @@ import argparse
 import time
 from pathlib import Path
 
+from adcopilot.cli import saying
 from adcopilot.errors import UserError
 from adcopilot.inspect.command import add_map_arguments, map_settings
 from adcopilot.inspect.hub import model_folder, title
