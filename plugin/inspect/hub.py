@@ -89,8 +89,8 @@ def download(
 
 
 def title(folder: Path) -> str:
-    """What a model is called: its folder's name after that of the one above (`tiny/merged`: most are called merged), or
-    in the hub's cache its id."""
+    """What a model is called: its folder's name after that of the one above (`tiny/merged`: most are called merged),
+    or in the hub's cache its id."""
     folder = folder.resolve()
     above = folder.parent
     if above.name == "snapshots" and above.parent.name.startswith("models--"):
