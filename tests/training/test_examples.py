@@ -88,11 +88,12 @@ def test_7b_has_the_settings_of_the_paper(stage):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("stage", STAGES)
-def test_llamafactory_knows_every_key(size, stage, tmp_path):
+def test_llamafactory_knows_every_key(size, stage, tmp_path, adcopilot_dir):
     from llamafactory.hparams import get_train_args
 
     args = {**read_yaml(size, stage), **ON_A_CPU, "output_dir": str(tmp_path / "run")}
     args.pop("deepspeed", None)  # it would insist on torchrun
+    args |= {"model_name_or_path": str(adcopilot_dir), "adapter_name_or_path": None}  # folders that have to be there
     _, data_args, training_args, finetuning_args, _ = get_train_args(args)  # raises on a key that it does not know
     assert data_args.dataset == (TABLE_1[stage] if size == "7b" else [f"sample_stage{stage}"])
     assert training_args.gradient_accumulation_steps == read_yaml(size, stage)["gradient_accumulation_steps"]
