@@ -63,7 +63,8 @@ def test_yamls_that_make_each_other_are_no_loop(chain, monkeypatch):
     assert with_stand_in(settings, Path("examples/train/tiny/a.yaml")) == settings
 
 
-def test_stage_1_of_the_examples_needs_a_base_alone(llamafactory, adcopilot_dir, tmp_path, project_root):
+def test_stage_1_of_the_examples_needs_a_base_alone(llamafactory, adcopilot_dir, tmp_path, project_root, monkeypatch):
+    monkeypatch.delenv("LLAMAFACTORY_VERBOSITY", raising=False)  # a preflight in this process has set it
     for name in ("examples", "data", "dataset_info.json"):
         (tmp_path / name).symlink_to(project_root / name)
     (tmp_path / "saves/tiny").mkdir(parents=True)
@@ -71,6 +72,7 @@ def test_stage_1_of_the_examples_needs_a_base_alone(llamafactory, adcopilot_dir,
     words = [sys.executable, "-m", "adcopilot", "-q", "preflight", "examples/train/tiny/stage1.yaml"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 2, done.stdout
     samples, memory = done.stdout.splitlines()
     assert samples.startswith("sample_stage1: 22 samples can be trained on")
     assert memory.startswith("memory of one GPU")
