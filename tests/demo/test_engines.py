@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -40,7 +41,8 @@ def pair_of(template, query):
 
 def test_a_model_here_answers_as_inspect_does(inspector, files):  # noqa: F811
     local = LocalEngine(inspector=inspector)
-    assert (local.title, local.has_heat, local.family.name) == ("model", True, "adcopilot")
+    assert (Path(local.title).name, local.has_heat, local.family.name) == ("model", True, "adcopilot")
+    assert local.parameters == inspector.model.num_parameters() < 10**7
     for query in files[1:]:
         question = Question(templates=(files[0],), query=query, text=INSPECT_QUESTION)
         result, heat = local.ask(question)
