@@ -3,7 +3,6 @@
 import json
 import math
 import threading
-from pathlib import Path
 
 import pytest
 from PIL import Image
