@@ -62,6 +62,8 @@ def check_folders(model_args) -> None:
         UserError: naming the folder, and how to go on without it.
     """
     model, adapters = model_args.model_name_or_path, model_args.adapter_name_or_path or []
+    if "://" in model:  # a server's, where its adapters are too: `server_engine` says so
+        return
     if _is_folder_name(model) and not Path(model).is_dir():
         raise UserError(
             f"model_name_or_path {model}: no such folder (seen from {Path.cwd()}); train the stage that leaves it, or "

@@ -25,6 +25,8 @@ ELSEWHERE = {
     ("registration", "--replace"): "builds and converters replace their own entries unasked",
     ("losses", "--set"): "the report names the command before it",
     ("losses", "--max-left-out"): "the report names the command before it",
+    ("build", "--hints"): "`data build` ends with how `adcopilot inspect` gives the same hints",
+    ("build", "--map-threshold"): "`data build` ends with how `adcopilot inspect` gives the same hints",
     ("command", "--good"): "what `adapt` tells `adcopilot calibrate`",
     ("command", "--model"): "`adapt` ends with how `adcopilot inspect` takes its line",
     ("command", "--query-dir"): "`adapt` ends with how `adcopilot inspect` takes its line",

@@ -11,7 +11,7 @@ import pytest
 from adcopilot.line.marks import append_mark
 from adcopilot.sample.photographs import photographs
 
-from ..test_commands import ROOT, commands
+from ..docs.test_commands import ROOT, commands
 
 
 @pytest.fixture(scope="module")

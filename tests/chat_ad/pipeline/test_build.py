@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adcopilot.alone import alone_in
 from adcopilot.chat_ad.commands.build import summary
 from adcopilot.chat_ad.draws import choose_task, possible_tasks
 from adcopilot.chat_ad.pipeline import build as build_module
@@ -519,7 +520,8 @@ def test_places_that_cannot_work(tmp_path):
 
 
 def test_one_build_at_a_time(tmp_path):
-    with build_module._locked(tmp_path / "out"), pytest.raises(UserError, match="another build"):
+    out = tmp_path / "out"
+    with alone_in(out, work=out / ".work", what="build"), pytest.raises(UserError, match="another build"):
         run(write_recipe(tmp_path), tmp_path / "out")
 
 

@@ -402,7 +402,7 @@ def test_wrong_models(folders, tmp_path):
         TransformersBackend(model=near, device="cpu")
     with pytest.raises(UserError, match=r"config.json: not found"):
         TransformersBackend(model=tmp_path, device="cpu")
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="not to be had from huggingface"):
         TransformersBackend(model="nobody/no-such-model", device="cpu")
     strange = tmp_path / "strange"
     shutil.copytree(folders["qwen"], strange)

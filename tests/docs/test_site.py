@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("mkdocs", reason="the docs extra is not installed here")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from adcopilot import cli
 from adcopilot.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "README_zh.md", "CONTRIBUTING.md", "examples/README.md", "data/sample/README.md"]
 PAGES += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
 FENCE = re.compile(r"^ *```(?:bash|sh|console)?\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -29,8 +29,8 @@ def commands(text):
                 continue
             while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # FORCE_TORCHRUN=1 …
                 words.pop(0)
-            if "&&" in words or "|" in words:
-                words = words[: min(words.index(sign) for sign in ("&&", "|") if sign in words)]
+            ends = [words.index(sign) for sign in ("&&", "|", ">") if sign in words]
+            words = words[: min(ends, default=None)]
             if words and not any("…" in word or word.startswith(("[", "{")) for word in words):
                 yield words
 
