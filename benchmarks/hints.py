@@ -1,6 +1,6 @@
 """Does it help a model to be told which places the anomaly map marks? The recipe of `make demo`, with and without.
 
-    python benchmarks/hints.py                  the 76,000 pairs of the demo: not timed
+    python benchmarks/hints.py                  the 60,000 pairs of the demo: not timed
     python benchmarks/hints.py --count 4000     a try-out that says little: the model has hardly learned to compare
 
 Two models are trained from one sample set, one on its records as they are, one with a hint in each question; both are
@@ -25,7 +25,7 @@ from adcopilot.anomaly_map.hints import HINT  # noqa: E402
 from adcopilot.inspect.judging import Judge  # noqa: E402
 from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
 from adcopilot.inspect.model_inspector import ModelInspector  # noqa: E402
-from adcopilot.sample.demo import TEST_SPLITS, plan  # noqa: E402
+from adcopilot.sample.demo import SIZE, TEST_SPLITS, plan  # noqa: E402
 from adcopilot.sample.generate import standard_splits, write_sample  # noqa: E402
 from adcopilot.sample.hints import hinted_name, write_hints  # noqa: E402
 from adcopilot.sample.measure import Scores, read_split, score_answers  # noqa: E402
@@ -84,7 +84,9 @@ def measure(output: Path, *, seed: int, count: int, test_count: int, workers: in
         print(f"[{(time.monotonic() - started) / 60:5.1f} min] {line}", file=sys.stderr, flush=True)
 
     data = output / "data"
-    write_sample(data, standard_splits(count, test_count=test_count), seed=seed, workers=workers, progress=say)
+    write_sample(
+        data, standard_splits(count, test_count=test_count), seed=seed, size=SIZE, workers=workers, progress=say
+    )
     threshold = write_hints(data, STAGES, workers=workers, progress=say)
     say(f"the map's threshold is {threshold:.4f}")
     judge = Judge(map_threshold=threshold)
@@ -127,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "hints")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=76_000, help="training pairs, as the demo's (76000)")
+    parser.add_argument("--count", type=int, default=60_000, help="training pairs, as the demo's (60000)")
     parser.add_argument("--test-count", type=int, default=500, help="pairs of each test set (500)")
     parser.add_argument("--result", type=Path, default=RESULT, help="where page and numbers go, without suffix")
     args = parser.parse_args(argv)
