@@ -13,7 +13,7 @@ from ..vision_tokens import escape_vision_tokens
 from .items import Item
 from .sizing import Sizing
 
-__all__ = ["chat_messages", "option_tokens", "plain_text", "prompt_text", "sorted_groups"]
+__all__ = ["chat_messages", "plain_text", "prompt_text", "sorted_groups"]
 
 #: So many groups are sorted by size at a time: enough to find like sizes, few enough that the work goes steadily on.
 WINDOW = 64
@@ -62,20 +62,6 @@ def prompt_text(item: Item, processor: Any) -> str:
     except Exception as error:  # whatever a template raises
         reason = one_line(error)
         raise UserError(f"the model's chat template cannot be applied ({reason})") from error
-
-
-def option_tokens(tokenizer: Any, letters: Sequence[str]) -> dict[str, list[int]]:
-    """Token ids that an answer with this option letter begins with: the letter, and the letter after a space.
-
-    Only what the vocabulary holds whole; a letter without any is left out.
-    """
-    found = {}
-    for letter in letters:
-        pieces = [tokenizer.encode(text, add_special_tokens=False) for text in (letter, " " + letter)]
-        ids = sorted({piece[0] for piece in pieces if len(piece) == 1})
-        if ids:
-            found[letter] = ids
-    return found
 
 
 def sorted_groups(groups: Sequence[list[Item]], sizing: Sizing) -> Iterator[list[Item]]:
