@@ -145,7 +145,7 @@ def make_items(folder: Path, *, side: int, pairs: int, queries: int) -> list:
 
 def question_by_question(backend, items: list, *, new_tokens: int) -> list[str]:
     """The plain loop that the backend is measured against; its answers in the items' order."""
-    from adcopilot.answering.prompting import prompt_text
+    from adcopilot.evaluation.backends.prompting import prompt_text
     from adcopilot.images import open_image
 
     answers = []

@@ -23,6 +23,7 @@ from statistics import mean, stdev
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from adcopilot.chat_ad.chain import Run, Step, tool  # noqa: E402
 from adcopilot.jsonl import atomic_write  # noqa: E402
 from adcopilot.sample.demo import (  # noqa: E402
     SIZE,
@@ -36,7 +37,6 @@ from adcopilot.sample.demo import (  # noqa: E402
 from adcopilot.sample.generate import write_sample  # noqa: E402
 from adcopilot.sample.measure import measure, read_split  # noqa: E402
 from adcopilot.sample.measure_map import measure_map  # noqa: E402
-from adcopilot.steps import Run, Step, tool  # noqa: E402
 from benchmarks import machine  # noqa: E402
 
 RESULT = ROOT / "docs" / "results" / "study"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adcopilot.alone import alone_in
+from adcopilot.chat_ad.alone import alone_in
 from adcopilot.dataset_info import entry
 from adcopilot.errors import UserError, writing
 from adcopilot.jsonl import atomic_write, content_key

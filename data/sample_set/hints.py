@@ -1,6 +1,6 @@
 """The sample set's training data once more, with the hints of an anomaly map in its questions.
 
-    DIR/NAME_hinted.jsonl     a split's records, each told which places the map marks (`adcopilot.inspect.hinted`)
+    DIR/NAME_hinted.jsonl     a split's records, each told which places the map marks (`adcopilot.chat_ad.hinted`)
     DIR/hints.json            the map's threshold, from good pairs of `stage1`: inference needs the same
 
 Made in shards as the set itself is; a run that was killed goes on after the last one.
@@ -95,7 +95,7 @@ def _mapper():
 
 def _threshold(folder: Path, root: Path) -> float:
     """Of the map, from the first good pairs of stage 1."""
-    from adcopilot.inspect.hinted import GOOD_PAIRS, one_thread, record_map, threshold_of
+    from adcopilot.chat_ad.hinted import GOOD_PAIRS, one_thread, record_map, threshold_of
 
     file, scores = folder / "stage1.jsonl", []
     if file.is_file():
@@ -111,7 +111,7 @@ def _threshold(folder: Path, root: Path) -> float:
 
 
 def _write_shard(folder: Path, root: Path, threshold: float, split: str, start: int, lines: list[str]) -> Path:
-    from adcopilot.inspect.hinted import one_thread, with_map_hint
+    from adcopilot.chat_ad.hinted import one_thread, with_map_hint
 
     key = content_key(HINT, threshold, lines)[:12]
     path = folder / "shards" / f"{hinted_name(split)}-{start:07d}-{key}.jsonl"

@@ -23,7 +23,6 @@ from threadpoolctl import threadpool_limits
 from adcopilot.answering.base import Reply, grouped
 from adcopilot.answering.families import family_of
 from adcopilot.answering.items import Item
-from adcopilot.answering.prompting import prompt_text, sorted_groups
 from adcopilot.answering.sizing import Sizing, processor_sizing
 from adcopilot.errors import UserError
 from adcopilot.finite import not_finite_at
@@ -34,6 +33,7 @@ from .base import LocalBackend
 from .branching import Prefix, answer_branches, make_prompts, run_prefixes, shared_length
 from .groups import Group, Whole, halves
 from .loading import Loaded, load_model
+from .prompting import prompt_text, sorted_groups
 from .trunks import Trunk, grow, plant, trunk_length
 
 __all__ = ["TransformersBackend"]

@@ -19,7 +19,6 @@ from typing import Any
 from adcopilot.answering.base import Reply, grouped
 from adcopilot.answering.families import family_of, family_of_config
 from adcopilot.answering.items import Item
-from adcopilot.answering.prompting import prompt_text
 from adcopilot.answering.sizing import Sizing, processor_sizing
 from adcopilot.errors import UserError, one_line
 from adcopilot.finite import not_finite_at
@@ -35,6 +34,7 @@ from adcopilot.inspect.loading import (
 
 from .base import LocalBackend
 from .loading import REUSABLE
+from .prompting import prompt_text
 
 __all__ = ["VllmBackend"]
 

@@ -26,8 +26,7 @@ from ..errors import UserError, shortened
 from .base import Reply, grouped
 from .families import family_of
 from .image_urls import ImageUrls
-from .items import Item
-from .prompting import chat_messages
+from .items import Item, chat_messages
 from .sizing import MMAD_PIXELS, PROCESSOR_PIXELS, SENT_PIXELS, TRAINING_PIXELS, Budget, Sizing
 
 __all__ = ["ApiBackend"]

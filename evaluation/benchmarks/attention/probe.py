@@ -27,7 +27,6 @@ import torch
 
 from adcopilot.answering.base import Reply, grouped
 from adcopilot.answering.items import Item
-from adcopilot.answering.prompting import sorted_groups
 from adcopilot.errors import UserError
 from adcopilot.finite import bad_rows, not_finite_at
 from adcopilot.inspect.greedy import Answered
@@ -35,6 +34,7 @@ from adcopilot.inspect.hub import model_folder
 from adcopilot.inspect.loading import check_folder
 
 from ...backends.branching import Prompt, run_prefixes
+from ...backends.prompting import sorted_groups
 from ...backends.transformers_backend import TransformersBackend
 from .results import QUERIES
 

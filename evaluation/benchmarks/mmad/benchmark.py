@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from adcopilot.answering.choices import LETTERS, official_answer, stated_answer, strict_answer
 from adcopilot.errors import UserError
 from adcopilot.images import image_size
 from adcopilot.jsonl import content_key, file_digest
 from adcopilot.pages.text import shorten
+from adcopilot.tasks.choice import strict_answer
 
 from ...benchmark import Benchmark, Boxes, Compared, Judged, Line, Reading, Scores, Traits, given
 from ...bootstrap import Difference
@@ -28,6 +28,7 @@ from ...source import Source
 from ...table import Published, Table
 from ...wording import MMAD, OWN
 from .answer_file import distinct, read_answer_file
+from .choices import LETTERS, official_answer, stated_answer
 from .dataset import mask_places
 from .intervals import resampled
 from .prompts import PROMPTS

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adcopilot.answering.choices import strict_answer
 from adcopilot.tasks import TASKS
-from adcopilot.tasks.choice import CHOICE
+from adcopilot.tasks.choice import CHOICE, strict_answer
 from adcopilot.tasks.locate import LOCATE
 
 from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Line, Reading, Scores, Traits

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from adcopilot.answering.choices import anomaly_score
 from adcopilot.answering.families import Family, read_boxes, split_thinking
 from adcopilot.line.ranking import auroc
 from adcopilot.prompts import ANSWER_WORDS
@@ -20,6 +19,7 @@ from adcopilot.tasks.verdict import VERDICT, stated
 
 from ...bootstrap import interval, ratio_draws
 from ...map_options import BOXES, Chosen
+from ...ranking import anomaly_score
 
 __all__ = ["KINDS", "cells", "results", "show"]
 

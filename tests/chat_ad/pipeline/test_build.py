@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcopilot.alone import alone_in
+from adcopilot.chat_ad.alone import alone_in
 from adcopilot.chat_ad.commands.build import summary
 from adcopilot.chat_ad.draws import choose_task, possible_tasks
 from adcopilot.chat_ad.pipeline import build as build_module

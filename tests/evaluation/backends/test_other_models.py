@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adcopilot.answering.prompting import prompt_text
 from adcopilot.errors import UserError
 from adcopilot.evaluation.backends import TransformersBackend
 from adcopilot.evaluation.backends.loading import load_model
+from adcopilot.evaluation.backends.prompting import prompt_text
 from adcopilot.images import open_image
 
 NEW_TOKENS = 8

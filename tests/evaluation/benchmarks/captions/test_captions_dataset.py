@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from adcopilot.answering.families import FAMILIES
-from adcopilot.answering.items import check_groups
 from adcopilot.errors import UserError
 from adcopilot.evaluation.benchmarks.captions.command import items
 from adcopilot.evaluation.benchmarks.captions.dataset import load
+from adcopilot.evaluation.running import check_groups
 
 
 def picture(path: Path) -> None:
