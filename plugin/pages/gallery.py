@@ -51,6 +51,12 @@ class Box:
     colour: int
     told: bool
 
+    @classmethod
+    def of(cls, corners: Sequence[float], *, label: str, colour: int, told: bool) -> Box:
+        """A box by x1, y1, x2, y2."""
+        x1, y1, x2, y2 = map(float, corners)
+        return cls(x=x1, y=y1, width=max(x2 - x1, 0), height=max(y2 - y1, 0), label=label, colour=colour, told=told)
+
 
 @dataclass(kw_only=True)
 class Picture:

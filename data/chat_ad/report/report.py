@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from ... import __version__
 from ...errors import UserError
 from ...jsonl import atomic_write
+from ...pages import html
 from ...pages.charts import chart_style
 from ...pages.gallery import Card, Gallery
-from ...pages.html import environment, policy, script_text, style_text
 from ...pages.sampling import Draw
 from ...pages.text import clean, plural, shorten
 from ...records import check_record
@@ -190,15 +187,11 @@ def survey(*, folder: Path, media_dirs: Sequence[Path] | None, samples: int, see
 
 def render(found: Found) -> str:
     """The page."""
-    page = environment(_PAGE)
-    page.globals.update(stacked=stacked, histogram=histogram, LABELS=LABELS, LETTERS=LETTERS)
-    style, script = style_text() + chart_style(), script_text()
-    return page.get_template("page.html.jinja").render(
-        # The only texts that are not escaped, besides charts: files of this package.
-        style=Markup(style),
-        script=Markup(script),
-        policy=policy(style, script),
-        version=__version__,
+    return html.render(
+        _PAGE,
+        "page.html.jinja",
+        style=chart_style(),
+        known={"stacked": stacked, "histogram": histogram, "LABELS": LABELS, "LETTERS": LETTERS},
         found=found,
         notes=make_notes(found),
         **_tables(found),

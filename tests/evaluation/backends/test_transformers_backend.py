@@ -168,7 +168,7 @@ def test_reading_threads_leave_the_cores_to_the_model(backends, items, reuse, mo
 
         return call
 
-    monkeypatch.setattr(backend, "_images", watched("reading", backend._images))
+    monkeypatch.setattr(backend, "images", watched("reading", backend.images))
     monkeypatch.setattr(backend, "_replies", watched("answering", backend._replies))
     before = torch.get_num_threads()
     torch.set_num_threads(2)
