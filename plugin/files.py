@@ -1,16 +1,18 @@
-"""Look at what a path is before it is opened: to open a pipe waits for its writer, a device may never end, and a path
-from a data file may lead anywhere."""
+"""Files of others: a path is looked at before it is opened, for to open a pipe waits for its writer, a device may
+never end, and a path from a data file may lead anywhere."""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError, reason_of
 
-__all__ = ["check_writable", "not_a_file", "path_inside"]
+__all__ = ["check_writable", "not_a_file", "path_inside", "stored_object"]
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -59,3 +61,12 @@ def path_inside(media_dir: str | Path, name: str) -> Path:
     if not path.is_relative_to(root):
         raise UserError(f"{name}: leads out of {media_dir}, expected a path inside it; correct the record")
     return path
+
+
+def stored_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds; {} where it holds none, for what is only looked at where it is there."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
