@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from adcopilot.answering.families import Family
+from adcopilot.answering.families import Family, family_of
 from adcopilot.answering.items import Item
 from adcopilot.answering.sizing import Sizing
 from adcopilot.errors import UserError
@@ -20,6 +20,14 @@ __all__ = ["LocalBackend"]
 
 class LocalBackend:
     """A model in this process; who loads it sets these attributes.
+
+    Args:
+        batch_size: questions that it works on together.
+        family: name of its family (`families.FAMILIES`), None if its configuration is to decide.
+        side: as `Sizing.side`.
+
+    Raises:
+        UserError: a value is out of its range, which is said before the model loads.
 
     Attributes:
         name, family: as `answering.base.Backend`.
@@ -38,6 +46,14 @@ class LocalBackend:
     processor: Any
     dtype: str
     sizing: Sizing
+
+    def __init__(self, *, batch_size: int, family: str | None, side: int | None) -> None:
+        if batch_size < 1:
+            raise UserError(f"--batch-size is {batch_size}, expected 1 or more")
+        if family is not None:
+            family_of(family, model="")
+        Sizing(side=side)
+        self.batch_size = batch_size
 
     def describe(self) -> dict[str, Any]:
         """As `Backend.describe`. Batch size, reuse, device and an engine's options are left out: they do not change

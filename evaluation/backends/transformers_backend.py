@@ -21,9 +21,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from adcopilot.answering.base import Reply, grouped
-from adcopilot.answering.families import family_of
 from adcopilot.answering.items import Item
-from adcopilot.answering.sizing import Sizing, processor_sizing
+from adcopilot.answering.sizing import processor_sizing
 from adcopilot.errors import UserError
 from adcopilot.finite import not_finite_at
 from adcopilot.inspect.greedy import Answered, Greedy
@@ -89,12 +88,7 @@ class TransformersBackend(LocalBackend):
         image_min_pixels: int | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"--batch-size is {batch_size}, expected 1 or more")
-        self.batch_size = batch_size
-        Sizing(side=image_side)  # wrong values are said before the model loads
-        if family is not None:
-            family_of(family, model="")
+        super().__init__(batch_size=batch_size, family=family, side=image_side)
         if isinstance(model, Loaded):
             loaded = model
         else:
@@ -129,8 +123,6 @@ class TransformersBackend(LocalBackend):
     def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
         """As `Backend.answer`. An item whose image cannot be read, or that does not fit into the device's memory even
         alone, is answered with an error."""
-        if max_new_tokens < 1:
-            raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
         found = grouped(items)
         uses = Counter(group[0].images[:-1] for group in found)
         self._shared = {templates for templates, number in uses.items() if templates and number > 1}

@@ -19,7 +19,7 @@ from typing import Any
 from adcopilot.answering.base import Reply, grouped
 from adcopilot.answering.families import family_of, family_of_config
 from adcopilot.answering.items import Item
-from adcopilot.answering.sizing import Sizing, processor_sizing
+from adcopilot.answering.sizing import processor_sizing
 from adcopilot.errors import UserError, one_line
 from adcopilot.finite import not_finite_at
 from adcopilot.inspect.hub import model_folder
@@ -80,11 +80,7 @@ class VllmBackend(LocalBackend):
         image_min_pixels: int | None = None,
         **engine: Any,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"--batch-size is {batch_size}, expected 1 or more")
-        Sizing(side=image_side)
-        if family is not None:
-            family_of(family, model="")
+        super().__init__(batch_size=batch_size, family=family, side=image_side)
         if util.find_spec("vllm") is None:
             raise UserError(
                 "--backend vllm: vLLM is not installed in this environment; give --base-url of a server, or run from "
@@ -97,7 +93,7 @@ class VllmBackend(LocalBackend):
                 f"{folder}: model_type is {config.get('model_type')!r}, expected one of {', '.join(REUSABLE)}; serve "
                 "another model with `vllm serve` and give --base-url"
             )
-        self.model_name, self.batch_size = str(model), batch_size
+        self.model_name = str(model)
         self.family = family_of(family, model="") if family else family_of_config(config["model_type"])
         device = pick_device("auto")
         self.dtype = pick_dtype(dtype, device)
@@ -130,8 +126,6 @@ class VllmBackend(LocalBackend):
     def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
         """As `Backend.answer`. An item whose image cannot be read, or whose prompt is too long, is answered with an
         error."""
-        if max_new_tokens < 1:
-            raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
         in_groups = [item for group in grouped(items) for item in group]
         ahead = _AHEAD * self.batch_size
         for begin in range(0, len(in_groups), ahead):

@@ -66,8 +66,6 @@ class AttentionProbe(TransformersBackend):
 
     def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
         """As `Backend.answer`."""
-        if max_new_tokens < 1:
-            raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
         for group in sorted_groups(grouped(items), self.sizing):
             ready = self._prepare(group)
             if ready.error is not None or ready.grid is None:
