@@ -13,11 +13,12 @@ from ...errors import UserError
 from ...jsonl import atomic_write
 from ...pages import html
 from ...pages.charts import chart_style
-from ...pages.gallery import Card, Gallery
+from ...pages.gallery import Gallery
 from ...pages.sampling import Draw
 from ...pages.text import clean, plural, shorten
 from ...records import check_record
 from ..pipeline.losses import Loss
+from .cards import Card, make_card
 from .charts import histogram, lengths, stacked, uneven
 from .findings import Leaks, Listing, read_leaks, read_listing, read_losses, read_manifest
 from .notes import make_notes
@@ -169,7 +170,7 @@ def survey(*, folder: Path, media_dirs: Sequence[Path] | None, samples: int, see
     cards = []
     for (dataset, task, label), (index, number, offset, length) in draw.chosen():
         record = read_line(files.records[index], offset, length)
-        cards.append(gallery.card(record, dataset=dataset, task=task, label=label, line=number))
+        cards.append(make_card(record, gallery, dataset=dataset, task=task, label=label, line=number))
     return Found(
         name=shorten(folder.resolve().name, 80),
         datasets=[(name.removesuffix(".jsonl"), name) for name in names],
