@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends import TransformersBackend
 from adcopilot.evaluation.backends.loading import load_model
+from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 from adcopilot.evaluation.benchmarks.attention.probe import AttentionProbe
 
 pytestmark = pytest.mark.forward

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from adcopilot.answering.items import Item
 from adcopilot.answering.sizing import Sizing
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends import TransformersBackend, branching, transformers_backend
+from adcopilot.evaluation.backends import branching, transformers_backend
 from adcopilot.evaluation.backends.prompting import prompt_text, sorted_groups
+from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 from adcopilot.images import open_image
 
 from .conftest import QUESTIONS, make_group, picture
