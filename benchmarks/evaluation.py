@@ -291,7 +291,7 @@ def main() -> int:
     device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
     name = args.shapes if args.shapes != "auto" else {"cuda": "7b", "cpu": "tiny"}[device]
 
-    from adcopilot.evaluation.backends import TransformersBackend
+    from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 
     with tempfile.TemporaryDirectory() as work:
         loaded = load(Path(work), name=name, device=device)

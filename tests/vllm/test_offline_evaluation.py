@@ -146,7 +146,8 @@ def test_kills_and_the_results_of_one_run(backend, tiny_dir, tmp_path, kills, mo
 
 
 def test_refused_before_anything_starts(tiny_dir, tmp_path, monkeypatch):
-    from adcopilot.evaluation.backends import VllmBackend, vllm_backend
+    from adcopilot.evaluation.backends import vllm_backend
+    from adcopilot.evaluation.backends.vllm_backend import VllmBackend
 
     with pytest.raises(UserError, match="batch-size"):
         VllmBackend(model=tiny_dir, batch_size=0)
