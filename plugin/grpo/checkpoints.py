@@ -155,9 +155,9 @@ def _short(value: Any) -> str:
 def _whole(folder: Path) -> bool:
     """`trainer_state.json` is what transformers writes last; the adapter's file must hold what its header says."""
     try:
-        if not stored_object(folder / "trainer_state.json"):
+        if not isinstance(json.loads((folder / "trainer_state.json").read_text()), dict):
             return False
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
             return bool(list(file.keys()))
-    except (OSError, SafetensorError):
+    except (OSError, ValueError, RecursionError, SafetensorError):
         return False
