@@ -14,6 +14,13 @@ from .task import Task
 __all__ = ["CHOICE", "NO_LETTER", "Parsed", "options_of", "strict_answer"]
 
 _OPTION = re.compile(r"^\s*([A-Z])[.):]\s+(\S.*?)\s*$", re.MULTILINE)
+_MARKUP = re.compile(r"[*_`#]+|\\boxed|[{}$]")
+_LEAD = re.compile(
+    r"^(?:(?:so|therefore|thus|hence)\W+)?(?:the\s+)?(?:(?:correct|best|right|final)\s+)?"
+    r"(?:answer|option|choice)(?:\s+is)?\s*[::]?\s*(?:option\s+)?",
+    re.IGNORECASE,
+)
+_LETTER = re.compile(r"^[\[(<\"']?\s*([A-Za-z])\s*[\])>\"']?\s*(?:[.:,;)、:-]+\s*(.*))?$", re.DOTALL)
 
 
 def options_of(question: str) -> dict[str, str]:
@@ -32,16 +39,8 @@ class Parsed:
     how: str
 
 
+#: Of a text that states no option.
 NO_LETTER = Parsed(letter=None, how="none")
-
-
-_MARKUP = re.compile(r"[*_`#]+|\\boxed|[{}$]")
-_LEAD = re.compile(
-    r"^(?:(?:so|therefore|thus|hence)\W+)?(?:the\s+)?(?:(?:correct|best|right|final)\s+)?"
-    r"(?:answer|option|choice)(?:\s+is)?\s*[::]?\s*(?:option\s+)?",
-    re.IGNORECASE,
-)
-_LETTER = re.compile(r"^[\[(<\"']?\s*([A-Za-z])\s*[\])>\"']?\s*(?:[.:,;)、:-]+\s*(.*))?$", re.DOTALL)
 
 
 def strict_answer(text: str, options: Mapping[str, str]) -> Parsed:

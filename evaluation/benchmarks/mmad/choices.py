@@ -19,7 +19,6 @@ __all__ = ["LETTERS", "logprob_answer", "official_answer", "stated_answer"]
 #: The letters that MMAD's scoring knows.
 LETTERS = "ABCDE"
 
-
 _ALONE = re.compile(r"\b([A-E])\b")
 
 
