@@ -10,6 +10,7 @@ from adcopilot.answering.items import Item, chat_messages
 from adcopilot.answering.sizing import Sizing
 from adcopilot.errors import UserError, one_line
 from adcopilot.images import image_size
+from adcopilot.inspect.greedy import chat_prompt
 
 __all__ = ["prompt_text", "sorted_groups"]
 
@@ -23,17 +24,8 @@ def prompt_text(item: Item, processor: Any) -> str:
     Raises:
         UserError: the template cannot take this.
     """
-    messages = [
-        {
-            "role": role,
-            "content": [
-                {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts
-            ],
-        }
-        for role, parts in chat_messages(item)
-    ]
     try:
-        return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return chat_prompt(processor, chat_messages(item))
     except Exception as error:  # whatever a template raises
         reason = one_line(error)
         raise UserError(f"the model's chat template cannot be applied ({reason})") from error

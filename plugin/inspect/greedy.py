@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..finite import LogitsCheck
 from .loading import MODEL_TYPES
 
-__all__ = ["Answered", "Greedy", "whole_tokens"]
+__all__ = ["Answered", "Greedy", "chat_prompt", "whole_tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +119,25 @@ def _ending_tokens(model: Any, tokenizer: Any, *, name: str) -> tuple[list[int],
         )
     pad = tokenizer.pad_token_id
     return sorted(ends), pad if pad is not None else min(ends)
+
+
+def chat_prompt(processor: Any, turns: Iterable[tuple[str, Sequence[str | int]]]) -> str:
+    """The prompt by a model's chat template, up to where the answer begins, each image one place holder.
+
+    Args:
+        processor: of the model.
+        turns: of the conversation: `user` or `assistant`, and its parts, a text or the number of an image.
+    """
+    messages = [
+        {
+            "role": role,
+            "content": [
+                {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts
+            ],
+        }
+        for role, parts in turns
+    ]
+    return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
 def whole_tokens(tokenizer: Any, words: Iterable[str]) -> set[int]:

@@ -23,7 +23,7 @@ from ..images import ImageSource, frames_left_out, open_image, used_bits
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
 from ..trained_sizes import far_outside, read_sizes
 from ..vision_tokens import escape_vision_tokens
-from .greedy import Greedy, whole_tokens
+from .greedy import Greedy, chat_prompt, whole_tokens
 from .hub import model_folder
 from .judging import Judge
 from .loading import load_model, pick_device, pick_dtype
@@ -223,14 +223,13 @@ class ModelInspector:
 
     def prompt(self, question: Question) -> str:
         """The prompt of a question before its image tokens are expanded: the images, then what was and is said."""
-        messages = []
+        turns: list[tuple[str, list[str | int]]] = []
         for asked, answer in (*question.turns, (question.text, None)):
-            messages.append({"role": "user", "content": [{"type": "text", "text": escape_vision_tokens(asked)}]})
+            turns.append(("user", [escape_vision_tokens(asked)]))
             if answer is not None:
-                said = [{"type": "text", "text": escape_vision_tokens(answer)}]
-                messages.append({"role": "assistant", "content": said})
-        messages[0]["content"][:0] = [{"type": "image"}] * (len(question.templates) + 1)
-        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+                turns.append(("assistant", [escape_vision_tokens(answer)]))
+        turns[0][1][:0] = range(len(question.templates) + 1)
+        return chat_prompt(self.processor, turns)
 
     def encode(self, batch: list[_Prepared]) -> Any:
         """The model's inputs for prepared questions, padded on the left."""
