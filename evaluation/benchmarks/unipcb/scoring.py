@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ...bootstrap import interval, ratio_draws
+from ...bootstrap import interval, ratio_draws, strata_of
 from .classes import plain_name
 from .dataset import LEVELS
 
@@ -217,13 +217,7 @@ def intervals(rows: Sequence[Scored], *, samples: int = 1000) -> dict[str, list[
 
     Images are drawn, within P1, P2 and P3 each: the questions about one image stand or fall together.
     """
-    images: dict[str, dict[Any, np.ndarray]] = {level: {} for level in LEVELS}
-    for row in rows:
-        image = row.meta.get("sample")
-        table = images[row.meta["level"]].setdefault(image, np.zeros((len(COLUMNS), 2)))
-        for title, added in parts(row.line()).items():
-            table[COLUMNS.index(title)] += added
-    strata = [np.array([group[key] for key in sorted(group)]) for group in images.values() if group]
+    strata = strata_of(((row.meta["level"], row.meta.get("sample"), parts(row.line())) for row in rows), COLUMNS)
     if not strata:
         return {}
     draws = 100 * ratio_draws(strata, samples=samples)
