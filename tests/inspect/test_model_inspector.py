@@ -123,6 +123,9 @@ def test_pixel_limits_come_from_the_model_folder(adcopilot_dir, tmp_path):
     told = ModelInspector(model=folder, device="cpu", image_max_pixels=50000).settings()
     assert told["image_max_pixels"] == 50000
     assert ModelInspector(model=adcopilot_dir, device="cpu").settings()["image_max_pixels"] == 589824
+    file.write_text(json.dumps({**json.loads(file.read_text()), "image_max_pixels": "many"}))
+    with pytest.raises(UserError, match=re.escape(f"{file}: image_max_pixels is 'many', expected a whole number of")):
+        ModelInspector(model=folder, device="cpu")
 
 
 def say(inspector, monkeypatch, text: str) -> None:
