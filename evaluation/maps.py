@@ -101,7 +101,9 @@ class Maps:
         if self.threshold is not None:
             return
         templates: dict[str, dict[Path, None]] = {}
+        each: dict[str, int] = {}
         for one in shown:
+            each[one.category] = max(each.get(one.category, 1), len(one.templates))
             templates.setdefault(one.category, {}).update(dict.fromkeys(one.templates))
         few = []
         for category, files in sorted(templates.items()):
@@ -109,7 +111,7 @@ class Maps:
             found = None
             if len(some) >= LEAST_TEMPLATES:
                 pool = TemplatePool(folder=Path(category), by_name=False, files=some)
-                found = threshold_among(self.inspector, [pool])
+                found = threshold_among(self.inspector, [pool], each=each[category])
             self.thresholds[category] = None if found is None else found.value
             few += [] if found else [category or "(no category)"]
         if few:

@@ -17,6 +17,7 @@ from .features import FEATURES_TOP, Backbone, feature_distances
 from .marking import PIXELS_TOP, map_boxes, pred_mask, pred_score
 from .pixels import pixel_distances
 from .registration import place, register
+from .texture import TEXTURE_TOP, Texture
 
 __all__ = ["LEAST_COVERAGE", "AnomalyMap", "MapSettings", "Mapper", "map_of_features"]
 
@@ -31,9 +32,9 @@ class MapSettings:
     """How pictures are compared.
 
     Attributes:
-        kind: `pixels` or `features`.
+        kind: `pixels`, `features` or `texture`.
         search: how far a place of the query may lie from the template's, each way: in pixels of the compared picture,
-            or in patches for `features`. None for 2 pixels, 1 patch.
+            or in patches for `features`. None for 2 pixels, 1 patch; a texture is looked for everywhere.
         max_pixels: pictures of more pixels are shrunk to so many before they are compared.
         growth: pixels of the query by which boxes are larger than what is marked.
         backbone: a folder or hub id of a vision model whose features are compared; None for the model's own tower.
@@ -51,6 +52,8 @@ class MapSettings:
     def __post_init__(self) -> None:
         if self.kind not in MAP_KINDS:
             raise UserError(f"--map is {self.kind!r}, expected {', '.join(MAP_KINDS)} or off")
+        if self.search is not None and self.kind == "texture":
+            raise UserError(f"--map-search {self.search}: --map texture looks everywhere; leave it out")
         if self.search is not None and not 0 <= self.search <= 64:
             raise UserError(f"--map-search is {self.search}, expected 0 to 64")
         if self.max_pixels < 32 * 32:
@@ -68,7 +71,13 @@ class MapSettings:
     @property
     def top(self) -> float:
         """Share of a map's values whose mean is its score."""
-        return {"pixels": PIXELS_TOP, "features": FEATURES_TOP}[self.kind]
+        return {"pixels": PIXELS_TOP, "features": FEATURES_TOP, "texture": TEXTURE_TOP}[self.kind]
+
+    @property
+    def templates(self) -> int:
+        """Templates that a map is made with, if nobody says how many: one that shows the same places, or as many
+        pictures of a texture as a line keeps."""
+        return 32 if self.kind == "texture" else 1
 
     def to_dict(self) -> dict[str, Any]:
         """For a file: what differs from a default, and the kind."""
@@ -147,6 +156,7 @@ class Mapper:
     def __init__(self, settings: MapSettings, *, device: str = "cpu") -> None:
         self.settings = settings
         self._backbone = None
+        self._texture = Texture(max_pixels=settings.max_pixels)
         if settings.kind == "features":
             if settings.backbone is None:
                 raise UserError(
@@ -161,17 +171,26 @@ class Mapper:
 
         Args:
             query: upright, RGB.
-            templates: the same, at least one; others sizes are resized to the query's.
+            templates: the same, at least one; others sizes are resized to the query's, and those of another shape than
+                the query's are left out, but for a texture.
 
         Raises:
-            UserError: a template is not of the query's shape.
+            UserError: no template is of the query's shape; or a picture is too small for a texture.
         """
-        for template in templates:
-            if not is_like_shape(template.size, query.size):
-                raise UserError(
-                    f"a template of {template.width}×{template.height} pixels has another shape than the query's "
-                    f"{query.width}×{query.height}, so places cannot be compared; give templates of the same view"
-                )
+        if self.settings.kind == "texture":
+            found = _as_map(
+                self._texture.distances(query, templates), size=query.size, coverage=1.0, settings=self.settings
+            )
+            return replace(found, detail=_detail(query, templates))
+        like = [one for one in templates if is_like_shape(one.size, query.size)]
+        if not like:
+            template = templates[0]
+            raise UserError(
+                f"a template of {template.width}×{template.height} pixels has another shape than the query's "
+                f"{query.width}×{query.height}, so places cannot be compared; give templates of the same view, or "
+                "--map texture for what has no places"
+            )
+        templates = like
         size = self._compared_size(query.size)
         pictures = [_pixels(image, size) for image in (query, *templates)]
         if self.settings.kind == "pixels":
@@ -182,13 +201,16 @@ class Mapper:
             distances = feature_distances(features[0], features[1:], search=self.settings.reach)
             coverage = float(torch.stack([seen for _, seen in placed]).any(0).float().mean())
         found = _as_map(distances, size=query.size, coverage=coverage, settings=self.settings)
-        largest = max(template.width * template.height for template in templates)
-        return replace(found, detail=query.width * query.height / largest)
+        return replace(found, detail=_detail(query, templates))
 
     def _compared_size(self, size: tuple[int, int]) -> tuple[int, int]:
         scale = min(1.0, (self.settings.max_pixels / (size[0] * size[1])) ** 0.5)
         unit = self._backbone.unit if self._backbone else 1
         return tuple(max(unit, round(side * scale / unit) * unit) for side in size)
+
+
+def _detail(query: Image.Image, templates: Sequence[Image.Image]) -> float:
+    return query.width * query.height / max(template.width * template.height for template in templates)
 
 
 def map_of_features(

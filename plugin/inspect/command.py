@@ -136,9 +136,13 @@ def add_map_arguments(parser: argparse.ArgumentParser, *, templates: bool = True
     maps.add_argument(
         "--map-backbone", metavar="ID|DIR", help="vision model for --map features (the model's own tower without it)"
     )
-    maps.add_argument("--map-search", type=int, metavar="N", help="displacement allowed: pixels (2) or patches (1)")
+    maps.add_argument(
+        "--map-search", type=int, metavar="N", help="displacement allowed: pixels (2), or patches (1) of features"
+    )
     if templates:
-        maps.add_argument("--map-templates", type=int, metavar="N", help="templates a query's map is made with (1)")
+        maps.add_argument(
+            "--map-templates", type=int, metavar="N", help="templates a query's map is made with (1; texture 32)"
+        )
     maps.add_argument(
         "--box-growth", type=int, metavar="PIXELS", help="by how much the map's boxes are larger than what differs (0)"
     )
@@ -202,7 +206,7 @@ def run(args: argparse.Namespace) -> int:
         inspector = open_inspector(args, found.judge, found.map, no_model=no_model)
         inspector.bits = bits
         if (no_model or args.hints) and found.judge.map_threshold is None and pools:
-            inspector.judge = among_templates(inspector, pools, device=args.device)
+            inspector.judge = among_templates(inspector, pools, args)
         from .mapping import save_map
 
         digest = model_digest(args.model) if args.output and not no_model else ""
@@ -270,15 +274,17 @@ def open_report(
     return Report(args.report, title=title, judge=inspector.judge, inspection=inspection, bits=bits)
 
 
-def among_templates(inspector: ModelInspector | MapInspector, pools: list[TemplatePool], *, device: str) -> Judge:
+def among_templates(
+    inspector: ModelInspector | MapInspector, pools: list[TemplatePool], args: argparse.Namespace
+) -> Judge:
     """The judge with a threshold of the map from the templates, compared with each other, where they are enough for
     one."""
     from .map_inspector import MapInspector
 
     alone = inspector
     if not isinstance(inspector, MapInspector):
-        alone = MapInspector(map=inspector.map, judge=inspector.judge, device=device)
-    found = threshold_among(alone, pools)
+        alone = MapInspector(map=inspector.map, judge=inspector.judge, device=args.device)
+    found = threshold_among(alone, pools, each=args.map_templates)
     if found is None:
         return inspector.judge
     whose = "threshold" if alone is inspector else "the map's threshold"

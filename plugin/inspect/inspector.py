@@ -71,7 +71,7 @@ class Inspector:
         template_dir: str | Path | None = None,
         threshold: float | None = None,
         verdict_from: Literal["model", "map", "either"] | None = None,
-        map: Literal["pixels", "features", "off"] | None = None,
+        map: Literal["pixels", "features", "texture", "off"] | None = None,
         map_backbone: str | Path | None = None,
         map_search: int | None = None,
         map_templates: int | None = None,
@@ -132,7 +132,7 @@ class Inspector:
         kept = found.inspection is not None and threshold is None and found.note is None
         self.threshold_from = found.inspection.threshold_from if kept else None
         if found.no_model and found.judge.map_threshold is None and self._pool is not None:
-            among = threshold_among(self.engine, [self._pool])
+            among = threshold_among(self.engine, [self._pool], each=self._each)
             if among is not None:
                 self.engine.judge = replace(found.judge, map_threshold=among.value)
                 self.threshold_from = f"{among.chosen}, compared with each other"

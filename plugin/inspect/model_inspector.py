@@ -106,7 +106,7 @@ class ModelInspector:
         self.question, self.judge = question, judge or Judge()
         self.map = map
         # a backbone of its own is loaded before the model: it is the smaller of the two to fail
-        self.mapper = Mapper(map, device=self.device) if map and (map.kind == "pixels" or map.backbone) else None
+        self.mapper = Mapper(map, device=self.device) if map and (map.kind != "features" or map.backbone) else None
         if hints and self.mapper is None:
             raise UserError(
                 "--hints map needs a map before the model answers: give --map pixels, or a --map-backbone with --map "

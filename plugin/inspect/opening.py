@@ -89,11 +89,11 @@ def set_up(
 
     Args:
         model: a model's folder or hub id, a line's folder, or `none`.
-        map: `pixels`, `features` or `off`; None for the line's, else pixels.
+        map: `pixels`, `features`, `texture` or `off`; None for the line's, else pixels.
         threshold: of the score that gives the verdict; None for the line's, or the default.
         map_threshold: of the map's score beside a model's verdict; None for the line's.
         verdict_from: `model`, `map` or `either`; None for the line's, else the model, or the map without one.
-        templates_each: templates that a query's map is made with, 1 to 64; None for the line's, else 1.
+        templates_each: templates that a query's map is made with, 1 to 64; None for the line's, else the map's own.
         map_options: fields of `MapSettings` that are given, None for those that are not.
 
     Raises:
@@ -113,7 +113,7 @@ def set_up(
             "with them, or give --threshold"
         )
         inspection = inspection.without_map_threshold()
-    each = templates_each or (inspection.templates_each if inspection else 1)
+    each = templates_each or (inspection.templates_each if inspection else settings.templates if settings else 1)
     if not 1 <= each <= 64:
         raise UserError(f"--map-templates is {each}, expected 1 to 64")
     return Setup(
@@ -133,7 +133,7 @@ def choose_map(inspection: Inspection | None, *, kind: str | None, **given: Any)
     """The map that is asked for, or else the line's; None for none.
 
     Args:
-        kind: `pixels`, `features` or `off`; None for the line's, else pixels.
+        kind: `pixels`, `features`, `texture` or `off`; None for the line's, else pixels.
         given: fields of `MapSettings`, None for those that are not given.
 
     Raises:
@@ -214,15 +214,19 @@ def open_engine(
     return ModelInspector(model=folder, judge=judge, map=map, device=device, **options)
 
 
-def threshold_among(engine: MapInspector, pools: list[TemplatePool]) -> Threshold | None:
-    """A threshold of the map's score from templates, compared with each other; None where they are too few for one."""
+def threshold_among(engine: MapInspector, pools: list[TemplatePool], *, each: int) -> Threshold | None:
+    """A threshold of the map's score from templates, compared with each other; None where they are too few for one.
+
+    Args:
+        each: templates that a map is made with.
+    """
     from ..line.thresholds import from_good
 
     scores = []
     for pool in pools:
         files = pool.files[: MOST_TEMPLATES // len(pools)]
         if pool.pattern is None and len(files) >= LEAST_TEMPLATES:
-            pairs = find_pairs([(file, file.name) for file in files], pool)
+            pairs = find_pairs([(file, file.name) for file in files], pool, templates=each)
             scores += [result.score for _, result in results_of(engine, pairs) if result.score is not None]
         pool.chosen.clear()  # these were no queries
     return from_good(scores, of_map=True) if len(scores) >= LEAST_TEMPLATES else None

@@ -274,8 +274,7 @@ class TemplatePool:
             asked = source_name(query, "query")
             raise UserError(f"{asked}: every template is this picture itself; give other pictures of good parts")
         self.chosen["equal names" if found[0] == namesake else "likeness"] += 1
-        # one of another shape may be all there is for the model, but places in it are none of the query's
-        return [self.files[index] for index in found[:1] + [one for one in found[1:] if like[one]]]
+        return [self.files[index] for index in found]
 
     def _by_pattern(self, query: Path, name: str) -> Path:
         wanted = self.pattern.template_for(PurePosixPath(Path(name)).as_posix())

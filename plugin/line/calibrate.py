@@ -27,6 +27,7 @@ from ..inspect.loading import check_folder, model_digest
 from ..inspect.pairs import NamePattern, Pair, TemplatePool, find_pairs
 from ..inspect.sources import one_template
 from ..jsonl import JsonlLog, content_key, file_digest
+from .aligning import suited_map
 from .deciding import Goal, decide_line
 from .inspection import FILE, Inspection
 from .pictures import Picture, check_good, labelled
@@ -98,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
                 f"--output {output}: lies inside {folder}, whose pictures are read; give a folder elsewhere"
             )
     pictures = labelled(args.good, args.bad, args.marks)
-    check_good([one.file for one in pictures if not one.bad], args.good, mixed=args.mixed)
+    good = [one.file for one in pictures if not one.bad]
+    check_good(good, args.good, mixed=args.mixed, textures=args.map in (None, "texture"))
     settings = map_settings(args, None)
     if not no_model and output.resolve() != args.model.resolve():
         place_model(args.model, output)
@@ -111,7 +113,11 @@ def run(args: argparse.Namespace) -> int:
             templates = f"--template {args.template}"
         if args.pair_pattern:
             templates += f" --pair-pattern {args.pair_pattern!r}"
-        print(f"adcopilot inspect --model none {templates} --query-dir DIR --threshold {found.inspection.threshold!r}")
+        made = _map_words(found.inspection)
+        print(
+            f"adcopilot inspect --model none {templates} --query-dir DIR {made}--threshold "
+            f"{found.inspection.threshold!r}"
+        )
     else:
         write_report(found, output / "report.html", title=output.resolve().name)
         print(f"{output / FILE} and {output / 'report.html'} are written")
@@ -165,8 +171,15 @@ def calibrate(
     """
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-    pairs, kept = _pairs(args, pictures, output, templates)
-    pictures, pairs, left_out = _comparable(args, pictures, list(pairs), no_model=no_model)
+    because = ""
+    if args.map is None and settings is not None and not _own_templates(args):
+        each = args.map_templates or TEMPLATES_EACH
+        settings, because = suited_map(pictures, settings, templates=_kept(pictures, templates), each=each)
+    each = args.map_templates or max(TEMPLATES_EACH, settings.templates if settings else 1)
+    pairs, kept = _pairs(args, pictures, output, templates, each=each)
+    pairs, left_out = list(pairs), []
+    if no_model and settings.kind != "texture" and not _own_templates(args):
+        pictures, pairs, left_out = _comparable(pictures, pairs)
     with one_line_warnings():
         inspector = open_inspector(args, Judge(source="map" if no_model else "model"), settings, no_model=no_model)
         digest = "" if no_model or output is None else model_digest(args.model)
@@ -195,9 +208,9 @@ def calibrate(
         decided,
         warnings=(*left_out, *decided.warnings),
         templates=kept,
-        templates_each=args.map_templates or TEMPLATES_EACH,
+        templates_each=each,
         map=settings.to_dict() if settings is not None else None,
-        made={**_made(args, pictures), **(made or {})},
+        made={**_made(args, pictures), **({"map_because": because} if because else {}), **(made or {})},
     )
     if output is not None:
         inspection.write(output)
@@ -243,6 +256,8 @@ def in_words(found: Calibration) -> list[str]:
     """What was found, in a few lines."""
     inspection, metrics = found.inspection, found.inspection.metrics
     lines = [f"threshold {inspection.threshold:g}: {inspection.threshold_from}"]
+    if "map_because" in inspection.made:
+        lines.append(f"map of {inspection.map['kind']}: {inspection.made['map_because']}")
     lines.append(f"verdict from the {inspection.verdict_from}: {inspection.why}")
     if metrics["defective"] and metrics["auroc"] is not None:
         told = (
@@ -252,36 +267,54 @@ def in_words(found: Calibration) -> list[str]:
     return [*lines, *(f"note: {warning}" for warning in inspection.warnings)]
 
 
-def _pairs(args, pictures: Sequence[Picture], output: Path | None, templates: Sequence[Path] | None):
+def _map_words(inspection: Inspection) -> str:
+    """The options that make the map of a line without a folder again."""
+    from ..anomaly_map.comparing import MapSettings
+
+    made = MapSettings(**inspection.map)
+    given = {"--map": made.kind, "--map-backbone": made.backbone, "--map-search": made.search}
+    given |= {"--map-templates": inspection.templates_each, "--box-growth": made.growth}
+    usual = ("pixels", None, None, made.templates, 0)
+    return "".join(
+        f"{name} {value} " for (name, value), plain in zip(given.items(), usual, strict=True) if value != plain
+    )
+
+
+def _own_templates(args) -> bool:
+    """Whether the templates are others than the good pictures."""
+    return bool(args.template or args.template_dir or args.pair_pattern)
+
+
+def _kept(pictures: Sequence[Picture], templates: Sequence[Path] | None) -> list[Path]:
+    """The good pictures that are templates, at most as many as a line keeps, spread over all."""
+    good = list(templates or [one.file for one in pictures if not one.bad])
+    return good[:: -(-len(good) // MOST_TEMPLATES)] if good else []
+
+
+def _pairs(args, pictures: Sequence[Picture], output: Path | None, templates: Sequence[Path] | None, *, each: int):
     """The pair of each picture, and the templates that the line keeps, relative to its folder."""
     queries = [(one.file, one.file.name) for one in pictures]
     if args.template:
         kept = _keep([args.template], output)
         return one_template(queries, args.template), kept
-    each = args.map_templates or TEMPLATES_EACH
     if args.template_dir or args.pair_pattern:
         pattern = NamePattern.parse(args.pair_pattern) if args.pair_pattern else None
         folder = args.template_dir or args.good
         pool = TemplatePool(folder=folder, by_name=True, pattern=pattern)
         kept = () if pattern else _keep(pool.files[:: -(-len(pool.files) // MOST_TEMPLATES)], output)
         return find_pairs(_named(pictures, args, pattern), pool, templates=each), kept
-    good = list(templates or [one.file for one in pictures if not one.bad])
-    chosen = good[:: -(-len(good) // MOST_TEMPLATES)]
+    chosen = _kept(pictures, templates)
     kept = _keep(chosen, output)
     pool = TemplatePool(folder=Path(), by_name=True, files=chosen)
     return find_pairs(queries, pool, templates=each), kept
 
 
-def _comparable(
-    args, pictures: Sequence[Picture], pairs: list[Pair], *, no_model: bool
-) -> tuple[Sequence[Picture], list[Pair], list[str]]:
+def _comparable(pictures: Sequence[Picture], pairs: list[Pair]) -> tuple[Sequence[Picture], list[Pair], list[str]]:
     """The pictures that a map can be made of with other good ones, and a sentence about those that it cannot.
 
     Raises:
         UserError: there is no good picture among them.
     """
-    if not no_model or args.template or args.template_dir or args.pair_pattern:
-        return pictures, pairs, []
     kept, alone = [], []
     for picture, pair in zip(pictures, pairs, strict=True):
         known = pair.error is None and pair.template is not None

@@ -13,6 +13,7 @@ from ..images import ASPECT_SLACK, aspect, image_size, open_image
 from ..inspect.pairs import descriptor, find_images
 from ..jsonl import file_digest
 from ..kinds import defect_name, is_good
+from .aligning import ALIGNED, likeness
 from .marks import find_marked, read_marks
 
 __all__ = ["Picture", "check_good", "labelled", "with_marks"]
@@ -80,8 +81,14 @@ def with_marks(pictures: Sequence[Picture], marks: Path | None, folders: Sequenc
     return list(digests.values())
 
 
-def check_good(files: Sequence[Path], folder: Path, *, mixed: bool = False) -> None:
+def check_good(files: Sequence[Path], folder: Path, *, mixed: bool = False, textures: bool = True) -> None:
     """Whether good pictures can be compared with each other.
+
+    Args:
+        files: the pictures.
+        folder: where they are, for messages.
+        mixed: whether groups of another shape or look are taken.
+        textures: whether shapes may differ where nothing can be laid over anything (a map of textures takes any).
 
     Raises:
         UserError: there are fewer than two, or they show different views or parts.
@@ -92,7 +99,7 @@ def check_good(files: Sequence[Path], folder: Path, *, mixed: bool = False) -> N
             "them with each other (20 make a threshold steady)"
         )
     others = [] if mixed else _other_shapes(files)
-    if others:
+    if others and not (textures and (likeness(files) or 0) < ALIGNED):
         raise UserError(
             f"{others[0]}: has another shape than most good pictures ({len(others)} of {len(files)} have), so it "
             "shows another part or view; give each part and view a folder and a line of its own, or --mixed where one "

@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
         args.base = model_folder(args.base, option="--base")
         check_folder(args.base)
     reader, photos = read_folder(args.folder)
-    check_good([one.file for one in photos if not one.bad], args.folder, mixed=args.mixed)
+    good = [one.file for one in photos if not one.bad]
+    check_good(good, args.folder, mixed=args.mixed, textures=args.map in (None, "texture"))
     parts = split(photos, may_train=not args.no_train, forced=args.steps is not None)
     if settings is None and args.base is None and not parts.train:
         raise UserError("--map off: without a model nothing is left to inspect with; give --base MODEL")

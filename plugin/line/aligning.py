@@ -1,0 +1,139 @@
+"""Whether good parts can be laid over each other, and so which map a line's pictures support.
+
+Registered pixels say most where each place of a part is in every picture. Tiles, leather and castings have no such
+places: there a map of textures is what is left. The pictures themselves tell: how alike the structure of two good ones
+is once one is laid over the other, and, where there are enough defective ones, which of the two maps ranks better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..cli.saying import progress
+from ..errors import UserError
+from ..images import open_image
+from ..inspect.pairs import TemplatePool
+from .measures import LEAST_BAD, choose_source
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..anomaly_map.comparing import MapSettings
+    from .pictures import Picture
+
+__all__ = ["ALIGNED", "likeness", "suited_map"]
+
+#: Correlation of local contrast from which on good parts are aligned. Found: 0.95 to 0.98 between circuit boards of
+#: one design, 0.9 (the median) between drawn parts, 0.1 to 0.4 between pictures of stripes, grass and gravel, and
+#: between boards of different designs.
+ALIGNED = 0.5
+#: Good pictures that are looked at for it, and others that each is laid over.
+LOOKED_AT, OTHERS = 12, 4
+#: Good and defective pictures, at most of each, that both maps rank.
+RANKED = 30
+#: Side in pixels that pictures are looked at with at most.
+SIDE = 384
+
+
+def suited_map(
+    pictures: Sequence[Picture], settings: MapSettings, *, templates: Sequence[Path], each: int
+) -> tuple[MapSettings, str]:
+    """`pixels`, or `texture` where the pictures support that, and why, in words.
+
+    Args:
+        pictures: labelled.
+        settings: of the map of pixels.
+        templates: good pictures, with which others are compared.
+        each: how many of them a map of pixels is made with.
+
+    Raises:
+        UserError: a picture cannot be opened.
+    """
+    alike = likeness(templates)
+    default = "pixels" if alike is None or alike >= ALIGNED else "texture"
+    told = ""
+    if alike is not None:
+        told = f"good pictures laid over each other are {alike:.2f} alike, aligned parts {ALIGNED} or more"
+    bad = [one for one in pictures if one.bad and not one.marked]
+    good = [one for one in pictures if not one.bad and not one.marked]
+    if len(bad) < LEAST_BAD or len(good) < LEAST_BAD:
+        return replace(settings, kind=default), told or "the default"
+    ranked = [*_spread(good, RANKED), *_spread(bad, RANKED)]
+    scores = {}
+    with progress(total=2 * len(ranked), desc="which map", unit="picture", hidden=None) as bar:
+        for kind in ("pixels", "texture"):
+            scores[kind] = []
+            for score in _scores(ranked, replace(settings, kind=kind), templates, each):
+                scores[kind].append(score)
+                bar.update()
+    kind, why = choose_source(scores, [one.bad for one in ranked], default=default)
+    return replace(settings, kind=kind), f"{told}; {why}" if told else why
+
+
+def likeness(files: Sequence[Path]) -> float | None:
+    """How alike good pictures are once laid over each other: -1 to 1, the median of the best of a few; None of one
+    picture.
+
+    Raises:
+        UserError: a picture cannot be opened.
+    """
+    import torch
+
+    from ..anomaly_map.registration import place, register
+
+    some = _spread(list(files), LOOKED_AT)
+    if len(some) < 2:
+        return None
+    pictures = [open_image(file) for file in some]
+    found = []
+    for index, query in enumerate(pictures):
+        scale = min(1.0, SIDE / max(query.size))
+        size = tuple(max(1, round(side * scale)) for side in query.size)
+        values = [
+            torch.from_numpy(np.array(one.resize(size))).permute(2, 0, 1)[None].float() / 255
+            for one in [query, *(pictures[(index + step) % len(pictures)] for step in range(1, OTHERS + 1))]
+        ]
+        best = -1.0
+        for other in values[1 : len(pictures)]:
+            placed, seen = place(other, register(values[0], other))
+            best = max(best, _correlation(values[0], placed, seen.numpy()))
+        found.append(best)
+    return float(np.median(found))
+
+
+def _correlation(query: torch.Tensor, template: torch.Tensor, seen: np.ndarray) -> float:
+    from ..anomaly_map.texture import local_contrast
+
+    first, second = (local_contrast(one[0].mean(0)[..., None].numpy())[seen] for one in (query, template))
+    first, second = first - first.mean(), second - second.mean()
+    power = float((first**2).mean() * (second**2).mean()) ** 0.5
+    return float((first * second).mean()) / power if power > 1e-9 else 1.0  # two plain pictures are alike
+
+
+def _scores(
+    pictures: Sequence[Picture], settings: MapSettings, templates: Sequence[Path], each: int
+) -> Iterator[float | None]:
+    """The score of each picture by a map; None where there is none."""
+    from ..anomaly_map.comparing import Mapper
+    from ..inspect.mapping import map_of_pair
+
+    mapper = Mapper(settings)
+    pool = TemplatePool(folder=Path(), by_name=False, files=templates)
+    for one in pictures:
+        try:
+            chosen = pool.choose(one.file, name=one.file.name, count=max(each, settings.templates))
+        except UserError:
+            yield None  # the only template is this picture; calibration says what cannot be opened
+            continue
+        found = map_of_pair(mapper, open_image(one.file), [open_image(file) for file in chosen])
+        yield found.pred_score if found else None
+
+
+def _spread(values: list, count: int) -> list:
+    """At most so many, spread over all."""
+    return values[:: -(-len(values) // count)] if values else []
