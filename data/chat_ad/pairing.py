@@ -12,7 +12,6 @@ object (`group`) only where there is no other. Names of files decide nothing: `0
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..images import ASPECT_SLACK, aspect
+from .draws import below
 from .fitness.measures import Coded, drop_record
 from .table import SCHEMA
 
@@ -233,7 +233,7 @@ def pair_shard(
         if options.method == "random":
             for row in asking:
                 free = [place for place in range(len(shelf.members)) if place not in excluded[row]]
-                first = _draw(options.seed, queries[row]["image"], len(free))
+                first = below(len(free), options.seed, queries[row]["image"])
                 wanted = min(options.templates, len(free))
                 places = [free[(first + number * len(free) // wanted) % len(free)] for number in range(wanted)]
                 chosen[row] = [(int(shelf.members[place]), None) for place in places]
@@ -247,7 +247,7 @@ def pair_shard(
                 if not found:
                     unpaired[row] = drop_record(queries[row], reason="too_different", value=best, limit=options.least)
                     continue
-                first = _draw(options.seed, queries[row]["image"], len(found[: options.among]))
+                first = below(len(found[: options.among]), options.seed, queries[row]["image"])
                 taken = [*found[first:], *found[:first]][: options.templates]
                 chosen[row] = [(int(shelf.members[place]), round(similarity, 6)) for place, similarity in taken]
     kept = [(row, member, similarity) for row in sorted(chosen) for member, similarity in chosen[row]]
@@ -268,11 +268,3 @@ def template_key(query: Mapping[str, str], pool: Pool, *, other_views: bool) -> 
     if key in pool:
         return key
     return key[:2] if other_views and key[:2] in pool else None
-
-
-def _draw(seed: int, image: str, count: int) -> int:
-    """A number below `count` that depends on the seed and the image alone."""
-    if count == 1:
-        return 0
-    digest = hashlib.sha256(f"{seed}\0{image}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") % count

@@ -10,13 +10,13 @@ What is left out here is still good as a template: it stays in the pool.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from ...errors import UserError
+from ..draws import rank
 from .measures import Coded, drop_record
 
 __all__ = ["CUTS", "REBALANCED_COLUMNS", "parse_ratio", "quotas", "rebalance", "rebalance_table"]
@@ -157,10 +157,6 @@ def _choose(members: list[int], wanted: int, columns: dict, like: list[int] | No
         weights = [counts[key] for key in order]
     chosen = []
     for key, quota in zip(order, quotas(wanted, weights, [len(strata[key]) for key in order]), strict=True):
-        ranked = sorted(strata[key], key=lambda row: _rank(seed, columns["image"][row]))
+        ranked = sorted(strata[key], key=lambda row: rank(seed, columns["image"][row]))
         chosen += ranked[:quota]
     return chosen
-
-
-def _rank(seed: int, image: str) -> bytes:
-    return hashlib.sha256(f"{seed}\0{image}".encode("utf-8", "surrogatepass")).digest()

@@ -11,10 +11,8 @@ keeps what a smaller one had, and nothing is drawn twice. Memory holds 12 bytes 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import random
 import tempfile
 from array import array
 from collections import Counter, deque
@@ -31,6 +29,7 @@ from ...cli.saying import say
 from ...dataset_info import add_entries, entry
 from ...errors import UserError, shortened
 from ...jsonl import atomic_write, file_digest
+from ..draws import dice, rank64
 from .source import Item, Rejected, Source
 
 __all__ = ["Request", "convert"]
@@ -116,7 +115,7 @@ def _survey(source: Source, request: Request, dropped: _Dropped) -> tuple[np.nda
     """All items once: `(usable ordinals in the order of the draw, every ordinal's score, number of items)`."""
     scores, usable = array("Q"), array("I")
     for item in source.items():
-        scores.append(_score(request.seed, source.name, item.key))
+        scores.append(rank64(f"{request.seed}:{source.name}:{item.key}"))
         try:
             if item.fault is not None:
                 raise item.fault
@@ -170,7 +169,7 @@ def _records(source: Source, seed: int, items: Iterable[Item]) -> Iterator[tuple
 
     def make(item: Item) -> dict[str, Any] | Rejected:
         try:
-            return source.record(item, rng=random.Random(f"{seed}:{source.name}:{item.key}"))
+            return source.record(item, rng=dice(seed, source.name, item.key))
         except Rejected as fault:
             return fault
 
@@ -294,11 +293,6 @@ def _folder(path: Path) -> None:
         raise UserError(f"--output {path}: cannot be made ({error.strerror}); name another folder") from None
     if not os.access(path, os.W_OK):
         raise UserError(f"--output {path}: cannot be written to; name another folder")
-
-
-def _score(seed: int, name: str, key: str) -> int:
-    text = f"{seed}:{name}:{key}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def _read(lines: BinaryIO, places: Iterable[tuple[int, int, int]]) -> Iterator[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from ...errors import UserError
 from ...jsonl import content_key
 from ...records import check_record, make_record
 from ...tasks import TASKS as VERIFIABLE
+from ..draws import dice
 from .annotations import AnnotationsGenerator
 from .caption import Caption, write_caption
 from .choice import Choice, Letters, choose
@@ -131,10 +131,10 @@ def _check_tasks(tasks: Sequence[str]) -> list[str]:
 def _ask(pair: PairView, letters: Letters, tools: _Tools, tasks: Sequence[str]) -> _Asked:
     choice, place, no_place = None, None, ""
     if "mc" in tasks or "think" in tasks:
-        rng = random.Random(f"{tools.seed}:mc:{pair.key}")
+        rng = dice(tools.seed, "mc", pair.key)
         choice = choose(pair, rng, letters=letters, prompts=tools.prompts, words=tools.words)
     if "loc" in tasks or "think" in tasks:
-        rng = random.Random(f"{tools.seed}:loc:{pair.key}")
+        rng = dice(tools.seed, "loc", pair.key)
         try:
             place = locate(pair, rng, prompts=tools.prompts, words=tools.words)
         except Refused as refused:
@@ -186,7 +186,7 @@ async def _sample(
     tools: _Tools,
 ) -> dict[str, Any]:
     """One record, or Refused."""
-    rng = random.Random(f"{tools.seed}:{task}:{pair.key}")
+    rng = dice(tools.seed, task, pair.key)
     kind = ""
     if task == "caption":
         caption = await _caption(pair, writer, captions, tools)

@@ -17,11 +17,11 @@ from ...anomaly_map.hints import HINT
 from ...cli.saying import say
 from ...jsonl import atomic_write, file_digest, write_jsonl
 from ..crops import cut_boxes
-from ..draws import COLUMNS, NO_BOXES, TOO_MANY_BOXES, Candidates, draw_waves, obstacle, possible_tasks, query_hash
 from ..generation import AnnotationsGenerator, Generator, PromptFiles
 from ..generation.pair_view import MAX_BOXES
 from ..recipe.specs import OutputSpec, Recipe
 from ..steps import Job, Made, Runner, Shard, Steps, make_runner, read
+from .candidates import COLUMNS, NO_BOXES, TOO_MANY_BOXES, Candidates, draw_waves, obstacle, possible_tasks, query_hash
 from .dataset import DatasetBuild
 from .generate import ANNOTATE, GENERATE, Kinds, collect_kinds
 from .hints import ADD_HINTS, Thresholds, describe, find_thresholds

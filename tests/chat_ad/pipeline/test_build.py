@@ -9,8 +9,8 @@ from PIL import Image
 
 from adcopilot.alone import alone_in
 from adcopilot.chat_ad.commands.build import summary
-from adcopilot.chat_ad.draws import choose_task, possible_tasks
 from adcopilot.chat_ad.pipeline import build as build_module
+from adcopilot.chat_ad.pipeline.candidates import choose_task, possible_tasks
 from adcopilot.chat_ad.recipe.reading import load_recipe
 from adcopilot.chat_ad.sources.references import mask_components
 from adcopilot.cli import main
