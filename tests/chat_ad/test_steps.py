@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from adcopilot.chat_ad.recipe.specs import EmbedSpec
-from adcopilot.chat_ad.steps import Job, Shard, Step, Steps, load, make_runner, read, save, step_key
+from adcopilot.chat_ad.runners import HERE, make_runner
+from adcopilot.chat_ad.steps import Job, Shard, Step, Steps, load, read, save, step_key
 from adcopilot.errors import UserError
 from tests.waiting import until
 
@@ -62,11 +63,10 @@ def test_jobs_are_taken_as_they_are_needed(tmp_path):
 
 
 def test_unfit_shards_are_made_again(tmp_path):
-    with make_runner() as runner:
-        steps = Steps(tmp_path, runner)
-        before = [shard.path.stat().st_mtime_ns for shard in steps.each(COUNT, jobs(3))]
-        again = steps.each(COUNT, jobs(3), fits=lambda shard: shard.notes["number"] != 1)
-        after = [shard.path.stat().st_mtime_ns for shard in again]
+    steps = Steps(tmp_path, HERE)
+    before = [shard.path.stat().st_mtime_ns for shard in steps.each(COUNT, jobs(3))]
+    again = steps.each(COUNT, jobs(3), fits=lambda shard: shard.notes["number"] != 1)
+    after = [shard.path.stat().st_mtime_ns for shard in again]
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
 
 
@@ -87,7 +87,8 @@ def test_ray_passes_mistakes_on(tmp_path):
         "import sys\n"
         "from pathlib import Path\n"
         "from adcopilot.chat_ad.pipeline.dataset_steps import MEASURE\n"
-        "from adcopilot.chat_ad.steps import Job, Steps, make_runner\n"
+        "from adcopilot.chat_ad.runners import make_runner\n"
+        "from adcopilot.chat_ad.steps import Job, Steps\n"
         "from adcopilot.errors import UserError\n"
         "folder = Path(sys.argv[1])\n"
         "with make_runner(workers=1, ray=True) as runner:\n"
@@ -110,7 +111,7 @@ def test_ray_passes_mistakes_on(tmp_path):
 def test_workers_end_with_a_killed_parent(tmp_path):
     code = (
         "import os, signal, sys\n"
-        "from adcopilot.chat_ad.steps import make_runner\n"
+        "from adcopilot.chat_ad.runners import make_runner\n"
         "if __name__ == '__main__':\n"
         "    with make_runner(workers=2) as runner:\n"
         "        print(runner.start(os.getpid)(), flush=True)\n"

@@ -15,10 +15,11 @@ import json
 import os
 import tempfile
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +31,7 @@ from ...dataset_info import add_entries, entry
 from ...errors import UserError, shortened
 from ...jsonl import atomic_write, file_digest
 from ..draws import dice, rank64
+from ..runners import in_order
 from .source import Item, Rejected, Source
 
 __all__ = ["Request", "convert"]
@@ -177,20 +179,16 @@ def _records(source: Source, seed: int, items: Iterable[Item]) -> Iterator[tuple
         for item in items:
             yield item, make(item)
         return
-    waiting: deque = deque()
     with ThreadPoolExecutor(source.workers) as pool:
+        started = (partial(_with, item, pool.submit(make, item)) for item in items)
         try:
-            for item in items:
-                waiting.append((item, pool.submit(make, item)))
-                if len(waiting) >= 4 * source.workers:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
+            yield from in_order(started, ahead=4 * source.workers)
         finally:
-            for _, future in waiting:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
+
+
+def _with(item: Item, made: Future) -> tuple[Item, dict[str, Any] | Rejected]:
+    return item, made.result()
 
 
 class _Dropped:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ...jsonl import content_key
 from ...records import check_record, make_record
 from ...tasks import TASKS as VERIFIABLE
 from ..draws import dice
+from ..runners import in_order
 from .annotations import AnnotationsGenerator
 from .caption import Caption, write_caption
 from .choice import Choice, Letters, choose
@@ -104,21 +104,12 @@ def generate_records(
 
     generators = [generator, *([fallback] if fallback else [])]
     with _runner(generators) as run:
-        waiting: deque[Callable[[], tuple[list, list]]] = deque()
-        for pair in pairs:
-            waiting.append(run(job(pair)))
-            # Twice the requests in flight, so that one slow pair does not leave the others waiting.
-            if len(waiting) >= 2 * max(one.concurrency for one in generators) - 1:
-                yield from _hand_out(waiting.popleft(), on_refused)
-        while waiting:
-            yield from _hand_out(waiting.popleft(), on_refused)
-
-
-def _hand_out(result: Callable[[], tuple[list, list]], on_refused: Callable) -> Iterator[dict[str, Any]]:
-    records, refusals = result()
-    for refusal in refusals:
-        on_refused(refusal)
-    yield from records
+        # Twice the requests in flight, so that one slow pair does not leave the others waiting.
+        ahead = 2 * max(one.concurrency for one in generators) - 1
+        for records, refusals in in_order((run(job(pair)) for pair in pairs), ahead=ahead):
+            for refusal in refusals:
+                on_refused(refusal)
+            yield from records
 
 
 def _check_tasks(tasks: Sequence[str]) -> list[str]:

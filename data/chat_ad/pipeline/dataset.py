@@ -28,8 +28,9 @@ from ..readers import READERS, Item, Problem, Source, make_source, prescan, scan
 from ..readers.contents import what_is_there
 from ..readers.measure import fingerprint
 from ..recipe.specs import DatasetSpec
+from ..runners import Runner
 from ..sources.mask_counts import count_masks, mask_lines
-from ..steps import Job, Runner, Shard, Steps, read, rows_of
+from ..steps import Job, Shard, Steps, read, rows_of
 from .against import LEAKS, Against
 from .cut import CUT, files_there
 from .dataset_steps import EMBED, INDEX, MEASURE, PAIR, POOL, SELECT, embedder, pool_there

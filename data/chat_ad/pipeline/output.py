@@ -20,7 +20,8 @@ from ..crops import cut_boxes
 from ..generation import AnnotationsGenerator, Generator, PromptFiles
 from ..generation.pair_view import MAX_BOXES
 from ..recipe.specs import OutputSpec, Recipe
-from ..steps import Job, Made, Runner, Shard, Steps, make_runner, read
+from ..runners import HERE, Runner
+from ..steps import Job, Made, Shard, Steps, read
 from .candidates import COLUMNS, NO_BOXES, TOO_MANY_BOXES, Candidates, draw_waves, obstacle, possible_tasks, query_hash
 from .dataset import DatasetBuild
 from .generate import ANNOTATE, GENERATE, Kinds, collect_kinds
@@ -229,10 +230,8 @@ class OutputBuild:
             return table, notes
 
         # An endpoint is asked from this process alone: one cache, one budget; it is the endpoint that is slow.
-        with make_runner() as here:
-            yield from self._steps(output, here).each(
-                GENERATE._replace(function=ask), jobs, prompts=writers.prompts, **where
-            )
+        steps = self._steps(output, HERE)
+        yield from steps.each(GENERATE._replace(function=ask), jobs, prompts=writers.prompts, **where)
 
     def _write(
         self, path: Path, made: list[tuple[int, Shard]], candidates: Candidates
