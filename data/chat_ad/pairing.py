@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
@@ -23,7 +24,8 @@ import pyarrow.compute as pc
 
 from ..images import ASPECT_SLACK, aspect
 from .draws import below
-from .fitness.measures import Coded, drop_record
+from .dropped import Dropped
+from .fitness.measures import Coded
 from .table import SCHEMA
 
 __all__ = ["METHODS", "PAIR_SCHEMA", "POOL_COLUMNS", "PairOptions", "Pool", "pair_shard", "template_key"]
@@ -203,8 +205,8 @@ def pair_shard(
         problems: row → why a query cannot be opened.
 
     Returns:
-        A table of `PAIR_SCHEMA` (`crop` null), queries in order, each with its templates, and a record
-        (`quality.drop_record`) for each query that has no pair: `unreadable`, `no_normal` (none of its category and
+        A table of `PAIR_SCHEMA` (`crop` null), queries in order, each with its templates, and a line
+        (`Dropped`) for each query that has no pair: `unreadable`, `no_normal` (none of its category and
         view), `only_itself`, `too_different`.
     """
     options, problems = options or PairOptions(), problems or {}
@@ -212,13 +214,17 @@ def pair_shard(
     unpaired: dict[int, dict] = {}
     queries = rows.select(POOL_COLUMNS).to_pylist()
     by_key: dict[tuple[str, ...], list[int]] = {}
+
+    def lost(row: int, reason: str, value: Any, limit: Any = None) -> None:
+        unpaired[row] = Dropped.row("pair", queries[row], reason, value, limit).line()
+
     for row, query in enumerate(queries):
         key = template_key(query, pool, other_views=options.other_views)
         if row in problems:
-            unpaired[row] = drop_record(query, reason="unreadable", value=problems[row], limit=None)
+            lost(row, "unreadable", problems[row])
         elif key is None:
             name = "/".join(query[name] for name in ("source", "category", "view") if query[name])
-            unpaired[row] = drop_record(query, reason="no_normal", value=name, limit="a normal image of it")
+            lost(row, "no_normal", name, "a normal image of it")
         else:
             by_key.setdefault(key, []).append(row)
     for key, asking in by_key.items():
@@ -226,9 +232,7 @@ def pair_shard(
         excluded = {row: shelf.excluded(queries[row]) for row in asking}
         alone = {row for row in asking if len(excluded[row]) == len(shelf.members)}
         for row in alone:
-            unpaired[row] = drop_record(
-                queries[row], reason="only_itself", value=len(shelf.members), limit="another normal image"
-            )
+            lost(row, "only_itself", len(shelf.members), "another normal image")
         asking = [row for row in asking if row not in alone]
         if options.method == "random":
             for row in asking:
@@ -245,7 +249,7 @@ def pair_shard(
                 if options.least is not None:
                     found = [one for one in found if round(one[1], 6) >= options.least]
                 if not found:
-                    unpaired[row] = drop_record(queries[row], reason="too_different", value=best, limit=options.least)
+                    lost(row, "too_different", best, options.least)
                     continue
                 first = below(len(found[: options.among]), options.seed, queries[row]["image"])
                 taken = [*found[first:], *found[:first]][: options.templates]

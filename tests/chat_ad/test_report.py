@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adcopilot import cli
+from adcopilot.chat_ad.dropped import Dropped
 from adcopilot.chat_ad.fitness.leaks import leak_report
-from adcopilot.chat_ad.fitness.measures import drop_record
 from adcopilot.chat_ad.report import scan
 from adcopilot.chat_ad.report.charts import columns, histogram, lengths, stacked, uneven
 from adcopilot.chat_ad.report.report import survey, write_report
@@ -90,7 +90,7 @@ def test_counts_are_those_of_the_records(tmp_path):
 def test_the_page_needs_nothing_and_allows_nothing(tmp_path):
     evil = bad_record(category=EVIL, task=EVIL, source=EVIL, defect=EVIL, labels=[EVIL], turns=[(EVIL, EVIL)])
     folder = make_folder(tmp_path, Chat=[{**evil, EVIL: EVIL}, pair_record()])
-    write_lines(folder / "drops.jsonl", [{"image": EVIL, "reason": EVIL, "value": EVIL, "limit": EVIL}])
+    write_lines(folder / "x.dropped.jsonl", [{"image": EVIL, "reason": EVIL, "value": EVIL, "limit": EVIL}])
     (folder / "manifest.json").write_text(json.dumps({EVIL: {EVIL: EVIL}}))
     page = page_of(folder)
     assert len(page.scripts) == len(page.styles) == 1
@@ -301,36 +301,33 @@ def test_broken_lines_are_named_and_the_rest_counts(tmp_path, monkeypatch):
 def test_findings_of_the_other_steps(tmp_path):
     row = {"image": "bottle/1.png", "category": "bottle", "label": "normal", "source": "mvtec"}
     drops = [
-        *[drop_record(row, reason="blurred", value=0.3, limit=0.5)] * 3,
-        drop_record(row, reason="duplicate", value="same bytes", limit="each picture once", of="bottle/0.png"),
-        *[drop_record(row, reason="near_duplicate", value=3, limit=12, of="bottle/0.png")] * 2,
+        *[Dropped.row("filter", row, "blurred", 0.3, 0.5).line()] * 3,
+        Dropped.row("filter", row, "duplicate", "same bytes", "each picture once", of="bottle/0.png").line(),
+        *[Dropped.row("filter", row, "near_duplicate", 3, 12, of="bottle/0.png").line()] * 2,
     ]
-    folder = make_folder(tmp_path, Chat=[pair_record()], drops=drops)
-    write_lines(
-        folder / "datasets/mvtec.problems.jsonl",
-        [{"file": "a.png", "reason": "has no mask", "kind": "missing-mask", "blocking": True}] * 2,
-    )
-    write_lines(folder / "x.drops.jsonl", [])
-    refused = {"image": "a.png", "key": "k", "task": "loc", "reason": "normal", "kind": "not_applicable"}
-    write_lines(
-        folder / "Chat.dropped.jsonl", [refused, {"key": "a", "where": "f", "kind": "problem", "reason": "gone"}]
-    )
+    folder = make_folder(tmp_path, Chat=[pair_record()], **{"mvtec.dropped": drops})
+    problem = Dropped(step="index", image="a.png", reason="missing-mask", detail="has no mask")
+    write_lines(folder / "datasets/visa.dropped.jsonl", [problem.line()] * 2)
+    write_lines(folder / "x.dropped.jsonl", [])
+    refused = Dropped(step="write", image="a.png", key="k", task="loc", reason="not_applicable", detail="normal")
+    gone = Dropped(step="read", key="a", where="f", reason="gone")
+    write_lines(folder / "Chat.dropped.jsonl", [refused.line(), gone.line()])
     match = {"set": "MMAD", "image": "test/7.png", "kind": "pixels", "distance": 0, "difference": 0}
     leak = {**row, "split": "train", "sets": {"MMAD": "pixels"}, "matches": [match], "count": 1}
     report = leak_report([leak], table="t", images=40, suspects=[{"name": "MMAD", "images": 9}], limits={})
     (folder / "leaks.json").write_text(json.dumps(report))
     (folder / "manifest.json").write_text(json.dumps({"seed": 7, "recipe": {"tasks": ["mc", "loc"]}}))
     page = page_of(folder)
-    assert page.rows("drops.jsonl") == [
+    assert page.rows("mvtec.dropped.jsonl") == [
         ["blurredthe image is blurred", "3", "50.0 %", "bottle/1.png: 0.3, limit 0.5"],
         ["near_duplicatethe same photograph again, re-encoded or resized", "2", "33.3 %",
             "bottle/1.png: same as bottle/0.png; 3, limit 12"],
         ["duplicatethe same picture again", "1", "16.7 %",
             "bottle/1.png: same as bottle/0.png; same bytes, limit each picture once"],
     ]  # fmt: skip
-    assert "drops.jsonl: 6 entries, 3 duplicates" in " ".join(page.text.split())
-    assert page.rows("datasets/mvtec.problems.jsonl") == [["missing-mask", "2", "100.0 %", "a.png: has no mask"]]
-    assert "Without an entry: x.drops.jsonl." in " ".join(page.text.split())
+    assert "mvtec.dropped.jsonl: 6 entries, 3 duplicates" in " ".join(page.text.split())
+    assert page.rows("datasets/visa.dropped.jsonl") == [["missing-mask", "2", "100.0 %", "a.png: has no mask"]]
+    assert "Without an entry: x.dropped.jsonl." in " ".join(page.text.split())
     assert [row[:2] for row in page.rows("Chat.dropped.jsonl")] == [["gone", "1"], ["not_applicable (loc)", "1"]]
     assert page.rows("Leaks by evaluation set") == [["MMAD", "9", "–", "1", "–", "–"]]
     assert page.rows("Leaks by category") == [["bottle", "mvtec", "pixels", "1"]]

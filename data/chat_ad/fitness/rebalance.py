@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from ...errors import UserError
 from ..draws import rank
-from .measures import Coded, drop_record
+from ..dropped import ROW, Dropped
+from .measures import Coded
 
 __all__ = ["CUTS", "REBALANCED_COLUMNS", "parse_ratio", "quotas", "rebalance", "rebalance_table"]
 
@@ -93,8 +94,8 @@ def rebalance(
             kept = set(_choose(members, wanted[label], columns, anomalous if label == "normal" else None, seed))
             for row in members:
                 if row not in kept:
-                    found = {name: columns[name][row] for name in ("image", "category", "label", "source")}
-                    drops[row] = drop_record(found, reason="rebalanced", value=len(members), limit=wanted[label])
+                    found = {name: columns[name][row] for name in ROW}
+                    drops[row] = Dropped.row("rebalance", found, "rebalanced", len(members), wanted[label]).line()
     return drops
 
 

@@ -31,6 +31,7 @@ from ...dataset_info import add_entries, entry
 from ...errors import UserError, shortened
 from ...jsonl import atomic_write, file_digest
 from ..draws import dice, rank64
+from ..dropped import Dropped
 from ..runners import in_order
 from .source import Item, Rejected, Source
 
@@ -208,15 +209,10 @@ class _Dropped:
         self._counts[fault.expected, fault.reason] += 1
         if not fault.expected and len(self._first) < _NAMED:
             self._first.append(f"{item.where}: {fault}")
-        entry = {
-            "key": item.key,
-            "where": item.where,
-            "kind": "filter" if fault.expected else "problem",
-            "reason": fault.reason,
-            "detail": fault.detail,
-        }
+        step = "filter" if fault.expected else "read"
+        line = Dropped(step=step, key=item.key, where=item.where, reason=fault.reason, detail=fault.detail).line()
         # Escaped: a detail may quote a name that is not UTF-8.
-        self._file.write(json.dumps(entry).encode() + b"\n")
+        self._file.write(json.dumps(line).encode() + b"\n")
 
     def counts(self) -> dict[str, dict[str, int]]:
         """For the manifest."""

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...endpoint.client import Refused
@@ -15,6 +15,7 @@ from ...jsonl import content_key
 from ...records import check_record, make_record
 from ...tasks import TASKS as VERIFIABLE
 from ..draws import dice
+from ..dropped import Dropped
 from ..runners import in_order
 from .annotations import AnnotationsGenerator
 from .caption import Caption, write_caption
@@ -83,9 +84,8 @@ def generate_records(
             annotation, so that their answers are right.
         tasks: of `TASKS`; each makes one record of a pair at most.
         seed: of every choice.
-        on_refused: called for each sample that was not made, with `{"image", "key", "task", "reason", "kind",
-            "fallback"}`: kind `not_applicable` for localisation of a normal image, else `refused`; fallback is
-            whether the other generator wrote it instead.
+        on_refused: called with the line (`Dropped`) of each sample that was not made: `not_applicable` for
+            localisation of a normal image, else `refused`.
         prompts: wording of questions; the package's own by default.
         fallback: writes what the generator refuses, if it can; nothing does by default.
 
@@ -108,7 +108,7 @@ def generate_records(
         ahead = 2 * max(one.concurrency for one in generators) - 1
         for records, refusals in in_order((run(job(pair)) for pair in pairs), ahead=ahead):
             for refusal in refusals:
-                on_refused(refusal)
+                on_refused(refusal.line())
             yield from records
 
 
@@ -151,20 +151,13 @@ async def _pair_samples(
                 records.append(await _sample(pair, task, asked, writer, captions, tools))
                 break
             except Refused as refused:
-                refusals.append(
-                    {
-                        "image": pair.images[1],
-                        "key": pair.key,
-                        "task": task,
-                        "reason": refused.reason,
-                        "kind": "not_applicable" if task == "loc" and not pair.anomalous else "refused",
-                        "fallback": False,
-                    }
-                )
+                reason = "not_applicable" if task == "loc" and not pair.anomalous else "refused"
+                found = {"image": pair.images[1], "key": pair.key, "task": task, "detail": refused.reason}
+                refusals.append(Dropped(step="write", reason=reason, **found))
         else:
             continue
         if writer is fallback:
-            refusals[-1]["fallback"] = True
+            refusals[-1] = replace(refusals[-1], fallback=True)
     return records, refusals
 
 

@@ -17,6 +17,7 @@ from ...anomaly_map.hints import HINT
 from ...cli.saying import say
 from ...jsonl import atomic_write, file_digest, write_jsonl
 from ..crops import cut_boxes
+from ..dropped import Dropped
 from ..generation import AnnotationsGenerator, Generator, PromptFiles
 from ..generation.pair_view import MAX_BOXES
 from ..recipe.specs import OutputSpec, Recipe
@@ -327,15 +328,8 @@ class _Unasked:
         return {"lost": lost, "instead": {task: len(found) for task, found in sorted(self._instead.items())}}
 
 
-def _line(pair: Mapping[str, Any], task: str, reason: str) -> dict[str, Any]:
-    return {
-        "image": pair["image"],
-        "key": "",
-        "task": task,
-        "reason": reason,
-        "kind": "not_applicable",
-        "fallback": False,
-    }
+def _line(pair: Mapping[str, Any], task: str, why: str) -> dict[str, Any]:
+    return Dropped(step="write", image=pair["image"], task=task, reason="not_applicable", detail=why).line()
 
 
 def _lines(file: BinaryIO, places: list[tuple[int, int, int]]) -> Iterator[bytes]:

@@ -111,9 +111,9 @@ def test_missing_images_stop_the_run_before_anything_is_written_unless_skipped(p
     assert len(place.records("CLEVR-Change")) == 9
     assert place.manifest("CLEVR-Change")["dropped"]["problems"] == {"empty image": 2, "missing image": 1}
     assert sorted(place.dropped("CLEVR-Change")) == [
-        ("nonsemantic/4", "problem", "empty image"),
-        ("semantic/3", "problem", "missing image"),
-        ("semantic/4", "problem", "empty image"),
+        ("nonsemantic/4", "read", "empty image"),
+        ("semantic/3", "read", "missing image"),
+        ("semantic/4", "read", "empty image"),
     ]
 
 

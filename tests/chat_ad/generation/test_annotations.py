@@ -82,8 +82,8 @@ def test_whatever_the_annotation_each_task_is_made_or_refused_with_a_reason(pair
     odd = any("<image>" in label for label in (*pair.labels, pair.defect, *pair.other_defects))
     for one in refused:
         reasons = ("normal: there is nothing", "anomalous, but without boxes", "count: such images have no masks")
-        assert one["reason"].startswith(reasons) or odd, one
-        assert (one["kind"] == "not_applicable") == (one["task"] == "loc" and not pair.anomalous)
+        assert one["detail"].startswith(reasons) or odd, one
+        assert (one["reason"] == "not_applicable") == (one["task"] == "loc" and not pair.anomalous)
     for record in records:
         check_record(record, name="made", sizes=[pair.size, pair.size])
         answers = " ".join(m["content"] for m in record["messages"] if m["role"] == "assistant")
@@ -144,10 +144,10 @@ def test_very_many_boxes(count):
     expected = {"caption": listed, "dialogue": 40, "mc": 40, "loc": listed, "think": 40, "verdict": listed}
     assert made == Counter(expected) - Counter()
     uncounted = [one for one in refused if one["task"] == "count"]
-    assert {one["reason"] for one in uncounted} == {"count: such images have more than 20 regions"}
+    assert {one["detail"] for one in uncounted} == {"count: such images have more than 20 regions"}
     listless = [one for one in refused if one["task"] != "count"]
     assert (len(listless), len(uncounted)) == (3 * (40 - listed), 40)
-    assert all(one["reason"].startswith(f"{count} boxes, expected at most {MAX_BOXES}") for one in listless)
+    assert all(one["detail"].startswith(f"{count} boxes, expected at most {MAX_BOXES}") for one in listless)
     # A record must fit into a sequence.
     assert max(len(json.dumps(record["messages"])) for record in records) < 10_000
 

@@ -139,7 +139,7 @@ def test_no_server(make, on_disk):
     generator = make(url="http://127.0.0.1:9/v1", attempts=2)
     records, refused = run(generator, [on_disk()])
     assert records == []
-    assert refused[0]["reason"].startswith("no answer after 2 attempts: ConnectError")
+    assert refused[0]["detail"].startswith("no answer after 2 attempts: ConnectError")
 
 
 def test_what_is_hopeless_ends_the_run_at_once_and_the_key_is_not_told(make, endpoint, on_disk, monkeypatch):
@@ -183,12 +183,12 @@ def test_a_request_that_the_endpoint_rejects_refuses_one_sample(make, endpoint, 
     assert [record["images"][1] for record in records] == ["images/1_query.png"]
     assert refused == [
         {
+            "step": "write",
             "image": "images/0_query.png",
             "key": "pair0",
             "task": "caption",
-            "reason": "status 400 (prompt is too long)",
-            "kind": "refused",
-            "fallback": False,
+            "reason": "refused",
+            "detail": "status 400 (prompt is too long)",
         }
     ]
 
@@ -206,8 +206,8 @@ def test_refusals_are_listed_and_paid_for_once(make, endpoint, on_disk, kind, pr
     generator = make()
     records, refused = run(generator, [on_disk()], ["caption", "loc"])
     assert [record["task"] for record in records] == ["loc"]
-    assert [(one["task"], one["fallback"]) for one in refused] == [("caption", False)]
-    assert refused[0]["reason"].startswith("the model declines: ")
+    assert [(one["task"], one.get("fallback", False)) for one in refused] == [("caption", False)]
+    assert refused[0]["detail"].startswith("the model declines: ")
     run(generator, [on_disk()], ["caption", "loc"])
     assert len(endpoint.requests) == 1
 
@@ -218,7 +218,7 @@ def test_the_fallback_writes_only_where_it_is_asked_for(make, endpoint, on_disk,
     assert [(record["task"], record["generator"]) for record in records] == [
         (task, "annotations") for task in TEXT_TASKS
     ]
-    assert [(one["task"], one["fallback"]) for one in refused] == [(task, True) for task in TEXT_TASKS]
+    assert [(one["task"], one.get("fallback", False)) for one in refused] == [(task, True) for task in TEXT_TASKS]
 
 
 def wrong(**changes):
@@ -290,8 +290,8 @@ def test_what_stays_wrong_is_refused(make, endpoint, on_disk, kind):
     assert records == []
     assert len(endpoint.requests) == 3
     with pytest.raises(AssertionError, match=problem):
-        raise AssertionError(refused[0]["reason"])
-    assert refused[0]["reason"].startswith("the caption could not be verified: ")
+        raise AssertionError(refused[0]["detail"])
+    assert refused[0]["detail"].startswith("the caption could not be verified: ")
 
 
 def test_the_model_can_be_asked_to_check(make, endpoint, on_disk):
@@ -334,7 +334,7 @@ def test_dialogues_and_reasoning_are_checked_too(make, endpoint, on_disk, task, 
     endpoint.always = lambda body: completion(text) if mark in prompt_of(body) else None
     records, refused = run(make(), [on_disk()], [task])
     assert records == []
-    assert problem in refused[0]["reason"]
+    assert problem in refused[0]["detail"]
     assert "A first draft was" in prompt_of(endpoint.requests[-1][2])
 
 

@@ -19,7 +19,8 @@ from adcopilot.records import check_record, record_image_sizes
 from adcopilot.tasks import task_of
 
 from ..builds import RECIPE, final_files, records, write_recipe
-from ..trees import BOX, DATASETS, LAYOUTS, mask_of, picture, save
+from ..pictures import BOX, mask_of, picture, save
+from ..trees import DATASETS, LAYOUTS
 from ..trees import build as build_tree
 
 
@@ -232,7 +233,7 @@ def test_pair_that_cannot_be_cut_is_listed_and_replaced(tmp_path, monkeypatch):
     listed = records(tmp_path / "out/Chat_parts.dropped.jsonl")
     assert listed
     assert found["records"] + len(listed) == found["drawn"] == found["available"]
-    assert all("cannot be cut" in one["reason"] and "went away" in one["reason"] for one in listed)
+    assert all("cannot be cut" in one["detail"] and "went away" in one["detail"] for one in listed)
 
 
 def test_recipes_share_a_folder(tmp_path):
@@ -416,7 +417,7 @@ def test_refused_pairs_are_replaced_and_listed(tmp_path, monkeypatch):
     found = manifest["outputs"]["Caption_parts"]
     listed = records(tmp_path / "out/Caption_parts.dropped.jsonl")
     assert listed
-    assert {one["reason"] for one in listed} == {"not this one"}
+    assert {one["detail"] for one in listed} == {"not this one"}
     assert found["drawn"] == found["records"] + len(listed)
     assert found["records"] == 5 or found["drawn"] == found["available"]
 
@@ -469,7 +470,7 @@ def test_bad_input_is_one_line_and_can_be_skipped(tmp_path, capsys, spoil, words
     assert main(["data", "build", str(recipe), "--output", str(output), *more]) == 0
     listed = records(output / "datasets/parts.dropped.jsonl")
     if words != "no normal image to compare with":
-        assert [one["kind"] for one in listed if one["step"] == "index"] == [words]
+        assert [one["reason"] for one in listed if one["step"] == "index"] == [words]
     else:
         assert {one["reason"] for one in listed if one["step"] == "pair"} == {"no_normal"}
 

@@ -12,7 +12,7 @@ from adcopilot.cli import main
 from adcopilot.prompts import INSPECT_QUESTION
 
 from ..builds import records
-from ..trees import BOX, mask_of, picture, save
+from ..pictures import BOX, mask_of, picture, save
 
 OWN = {"media_dir": None, "datasets.my_parts.filter": "{allow: [blurred]}"}
 
@@ -56,7 +56,7 @@ def test_defective_images_without_masks_are_listed_and_said_first(build, tmp_pat
     assert [(one["image"], one["task"]) for one in listed] == [
         (f"bracket/scratch/{number:04d}.png", "caption") for number in range(5)
     ]
-    assert {one["reason"] for one in listed} == {"it has no mask, and caption names where the defect is; draw one"}
+    assert {one["detail"] for one in listed} == {"it has no mask, and caption names where the defect is; draw one"}
     # They are in the other outputs, which says what they lack there.
     listed = records(output / "Chat_my_parts_RL.dropped.jsonl")
     assert {one["task"] for one in listed} == {"loc"}
@@ -163,7 +163,7 @@ def test_verdicts_ask_as_inspect_does_and_are_balanced(build, tmp_path):
     assert len(answers[True]) == len(answers[False]) == 6
     listed = records(output / "Verdict_my_parts.dropped.jsonl")
     assert len(listed) == 9
-    assert {one["reason"] for one in listed} == {"one too many of its answer: as many are Yes as No"}
+    assert {one["detail"] for one in listed} == {"one too many of its answer: as many are Yes as No"}
 
 
 @pytest.mark.parametrize(("kind", "answer"), [("scratch", "Yes. A scratch."), ("bad", "Yes.")])
@@ -189,9 +189,9 @@ def test_words():
     )
     assert said(3, 9, "good images", "gave no mc", {"a": 1, "b": 2}) == "3 of 9 good images gave no mc: 1 a, 2 b"
     dropped = [
-        {"step": "index", "kind": "missing-mask", "reason": "x", "left_out": True, "count": 1},
-        {"step": "index", "kind": "unlabelled", "reason": "x", "left_out": True, "count": 7},
-        {"step": "index", "kind": "unused-mask", "reason": "x", "left_out": False, "count": 1},
+        {"step": "index", "reason": "missing-mask"},
+        {"step": "index", "reason": "unlabelled", "count": 7},
+        {"step": "index", "reason": "unused-mask", "left_out": False},
         {"step": "filter", "reason": "leak"},
         {"step": "filter", "reason": "near_duplicate", "label": "anomalous"},
         {"step": "rebalance", "reason": "rebalanced"},
