@@ -133,12 +133,12 @@ def test_an_image_that_only_breaks_when_opened_is_replaced_by_the_next_in_the_dr
 @pytest.mark.parametrize(
     ("file", "content", "says"),
     [
-        ("change_captions.json", b'{"a', "cannot be read as JSON"),
+        ("change_captions.json", b'{"a', "not JSON"),
         ("change_captions.json", b"[]", "holds a JSON list, expected an object"),
         ("change_captions.json", b'{"x": []}', "key 'x', expected a scene"),
         ("splits.json", b'{"train": 3}', "no list 'train'"),
         ("splits.json", b'{"train": ["a"]}', "splits.json lists 'a'"),
-        ("no_change_captions.json", None, "has no no_change_captions.json"),
+        ("no_change_captions.json", None, "has no data/no_change_captions.json or no_change_captions.json"),
     ],
 )
 def test_clevr_broken_files_are_named(place, clevr, capsys, file, content, says):
