@@ -20,7 +20,7 @@ from ..draws import rank
 from ..dropped import ROW, Dropped
 from .measures import Coded
 
-__all__ = ["CUTS", "REBALANCED_COLUMNS", "parse_ratio", "quotas", "rebalance", "rebalance_table"]
+__all__ = ["CUTS", "REBALANCED_COLUMNS", "parse_ratio", "quotas", "rebalance"]
 
 #: What may be left out: normal images alone, or anomalous ones too where a dataset has too few normal ones.
 CUTS = ("normal", "both")
@@ -43,16 +43,6 @@ def parse_ratio(text: str, *, name: str = "ratio") -> float:
     if not mark or not 0 < anomalous < float("inf") or not 0 < normal < float("inf"):
         raise UserError(f"{name} is {text!r}, expected ANOMALOUS:NORMAL as in 1:1 or 2:1")
     return anomalous / normal
-
-
-def rebalance_table(
-    rows: pa.Table, *, ratio: float, seed: int = 0, cut: str = "normal"
-) -> tuple[pa.Table, list[dict]]:
-    """`rebalance` on the rows themselves: those that stay, in order, and a record for each of the others."""
-    drops = rebalance(rows, ratio=ratio, seed=seed, cut=cut)
-    keep = np.ones(rows.num_rows, bool)
-    keep[list(drops)] = False
-    return rows.filter(pa.array(keep)), [drops[row] for row in sorted(drops)]
 
 
 def rebalance(
