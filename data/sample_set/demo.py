@@ -184,7 +184,7 @@ def carry_out(
             run.join(timeout=10)
             if run.error:
                 raise run.error
-        left = [seconds for run in runs if (seconds := time_left(run, data)) is not None]
+        left = [seconds for run in runs if (seconds := time_left(run)) is not None]
         line = " | ".join(run.state() for run in runs)
         line += f" | about {max(left) / 60:.0f} min of training left" if left else ""
         if line != shown:
@@ -205,32 +205,34 @@ def carry_out(
     return results
 
 
-def time_left(run: Run, data: Path) -> float | None:
+def time_left(run: Run) -> float | None:
     """Seconds of a run's training that are left, at the pace of the stage that trains; None where none has logged yet.
 
     Args:
         run: its steps; the trainer writes `trainer_log.jsonl` into a stage's folder.
-        data: folder of the data sets that the commands name.
     """
     current, steps = run.current, list(run.steps)
-    works = {step.name: _work(step, data) for step in steps}
-    if current is None or not works[current.name]:
+    if current is None or not _work(current):
         return None
     try:
         log = json.loads((current.output / "trainer_log.jsonl").read_text().splitlines()[-1])
         done = log["current_steps"] / log["total_steps"]
         hours, minutes, seconds = map(int, log["elapsed_time"].split(":"))
-        pace = (3600 * hours + 60 * minutes + seconds) / (works[current.name] * done)
+        pace = (3600 * hours + 60 * minutes + seconds) / (_work(current) * done)
     except (OSError, LookupError, ValueError, ZeroDivisionError):
         return None
-    later = [works[step.name] for step in steps[steps.index(current) + 1 :]]
-    return pace * (works[current.name] * (1 - done) + sum(later))
+    return pace * (_work(current) * (1 - done) + sum(map(_work, steps[steps.index(current) + 1 :])))
 
 
-def _work(step: Step, data: Path) -> float:
-    """What a step trains on: its records, each by what it costs."""
-    words = [word.removeprefix("dataset=") for word in step.command if word.startswith("dataset=")]
-    return sum(COSTS[name] * _records(data / f"{name}.jsonl") for word in words for name in word.split(","))
+def _work(step: Step) -> float:
+    """What a step trains on: its records, each by what it costs. Other sets than this one's (a study's) are trained on
+    as in stage 1."""
+    options = dict(word.split("=", 1) for word in step.command if "=" in word)
+    folder, names = Path(options.get("dataset_dir", "")), options.get("dataset", "")
+    records = sum(
+        COSTS.get(name, COSTS["stage1"]) * _records(folder / f"{name}.jsonl") for name in names.split(",") if name
+    )
+    return records * float(options.get("num_train_epochs", 1))
 
 
 @functools.cache

@@ -116,26 +116,26 @@ def run_of_three_stages(tmp_path):
     for stage, records in enumerate((64, 32, 16)):
         (data / f"stage{stage}.jsonl").write_text("{}\n" * records)
     steps = plan(tmp_path / "run", data, encoder=True, seed=0)
-    return Run(name="with comparison", folder=tmp_path / "run", steps=steps), data
+    return Run(name="with comparison", folder=tmp_path / "run", steps=steps)
 
 
 def test_time_left_is_of_all_stages(run_of_three_stages):
-    run, data = run_of_three_stages
-    assert time_left(run, data) is None  # not begun
+    run = run_of_three_stages
+    assert time_left(run) is None  # not begun
     run.current = run.steps[0]
-    assert time_left(run, data) is None  # `init` trains nothing
+    assert time_left(run) is None  # `init` trains nothing
     run.current = run.steps[1]
-    assert time_left(run, data) is None  # nothing logged yet
+    assert time_left(run) is None  # nothing logged yet
     run.current.output.mkdir(parents=True)
     lines = [{"current_steps": step, "total_steps": 4, "elapsed_time": f"0:0{step}:04"} for step in (1, 2)]
     (run.current.output / "trainer_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     # half of 64 records in 124 s; 32 are left, then 32 that cost 1.5 times as much, then 16 at twice
-    assert time_left(run, data) == pytest.approx(124 / 32 * (32 + 1.5 * 32 + 2 * 16))
+    assert time_left(run) == pytest.approx(124 / 32 * (32 + 1.5 * 32 + 2 * 16))
     run.current = run.steps[3]
     run.current.output.mkdir(parents=True)
     line = {"current_steps": 4, "total_steps": 4, "elapsed_time": "0:00:16"}
     (run.current.output / "trainer_log.jsonl").write_text(json.dumps(line) + "\n")
-    assert time_left(run, data) == 0
+    assert time_left(run) == 0
 
 
 def test_the_end_names_the_model_and_three_commands_that_there_are(tmp_path, monkeypatch, capsys):
@@ -163,3 +163,17 @@ def test_committed_sample_is_what_the_code_draws(tmp_path):
     assert made == json.loads((committed / "manifest.json").read_text())
     for split in made["splits"]:
         assert (tmp_path / f"{split}.jsonl").read_text() == (committed / f"{split}.jsonl").read_text()
+
+
+def test_time_left_counts_steps_on_other_sets_than_the_demos(run_of_three_stages, tmp_path):
+    """`make study` trains on with circuit boards."""
+    run = run_of_three_stages
+    (tmp_path / "boards").mkdir()
+    (tmp_path / "boards" / "boards_train.jsonl").write_text("{}\n" * 10)
+    command = ["llamafactory-cli", "train", f"dataset_dir={tmp_path / 'boards'}", "dataset=boards_train"]
+    run.steps.append(Step(name="boards", command=[*command, "num_train_epochs=4"], output=tmp_path / "adapter"))
+    run.current = run.steps[3]
+    run.current.output.mkdir(parents=True)
+    line = {"current_steps": 2, "total_steps": 4, "elapsed_time": "0:00:16"}
+    (run.current.output / "trainer_log.jsonl").write_text(json.dumps(line) + "\n")
+    assert time_left(run) == pytest.approx(16 / (2 * 8) * (2 * 8 + 1.5 * 4 * 10))
