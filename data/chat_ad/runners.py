@@ -70,7 +70,7 @@ def make_runner(*, workers: int = 1, ray: bool = False) -> Iterator[Runner]:
     if ray:
         with _ray(workers) as runner:
             yield runner
-    elif workers == 1:
+    elif workers <= 1:
         yield HERE
     else:
         with _processes(workers) as runner:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -15,7 +14,6 @@ from adcopilot.chat_ad.recipe.specs import EmbedSpec
 from adcopilot.chat_ad.runners import HERE, make_runner
 from adcopilot.chat_ad.steps import Job, Shard, Step, Steps, load, read, save, step_key
 from adcopilot.errors import UserError
-from tests.waiting import until
 
 
 def count(number, behaviour=""):
@@ -106,30 +104,6 @@ def test_ray_passes_mistakes_on(tmp_path):
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("UserError:")]
     assert "gone.parquet: gone or damaged" in line
     assert "Traceback" not in line
-
-
-def test_workers_end_with_a_killed_parent(tmp_path):
-    code = (
-        "import os, signal, sys\n"
-        "from adcopilot.chat_ad.runners import make_runner\n"
-        "if __name__ == '__main__':\n"
-        "    with make_runner(workers=2) as runner:\n"
-        "        print(runner.start(os.getpid)(), flush=True)\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    started = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
-    assert started.returncode == -signal.SIGKILL, started.stderr
-    worker = Path("/proc") / started.stdout.strip()
-
-    def has_ended():
-        try:
-            return (worker / "stat").read_text().split()[2] == "Z"
-        except OSError:  # gone, perhaps in this moment
-            return True
-
-    until(has_ended, "the worker to end")
 
 
 def test_shard_knows_its_key_and_rows(tmp_path):
