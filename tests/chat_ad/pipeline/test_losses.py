@@ -121,15 +121,6 @@ def test_no_record_is_never_success(build, tmp_path):
     assert (output / "Loc.jsonl").read_text() == ""
 
 
-def test_problems_that_are_skipped_count(build, tmp_path):
-    root = parts(tmp_path / "raw", good=4, bad=4)
-    for number in range(3):
-        (root / f"bracket/ground_truth/scratch/{number:04d}_mask.png").unlink()
-    status, lines, _ = build(root, **{"datasets.my_parts.skip_problems": "true"})
-    assert status == 1
-    assert lines[0].startswith("my_parts: 3 of 4 defective images lost: 3 without a mask;")
-
-
 @pytest.mark.parametrize("share", ["2", "-0.1", "nan", "half"])
 def test_a_share_that_is_none(build, tmp_path, share):
     status, lines, _ = build(parts(tmp_path / "raw"), "--max-left-out", share)
@@ -174,8 +165,9 @@ def test_a_verdict_without_boxes_names_the_kind_if_there_is_one(build, tmp_path,
     assert {record["answer"] for record in made if record["anomalous"]} == {answer}
 
 
-def test_defective_images_lost_among_many_good_ones(build, tmp_path):
-    root = parts(tmp_path / "raw", good=18, bad=4)
+@pytest.mark.parametrize("good", [4, 18])
+def test_defective_images_lost_among_few_or_many_good_ones(build, tmp_path, good):
+    root = parts(tmp_path / "raw", good=good, bad=4)
     for number in range(3):
         (root / f"bracket/ground_truth/scratch/{number:04d}_mask.png").unlink()
     status, lines, _ = build(root, **{"datasets.my_parts.skip_problems": "true"})
