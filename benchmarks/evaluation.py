@@ -10,7 +10,6 @@ same process, in turns; in float32 the answers must be equal. Results go to `doc
 """
 
 import argparse
-import shlex
 import sys
 import tempfile
 import time
@@ -265,10 +264,7 @@ def page(result: dict) -> str:
     lines += [table_row(row) for row in result["rows"]]
     lines += [
         "",
-        f"- command: `{result['command']}`",
-        f"- date: {result['date']}",
-        f"- hardware: {machine.as_lines(result['hardware'])}; {load}",
-        f"- versions: {machine.as_lines(result['versions'])}",
+        *machine.told(result, hardware=f"; {load}"),
     ]
     return "\n".join(lines) + "\n"
 
@@ -297,11 +293,8 @@ def main() -> int:
         loaded = load(Path(work), name=name, device=device)
         backend = TransformersBackend(model=loaded, batch_size=args.batch_size, image_max_pixels=MAX_PIXELS)
         result = {
-            "command": shlex.join(["python", "benchmarks/evaluation.py", *sys.argv[1:]]),
-            "date": machine.now(),
-            "hardware": machine.hardware(),
+            **machine.measured("evaluation"),
             "threads": torch.get_num_threads(),
-            "versions": machine.versions(),
             "model": loaded.name,
             "dtype": backend.dtype,
             "parameters": sum(p.numel() for p in loaded.model.parameters()),

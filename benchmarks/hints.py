@@ -121,8 +121,7 @@ def page(found: dict[str, dict[str, Scores]], *, count: int, test_count: int, co
     for row, splits in found.items():
         cells = [f"{one.balanced_accuracy:.3f} / {one.auroc:.3f} / {one.iou:.3f}" for one in splits.values()]
         lines.append(f"| {row} | {' | '.join(cells)} |")
-    where = f"{machine.now()}; {machine.as_lines(machine.hardware())}; {machine.as_lines(machine.versions())}."
-    return "\n".join([*lines, "", where, ""])
+    return "\n".join([*lines, "", machine.here(), ""])
 
 
 def main(argv: list[str] | None = None) -> None:

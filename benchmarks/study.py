@@ -238,8 +238,7 @@ def page(results: Mapping[int, Found], *, count: int, command: str) -> str:
     ]
     for split, row in best.items():
         lines += differences(results, {split: words[split]}, WITH.title, row)
-    versions = machine.as_lines(machine.versions())
-    return "\n".join([*lines, "", f"{machine.now()}; {machine.as_lines(machine.hardware())}; {versions}.", ""])
+    return "\n".join([*lines, "", machine.here(), ""])
 
 
 def main(argv: list[str] | None = None) -> None:

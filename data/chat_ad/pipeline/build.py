@@ -31,7 +31,7 @@ from ...jsonl import atomic_write, content_key, write_jsonl
 from ..alone import alone_in
 from ..readers import READERS, why_no_folder
 from ..recipe.specs import Recipe
-from ..steps import Runner, make_runner
+from ..runners import Runner, make_runner
 from .against import measure_against, write_leaks
 from .card import write_data_card
 from .dataset import UNTIL, DatasetBuild, Place, problems_line

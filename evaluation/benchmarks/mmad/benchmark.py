@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from adcopilot.errors import UserError
+from adcopilot.files import read_csv
 from adcopilot.images import image_size
 from adcopilot.jsonl import content_key, file_digest
 from adcopilot.pages.text import shorten
@@ -22,7 +23,6 @@ from ...benchmark import Benchmark, Boxes, Compared, Judged, Line, Reading, Scor
 from ...bootstrap import Difference
 from ...box_scores import BoxRule, read_mask
 from ...line_checks import BOOL, CHOICE, NAME, PLACE, TEXT
-from ...reading import read_csv
 from ...run_folder import Answers
 from ...source import Source
 from ...table import Published, Table
