@@ -33,7 +33,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from adcopilot.demo.examples import draw_examples  # noqa: E402
+from adcopilot.demo.examples import read_examples  # noqa: E402
 from adcopilot.demo.server import MOST_SESSIONS  # noqa: E402
 from benchmarks.machine import as_lines, hardware, now, versions  # noqa: E402
 
@@ -63,7 +63,7 @@ def server(model: str, folder: Path):
 @cache
 def examples():
     """The page's own."""
-    return draw_examples()
+    return read_examples()
 
 
 class Visitor:
