@@ -51,7 +51,7 @@ def test_a_model_here_answers_as_inspect_does(inspector, files):  # noqa: F811
             width, height = inspector.model_size(image.size)
         assert heat.shape == (height // 14, width // 14)
         assert float(heat.sum()) == pytest.approx(1, abs=1e-5)
-    lines = [line for _, line in local.inspect([pair_of(files[0], query) for query in files[1:]])]
+    lines = [line for _, line, _ in local.inspect([pair_of(files[0], query) for query in files[1:]])]
     wanted = [result.to_dict() for result in inspector.inspect_many([(files[0], query) for query in files[1:]])]
     assert [{**line, "score": None} for line in lines] == [{**line, "score": None} for line in wanted]
     assert [line["score"] for line in lines] == pytest.approx([line["score"] for line in wanted], abs=1e-5)
@@ -188,7 +188,7 @@ def test_an_endpoint_inspects_folders(said, files, tmp_path):
     (tmp_path / "bad.png").write_text("x")
     pairs = [pair_of(files[0], query) for query in (files[1], tmp_path / "bad.png", files[2])]
     pairs.append(Pair(template=None, query=tmp_path / "none.png", name="none", error="no such file"))
-    found = {pair.name: line for pair, line in engine(said).inspect(pairs)}
+    found = {pair.name: line for pair, line, _ in engine(said).inspect(pairs)}
     assert len(found) == 4
     assert [found[name].get("error") is None for name in (files[1], files[2])] == [True, True]
     assert "not an image" in found[str(tmp_path / "bad.png")]["error"]
