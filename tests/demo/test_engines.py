@@ -42,6 +42,7 @@ def test_a_model_here_answers_as_inspect_does(inspector, files):  # noqa: F811
     local = LocalEngine(inspector=inspector)
     title = "/".join(inspector.folder.parts[-2:])
     assert (local.title, local.has_heat, local.family.name) == (title, True, "adcopilot")
+    assert local.parameters == inspector.model.num_parameters() < 10**7
     for query in files[1:]:
         question = Question(templates=(files[0],), query=query, text=INSPECT_QUESTION)
         result, heat = local.ask(question)

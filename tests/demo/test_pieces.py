@@ -178,7 +178,7 @@ def test_nothing_from_outside_becomes_html():
     row = Row(**texts, score=0.5, verdict=Verdict(anomalous=None, reason=EVIL), boxes=[box])
     pictures = {"small": Path(f"/x/{EVIL}"), "large": Path(f"/x/{EVIL}")}
     shown = [
-        fragments.verdict(answer(boxes=[box])),
+        fragments.verdict(replace(answer(boxes=[box]), templates=(EVIL,))),
         fragments.conversation([answer(f"<think>{EVIL}</think>{EVIL}", question=EVIL)]),
         fragments.conversation([answer('{"%s": "%s"}' % ((EVIL.replace('"', ""),) * 2))]),
         fragments.history_list(
