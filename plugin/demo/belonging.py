@@ -19,7 +19,7 @@ from typing import Any
 import gradio as gr
 
 from . import fragments
-from .answer import Answer
+from .engines.answer import Answer
 from .store import SHOWN
 from .words import say
 

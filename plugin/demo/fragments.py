@@ -13,8 +13,8 @@ from ..drawing import BOX_COLOURS
 from ..endpoint.images import data_url
 from ..line.thresholds import Threshold
 from ..verdict import Verdict
-from .answer import Answer
 from .colours import heat_scale, map_scale
+from .engines.answer import Answer
 from .words import CHINESE, say
 
 __all__ = [

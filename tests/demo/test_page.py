@@ -18,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from adcopilot.anomaly_map.comparing import Mapper, MapSettings
 from adcopilot.boxes import boxes_in_image
 from adcopilot.demo.colours import draw_heat
-from adcopilot.demo.heat_map import watch
+from adcopilot.demo.engines.heat_map import watch
 from adcopilot.drawing import BOX_COLOURS, draw_boxes, draw_map
 from adcopilot.prompts import INSPECT_QUESTION
 from adcopilot.sample.pairs import draw_pair, stream

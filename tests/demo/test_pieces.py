@@ -13,7 +13,7 @@ from PIL import Image
 
 from adcopilot.answering.families import FAMILIES, split_thinking
 from adcopilot.demo import fragments, table
-from adcopilot.demo.answer import Answer
+from adcopilot.demo.engines.answer import Answer
 from adcopilot.demo.examples import CHOSEN, read_examples
 from adcopilot.demo.limits import Limits, open_upload
 from adcopilot.demo.questions import INSPECT, QUESTIONS, wording

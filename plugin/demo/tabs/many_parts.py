@@ -20,10 +20,10 @@ from ...inspect.pairs import Pair, TemplatePool, find_images, find_pairs, mvtec_
 from ...inspect.result import Result
 from ...line.thresholds import Threshold
 from .. import fragments, table
-from ..answer import Answer
 from ..archive import unpack
 from ..belonging import files_of, mark
 from ..components import UploadedFiles
+from ..engines.answer import Answer
 from ..fragments import VERDICTS
 from ..limits import MIB, check_pixels
 from ..service import Service

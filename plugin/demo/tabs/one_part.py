@@ -16,9 +16,9 @@ from ...images import open_image
 from ...inspect.pairs import Pair
 from ...inspect.question import Question
 from .. import fragments
-from ..answer import Answer
 from ..belonging import Asked, Coming, Talk, files_of, mark, nothing
 from ..components import UploadedFiles, UploadedImage
+from ..engines.answer import Answer
 from ..examples import Example
 from ..questions import INSPECT, QUESTIONS, PageQuestion, wording
 from ..service import Service

@@ -12,8 +12,8 @@ from PIL import Image
 from ...drawing import draw_result
 from ...images import open_image
 from ...inspect.pairs import Pair
-from ..answer import Answer
 from ..colours import map_scale
+from ..engines.answer import Answer
 from ..fragments import THUMBNAIL, VERDICTS
 from ..service import Service
 from ..table import Row

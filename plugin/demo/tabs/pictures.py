@@ -14,8 +14,8 @@ from ...drawing import draw_boxes, draw_map, draw_result
 from ...images import FORMATS
 from ...jsonl import atomic_write
 from .. import fragments
-from ..answer import Answer
 from ..colours import draw_heat, map_scale
+from ..engines.answer import Answer
 from ..service import Service
 
 __all__ = ["AnswerFiles", "entry", "file_of", "shown"]

@@ -10,19 +10,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..answering.api import ApiBackend
-from ..answering.base import Reply
-from ..answering.families import read_boxes, split_thinking
-from ..answering.items import Item
-from ..boxes import boxes_in_image, map_text_boxes
-from ..errors import UserError
-from ..images import image_size, open_image
-from ..inspect.pairs import Pair
-from ..inspect.question import Question
-from ..inspect.result import Result
-from ..inspect.same_picture import SAME_PICTURE, is_same_picture
-from ..prompts import ANSWER_WORDS
-from ..verdict import decide
+from ...answering.api import ApiBackend
+from ...answering.base import Reply
+from ...answering.families import read_boxes, split_thinking
+from ...answering.items import Item
+from ...boxes import boxes_in_image, map_text_boxes
+from ...errors import UserError
+from ...images import image_size, open_image
+from ...inspect.pairs import Pair
+from ...inspect.question import Question
+from ...inspect.result import Result
+from ...inspect.same_picture import SAME_PICTURE, is_same_picture
+from ...prompts import ANSWER_WORDS
+from ...verdict import decide
 from .maps import PageMap
 
 __all__ = ["EndpointEngine"]

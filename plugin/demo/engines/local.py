@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..answering.families import family_of_config
-from ..inspect.hub import title
-from ..inspect.lines import inspect_all
-from ..inspect.model_inspector import ModelInspector
-from ..inspect.pairs import Pair
-from ..inspect.question import Question
-from ..inspect.result import Result
+from ...answering.families import family_of_config
+from ...inspect.hub import title
+from ...inspect.lines import inspect_all
+from ...inspect.model_inspector import ModelInspector
+from ...inspect.pairs import Pair
+from ...inspect.question import Question
+from ...inspect.result import Result
 from .heat_map import watch
 
 if TYPE_CHECKING:
-    from ..anomaly_map.comparing import AnomalyMap
+    from ...anomaly_map.comparing import AnomalyMap
 
 __all__ = ["LocalEngine"]
 

@@ -12,18 +12,18 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..answering.families import FAMILIES
-from ..errors import UserError
-from ..images import open_image, used_bits
-from ..inspect.pairs import Pair
-from ..inspect.question import Question
-from ..inspect.result import Result
-from ..inspect.same_picture import is_same_picture
-from ..line.thresholds import Threshold, from_good
+from ...answering.families import FAMILIES
+from ...errors import UserError
+from ...images import open_image, used_bits
+from ...inspect.pairs import Pair
+from ...inspect.question import Question
+from ...inspect.result import Result
+from ...inspect.same_picture import is_same_picture
+from ...line.thresholds import Threshold, from_good
 
 if TYPE_CHECKING:
-    from ..anomaly_map.comparing import AnomalyMap, Mapper
-    from ..inspect.map_inspector import MapInspector
+    from ...anomaly_map.comparing import AnomalyMap, Mapper
+    from ...inspect.map_inspector import MapInspector
 
 __all__ = ["MapEngine", "PageMap"]
 
@@ -69,7 +69,7 @@ class PageMap:
         found = coming.result()
         if found is None:
             return result
-        from ..inspect.mapping import with_map
+        from ...inspect.mapping import with_map
 
         return with_map(result, found, threshold=None, alone=False)
 
@@ -96,7 +96,7 @@ class MapEngine:
 
     def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any], AnomalyMap | None]]:
         """`adcopilot inspect`'s line of each pair, in order, and its map."""
-        from ..inspect.lines import inspect_all
+        from ...inspect.lines import inspect_all
 
         yield from inspect_all(self.inspector, pairs, model="", log=None)
 

@@ -13,9 +13,9 @@ from PIL import Image  # noqa: E402
 from adcopilot.anomaly_map.comparing import Mapper, MapSettings  # noqa: E402
 from adcopilot.answering.api import ApiBackend  # noqa: E402
 from adcopilot.demo import fragments  # noqa: E402
-from adcopilot.demo.endpoint_engine import EndpointEngine  # noqa: E402
+from adcopilot.demo.engines.endpoint import EndpointEngine  # noqa: E402
+from adcopilot.demo.engines.maps import MapEngine, PageMap  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
-from adcopilot.demo.maps import MapEngine, PageMap  # noqa: E402
 from adcopilot.demo.service import GoodParts, Service  # noqa: E402
 from adcopilot.demo.store import Store  # noqa: E402
 from adcopilot.demo.tabs.one_part import OnePart  # noqa: E402
@@ -26,7 +26,7 @@ from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
 from adcopilot.line.inspection import read_inspection  # noqa: E402
 from adcopilot.prompts import INSPECT_QUESTION  # noqa: E402
 
-from ..inspect.conftest import part  # noqa: E402
+from ...inspect.conftest import part  # noqa: E402
 
 REQUEST = SimpleNamespace(session_hash="anna")
 SIZE = (300, 200)
@@ -199,7 +199,7 @@ def test_a_lines_threshold_verdict_and_good_parts(store, upload, line_dir):
     ],
 )
 def test_whose_verdict_it_is(source, anomalous, shown):
-    from adcopilot.demo.answer import Answer
+    from adcopilot.demo.engines.answer import Answer
     from adcopilot.inspect import Result
 
     judge = Judge(source=source, map_threshold=0.3)

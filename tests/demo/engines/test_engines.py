@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from adcopilot.answering.api import ApiBackend
-from adcopilot.demo.endpoint_engine import EndpointEngine
-from adcopilot.demo.local_engine import LocalEngine
+from adcopilot.demo.engines.endpoint import EndpointEngine
+from adcopilot.demo.engines.local import LocalEngine
 from adcopilot.errors import UserError
 from adcopilot.inspect import Pair, Question
 from adcopilot.inspect.same_picture import SAME_PICTURE
 from adcopilot.prompts import INSPECT_QUESTION
 
-from ..inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
+from ...inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
 
 
 @pytest.fixture
@@ -204,8 +204,8 @@ def test_page_inspect_and_llamafactorys_api_agree(speaking_dir, files, tmp_path)
 
     from adcopilot.inspect.model_inspector import ModelInspector
 
-    from ..webui.serving import served
-    from .conftest import NEW_TOKENS
+    from ...webui.serving import served
+    from ..conftest import NEW_TOKENS
 
     config = tmp_path / "api.yaml"
     settings = {"model_name_or_path": str(speaking_dir), "template": "adcopilot", "infer_backend": "huggingface"}

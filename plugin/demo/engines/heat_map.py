@@ -82,7 +82,7 @@ def _shares(attention, queries, keys, at_queries, at_keys) -> torch.Tensor:
     """(L, D) queries, (P, D) keys and their coordinates -> (P,) on the CPU, one head at a time to save memory."""
     import torch
 
-    from ..model.comparison_encoder import apply_rotary
+    from ...model.comparison_encoder import apply_rotary
 
     with torch.no_grad():
         q = attention.q_proj(queries).unflatten(-1, (attention.num_heads, -1))

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..answering.families import split_thinking
-from ..inspect.judging import Judge
-from ..inspect.result import Result
-from ..line.thresholds import Threshold
-from ..verdict import NO_THRESHOLD, Verdict, first_word_says
+from ...answering.families import split_thinking
+from ...inspect.judging import Judge
+from ...inspect.result import Result
+from ...line.thresholds import Threshold
+from ...verdict import NO_THRESHOLD, Verdict, first_word_says
 
 __all__ = ["Answer"]
 

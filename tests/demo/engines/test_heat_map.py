@@ -7,11 +7,11 @@ from PIL import Image
 
 from adcopilot.anomaly_map.comparing import AnomalyMap
 from adcopilot.demo.colours import draw_heat
-from adcopilot.demo.heat_map import Attention, watch
+from adcopilot.demo.engines.heat_map import Attention, watch
 from adcopilot.drawing import draw_map
 from adcopilot.inspect import Question
 
-from ..inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
+from ...inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
 
 
 def asked(inspector, *images):  # noqa: F811
