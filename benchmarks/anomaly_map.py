@@ -141,7 +141,7 @@ def page(results: dict[str, dict], *, command: str) -> str:
         rows.append(f"| {' | '.join(map(str, cells))} |")
     return f"""# The anomaly map alone
 
-`{command}` on {machine.now()}; {machine.as_lines(machine.hardware())}; {machine.as_lines(machine.versions())}.
+`{command}` on {machine.here()}
 
 No model: registered pixels (docs/anomaly-map.md), one template a query. Balanced accuracy is with the threshold of
 `adcopilot calibrate` from {CALIBRATION} good pairs, which are then not tested; mean of {DRAWS} draws. BBox-Mask IoU is

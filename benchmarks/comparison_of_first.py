@@ -36,8 +36,7 @@ def page(results: dict[int, Found], *, count: int, command: str) -> str:
         "",
         *scores_table(results, SAMPLE_SPLITS),
     ]
-    versions = machine.as_lines(machine.versions())
-    return "\n".join([*lines, "", f"{machine.now()}; {machine.as_lines(machine.hardware())}; {versions}.", ""])
+    return "\n".join([*lines, "", machine.here(), ""])
 
 
 def main(argv: list[str] | None = None) -> None:

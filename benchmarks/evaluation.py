@@ -10,7 +10,6 @@ same process, in turns; in float32 the answers must be equal. Results go to `doc
 """
 
 import argparse
-import shlex
 import sys
 import tempfile
 import time
@@ -145,7 +144,7 @@ def make_items(folder: Path, *, side: int, pairs: int, queries: int) -> list:
 
 def question_by_question(backend, items: list, *, new_tokens: int) -> list[str]:
     """The plain loop that the backend is measured against; its answers in the items' order."""
-    from adcopilot.answering.prompting import prompt_text
+    from adcopilot.evaluation.backends.prompting import prompt_text
     from adcopilot.images import open_image
 
     answers = []
@@ -265,10 +264,7 @@ def page(result: dict) -> str:
     lines += [table_row(row) for row in result["rows"]]
     lines += [
         "",
-        f"- command: `{result['command']}`",
-        f"- date: {result['date']}",
-        f"- hardware: {machine.as_lines(result['hardware'])}; {load}",
-        f"- versions: {machine.as_lines(result['versions'])}",
+        *machine.told(result, hardware=f"; {load}"),
     ]
     return "\n".join(lines) + "\n"
 
@@ -291,17 +287,14 @@ def main() -> int:
     device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
     name = args.shapes if args.shapes != "auto" else {"cuda": "7b", "cpu": "tiny"}[device]
 
-    from adcopilot.evaluation.backends import TransformersBackend
+    from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 
     with tempfile.TemporaryDirectory() as work:
         loaded = load(Path(work), name=name, device=device)
         backend = TransformersBackend(model=loaded, batch_size=args.batch_size, image_max_pixels=MAX_PIXELS)
         result = {
-            "command": shlex.join(["python", "benchmarks/evaluation.py", *sys.argv[1:]]),
-            "date": machine.now(),
-            "hardware": machine.hardware(),
+            **machine.measured("evaluation"),
             "threads": torch.get_num_threads(),
-            "versions": machine.versions(),
             "model": loaded.name,
             "dtype": backend.dtype,
             "parameters": sum(p.numel() for p in loaded.model.parameters()),

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from adcopilot.anomaly_map.comparing import MapSettings  # noqa: E402
 from adcopilot.anomaly_map.hints import HINT  # noqa: E402
+from adcopilot.chat_ad.chain import Run  # noqa: E402
 from adcopilot.inspect.judging import Judge  # noqa: E402
 from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
 from adcopilot.inspect.model_inspector import ModelInspector  # noqa: E402
@@ -29,7 +30,6 @@ from adcopilot.sample.demo import SIZE, TEST_SPLITS, plan  # noqa: E402
 from adcopilot.sample.generate import standard_splits, write_sample  # noqa: E402
 from adcopilot.sample.hints import hinted_name, write_hints  # noqa: E402
 from adcopilot.sample.measure import Scores, read_split, score_answers  # noqa: E402
-from adcopilot.steps import Run  # noqa: E402
 from benchmarks import machine  # noqa: E402
 
 RESULT = ROOT / "docs" / "results" / "hints"
@@ -121,8 +121,7 @@ def page(found: dict[str, dict[str, Scores]], *, count: int, test_count: int, co
     for row, splits in found.items():
         cells = [f"{one.balanced_accuracy:.3f} / {one.auroc:.3f} / {one.iou:.3f}" for one in splits.values()]
         lines.append(f"| {row} | {' | '.join(cells)} |")
-    where = f"{machine.now()}; {machine.as_lines(machine.hardware())}; {machine.as_lines(machine.versions())}."
-    return "\n".join([*lines, "", where, ""])
+    return "\n".join([*lines, "", machine.here(), ""])
 
 
 def main(argv: list[str] | None = None) -> None:

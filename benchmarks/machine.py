@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import shlex
+import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -45,6 +47,27 @@ def hardware() -> dict[str, object]:
 def now() -> str:
     """The date and time of a result, UTC."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def measured(script: str, argv: list[str] | None = None) -> dict[str, object]:
+    """What a result begins with: the command (this process's unless `argv` is given), when, where, which versions."""
+    words = ["python", f"benchmarks/{script}.py", *(sys.argv[1:] if argv is None else argv)]
+    return {"command": shlex.join(words), "date": now(), "hardware": hardware(), "versions": versions()}
+
+
+def told(result: dict, *, command: str = "", hardware: str = "", versions: str = "") -> list[str]:
+    """The same as the lines that a page ends with; words are put behind each."""
+    return [
+        f"- command: `{result['command']}`{command}",
+        f"- date: {result['date']}",
+        f"- hardware: {as_lines(result['hardware'])}{hardware}",
+        f"- versions: {as_lines(result['versions'])}{versions}",
+    ]
+
+
+def here() -> str:
+    """When, where, with which versions, in a line."""
+    return f"{now()}; {as_lines(hardware())}; {as_lines(versions())}."
 
 
 def as_lines(facts: dict) -> str:

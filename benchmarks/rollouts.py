@@ -9,7 +9,6 @@ with an adapter that is not merged, as in training. Results go to `docs/results/
 """
 
 import argparse
-import shlex
 import sys
 import tempfile
 import time
@@ -140,10 +139,9 @@ def page(result: dict) -> str:
             "|---" * len(HEADS) + "|",
             *(table_row(row) for row in result["rows"]),
             "",
-            f"- command: `{result['command']}`",
-            f"- date: {result['date']}",
-            f"- hardware: {machine.as_lines(result['hardware'])}; {result['threads']} threads each; {load}",
-            f"- versions: {machine.as_lines(result['versions'])}, vllm {result['vllm']}",
+            *machine.told(
+                result, hardware=f"; {result['threads']} threads each; {load}", versions=f", vllm {result['vllm']}"
+            ),
             "",
         ]
     )
@@ -186,11 +184,8 @@ def main() -> int:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
         result = {
-            "command": shlex.join(["python", "benchmarks/rollouts.py", *sys.argv[1:]]),
-            "date": machine.now(),
-            "hardware": machine.hardware(),
+            **machine.measured("rollouts"),
             "threads": torch.get_num_threads(),
-            "versions": machine.versions(),
             "model": loaded.name,
             "parameters": sum(p.numel() for p in model.parameters()),
             **{name: getattr(args, name) for name in ("prompts", "samples", "new_tokens", "repeats")},

@@ -7,7 +7,6 @@ on the same samples, then prefill and decoding, all in turns. Results go to `doc
 """
 
 import argparse
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -127,10 +126,7 @@ def page(result: dict) -> str:
         "the minute before the start: where it is not near 0 the machine was shared; trust the ratios, not the seconds"
     )
     parts += [
-        f"- command: `{result['command']}`",
-        f"- date: {result['date']}",
-        f"- hardware: {machine.as_lines(result['hardware'])}; {load}",
-        f"- versions: {machine.as_lines(result['versions'])}",
+        *machine.told(result, hardware=f"; {load}"),
     ]
     return "\n".join(parts) + "\n"
 
@@ -145,13 +141,7 @@ def main() -> int:
     if args.steps < training.WARM_UP + 3:
         parser.error(f"--steps is {args.steps}, expected {training.WARM_UP + 3} or more")
 
-    result = {
-        "command": shlex.join(["python", "benchmarks/run.py", *sys.argv[1:]]),
-        "date": machine.now(),
-        "hardware": machine.hardware(),
-        "threads": torch.get_num_threads(),
-        "versions": machine.versions(),
-    }
+    result = {**machine.measured("run"), "threads": torch.get_num_threads()}
     with tempfile.TemporaryDirectory() as work:
         result["tiny"] = bench_tiny(Path(work), steps=args.steps, batch=args.batch, repeats=args.repeats)
     machine.write_result(args.output_dir / "bench-cpu", result, page(result))

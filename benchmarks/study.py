@@ -23,6 +23,7 @@ from statistics import mean, stdev
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from adcopilot.chat_ad.chain import Run, Step, tool  # noqa: E402
 from adcopilot.jsonl import atomic_write  # noqa: E402
 from adcopilot.sample.demo import (  # noqa: E402
     SIZE,
@@ -36,7 +37,6 @@ from adcopilot.sample.demo import (  # noqa: E402
 from adcopilot.sample.generate import write_sample  # noqa: E402
 from adcopilot.sample.measure import measure, read_split  # noqa: E402
 from adcopilot.sample.measure_map import measure_map  # noqa: E402
-from adcopilot.steps import Run, Step, tool  # noqa: E402
 from benchmarks import machine  # noqa: E402
 
 RESULT = ROOT / "docs" / "results" / "study"
@@ -238,8 +238,7 @@ def page(results: Mapping[int, Found], *, count: int, command: str) -> str:
     ]
     for split, row in best.items():
         lines += differences(results, {split: words[split]}, WITH.title, row)
-    versions = machine.as_lines(machine.versions())
-    return "\n".join([*lines, "", f"{machine.now()}; {machine.as_lines(machine.hardware())}; {versions}.", ""])
+    return "\n".join([*lines, "", machine.here(), ""])
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -6,12 +6,13 @@ serves them all: of one run for its intervals, of two runs over the same images 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-__all__ = ["Difference", "Unit", "interval", "ratio_differences", "ratio_draws"]
+__all__ = ["Difference", "Unit", "interval", "ratio_differences", "ratio_draws", "strata_of"]
 
 #: (dataset, what is drawn, column → (numerator, denominator)) of a question.
 Unit = tuple[str, str, Mapping[str, tuple[float, float]]]
@@ -36,6 +37,25 @@ class Difference:
     def clear(self) -> bool:
         """Whether the interval leaves 0 out."""
         return self.low > 0 or self.high < 0
+
+
+def strata_of(units: Iterable[Unit], columns: Sequence[Hashable]) -> list[np.ndarray]:
+    """What is drawn, for `ratio_draws`: each dataset a stratum, what its questions add summed over what is drawn
+    together (an image: the questions about it stand or fall together).
+
+    Args:
+        units: of the questions.
+        columns: which; of the others nothing is added.
+    """
+    places = {column: place for place, column in enumerate(columns)}
+    tables: dict[Any, dict[Any, np.ndarray]] = {}
+    for dataset, drawn, cells in units:
+        table = tables.setdefault(dataset, {}).setdefault(drawn, np.zeros((len(columns), 2)))
+        for column, parts in cells.items():
+            if column in places:
+                table[places[column]] += parts
+    # By name: the draw does not depend on the order of the answers.
+    return [np.array([images[name] for name in sorted(images)]) for _, images in sorted(tables.items())]
 
 
 def ratio_draws(strata: Sequence[np.ndarray], *, samples: int = 1000, seed: int = 0) -> np.ndarray:
@@ -88,16 +108,12 @@ def ratio_differences(
         samples, seed: of the draws.
         means: further columns that are the mean of some of these, such as a balanced accuracy.
     """
-    tables: dict[str, dict[str, np.ndarray]] = {}
-    for one, other in zip(*runs, strict=True):
-        dataset, drawn, _ = one
-        table = tables.setdefault(dataset, {}).setdefault(drawn, np.zeros((2 * len(columns), 2)))
-        for place, column in enumerate(columns):
-            if column in one[2] and column in other[2]:
-                table[place] += one[2][column]
-                table[len(columns) + place] += other[2][column]
-    # By name: the draw does not depend on the order of the answers.
-    strata = [np.array([images[name] for name in sorted(images)]) for _, images in sorted(tables.items())]
+    both = []
+    for (dataset, drawn, one), (_, _, other) in zip(*runs, strict=True):
+        common = one.keys() & other.keys()
+        cells = {(run, column): found[column] for run, found in enumerate((one, other)) for column in common}
+        both.append((dataset, drawn, cells))
+    strata = strata_of(both, [(run, column) for run in (0, 1) for column in columns])
     draws = 100 * ratio_draws(strata, samples=samples, seed=seed).reshape(samples, 2, len(columns))
     sums = sum(table.sum(axis=0) for table in strata).reshape(2, len(columns), 2)
     found = {}

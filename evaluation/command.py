@@ -70,6 +70,8 @@ def evaluate(
     """
     share_of(args.max_lost, "--max-lost")
     max_new_tokens = args.max_new_tokens or (_REASONED_TOKENS if args.thinking else benchmark.answer_tokens)
+    if max_new_tokens < 1:
+        raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
     if args.thinking:
         asked_to_think = backend.family.question("{question}", thinking=True)
         wording = replace(wording, text={**wording.text, "thinking": asked_to_think})

@@ -6,13 +6,13 @@ or time of change differ.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from adcopilot.cli.saying import progress
+from adcopilot.files import stored_object
 from adcopilot.jsonl import file_digest
 
 from .running import write_json
@@ -53,11 +53,6 @@ def image_digests(paths: Iterable[Path], *, folder: Path | None = None) -> dict[
 
 def _read(file: Path) -> dict[str, list]:
     """What an earlier start kept; nothing where it is no such file, for then it is only read again."""
-    try:
-        value = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    good = isinstance(value, dict) and all(
-        isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str) for entry in value.values()
-    )
+    value = stored_object(file)
+    good = all(isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str) for entry in value.values())
     return value if good else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,13 @@ from adcopilot.jsonl import content_key
 from .maps import Found, Maps, shown_in
 from .options import asks_map
 from .running import Shard
+from .table import Columns, Table
 
 if TYPE_CHECKING:
     from adcopilot.answering.base import Backend
     from adcopilot.answering.items import Item
 
+    from .benchmark import Benchmark
     from .source import Source
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "choose_boxes",
     "open_maps",
     "ready",
+    "tables_by",
     "told_of",
 ]
 
@@ -157,6 +160,31 @@ def told_of(source: Source) -> list[str]:
     whose = source.results.get("boxes_by", {}).get("whose")
     hints = ["hints of the map"] if source.identity.get("hints") else []
     return [*hints, *([f"boxes by {whose}"] if whose else [])]
+
+
+def tables_by(
+    asked: Benchmark,
+    sources: Sequence[Source],
+    *,
+    columns: Columns,
+    values: Callable[[Mapping[str, Any]], Mapping[str, float | None]],
+) -> list[Table]:
+    """The table of runs that were scored by other boxes than the model's alone; none without such a run.
+
+    Args:
+        asked: their benchmark.
+        sources: the runs.
+        columns: of the table.
+        values: a row's, of what the results say of one of `BOXES`.
+    """
+    rows = {
+        f"{source.name}, {whose}": values(row)
+        for source in sources
+        for whose, row in source.results.get("boxes_by", {}).items()
+        if whose in BOXES
+    }
+    title = f"{asked.title}: boxes by model, map and both"
+    return [replace(Table.plain(columns, rows), key=f"{asked.name}-boxes", title=title)] if rows else []
 
 
 @dataclass(frozen=True, kw_only=True)

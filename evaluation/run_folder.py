@@ -24,6 +24,7 @@ from typing import Any
 from adcopilot.answering.families import FAMILIES, Family
 from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
+from adcopilot.files import stored_object
 from adcopilot.jsonl import content_key, read_jsonl, write_jsonl
 
 from .line_checks import check_line
@@ -137,11 +138,7 @@ def family_of_run(manifest: Mapping[str, Any]) -> Family:
 
 def stored_results(folder: str | os.PathLike) -> dict[str, Any]:
     """What `results.json` of a run holds; nothing where it is no such file: it is only asked for settings."""
-    try:
-        value = json.loads((Path(folder) / "results.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return stored_object(Path(folder) / "results.json")
 
 
 def read_records(folder: str | os.PathLike, pattern: str = LOGS) -> Iterator[dict[str, Any]]:

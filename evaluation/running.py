@@ -29,7 +29,7 @@ from typing import Any
 
 from adcopilot import __version__
 from adcopilot.answering.base import Backend, Reply
-from adcopilot.answering.items import Item, check_groups
+from adcopilot.answering.items import Item
 from adcopilot.cli.saying import progress, say
 from adcopilot.errors import UserError, shortened
 from adcopilot.jsonl import JsonlLog, atomic_write, content_key
@@ -330,3 +330,20 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") 
 
 def _short(value: Any) -> str:
     return shortened(json.dumps(value, ensure_ascii=False))
+
+
+def check_groups(items: Sequence[Item]) -> None:
+    """Make sure that keys differ and that items of one group share images and prefix.
+
+    Raises:
+        UserError: two items have one key (the benchmark asks the same question twice), or a group is mixed.
+    """
+    keys: set[str] = set()
+    first: dict[str, Item] = {}
+    for item in items:
+        if item.key in keys:
+            raise UserError(f"item {item.key} is there twice: {item.question[:80]!r}; keep one of them")
+        keys.add(item.key)
+        other = first.setdefault(item.group, item)
+        if (other.images, other.prefix) != (item.images, item.prefix):
+            raise UserError(f"group {item.group}: items {other.key} and {item.key} differ in images or prefix")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Columns", "Published", "Row", "Table"]
+__all__ = ["Columns", "Published", "Row", "Table", "aligned"]
 
 #: (key in `Row.values`, head) from left to right.
 Columns = Sequence[tuple[str, str]]
@@ -129,3 +129,12 @@ class Table:
     def shows_interval(self, column: str) -> bool:
         """Whether a column's interval stands beside its number; a CSV file has them all."""
         return column in (self.main, "f1", *self.differences)
+
+
+def aligned(heads: Iterable[str], rows: Mapping[str, Sequence[str]], *, width: int) -> list[str]:
+    """Lines of a table for a terminal: names of rows from the left, cells of so many characters from the right."""
+    first = max(map(len, rows))
+    return [
+        " ".join([f"{name:<{first}}", *(f"{cell:>{width}}" for cell in cells)])
+        for name, cells in [("", list(heads)), *rows.items()]
+    ]

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from .errors import UserError
+from .errors import UserError, reason_of
 from .files import not_a_file
 
 try:
@@ -57,7 +57,7 @@ def file_digest(path: str | os.PathLike) -> str:
     except UserError:
         raise
     except (OSError, ValueError) as error:
-        raise UserError(f"{os.fspath(path)}: cannot be read ({_reason(error)}); check the path") from None
+        raise UserError(f"{os.fspath(path)}: cannot be read ({reason_of(error)}); check the path") from None
 
 
 def atomic_write(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> None:
@@ -81,7 +81,7 @@ def atomic_write(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> N
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({_reason(error)})") from error
+        raise UserError(f"{path}: cannot be written ({reason_of(error)})") from error
 
 
 def write_jsonl(path: str | os.PathLike, records: Iterable[dict]) -> None:
@@ -106,7 +106,7 @@ def read_jsonl(path: str | os.PathLike) -> Iterator[tuple[int, dict]]:
     except UserError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise UserError(f"{path}: cannot be read ({_reason(error)}); check the path") from None
+        raise UserError(f"{path}: cannot be read ({reason_of(error)}); check the path") from None
 
 
 class JsonlLog:
@@ -138,7 +138,7 @@ class JsonlLog:
         except UserError:
             raise
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.path}: cannot be opened for writing ({_reason(error)})") from None
+            raise UserError(f"{self.path}: cannot be opened for writing ({reason_of(error)})") from None
         try:
             self._lock()
             self._recover()
@@ -147,7 +147,7 @@ class JsonlLog:
             self._numbered = self._same_number()
         except OSError as error:
             self._file.close()
-            raise UserError(f"{self.path}: cannot be used as a log ({_reason(error)}); name another file") from None
+            raise UserError(f"{self.path}: cannot be used as a log ({reason_of(error)}); name another file") from None
         except BaseException:
             self._file.close()
             raise
@@ -187,7 +187,7 @@ class JsonlLog:
         except OSError as error:
             with suppress(OSError):  # the next record must not follow half a line
                 self._file.truncate(self._size)
-            raise UserError(f"{self.path}: cannot be written ({_reason(error)}); what is in it is kept") from error
+            raise UserError(f"{self.path}: cannot be written ({reason_of(error)}); what is in it is kept") from error
         self._size += len(data)
         self._check_place()
         self._keys.update(keys)
@@ -209,7 +209,7 @@ class JsonlLog:
             self._check_place()
             self._file.close()
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({_reason(error)})") from error
+            raise UserError(f"{self.path}: cannot be written ({reason_of(error)})") from error
         finally:
             self._file.close()
 
@@ -227,7 +227,7 @@ class JsonlLog:
             else:
                 return
         except OSError as error:
-            what = f"was removed or renamed ({_reason(error)})"
+            what = f"was removed or renamed ({reason_of(error)})"
         raise UserError(
             f"{self.path}: {what} while this command was writing to it, so results are not in it; start the command "
             "again, and leave the file where it is until it ends"
@@ -296,7 +296,7 @@ def _parse(line: bytes, where: str) -> dict:
     except RecursionError:
         raise UserError(f"{where}: JSON nested too deeply; remove or repair this line") from None
     except ValueError as error:
-        raise UserError(f"{where}: not JSON ({_reason(error)}); remove or repair this line") from None
+        raise UserError(f"{where}: not JSON ({reason_of(error)}); remove or repair this line") from None
     if not isinstance(record, dict):
         raise UserError(f"{where}: expected a JSON object, got {type(record).__name__}; remove or repair this line")
     return record
@@ -320,7 +320,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or " ".join(str(error).split())

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .boxes import SHARE_LIMIT
-from .boxes.conversion import about, remedy
+from .boxes.named import about, remedy
 from .boxes.notations import Expression, bare_lists, scan
 from .errors import UserError, shortened
 from .images import image_size

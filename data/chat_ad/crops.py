@@ -15,7 +15,6 @@ answer from that; so a normal query's window is chosen as if it had the defects 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +26,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..images import is_like_shape
+from .draws import rank
 from .pairing import PAIR_SCHEMA
 from .sources.references import open_image, open_mask
 from .windows import TRIES, seen_boxes
@@ -151,8 +151,7 @@ def choose_crops(
     names += ["template_width", "template_height"]
     windows = []
     for row in pairs.select(names).to_pylist():
-        text = f"{options.seed}\0{row['image']}\0{row['template']}".encode("utf-8", "surrogatepass")
-        rng = random.Random(hashlib.sha256(text).digest())
+        rng = random.Random(rank(options.seed, row["image"], row["template"]))
         size = row["width"], row["height"]
         boxes = [tuple(box) for box in row["boxes"]]
         found = decoys.get((row["source"], row["category"]))
@@ -184,12 +183,12 @@ def collect_decoys(tables: Iterable[pa.Table], *, seed: int = 0) -> dict[tuple[s
             if row["label"] == "normal" or not row["boxes"]:
                 continue
             kept = found.setdefault((row["source"], row["category"]), {})
-            rank = hashlib.sha256(f"{seed}\0{row['image']}".encode("utf-8", "surrogatepass")).digest()
             width, height = row["width"], row["height"]
-            kept[rank] = tuple((b[0] / width, b[1] / height, b[2] / width, b[3] / height) for b in row["boxes"])
+            shares = tuple((b[0] / width, b[1] / height, b[2] / width, b[3] / height) for b in row["boxes"])
+            kept[rank(seed, row["image"])] = shares
             if len(kept) > DECOYS:
                 del kept[max(kept)]
-    return {key: [kept[rank] for rank in sorted(kept)] for key, kept in sorted(found.items())}
+    return {key: [kept[place] for place in sorted(kept)] for key, kept in sorted(found.items())}
 
 
 def cut_pair(root: str | os.PathLike, row: Mapping, *, opened: Callable[..., Image.Image] = open_image) -> Cut:

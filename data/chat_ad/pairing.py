@@ -12,10 +12,10 @@ object (`group`) only where there is no other. Names of files decide nothing: `0
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
@@ -23,7 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..images import ASPECT_SLACK, aspect
-from .fitness.measures import Coded, drop_record
+from .draws import below
+from .dropped import Dropped
+from .fitness.measures import Coded
 from .table import SCHEMA
 
 __all__ = ["METHODS", "PAIR_SCHEMA", "POOL_COLUMNS", "PairOptions", "Pool", "pair_shard", "template_key"]
@@ -203,8 +205,8 @@ def pair_shard(
         problems: row → why a query cannot be opened.
 
     Returns:
-        A table of `PAIR_SCHEMA` (`crop` null), queries in order, each with its templates, and a record
-        (`quality.drop_record`) for each query that has no pair: `unreadable`, `no_normal` (none of its category and
+        A table of `PAIR_SCHEMA` (`crop` null), queries in order, each with its templates, and a line
+        (`Dropped`) for each query that has no pair: `unreadable`, `no_normal` (none of its category and
         view), `only_itself`, `too_different`.
     """
     options, problems = options or PairOptions(), problems or {}
@@ -212,13 +214,17 @@ def pair_shard(
     unpaired: dict[int, dict] = {}
     queries = rows.select(POOL_COLUMNS).to_pylist()
     by_key: dict[tuple[str, ...], list[int]] = {}
+
+    def lost(row: int, reason: str, value: Any, limit: Any = None) -> None:
+        unpaired[row] = Dropped.row("pair", queries[row], reason, value, limit).line()
+
     for row, query in enumerate(queries):
         key = template_key(query, pool, other_views=options.other_views)
         if row in problems:
-            unpaired[row] = drop_record(query, reason="unreadable", value=problems[row], limit=None)
+            lost(row, "unreadable", problems[row])
         elif key is None:
             name = "/".join(query[name] for name in ("source", "category", "view") if query[name])
-            unpaired[row] = drop_record(query, reason="no_normal", value=name, limit="a normal image of it")
+            lost(row, "no_normal", name, "a normal image of it")
         else:
             by_key.setdefault(key, []).append(row)
     for key, asking in by_key.items():
@@ -226,14 +232,12 @@ def pair_shard(
         excluded = {row: shelf.excluded(queries[row]) for row in asking}
         alone = {row for row in asking if len(excluded[row]) == len(shelf.members)}
         for row in alone:
-            unpaired[row] = drop_record(
-                queries[row], reason="only_itself", value=len(shelf.members), limit="another normal image"
-            )
+            lost(row, "only_itself", len(shelf.members), "another normal image")
         asking = [row for row in asking if row not in alone]
         if options.method == "random":
             for row in asking:
                 free = [place for place in range(len(shelf.members)) if place not in excluded[row]]
-                first = _draw(options.seed, queries[row]["image"], len(free))
+                first = below(len(free), options.seed, queries[row]["image"])
                 wanted = min(options.templates, len(free))
                 places = [free[(first + number * len(free) // wanted) % len(free)] for number in range(wanted)]
                 chosen[row] = [(int(shelf.members[place]), None) for place in places]
@@ -245,9 +249,9 @@ def pair_shard(
                 if options.least is not None:
                     found = [one for one in found if round(one[1], 6) >= options.least]
                 if not found:
-                    unpaired[row] = drop_record(queries[row], reason="too_different", value=best, limit=options.least)
+                    lost(row, "too_different", best, options.least)
                     continue
-                first = _draw(options.seed, queries[row]["image"], len(found[: options.among]))
+                first = below(len(found[: options.among]), options.seed, queries[row]["image"])
                 taken = [*found[first:], *found[:first]][: options.templates]
                 chosen[row] = [(int(shelf.members[place]), round(similarity, 6)) for place, similarity in taken]
     kept = [(row, member, similarity) for row in sorted(chosen) for member, similarity in chosen[row]]
@@ -268,11 +272,3 @@ def template_key(query: Mapping[str, str], pool: Pool, *, other_views: bool) -> 
     if key in pool:
         return key
     return key[:2] if other_views and key[:2] in pool else None
-
-
-def _draw(seed: int, image: str, count: int) -> int:
-    """A number below `count` that depends on the seed and the image alone."""
-    if count == 1:
-        return 0
-    digest = hashlib.sha256(f"{seed}\0{image}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") % count

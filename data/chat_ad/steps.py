@@ -9,8 +9,7 @@ by a rename and carries `key`, a hash of all that it depends on, and `digest`, a
 among the inputs of another step counts there by its digest. So a run that was killed goes on behind the last finished
 shard, and what has not changed is not done again.
 
-A step that raises `UserError` ends the run with that line, wherever it ran. A worker that dies is Ray's to replace:
-the task is tried again elsewhere, and as a shard appears by a rename, half a one is never seen.
+What runs them is `runners`'. As a shard appears by a rename, half a one is never seen.
 """
 
 from __future__ import annotations
@@ -18,12 +17,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,11 +29,9 @@ import pyarrow.parquet as pq
 from ..cli.saying import say
 from ..errors import UserError, one_line
 from ..jsonl import atomic_write, content_key
+from .runners import HERE, Runner, in_order
 
-__all__ = ["Job", "Runner", "Shard", "Step", "Steps", "load", "make_runner", "notes_of", "read", "rows_of", "save"]
-
-#: How often Ray gives a task to another worker after one has died.
-RETRIES = 5
+__all__ = ["Job", "Shard", "Step", "Steps", "load", "notes_of", "read", "rows_of", "save"]
 
 #: What a step gives: rows, and what it has to say besides them, as JSON values.
 Made = tuple[pa.Table, dict[str, Any]]
@@ -86,13 +78,6 @@ class Job(NamedTuple):
     name: str = ""
 
 
-class Runner(NamedTuple):
-    """Where functions run: how many at once, and `start(function, *arguments)`, which gives a function that waits."""
-
-    workers: int
-    start: Callable[..., Callable[[], Any]]
-
-
 @dataclass(frozen=True)
 class Steps:
     """Makes the shards of a dataset, or of an output.
@@ -121,35 +106,30 @@ class Steps:
         Raises:
             UserError: the step's.
         """
-        waiting: deque[Callable[[], Shard]] = deque()
         done = 0
-
-        def first() -> Shard:
-            nonlocal done
-            shard = waiting.popleft()()
+        for shard in in_order(self._started(step, jobs, fits, where), ahead=2 * self.runner.workers):
             done += 1
             if self.label and done % 10 == 0:
                 say(f"{self.label}: {step.name}, {done} shards")
-            return shard
+            yield shard
+        if self.label:
+            say(f"{self.label}: {step.name} done, {done} shards")
 
+    def _started(
+        self, step: Step, jobs: Iterable[Job], fits: Callable[[Shard], bool], where: Mapping[str, Any]
+    ) -> Iterator[Callable[[], Shard]]:
         for number, job in enumerate(jobs):
             path, key = self.folder / step.name / f"{job.name or f'{number:06d}'}.parquet", step_key(step, job)
             found = load(path, key)
             if found is not None and fits(found):
-                waiting.append(lambda found=found: found)
+                yield lambda found=found: found
             else:
                 inputs = {name: one.path if isinstance(one, Shard) else one for name, one in job.inputs.items()}
-                waiting.append(self.runner.start(_make, step.function, path, key, {**inputs, **job.more, **where}))
-            while len(waiting) > 2 * self.runner.workers - 1:
-                yield first()
-        while waiting:
-            yield first()
-        if self.label:
-            say(f"{self.label}: {step.name} done, {done} shards")
+                yield self.runner.start(_make, step.function, path, key, {**inputs, **job.more, **where})
 
     def one(self, step: Step, job: Job, **options: Any) -> Shard:
         """The only shard of a step that looks at all of a dataset, made in this process; options as of `each`."""
-        return next(Steps(self.folder, _HERE).each(step, [job._replace(name=step.name)], **options))
+        return next(Steps(self.folder, HERE).each(step, [job._replace(name=step.name)], **options))
 
 
 def step_key(step: Step, job: Job) -> str:
@@ -252,133 +232,3 @@ def rows_of(shards: Iterable[Shard], columns: Sequence[str]) -> Iterator[pa.Tabl
     """Some columns of several shards, one after the other."""
     for shard in shards:
         yield read(shard, columns)
-
-
-@contextmanager
-def make_runner(*, workers: int = 1, ray: bool = False) -> Iterator[Runner]:
-    """The runner that the options ask for.
-
-    Args:
-        workers: processes, or CPUs of a local Ray; with an address in RAY_ADDRESS the cluster decides.
-        ray: whether Ray makes the shards.
-
-    Raises:
-        UserError: Ray cannot be started.
-    """
-    if ray:
-        with _ray(workers) as runner:
-            yield runner
-    elif workers == 1:
-        yield _HERE
-    else:
-        with _processes(workers) as runner:
-            yield runner
-
-
-def _here(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    made = function(*arguments)
-    return lambda: made
-
-
-_HERE = Runner(1, _here)
-
-
-@contextmanager
-def _processes(workers: int) -> Iterator[Runner]:
-    import multiprocessing
-
-    # Not forked: threads of the libraries that are loaded by now would be cut off in the child.
-    context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent) as pool:
-
-        def start(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-            future = _unbroken(pool.submit, _guarded, function, *arguments)
-            return lambda: _unwrap(_unbroken(Future.result, future))
-
-        try:
-            yield Runner(workers, start)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            # Nobody will read what they are at, and it does no harm to end them at any moment.
-            for worker in set(multiprocessing.active_children()) - others:
-                worker.terminate()
-            raise
-
-
-def _unbroken(function: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return function(*arguments)
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process was killed, as happens when memory is short; start the build again with fewer "
-            "--workers: it goes on behind the last finished shard"
-        ) from None
-
-
-@contextmanager
-def _ray(workers: int) -> Iterator[Runner]:
-    import ray
-
-    def runner() -> Runner:
-        run = ray.remote(num_cpus=1, max_retries=RETRIES)(_guarded)
-
-        def wait(reference: Any) -> Any:
-            try:
-                return _unwrap(ray.get(reference))
-            except ray.exceptions.RayError as error:
-                reason = one_line(error)
-                raise UserError(f"Ray: a task failed ({reason}); start the build again, it goes on") from None
-
-        def start(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-            reference = run.remote(function, *arguments)
-            return lambda: wait(reference)
-
-        return Runner(max(1, int(ray.cluster_resources().get("CPU", workers))), start)
-
-    if ray.is_initialized():  # the caller's own: left as it is
-        yield runner()
-        return
-    address = os.environ.get("RAY_ADDRESS")
-    local = {"num_cpus": workers, "include_dashboard": False} if not address else {"address": address}
-    try:
-        ray.init(**local, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # whatever it stumbled on: ports, memory, versions
-        reason = one_line(error)
-        raise UserError(f"--ray: Ray cannot be started ({reason}); leave --ray out, or see RAY_ADDRESS") from error
-    try:
-        yield runner()
-    finally:
-        ray.shutdown()
-
-
-def _guarded(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
-    """A user's mistake as a value: frameworks wrap exceptions in tracebacks of their own."""
-    try:
-        return function(*arguments), None
-    except UserError as error:
-        return None, str(error)
-
-
-def _unwrap(result: tuple[Any, str | None]) -> Any:
-    value, problem = result
-    if problem is not None:
-        raise UserError(problem)
-    return value
-
-
-def _follow_parent() -> None:
-    """End this process when the one that started it is killed, which would leave it waiting for ever."""
-    import multiprocessing
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="adcopilot-parent", daemon=True).start()

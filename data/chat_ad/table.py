@@ -51,7 +51,6 @@ __all__ = [
     "read_metadata",
     "table_root",
     "to_batch",
-    "write_entries",
     "write_table",
 ]
 
@@ -198,15 +197,6 @@ def write_table(
     return rows
 
 
-def write_entries(path: str | os.PathLike, entries: Iterable[Entry], *, metadata: Mapping[str, str]) -> int:
-    """`write_table` for single rows.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    return write_table(path, _batches(entries), metadata=metadata)
-
-
 def read_batches(
     path: str | os.PathLike, *, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
 ) -> Iterator[pa.RecordBatch]:
@@ -277,17 +267,6 @@ def _open(path: str | os.PathLike) -> pq.ParquetFile:
         raise UserError(f"{os.fspath(path)}: no such table; `adcopilot data build --until index` writes one") from None
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{os.fspath(path)}: not a Parquet table ({one_line(error)})") from None
-
-
-def _batches(entries: Iterable[Entry]) -> Iterator[pa.RecordBatch]:
-    pending: list[Entry] = []
-    for entry in entries:
-        pending.append(entry)
-        if len(pending) == BATCH_ROWS:
-            yield to_batch(pending)
-            pending = []
-    if pending:
-        yield to_batch(pending)
 
 
 def _regroup(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -23,12 +23,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from adcopilot.chat_ad.chain import Run, Step, run_step, tool
 from adcopilot.errors import UserError
 from adcopilot.model.init_command import TINY_BASE
 from adcopilot.sample.generate import Split, standard_splits, varied_splits, write_sample
 from adcopilot.sample.measure import Scores, measure, read_split
 from adcopilot.sample.measure_map import measure_map
-from adcopilot.steps import Run, Step, run_step, tool
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST_SPLITS = {"test_trained": "trained categories", "test_held_out": "new categories"}

@@ -7,7 +7,6 @@ shard that is there is not made again: a killed run goes on where it stopped, an
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adcopilot.alone import alone_in
+from adcopilot.chat_ad.alone import alone_in
+from adcopilot.chat_ad.runners import Runner, make_runner
 from adcopilot.dataset_info import entry
 from adcopilot.errors import UserError, writing
 from adcopilot.jsonl import atomic_write, content_key
@@ -31,6 +31,7 @@ from adcopilot.sample.conversations import (
 )
 from adcopilot.sample.pairs import LARGE, USUAL, WRONG, Difficulty, draw_pair, stream
 from adcopilot.sample.scenes import draw_scene
+from adcopilot.sample.shards import joined, write_once
 from adcopilot.sample.variation import VARIATIONS, Variation
 
 SHARD = 500
@@ -173,8 +174,12 @@ def write_sample(
             for split in splits
         ]
     again = "make room and run the same command again, it goes on where it stopped"
-    with writing(output, again), alone_in(output, work=output / ".work", what="run"):
-        return _write(output, list(splits), recipe, prefix=prefix, workers=workers, progress=progress)
+    with (
+        writing(output, again),
+        alone_in(output, work=output / ".work", what="run"),
+        make_runner(workers=workers) as runner,
+    ):
+        return _write(output, list(splits), recipe, prefix=prefix, runner=runner, progress=progress)
 
 
 def _write(
@@ -183,7 +188,7 @@ def _write(
     recipe: dict,
     *,
     prefix: str,
-    workers: int,
+    runner: Runner,
     progress: Callable[[str], None],
 ) -> dict:
     output.mkdir(parents=True, exist_ok=True)
@@ -201,14 +206,8 @@ def _write(
     else:
         _write_atomic(manifest_path, json.dumps(manifest, indent=1) + "\n")
     for split in splits:
-        starts = range(0, split.count, SHARD)
         make = partial(_write_shard, output, prefix, split, recipe["seed"], recipe["size"])
-        if workers > 1:
-            with ProcessPoolExecutor(workers) as pool:
-                shards = list(pool.map(make, starts))
-        else:
-            shards = [make(start) for start in starts]
-        lines = "".join(path.read_text() for path in shards)
+        lines = joined(runner, make, ((start,) for start in range(0, split.count, SHARD)))
         _write_atomic(output / f"{split.name}.jsonl", lines)
         as_json = json.loads(json.dumps(asdict(split)))  # as it will be read again
         if split.variation == "none":
@@ -225,14 +224,9 @@ def _write(
 
 def _write_shard(output: Path, prefix: str, split: Split, seed: int, size: int, start: int) -> Path:
     stop = min(start + SHARD, split.count)
-    path = output / "shards" / f"{split.name}-{start:07d}-{stop:07d}.jsonl"
-    if path.exists():
-        return path
     make = _single_record if split.single else _pair_record
-    records = [_prefixed(make(output, split, seed, size, index), prefix) for index in range(start, stop)]
-    path.parent.mkdir(exist_ok=True)
-    _write_atomic(path, "".join(json.dumps(record) + "\n" for record in records))
-    return path
+    records = (_prefixed(make(output, split, seed, size, index), prefix) for index in range(start, stop))
+    return write_once(output / "shards" / f"{split.name}-{start:07d}-{stop:07d}.jsonl", records)
 
 
 def _prefixed(record: dict, prefix: str) -> dict:

@@ -24,11 +24,11 @@ from importlib import metadata
 from pathlib import Path
 from statistics import mean, stdev
 
+from adcopilot.chat_ad.chain import Step, run_step, tool
 from adcopilot.errors import UserError
 from adcopilot.pages.charts import Point, Series, line_plot
 from adcopilot.sample.demo import ROOT, SIZE
 from adcopilot.sample.generate import grpo_splits, write_sample
-from adcopilot.steps import Step, run_step, tool
 
 SWITCHES = {"w/o bbox reward": "bbox_reward=false", "w/o choice reward": "choice_reward=false"}
 COLUMNS = {"eval_reward": "reward", "eval_rewards/format/mean": "format", "eval_rewards/choice/mean": "choice",

@@ -1,21 +1,22 @@
 """The sample set's training data once more, with the hints of an anomaly map in its questions.
 
-    DIR/NAME_hinted.jsonl     a split's records, each told which places the map marks (`adcopilot.inspect.hinted`)
+    DIR/NAME_hinted.jsonl     a split's records, each told which places the map marks (`adcopilot.chat_ad.hinted`)
     DIR/hints.json            the map's threshold, from good pairs of `stage1`: inference needs the same
 
 Made in shards as the set itself is; a run that was killed goes on after the last one.
 """
 
 import json
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from pathlib import Path
 
 from adcopilot.anomaly_map.hints import HINT
+from adcopilot.chat_ad.runners import make_runner
 from adcopilot.dataset_info import add_entries, entry
 from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write, content_key
+from adcopilot.sample.shards import joined, write_once
 
 __all__ = ["FILE", "SPLITS", "hinted_name", "media_root", "write_hints"]
 
@@ -66,19 +67,13 @@ def write_hints(
     root = media_root(folder, prefix)
     threshold = _threshold(folder, root)
     wanted = [split for split in SPLITS if split in splits]
-    for split in wanted:
-        lines = (folder / f"{split}.jsonl").read_text("utf-8").splitlines()
-        starts = range(0, len(lines), SHARD)
-        work = partial(_write_shard, folder, root, threshold, split)
-        parts = [lines[start : start + SHARD] for start in starts]
-        if workers > 1:
-            with ProcessPoolExecutor(workers) as pool:
-                shards = list(pool.map(work, starts, parts))
-        else:
-            shards = list(map(work, starts, parts))
-        text = "".join(shard.read_text("utf-8") for shard in shards)
-        atomic_write(folder / f"{hinted_name(split)}.jsonl", lambda file, text=text: file.write(text.encode()))
-        progress(f"{hinted_name(split)}: {len(lines)} records")
+    with make_runner(workers=workers) as runner:
+        for split in wanted:
+            lines = (folder / f"{split}.jsonl").read_text("utf-8").splitlines()
+            work = partial(_write_shard, folder, root, threshold, split)
+            text = joined(runner, work, ((at, lines[at : at + SHARD]) for at in range(0, len(lines), SHARD)))
+            atomic_write(folder / f"{hinted_name(split)}.jsonl", lambda file, text=text: file.write(text.encode()))
+            progress(f"{hinted_name(split)}: {len(lines)} records")
     entries = {hinted_name(split): entry(f"{hinted_name(split)}.jsonl") for split in wanted}
     add_entries(folder / "dataset_info.json", entries, replace=True)
     values = {"sentence": HINT, "map": {"kind": "pixels"}, "threshold": threshold, "splits": wanted}
@@ -95,7 +90,7 @@ def _mapper():
 
 def _threshold(folder: Path, root: Path) -> float:
     """Of the map, from the first good pairs of stage 1."""
-    from adcopilot.inspect.hinted import GOOD_PAIRS, one_thread, record_map, threshold_of
+    from adcopilot.chat_ad.hinted import GOOD_PAIRS, one_thread, record_map, threshold_of
 
     file, scores = folder / "stage1.jsonl", []
     if file.is_file():
@@ -111,17 +106,12 @@ def _threshold(folder: Path, root: Path) -> float:
 
 
 def _write_shard(folder: Path, root: Path, threshold: float, split: str, start: int, lines: list[str]) -> Path:
-    from adcopilot.inspect.hinted import one_thread, with_map_hint
+    from adcopilot.chat_ad.hinted import one_thread, with_map_hint
+
+    def hinted() -> Iterator[dict]:
+        with one_thread():
+            for record in map(json.loads, lines):
+                yield with_map_hint(record, _mapper(), threshold=threshold, folder=root) or record
 
     key = content_key(HINT, threshold, lines)[:12]
-    path = folder / "shards" / f"{hinted_name(split)}-{start:07d}-{key}.jsonl"
-    if path.exists():
-        return path
-    told = []
-    with one_thread():
-        for line in lines:
-            record = json.loads(line)
-            hinted = with_map_hint(record, _mapper(), threshold=threshold, folder=root)
-            told.append(json.dumps(hinted or record) + "\n")
-    atomic_write(path, lambda file: file.write("".join(told).encode()))
-    return path
+    return write_once(folder / "shards" / f"{hinted_name(split)}-{start:07d}-{key}.jsonl", hinted())

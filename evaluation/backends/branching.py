@@ -25,9 +25,9 @@ import torch
 from transformers import DynamicCache
 
 from adcopilot.finite import bad_rows
+from adcopilot.inspect.greedy import Answered, Greedy
 
 __all__ = [
-    "Answered",
     "Prefix",
     "Prompt",
     "answer_branches",
@@ -68,22 +68,6 @@ class Prefix:
 
     cache: DynamicCache
     mask: torch.Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answered:
-    """Answers to a batch of questions.
-
-    Attributes:
-        tokens: the new tokens of each question, the ending one included where there is one.
-        first_logits: (questions, vocabulary) float32 logits of the first new token, pads banned.
-        failed: for each question the step from 1 at which its logits were first not finite, where its tokens end; 0
-            for one that was well.
-    """
-
-    tokens: list[list[int]]
-    first_logits: torch.Tensor
-    failed: list[int]
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
@@ -160,25 +144,24 @@ def run_prefixes(
 
 @torch.inference_mode()
 def answer_branches(
-    model: Any,
+    greedy: Greedy,
     prefix: Prefix,
     questions: Sequence[tuple[int, Prompt, int]],
     *,
     max_new_tokens: int,
-    ends: Sequence[int],
-    banned: Sequence[int],
-    pad: int,
 ) -> Answered:
-    """Answer questions greedily in one batch. The prefix stays as it is and may be used again.
+    """Answer questions in one batch, as `Greedy.answer` does whole prompts. The prefix stays as it is and may be used
+    again.
 
     Args:
+        greedy: the model.
         questions: row of the prefix, whole prompt, length of the prefix within it.
         max_new_tokens: longest answer in tokens.
-        ends: token ids that end an answer.
-        banned: token ids that are never chosen.
-        pad: token id of padding.
+
+    Returns:
+        Of a question whose logits were not finite, the tokens up to that step.
     """
-    device = model.device
+    model, device = greedy.model, greedy.model.device
     used = sorted({row for row, _, _ in questions})
     cache = DynamicCache()
     for index, layer in enumerate(prefix.cache.layers):
@@ -193,7 +176,7 @@ def answer_branches(
     first_logits = None
     with _masked_attention(model):
         for step in range(max_new_tokens):
-            ids, positions, new_owners, lasts = _lay_out(rows, fresh, active, pad=pad)
+            ids, positions, new_owners, lasts = _lay_out(rows, fresh, active, pad=greedy.pad)
             owners = torch.cat([owners, new_owners.to(device)], 1)
             hidden = model.model(
                 input_ids=ids.to(device),
@@ -203,8 +186,8 @@ def answer_branches(
                 use_cache=True,
             ).last_hidden_state
             logits = model.lm_head(hidden[[rows[question] for question in active], lasts]).float()
-            logits[:, list(banned)] = -torch.inf
-            bad = bad_rows(logits, banned=len(banned)).tolist()
+            logits[:, greedy.banned] = -torch.inf
+            bad = bad_rows(logits, banned=len(greedy.banned)).tolist()
             if first_logits is None:
                 first_logits = logits
             going_on = []
@@ -212,7 +195,7 @@ def answer_branches(
                 tokens[question].append(token)
                 if is_bad:
                     failed[question] = step + 1
-                elif token not in ends:
+                elif token not in greedy.ends:
                     going_on.append(question)
                     place = questions[question][1].following + step
                     fresh[question] = ([token], torch.full((3, 1), place))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,10 @@ from adcopilot.answering.families import Family, family_of, family_of_config
 from adcopilot.errors import UserError, one_line
 from adcopilot.inspect.hub import hub_kind, is_hub_id, model_folder
 from adcopilot.inspect.loading import load_model as load_own
-from adcopilot.inspect.loading import model_digest, wider_dtype
+from adcopilot.inspect.loading import make_ready, model_digest, near_folder, read_config, wider_dtype
 from adcopilot.jsonl import content_key, file_digest
 
-__all__ = ["Loaded", "load_model", "read_config"]
+__all__ = ["REUSABLE", "Loaded", "load_model"]
 
 #: Models whose prefix can be shared: `branching` knows how they place text after images, and tests hold it.
 REUSABLE = {
@@ -69,7 +67,7 @@ def load_model(
     folder = Path(model)
     if not folder.is_dir():
         if not is_hub_id(model):
-            raise UserError(f"--model {model}: no such folder{_near(folder)}; give a model folder or a hub id")
+            raise UserError(f"--model {model}: no such folder{near_folder(folder)}; give a model folder or a hub id")
         if hub_kind(model) not in REUSABLE:
             return _load_any(model, None, family, device, dtype, attention, trust_remote_code)
         folder = model_folder(model, code=trust_remote_code)
@@ -100,8 +98,6 @@ def _load_any(
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-    from adcopilot.finite import check_weights
-
     source = {"trust_remote_code": trusted, "local_files_only": folder is not None}
     try:
         config = AutoConfig.from_pretrained(model, **source)
@@ -119,21 +115,17 @@ def _load_any(
         hint = "; if its own code is needed and you trust its authors, add --trust-remote-code"
         hint = "" if trusted or "trust_remote_code" not in str(error) else hint
         raise UserError(f"--model {model}: cannot be loaded ({reason}){hint}") from error
-    if info["missing_keys"]:  # transformers would fill them with random numbers and go on
-        missing = sorted(info["missing_keys"])
-        raise UserError(
-            f"--model {model}: {len(missing)} weights are missing, {missing[0]} for one; its weights and its "
-            "config.json are of different models"
-        )
-    tokenizer = getattr(processor, "tokenizer", None)
-    if tokenizer is None:
+    if getattr(processor, "tokenizer", None) is None:
         raise UserError(f"--model {model}: its processor has no tokenizer, expected an image-text-to-text model")
-    if not getattr(processor, "chat_template", None) and not tokenizer.chat_template:
-        raise UserError(f"--model {model}: has no chat template; copy chat_template.jinja from its instruct version")
-    tokenizer.padding_side = "left"
-    found = found.to(device).eval()
-    stored = sorted(folder.glob("*.safetensors")) if folder is not None else ()
-    check_weights(found, name=f"--model {model}", remedy=wider_dtype(dtype), files=stored)
+    found = make_ready(
+        found,
+        processor,
+        name=f"--model {model}",
+        absent=info["missing_keys"],
+        device=device,
+        remedy=wider_dtype(dtype),
+        files=sorted(folder.glob("*.safetensors")) if folder is not None else (),
+    )
     if folder is not None:
         files = [file for pattern in ("*.json", "*.jinja", "*.safetensors") for file in sorted(folder.glob(pattern))]
         digest = content_key([[file.name, file_digest(file)] for file in files])
@@ -159,29 +151,3 @@ def _family(model_type: str, model: str) -> Family:
 def _full_attention(config: Any) -> bool:
     """Padding between prefix and question would shift a sliding window."""
     return set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"]) == {"full_attention"}
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a model folder; UserError if it is none."""
-    file = folder / "config.json"
-    if not file.is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise UserError(f"{folder}: holds a LoRA adapter, expected a whole model; merge it first")
-        raise UserError(f"{file}: not found, expected a model folder{_near(folder)}")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: cannot be read as JSON ({error}); copy or export the model again") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{file}: expected a JSON object; copy or export the model again")
-    return config
-
-
-def _near(folder: Path) -> str:
-    """`; did you mean …?` from the model folders beside a path."""
-    try:
-        beside = [path.parent.name for path in folder.parent.glob("*/config.json")]
-    except OSError:
-        return ""
-    near = difflib.get_close_matches(folder.name, [name for name in beside if name != folder.name], n=1)
-    return f"; did you mean {folder.parent / near[0]}?" if near else ""

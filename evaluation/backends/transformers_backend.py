@@ -18,24 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from threadpoolctl import threadpool_limits
-from transformers import GenerationConfig, LogitsProcessorList
 
-from adcopilot.answering.base import LocalBackend, Reply, grouped
-from adcopilot.answering.families import family_of
+from adcopilot.answering.base import Reply, grouped
 from adcopilot.answering.items import Item
-from adcopilot.answering.prompting import option_tokens, prompt_text, sorted_groups
-from adcopilot.answering.sizing import Sizing, processor_sizing
+from adcopilot.answering.sizing import processor_sizing
 from adcopilot.errors import UserError
-from adcopilot.finite import LogitsCheck, not_finite_at
-from adcopilot.images import open_image
+from adcopilot.finite import not_finite_at
+from adcopilot.inspect.greedy import Answered, Greedy
 from adcopilot.inspect.loading import pick_device, pick_dtype
-from adcopilot.inspect.model_inspector import FirstLogits
 
+from .base import LocalBackend
 from .branching import Prefix, answer_branches, make_prompts, run_prefixes, shared_length
 from .groups import Group, Whole, halves
 from .loading import Loaded, load_model
+from .prompting import prompt_text, sorted_groups
 from .trunks import Trunk, grow, plant, trunk_length
 
 __all__ = ["TransformersBackend"]
@@ -91,12 +88,7 @@ class TransformersBackend(LocalBackend):
         image_min_pixels: int | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"--batch-size is {batch_size}, expected 1 or more")
-        self.batch_size = batch_size
-        Sizing(side=image_side)  # wrong values are said before the model loads
-        if family is not None:
-            family_of(family, model="")
+        super().__init__(batch_size=batch_size, family=family, side=image_side)
         if isinstance(model, Loaded):
             loaded = model
         else:
@@ -114,7 +106,6 @@ class TransformersBackend(LocalBackend):
         self.model, self.processor, self.family = loaded.model, loaded.processor, loaded.family
         self.digest = loaded.digest
         self.reuse = reuse and loaded.reusable
-        self._letters: dict[str, list[int]] = {}
         self._shared: set[tuple[Path, ...]] = set()
         self._trunks: dict[tuple, Trunk] = {}
         self.sizing = processor_sizing(
@@ -124,25 +115,14 @@ class TransformersBackend(LocalBackend):
             smallest=image_min_pixels,
             largest=image_max_pixels,
         )
-        self.ends, self.pad = self._ending_tokens()
+        self.greedy = Greedy(self.model, self.processor, name=f"--model {self.model_name}")
         # A tokenizer that was saved with padding or truncation takes it off at its first call, which no two threads
         # may do at once.
         self.processor.tokenizer("")
-        config = self.model.config
-        names = ("image_token_id", "video_token_id", "comparison_token_id")
-        # A generated pad would stand for an image that is not there.
-        self.banned = sorted({getattr(config, name, None) for name in names} - {None})
-        # Greedy and nothing else, whatever generation_config.json says: the repetition penalty that Qwen2.5-VL's has
-        # would count against option letters and digits that stand in the question.
-        self.model.generation_config = GenerationConfig(
-            do_sample=False, eos_token_id=self.ends, pad_token_id=self.pad, suppress_tokens=self.banned or None
-        )
 
     def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
         """As `Backend.answer`. An item whose image cannot be read, or that does not fit into the device's memory even
         alone, is answered with an error."""
-        if max_new_tokens < 1:
-            raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
         found = grouped(items)
         uses = Counter(group[0].images[:-1] for group in found)
         self._shared = {templates for templates, number in uses.items() if templates and number > 1}
@@ -203,7 +183,7 @@ class TransformersBackend(LocalBackend):
     def _prepare(self, items: list[Item]) -> Group:
         texts = [prompt_text(item, self.processor) for item in items]
         try:
-            images = self._images(items[0])
+            images = self.images(items[0])
         except UserError as error:
             return Group(items=items, error=str(error))
         inputs = self.processor(text=texts[:1], images=images or None, return_tensors="pt")
@@ -251,12 +231,13 @@ class TransformersBackend(LocalBackend):
 
     def _from_trunks(self, groups: list[Group]) -> Prefix:
         fresh = {group.trunk_key: group for group in groups if group.trunk_key not in self._trunks}
-        planted = plant(self.model, [group.stems()[0] for group in fresh.values()], pad=self.pad) if fresh else []
+        stems = [group.stems()[0] for group in fresh.values()]
+        planted = plant(self.model, stems, pad=self.greedy.pad) if fresh else []
         known = {**self._trunks, **dict(zip(fresh, planted, strict=True))}
         # Only this batch's may be wanted by the next: groups with the same templates follow one another.
         self._trunks = {group.trunk_key: known[group.trunk_key] for group in groups}
         trunks = [self._trunks[group.trunk_key] for group in groups]
-        return grow(self.model, trunks, [group.stems()[1] for group in groups], pad=self.pad)
+        return grow(self.model, trunks, [group.stems()[1] for group in groups], pad=self.greedy.pad)
 
     def _whole(self, groups: list[Group]) -> Prefix:
         pictured = [group for group in groups if group.pixel_values is not None]
@@ -265,7 +246,7 @@ class TransformersBackend(LocalBackend):
             [(group.prompts[0], group.shared) for group in groups],
             pixel_values=torch.cat([group.pixel_values for group in pictured]) if pictured else None,
             grid=torch.cat([group.grid for group in pictured]) if pictured else None,
-            pad=self.pad,
+            pad=self.greedy.pad,
         )
 
     def _ask(self, groups: list[Group], prefix: Prefix, max_new_tokens: int) -> list[tuple[Item, Reply]]:
@@ -277,16 +258,9 @@ class TransformersBackend(LocalBackend):
         pairs = []
         for start in range(0, len(questions), self.batch_size):
             some = questions[start : start + self.batch_size]
-            found = answer_branches(
-                self.model,
-                prefix,
-                [question for _, question in some],
-                max_new_tokens=max_new_tokens,
-                ends=self.ends,
-                banned=self.banned,
-                pad=self.pad,
-            )
-            pairs += self._replies([item for item, _ in some], found.tokens, found.first_logits, found.failed)
+            asked = [question for _, question in some]
+            found = answer_branches(self.greedy, prefix, asked, max_new_tokens=max_new_tokens)
+            pairs += self._replies([item for item, _ in some], found)
         return pairs
 
     # Whole prompts
@@ -305,12 +279,11 @@ class TransformersBackend(LocalBackend):
     def _open(self, item: Item) -> Whole:
         text = prompt_text(item, self.processor)
         try:
-            images = self._images(item)
+            images = self.images(item)
         except UserError as error:
             return Whole(items=[item], error=str(error))
         return Whole(items=[item], text=text, images=images)
 
-    @torch.inference_mode()
     def _generate(self, batch: list[Whole], max_new_tokens: int) -> list[tuple[Item, Reply]]:
         texts = [one.text for one in batch]
         bos = self.processor.tokenizer.bos_token
@@ -324,68 +297,22 @@ class TransformersBackend(LocalBackend):
         for name, value in inputs.items():  # pixel values are float32 whatever the model is
             if torch.is_tensor(value) and value.is_floating_point():
                 inputs[name] = value.to(self.model.dtype)
-        # Another family's model may ban a part of its vocabulary itself.
-        banned = len(self.banned) if self.family.name in ("adcopilot", "qwen2.5-vl") else None
-        first, check = FirstLogits(), LogitsCheck(ends=self.ends, banned=banned)
-        output = self.model.generate(
-            **inputs,
-            logits_processor=LogitsProcessorList([first, check]),
-            max_new_tokens=max_new_tokens,
-            use_cache=True,
-        )
-        rows = output[:, inputs["input_ids"].shape[1] :].tolist()
-        tokens = []
-        for row in rows:  # what follows the end is padding
-            end = next((index for index, token in enumerate(row) if token in self.ends), len(row))
-            tokens.append(row[: end + 1])
-        return self._replies([one.items[0] for one in batch], tokens, first.logits, check.failed)
+        found = self.greedy.answer(inputs, max_new_tokens=max_new_tokens)
+        return self._replies([one.items[0] for one in batch], found)
 
     # Both
 
-    def _images(self, item: Item) -> list[Image.Image]:
-        images = []
-        for path in item.images:
-            image = open_image(path)
-            try:
-                self.sizing.model_size(image.size)  # what the processor would refuse is one item's error
-            except UserError as error:
-                raise UserError(f"{path}: {error}") from None
-            images.append(self.sizing.apply(image))
-        return images
-
-    def _replies(
-        self, items: list[Item], tokens: list[list[int]], first_logits: torch.Tensor, failed: list[int]
-    ) -> list[tuple[Item, Reply]]:
-        logprobs = first_logits.log_softmax(-1).cpu()
-        texts = self.processor.tokenizer.batch_decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+    def _replies(self, items: list[Item], found: Answered) -> list[tuple[Item, Reply]]:
+        logprobs = found.first_logits.log_softmax(-1).cpu()
         pairs = []
-        for row, (item, text, step) in enumerate(zip(items, texts, failed, strict=True)):
+        answers = zip(items, self.greedy.texts(found.tokens), found.failed, strict=True)
+        for row, (item, text, step) in enumerate(answers):
             if step:
                 pairs.append((item, Reply(error=not_finite_at(step))))
                 continue
-            letters = {}
-            for letter in item.options or ():
-                if letter not in self._letters:
-                    self._letters.update(option_tokens(self.processor.tokenizer, [letter]))
-                ids = self._letters.get(letter)
-                if ids:
-                    letters[letter] = logprobs[row, ids].logsumexp(0).item()
-            reply = Reply(
-                text=text.strip(), option_logprobs=letters or None, truncated=tokens[row][-1] not in self.ends
-            )
-            pairs.append((item, reply))
+            letters = {
+                letter: logprobs[row, ids].logsumexp(0).item() for letter, ids in self.option_tokens(item).items()
+            }
+            cut_off = found.tokens[row][-1] not in self.greedy.ends
+            pairs.append((item, Reply(text=text, option_logprobs=letters or None, truncated=cut_off)))
         return pairs
-
-    def _ending_tokens(self) -> tuple[list[int], int]:
-        """Token ids that end an answer, and the id of padding."""
-        tokenizer = self.processor.tokenizer
-        given = self.model.generation_config.eos_token_id
-        ends = set(given if isinstance(given, (list, tuple)) else [given]) | {tokenizer.eos_token_id}
-        ends.discard(None)
-        if not ends:
-            raise UserError(f"--model {self.model_name}: neither its tokenizer nor its generation_config.json says "
-                            "which token ends an answer (eos_token_id)")  # fmt: skip
-        pad = tokenizer.pad_token_id
-        return sorted(ends), pad if pad is not None else min(ends)

@@ -16,18 +16,25 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from adcopilot.answering.base import LocalBackend, Reply, grouped
+from adcopilot.answering.base import Reply, grouped
 from adcopilot.answering.families import family_of, family_of_config
 from adcopilot.answering.items import Item
-from adcopilot.answering.prompting import option_tokens, prompt_text
-from adcopilot.answering.sizing import Sizing, processor_sizing
+from adcopilot.answering.sizing import processor_sizing
 from adcopilot.errors import UserError, one_line
 from adcopilot.finite import not_finite_at
-from adcopilot.images import open_image
 from adcopilot.inspect.hub import model_folder
-from adcopilot.inspect.loading import check_folder, model_digest, pick_device, pick_dtype, wider_dtype
+from adcopilot.inspect.loading import (
+    check_folder,
+    model_digest,
+    pick_device,
+    pick_dtype,
+    read_config,
+    wider_dtype,
+)
 
-from .loading import REUSABLE, read_config
+from .base import LocalBackend
+from .loading import REUSABLE
+from .prompting import prompt_text
 
 __all__ = ["VllmBackend"]
 
@@ -73,11 +80,7 @@ class VllmBackend(LocalBackend):
         image_min_pixels: int | None = None,
         **engine: Any,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"--batch-size is {batch_size}, expected 1 or more")
-        Sizing(side=image_side)
-        if family is not None:
-            family_of(family, model="")
+        super().__init__(batch_size=batch_size, family=family, side=image_side)
         if util.find_spec("vllm") is None:
             raise UserError(
                 "--backend vllm: vLLM is not installed in this environment; give --base-url of a server, or run from "
@@ -90,7 +93,7 @@ class VllmBackend(LocalBackend):
                 f"{folder}: model_type is {config.get('model_type')!r}, expected one of {', '.join(REUSABLE)}; serve "
                 "another model with `vllm serve` and give --base-url"
             )
-        self.model_name, self.batch_size = str(model), batch_size
+        self.model_name = str(model)
         self.family = family_of(family, model="") if family else family_of_config(config["model_type"])
         device = pick_device("auto")
         self.dtype = pick_dtype(dtype, device)
@@ -104,7 +107,6 @@ class VllmBackend(LocalBackend):
             largest=image_max_pixels,
         )
         self.digest = model_digest(folder)
-        self._letters: dict[str, list[int]] = {}
         # A generated pad would stand for an image that is not there; vLLM's Qwen2.5-VL does not ban them itself.
         names = ("image_token_id", "video_token_id")
         self.banned = sorted(config[name] for name in names)
@@ -124,15 +126,13 @@ class VllmBackend(LocalBackend):
     def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
         """As `Backend.answer`. An item whose image cannot be read, or whose prompt is too long, is answered with an
         error."""
-        if max_new_tokens < 1:
-            raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
         in_groups = [item for group in grouped(items) for item in group]
         ahead = _AHEAD * self.batch_size
         for begin in range(0, len(in_groups), ahead):
             ready = []
             for item in in_groups[begin : begin + ahead]:
                 try:
-                    images = [self.sizing.apply(open_image(path)) for path in item.images]
+                    images = self.images(item)
                     prompt = {"prompt": prompt_text(item, self.processor)}
                 except UserError as error:
                     yield item, Reply(error=str(error))
@@ -179,12 +179,6 @@ class VllmBackend(LocalBackend):
             detokenize=False,
         )
 
-    def _option_tokens(self, item: Item) -> dict[str, list[int]]:
-        for letter in item.options or ():
-            if letter not in self._letters:
-                self._letters[letter] = option_tokens(self.processor.tokenizer, [letter]).get(letter, [])
-        return {letter: self._letters[letter] for letter in item.options or () if self._letters[letter]}
-
     def _reply(self, item: Item, completion) -> Reply:
         logprobs = None
         # With logits that are not finite vLLM tells NaN, or nothing at all.
@@ -195,7 +189,7 @@ class VllmBackend(LocalBackend):
             first = completion.logprobs[0]
             known = {
                 letter: [first[token].logprob for token in tokens if token in first]
-                for letter, tokens in self._option_tokens(item).items()
+                for letter, tokens in self.option_tokens(item).items()
             }
             logprobs = {letter: _sum_logprobs(values) for letter, values in known.items() if values}
         # as the transformers backend decodes: vLLM's own text leaves out a character that is cut off at the end

@@ -212,12 +212,8 @@ def _draw(card: AnswerCard, boxes: Boxes) -> None:
     picture = card.pictures[-1]
     colour, what = (_PREDICTED, "predicted") if boxes.predicted else (_TRUE, "true")
     for box in boxes.boxes[:MOST_BOXES]:
-        x1, y1, x2, y2 = (float(value) for value in box["bbox_2d"])
         label = shorten(f"{what} {box.get('label') or ''}".strip(), 60)
-        picture.boxes.append(
-            Box(x=x1, y=y1, width=max(x2 - x1, 0), height=max(y2 - y1, 0), label=label, colour=colour,
-                told=boxes.predicted)
-        )  # fmt: skip
+        picture.boxes.append(Box.of(box["bbox_2d"], label=label, colour=colour, told=boxes.predicted))
     if len(boxes.boxes) > MOST_BOXES:
         card.notes.append(f"only {MOST_BOXES} of {len(boxes.boxes)} {what} boxes are drawn")
     card.legend.append((colour, boxes.predicted, what, len(boxes.boxes)))

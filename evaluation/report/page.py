@@ -7,9 +7,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from adcopilot import __version__
+from adcopilot.pages import html
 from adcopilot.pages.charts import chart_style
-from adcopilot.pages.html import environment, policy, script_text, style_text
 from adcopilot.pages.text import shorten
 
 from ..benchmark import RIGHT_IOU
@@ -56,10 +55,6 @@ def render(
         heads: column of a comparison → how it is called.
         samples, seed: of the bootstrap; the seed is the gallery's too.
     """
-    page = environment(_PAGE)
-    page.globals.update(number_text=number_text, heat=heat, charts=_charts)
-    style = style_text() + (_PAGE / "evaluation.css").read_text("utf-8") + _heat_style() + chart_style()
-    script = script_text()
     tiles = [
         (f"{row.name}, {one.title.partition(' (')[0]}", number_text(row.values.get(one.main)))
         for one in tables
@@ -71,13 +66,11 @@ def render(
         kind: {name: number for number, name in enumerate(sorted({getattr(one, kind) for one in answers}))}
         for kind in ("run", "dataset", "task", "label")
     }
-    page.globals["shown"] = shown
-    return page.get_template("report.html.jinja").render(
-        # The only texts that are not escaped, besides charts: files of this package.
-        style=Markup(style),
-        script=Markup(script),
-        policy=policy(style, script),
-        version=__version__,
+    return html.render(
+        _PAGE,
+        "report.html.jinja",
+        style=(_PAGE / "evaluation.css").read_text("utf-8") + _heat_style() + chart_style(),
+        known={"number_text": number_text, "heat": heat, "charts": _charts, "shown": shown},
         names=[shorten(name, 60) for name in names],
         tables=tables,
         datasets=datasets,

@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adcopilot.errors import UserError
+from adcopilot.files import read_csv
 from adcopilot.pages.charts import Point, Series, line_plot
 from adcopilot.pages.text import shorten
 
 from ..benchmark import Benchmark
 from ..comparable import marked, run_row
-from ..reading import read_csv
 from ..source import Source
 from ..table import Columns, Published, Row, Table
 from .paired import Comparison

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adcopilot.inspect.spreadsheet import plain
 from adcopilot.pages.text import clean, shorten
 
 from ..table import Row, Table
@@ -132,8 +133,7 @@ def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
 
 def _safe(text: Any) -> str:
     """Text that no spreadsheet takes for a formula."""
-    text = clean(str(text))
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\n") else text
+    return plain(clean(str(text)))
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:

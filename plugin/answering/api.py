@@ -26,8 +26,7 @@ from ..errors import UserError, shortened
 from .base import Reply, grouped
 from .families import family_of
 from .image_urls import ImageUrls
-from .items import Item
-from .prompting import chat_messages
+from .items import Item, chat_messages
 from .sizing import MMAD_PIXELS, PROCESSOR_PIXELS, SENT_PIXELS, TRAINING_PIXELS, Budget, Sizing
 
 __all__ = ["ApiBackend"]
@@ -125,8 +124,6 @@ class ApiBackend:
             UserError: the endpoint refuses everything (key, address, model), or many requests in a row failed (not:
                 were declined). Answers that were under way are waited for and yielded first.
         """
-        if max_new_tokens < 1:
-            raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
         answers: queue.SimpleQueue[tuple[Item, Reply] | BaseException | None] = queue.SimpleQueue()
         order = _close_together(grouped(items), self.concurrency, urls=self.image_urls)
         self.image_urls.expect(order)

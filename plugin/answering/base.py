@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any, Protocol
 
 from .families import Family
 from .items import Item
-from .sizing import Sizing
 
-__all__ = ["Backend", "LocalBackend", "Reply", "grouped"]
+__all__ = ["Backend", "Reply", "grouped"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,44 +77,6 @@ class Backend(Protocol):
             UserError: no further answers are to be had (the endpoint is gone, the device cannot be used). What was
                 yielded before stays valid.
         """
-
-
-class LocalBackend:
-    """What the backends that load a model into this process have in common; they set these attributes.
-
-    Attributes:
-        name, family: as `Backend`.
-        packages: whose versions answers depend on.
-        model_name, digest: the model as it was given, and the hash of its files.
-        dtype: that it computes in.
-        sizing: the resizes before it.
-    """
-
-    name: str
-    packages: tuple[str, ...]
-    family: Family
-    model_name: str
-    digest: str
-    dtype: str
-    sizing: Sizing
-
-    def describe(self) -> dict[str, Any]:
-        """As `Backend.describe`. Batch size, reuse, device and an engine's options are left out: they do not change
-        answers."""
-        return {
-            "backend": self.name,
-            "model": self.model_name,
-            "model_digest": self.digest,
-            "family": self.family.name,
-            "dtype": self.dtype,
-            "images": self.sizing.describe(),
-            "decoding": "greedy",
-            "versions": {name: metadata.version(name) for name in self.packages},
-        }
-
-    def model_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """As `Backend.model_size`."""
-        return self.sizing.model_size(size)
 
 
 def grouped(items: Iterable[Item]) -> list[list[Item]]:

@@ -7,15 +7,16 @@ does changes how long an answer takes and never the answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import UserError
+from ..vision_tokens import escape_vision_tokens
 
-__all__ = ["Item", "Part", "check_groups"]
+__all__ = ["Item", "Part", "chat_messages"]
 
 #: A piece of a prompt: text, or the place of an image (its index in `Item.images`).
 Part = str | int
@@ -69,18 +70,26 @@ class Item:
             )
 
 
-def check_groups(items: Sequence[Item]) -> None:
-    """Make sure that keys differ and that items of one group share images and prefix.
+#: What other families' tokenizers take for an image or a turn; a question that quotes it means the words.
+_OTHER_TOKENS = re.compile(
+    r"<(?=(?:image|img|/img|IMG_CONTEXT|image_soft_token|start_of_image|end_of_image|start_of_turn|end_of_turn"
+    r"|bos|eos|/?s)>)|\[(?=/?INST\])"
+)
 
-    Raises:
-        UserError: two items have one key (the benchmark asks the same question twice), or a group is mixed.
-    """
-    keys: set[str] = set()
-    first: dict[str, Item] = {}
-    for item in items:
-        if item.key in keys:
-            raise UserError(f"item {item.key} is there twice: {item.question[:80]!r}; keep one of them")
-        keys.add(item.key)
-        other = first.setdefault(item.group, item)
-        if (other.images, other.prefix) != (item.images, item.prefix):
-            raise UserError(f"group {item.group}: items {other.key} and {item.key} differ in images or prefix")
+
+def chat_messages(item: Item) -> list[tuple[str, list[str | int]]]:
+    """The prompt's turns, `user` or `assistant` and their parts: texts without tokens that would stand for images, and
+    indices of images. The last is the user's, with the question at its end."""
+    asked = [*(question for question, _ in item.history), item.question]
+    turns: list[tuple[str, list[str | int]]] = []
+    for number, question in enumerate(asked):
+        parts = (*item.prefix, question) if number == 0 else (question,)
+        turns.append(("user", [_plain_text(part) if isinstance(part, str) else part for part in parts]))
+        if number < len(item.history):
+            turns.append(("assistant", [_plain_text(item.history[number][1])]))
+    return turns
+
+
+def _plain_text(text: str) -> str:
+    """A text of a user's or a data file's without tokens that would stand for images, turns or calls."""
+    return _OTHER_TOKENS.sub("\\g<0>\u200b", escape_vision_tokens(text))

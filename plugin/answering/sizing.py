@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -19,6 +20,7 @@ __all__ = [
     "Budget",
     "Sizing",
     "processor_sizing",
+    "trained_budget",
 ]
 
 #: LlamaFactory's default areas in pixels, smallest and largest: what AD-Copilot sees unless its folder says otherwise.
@@ -150,8 +152,30 @@ class Sizing:
         )
 
 
+def trained_budget(processor: Any, *, smallest: int | None, largest: int | None) -> Budget:
+    """The areas that AD-Copilot's training brings images between: as given, else as the processor's folder says, else
+    LlamaFactory's defaults.
+
+    Raises:
+        UserError: an area is no whole number above 0, or the least is above the largest.
+    """
+    areas = []
+    for name, given, default in (
+        ("image_min_pixels", smallest, TRAINING_PIXELS[0]),
+        ("image_max_pixels", largest, TRAINING_PIXELS[1]),
+    ):
+        stored = None if given else getattr(processor, name, None)
+        if stored is not None and (type(stored) is not int or stored < 1):
+            raise UserError(
+                f"{Path(processor.tokenizer.name_or_path, 'processor_config.json')}: {name} is {stored!r}, expected a "
+                f"whole number of pixels; correct it there, or give --{name.replace('_', '-')}"
+            )
+        areas.append(given or stored or default)
+    return Budget(smallest=areas[0], largest=areas[1])
+
+
 def processor_sizing(
-    processor: Any, *, family: str, side: int | None, smallest: int | None, largest: int | None
+    processor: Any, *, family: str, side: int | None = None, smallest: int | None, largest: int | None
 ) -> Sizing:
     """The resizes before a model on this machine; where its image processor's own budget decides, that is set too.
 
@@ -173,9 +197,8 @@ def processor_sizing(
         return Sizing(side=side)
     unit = images.patch_size * images.merge_size
     if family == "adcopilot":
-        smallest = smallest or getattr(processor, "image_min_pixels", None) or TRAINING_PIXELS[0]
-        largest = largest or getattr(processor, "image_max_pixels", None) or TRAINING_PIXELS[1]
-        training, own = Budget(smallest=smallest, largest=largest), Budget(smallest=edges[0], largest=edges[1])
+        training = trained_budget(processor, smallest=smallest, largest=largest)
+        own = Budget(smallest=edges[0], largest=edges[1])
         return Sizing(side=side, training=training, processor=own, unit=unit)
     defaults = MMAD_PIXELS if family == "qwen2.5-vl" else edges
     budget = Budget(smallest=smallest or defaults[0], largest=largest or defaults[1])

@@ -7,13 +7,13 @@ an export of an export has all stages.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..files import stored_object
 from . import UNKNOWN, cell, read_card, write_card
 
 __all__ = ["write_base_card", "write_export_card"]
@@ -63,17 +63,10 @@ def write_export_card(folder: Path, *, model: str, adapters: Sequence[str]) -> N
     _write(folder, base=base, rows=[*rows, *map(_row, stages)], metrics=metrics)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _row(stage: Path) -> str:
     text, _ = read_card(stage)
-    results, grpo, adapter = (_read(stage / name) for name in ("all_results.json", "grpo.json", "adapter_config.json"))
+    names = ("all_results.json", "grpo.json", "adapter_config.json")
+    results, grpo, adapter = (stored_object(stage / name) for name in names)
     how = f"LoRA, rank {adapter['r']}, alpha {adapter.get('lora_alpha')}" if "r" in adapter else "weights in full"
     if isinstance(adapter.get("modules_to_save"), list):
         how += f"; in full {', '.join(map(str, adapter['modules_to_save']))}"
@@ -83,7 +76,7 @@ def _row(stage: Path) -> str:
         stage.name,
         f"GRPO, {how}" if grpo else how,
         settings.get("dataset") or ", ".join(_datasets(text)),
-        _read(stage / "trainer_state.json").get("global_step"),
+        stored_object(stage / "trainer_state.json").get("global_step"),
         settings.get("seed", _first(r"^- seed: (\d+)$", text)),
         f"{loss:.4g}" if isinstance(loss, (int, float)) else None,
         ", ".join(_versions(text, grpo)),
@@ -113,7 +106,7 @@ def _first(pattern: str, text: str) -> str | None:
 def _metrics(stage: Path) -> dict[str, float]:
     """What was evaluated while it trained, as far as it is there."""
     found = {}
-    for name, value in sorted(_read(stage / "all_results.json").items()):
+    for name, value in sorted(stored_object(stage / "all_results.json").items()):
         told = name.startswith(("eval_", "predict_")) and not name.endswith(("_runtime", "_per_second"))
         if told and isinstance(value, (int, float)):
             found[name] = value
@@ -135,7 +128,7 @@ def _write(folder: Path, *, base: str, rows: Sequence[str], metrics: Mapping[str
 
 
 def _about(folder: Path, base: str) -> list[str]:
-    config = _read(folder / "config.json")
+    config = stored_object(folder / "config.json")
     tokens = cell(config.get("num_comparison_tokens"))
     about = (
         "An AD-Copilot model: Qwen2.5-VL with a Comparison Encoder, which looks at an image together with the one "
@@ -170,7 +163,7 @@ def _measured(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _limits(folder: Path) -> list[str]:
-    sizes = _read(folder / "processor_config.json").get("trained_sizes")
+    sizes = stored_object(folder / "processor_config.json").get("trained_sizes")
     try:
         told = "sides of {} to {}, areas of {} to {} pixels".format(*sizes["sides"], *sizes["pixels"])
     except (KeyError, TypeError, IndexError):

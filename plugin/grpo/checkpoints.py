@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ..errors import UserError, reason_of, shortened
+from ..files import stored_object
 from ..jsonl import atomic_write
 
 __all__ = ["check_same_run", "finish", "finished_steps", "has_ended", "last_checkpoint", "read_about", "write_about"]
@@ -144,11 +145,7 @@ def finish(output_dir: Path, checkpoint: Path, *, best: bool) -> None:
 
 def read_about(output_dir: Path) -> dict[str, Any]:
     """What `grpo.json` holds; nothing where there is none."""
-    try:
-        value = json.loads((output_dir / ABOUT).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return stored_object(output_dir / ABOUT)
 
 
 def _short(value: Any) -> str:

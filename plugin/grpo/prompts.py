@@ -11,6 +11,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from ..answering.sizing import trained_budget
 from ..boxes import image_tokens, map_text_boxes, size_for_processor
 from ..cli.saying import progress
 from ..dataset_info import read_entries
@@ -142,17 +143,13 @@ def run_prompts(records: Sequence[dict[str, Any]], *, args: Any, config: Any, pr
     Raises:
         UserError: as `RolloutPrompts`.
     """
-    from ..inspect.model_inspector import IMAGE_MAX_PIXELS, IMAGE_MIN_PIXELS
-
-    budget = {
-        name: getattr(args, name) or getattr(processor, name, None) or default
-        for name, default in (("image_max_pixels", IMAGE_MAX_PIXELS), ("image_min_pixels", IMAGE_MIN_PIXELS))
-    }
+    budget = trained_budget(processor, smallest=args.image_min_pixels, largest=args.image_max_pixels)
     return RolloutPrompts(
         records=records,
         processor=processor,
         media_dir=args.media_dir or args.dataset_dir,
-        **budget,
+        image_max_pixels=budget.largest,
+        image_min_pixels=budget.smallest,
         think=args.think,
         cutoff_len=args.cutoff_len,
         max_completion_length=config.max_completion_length,

@@ -13,13 +13,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from .. import __version__
 from ..boxes import parse_boxes
 from ..errors import UserError
 from ..jsonl import atomic_write, read_jsonl
 from ..pages.charts import Point, Series, chart_style, line_plot
 from ..pages.gallery import Box, Gallery, Picture
-from ..pages.html import environment, policy, script_text, style_text
+from ..pages.html import render
 from ..pages.sampling import Draw
 from ..pages.text import clean, shorten
 from .checkpoints import read_about
@@ -102,27 +101,21 @@ def write_page(*, run: Path, output: Path, media_dir: Path | None, samples: int,
         raise UserError(
             f"{log}: a line is not as `adcopilot grpo` writes it ({type(error).__name__}: {error})"
         ) from None
-    style, script = style_text() + chart_style() + (_PAGE / "rollouts.css").read_text("utf-8"), script_text()
     shown = {
         kind: {name: number for number, name in enumerate(sorted({getattr(card, kind) for card in cards}))}
         for kind in ("mode", "task", "part")
     }
-    text = (
-        environment(_PAGE)
-        .get_template("rollouts.html.jinja")
-        .render(
-            style=Markup(style),  # files of this package; all else is escaped
-            script=Markup(script),
-            policy=policy(style, script),
-            version=__version__,
-            name=shorten(run.resolve().name, 80),
-            curves={name: (Markup(_plot(name, lines)), lines) for name, lines in plots.items()},
-            cards=cards,
-            shown=shown,
-            groups=len(rows),
-            completions=sum(len(row["completions"]) for row in rows),
-            settings=[(name, shorten(value, 200)) for name, value in _flat(about)],
-        )
+    text = render(
+        _PAGE,
+        "rollouts.html.jinja",
+        style=chart_style() + (_PAGE / "rollouts.css").read_text("utf-8"),
+        name=shorten(run.resolve().name, 80),
+        curves={name: (Markup(_plot(name, lines)), lines) for name, lines in plots.items()},
+        cards=cards,
+        shown=shown,
+        groups=len(rows),
+        completions=sum(len(row["completions"]) for row in rows),
+        settings=[(name, shorten(value, 200)) for name, value in _flat(about)],
     )
     atomic_write(output, lambda file: file.write(text.encode("utf-8", "replace")))
 
@@ -182,16 +175,15 @@ def make_cards(
             card.pictures.append(gallery.picture(path, role))
         if card.pictures and row["task"] == "loc":
             query = card.pictures[-1]
-            query.boxes += [_box(box, "true", _TRUE, False) for box in row["boxes"][:MOST_BOXES]]
             predicted = [found["bbox_2d"] for found in parse_boxes(best[0]["text"])]
-            query.boxes += [_box(box, "best completion", _PREDICTED, True) for box in predicted[:MOST_BOXES]]
+            for boxes, label, colour in (
+                (row["boxes"], "true", _TRUE),
+                (predicted, "best completion", _PREDICTED),
+            ):
+                told = colour == _PREDICTED
+                query.boxes += [Box.of(box, label=label, colour=colour, told=told) for box in boxes[:MOST_BOXES]]
         cards.append(card)
     return cards
-
-
-def _box(box: Sequence[float], label: str, colour: int, told: bool) -> Box:
-    x1, y1, x2, y2 = map(float, box)
-    return Box(x=x1, y=y1, width=max(x2 - x1, 0), height=max(y2 - y1, 0), label=label, colour=colour, told=told)
 
 
 def _part(step: int, last: int) -> str:

@@ -6,11 +6,11 @@ code unless it is to be run.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from ..errors import UserError, one_line
+from ..files import stored_object
 
 __all__ = ["HUBS", "download", "hub_kind", "is_hub_id", "model_folder", "title"]
 
@@ -47,11 +47,7 @@ def hub_kind(name: str, *, option: str = "--model") -> str | None:
     Raises:
         UserError: as `model_folder`.
     """
-    config = download(name, option=option, files=("config.json",)) / "config.json"
-    try:
-        return json.loads(config.read_text("utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return None
+    return stored_object(download(name, option=option, files=("config.json",)) / "config.json").get("model_type")
 
 
 def download(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,10 @@ from ..errors import UserError
 from ..images import ImageSource, used_bits
 from ..prompts import INSPECT_QUESTION
 from .arrays import CHANNELS, Channels, as_source
+from .lines import results_of
 from .loading import check_folder
 from .opening import folder_of_templates, open_engine, set_up, threshold_among
-from .pairs import TemplatePool
+from .pairs import Pair, TemplatePool
 from .question import Question
 from .result import Result, source_name
 
@@ -191,9 +191,7 @@ class Inspector:
         return self._results(pairs, channels)
 
     def _results(self, pairs, channels: Channels) -> Iterator[Result]:
-        waiting: deque[tuple[tuple[ImageSource, ...], ImageSource, str | None]] = deque()
-
-        def questions() -> Iterator[Question]:
+        def chosen() -> Iterator[Pair]:
             for pair in pairs:
                 templates, query = self._sources(pair, channels)
                 error = None
@@ -202,20 +200,11 @@ class Inspector:
                         templates = self._choose(query)
                     except UserError as wrong:
                         error = str(wrong)
-                waiting.append((templates, query, error))
-                if error is None:
-                    yield self.engine.pair_question(templates[0], query, templates[1:])
+                template, *more = templates or (None,)
+                yield Pair(query=query, template=template, more=tuple(more), error=error)
 
-        def failed() -> Iterator[Result]:
-            while waiting and waiting[0][2] is not None:
-                _, query, error = waiting.popleft()
-                yield Result(query=source_name(query, "query"), template=None, error=error)
-
-        for result in self.engine.ask(questions()):
-            yield from failed()
-            templates, query, _ = waiting.popleft()
-            yield replace(result, pictures=(templates[0], query))
-        yield from failed()
+        for pair, result in results_of(self.engine, chosen()):
+            yield result if pair.error else replace(result, pictures=(pair.template, pair.query))
 
     def ask(self, questions: Iterable[Question]) -> Iterator[Result]:
         """Other words, and further turns of a conversation: `ModelInspector.ask`."""

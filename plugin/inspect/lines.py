@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError
 from ..jsonl import JsonlLog, content_key, file_digest, read_jsonl, write_jsonl
 from .pairs import Pair
-from .result import Result
+from .result import Result, source_name
 
 if TYPE_CHECKING:  # they need torch, which takes seconds
     from ..anomaly_map.comparing import AnomalyMap
@@ -34,8 +34,8 @@ def results_of(inspector: ModelInspector | MapInspector, pairs: Iterable[Pair]) 
     def failed() -> Iterator[tuple[Pair, Result]]:
         while waiting and waiting[0].error is not None:
             pair = waiting.popleft()
-            template = str(pair.template) if pair.template else None
-            yield pair, Result(query=str(pair.query), template=template, error=pair.error)
+            template = None if pair.template is None else source_name(pair.template, "template")
+            yield pair, Result(query=source_name(pair.query, "query"), template=template, error=pair.error)
 
     for result in inspector.ask(questions()):
         yield from failed()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,17 @@ from ..jsonl import content_key, file_digest
 from ..model.check import FIXTURE
 from ..prompts import INSPECT_QUESTION
 
-__all__ = ["check_folder", "load_model", "model_digest", "pick_device", "pick_dtype", "wider_dtype"]
+__all__ = [
+    "check_folder",
+    "load_model",
+    "make_ready",
+    "model_digest",
+    "near_folder",
+    "pick_device",
+    "pick_dtype",
+    "read_config",
+    "wider_dtype",
+]
 
 MODEL_TYPES = ("adcopilot", "qwen2_5_vl")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -29,23 +41,43 @@ def check_folder(folder: Path) -> tuple[str, list[Path]]:
     """
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: no such model folder; give a folder that `adcopilot init` or `llamafactory-cli export` wrote "
-            "(a hub model: `hf download OWNER/NAME --local-dir DIR` first)"
+            f"{folder}: no such model folder{near_folder(folder)}; give a folder that `adcopilot init` or "
+            "`llamafactory-cli export` wrote (a hub model: `hf download OWNER/NAME --local-dir DIR` first)"
         )
-    config = folder / "config.json"
-    if not config.is_file():
+    model_type = read_config(folder).get("model_type")
+    if model_type not in MODEL_TYPES:
+        raise UserError(
+            f"{folder / 'config.json'}: model_type is {model_type!r}, expected 'adcopilot' or 'qwen2_5_vl'; give "
+            "another --model"
+        )
+    return model_type, _weight_files(folder)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a folder of any model.
+
+    Raises:
+        UserError: there is none, or it is no JSON object.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
         if (folder / "adapter_config.json").is_file():
             raise UserError(
                 f"{folder}: holds a LoRA adapter, expected a whole model; merge it first with "
                 f"`llamafactory-cli export` (adapter_name_or_path: {folder})"
             )
-        raise UserError(f"{config}: not found, expected the folder of an AD-Copilot or Qwen2.5-VL model")
-    model_type = _read_json(config).get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise UserError(
-            f"{config}: model_type is {model_type!r}, expected 'adcopilot' or 'qwen2_5_vl'; give another --model"
-        )
-    return model_type, _weight_files(folder)
+        raise UserError(f"{file}: not found, expected a model's folder{near_folder(folder)}")
+    return _read_json(file)
+
+
+def near_folder(folder: Path) -> str:
+    """`; did you mean …?` from the model folders beside a path."""
+    try:
+        beside = [path.parent.name for path in folder.parent.glob("*/config.json")]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(folder.name, [name for name in beside if name != folder.name], n=1)
+    return f"; did you mean {folder.parent / near[0]}?" if near else ""
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -153,8 +185,6 @@ def load_model(
     import transformers
     from transformers.integrations import is_deepspeed_zero3_enabled
 
-    from ..finite import check_weights
-
     if classes:
         Model, Processor = classes
     elif model_type == "adcopilot":
@@ -192,20 +222,56 @@ def load_model(
         )
     except Exception as error:
         raise UserError(f"{folder}: the model cannot be loaded ({one_line(error)})") from error
-    absent = sorted(info["missing_keys"])
-    if absent:  # transformers would fill them with random numbers and go on
-        raise UserError(
-            f"{folder}: {len(absent)} weights are missing, {absent[0]} for one; "
-            "weights and config.json are of different models: export the model again"
-        )
-    if not processor.chat_template and not processor.tokenizer.chat_template:
-        raise UserError(f"{folder}: has no chat template (chat_template.jinja); copy it from the base model")
-    processor.tokenizer.padding_side = "left"
-    model = model.to(device).eval()
-    check_weights(model, name=folder, remedy=remedy or wider_dtype(dtype), files=files)
+    model = make_ready(
+        model,
+        processor,
+        name=str(folder),
+        absent=info["missing_keys"],
+        device=device,
+        remedy=remedy or wider_dtype(dtype),
+        files=files,
+    )
     if not is_deepspeed_zero3_enabled():  # there the weights are in pieces until the trainer has them
         _try_out(model, processor, folder=folder)
     return model, processor
+
+
+def make_ready(
+    model: Any,
+    processor: Any,
+    *,
+    name: str,
+    absent: Iterable[str],
+    device: str,
+    remedy: str,
+    files: Iterable[Path],
+) -> Any:
+    """What transformers has loaded in evaluation mode on its device, its tokenizer padding on the left.
+
+    Args:
+        model, processor: transformers'.
+        name: of the model, for messages.
+        absent: the weights that its files do not have.
+        remedy: what to type where weights overflow.
+        files: the safetensors files it was read from.
+
+    Raises:
+        UserError: weights are missing or not finite, or there is no chat template.
+    """
+    from ..finite import check_weights
+
+    absent = sorted(absent)
+    if absent:  # transformers would fill them with random numbers and go on
+        raise UserError(
+            f"{name}: {len(absent)} weights are missing, {absent[0]} for one; weights and config.json are of "
+            "different models: export the model again"
+        )
+    if not getattr(processor, "chat_template", None) and not processor.tokenizer.chat_template:
+        raise UserError(f"{name}: has no chat template (chat_template.jinja); copy it from the base model")
+    processor.tokenizer.padding_side = "left"
+    model = model.to(device).eval()
+    check_weights(model, name=name, remedy=remedy, files=files)
+    return model
 
 
 def _try_out(model, processor, *, folder: Path) -> None:

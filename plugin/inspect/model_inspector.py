@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
 
 from ..anomaly_map.comparing import AnomalyMap, Mapper, MapSettings, map_of_features
 from ..anomaly_map.hints import HINT, hint_of, with_hint
 from ..anomaly_map.tower import TowerFeatures
 from ..answering.families import split_thinking
-from ..boxes import boxes_in_image, map_text_boxes, size_for_processor
+from ..answering.sizing import processor_sizing
+from ..boxes import boxes_in_image, map_text_boxes
 from ..errors import UserError
-from ..finite import LogitsCheck, not_finite_at
-from ..images import ImageSource, frames_left_out, open_image, resize_for_training, used_bits
+from ..finite import not_finite_at
+from ..images import ImageSource, frames_left_out, open_image, used_bits
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
 from ..trained_sizes import far_outside, read_sizes
 from ..vision_tokens import escape_vision_tokens
+from .greedy import Greedy, chat_prompt, whole_tokens
 from .hub import model_folder
 from .judging import Judge
 from .loading import load_model, pick_device, pick_dtype
@@ -31,23 +32,7 @@ from .question import Question
 from .result import Result, source_name
 from .same_picture import SAME_PICTURE, is_same_picture
 
-__all__ = ["IMAGE_MAX_PIXELS", "IMAGE_MIN_PIXELS", "ModelInspector"]
-
-#: LlamaFactory's defaults, in pixels of area.
-IMAGE_MAX_PIXELS = 768 * 768
-IMAGE_MIN_PIXELS = 32 * 32
-
-
-class FirstLogits(LogitsProcessor):
-    """Keeps the logits of the first new token and changes nothing; those of later ones would fill the memory."""
-
-    def __init__(self) -> None:
-        self.logits: torch.Tensor | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if self.logits is None:
-            self.logits = scores.float()
-        return scores
+__all__ = ["ModelInspector"]
 
 
 @dataclass(kw_only=True)
@@ -130,35 +115,24 @@ class ModelInspector:
         self.hints = hints
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self.model, self.processor = load_model(self.folder, device=self.device, dtype=self.dtype, attention=attention)
-        self.image_max_pixels = image_max_pixels or self._folders_limit("image_max_pixels") or IMAGE_MAX_PIXELS
-        self.image_min_pixels = image_min_pixels or self._folders_limit("image_min_pixels") or IMAGE_MIN_PIXELS
+        # Training's, for a baseline too: both are shown the same pictures.
+        self.sizing = processor_sizing(
+            self.processor, family="adcopilot", smallest=image_min_pixels, largest=image_max_pixels
+        )
         self.any_size = any_size
         self.trained_sizes = read_sizes(getattr(self.processor, "trained_sizes", None), folder=self.folder)
-        if not 0 < self.image_min_pixels <= self.image_max_pixels:
-            raise UserError(
-                f"--image-min-pixels {self.image_min_pixels} and --image-max-pixels {self.image_max_pixels}: "
-                "expected 0 < min <= max"
-            )
+        self.greedy = Greedy(self.model, self.processor, name=str(self.folder))
         self._yes, self._no = answer_tokens(self.processor.tokenizer)
         #: The depth that all images to come use (`images.used_bits`) where they are known, else each question has one.
         self.bits: int | None = None
-
-    def _folders_limit(self, name: str) -> int | None:
-        value = getattr(self.processor, name, None)
-        if value is not None and (type(value) is not int or value < 1):
-            raise UserError(
-                f"{self.folder / 'processor_config.json'}: {name} is {value!r}, expected a whole number of pixels; "
-                f"correct it there, or give --{name.replace('_', '-')}"
-            )
-        return value
 
     def settings(self) -> dict[str, Any]:
         """All that the answers depend on besides the model and the images; not the verdicts, which the judge gives
         anew."""
         settings = {
             "question": self.question,
-            "image_max_pixels": self.image_max_pixels,
-            "image_min_pixels": self.image_min_pixels,
+            "image_max_pixels": self.sizing.training.largest,
+            "image_min_pixels": self.sizing.training.smallest,
             "max_new_tokens": self.max_new_tokens,
             "dtype": self.dtype,
             **({"bits": self.bits} if (self.bits or 8) > 8 else {}),
@@ -235,11 +209,7 @@ class ModelInspector:
                 prepared.model_size = self.model_size(image.size)  # the query's at last
                 far = far_outside(prepared.model_size, self.trained_sizes)
                 prepared.far = prepared.far or (far and f"{name}: {far}")
-                prepared.images.append(
-                    resize_for_training(
-                        image, image_max_pixels=self.image_max_pixels, image_min_pixels=self.image_min_pixels
-                    )
-                )
+                prepared.images.append(self.sizing.apply(image))
             if self.hints and prepared.map is not None:
                 told = hint_of(prepared.map, threshold=self.judge.map_threshold, space=prepared.model_size)
                 prepared.prompt = self.prompt(replace(question, text=with_hint(question.text, told)))
@@ -249,23 +219,17 @@ class ModelInspector:
 
     def model_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) that an upright image of `size` has for the model: the space of the boxes in its answers."""
-        return size_for_processor(
-            size,
-            self.processor.image_processor,
-            image_max_pixels=self.image_max_pixels,
-            image_min_pixels=self.image_min_pixels,
-        )
+        return self.sizing.model_size(size)
 
     def prompt(self, question: Question) -> str:
         """The prompt of a question before its image tokens are expanded: the images, then what was and is said."""
-        messages = []
+        turns: list[tuple[str, list[str | int]]] = []
         for asked, answer in (*question.turns, (question.text, None)):
-            messages.append({"role": "user", "content": [{"type": "text", "text": escape_vision_tokens(asked)}]})
+            turns.append(("user", [escape_vision_tokens(asked)]))
             if answer is not None:
-                said = [{"type": "text", "text": escape_vision_tokens(answer)}]
-                messages.append({"role": "assistant", "content": said})
-        messages[0]["content"][:0] = [{"type": "image"}] * (len(question.templates) + 1)
-        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+                turns.append(("assistant", [escape_vision_tokens(answer)]))
+        turns[0][1][:0] = range(len(question.templates) + 1)
+        return chat_prompt(self.processor, turns)
 
     def encode(self, batch: list[_Prepared]) -> Any:
         """The model's inputs for prepared questions, padded on the left."""
@@ -287,25 +251,9 @@ class ModelInspector:
     @torch.inference_mode()
     def _generate(self, batch: list[_Prepared]) -> list[Result]:
         inputs = self.encode(batch).to(self.device)
-        config = self.model.config
-        pads = {config.image_token_id, config.video_token_id, getattr(config, "comparison_token_id", None)} - {None}
-        first, check = FirstLogits(), LogitsCheck(ends=self._ends(), banned=len(pads))
         try:
             with TowerFeatures(self.model, wanted=bool(self.map) and self.mapper is None) as tower:
-                tokens = self.model.generate(
-                    **inputs,
-                    logits_processor=LogitsProcessorList([first, check]),
-                    max_new_tokens=self.max_new_tokens,
-                    # Greedy, whatever the folder's generation_config.json says. A repetition penalty, which
-                    # Qwen2.5-VL's has, would count against the digits of boxes.
-                    do_sample=False,
-                    temperature=None,
-                    top_p=None,
-                    top_k=None,
-                    repetition_penalty=1.0,
-                    suppress_tokens=sorted(pads),  # a generated pad would stand for an image that is not there
-                    use_cache=True,
-                )
+                found = self.greedy.answer(inputs, max_new_tokens=self.max_new_tokens)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"{self.device}: out of memory with {len(batch)} pairs at once; use a smaller --batch-size"
@@ -313,17 +261,17 @@ class ModelInspector:
             ) from error
         if tower.wanted:
             self._add_features(batch, tower.of_images(inputs["image_grid_thw"]))
-        texts = self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        probabilities = first.logits.softmax(-1)
+        probabilities = found.first_logits.softmax(-1)
         yes, no = (probabilities[:, ids].sum(-1) for ids in (self._yes, self._no))
         # From the logits, not from the probabilities: both may be too small for float32.
-        margins = first.logits[:, self._yes].logsumexp(-1) - first.logits[:, self._no].logsumexp(-1)
+        margins = found.first_logits[:, self._yes].logsumexp(-1) - found.first_logits[:, self._no].logsumexp(-1)
         scores = torch.sigmoid(margins.double())
-        rows = zip(batch, texts, scores.tolist(), (yes + no).tolist(), check.failed, strict=True)
+        texts = self.greedy.texts(found.tokens)
+        rows = zip(batch, texts, scores.tolist(), (yes + no).tolist(), found.failed, strict=True)
         return [
             Result(query=pair.query, template=pair.template, error=f"{pair.query}: {not_finite_at(failed)}")
             if failed
-            else self._result(pair, text.strip(), score, mass)
+            else self._result(pair, text, score, mass)
             for pair, text, score, mass, failed in rows
         ]
 
@@ -342,11 +290,6 @@ class ModelInspector:
             *templates, query = (features.pop(0) for _ in pair.images)
             if templates and not pair.is_same:
                 pair.map = map_of_features(query, templates, size=pair.size, settings=self.map)
-
-    def _ends(self) -> list[int]:
-        """Token ids that end an answer."""
-        ends = self.model.generation_config.eos_token_id
-        return list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
 
     def _result(self, pair: _Prepared, text: str, score: float, mass: float) -> Result:
         _, said = split_thinking(text)
@@ -387,12 +330,8 @@ def answer_tokens(tokenizer) -> tuple[list[int], list[int]]:
     """
     found = []
     for word in ANSWER_WORDS:
-        pieces = [tokenizer.encode(word, add_special_tokens=False)[:1]]
-        for variant in (word, word.lower(), word.upper()):
-            for text in (variant, " " + variant):
-                ids = tokenizer.encode(text, add_special_tokens=False)
-                pieces += [ids] if len(ids) == 1 else []
-        found.append({piece[0] for piece in pieces})
+        first = tokenizer.encode(word, add_special_tokens=False)[0]
+        found.append({first, *whole_tokens(tokenizer, (word, word.lower(), word.upper()))})
     yes, no = found
     if not yes - no or not no - yes:
         raise UserError(f"{tokenizer.name_or_path}: {' and '.join(ANSWER_WORDS)} begin with the same token")

@@ -57,18 +57,19 @@ class Pair:
     """A query and the template it is compared with.
 
     Attributes:
-        query, template: files. The template is None if there is none, and `error` says why.
+        query, template: files, or from Python pictures of any kind. The template is None if there is none, and `error`
+            says why.
         more: further templates, next nearest, for the anomaly map alone.
         name: the query's path below the folder it was found in; names it in results and pictures.
         extra: further fields of the result's line.
     """
 
-    query: Path
-    template: Path | None
-    name: str
+    query: ImageSource
+    template: ImageSource | None
+    name: str = ""
     extra: dict[str, str] = field(default_factory=dict)
     error: str | None = None
-    more: tuple[Path, ...] = ()
+    more: tuple[ImageSource, ...] = ()
 
 
 def find_images(folder: Path) -> list[Path]:

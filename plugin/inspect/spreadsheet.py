@@ -42,7 +42,7 @@ def write_rows(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 def plain(cell: str) -> str:
     """A text that no spreadsheet takes for a formula, as a file's name or an answer could be meant to be."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
 
 
 def _cell(value: Any) -> Any:

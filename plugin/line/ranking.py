@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["auroc", "average_precision", "by_dataset"]
+__all__ = ["auroc", "average_precision"]
 
 
 def auroc(scores: Sequence[float], anomalous: Sequence[bool]) -> float | None:
@@ -43,26 +43,3 @@ def average_precision(scores: Sequence[float], anomalous: Sequence[bool]) -> flo
     taken = np.cumsum(np.bincount(place, minlength=len(values)))
     gained = np.diff(hits, prepend=0.0) / hits[-1]
     return float((gained * hits / taken).sum())
-
-
-def by_dataset(scores: Iterable[tuple[float, str, bool]]) -> dict[str, dict[str, float | None]]:
-    """Dataset → `auroc` and `average_precision`, percent; `average` is the mean over datasets that have them.
-
-    Args:
-        scores: of each image, (score, dataset, whether it is anomalous).
-
-    Returns:
-        Nothing of no scores.
-    """
-    groups: dict[str, list[tuple[float, bool]]] = {}
-    for value, dataset, anomalous in scores:
-        groups.setdefault(dataset, []).append((value, anomalous))
-    table: dict[str, dict[str, float | None]] = {}
-    for dataset, members in groups.items():
-        values, labels = zip(*members, strict=True)
-        row = {"auroc": auroc(values, labels), "average_precision": average_precision(values, labels)}
-        table[dataset] = {column: None if value is None else 100 * value for column, value in row.items()}
-    if table:
-        known = {column: [row[column] for row in table.values() if row[column] is not None] for column in row}
-        table["average"] = {column: sum(some) / len(some) if some else None for column, some in known.items()}
-    return table

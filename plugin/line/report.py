@@ -16,16 +16,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from markupsafe import Markup
 from PIL import Image
 
-from .. import __version__
 from ..anomaly_map.picture import map_colours, map_top
 from ..errors import UserError
 from ..images import open_image
 from ..jsonl import atomic_write, file_digest
-from ..pages.gallery import COLOURS, Box, Picture, picture_of
-from ..pages.html import environment, policy, script_text, style_text
+from ..pages.gallery import Box, Picture, picture_of
+from ..pages.html import render
 from ..pages.text import shorten
 from .labels import Label, labels_of
 from .measures import measures
@@ -153,24 +151,18 @@ class Report:
                 kinds=[labels[name][1] or ("without a name" if labels[name][0] else None) for name in known],
                 verdicts=[self.lines[name].get("anomalous") for name in known],
             )
-        style = style_text() + (_PAGE / "inspection.css").read_text("utf-8")
-        script = script_text() + (_PAGE / "marks.js").read_text("utf-8")
-        text = (
-            environment(_PAGE)
-            .get_template("inspection.html.jinja")
-            .render(
-                style=Markup(style),  # files of this package; all else is escaped
-                script=Markup(script),
-                policy=policy(style, script),
-                version=__version__,
-                title=shorten(self.title, 120),
-                total=len(self.lines),
-                counts=self.counts,
-                cards=cards,
-                measures=found,
-                judge=self.judge,
-                inspection=self.inspection,
-            )
+        text = render(
+            _PAGE,
+            "inspection.html.jinja",
+            style=(_PAGE / "inspection.css").read_text("utf-8"),
+            script=(_PAGE / "marks.js").read_text("utf-8"),
+            title=shorten(self.title, 120),
+            total=len(self.lines),
+            counts=self.counts,
+            cards=cards,
+            measures=found,
+            judge=self.judge,
+            inspection=self.inspection,
         )
         try:
             atomic_write(self.path, lambda file: file.write(text.encode("utf-8", "replace")))
@@ -210,8 +202,13 @@ class Report:
                 card.pictures.append(self._picture(Path(line[role]), role))
         if card.pictures and card.pictures[-1].url and "error" not in line:
             query = card.pictures[-1]
-            query.boxes += [_box(one["bbox_2d"], one["label"], 0) for one in line.get("boxes") or []]
-            query.boxes += [_box(one["bbox_2d"], "map", 1) for one in line.get("map_boxes") or []]
+            query.boxes += [
+                Box.of(one["bbox_2d"], label=shorten(one["label"], 60), colour=0, told=False)
+                for one in line.get("boxes") or []
+            ]
+            query.boxes += [
+                Box.of(one["bbox_2d"], label="map", colour=1, told=True) for one in line.get("map_boxes") or []
+            ]
         if found is not None and card.pictures:
             heat = picture_of(self._heat(*found), role="anomaly map")
             heat.width, heat.height = card.pictures[-1].width, card.pictures[-1].height
@@ -233,13 +230,6 @@ class Report:
 
 _KEPT = ("query", "template", "verdict", "anomalous", "score", "boxes", "map_score", "map_boxes", "text", "reason",
          "error", "disagree")  # fmt: skip
-
-
-def _box(box, label: str, colour: int) -> Box:
-    x1, y1, x2, y2 = map(float, box)
-    label = shorten(label, 60)
-    return Box(x=x1, y=y1, width=max(x2 - x1, 0), height=max(y2 - y1, 0), label=label, colour=colour % COLOURS,
-               told=colour == 1)  # fmt: skip
 
 
 def _digest(path: str) -> str:

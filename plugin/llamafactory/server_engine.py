@@ -18,6 +18,7 @@ from llamafactory.chat.base_engine import BaseEngine, Response
 from llamafactory.data.template import TEMPLATES
 from llamafactory.extras.constants import IMAGE_PLACEHOLDER, EngineName
 
+from ..answering.sizing import PROCESSOR_PIXELS
 from ..endpoint.address import KEY_VARIABLE, Endpoint, checked_address, key_of, said
 from ..endpoint.exchange import exchange_now
 from ..endpoint.images import image_part, image_url
@@ -73,7 +74,7 @@ class ServerProcessor:
 
         patch_size = 14
         merge_size = 2
-        size = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
+        size = dict(zip(("shortest_edge", "longest_edge"), PROCESSOR_PIXELS, strict=True))
 
     def __init__(self, *, image_max_pixels: int, image_min_pixels: int) -> None:
         self.image_max_pixels, self.image_min_pixels = image_max_pixels, image_min_pixels

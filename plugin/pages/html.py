@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 
+from .. import __version__
 from ..drawing import BOX_COLOURS
 from .gallery import COLOURS
 from .text import plural
 
-__all__ = ["PAGE", "environment", "policy", "script_text", "soft", "style_text"]
+__all__ = ["PAGE", "render", "soft"]
 
 #: The folder of `parts.html.jinja`, the style sheet and the script.
 PAGE = Path(__file__).parent / "page"
@@ -22,10 +25,36 @@ PAGE = Path(__file__).parent / "page"
 _JOINTS = re.compile("([_/.-])")
 
 
-def environment(*folders: Path) -> jinja2.Environment:
-    """Templates of these folders and of `PAGE`: all that they insert is escaped, and a misspelt name is an error."""
+def render(
+    folder: Path,
+    template: str,
+    *,
+    style: str = "",
+    script: str = "",
+    known: Mapping[str, Any] | None = None,
+    **values: Any,
+) -> str:
+    """A page. All that its template inserts is escaped but for what is `Markup`; a misspelt name is an error.
+
+    Args:
+        folder: of the template, which may take parts of `PAGE`'s.
+        template: its file's name.
+        style, script: of this page alone, behind what all pages have: files of a package.
+        known: values that macros of other files know too.
+        values: the template's own; `style`, `script`, `policy` and `version` are there.
+    """
+    page = _environment(folder)
+    page.globals.update(known or {})
+    style, script = _style_text() + style, (PAGE / "script.js").read_text("utf-8") + script
+    return page.get_template(template).render(
+        style=Markup(style), script=Markup(script), policy=_policy(style, script), version=__version__, **values
+    )
+
+
+def _environment(folder: Path) -> jinja2.Environment:
+    """Templates of this folder and of `PAGE`."""
     found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([*folders, PAGE]),
+        loader=jinja2.FileSystemLoader([folder, PAGE]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -37,7 +66,7 @@ def environment(*folders: Path) -> jinja2.Environment:
     return found
 
 
-def style_text() -> str:
+def _style_text() -> str:
     """The style sheet, with the boxes' colours, those of `adcopilot inspect --draw`."""
     rules = [
         f".box.c{index}{{stroke:rgb{colour}}}.swatch.c{index}{{background:rgb{colour}}}"
@@ -46,17 +75,12 @@ def style_text() -> str:
     return (PAGE / "style.css").read_text("utf-8") + "\n".join(rules) + "\n"
 
 
-def script_text() -> str:
-    """The script: tables that sort, a gallery that filters."""
-    return (PAGE / "script.js").read_text("utf-8")
-
-
 def soft(text: str) -> Markup:
     """The text, escaped, with places where a long name may be broken."""
     return Markup("").join(escape(part) + (Markup("<wbr>") if part in "_/-." else "") for part in _JOINTS.split(text))
 
 
-def policy(style: str, script: str) -> str:
+def _policy(style: str, script: str) -> str:
     """A Content-Security-Policy that lets in pictures of the page itself, this style and this script."""
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
     return (

@@ -52,14 +52,12 @@ def test_ratio_is_ours_by_stock():
 
 def test_data_pipeline_counts_what_it_times(tmp_path):
     pytest.importorskip("faiss", reason="needs the extra [data]")
-    from benchmarks import data_pipeline
+    from benchmarks import data_steps
 
-    data_pipeline.make_tree(tmp_path, 200)
-    steps = [data_pipeline.index(str(tmp_path)), data_pipeline.judge(200), data_pipeline.pair(200)]
-    steps += [data_pipeline.pair_by_hand(200, False), data_pipeline.generate(200)]
-    steps += [
-        data_pipeline.opened(str(tmp_path / step), step, 2) for step in ("index", "measure", "embed", "cut jpeg")
-    ]
+    data_steps.make_tree(tmp_path, 200)
+    steps = [data_steps.index(str(tmp_path)), data_steps.judge(200), data_steps.pair(200)]
+    steps += [data_steps.pair_by_hand(200, False), data_steps.generate(200)]
+    steps += [data_steps.opened(str(tmp_path / step), step, 2) for step in ("index", "measure", "embed", "cut jpeg")]
     for step in ("index", "measure", "embed", "cut jpeg"):
         (tmp_path / step).mkdir()
     counts = []

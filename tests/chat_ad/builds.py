@@ -5,6 +5,9 @@ import json
 
 import yaml
 
+from adcopilot.chat_ad.pipeline.build import build
+from adcopilot.chat_ad.recipe.reading import load_recipe
+
 from .trees import build as build_tree
 
 #: Every step has work and every task occurs; a shard holds few images, so that there are several.
@@ -57,3 +60,8 @@ def final_files(output):
 def records(path):
     """The records of a file."""
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def run(recipe, output, **options):
+    """The manifest of a build."""
+    return build(load_recipe(recipe), output, **options)

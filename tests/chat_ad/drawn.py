@@ -6,7 +6,7 @@ from PIL import Image
 from adcopilot.chat_ad.fitness.fingerprints import Fingerprints, measure_table
 from adcopilot.chat_ad.fitness.measures import judge
 from adcopilot.chat_ad.sources.references import content_sha256
-from adcopilot.chat_ad.table import Entry, make_metadata, to_batch, write_entries
+from adcopilot.chat_ad.table import Entry, make_metadata, to_batch, write_table
 from adcopilot.sample.pairs import draw_pair, stream
 
 CATEGORIES = ("washer", "pcb", "connector")
@@ -56,7 +56,7 @@ def draw_dataset(root, *, categories=CATEGORIES, normal=4, anomalous=2, size=128
 
 def write(path, root, entries):
     """A table of the entries; returns its path."""
-    write_entries(path, entries, metadata=make_metadata(root=root, dataset="drawn"))
+    write_table(path, [to_batch(entries)], metadata=make_metadata(root=root, dataset="drawn"))
     return path
 
 

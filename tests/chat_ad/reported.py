@@ -5,12 +5,15 @@ from html.parser import HTMLParser
 
 from PIL import Image
 
+from adcopilot.chat_ad.report.report import write_report
 from adcopilot.records import make_record
 
 SIZE = (200, 100)
 BOX = [40, 20, 100, 70]
 #: Text that must reach the page as text: markup, a template's syntax, an end of the script, an event.
 EVIL = '<img src=x onerror="window.pwned=1">\'"</script></style><script>window.pwned=1</script>{{ 7*7 }}{% raw %}&amp;'
+#: A question with letters.
+CHOICE = "Which?\nA. crack\nB. dent\nC. none\nD. stain"
 
 
 def draw(folder, name, *, size=SIZE, colour=(128, 128, 128)):
@@ -128,3 +131,9 @@ class Page(HTMLParser):
             if name == tag and fits:
                 found.append(has)
         return found
+
+
+def page_of(folder, **options):
+    """The page about a folder, read."""
+    write_report(folder=folder, output=folder / "report.html", **options)
+    return Page((folder / "report.html").read_text("utf-8"))

@@ -14,7 +14,8 @@ from adcopilot.chat_ad.fitness.embedding import embed_images, load_embedder
 from adcopilot.chat_ad.pairing import PAIR_SCHEMA, PairOptions, Pool, pair_shard
 from adcopilot.chat_ad.pipeline.dataset_steps import EMBED, PAIR, POOL
 from adcopilot.chat_ad.recipe.specs import EmbedSpec
-from adcopilot.chat_ad.steps import Job, Steps, make_runner, notes_of, read, save
+from adcopilot.chat_ad.runners import HERE
+from adcopilot.chat_ad.steps import Job, Steps, notes_of, read, save
 from adcopilot.chat_ad.table import SCHEMA, Entry
 
 from .drawn import as_table, draw_dataset
@@ -223,15 +224,12 @@ def steps(root, entries, folder, *, chosen=None, embed=EmbedSpec()):  # noqa: B0
     rows = save(folder / "rows.parquet", "rows", as_table(entries))
     normal = [row for row, one in enumerate(entries) if one.label == "normal"]
     more = {"root": str(root), "embed": embed}
-    with make_runner() as runner:
-        steps = Steps(folder, runner)
-        vectors = steps.one(EMBED, Job({"rows": rows, "chosen": normal}), **more)
-        pool = steps.one(
-            POOL, Job({"index": [rows], "normal": [normal], "vectors": [vectors]}), folder=folder / "pool"
-        )
-        asked = {"pool": pool, "options": PairOptions(), "crops": None, "decoys": {}}
-        chosen = range(len(entries)) if chosen is None else chosen
-        shard = steps.one(PAIR, Job({"rows": rows, "chosen": chosen, **asked}), **more)
+    steps = Steps(folder, HERE)
+    vectors = steps.one(EMBED, Job({"rows": rows, "chosen": normal}), **more)
+    pool = steps.one(POOL, Job({"index": [rows], "normal": [normal], "vectors": [vectors]}), folder=folder / "pool")
+    asked = {"pool": pool, "options": PairOptions(), "crops": None, "decoys": {}}
+    chosen = range(len(entries)) if chosen is None else chosen
+    shard = steps.one(PAIR, Job({"rows": rows, "chosen": chosen, **asked}), **more)
     return read(shard), shard.notes["unpaired"]
 
 

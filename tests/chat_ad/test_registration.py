@@ -10,9 +10,12 @@ import yaml
 from PIL import Image
 
 from adcopilot import cli
-from adcopilot.chat_ad.recipe.table_one import FILE_PATTERN, GENERAL, STAGES, TABLE_ONE, names
+from adcopilot.chat_ad.recipe.table_one import GENERAL, STAGES, TABLE_ONE, names
 from adcopilot.dataset_info import add_entries, entry, read_entries
 from adcopilot.errors import UserError
+
+#: Where `dataset_info.json` of the checkout looks for a set, relative to itself.
+FILE_PATTERN = "data/built/{name}.jsonl"
 
 
 def record(*images, question="What changed?", answer="Nothing.", system=None, **fields):

@@ -18,8 +18,8 @@ from adcopilot.images import SHAPE, is_like_shape
 
 from .builds import records
 from .drawn import as_table
+from .pictures import BOX, mask_of, picture, save
 from .test_pairing import brute_force, unit_vectors
-from .trees import BOX, mask_of, picture, save
 
 SIZES = ((640, 480), (480, 640), (320, 240), (640, 470), (640, 400), (500, 500))
 

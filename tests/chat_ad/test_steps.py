@@ -6,15 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from adcopilot.chat_ad.recipe.specs import EmbedSpec
-from adcopilot.chat_ad.steps import Job, Shard, Step, Steps, load, make_runner, read, save, step_key
+from adcopilot.chat_ad.runners import HERE, make_runner
+from adcopilot.chat_ad.steps import Job, Shard, Step, Steps, load, read, save, step_key
 from adcopilot.errors import UserError
-from tests.waiting import until
 
 
 def count(number, behaviour=""):
@@ -62,11 +61,10 @@ def test_jobs_are_taken_as_they_are_needed(tmp_path):
 
 
 def test_unfit_shards_are_made_again(tmp_path):
-    with make_runner() as runner:
-        steps = Steps(tmp_path, runner)
-        before = [shard.path.stat().st_mtime_ns for shard in steps.each(COUNT, jobs(3))]
-        again = steps.each(COUNT, jobs(3), fits=lambda shard: shard.notes["number"] != 1)
-        after = [shard.path.stat().st_mtime_ns for shard in again]
+    steps = Steps(tmp_path, HERE)
+    before = [shard.path.stat().st_mtime_ns for shard in steps.each(COUNT, jobs(3))]
+    again = steps.each(COUNT, jobs(3), fits=lambda shard: shard.notes["number"] != 1)
+    after = [shard.path.stat().st_mtime_ns for shard in again]
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
 
 
@@ -87,7 +85,8 @@ def test_ray_passes_mistakes_on(tmp_path):
         "import sys\n"
         "from pathlib import Path\n"
         "from adcopilot.chat_ad.pipeline.dataset_steps import MEASURE\n"
-        "from adcopilot.chat_ad.steps import Job, Steps, make_runner\n"
+        "from adcopilot.chat_ad.runners import make_runner\n"
+        "from adcopilot.chat_ad.steps import Job, Steps\n"
         "from adcopilot.errors import UserError\n"
         "folder = Path(sys.argv[1])\n"
         "with make_runner(workers=1, ray=True) as runner:\n"
@@ -105,30 +104,6 @@ def test_ray_passes_mistakes_on(tmp_path):
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("UserError:")]
     assert "gone.parquet: gone or damaged" in line
     assert "Traceback" not in line
-
-
-def test_workers_end_with_a_killed_parent(tmp_path):
-    code = (
-        "import os, signal, sys\n"
-        "from adcopilot.chat_ad.steps import make_runner\n"
-        "if __name__ == '__main__':\n"
-        "    with make_runner(workers=2) as runner:\n"
-        "        print(runner.start(os.getpid)(), flush=True)\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    started = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
-    assert started.returncode == -signal.SIGKILL, started.stderr
-    worker = Path("/proc") / started.stdout.strip()
-
-    def has_ended():
-        try:
-            return (worker / "stat").read_text().split()[2] == "Z"
-        except OSError:  # gone, perhaps in this moment
-            return True
-
-    until(has_ended, "the worker to end")
 
 
 def test_shard_knows_its_key_and_rows(tmp_path):

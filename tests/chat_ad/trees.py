@@ -1,55 +1,17 @@
 """Small datasets in the layouts of the public ones, drawn here, for the readers' tests and everything after them.
 
-    root = build("mvtec", tmp_path)       # the folder for `--root`
-    root = build("visa-1cls", tmp_path)   # a second layout of the same dataset; DATASETS says whose
-
-Images are textured and differ from each other; a defect is a bright rectangle where its mask says. `break_…` functions
-make a copy of a mistake that real data has.
+root = build("mvtec", tmp_path)       # the folder for `--root`
+root = build("visa-1cls", tmp_path)   # a second layout of the same dataset; DATASETS says whose
 """
 
 import csv
 import json
-import os
-import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-SIZE = (64, 48)
-
-#: A defect's rectangle in most of the trees: (x1, y1, x2, y2).
-BOX = (20, 10, 32, 18)
-
-
-def picture(seed, size=SIZE, box=None):
-    """A texture of its own for each seed (bytes), (height, width, 3), with a bright rectangle if a box is given."""
-    rng = np.random.default_rng(zlib.crc32(seed))
-    width, height = size
-    ys, xs = np.mgrid[:height, :width]
-    phase, tilt = rng.uniform(0, 6.28, 2)
-    base = 110 + 50 * np.sin(xs * (0.3 + rng.uniform(0, 0.5)) + phase) * np.cos(ys * (0.3 + tilt / 9))
-    image = np.clip(base[..., None] + rng.normal(0, 8, (height, width, 3)), 0, 200).astype(np.uint8)
-    for x1, y1, x2, y2 in [] if box is None else [box]:
-        image[y1:y2, x1:x2] = 250
-    return image
-
-
-def mask_of(*boxes, size=SIZE, value=255):
-    """A mask (height, width) with rectangles; `value` may be one number a box."""
-    mask = np.zeros((size[1], size[0]), np.uint8)
-    values = value if isinstance(value, (list, tuple)) else [value] * len(boxes)
-    for (x1, y1, x2, y2), number in zip(boxes, values, strict=True):
-        mask[y1:y2, x1:x2] = number
-    return mask
-
-
-def save(path, array):
-    """Write an array as the image that the path's suffix says."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, format={".jpg": "JPEG", ".jpeg": "JPEG"}.get(path.suffix.lower()), quality=95)
-    return path
+from .pictures import BOX, SIZE, mask_of, picture, save
 
 
 def build(name, folder):
@@ -184,6 +146,7 @@ def manta(root):
 
 def _real_iad(root, *, images, jsons, suffix, prefix, path=str):
     """Two good parts and one bad, five cameras each; cameras 1 and 2 see the defect."""
+    images, jsons = root / images, root / jsons
     samples = {"train": [], "test": []}
     for split, part, code in (("train", 1, "OK"), ("test", 2, "OK"), ("test", 7, "BX"), ("test", 8, "XX")):
         folder = f"OK/S{part:04d}" if code == "OK" else f"NG/{code}/S{part:04d}"
@@ -210,35 +173,20 @@ def _real_iad(root, *, images, jsons, suffix, prefix, path=str):
     (jsons / "audiojack.json").write_text(json.dumps(content))
 
 
-def real_iad(root):
-    _real_iad(
-        root,
-        images=root / "realiad_1024/audiojack",
-        jsons=root / "realiad_jsons",
-        suffix=".jpg",
-        prefix="realiad_1024/audiojack/",
-    )
-
-
-def real_iad_nested(root):
-    _real_iad(
-        root,
-        images=root / "realiad_512/audiojack",
-        jsons=root / "realiad_jsons/realiad_jsons",
-        suffix=".jpg",
-        prefix="",
-    )
-
-
-def real_iad_variety(root):
-    _real_iad(
-        root,
-        images=root / "realiadvariety_raw/audiojack/audiojack",
-        jsons=root / "Real-IAD_Variety_jsons",
-        suffix=".png",
-        prefix="",
-        path=lambda text: text.replace("/", "\\"),
-    )
+real_iad = partial(
+    _real_iad, images="realiad_1024/audiojack", jsons="realiad_jsons", suffix=".jpg", prefix="realiad_1024/audiojack/"
+)
+real_iad_nested = partial(
+    _real_iad, images="realiad_512/audiojack", jsons="realiad_jsons/realiad_jsons", suffix=".jpg", prefix=""
+)
+real_iad_variety = partial(
+    _real_iad,
+    images="realiadvariety_raw/audiojack/audiojack",
+    jsons="Real-IAD_Variety_jsons",
+    suffix=".png",
+    prefix="",
+    path=lambda text: text.replace("/", "\\"),
+)
 
 
 def polygon(box):
@@ -428,6 +376,7 @@ LAYOUTS = {
     "folder-tree": folder_tree,
 }
 
+
 #: Layout → the DATASET of the command line.
 DATASETS = {
     name: {
@@ -438,87 +387,4 @@ DATASETS = {
         "folder-tree": "folder",
     }.get(name, name)
     for name in LAYOUTS
-}
-
-
-# Mistakes, each in the tree `mvtec`. They return the kind of problem that must be reported.
-
-DEFECTIVE = "bottle/test/broken_large/000.png"
-MASK = "bottle/ground_truth/broken_large/000_mask.png"
-
-
-def break_missing_mask(root):
-    (root / MASK).unlink()
-    return "missing-mask"
-
-
-def break_mask_size(root):
-    save(root / MASK, mask_of(BOX, size=(80, 48)))
-    return "mask-size"
-
-
-def break_empty_mask(root):
-    save(root / MASK, mask_of())
-    return "empty-mask"
-
-
-def break_damaged_mask(root):
-    path = root / MASK
-    path.write_bytes(path.read_bytes()[:60])
-    return "unreadable-mask"
-
-
-def break_damaged_image(root):
-    (root / DEFECTIVE).write_bytes(b"not a picture")
-    return "unreadable-image"
-
-
-def break_empty_image(root):
-    (root / DEFECTIVE).write_bytes(b"")
-    return "unreadable-image"
-
-
-def break_link_out(root):
-    outside = root.parent / "outside.png"
-    save(outside, picture(b"outside"))
-    os.symlink(outside, root / "bottle/train/good/link.png")
-    return "outside-root"
-
-
-def break_dead_link(root):
-    os.symlink("nowhere.png", root / "bottle/train/good/link.png")
-    return "broken-link"
-
-
-def break_mask_link_out(root):
-    outside = root.parent / "outside_mask.png"
-    save(outside, mask_of(BOX))
-    (root / MASK).unlink()
-    os.symlink(outside, root / MASK)
-    return "outside-root"
-
-
-def break_two_masks(root):
-    save(root / "bottle/ground_truth/broken_large/000.png", mask_of(BOX))
-    return "ambiguous-mask"
-
-
-def break_not_utf8(root):
-    source = os.fsencode(root / "bottle/train/good/000.png")
-    os.link(source, os.fsencode(root / "bottle/train/good") + b"/caf\xe9.png")
-    return "name"
-
-
-def break_folder_among_images(root):
-    save(root / "bottle/train/good/more/000.png", picture(b"more"))
-    return "unexpected-folder"
-
-
-def break_loose_images(root):
-    save(root / "bottle/test/000.png", picture(b"loose"))
-    return "unlabelled"
-
-
-MISTAKES = {
-    name.removeprefix("break_"): function for name, function in list(globals().items()) if name.startswith("break_")
 }

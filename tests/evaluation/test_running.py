@@ -14,10 +14,10 @@ import pytest
 
 from adcopilot.answering.base import Reply
 from adcopilot.answering.families import FAMILIES
-from adcopilot.answering.items import Item, check_groups
+from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.evaluation.run_folder import read_manifest, read_records
-from adcopilot.evaluation.running import Run, Shard
+from adcopilot.evaluation.running import Run, Shard, check_groups
 
 IDENTITY = {"benchmark": "test", "backend": {"model": "stub", "dtype": "float32"}}
 

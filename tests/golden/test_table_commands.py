@@ -7,8 +7,9 @@ import shutil
 
 import pytest
 
+from tests.chat_ad.pictures import BOX
 from tests.chat_ad.reported import bad_record, make_folder, pair_record
-from tests.chat_ad.trees import BOX, DATASETS, LAYOUTS
+from tests.chat_ad.trees import DATASETS, LAYOUTS
 from tests.chat_ad.trees import build as build_tree
 
 

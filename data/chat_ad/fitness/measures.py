@@ -27,11 +27,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from ..dropped import ROW, Dropped
 from ..recipe.model import Share, choices
 from .duplicates import SameSpec, agreement, equal_groups, near_candidates, same_shape
 from .fingerprints import Fingerprints
 
-__all__ = ["JUDGED_COLUMNS", "REASONS", "Coded", "QualityOptions", "drop_record", "judge"]
+__all__ = ["JUDGED_COLUMNS", "REASONS", "Coded", "QualityOptions", "judge"]
 
 REASONS = ("unreadable", "dark", "bright", "blurred", "conflicting", "duplicate", "near_duplicate")
 
@@ -80,7 +81,7 @@ def judge(rows: pa.Table, prints: Fingerprints, *, options: QualityOptions | Non
         options: the limits.
 
     Returns:
-        Row → its record, as `drop_record` makes it.
+        Row → its line (`Dropped`).
     """
     options = options or QualityOptions()
     judgement = _Judgement(rows, prints, options)
@@ -88,21 +89,6 @@ def judge(rows: pa.Table, prints: Fingerprints, *, options: QualityOptions | Non
     judgement.exact()
     judgement.near()
     return judgement.drops
-
-
-def drop_record(row: dict, *, reason: str, value, limit, of: str | None = None) -> dict:
-    """A line of `drops.jsonl`.
-
-    Args:
-        row: its `image`, `category`, `label` and `source` are kept.
-        reason: one of `REASONS`, or of another step's.
-        value, limit: what was found, and what would have been accepted.
-        of: the image that stays instead, of a duplicate.
-    """
-    record = {"image": row["image"], "reason": reason, "value": value, "limit": limit}
-    if of is not None:
-        record["of"] = of
-    return {**record, "category": row["category"], "label": row["label"], "source": row["source"]}
 
 
 class _Judgement:
@@ -115,10 +101,11 @@ class _Judgement:
     def drop(self, row: int, reason: str, value, limit, of: int | None = None) -> None:
         """Note a row, unless it is noted already or its reason is allowed."""
         if row not in self.drops and reason not in self.options.allow:
-            columns = ("image", "category", "label", "source")
-            found = {name: self.rows[name][int(row)].as_py() for name in columns}
-            other = None if of is None else self.rows["image"][int(of)].as_py()
-            self.drops[int(row)] = drop_record(found, reason=reason, value=value, limit=limit, of=other)
+            self._note(int(row), reason, value, limit, "" if of is None else self.rows["image"][int(of)].as_py())
+
+    def _note(self, row: int, reason: str, value, limit=None, of: str = "") -> None:
+        found = {name: self.rows[name][row].as_py() for name in ROW}
+        self.drops[row] = Dropped.row("filter", found, reason, value, limit, of=of).line()
 
     def left(self) -> np.ndarray:
         """The readable rows that nothing has been noted about."""
@@ -130,8 +117,7 @@ class _Judgement:
         prints, options = self.prints, self.options
         # Not an opinion that options could change: it cannot be trained on.
         for row, problem in prints.problems.items():
-            row_values = {name: self.rows[name][row].as_py() for name in ("image", "category", "label", "source")}
-            self.drops[row] = drop_record(row_values, reason="unreadable", value=problem, limit=None)
+            self._note(row, "unreadable", problem)
         for row in np.flatnonzero(prints.high < options.dark_below):
             self.drop(row, "dark", int(prints.high[row]), options.dark_below)
         for row in np.flatnonzero(prints.low > options.bright_above):

@@ -10,16 +10,17 @@ What is left out here is still good as a template: it stays in the pool.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from ...errors import UserError
-from .measures import Coded, drop_record
+from ..draws import rank
+from ..dropped import ROW, Dropped
+from .measures import Coded
 
-__all__ = ["CUTS", "REBALANCED_COLUMNS", "parse_ratio", "quotas", "rebalance", "rebalance_table"]
+__all__ = ["CUTS", "REBALANCED_COLUMNS", "parse_ratio", "quotas", "rebalance"]
 
 #: What may be left out: normal images alone, or anomalous ones too where a dataset has too few normal ones.
 CUTS = ("normal", "both")
@@ -42,16 +43,6 @@ def parse_ratio(text: str, *, name: str = "ratio") -> float:
     if not mark or not 0 < anomalous < float("inf") or not 0 < normal < float("inf"):
         raise UserError(f"{name} is {text!r}, expected ANOMALOUS:NORMAL as in 1:1 or 2:1")
     return anomalous / normal
-
-
-def rebalance_table(
-    rows: pa.Table, *, ratio: float, seed: int = 0, cut: str = "normal"
-) -> tuple[pa.Table, list[dict]]:
-    """`rebalance` on the rows themselves: those that stay, in order, and a record for each of the others."""
-    drops = rebalance(rows, ratio=ratio, seed=seed, cut=cut)
-    keep = np.ones(rows.num_rows, bool)
-    keep[list(drops)] = False
-    return rows.filter(pa.array(keep)), [drops[row] for row in sorted(drops)]
 
 
 def rebalance(
@@ -93,8 +84,8 @@ def rebalance(
             kept = set(_choose(members, wanted[label], columns, anomalous if label == "normal" else None, seed))
             for row in members:
                 if row not in kept:
-                    found = {name: columns[name][row] for name in ("image", "category", "label", "source")}
-                    drops[row] = drop_record(found, reason="rebalanced", value=len(members), limit=wanted[label])
+                    found = {name: columns[name][row] for name in ROW}
+                    drops[row] = Dropped.row("rebalance", found, "rebalanced", len(members), wanted[label]).line()
     return drops
 
 
@@ -157,10 +148,6 @@ def _choose(members: list[int], wanted: int, columns: dict, like: list[int] | No
         weights = [counts[key] for key in order]
     chosen = []
     for key, quota in zip(order, quotas(wanted, weights, [len(strata[key]) for key in order]), strict=True):
-        ranked = sorted(strata[key], key=lambda row: _rank(seed, columns["image"][row]))
+        ranked = sorted(strata[key], key=lambda row: rank(seed, columns["image"][row]))
         chosen += ranked[:quota]
     return chosen
-
-
-def _rank(seed: int, image: str) -> bytes:
-    return hashlib.sha256(f"{seed}\0{image}".encode("utf-8", "surrogatepass")).digest()

@@ -1,12 +1,7 @@
 """`adcopilot data convert clevr-change`: pairs of rendered scenes with one change, or only another camera and light.
 
-    ROOT/data/images/CLEVR_default_000000.png            before
-    ROOT/data/sc_images/CLEVR_semantic_000000.png        after, something changed
-    ROOT/data/nsc_images/CLEVR_nonsemantic_000000.png    after, nothing changed but the view
-    ROOT/data/{change_captions,no_change_captions,splits,type_mapping}.json
-    ROOT/data/change_captions_with_bbox.json             optional: {"0": {"bbox_before": [x, y, w, h] or null, …}}
-
-Each scene gives up to two items. Boxes are of the second image; what vanished has none there. Nothing is copied.
+Its layout is in `change_sets`. Each scene gives up to two items. Boxes are of the second image; what vanished has none
+there. Nothing is copied.
 """
 
 from __future__ import annotations
@@ -19,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ...boxes import SHARE_LIMIT
+from ...change_sets import clevr_change as layout
 from ...errors import UserError
+from ...files import read_json
 from ...sample.wording import boxes_list
-from .command import add_common_arguments, existing_file, run_source
-from .json_stream import json_object
+from .command import AGAIN, add_common_arguments, run_source
 from .media import ImageFolder, checked_size
 from .questions import ASK_BOX, ASK_DIFFERENCE
 from .source import Item, Rejected
@@ -30,8 +26,6 @@ from .texts import checked_record, checked_text, sentence
 
 #: The change's name in type_mapping.json → the label of its box.
 LABELS = {"color": "changed colour", "material": "changed material", "add": "added object", "move": "moved object"}
-
-_IMAGES = {"default": "images", "semantic": "sc_images", "nonsemantic": "nsc_images"}
 
 
 class ClevrChange:
@@ -54,31 +48,23 @@ class ClevrChange:
 
     def __init__(self, *, root: Path, media_dir: Path, splits: list[str], box_share: float = 0.5) -> None:
         self.root = root
-        what = "the folder of CLEVR-Change that holds change_captions.json"
-        folder = root / "data" if (root / "data").is_dir() else root
-        captions, unchanged, splits_file, types, boxes = (
-            folder / f"{stem}.json"
-            for stem in (
-                "change_captions",
-                "no_change_captions",
-                "splits",
-                "type_mapping",
-                "change_captions_with_bbox",
-            )
+        *captions, splits_file = (
+            layout.file(root, name, option="--root") for name in (*layout.CAPTIONS.values(), "splits.json")
         )
-        for path in (captions, unchanged, splits_file):
-            existing_file(folder, path.name, what=what)
-        self.files = [path for path in (captions, unchanged, splits_file, types, boxes) if path.is_file()]
-        self.folder = ImageFolder(folder=folder, media_dir=media_dir)
+        types, boxes = (
+            splits_file.with_name(f"{stem}.json") for stem in ("type_mapping", "change_captions_with_bbox")
+        )
+        self.files = [path for path in (*captions, splits_file, types, boxes) if path.is_file()]
+        self.folder = ImageFolder(folder=splits_file.parent, media_dir=media_dir)
         self.options: dict[str, Any] = {"splits": splits, "box_share": box_share, "images": self.folder.prefix}
-        self._captions = {"semantic": _by_index(captions), "nonsemantic": _by_index(unchanged)}
+        self._captions = dict(zip(layout.CAPTIONS, map(_by_index, captions), strict=True))
         self._boxes = _by_index(boxes) if boxes.is_file() else {}
         self._types = {
             index: kind
-            for kind, members in (json_object(types).items() if types.is_file() else ())
+            for kind, members in (_object(types).items() if types.is_file() else ())
             for index in (_index(name) for name in members)
         }
-        found = json_object(splits_file)
+        found = _object(splits_file)
         missing = [split for split in splits if not isinstance(found.get(split), list)]
         if missing:
             raise UserError(f"{splits_file}: no list {missing[0]!r}, expected train, val and test; copy it again")
@@ -133,11 +119,11 @@ class ClevrChange:
             raise Rejected("no caption", f"scene {item.data['index']}, {item.data['kind']}")
         return captions
 
-    def _names(self, item: Item) -> list[str]:
+    def _names(self, item: Item) -> tuple[str, str]:
         index = item.data["index"]
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             raise Rejected("broken item", f"splits.json lists {index!r:.40}, expected a scene's number")
-        return [f"{_IMAGES[kind]}/CLEVR_{kind}_{index:06d}.png" for kind in ("default", item.data["kind"])]
+        return layout.pair(index, item.data["kind"])
 
     def _box(self, item: Item, size: tuple[int, int]) -> tuple[list[int] | None, str]:
         if item.data["kind"] != "semantic":
@@ -189,10 +175,14 @@ def share(text: str) -> float:
     return value
 
 
+def _object(path: Path) -> dict[str, Any]:
+    return read_json(path, kind=dict, check=AGAIN, again=AGAIN)
+
+
 def _by_index(path: Path) -> dict[int, Any]:
     """The values of a file by scene, whether its keys are numbers or file names."""
     found = {}
-    for name, value in json_object(path).items():
+    for name, value in _object(path).items():
         found[_index(name, path)] = value
     return found
 

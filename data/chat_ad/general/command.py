@@ -6,12 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
 from ..recipe.table_one import default_amount
 from .source import Source
 from .writing import Request, convert
 
-__all__ = ["add_common_arguments", "existing_file", "existing_folder", "run_source", "summary"]
+__all__ = ["AGAIN", "add_common_arguments", "run_source", "summary"]
+
+
+#: What helps a file that is damaged or not the published one.
+AGAIN = "copy it again"
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, name: str, *, root: str, images: bool = True) -> None:
@@ -79,32 +82,6 @@ def summary(manifest: dict[str, Any], output: Path) -> str:
             lines.append(f"left out ({kind}): {told}; listed in {output / name}.dropped.jsonl")
     lines += [f"licence: {manifest['licence']}", f"{output / name}.manifest.json: counts, options, digests"]
     return "\n".join(lines)
-
-
-def existing_file(folder: Path, *names: str, what: str) -> Path:
-    """The first of `names` that is a file in `folder`.
-
-    Raises:
-        UserError: the folder is missing, or has none of them.
-    """
-    if not folder.is_dir():
-        raise UserError(f"--root {folder}: no such folder, expected {what}")
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f"--root {folder}: has no {' or '.join(names)}, expected {what}")
-
-
-def existing_folder(root: Path, *names: str, what: str) -> Path:
-    """The first of `names` that is a folder in `root`.
-
-    Raises:
-        UserError: there is none of them.
-    """
-    for name in names:
-        if (root / name).is_dir():
-            return root / name
-    raise UserError(f"--root {root}: has no folder {' or '.join(names)}, expected {what}")
 
 
 def _amount(text: str) -> int | str:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from ...errors import UserError, one_line
+from ...errors import UserError, reason_of
 from ...jsonl import read_jsonl
 
-__all__ = ["json_items", "json_list", "json_object"]
+__all__ = ["json_items"]
 
 _CHUNK = 1 << 22  # characters
 _MAX_ITEM = 1 << 26  # characters; the longest conversation of the published sets has a few hundred thousand
@@ -41,41 +41,10 @@ def json_items(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
         remedy = "copy it again"
         if isinstance(error, UnicodeDecodeError) and error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
             remedy = "it is UTF-16: convert it with `iconv -f UTF-16 -t UTF-8 OLD > NEW`"
-        raise UserError(f"{path}: cannot be read ({_reason(error)}), expected JSON in UTF-8; {remedy}") from None
+        raise UserError(f"{path}: cannot be read ({reason_of(error)}), expected JSON in UTF-8; {remedy}") from None
     if kind != "{":
         raise UserError(f"{path}: starts with {start.lstrip()[:20]!r}, expected a JSON list of objects; copy it again")
     yield from read_jsonl(path)
-
-
-def json_object(path: str | os.PathLike) -> dict[str, Any]:
-    """A whole JSON file that holds one object.
-
-    Raises:
-        UserError: the file cannot be read, is not JSON, or holds something else.
-    """
-    return _load(path, dict, "an object")
-
-
-def json_list(path: str | os.PathLike) -> list[Any]:
-    """A whole JSON file that holds one list.
-
-    Raises:
-        UserError: as `json_object`.
-    """
-    return _load(path, list, "a list")
-
-
-def _load(path, kind: type, words: str):
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            found = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{os.fspath(path)}: cannot be read as JSON ({_reason(error)}), expected {words}; copy it again"
-        ) from None
-    if not isinstance(found, kind):
-        raise UserError(f"{os.fspath(path)}: holds a JSON {type(found).__name__}, expected {words}")
-    return found
 
 
 def _list_items(file: TextIO, text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -132,7 +101,3 @@ def _next_character(file: TextIO, text: str, at: int, before: int) -> tuple[int,
 def _is_certain(error: json.JSONDecodeError, text: str) -> bool:
     """Whether more text cannot cure this error: it lies well before the window's end."""
     return not error.msg.startswith("Unterminated string") and error.pos < len(text) - 16
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or one_line(error)

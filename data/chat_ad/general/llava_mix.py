@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .command import add_common_arguments, existing_file, run_source
+from ...files import first_there
+from .command import add_common_arguments, run_source
 from .conversations import LlavaList
 
 NAME = "LLaVA_V1.5_mix665k"
@@ -38,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
         version=1,
         licence=LICENCE,
         root=args.root,
-        file=existing_file(args.root, "llava_v1_5_mix665k.json", what="LLaVA-Instruct-150K as downloaded"),
+        file=first_there(
+            args.root, "llava_v1_5_mix665k.json", option="--root", what="LLaVA-Instruct-150K as downloaded"
+        ),
         images=args.images or args.root,
         media_dir=args.media_dir,
         id_key="id",

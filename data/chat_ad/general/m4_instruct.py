@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 
 from ...errors import UserError
-from .command import add_common_arguments, existing_file, run_source
+from ...files import first_there
+from .command import add_common_arguments, run_source
 from .conversations import LlavaList
 
 NAME = "M4_Instruct"
@@ -30,8 +31,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: as `writing.convert`.
     """
-    file = existing_file(
-        args.root, "m4_instruct_annotations.json", what="M4-Instruct-Data as downloaded, archives unpacked"
+    file = first_there(
+        args.root,
+        "m4_instruct_annotations.json",
+        option="--root",
+        what="M4-Instruct-Data as downloaded, archives unpacked",
     )
     if args.max_images is not None and args.max_images < 1:
         raise UserError(f"--max-images {args.max_images}: expected 1 or more")

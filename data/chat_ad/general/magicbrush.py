@@ -23,12 +23,12 @@ import numpy as np
 from PIL import Image
 
 from ...errors import UserError
+from ...files import read_json
 from ...images import FORMATS, image_size
 from ...sample.wording import boxes_list
 from ..sources.references import mask_components
 from .clevr_change import share
-from .command import add_common_arguments, run_source
-from .json_stream import json_object
+from .command import AGAIN, add_common_arguments, run_source
 from .media import ImageFolder
 from .parquet import parquet_files, parquet_rows
 from .questions import ASK_BOX, ASK_EDIT
@@ -74,7 +74,7 @@ class MagicBrush:
             self._found = ImageFolder(folder=root / "images", media_dir=media_dir)
             self._sessions = [
                 (name, turn, entry)
-                for name, turns in json_object(sessions).items()
+                for name, turns in read_json(sessions, kind=dict, check=AGAIN, again=AGAIN).items()
                 for turn, entry in enumerate(turns if isinstance(turns, list) else [turns], 1)
             ]
         else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import UserError, one_line
 
-__all__ = ["parquet_columns", "parquet_files", "parquet_rows"]
+__all__ = ["parquet_files", "parquet_rows"]
 
 
 def parquet_files(root: Path, *, split: str = "train") -> list[Path]:
@@ -60,19 +60,3 @@ def parquet_rows(
         except (OSError, pa.ArrowException) as error:
             reason = one_line(error)
             raise UserError(f"{path}: cannot be read as Parquet ({reason}); copy it again") from None
-
-
-def parquet_columns(path: Path) -> list[str]:
-    """The top-level columns of a file.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_schema(path).names
-    except (OSError, pa.ArrowException) as error:
-        reason = one_line(error)
-        raise UserError(f"{path}: cannot be read as Parquet ({reason}); copy it again") from None

@@ -1,11 +1,8 @@
 """`adcopilot data convert spot-the-diff`: two frames of a surveillance camera and what people say has changed.
 
-    ROOT/data/annotations/{train,val,test}.json    [{"img_id": "123", "sentences": ["…", …]}, …]
-    ROOT/resized_images/123.png, 123_2.png         before, after (the authors' download; also ROOT/data/resized_images)
-
-An item is one person's description; several people described some pairs, and Table I's 12.5k counts all of them with
-the test split, which stays out here unless asked for. Someone's "no difference" about a pair in which another person
-names one is left out.
+Its layout is in `change_sets`. An item is one person's description; several people described some pairs, and Table I's
+12.5k counts all of them with the test split, which stays out here unless asked for. Someone's "no difference" about a
+pair in which another person names one is left out.
 """
 
 from __future__ import annotations
@@ -17,9 +14,10 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...change_sets import spot_the_diff as layout
 from ...errors import UserError
-from .command import add_common_arguments, existing_file, existing_folder, run_source
-from .json_stream import json_list
+from ...files import read_json
+from .command import AGAIN, add_common_arguments, run_source
 from .media import ImageFolder, checked_size
 from .questions import ASK_DIFFERENCES
 from .source import Item, Rejected
@@ -60,24 +58,21 @@ class SpotTheDiff:
 
     def __init__(self, *, root: Path, media_dir: Path, splits: list[str]) -> None:
         self.root = root
-        what = "the repository of Spot-the-diff, with data/annotations and resized_images"
-        first = existing_file(root, *(f"{folder}train.json" for folder in ("data/annotations/", "annotations/", "")),
-            what=what)  # fmt: skip
-        images = existing_folder(root, "resized_images", "data/resized_images", "images", what=what)
-        self.folder = ImageFolder(folder=images, media_dir=media_dir)
+        first = layout.annotations(root, "train", option="--root")
+        self.folder = ImageFolder(folder=layout.pictures(root, option="--root"), media_dir=media_dir)
         self.options: dict[str, Any] = {"splits": splits, "images": self.folder.prefix}
         self.files = [first.with_name(f"{split}.json") for split in splits]
         test = first.with_name("test.json")
         # A pair of the test split must not come in through another one.
         held_out = set()
         if "test" not in splits and test.is_file():
-            held_out = {entry.get("img_id") for entry in json_list(test) if isinstance(entry, dict)}
+            held_out = {entry.get("img_id") for entry in _entries(test) if isinstance(entry, dict)}
         self._held_out = held_out
         self._entries: list[tuple[str, int, Any]] = []
         for split, path in zip(splits, self.files, strict=True):
             if not path.is_file():
                 raise UserError(f"{path}: missing, expected the annotations of the {split} split; copy them")
-            self._entries += [(split, index, entry) for index, entry in enumerate(json_list(path))]
+            self._entries += [(split, index, entry) for index, entry in enumerate(_entries(path))]
         self._changed = {
             entry["img_id"] for _, _, entry in self._entries if _is_whole(entry) and not _says_nothing(entry)
         }
@@ -99,12 +94,12 @@ class SpotTheDiff:
             raise Rejected("pair of the test split", entry["img_id"], expected=True)
         if _says_nothing(entry) and entry["img_id"] in self._changed:
             raise Rejected("contradicts another description", f"of {entry['img_id']}", expected=True)
-        for name in _names(entry):
+        for name in layout.pair(entry["img_id"]):
             self.folder.path(name)
 
     def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
         """The pair with one person's sentences."""
-        names = _names(item.data)
+        names = layout.pair(item.data["img_id"])
         sizes = [checked_size(self.folder.path(name)) for name in names]
         answer = self._answer(item.data)
         return checked_record(
@@ -165,5 +160,5 @@ def _says_nothing(entry: dict[str, Any]) -> bool:
     return all(_NOTHING.search(text) for text in entry["sentences"] if text.strip())
 
 
-def _names(entry: dict[str, Any]) -> list[str]:
-    return [f"{entry['img_id']}.png", f"{entry['img_id']}_2.png"]
+def _entries(path: Path) -> list[Any]:
+    return read_json(path, kind=list, check=AGAIN, again=AGAIN)

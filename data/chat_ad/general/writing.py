@@ -11,16 +11,15 @@ keeps what a smaller one had, and nothing is drawn twice. Memory holds 12 bytes 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import random
 import tempfile
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +30,9 @@ from ...cli.saying import say
 from ...dataset_info import add_entries, entry
 from ...errors import UserError, shortened
 from ...jsonl import atomic_write, file_digest
+from ..draws import dice, rank64
+from ..dropped import Dropped
+from ..runners import in_order
 from .source import Item, Rejected, Source
 
 __all__ = ["Request", "convert"]
@@ -116,7 +118,7 @@ def _survey(source: Source, request: Request, dropped: _Dropped) -> tuple[np.nda
     """All items once: `(usable ordinals in the order of the draw, every ordinal's score, number of items)`."""
     scores, usable = array("Q"), array("I")
     for item in source.items():
-        scores.append(_score(request.seed, source.name, item.key))
+        scores.append(rank64(f"{request.seed}:{source.name}:{item.key}"))
         try:
             if item.fault is not None:
                 raise item.fault
@@ -170,7 +172,7 @@ def _records(source: Source, seed: int, items: Iterable[Item]) -> Iterator[tuple
 
     def make(item: Item) -> dict[str, Any] | Rejected:
         try:
-            return source.record(item, rng=random.Random(f"{seed}:{source.name}:{item.key}"))
+            return source.record(item, rng=dice(seed, source.name, item.key))
         except Rejected as fault:
             return fault
 
@@ -178,20 +180,16 @@ def _records(source: Source, seed: int, items: Iterable[Item]) -> Iterator[tuple
         for item in items:
             yield item, make(item)
         return
-    waiting: deque = deque()
     with ThreadPoolExecutor(source.workers) as pool:
+        started = (partial(_with, item, pool.submit(make, item)) for item in items)
         try:
-            for item in items:
-                waiting.append((item, pool.submit(make, item)))
-                if len(waiting) >= 4 * source.workers:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
+            yield from in_order(started, ahead=4 * source.workers)
         finally:
-            for _, future in waiting:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
+
+
+def _with(item: Item, made: Future) -> tuple[Item, dict[str, Any] | Rejected]:
+    return item, made.result()
 
 
 class _Dropped:
@@ -211,15 +209,10 @@ class _Dropped:
         self._counts[fault.expected, fault.reason] += 1
         if not fault.expected and len(self._first) < _NAMED:
             self._first.append(f"{item.where}: {fault}")
-        entry = {
-            "key": item.key,
-            "where": item.where,
-            "kind": "filter" if fault.expected else "problem",
-            "reason": fault.reason,
-            "detail": fault.detail,
-        }
+        step = "filter" if fault.expected else "read"
+        line = Dropped(step=step, key=item.key, where=item.where, reason=fault.reason, detail=fault.detail).line()
         # Escaped: a detail may quote a name that is not UTF-8.
-        self._file.write(json.dumps(entry).encode() + b"\n")
+        self._file.write(json.dumps(line).encode() + b"\n")
 
     def counts(self) -> dict[str, dict[str, int]]:
         """For the manifest."""
@@ -294,11 +287,6 @@ def _folder(path: Path) -> None:
         raise UserError(f"--output {path}: cannot be made ({error.strerror}); name another folder") from None
     if not os.access(path, os.W_OK):
         raise UserError(f"--output {path}: cannot be written to; name another folder")
-
-
-def _score(seed: int, name: str, key: str) -> int:
-    text = f"{seed}:{name}:{key}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def _read(lines: BinaryIO, places: Iterable[tuple[int, int, int]]) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from ..draws import dice
 from ..sources.products import PART
 from .caption import Caption, details
 from .facts import Facts
@@ -53,7 +54,7 @@ class AnnotationsGenerator:
 
     async def generate(self, pair: PairView, step: str, context: Mapping[str, Any]) -> str:
         """The text of `caption`, `dialogue` or `think`."""
-        rng = random.Random(f"{self.seed}:{step}:{pair.key}")
+        rng = dice(self.seed, step, pair.key)
         facts = Facts(pair, self.words)
         if step == "caption":
             return self._caption(rng, facts).text()

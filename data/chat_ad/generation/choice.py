@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..draws import dice
 from ..sources.products import PART
 from .facts import CELLS, cell, cells_touched
 from .pair_view import PairView, split_types
@@ -61,7 +62,7 @@ class Letters:
         index = self._dealt[kind, anomalous]
         self._dealt[kind, anomalous] += 1
         order = list(LETTERS)
-        random.Random(f"{self._seed}:{kind}:{anomalous}:{index // len(LETTERS)}").shuffle(order)
+        dice(self._seed, kind, anomalous, index // len(LETTERS)).shuffle(order)
         return order[index % len(LETTERS)]
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...endpoint.client import Refused
@@ -16,6 +14,9 @@ from ...errors import UserError
 from ...jsonl import content_key
 from ...records import check_record, make_record
 from ...tasks import TASKS as VERIFIABLE
+from ..draws import dice
+from ..dropped import Dropped
+from ..runners import in_order
 from .annotations import AnnotationsGenerator
 from .caption import Caption, write_caption
 from .choice import Choice, Letters, choose
@@ -83,9 +84,8 @@ def generate_records(
             annotation, so that their answers are right.
         tasks: of `TASKS`; each makes one record of a pair at most.
         seed: of every choice.
-        on_refused: called for each sample that was not made, with `{"image", "key", "task", "reason", "kind",
-            "fallback"}`: kind `not_applicable` for localisation of a normal image, else `refused`; fallback is
-            whether the other generator wrote it instead.
+        on_refused: called with the line (`Dropped`) of each sample that was not made: `not_applicable` for
+            localisation of a normal image, else `refused`.
         prompts: wording of questions; the package's own by default.
         fallback: writes what the generator refuses, if it can; nothing does by default.
 
@@ -104,21 +104,12 @@ def generate_records(
 
     generators = [generator, *([fallback] if fallback else [])]
     with _runner(generators) as run:
-        waiting: deque[Callable[[], tuple[list, list]]] = deque()
-        for pair in pairs:
-            waiting.append(run(job(pair)))
-            # Twice the requests in flight, so that one slow pair does not leave the others waiting.
-            if len(waiting) >= 2 * max(one.concurrency for one in generators) - 1:
-                yield from _hand_out(waiting.popleft(), on_refused)
-        while waiting:
-            yield from _hand_out(waiting.popleft(), on_refused)
-
-
-def _hand_out(result: Callable[[], tuple[list, list]], on_refused: Callable) -> Iterator[dict[str, Any]]:
-    records, refusals = result()
-    for refusal in refusals:
-        on_refused(refusal)
-    yield from records
+        # Twice the requests in flight, so that one slow pair does not leave the others waiting.
+        ahead = 2 * max(one.concurrency for one in generators) - 1
+        for records, refusals in in_order((run(job(pair)) for pair in pairs), ahead=ahead):
+            for refusal in refusals:
+                on_refused(refusal.line())
+            yield from records
 
 
 def _check_tasks(tasks: Sequence[str]) -> list[str]:
@@ -131,10 +122,10 @@ def _check_tasks(tasks: Sequence[str]) -> list[str]:
 def _ask(pair: PairView, letters: Letters, tools: _Tools, tasks: Sequence[str]) -> _Asked:
     choice, place, no_place = None, None, ""
     if "mc" in tasks or "think" in tasks:
-        rng = random.Random(f"{tools.seed}:mc:{pair.key}")
+        rng = dice(tools.seed, "mc", pair.key)
         choice = choose(pair, rng, letters=letters, prompts=tools.prompts, words=tools.words)
     if "loc" in tasks or "think" in tasks:
-        rng = random.Random(f"{tools.seed}:loc:{pair.key}")
+        rng = dice(tools.seed, "loc", pair.key)
         try:
             place = locate(pair, rng, prompts=tools.prompts, words=tools.words)
         except Refused as refused:
@@ -160,20 +151,13 @@ async def _pair_samples(
                 records.append(await _sample(pair, task, asked, writer, captions, tools))
                 break
             except Refused as refused:
-                refusals.append(
-                    {
-                        "image": pair.images[1],
-                        "key": pair.key,
-                        "task": task,
-                        "reason": refused.reason,
-                        "kind": "not_applicable" if task == "loc" and not pair.anomalous else "refused",
-                        "fallback": False,
-                    }
-                )
+                reason = "not_applicable" if task == "loc" and not pair.anomalous else "refused"
+                found = {"image": pair.images[1], "key": pair.key, "task": task, "detail": refused.reason}
+                refusals.append(Dropped(step="write", reason=reason, **found))
         else:
             continue
         if writer is fallback:
-            refusals[-1]["fallback"] = True
+            refusals[-1] = replace(refusals[-1], fallback=True)
     return records, refusals
 
 
@@ -186,7 +170,7 @@ async def _sample(
     tools: _Tools,
 ) -> dict[str, Any]:
     """One record, or Refused."""
-    rng = random.Random(f"{tools.seed}:{task}:{pair.key}")
+    rng = dice(tools.seed, task, pair.key)
     kind = ""
     if task == "caption":
         caption = await _caption(pair, writer, captions, tools)

@@ -21,8 +21,9 @@ from ...inspect.pairs import find_images
 from ...jsonl import atomic_write, content_key, file_digest
 from ..fitness.fingerprints import Fingerprints
 from ..fitness.leaks import LeakOptions, Suspect, leak_report, leaks_shard
+from ..runners import Runner
 from ..sources.references import format_reference, parse_reference
-from ..steps import Job, Made, Runner, Shard, Step, Steps, read
+from ..steps import Job, Made, Shard, Step, Steps, read
 from ..table import BATCH_ROWS, read_batches, table_root
 from .dataset_steps import MEASURE
 

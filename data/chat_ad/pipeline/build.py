@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ...alone import alone_in
 from ...cli.saying import say
 from ...dataset_info import add_entries, entry
 from ...errors import UserError
 from ...jsonl import atomic_write, content_key, write_jsonl
+from ..alone import alone_in
 from ..readers import READERS, why_no_folder
 from ..recipe.specs import Recipe
-from ..steps import Runner, make_runner
+from ..runners import Runner, make_runner
 from .against import measure_against, write_leaks
 from .card import write_data_card
 from .dataset import UNTIL, DatasetBuild, Place, problems_line

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ from ...cli.saying import say
 from ...errors import UserError
 from ...jsonl import content_key
 from ..crops import collect_decoys
+from ..dropped import Dropped
 from ..fitness.leaks import LeakOptions
 from ..pairing import Pool, template_key
 from ..readers import READERS, Item, Problem, Source, make_source, prescan, scan
 from ..readers.contents import what_is_there
 from ..readers.measure import fingerprint
 from ..recipe.specs import DatasetSpec
+from ..runners import Runner
 from ..sources.mask_counts import count_masks, mask_lines
-from ..steps import Job, Runner, Shard, Steps, read, rows_of
+from ..steps import Job, Shard, Steps, read, rows_of
 from .against import LEAKS, Against
 from .cut import CUT, files_there
 from .dataset_steps import EMBED, INDEX, MEASURE, PAIR, POOL, SELECT, embedder, pool_there
@@ -98,7 +100,7 @@ class DatasetBuild:
     leaked: list[Shard] = field(default_factory=list)
     pairs: list[Shard] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)
-    _left_out: list[tuple[str, list[Shard], str]] = field(default_factory=list)
+    _unpaired: list[tuple[list[Shard], str]] = field(default_factory=list)
     _select: Shard | None = None
     _first: Source | None = None
 
@@ -149,7 +151,7 @@ class DatasetBuild:
         """
         wanted = UNTIL[: UNTIL.index(until) + 1]
         steps = self._steps(runner)
-        self.index = self._index(steps)
+        self._read(steps)
         if "select" in wanted:
             self._select = self._choose(steps)
         if "pair" in wanted:
@@ -161,18 +163,17 @@ class DatasetBuild:
         yield from _by_shard(self.index, read(self._select, ["fit", "query"]))
 
     def dropped(self) -> Iterator[dict[str, Any]]:
-        """All that is in the dataset and in no pair: `{"step", "image", "reason", …}`, in the steps' order."""
+        """All that is in the dataset and in no pair, as lines (`Dropped`), in the steps' order."""
         for problem in self.problems:
-            yield _problem_line(asdict(problem))
-        for step, shards, name in self._left_out:
+            yield _line(problem)
+        for shard in self.index:
+            for problem in shard.notes["problems"]:
+                yield _line(Problem(**problem))
+        if self._select is not None:
+            yield from map(json.loads, read(self._select, ["drop"])["drop"].drop_null().to_pylist())
+        for shards, name in self._unpaired:
             for shard in shards:
-                for record in shard.notes[name]:
-                    yield _problem_line(record) if step == "index" else {"step": step, **record}
-            if step == "index" and self._select is not None:
-                for text in read(self._select, ["drop"])["drop"].to_pylist():
-                    if text is not None:
-                        record = json.loads(text)
-                        yield {"step": "rebalance" if record["reason"] == "rebalanced" else "filter", **record}
+                yield from shard.notes[name]
 
     def _source(self) -> Source:
         spec = self.spec
@@ -183,7 +184,7 @@ class DatasetBuild:
     def _steps(self, runner: Runner) -> Steps:
         return Steps(self.place.work / self.spec.name, runner, self.spec.name)
 
-    def _index(self, steps: Steps) -> list[Shard]:
+    def _read(self, steps: Steps) -> None:
         spec, source, root = self.spec, self._source(), str(self.spec.root)
         if self._first is not None:
             source.disputed, source.bits = self._first.disputed, self._first.bits
@@ -194,20 +195,18 @@ class DatasetBuild:
             while part := list(islice(items, self.place.shard_images)):
                 yield Job(given, also=fingerprint(part, root=root, options=dict(source.options)), more={"items": part})
 
-        shards = []
+        self.index = shards = []  # here already, so that `dropped` knows of a problem that ends the run
         for shard in steps.each(INDEX, jobs(), root=root, recipe=f"datasets.{spec.name}"):
             shards.append(shard)
             if not shards[0].rows and not spec.skip_problems:
                 break  # a large dataset that was named wrongly is not read to its end
         for line in self._mask_lines(shards):
             say(f"{spec.name}: {line}")
-        self._left_out.append(("index", shards, "problems"))
         blocking = [problem for shard in shards for problem in shard.notes["problems"] if problem["blocking"]]
         if blocking and not spec.skip_problems:
             raise UserError(problems_line(spec, [Problem(**problem) for problem in blocking]))
         if not sum(shard.rows for shard in shards):
             raise UserError(f"{spec.root}: none of the images of {spec.reader} could be used; see {spec.name}'s list")
-        return shards
 
     def _mask_lines(self, index: list[Shard]) -> list[str]:
         kinds, same = Counter(), {}
@@ -241,7 +240,7 @@ class DatasetBuild:
             vectors = list(steps.each(EMBED, jobs))
         members = {"index": self.index, "normal": [normal for _, normal, _ in chosen], "vectors": vectors}
         pool = steps.one(POOL, Job(members), fits=pool_there, folder=steps.folder / POOL.name)
-        self._left_out.append(("pair", [pool], "unreadable"))
+        self._unpaired.append(([pool], "unreadable"))
         self._check_templates(chosen, pool)
         crops, decoys = None, {}
         if spec.crop is not None:
@@ -250,7 +249,7 @@ class DatasetBuild:
         asked = {"pool": pool, "options": spec.pair.options(self.seed), "crops": crops, "decoys": decoys}
         jobs = (Job({"rows": shard, "chosen": query, **asked}, also=kind) for shard, _, query in chosen)
         shards = list(steps.each(PAIR, jobs, root=root, embed=spec.pair.embedder))
-        self._left_out.append(("pair", shards, "unpaired"))
+        self._unpaired.append((shards, "unpaired"))
         return shards
 
     def _check_templates(self, chosen: Sequence[tuple[Shard, list[int], list[int]]], shard: Shard) -> None:
@@ -321,8 +320,7 @@ class DatasetBuild:
             categories.update(rows["category"].to_pylist())
         reasons: dict[bool, Counter] = {True: Counter(), False: Counter()}  # left out or only told → why
         for one in self.dropped():
-            why = one["kind"] if one["step"] == "index" else one["reason"]
-            reasons[one.get("left_out", True)][f"{one['step']}: {why}"] += one.get("count", 1)
+            reasons[one.get("left_out", True)][f"{one['step']}: {one['reason']}"] += one.get("count", 1)
         empty = pa.table({"query": pa.array([], pa.bool_()), "drop": pa.array([], pa.string())})
         chosen = empty if self._select is None else read(self._select, empty.column_names)
         self.counts = {
@@ -357,15 +355,9 @@ def problems_line(spec: DatasetSpec, problems: Sequence[Problem]) -> str:
     )
 
 
-def _problem_line(problem: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "step": "index",
-        "image": problem["file"],
-        "reason": problem["reason"],
-        "kind": problem["kind"],
-        "left_out": problem["blocking"],
-        "count": problem.get("count", 1),
-    }
+def _line(problem: Problem) -> dict[str, Any]:
+    found = {"image": problem.file, "reason": problem.kind, "detail": problem.reason, "count": problem.count}
+    return Dropped(step="index", left_out=problem.blocking, **found).line()
 
 
 def _by_shard(index: list[Shard], select: pa.Table) -> Iterator[tuple[Shard, list[int], list[int]]]:

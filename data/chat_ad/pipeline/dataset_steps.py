@@ -26,9 +26,10 @@ import pyarrow.compute as pc
 from ...jsonl import atomic_write, content_key
 from ...masks import MaskOptions
 from ..crops import CropOptions, Decoy, choose_crops
+from ..dropped import ROW, Dropped
 from ..fitness.embedding import Embedder, embed_images, load_embedder, table_to_vectors, vectors_to_table
 from ..fitness.fingerprints import Fingerprints, measure_table
-from ..fitness.measures import JUDGED_COLUMNS, QualityOptions, drop_record, judge
+from ..fitness.measures import JUDGED_COLUMNS, QualityOptions, judge
 from ..fitness.rebalance import rebalance
 from ..pairing import POOL_COLUMNS, PairOptions, Pool, pair_shard
 from ..readers import Item, Problem, measure
@@ -92,8 +93,8 @@ def select(
     for start, shard in zip(starts, leaks, strict=False):
         for leak in read(shard).to_pylist():
             row = int(start) + leak["row"]
-            found = {name: rows[name][row].as_py() for name in ("image", "category", "label", "source")}
-            drops.setdefault(row, drop_record(found, reason="leak", value=leak["kind"], limit="none", of=leak["of"]))
+            found = {name: rows[name][row].as_py() for name in ROW}
+            drops.setdefault(row, Dropped.row("filter", found, "leak", leak["kind"], "none", of=leak["of"]).line())
     fit = np.ones(rows.num_rows, bool)
     fit[list(drops)] = False
     query = fit.copy()
@@ -152,7 +153,7 @@ def gather_pool(
         atomic_write(folder / f"{name}.vectors", write)
     found = rows.take(pa.array(map(int, unusable), pa.int64())).to_pylist()
     told = [
-        drop_record(row, reason="unreadable_template", value=text, limit=None)
+        Dropped.row("pair", row, "unreadable_template", text).line()
         for row, text in zip(found, unusable.values(), strict=True)
     ]
     return rows, {"unusable": unusable, "width": width, "name": name, "unreadable": told}
@@ -228,7 +229,7 @@ def embedder(spec: EmbedSpec) -> Embedder:
 
 INDEX = Step("index", 2, index_items)
 MEASURE = Step("measure", 1, measure_rows)
-SELECT = Step("select", 1, select)
+SELECT = Step("select", 2, select)
 EMBED = Step("embed", 1, embed_rows)
-POOL = Step("pool", 4, gather_pool)
-PAIR = Step("pair", 3, pair_rows)
+POOL = Step("pool", 5, gather_pool)
+PAIR = Step("pair", 4, pair_rows)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...errors import UserError
+from ..dropped import Dropped
 from ..generation import TASKS, AnnotationsGenerator, Generator, PairView, PromptFiles, generate_records
 from ..steps import Made, Shard, Step, notes_of, read
 
@@ -131,7 +132,7 @@ def generate(
 
 
 #: Both give the same; an endpoint is asked from one process alone.
-ANNOTATE, GENERATE = Step("generate", 1, annotate), Step("generate", 1, generate)
+ANNOTATE, GENERATE = Step("generate", 2, annotate), Step("generate", 2, generate)
 
 
 def _view(row: Mapping[str, Any], media_dir: str, kinds: Kinds) -> PairView:
@@ -150,12 +151,5 @@ def _view(row: Mapping[str, Any], media_dir: str, kinds: Kinds) -> PairView:
     )
 
 
-def _refusal(image: str, task: str, reason: str) -> dict[str, Any]:
-    return {
-        "image": image,
-        "key": "",
-        "task": task,
-        "reason": " ".join(reason.split()),
-        "kind": "refused",
-        "fallback": False,
-    }
+def _refusal(image: str, task: str, why: str) -> dict[str, Any]:
+    return Dropped(step="write", image=image, task=task, reason="refused", detail=" ".join(why.split())).line()

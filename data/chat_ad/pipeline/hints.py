@@ -49,8 +49,8 @@ def open_mapper(settings: Mapping[str, Any]):
 
 def score_good(pairs: Path, chosen: Sequence[int], root: str, settings: Mapping[str, Any]) -> Made:
     """`category` and `score` of some good pairs of a shard, in its windows; those without a map are left out."""
-    from ...inspect.hinted import one_thread
     from ...inspect.mapping import map_of_pair
+    from ..hinted import one_thread
 
     mapper, found = open_mapper(settings), []
     with one_thread():
@@ -75,7 +75,7 @@ def add_hints(records: Path, pairs: Path, thresholds: Thresholds, media_dir: str
         media_dir: what its files are relative to.
         settings: of the map.
     """
-    from ...inspect.hinted import one_thread, with_map_hint
+    from ..hinted import one_thread, with_map_hint
 
     table, mapper = read(records), open_mapper(settings)
     rows = table["row"].to_pylist()
@@ -103,7 +103,7 @@ def find_thresholds(dataset: DatasetBuild, spec: HintSpec, steps: Steps, *, seed
     Which of them (at most `hinted.GOOD_PAIRS`) depends on the seed and their content alone, so that outputs of any
     tasks and amounts have the same threshold.
     """
-    from ...inspect.hinted import GOOD_PAIRS, threshold_of
+    from ..hinted import GOOD_PAIRS, threshold_of
 
     categories: set[str] = set()
     good: dict[str, list[tuple[str, int, int]]] = defaultdict(list)

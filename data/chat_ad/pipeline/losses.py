@@ -77,7 +77,7 @@ def dataset_losses(rows: Mapping[str, int], dropped: Iterable[Mapping[str, Any]]
     why: dict[str, Counter[str]] = {}
     judged: set[str] = set()
     for one in dropped:
-        reason = one["kind"] if one["step"] == "index" else one["reason"]
+        reason = one["reason"]
         if not one.get("left_out", True) or reason in _ASKED_FOR:
             continue
         label, count = one.get("label") or _label_of(reason), one.get("count", 1)

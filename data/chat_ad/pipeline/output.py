@@ -17,11 +17,13 @@ from ...anomaly_map.hints import HINT
 from ...cli.saying import say
 from ...jsonl import atomic_write, file_digest, write_jsonl
 from ..crops import cut_boxes
-from ..draws import COLUMNS, NO_BOXES, TOO_MANY_BOXES, Candidates, draw_waves, obstacle, possible_tasks, query_hash
+from ..dropped import Dropped
 from ..generation import AnnotationsGenerator, Generator, PromptFiles
 from ..generation.pair_view import MAX_BOXES
 from ..recipe.specs import OutputSpec, Recipe
-from ..steps import Job, Made, Runner, Shard, Steps, make_runner, read
+from ..runners import HERE, Runner
+from ..steps import Job, Made, Shard, Steps, read
+from .candidates import COLUMNS, NO_BOXES, TOO_MANY_BOXES, Candidates, draw_waves, obstacle, possible_tasks, query_hash
 from .dataset import DatasetBuild
 from .generate import ANNOTATE, GENERATE, Kinds, collect_kinds
 from .hints import ADD_HINTS, Thresholds, describe, find_thresholds
@@ -229,10 +231,8 @@ class OutputBuild:
             return table, notes
 
         # An endpoint is asked from this process alone: one cache, one budget; it is the endpoint that is slow.
-        with make_runner() as here:
-            yield from self._steps(output, here).each(
-                GENERATE._replace(function=ask), jobs, prompts=writers.prompts, **where
-            )
+        steps = self._steps(output, HERE)
+        yield from steps.each(GENERATE._replace(function=ask), jobs, prompts=writers.prompts, **where)
 
     def _write(
         self, path: Path, made: list[tuple[int, Shard]], candidates: Candidates
@@ -328,15 +328,8 @@ class _Unasked:
         return {"lost": lost, "instead": {task: len(found) for task, found in sorted(self._instead.items())}}
 
 
-def _line(pair: Mapping[str, Any], task: str, reason: str) -> dict[str, Any]:
-    return {
-        "image": pair["image"],
-        "key": "",
-        "task": task,
-        "reason": reason,
-        "kind": "not_applicable",
-        "fallback": False,
-    }
+def _line(pair: Mapping[str, Any], task: str, why: str) -> dict[str, Any]:
+    return Dropped(step="write", image=pair["image"], task=task, reason="not_applicable", detail=why).line()
 
 
 def _lines(file: BinaryIO, places: list[tuple[int, int, int]]) -> Iterator[bytes]:

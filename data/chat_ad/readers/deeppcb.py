@@ -11,7 +11,6 @@ that `splits` makes queries of the test images alone.
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from ...errors import UserError
 from ...images import open_image
+from ..draws import dice
 from ..sources.references import format_reference
 from ..windows import NORMALS, Window, WindowRules, pair_windows
 from .base import Item, LayoutError, Option, Source
@@ -105,7 +105,7 @@ def _drawn(source: Source, split: str, pairs: list[SourcePair]) -> list[SourcePa
     if not source.options["crop"] or not source.options["limit"]:
         return pairs
     limit = int(_number(source, "limit", low=1))
-    chosen = random.Random(f"{source.options['seed']}:{split}").sample(range(len(pairs)), min(limit, len(pairs)))
+    chosen = dice(source.options["seed"], split).sample(range(len(pairs)), min(limit, len(pairs)))
     return [pairs[index] for index in sorted(chosen)]
 
 
@@ -128,7 +128,7 @@ def _windows(source: Source, split: str, pair: SourcePair, rules: WindowRules) -
         source.problem("image-size", query, found)
         return
     boxes = [defect.box for defect in pair.defects]
-    rng = random.Random(f"{source.options['seed']}:{split}/{pair.name}")
+    rng = dice(source.options["seed"], f"{split}/{pair.name}")
     try:
         pixels = partial(_pixels, pair.template)
         windows, dropped = pair_windows(rng, boxes, size=pair.size, template=pixels, rules=rules)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["CONVERTERS", "FILE_PATTERN", "GENERAL", "STAGES", "TABLE_ONE", "default_amount", "names"]
+__all__ = ["CONVERTERS", "GENERAL", "STAGES", "TABLE_ONE", "default_amount", "names"]
 
 #: By stage, in the paper's order: the data set's name and its samples.
 TABLE_ONE: Mapping[int, Mapping[str, int]] = {
@@ -73,9 +73,6 @@ CONVERTERS: Mapping[str, str] = dict(
         strict=True,
     )
 )
-
-#: Where `dataset_info.json` of the checkout looks for a set, relative to itself.
-FILE_PATTERN = "data/built/{name}.jsonl"
 
 
 def names() -> list[str]:

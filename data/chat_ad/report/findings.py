@@ -62,7 +62,7 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A file of drops, problems or refusals.
+    """A file of what was given and not used (`dropped.Dropped`).
 
     Attributes:
         name: of the file.
@@ -195,30 +195,21 @@ def read_losses(path: Path, name: str, faults: Faults) -> list[Loss]:
 
 
 def _reason(entry: dict[str, Any]) -> str:
-    """The word that an entry is counted by.
-
-    An index counts its problems by `kind` and explains each in `reason`; so do refusals. Filters count by `reason`;
-    converters too, whose `kind` says only whether it was expected.
-    """
-    kind, reason = entry.get("kind"), entry.get("reason")
-    told = isinstance(kind, str) and kind not in ("filter", "problem")
-    words = [kind if told else reason]
-    if told and isinstance(entry.get("task"), str):
-        words.append(f"({entry['task']})")
+    """What an entry is counted by."""
+    reason, task = entry.get("reason"), entry.get("task")
+    words = [reason, f"({task})" if isinstance(task, str) else None]
     return shorten(" ".join(word for word in words if isinstance(word, str)), 80) or "(no reason)"
 
 
 def _example(entry: dict[str, Any]) -> str:
     """The first of what names the entry, then what is known about it."""
-    names = ("image", "file", "where", "key", "query")
+    names = ("image", "where", "key")
     subject = next((entry[name] for name in names if isinstance(entry.get(name), str) and entry[name]), "")
     parts = []
     if isinstance(entry.get("of"), str):
         parts.append(f"same as {entry['of']}")
-    for name in ("reason", "detail"):
-        text = entry.get(name)
-        if isinstance(text, str) and text and (name != "reason" or "kind" in entry):
-            parts.append(text)
+    if isinstance(entry.get("detail"), str):
+        parts.append(entry["detail"])
     if entry.get("value") is not None:
         limit = entry.get("limit")
         parts.append(f"{entry['value']}" + (f", limit {limit}" if limit is not None else ""))

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from ... import __version__
 from ...errors import UserError
 from ...jsonl import atomic_write
+from ...pages import html
 from ...pages.charts import chart_style
-from ...pages.gallery import Card, Gallery
-from ...pages.html import environment, policy, script_text, style_text
+from ...pages.gallery import Gallery
 from ...pages.sampling import Draw
 from ...pages.text import clean, plural, shorten
 from ...records import check_record
 from ..pipeline.losses import Loss
+from .cards import Card, make_card
 from .charts import histogram, lengths, stacked, uneven
 from .findings import Leaks, Listing, read_leaks, read_listing, read_losses, read_manifest
 from .notes import make_notes
@@ -172,7 +170,7 @@ def survey(*, folder: Path, media_dirs: Sequence[Path] | None, samples: int, see
     cards = []
     for (dataset, task, label), (index, number, offset, length) in draw.chosen():
         record = read_line(files.records[index], offset, length)
-        cards.append(gallery.card(record, dataset=dataset, task=task, label=label, line=number))
+        cards.append(make_card(record, gallery, dataset=dataset, task=task, label=label, line=number))
     return Found(
         name=shorten(folder.resolve().name, 80),
         datasets=[(name.removesuffix(".jsonl"), name) for name in names],
@@ -190,15 +188,11 @@ def survey(*, folder: Path, media_dirs: Sequence[Path] | None, samples: int, see
 
 def render(found: Found) -> str:
     """The page."""
-    page = environment(_PAGE)
-    page.globals.update(stacked=stacked, histogram=histogram, LABELS=LABELS, LETTERS=LETTERS)
-    style, script = style_text() + chart_style(), script_text()
-    return page.get_template("page.html.jinja").render(
-        # The only texts that are not escaped, besides charts: files of this package.
-        style=Markup(style),
-        script=Markup(script),
-        policy=policy(style, script),
-        version=__version__,
+    return html.render(
+        _PAGE,
+        "page.html.jinja",
+        style=chart_style(),
+        known={"stacked": stacked, "histogram": histogram, "LABELS": LABELS, "LETTERS": LETTERS},
         found=found,
         notes=make_notes(found),
         **_tables(found),

@@ -22,9 +22,6 @@ MAX_LINE = 16 << 20
 _DEPTH = 2
 _PICTURES = frozenset({"images", "masks", "media", "crops"})
 
-# How names of files end that say what was left out and why.
-_LISTINGS = ("drops", "dropped", "problems", "refused", "refusals", "unpaired")
-
 # Lines that are looked at to see what a file holds.
 _SNIFFED = 50
 
@@ -207,7 +204,7 @@ def _kind(path: Path, faults: Faults) -> str:
         if name.endswith("leaks.json"):
             return "leaks"
         return "manifests" if name.endswith("manifest.json") else "none"
-    if name.removesuffix(".jsonl").endswith(_LISTINGS):
+    if name.endswith("dropped.jsonl"):
         return "listings"
     kind = "empty"
     sniffed = Faults()

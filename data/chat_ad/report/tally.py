@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ...pages.gallery import defects_of, source_of
 from ...pages.text import shorten
 from ...records import IMAGE_PLACEHOLDER
+from .cards import defects_of, source_of
 
 __all__ = [
     "LABELS",

@@ -27,13 +27,14 @@ import torch
 
 from adcopilot.answering.base import Reply, grouped
 from adcopilot.answering.items import Item
-from adcopilot.answering.prompting import sorted_groups
 from adcopilot.errors import UserError
 from adcopilot.finite import bad_rows, not_finite_at
+from adcopilot.inspect.greedy import Answered
 from adcopilot.inspect.hub import model_folder
 from adcopilot.inspect.loading import check_folder
 
 from ...backends.branching import Prompt, run_prefixes
+from ...backends.prompting import sorted_groups
 from ...backends.transformers_backend import TransformersBackend
 from .results import QUERIES
 
@@ -65,8 +66,6 @@ class AttentionProbe(TransformersBackend):
 
     def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
         """As `Backend.answer`."""
-        if max_new_tokens < 1:
-            raise UserError(f"--max-new-tokens is {max_new_tokens}, expected 1 or more")
         for group in sorted_groups(grouped(items), self.sizing):
             ready = self._prepare(group)
             if ready.error is not None or ready.grid is None:
@@ -90,28 +89,27 @@ class AttentionProbe(TransformersBackend):
             start = time.perf_counter()
             try:
                 if prefix is None:  # in the time of the group's first question
-                    prefix = run_prefixes(
-                        self.model, [(prompt, cut)], pixel_values=ready.pixel_values, grid=ready.grid, pad=self.pad
-                    )
-                tokens, logits, found = self.measure(prompt, cut, prefix.cache, sets, max_new_tokens=max_new_tokens)
+                    images = {"pixel_values": ready.pixel_values, "grid": ready.grid}
+                    prefix = run_prefixes(self.model, [(prompt, cut)], **images, pad=self.greedy.pad)
+                answered, found = self.measure(prompt, cut, prefix.cache, sets, max_new_tokens=max_new_tokens)
             except UserError as error:
                 yield item, Reply(error=str(error))
                 continue
             except torch.OutOfMemoryError:
-                tokens = None
-            if tokens is None:
+                answered = None
+            if answered is None:
                 if self.device.startswith("cuda"):
                     torch.cuda.empty_cache()
                 yield item, Reply(error=f"{self.device}: out of memory; use a smaller --image-max-pixels")
                 continue
             self.measured[item.key] = found
-            [(_, reply)] = self._replies([item], [tokens], logits, [0])
+            [(_, reply)] = self._replies([item], answered)
             yield item, replace(reply, seconds=time.perf_counter() - start)
 
     @torch.inference_mode()
     def measure(
         self, prompt: Prompt, cut: int, cache: Any, sets: torch.Tensor, *, max_new_tokens: int
-    ) -> tuple[list[int], torch.Tensor, dict[str, Any]]:
+    ) -> tuple[Answered, dict[str, Any]]:
         """Answer a prompt greedily from a cache of its first `cut` tokens, which it is cut back to afterwards.
 
         Args:
@@ -122,7 +120,7 @@ class AttentionProbe(TransformersBackend):
             max_new_tokens: longest answer.
 
         Returns:
-            The answer's tokens, (1, vocabulary) logits of the first, and for each of `QUERIES` and `base` and
+            The answer, and for each of `QUERIES` and `base` and
             `comparison` the attention by layer and image, a list of lists, with `tokens`: how many keys of each kind
             the images have.
 
@@ -153,12 +151,12 @@ class AttentionProbe(TransformersBackend):
                     sums["question"] = weights[:, :-1].sum(1)
                     counts["question"] = weights.shape[1] - 1
                 logits = self.model.lm_head(hidden[:, -1]).float()
-                logits[:, self.banned] = -torch.inf
-                if bad_rows(logits, banned=len(self.banned)).item():
+                logits[:, self.greedy.banned] = -torch.inf
+                if bad_rows(logits, banned=len(self.greedy.banned)).item():
                     raise UserError(not_finite_at(step + 1))
                 first_logits = logits if first_logits is None else first_logits
                 tokens.append(int(logits.argmax()))
-                if tokens[-1] in self.ends:
+                if tokens[-1] in self.greedy.ends:
                     break
                 ids = torch.tensor([tokens[-1:]])
                 positions = torch.full((3, 1, 1), prompt.following + step)
@@ -173,7 +171,7 @@ class AttentionProbe(TransformersBackend):
                 "base": [[round(value, 7) for value in layer[:images]] for layer in mean],
                 "comparison": [[round(value, 7) for value in layer[images:]] for layer in mean],
             }
-        return tokens, first_logits, found
+        return Answered(tokens=[tokens], first_logits=first_logits, failed=[0]), found
 
 
 def cut_back(cache: Any, length: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from adcopilot.pages.charts import Point, Series, column_plot, line_plot
 
 from ...bootstrap import interval, ratio_draws
-from ...terminal import aligned
+from ...table import aligned
 from ..mmad.scoring import SUB_TASKS, sub_task, title_of
 
 __all__ = ["QUERIES", "plots", "results_of_records", "table_csv", "table_text"]

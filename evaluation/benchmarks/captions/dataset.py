@@ -9,12 +9,10 @@
 One object a line; `captions` are all the references of a pair; `category` is optional. `--annotations` names another
 file.
 
-`spot-the-diff`: the authors' repository with its images: `data/annotations/test.json` and `resized_images/`. A pair
-that several people described is one pair; each person's sentences together are one reference (`joined`) or each
-sentence is one (`sentences`): which of the two published numbers are by is not said.
-
-`clevr-change`: the authors' `data` folder: `splits.json`, `change_captions.json`, `no_change_captions.json` and the
-three image folders. Each scene gives a pair with a change and one with another view only.
+`spot-the-diff`, `clevr-change`: as their authors laid them out, see `adcopilot.change_sets`. A pair of the former that
+several people described is one pair; each person's sentences together are one reference (`joined`) or each sentence is
+one (`sentences`): which of the two published numbers are by is not said. A scene of the latter gives a pair with a
+change and one with another view only.
 """
 
 from __future__ import annotations
@@ -24,13 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adcopilot.change_sets import clevr_change, spot_the_diff
 from adcopilot.errors import UserError
+from adcopilot.files import read_json
 from adcopilot.jsonl import read_jsonl
-
-from ...reading import read_json
 
 __all__ = ["LAYOUTS", "REFERENCES", "SPLITS", "Pair", "load"]
 
+#: It names the root.
+OPTION = "--data-root"
 SPLITS = ("train", "val", "test")
 REFERENCES = ("joined", "sentences")
 
@@ -109,11 +109,9 @@ def _pairs(root: Path, split: str, annotations: Path | None, kind: str) -> tuple
 
 
 def _spot_the_diff(root: Path, split: str, annotations: Path | None, kind: str) -> tuple[list[Pair], list[Path]]:
-    what = "--layout spot-the-diff expects the authors' repository with its images"
-    choices = [root / folder / f"{split}.json" for folder in ("data/annotations", "annotations", "")]
-    path = annotations or _first(choices, what=what)
-    folder = _first([root / "resized_images", root / "data/resized_images", root / "images"], what=what)
-    entries = _json(path, list)
+    path = annotations or spot_the_diff.annotations(root, split, option=OPTION)
+    folder = spot_the_diff.pictures(root, option=OPTION)
+    entries = read_json(path, kind=list, check="check the path", again="copy it again")
     references: dict[str, list[str]] = {}
     for number, entry in enumerate(entries):
         where = f"{path}: entry {number + 1}"
@@ -124,30 +122,26 @@ def _spot_the_diff(root: Path, split: str, annotations: Path | None, kind: str) 
         sentences = _captions(entry.get("sentences"), where)
         references.setdefault(entry["img_id"], []).extend([" ".join(sentences)] if kind == "joined" else sentences)
     return [
-        Pair(name=name, images=(folder / f"{name}.png", folder / f"{name}_2.png"), captions=tuple(captions))
+        Pair(name=name, images=tuple(folder / image for image in spot_the_diff.pair(name)), captions=tuple(captions))
         for name, captions in references.items()
     ], [path]
 
 
 def _clevr_change(root: Path, split: str, annotations: Path | None, kind: str) -> tuple[list[Pair], list[Path]]:
-    folder = root / "data" if (root / "data").is_dir() else root
-    what = "--layout clevr-change expects the authors' data folder"
-    names = ("splits.json", "change_captions.json", "no_change_captions.json")
-    files = [_first([folder / name], what=what) for name in names]
-    splits, *captions = (_json(path, dict) for path in files)
+    files = [clevr_change.file(root, name, option=OPTION) for name in ("splits.json", *clevr_change.CAPTIONS.values())]
+    splits, *captions = (read_json(path, kind=dict, check="check the path", again="copy it again") for path in files)
     indices = splits.get(split)
     if not isinstance(indices, list) or not all(isinstance(index, int) and index >= 0 for index in indices):
         raise UserError(f"{files[0]}: {split!r} is {indices!r:.40}, expected a list of scene numbers")
     found = []
     for index in indices:
-        before = f"CLEVR_default_{index:06d}.png"
-        for change, path, references in zip(("semantic", "nonsemantic"), files[1:], captions, strict=True):
-            short = {"semantic": "sc", "nonsemantic": "nsc"}[change]
-            after = folder / f"{short}_images" / f"CLEVR_{change}_{index:06d}.png"
+        for change, path, references in zip(clevr_change.CAPTIONS, files[1:], captions, strict=True):
+            images = tuple(path.parent / image for image in clevr_change.pair(index, change))
+            before = images[0].name
             found.append(
                 Pair(
                     name=f"{change}/{index:06d}",
-                    images=(folder / "images" / before, after),
+                    images=images,
                     captions=_captions(references.get(before), f"{path}: {before}"),
                     category="change" if change == "semantic" else "no change",
                 )
@@ -177,17 +171,3 @@ def _inside(root: Path, name: str, where: str) -> Path:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise UserError(f"{where}: image {name!r:.80}, expected a path inside --data-root")
     return root / name
-
-
-def _first(choices: list[Path], *, what: str) -> Path:
-    for path in choices:
-        if path.exists():
-            return path
-    raise UserError(f"{choices[0]}: missing; {what}")
-
-
-def _json(path: Path, kind: type) -> Any:
-    value = read_json(path, check="check the path", again="copy it again")
-    if not isinstance(value, kind):
-        raise UserError(f"{path}: expected a JSON {kind.__name__}, got {type(value).__name__}; is it the right file?")
-    return value

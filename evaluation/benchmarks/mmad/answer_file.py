@@ -20,9 +20,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from adcopilot.errors import UserError
+from adcopilot.files import read_json
 from adcopilot.jsonl import atomic_write
 
-from ...reading import read_json
 from .dataset import Sample
 from .scoring import DATASETS, DISCRIMINATION
 

@@ -12,22 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from adcopilot.answering.choices import LETTERS, official_answer, stated_answer, strict_answer
 from adcopilot.errors import UserError
+from adcopilot.files import read_csv
 from adcopilot.images import image_size
 from adcopilot.jsonl import content_key, file_digest
 from adcopilot.pages.text import shorten
+from adcopilot.tasks.choice import strict_answer
 
 from ...benchmark import Benchmark, Boxes, Compared, Judged, Line, Reading, Scores, Traits, given
 from ...bootstrap import Difference
 from ...box_scores import BoxRule, read_mask
 from ...line_checks import BOOL, CHOICE, NAME, PLACE, TEXT
-from ...reading import read_csv
 from ...run_folder import Answers
 from ...source import Source
 from ...table import Published, Table
 from ...wording import MMAD, OWN
 from .answer_file import distinct, read_answer_file
+from .choices import LETTERS, official_answer, stated_answer
 from .dataset import mask_places
 from .intervals import resampled
 from .prompts import PROMPTS

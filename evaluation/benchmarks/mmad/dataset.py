@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adcopilot.errors import UserError
+from adcopilot.files import read_json
 from adcopilot.jsonl import file_digest
 
-from ...reading import read_json
 from .scoring import DATASETS, is_normal
 
 __all__ = ["Question", "Sample", "check_files", "domain_knowledge", "load", "mask_places", "templates"]

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from adcopilot.answering.choices import LETTERS
-
+from .choices import LETTERS
 from .scoring import DISCRIMINATION, average_rows, is_normal, sub_task
 
 __all__ = ["intervals", "resampled"]

@@ -13,10 +13,10 @@ from pathlib import Path
 from adcopilot.answering.families import Family
 from adcopilot.answering.items import Item, Part
 from adcopilot.errors import UserError
+from adcopilot.files import read_json
 from adcopilot.jsonl import content_key
 
 from ...image_digests import image_digests
-from ...reading import read_json
 from ...wording import OWN, Wording
 from .dataset import Sample, templates
 from .words import Words

@@ -6,18 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from adcopilot.answering.choices import (
-    LETTERS,
-    anomaly_score,
-    logprob_answer,
-    official_answer,
-    stated_answer,
-    strict_answer,
-)
-from adcopilot.line.ranking import by_dataset
+from adcopilot.tasks.choice import strict_answer
 
-from ...terminal import aligned
+from ...ranking import anomaly_score, by_dataset
+from ...table import aligned
 from ...wording import UNKNOWN, Wording
+from .choices import LETTERS, logprob_answer, official_answer, stated_answer
 from .intervals import intervals
 from .scoring import DISCRIMINATION, score
 

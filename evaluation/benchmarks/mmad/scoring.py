@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from adcopilot.answering.choices import LETTERS
 from adcopilot.errors import UserError
+
+from .choices import LETTERS
 
 __all__ = ["DATASETS", "DISCRIMINATION", "SUB_TASKS", "average_rows", "complete_row", "is_normal", "score", "sub_task",
            "title_of"]  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Line, Scores, Trai
 from ...bootstrap import Unit
 from ...box_scores import THRESHOLDS
 from ...line_checks import BOOL, MASK, NAME, PLACE, SIZE, one_of
-from ...map_options import BOXES, choose_boxes, told_of
+from ...map_options import choose_boxes, tables_by, told_of
 from ...run_folder import Answers, family_of_run
 from ...source import Source
 from ...table import Table
@@ -80,17 +79,13 @@ class MmadBbox(Benchmark):
         return [*super().told(source), *told_of(source)]
 
     def further(self, sources: Sequence[Source], *, paper: bool) -> list[Table]:
-        rows = {
-            f"{source.name}, {whose}": {"mean_iou": row["mean_iou"], **row["accuracy"], "empty": row["empty"]}
-            for source in sources
-            for whose, row in source.results.get("boxes_by", {}).items()
-            if whose in BOXES
-        }
-        if not rows:
-            return []
         columns = [*self.columns, ("empty", "No box")]
-        title = f"{self.title}: boxes by model, map and both"
-        return [replace(Table.plain(columns, rows), key=f"{self.name}-boxes", title=title)]
+        return tables_by(
+            self,
+            sources,
+            columns=columns,
+            values=lambda row: {"mean_iou": row["mean_iou"], **row["accuracy"], "empty": row["empty"]},
+        )
 
     def units(self, source: Source) -> dict[str, Unit]:
         return {

@@ -8,15 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from adcopilot.answering.choices import anomaly_score
 from adcopilot.answering.families import Family, read_boxes, says_nothing_is_there, split_thinking
 from adcopilot.errors import UserError
-from adcopilot.line.ranking import by_dataset
 
 from ...box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, score_image, summarise
 from ...map_options import BOXES, Chosen
+from ...ranking import anomaly_score, by_dataset
 from ...run_folder import stored_results
-from ...terminal import aligned
+from ...table import aligned
 from ..mmad.scoring import DATASETS
 
 __all__ = ["results", "rule_of", "show"]

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adcopilot.answering.choices import strict_answer
 from adcopilot.tasks import TASKS
-from adcopilot.tasks.choice import CHOICE
+from adcopilot.tasks.choice import CHOICE, strict_answer
 from adcopilot.tasks.locate import LOCATE
 
 from ...benchmark import RIGHT_IOU, Benchmark, Boxes, Judged, Line, Reading, Scores, Traits
 from ...bootstrap import Unit
 from ...line_checks import NAME, SIZE, TEXT, TEXTS, one_of
-from ...map_options import BOXES, choose_boxes, told_of
+from ...map_options import choose_boxes, tables_by, told_of
 from ...run_folder import Answers, family_of_run
 from ...source import Source
 from ...table import Table
@@ -86,17 +84,8 @@ class Records(Benchmark):
         return [*super().told(source), *told_of(source)]
 
     def further(self, sources: Sequence[Source], *, paper: bool) -> list[Table]:
-        rows = {
-            f"{source.name}, {whose}": {"loc": row["score"]}
-            for source in sources
-            for whose, row in source.results.get("boxes_by", {}).items()
-            if whose in BOXES
-        }
-        if not rows:
-            return []
         columns = [(LOCATE.name, LOCATE.title.capitalize())]
-        title = f"{self.title}: boxes by model, map and both"
-        return [replace(Table.plain(columns, rows), key=f"{self.name}-boxes", title=title)]
+        return tables_by(self, sources, columns=columns, values=lambda row: {LOCATE.name: row["score"]})
 
     def traits(self, source: Source) -> Traits:
         hints = "hints of the map" if source.identity.get("hints") else None

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from adcopilot.answering.choices import anomaly_score
 from adcopilot.answering.families import Family, read_boxes, split_thinking
 from adcopilot.line.ranking import auroc
 from adcopilot.prompts import ANSWER_WORDS
@@ -18,8 +17,9 @@ from adcopilot.tasks import TASKS
 from adcopilot.tasks.locate import LOCATE
 from adcopilot.tasks.verdict import VERDICT, stated
 
-from ...bootstrap import interval, ratio_draws
+from ...bootstrap import interval, ratio_draws, strata_of
 from ...map_options import BOXES, Chosen
+from ...ranking import anomaly_score
 
 __all__ = ["KINDS", "cells", "results", "show"]
 
@@ -133,12 +133,7 @@ def cells(scored: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 def _intervals(each: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> dict[str, list[float]]:
     """Of means of columns, by draws of the query images: the questions about one image stand or fall together."""
     columns = [*tasks, *KINDS]
-    images: dict[str, np.ndarray] = {}
-    for scored in each:
-        table = images.setdefault(scored["image"], np.zeros((len(columns), 2)))
-        for column, parts in cells(scored).items():
-            table[columns.index(column)] += parts
-    draws = ratio_draws([np.array([images[name] for name in sorted(images)])])
+    draws = ratio_draws(strata_of((("", scored["image"], cells(scored)) for scored in each), columns))
     parts = {"average": draws[:, : len(tasks)], "balanced": draws[:, len(tasks) :]}
     found = {name: _percent(interval(some.mean(axis=1))) for name, some in parts.items()}
     return {name: ends for name, ends in found.items() if ends is not None}

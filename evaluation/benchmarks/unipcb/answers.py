@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from adcopilot.answering.choices import Parsed, strict_answer
 from adcopilot.answering.families import Family, read_boxes, split_thinking
+from adcopilot.tasks.choice import Parsed, strict_answer
 
 __all__ = ["class_boxes", "letter_answer"]
 

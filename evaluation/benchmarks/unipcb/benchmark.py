@@ -21,7 +21,7 @@ from .answers import letter_answer
 from .dataset import LEVELS
 from .judge import judge
 from .results import iou_of, judge_backend, make_scorers, problem, read_boxes_of, results_of_records, show
-from .scoring import COLUMNS
+from .scoring import COLUMNS, parts
 
 __all__ = ["BENCHMARK"]
 
@@ -114,19 +114,8 @@ class UniPcb(Benchmark):
         found: dict[str, Unit] = {}
         for line in source.each:
             meta = places.get(line["item"])
-            if meta is None:
-                continue
-            cells: dict[str, tuple[float, float]] = {}
-            if "right" in line and line["level"] in ("P2", "P3"):
-                cells[f"Acc {line['level']}"] = (line["right"], 1.0)
-            if "hits" in line:
-                cells["F1"] = (2 * line["hits"], 2 * line["hits"] + line["false"] + line["missed"])
-            for name, head in (("sbert", "S-BERT"), ("bertscore", "BERTScore")):
-                if line.get(name) is not None:
-                    cells[f"{head} {line['level']}"] = (line[name], 1.0)
-            if line.get("grade") is not None:
-                cells["LLM as Judge"] = ((line["grade"] - 1) / 9, 1.0)
-            found[f"{meta['sample']}/{meta['turn']}"] = (meta["dataset"], str(meta["sample"]), cells)
+            if meta is not None:
+                found[f"{meta['sample']}/{meta['turn']}"] = (meta["dataset"], str(meta["sample"]), parts(line))
         return found
 
     def judge(self, record: Line, line: Line | None, text: str) -> Judged:

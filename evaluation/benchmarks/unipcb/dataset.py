@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from adcopilot.errors import UserError
+from adcopilot.files import read_json
 from adcopilot.images import image_size
 
-from ...reading import read_json
 from .classes import ClassNames
 
 __all__ = ["FRAMES", "LEVELS", "SIZE_ORDERS", "Question", "Sample", "find_annotations", "load", "prepare"]

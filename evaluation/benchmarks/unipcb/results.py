@@ -143,7 +143,7 @@ def results_of_records(
     found["unread"] = _unread(records, rows)
     found["truncated"] = sum(bool(record["reply"].get("truncated")) for record in records)
     found["missing"] = _missing(found["columns"], scorers, grade)
-    return found, [_line(record, row) for record, row in zip(records, rows, strict=True)]
+    return found, [{"item": record["item"], **row.line()} for record, row in zip(records, rows, strict=True)]
 
 
 def read_boxes_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -171,15 +171,6 @@ def _scored(record: Mapping[str, Any], iou: float) -> Scored:
             matches_any=match_boxes(boxes, reference, iou=iou, by_class=False),
         )
     return Scored(meta=meta)
-
-
-def _line(record: Mapping[str, Any], row: Scored) -> dict[str, Any]:
-    line = {"item": record["item"], **{name: row.meta[name] for name in ("level", "dataset", "type", "form")}}
-    if row.matches is not None:
-        return line | {"hits": row.matches.hits, "false": row.matches.false, "missed": row.matches.missed}
-    if row.meta["form"] == "choice":
-        return line | {"right": row.right, "read": row.read}
-    return line | {"sbert": row.sbert, "bertscore": row.bertscore, "grade": row.grade}
 
 
 def _unread(records: Sequence[Mapping[str, Any]], rows: Sequence[Scored]) -> dict[str, int]:

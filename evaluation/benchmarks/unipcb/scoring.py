@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from ...bootstrap import interval, ratio_draws
+from ...bootstrap import interval, ratio_draws, strata_of
 from .classes import plain_name
 from .dataset import LEVELS
 
-__all__ = ["COLUMNS", "IOU", "Matches", "Scored", "average", "intervals", "match_boxes", "summary"]
+__all__ = ["COLUMNS", "IOU", "Matches", "Scored", "average", "intervals", "match_boxes", "parts", "summary"]
 
 #: Table IV's columns, in its order.
 COLUMNS = (
@@ -140,6 +140,15 @@ class Scored:
     bertscore: float | None = None
     grade: float | None = None
 
+    def line(self) -> dict[str, Any]:
+        """What `parts` reads, of the forms that the question has."""
+        line = {name: self.meta[name] for name in ("level", "dataset", "type", "form")}
+        if self.matches is not None:
+            return line | {"hits": self.matches.hits, "false": self.matches.false, "missed": self.matches.missed}
+        if self.meta["form"] == "choice":
+            return line | {"right": self.right, "read": self.read}
+        return line | {"sbert": self.sbert, "bertscore": self.bertscore, "grade": self.grade}
+
 
 @dataclass
 class _Cell:
@@ -208,13 +217,7 @@ def intervals(rows: Sequence[Scored], *, samples: int = 1000) -> dict[str, list[
 
     Images are drawn, within P1, P2 and P3 each: the questions about one image stand or fall together.
     """
-    images: dict[str, dict[Any, np.ndarray]] = {level: {} for level in LEVELS}
-    for row in rows:
-        image = row.meta.get("sample")
-        table = images[row.meta["level"]].setdefault(image, np.zeros((len(COLUMNS), 2)))
-        for title, parts in _parts(row).items():
-            table[COLUMNS.index(title)] += parts
-    strata = [np.array([group[key] for key in sorted(group)]) for group in images.values() if group]
+    strata = strata_of(((row.meta["level"], row.meta.get("sample"), parts(row.line())) for row in rows), COLUMNS)
     if not strata:
         return {}
     draws = 100 * ratio_draws(strata, samples=samples)
@@ -223,20 +226,19 @@ def intervals(rows: Sequence[Scored], *, samples: int = 1000) -> dict[str, list[
     return {title: value for title, value in found.items() if value is not None}
 
 
-def _parts(row: Scored) -> dict[str, tuple[float, float]]:
-    """What a question adds to the numerators and denominators of columns."""
-    level, found = row.meta["level"], {}
-    if row.meta["form"] == "choice" and f"Acc {level}" in COLUMNS:
-        found[f"Acc {level}"] = (float(row.right), 1.0)
-    if row.matches is not None:
-        doubled = 2.0 * row.matches.hits
-        found["F1"] = (doubled, doubled + row.matches.false + row.matches.missed)
-    if row.sbert is not None:
-        found[f"S-BERT {level}"] = (row.sbert, 1.0)
-    if row.bertscore is not None:
-        found[f"BERTScore {level}"] = (row.bertscore, 1.0)
-    if row.grade is not None:
-        found["LLM as Judge"] = ((row.grade - 1) / 9, 1.0)
+def parts(line: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """What a question adds to the numerators and denominators of columns: from its line of scores."""
+    level, found = line["level"], {}
+    if "right" in line and f"Acc {level}" in COLUMNS:
+        found[f"Acc {level}"] = (float(line["right"]), 1.0)
+    if "hits" in line:
+        doubled = 2.0 * line["hits"]
+        found["F1"] = (doubled, doubled + line["false"] + line["missed"])
+    for name, head in (("sbert", "S-BERT"), ("bertscore", "BERTScore")):
+        if line.get(name) is not None:
+            found[f"{head} {level}"] = (line[name], 1.0)
+    if line.get("grade") is not None:
+        found["LLM as Judge"] = ((line["grade"] - 1) / 9, 1.0)
     return found
 
 

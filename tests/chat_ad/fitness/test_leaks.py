@@ -9,7 +9,8 @@ from PIL import Image
 from adcopilot.chat_ad.fitness.fingerprints import Fingerprints, measure_table
 from adcopilot.chat_ad.fitness.leaks import LeakOptions, Suspect, leaks_shard
 from adcopilot.chat_ad.pipeline.against import LEAKS, measure_against, write_leaks
-from adcopilot.chat_ad.steps import Job, Steps, make_runner, save
+from adcopilot.chat_ad.runners import HERE
+from adcopilot.chat_ad.steps import Job, Steps, save
 from adcopilot.errors import UserError
 
 from ..drawn import as_table, draw_dataset, entry, write
@@ -61,9 +62,8 @@ def report_of(train, against, folder, **leaks):
         "rows": save(folder / ".work/rows.parquet", "rows", rows),
         "measures": save(folder / ".work/measures.parquet", "measures", measure_table(rows, train[0])),
     }
-    with make_runner() as runner:
-        sets = [measure_against(p, folder / ".work", runner, skip_problems=spec.skip_problems) for p in against]
-        shard = Steps(folder / ".work", runner).one(LEAKS, Job({**shards, "against": sets, "leaks": spec}))
+    sets = [measure_against(p, folder / ".work", HERE, skip_problems=spec.skip_problems) for p in against]
+    shard = Steps(folder / ".work", HERE).one(LEAKS, Job({**shards, "against": sets, "leaks": spec}))
     write_leaks(folder / "leaks.json", [shard], table="t", images=rows.num_rows, against=sets, leaks=spec)
     return json.loads((folder / "leaks.json").read_text("utf-8"))
 

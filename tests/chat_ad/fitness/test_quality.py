@@ -78,8 +78,9 @@ def test_each_spoiled_image_has_its_reason(spoiled):
     assert by_image["copy.png"]["of"] == "pcb/normal/001.png"
     assert by_image["copy.png"]["value"] == "same bytes"
     assert by_image["pixels.bmp"] == {
-        "image": "pcb/normal/pixels.bmp", "reason": "duplicate", "value": "same pixels", "limit": "each picture once",
-        "of": "pcb/normal/002.png", "category": "pcb", "label": "normal", "source": "drawn",
+        "step": "filter", "image": "pcb/normal/pixels.bmp", "reason": "duplicate", "value": "same pixels",
+        "limit": "each picture once", "of": "pcb/normal/002.png", "category": "pcb", "label": "normal",
+        "source": "drawn",
     }  # fmt: skip
     assert by_image["encoded.jpg"]["of"] == "pcb/normal/003.png"
     assert by_image["half.png"]["of"] == "pcb/normal/004.png"

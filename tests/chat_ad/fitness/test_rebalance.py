@@ -6,11 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adcopilot.chat_ad.fitness.rebalance import parse_ratio, quotas, rebalance, rebalance_table
+from adcopilot.chat_ad.fitness.rebalance import parse_ratio, quotas, rebalance
 from adcopilot.chat_ad.table import Entry
 from adcopilot.errors import UserError
 
 from ..drawn import as_table
+
+
+def rebalance_table(table, **options):
+    """The rows that stay, in order, and the lines about the others."""
+    drops = rebalance(table, **options)
+    return table.take([row for row in range(table.num_rows) if row not in drops]), [
+        drops[row] for row in sorted(drops)
+    ]
 
 
 def rows(*, source="s", category="c", view="", label="normal", defect="", count):

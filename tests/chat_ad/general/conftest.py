@@ -52,9 +52,9 @@ class Workplace:
         return [json.loads(line) for line in (self.output / f"{name}.jsonl").read_text("utf-8").splitlines()]
 
     def dropped(self, name):
-        """What `NAME.dropped.jsonl` holds, as (key, kind, reason)."""
+        """What `NAME.dropped.jsonl` holds, as (key, step, reason)."""
         lines = (self.output / f"{name}.dropped.jsonl").read_text("utf-8").splitlines()
-        return [(line["key"], line["kind"], line["reason"]) for line in map(json.loads, lines)]
+        return [(line["key"], line["step"], line["reason"]) for line in map(json.loads, lines)]
 
     def manifest(self, name):
         return json.loads((self.output / f"{name}.manifest.json").read_text("utf-8"))

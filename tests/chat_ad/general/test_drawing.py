@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from adcopilot.chat_ad.general.writing import _score
+from adcopilot.chat_ad.draws import rank64
 from adcopilot.chat_ad.recipe.table_one import default_amount
 
 from .conftest import png, talk, write, write_parquet
@@ -42,7 +42,7 @@ def test_a_draw_is_seeded_without_repeats_and_grows(place, mix):
     # Fair: over many seeds each item is drawn about as often as any other.
     counts = [0] * 200
     for seed in range(200):
-        scores = sorted((_score(seed, NAME, f"{n}#{n + 1}"), n) for n in range(200))
+        scores = sorted((rank64(f"{seed}:{NAME}:{n}#{n + 1}"), n) for n in range(200))
         for _, n in scores[:20]:
             counts[n] += 1
     assert sum(counts) == 4000

@@ -111,9 +111,9 @@ def test_missing_images_stop_the_run_before_anything_is_written_unless_skipped(p
     assert len(place.records("CLEVR-Change")) == 9
     assert place.manifest("CLEVR-Change")["dropped"]["problems"] == {"empty image": 2, "missing image": 1}
     assert sorted(place.dropped("CLEVR-Change")) == [
-        ("nonsemantic/4", "problem", "empty image"),
-        ("semantic/3", "problem", "missing image"),
-        ("semantic/4", "problem", "empty image"),
+        ("nonsemantic/4", "read", "empty image"),
+        ("semantic/3", "read", "missing image"),
+        ("semantic/4", "read", "empty image"),
     ]
 
 
@@ -133,12 +133,12 @@ def test_an_image_that_only_breaks_when_opened_is_replaced_by_the_next_in_the_dr
 @pytest.mark.parametrize(
     ("file", "content", "says"),
     [
-        ("change_captions.json", b'{"a', "cannot be read as JSON"),
+        ("change_captions.json", b'{"a', "not JSON"),
         ("change_captions.json", b"[]", "holds a JSON list, expected an object"),
         ("change_captions.json", b'{"x": []}', "key 'x', expected a scene"),
         ("splits.json", b'{"train": 3}', "no list 'train'"),
         ("splits.json", b'{"train": ["a"]}', "splits.json lists 'a'"),
-        ("no_change_captions.json", None, "has no no_change_captions.json"),
+        ("no_change_captions.json", None, "has no data/no_change_captions.json or no_change_captions.json"),
     ],
 )
 def test_clevr_broken_files_are_named(place, clevr, capsys, file, content, says):

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcopilot.chat_ad.generation import PairView, PromptFiles
+from adcopilot.chat_ad.generation import PairView, PromptFiles, generate_records
+from adcopilot.chat_ad.generation.endpoint import EndpointGenerator, EndpointSettings
 from adcopilot.chat_ad.generation.words import Words
+from adcopilot.chat_ad.recipe.model import checked
 
 from ...evaluation.backends import endpoint as server
 
@@ -134,3 +136,44 @@ def endpoint(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with Endpoint() as started:
         yield started
+
+
+@pytest.fixture
+def make(endpoint, prompts, tmp_path):
+    """A function that makes an impatient generator on the local server."""
+    made = []
+
+    def generator(**changes):
+        given = {
+            "url": endpoint.url,
+            "model": "some-vl-model",
+            "first_wait": 0.01,
+            "longest_wait": 5.0,
+            "timeout": 60.0,
+            "attempts": 4,
+            "concurrency": 4,
+            "rounds": 1,
+        }
+        cache = changes.pop("cache", tmp_path / "answers.jsonl")
+        also = changes.pop("also", ())
+        one = EndpointGenerator(
+            settings=checked(EndpointSettings, {**given, **changes}, "generator"),
+            prompts=prompts,
+            cache=cache,
+            also=also,
+        )
+        made.append(one)
+        return one
+
+    yield generator
+    for one in made:
+        one.close()
+
+
+def run(generator, pairs, tasks=("caption",), **more):
+    """The records of some pairs, and the lines about those that were refused."""
+    refused = []
+    records = list(
+        generate_records(pairs, generator=generator, tasks=list(tasks), seed=0, on_refused=refused.append, **more)
+    )
+    return records, refused

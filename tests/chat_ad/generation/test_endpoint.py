@@ -11,55 +11,14 @@ import time
 import pytest
 from PIL import Image
 
-from adcopilot.chat_ad.generation import AnnotationsGenerator, generate_records
+from adcopilot.chat_ad.generation import generate_records
 from adcopilot.chat_ad.generation.cost import Prices
 from adcopilot.chat_ad.generation.endpoint import EndpointGenerator, EndpointSettings
-from adcopilot.chat_ad.recipe.model import checked
 from adcopilot.errors import UserError
 
-from .conftest import completion, honest, prompt_of
+from .conftest import completion, honest, prompt_of, run
 
 TEXT_TASKS = ["caption", "dialogue", "think"]
-
-
-@pytest.fixture
-def make(endpoint, prompts, tmp_path):
-    """A function that makes an impatient generator on the local server."""
-    made = []
-
-    def generator(**changes):
-        given = {
-            "url": endpoint.url,
-            "model": "some-vl-model",
-            "first_wait": 0.01,
-            "longest_wait": 5.0,
-            "timeout": 60.0,
-            "attempts": 4,
-            "concurrency": 4,
-            "rounds": 1,
-        }
-        cache = changes.pop("cache", tmp_path / "answers.jsonl")
-        also = changes.pop("also", ())
-        one = EndpointGenerator(
-            settings=checked(EndpointSettings, {**given, **changes}, "generator"),
-            prompts=prompts,
-            cache=cache,
-            also=also,
-        )
-        made.append(one)
-        return one
-
-    yield generator
-    for one in made:
-        one.close()
-
-
-def run(generator, pairs, tasks=("caption",), **more):
-    refused = []
-    records = list(
-        generate_records(pairs, generator=generator, tasks=list(tasks), seed=0, on_refused=refused.append, **more)
-    )
-    return records, refused
 
 
 def test_a_pair_becomes_records_and_the_request_has_the_images(make, endpoint, on_disk, prompts):
@@ -139,7 +98,7 @@ def test_no_server(make, on_disk):
     generator = make(url="http://127.0.0.1:9/v1", attempts=2)
     records, refused = run(generator, [on_disk()])
     assert records == []
-    assert refused[0]["reason"].startswith("no answer after 2 attempts: ConnectError")
+    assert refused[0]["detail"].startswith("no answer after 2 attempts: ConnectError")
 
 
 def test_what_is_hopeless_ends_the_run_at_once_and_the_key_is_not_told(make, endpoint, on_disk, monkeypatch):
@@ -175,167 +134,6 @@ def test_settings_that_cannot_be(make, changes, message):
     with pytest.raises(UserError, match=message) as raised:
         make(**changes)
     assert "pass@" not in str(raised.value)
-
-
-def test_a_request_that_the_endpoint_rejects_refuses_one_sample(make, endpoint, on_disk):
-    endpoint.script = [lambda _: (400, {}, b'{"error": {"message": "prompt is too long"}}')]
-    records, refused = run(make(concurrency=1), [on_disk(0), on_disk(1)])
-    assert [record["images"][1] for record in records] == ["images/1_query.png"]
-    assert refused == [
-        {
-            "image": "images/0_query.png",
-            "key": "pair0",
-            "task": "caption",
-            "reason": "status 400 (prompt is too long)",
-            "kind": "refused",
-            "fallback": False,
-        }
-    ]
-
-
-REFUSALS = {
-    "text": lambda _: completion("I'm sorry, but I can't assist with that."),
-    "field": lambda _: completion(None, refusal="Not allowed."),
-    "filter": lambda _: completion(None, finish="content_filter"),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSALS)
-def test_refusals_are_listed_and_paid_for_once(make, endpoint, on_disk, kind, prompts, tmp_path):
-    endpoint.always = REFUSALS[kind]
-    generator = make()
-    records, refused = run(generator, [on_disk()], ["caption", "loc"])
-    assert [record["task"] for record in records] == ["loc"]
-    assert [(one["task"], one["fallback"]) for one in refused] == [("caption", False)]
-    assert refused[0]["reason"].startswith("the model declines: ")
-    run(generator, [on_disk()], ["caption", "loc"])
-    assert len(endpoint.requests) == 1
-
-
-def test_the_fallback_writes_only_where_it_is_asked_for(make, endpoint, on_disk, prompts):
-    endpoint.always = REFUSALS["text"]
-    records, refused = run(make(), [on_disk()], TEXT_TASKS, fallback=AnnotationsGenerator(prompts=prompts))
-    assert [(record["task"], record["generator"]) for record in records] == [
-        (task, "annotations") for task in TEXT_TASKS
-    ]
-    assert [(one["task"], one["fallback"]) for one in refused] == [(task, True) for task in TEXT_TASKS]
-
-
-def wrong(**changes):
-    """A caption with something wrong about it."""
-
-    def answer(body):
-        caption = json.loads(honest(body)[2])["choices"][0]["message"]["content"].strip("`json\n")
-        return completion(json.dumps({**json.loads(caption), **changes}))
-
-    return answer
-
-
-WRONG = {
-    "truncated": (lambda _: completion('{"description": "A nut', finish="length"), "cut off or damaged JSON"),
-    "nonsense": (lambda _: completion("Bananas are yellow."), "the answer is not JSON: Bananas"),
-    "list": (lambda _: completion("[1, 2]"), "a JSON list, expected an object"),
-    "side": (
-        wrong(defect_description="Unlike the template, the query has a scratch at the lower right."),
-        "says “lower right”, but no defect lies there",
-    ),
-    "no side": (wrong(defect_description="Unlike the template, the query has a scratch."), "on which side"),
-    "defect": (
-        wrong(defect_description="Unlike the template, the query is wet at the top left."),
-        "does not name the defect, scratch",
-    ),
-    "box": (
-        wrong(defect_details=[{"bbox_2d": [200, 100, 250, 150], "label": "scratch"}]),
-        r"the box \[200, 100, 250, 150\] overlaps no defect; no box overlaps the defect at \[20, 10, 60, 30\]",
-    ),
-    "no difference": (
-        wrong(
-            description="A nut on a black ground.", defect_description="A scratch at the top left of the metal nut."
-        ),
-        "does not compare",
-    ),
-    "leak": (
-        wrong(defect_description="Unlike the template, there is a scratch in the red outline at the top left."),
-        "speaks of “red outline”",
-    ),
-    "denial": (
-        wrong(description="The second image has no defects. It was compared with the template."),
-        "says that the second image has no defect",
-    ),
-    "image mark": (
-        wrong(description="<image> compared with the template shows a scratch at the left."),
-        "holds the mark <image>",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", WRONG)
-def test_what_is_wrong_is_said_and_written_again(make, endpoint, on_disk, kind):
-    answer, problem = WRONG[kind]
-    endpoint.script = [answer]
-    records, refused = run(make(rounds=1), [on_disk()])
-    assert (len(records), refused) == (1, [])
-    again = prompt_of(endpoint.requests[1][2])
-    assert "These things are wrong with it:" in again
-    import re
-
-    assert re.search(problem, again.replace("\n- ", "; "))
-
-
-@pytest.mark.parametrize("kind", WRONG)
-def test_what_stays_wrong_is_refused(make, endpoint, on_disk, kind):
-    answer, problem = WRONG[kind]
-    endpoint.always = answer
-    records, refused = run(make(rounds=2), [on_disk()])
-    assert records == []
-    assert len(endpoint.requests) == 3
-    with pytest.raises(AssertionError, match=problem):
-        raise AssertionError(refused[0]["reason"])
-    assert refused[0]["reason"].startswith("the caption could not be verified: ")
-
-
-def test_the_model_can_be_asked_to_check(make, endpoint, on_disk):
-    said = iter(['{"ok": false, "problems": ["it is a dent"]}', '{"ok": true}'])
-
-    def answer(body):
-        return completion(next(said)) if "Check each statement" in prompt_of(body) else None
-
-    endpoint.always = answer
-    records, refused = run(make(checks=True), [on_disk()])
-    assert (len(records), refused) == (1, [])
-    assert "- it is a dent" in prompt_of(endpoint.requests[2][2])
-
-
-@pytest.mark.parametrize(
-    ("task", "text", "problem"),
-    [
-        ("dialogue", "[]", "expected a list of 2 to 8 turns"),
-        (
-            "dialogue",
-            '[{"question": "Defect?", "answer": "No."}, {"question": "Why?", "answer": "Scratch."}]',
-            "the first answer does not begin with Yes",
-        ),
-        (
-            "dialogue",
-            '[{"question": "Defect?", "answer": "Yes."}, {"question": "What?", "answer": "It is bent."}]',
-            "does not name the defect, scratch",
-        ),
-        (
-            "dialogue",
-            '[{"question": "Defect?", "answer": "Yes, a scratch."}, {"question": "Box?", "answer": "[1, 2, 3, 4]"}]',
-            "gives the box",
-        ),
-        ("think", "Hm.", "expected at least 40"),
-        ("think", "The given answer says that there is a scratch, so it must be like that.", "as if it had been told"),
-    ],
-)
-def test_dialogues_and_reasoning_are_checked_too(make, endpoint, on_disk, task, text, problem):
-    mark = {"dialogue": "Write a dialogue", "think": "The right answer is"}[task]
-    endpoint.always = lambda body: completion(text) if mark in prompt_of(body) else None
-    records, refused = run(make(), [on_disk()], [task])
-    assert records == []
-    assert problem in refused[0]["reason"]
-    assert "A first draft was" in prompt_of(endpoint.requests[-1][2])
 
 
 def test_the_budget_is_never_passed(make, endpoint, on_disk, tmp_path):

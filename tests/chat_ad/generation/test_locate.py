@@ -64,7 +64,7 @@ def test_boxes_reproduce_the_components_of_the_mask(mask, sparse):
     records, refused = located(pair)
     if len(boxes) > MAX_BOXES:
         assert records == []
-        assert f"{len(boxes)} boxes, expected at most {MAX_BOXES}" in refused[0]["reason"]
+        assert f"{len(boxes)} boxes, expected at most {MAX_BOXES}" in refused[0]["detail"]
         return
     answer = records[0]["messages"][-1]["content"]
     assert sorted(one["bbox_2d"] for one in json.loads(answer)) == flood(mask)
@@ -93,8 +93,8 @@ def test_labels_that_break_json_by_hand_do_not_break_it_here():
 
 
 def test_what_cannot_be_localised_is_said():
-    assert located(make_normal())[1][0]["kind"] == "not_applicable"
-    assert located(make_pair(boxes=(), labels=()))[1][0]["reason"] == "anomalous, but without boxes: give it a mask"
+    assert located(make_normal())[1][0]["reason"] == "not_applicable"
+    assert located(make_pair(boxes=(), labels=()))[1][0]["detail"] == "anomalous, but without boxes: give it a mask"
 
 
 def test_an_unknown_task():

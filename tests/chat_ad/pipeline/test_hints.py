@@ -150,7 +150,7 @@ def test_few_good_pairs_have_no_threshold(tmp_path):
 def test_a_pair_that_cannot_be_compared_has_no_hint(tmp_path):
     """One picture twice, as when a template is a copy of the query: inference tells nothing there either."""
     from adcopilot.anomaly_map.comparing import Mapper
-    from adcopilot.inspect.hinted import with_map_hint
+    from adcopilot.chat_ad.hinted import with_map_hint
     from adcopilot.records import make_record
 
     folder = photographs(tmp_path, good=2, bad=0, size=84)

@@ -12,7 +12,7 @@ from adcopilot.cli import main
 from adcopilot.prompts import INSPECT_QUESTION
 
 from ..builds import records
-from ..trees import BOX, mask_of, picture, save
+from ..pictures import BOX, mask_of, picture, save
 
 OWN = {"media_dir": None, "datasets.my_parts.filter": "{allow: [blurred]}"}
 
@@ -56,7 +56,7 @@ def test_defective_images_without_masks_are_listed_and_said_first(build, tmp_pat
     assert [(one["image"], one["task"]) for one in listed] == [
         (f"bracket/scratch/{number:04d}.png", "caption") for number in range(5)
     ]
-    assert {one["reason"] for one in listed} == {"it has no mask, and caption names where the defect is; draw one"}
+    assert {one["detail"] for one in listed} == {"it has no mask, and caption names where the defect is; draw one"}
     # They are in the other outputs, which says what they lack there.
     listed = records(output / "Chat_my_parts_RL.dropped.jsonl")
     assert {one["task"] for one in listed} == {"loc"}
@@ -121,15 +121,6 @@ def test_no_record_is_never_success(build, tmp_path):
     assert (output / "Loc.jsonl").read_text() == ""
 
 
-def test_problems_that_are_skipped_count(build, tmp_path):
-    root = parts(tmp_path / "raw", good=4, bad=4)
-    for number in range(3):
-        (root / f"bracket/ground_truth/scratch/{number:04d}_mask.png").unlink()
-    status, lines, _ = build(root, **{"datasets.my_parts.skip_problems": "true"})
-    assert status == 1
-    assert lines[0].startswith("my_parts: 3 of 4 defective images lost: 3 without a mask;")
-
-
 @pytest.mark.parametrize("share", ["2", "-0.1", "nan", "half"])
 def test_a_share_that_is_none(build, tmp_path, share):
     status, lines, _ = build(parts(tmp_path / "raw"), "--max-left-out", share)
@@ -163,7 +154,7 @@ def test_verdicts_ask_as_inspect_does_and_are_balanced(build, tmp_path):
     assert len(answers[True]) == len(answers[False]) == 6
     listed = records(output / "Verdict_my_parts.dropped.jsonl")
     assert len(listed) == 9
-    assert {one["reason"] for one in listed} == {"one too many of its answer: as many are Yes as No"}
+    assert {one["detail"] for one in listed} == {"one too many of its answer: as many are Yes as No"}
 
 
 @pytest.mark.parametrize(("kind", "answer"), [("scratch", "Yes. A scratch."), ("bad", "Yes.")])
@@ -174,8 +165,9 @@ def test_a_verdict_without_boxes_names_the_kind_if_there_is_one(build, tmp_path,
     assert {record["answer"] for record in made if record["anomalous"]} == {answer}
 
 
-def test_defective_images_lost_among_many_good_ones(build, tmp_path):
-    root = parts(tmp_path / "raw", good=18, bad=4)
+@pytest.mark.parametrize("good", [4, 18])
+def test_defective_images_lost_among_few_or_many_good_ones(build, tmp_path, good):
+    root = parts(tmp_path / "raw", good=good, bad=4)
     for number in range(3):
         (root / f"bracket/ground_truth/scratch/{number:04d}_mask.png").unlink()
     status, lines, _ = build(root, **{"datasets.my_parts.skip_problems": "true"})
@@ -189,9 +181,9 @@ def test_words():
     )
     assert said(3, 9, "good images", "gave no mc", {"a": 1, "b": 2}) == "3 of 9 good images gave no mc: 1 a, 2 b"
     dropped = [
-        {"step": "index", "kind": "missing-mask", "reason": "x", "left_out": True, "count": 1},
-        {"step": "index", "kind": "unlabelled", "reason": "x", "left_out": True, "count": 7},
-        {"step": "index", "kind": "unused-mask", "reason": "x", "left_out": False, "count": 1},
+        {"step": "index", "reason": "missing-mask"},
+        {"step": "index", "reason": "unlabelled", "count": 7},
+        {"step": "index", "reason": "unused-mask", "left_out": False},
         {"step": "filter", "reason": "leak"},
         {"step": "filter", "reason": "near_duplicate", "label": "anomalous"},
         {"step": "rebalance", "reason": "rebalanced"},

@@ -11,7 +11,6 @@ from adcopilot.chat_ad.table import (
     read_batches,
     read_entries,
     to_batch,
-    write_entries,
     write_table,
 )
 from adcopilot.errors import UserError
@@ -48,7 +47,7 @@ def test_the_columns_are_those_that_others_rely_on():
 
 def test_rows_survive_the_file(tmp_path):
     path = tmp_path / "new/t.parquet"
-    assert write_entries(path, [entry(0), ANOMALOUS], metadata={"dataset": "x"}) == 2
+    assert write_table(path, [to_batch([entry(0), ANOMALOUS])], metadata={"dataset": "x"}) == 2
     assert list(read_entries(path)) == [entry(0), ANOMALOUS]
     assert table.read_metadata(path) == {"dataset": "x"}
 
@@ -56,7 +55,7 @@ def test_rows_survive_the_file(tmp_path):
 def test_the_bytes_depend_on_the_rows_and_not_on_their_batches(tmp_path):
     rows = [entry(number) for number in range(9000)]
     metadata = make_metadata(root=tmp_path, dataset="x", options={"b": 1, "a": "ü"})
-    write_entries(tmp_path / "a.parquet", iter(rows), metadata=metadata)
+    write_table(tmp_path / "a.parquet", [to_batch(rows)], metadata=metadata)
     pieces = [to_batch(rows[start : start + 77]) for start in range(0, 9000, 77)]
     write_table(tmp_path / "b.parquet", pieces, metadata=metadata)
     write_table(tmp_path / "c.parquet", [to_batch(rows)], metadata=metadata)
@@ -67,7 +66,7 @@ def test_the_bytes_depend_on_the_rows_and_not_on_their_batches(tmp_path):
 
 
 def test_an_empty_table_is_a_table(tmp_path):
-    assert write_entries(tmp_path / "t.parquet", [], metadata={}) == 0
+    assert write_table(tmp_path / "t.parquet", [], metadata={}) == 0
     assert list(read_entries(tmp_path / "t.parquet")) == []
 
 
@@ -105,7 +104,7 @@ def test_what_is_no_table_is_one_line(tmp_path):
 
 
 def test_a_damaged_table_is_one_line(tmp_path):
-    write_entries(tmp_path / "t.parquet", [entry(number) for number in range(3000)], metadata={})
+    write_table(tmp_path / "t.parquet", [to_batch([entry(number) for number in range(3000)])], metadata={})
     data = bytearray((tmp_path / "t.parquet").read_bytes())
     data[100:2000] = bytes(1900)
     (tmp_path / "t.parquet").write_bytes(data)
@@ -116,7 +115,7 @@ def test_a_damaged_table_is_one_line(tmp_path):
 def test_the_root_is_absolute_and_must_exist(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
-    write_entries("t.parquet", [], metadata=make_metadata(root="data", dataset="x"))
+    write_table("t.parquet", [], metadata=make_metadata(root="data", dataset="x"))
     assert table.table_root("t.parquet") == tmp_path / "data"
     (tmp_path / "data").rmdir()
     with pytest.raises(UserError, match="which is gone; write the table again"):

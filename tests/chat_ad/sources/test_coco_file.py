@@ -14,7 +14,8 @@ from adcopilot.chat_ad.sources.coco_file import annotation_box, annotation_mask
 from adcopilot.chat_ad.sources.references import mask_values, open_mask
 from adcopilot.errors import UserError
 
-from ..trees import BOX, SIZE, coco_content, mask_of, polygon
+from ..pictures import BOX, SIZE, mask_of
+from ..trees import coco_content, polygon
 
 MASKS = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 1))
 

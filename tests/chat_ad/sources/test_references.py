@@ -27,7 +27,7 @@ from adcopilot.chat_ad.sources.references import (
 )
 from adcopilot.errors import UserError
 
-from ..trees import BOX, SIZE, mask_of, picture, save
+from ..pictures import BOX, SIZE, mask_of, picture, save
 
 PART = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=12)
 PATH = st.lists(PART.filter(lambda part: part != ".."), min_size=1, max_size=4).map("/".join)

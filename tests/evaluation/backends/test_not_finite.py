@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends import TransformersBackend
 from adcopilot.evaluation.backends.loading import load_model
+from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 from adcopilot.evaluation.benchmarks.attention.probe import AttentionProbe
 
 pytestmark = pytest.mark.forward
@@ -46,7 +46,7 @@ def test_logits_that_are_not_finite_are_an_error(backend, items, way, value):
     backend.reuse = way == "branch"
     kind = type(backend) if way == "attention" else TransformersBackend
     backend.model.generation_config.eos_token_id = []  # no answer may end before its second step
-    ends, backend.ends = backend.ends, []
+    ends, backend.greedy.ends = backend.greedy.ends, []
     steps = 0
     second = 2 if way == "generate" else 3  # the others run the prefix for itself before
 
@@ -62,6 +62,6 @@ def test_logits_that_are_not_finite_are_an_error(backend, items, way, value):
         [(_, reply)] = kind.answer(backend, [item for item in items if item.images][:1], max_new_tokens=3)
     finally:
         hook.remove()
-        backend.ends = ends
+        backend.greedy.ends = ends
     assert reply.error.startswith("the model's logits are not finite (step 2 of its answer)")
     assert (reply.text, reply.option_logprobs) == ("", None)

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adcopilot.answering.prompting import prompt_text
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends import TransformersBackend
 from adcopilot.evaluation.backends.loading import load_model
+from adcopilot.evaluation.backends.prompting import prompt_text
+from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 from adcopilot.images import open_image
 
 NEW_TOKENS = 8
@@ -206,7 +206,7 @@ def test_checkpoint_with_code_of_its_own(nursery, adcopilot_dir, tmp_path, items
     with pytest.raises(UserError, match="add --trust-remote-code"):
         TransformersBackend(model=folder, device="cpu")
     script = f"""
-from adcopilot.evaluation.backends import TransformersBackend
+from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 import json, pickle
 items = pickle.load(open({str(tmp_path / "items")!r}, "rb"))
 made = TransformersBackend(model={str(folder)!r}, device="cpu", trust_remote_code=True, image_max_pixels=768 * 768)

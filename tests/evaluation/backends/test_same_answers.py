@@ -7,7 +7,7 @@ import pytest
 
 from adcopilot.answering.api import ApiBackend
 from adcopilot.answering.items import Item
-from adcopilot.evaluation.backends import TransformersBackend
+from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 
 from .endpoint import Endpoint, completion
 from .test_transformers_backend import speaking

@@ -9,10 +9,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from adcopilot.answering.items import Item
-from adcopilot.answering.prompting import prompt_text, sorted_groups
 from adcopilot.answering.sizing import Sizing
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends import TransformersBackend, branching, transformers_backend
+from adcopilot.evaluation.backends import branching, transformers_backend
+from adcopilot.evaluation.backends.prompting import prompt_text, sorted_groups
+from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 from adcopilot.images import open_image
 
 from .conftest import QUESTIONS, make_group, picture
@@ -69,9 +70,9 @@ def tokens_and_replies(backend, items, monkeypatch):
     seen = {}
     original = TransformersBackend._replies
 
-    def replies(self, some, tokens, first_logits, failed):
-        seen.update({item.key: list(ids) for item, ids in zip(some, tokens, strict=True)})
-        return original(self, some, tokens, first_logits, failed)
+    def replies(self, some, answered):
+        seen.update({item.key: list(ids) for item, ids in zip(some, answered.tokens, strict=True)})
+        return original(self, some, answered)
 
     monkeypatch.setattr(TransformersBackend, "_replies", replies)
     found = {item.key: reply for item, reply in backend.answer(items, max_new_tokens=NEW_TOKENS)}
@@ -115,7 +116,7 @@ def test_same_tokens_as_generate(backends, items, generated, name, reuse, batch_
         expected, logprobs = generated[name, item.key]
         assert tokens == expected, item.key
         assert reply.error is None
-        assert reply.truncated == (expected[-1] not in backend.ends)
+        assert reply.truncated == (expected[-1] not in backend.greedy.ends)
         if item.options is None:
             assert reply.option_logprobs is None
         else:
@@ -168,7 +169,7 @@ def test_reading_threads_leave_the_cores_to_the_model(backends, items, reuse, mo
 
         return call
 
-    monkeypatch.setattr(backend, "_images", watched("reading", backend._images))
+    monkeypatch.setattr(backend, "images", watched("reading", backend.images))
     monkeypatch.setattr(backend, "_replies", watched("answering", backend._replies))
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -183,7 +184,7 @@ def test_rows_that_have_ended_leave_the_batch(backends, items, monkeypatch):
     backend = backends("ad")
     replies = tokens_and_replies(backend, items[:5], monkeypatch)
     ends = sorted({tokens[1] for tokens, _ in replies.values()})  # whatever comes second ends an answer now
-    monkeypatch.setattr(backend, "ends", ends[:2])
+    monkeypatch.setattr(backend.greedy, "ends", ends[:2])
     shorter = tokens_and_replies(backend, items[:5], monkeypatch)
     lengths = set()
     for key, (tokens, _) in replies.items():
@@ -197,8 +198,8 @@ def test_rows_that_have_ended_leave_the_batch(backends, items, monkeypatch):
 def test_pads_are_never_generated(backends, items, monkeypatch):
     backend = backends("ad")
     pads = {backend.model.config.image_token_id, backend.model.config.comparison_token_id}
-    assert pads <= set(backend.banned)
-    monkeypatch.setattr(backend, "banned", [])
+    assert pads <= set(backend.greedy.banned)
+    monkeypatch.setattr(backend.greedy, "banned", [])
     head = backend.model.lm_head.weight
 
     def favour(module, args, output):

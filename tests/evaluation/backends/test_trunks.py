@@ -57,7 +57,7 @@ def test_same_tokens_as_generate(backends, line, name, batch_size, monkeypatch, 
         expected, logprobs = by_generate(backend, item)
         assert tokens == expected, item.key
         if item.options:
-            letter = logprobs[backend._letters["A"]].logsumexp(0).item()
+            letter = logprobs[backend.option_tokens(item)["A"]].logsumexp(0).item()
             assert reply.option_logprobs["A"] == pytest.approx(letter, abs=1e-3)
     # Templates a, b and both of them: once each, whatever the batches; eight pairs grow from them, one has its own.
     assert runs == {"plant": 3, "grow": 8, "run_prefixes": 1}
@@ -113,9 +113,11 @@ def test_tokens_that_are_not_the_images_are_an_error(backends, line):  # noqa: F
     backend._shared = {line[0].images[:-1]}
     group = backend._prepare([item for item in line if item.group == line[0].group])
     trunk, rest = group.stems()
-    [planted] = trunks.plant(backend.model, [trunk], pad=backend.pad)
+    [planted] = trunks.plant(backend.model, [trunk], pad=backend.greedy.pad)
     with pytest.raises(ValueError, match="image tokens in the prompts"):
-        trunks.grow(backend.model, [planted], [dataclasses.replace(rest, start=rest.start + 12)], pad=backend.pad)
+        trunks.grow(
+            backend.model, [planted], [dataclasses.replace(rest, start=rest.start + 12)], pad=backend.greedy.pad
+        )
 
 
 def test_where_a_trunk_ends():

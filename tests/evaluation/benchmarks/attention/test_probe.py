@@ -7,7 +7,7 @@ from PIL import Image
 
 from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends import TransformersBackend
+from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 from adcopilot.evaluation.benchmarks.attention.probe import AttentionProbe, image_sets, tokens_behind_images
 
 QUESTIONS = (

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from adcopilot.answering.families import FAMILIES
-from adcopilot.answering.items import check_groups
 from adcopilot.errors import UserError
 from adcopilot.evaluation.benchmarks.captions.command import items
 from adcopilot.evaluation.benchmarks.captions.dataset import load
+from adcopilot.evaluation.running import check_groups
 
 
 def picture(path: Path) -> None:
@@ -135,7 +135,7 @@ def test_clevr_change(tmp_path):
 
 @pytest.mark.parametrize("layout", ["pairs", "spot-the-diff", "clevr-change"])
 def test_folders_that_are_none_of_the_layouts(tmp_path, layout):
-    with pytest.raises(UserError, match=r"missing|cannot be read"):
+    with pytest.raises(UserError, match=r"has no|cannot be read"):
         load(layout, root=tmp_path)
     with pytest.raises(UserError, match="no such folder; --data-root"):
         load(layout, root=tmp_path / "nowhere")
@@ -145,7 +145,7 @@ def test_public_files_with_anything_in_them(tmp_path):
     root = spot_the_diff_folder(tmp_path / "s")
     path = root / "data/annotations/test.json"
     for content, message in (
-        ('{"a": 1}', "expected a JSON list, got dict"),
+        ('{"a": 1}', "holds a JSON dict, expected a list"),
         ("[1]", r"entry 1: expected an object with img_id"),
         ('[{"img_id": "../7", "sentences": ["x"]}]', "expected a name without folders"),
         ('[{"img_id": "7", "sentences": []}]', "entry 1: has no caption"),

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adcopilot.answering.choices import LETTERS, anomaly_score, logprob_answer, official_answer, strict_answer
+from adcopilot.evaluation.benchmarks.mmad.choices import LETTERS, logprob_answer, official_answer
+from adcopilot.evaluation.ranking import anomaly_score
+from adcopilot.tasks.choice import strict_answer
 
 OPTIONS = {"A": "A scratch on the cap.", "B": "No defect", "C": "Broken glass", "D": "Stain."}
 

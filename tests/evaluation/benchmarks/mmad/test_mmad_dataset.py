@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from adcopilot.answering.families import FAMILIES
-from adcopilot.answering.items import check_groups
 from adcopilot.errors import UserError
 from adcopilot.evaluation.benchmarks.mmad import choosing, dataset, prompts
+from adcopilot.evaluation.running import check_groups
 from adcopilot.evaluation.selection import first, stratified
 
 from .mini_mmad import KINDS, TYPES, build

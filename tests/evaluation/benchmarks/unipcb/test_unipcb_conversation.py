@@ -7,8 +7,8 @@ import pytest
 from adcopilot import cli
 from adcopilot.answering.base import Reply
 from adcopilot.answering.families import FAMILIES
-from adcopilot.answering.items import Item
-from adcopilot.answering.prompting import chat_messages, prompt_text
+from adcopilot.answering.items import Item, chat_messages
+from adcopilot.evaluation.backends.prompting import prompt_text
 from adcopilot.evaluation.conversation import Conversation
 from adcopilot.evaluation.run_folder import read_records
 

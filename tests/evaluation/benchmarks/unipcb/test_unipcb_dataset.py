@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adcopilot.answering.families import FAMILIES
-from adcopilot.answering.items import check_groups
 from adcopilot.boxes import model_image_size
 from adcopilot.errors import UserError
 from adcopilot.evaluation.benchmarks.unipcb import dataset, prompts
 from adcopilot.evaluation.benchmarks.unipcb.classes import ClassNames, plain_name
+from adcopilot.evaluation.running import check_groups
 
 from . import mini_unipcb
 

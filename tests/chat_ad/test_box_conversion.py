@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adcopilot.boxes.conversion import NOTATIONS, Evenness, convert_record, notations_of
+from adcopilot.boxes.named import NOTATIONS
+from adcopilot.chat_ad.box_conversion import Evenness, convert_record, notations_of
 from adcopilot.errors import UserError
 from adcopilot.records import check_record, foreign_boxes
 

@@ -8,7 +8,7 @@ from PIL import Image
 from adcopilot.boxes import model_image_size, scale_box
 from adcopilot.errors import UserError
 
-from .conftest import encode, random_image, sample
+from ..conftest import encode, random_image, sample
 
 pytestmark = pytest.mark.forward
 

@@ -15,8 +15,9 @@ from adcopilot.chat_ad.sources.references import open_mask
 from adcopilot.chat_ad.table import to_batch
 from adcopilot.errors import UserError
 
-from ..trees import BOX, SIZE, build, labelme_content, picture, save, voc_text, yolo_line
-from .test_readers import one, read
+from ..pictures import BOX, SIZE, picture, save
+from ..trees import build, labelme_content, voc_text, yolo_line
+from .reading import one, read
 
 TOOLS = ("yolo", "voc", "labelme")
 SUFFIX = {"yolo": ".txt", "voc": ".xml", "labelme": ".json"}

@@ -13,10 +13,10 @@ from ..anomaly_map.comparing import AnomalyMap, Mapper
 from ..anomaly_map.hints import hint_of, hinted_record
 from ..files import path_inside
 from ..images import open_image, used_bits
+from ..inspect.mapping import map_of_pair
+from ..inspect.opening import LEAST_TEMPLATES, MOST_TEMPLATES
 from ..line.thresholds import from_good
 from ..records import IMAGE_PLACEHOLDER, check_record
-from .mapping import map_of_pair
-from .opening import LEAST_TEMPLATES, MOST_TEMPLATES
 
 __all__ = ["GOOD_PAIRS", "one_thread", "record_map", "threshold_of", "with_map_hint"]
 

@@ -12,8 +12,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UserError
-from .jsonl import atomic_write, file_digest
+from ..errors import UserError
+from ..jsonl import atomic_write, file_digest
 
 __all__ = ["Run", "Step", "run_step", "tool"]
 
