@@ -67,16 +67,20 @@ def counts(rows: Sequence[Row]) -> dict[str, int]:
     return {word: found[word] for word in (*VERDICTS, NONE)}
 
 
-def progress(done: int, total: int, *, told: str = "") -> str:
+def progress(done: int, total: int, *, seconds: float, runs: bool, told: str = "") -> str:
     """How far a folder has come.
 
     Args:
+        seconds: since it began.
+        runs: whether the time goes on (`looking.js` counts it between two of these).
         told: what else there is to say, as HTML.
     """
     share = 100 * done / total if total else 100
     words = say("{done} of {total} pictures inspected.", done=done, total=total)
     return (
-        f'<p role="status">{words} {told}</p>'
+        f'<p><span class="adc-time" data-seconds="{seconds:.0f}"{" data-runs" if runs else ""}>'
+        f"{int(seconds) // 60}:{int(seconds) % 60:02d}</span> "
+        f'<span role="status">{words} {told}</span></p>'
         f'<progress class="adc-progress" max="100" value="{share:.1f}">{share:.0f} %</progress>'
     )
 

@@ -102,7 +102,9 @@ def check(driver, state, *, folder: Path, sizes=((1280, 900), (1920, 1080), (390
             driver.execute_async_script(PAINTED)
             driver.save_screenshot(str(folder / f"{state}-{width}-{name}.png"))
             where = f"{state} at {width}, {name}"
-            assert driver.execute_script(OUTSIDE) == [0, []], where
-            assert driver.execute_script(FAINT) == [], where
+            outside = driver.execute_script(OUTSIDE)
+            assert outside == [0, []], (where, outside)
+            faint = driver.execute_script(FAINT)
+            assert faint == [], (where, faint)
     screen(driver, *sizes[0])
     scheme(driver, "light")

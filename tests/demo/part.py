@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from selenium.webdriver.common.by import By
 
-from ..webui.page import Page
+from ..webui.page import BLOCK, Page, quoted
 
 #: Gradio's page asks another host for a script, which the policy forbids, and for two things that its server has not;
 #: an answer of that kind is printed as "Response". Its client ends its own streams and prints that it did.
@@ -33,19 +33,17 @@ class Part(Page):
 
     def button(self, text: str):
         """A button that can be seen, or None."""
-        return self._visible(By.XPATH, f"//button[normalize-space()='{text}']")
+        return self._visible(By.XPATH, f"//button[normalize-space()={quoted(text)}]")
 
     def upload(self, label: str, path: Path) -> None:
         """Choose a file, as the file dialogue does."""
-        block = (
-            f"//label[normalize-space()='{label}']/ancestor::div[contains(@class, 'block')][1]//input[@type='file']"
-        )
+        block = f"//label[normalize-space()={quoted(label)}]/{BLOCK}//input[@type='file']"
         field = self.wait(f"the upload {label!r}", lambda: self.driver.find_elements(By.XPATH, block))[0]
         field.send_keys(str(path))
 
     def shown(self, label: str):
         """The picture of a component, or None."""
-        block = f"//label[normalize-space()='{label}']/ancestor::div[contains(@class, 'block')][1]//img"
+        block = f"//label[normalize-space()={quoted(label)}]/{BLOCK}//img"
         found = [one for one in self.driver.find_elements(By.XPATH, block) if one.get_attribute("src")]
         return found[0] if found else None
 
@@ -71,6 +69,28 @@ class Part(Page):
     def wait_for_no_problem(self) -> None:
         """The words go with the server's answer, which comes after the browser shows what it uploaded."""
         self.wait("the problem's words to go", lambda: self.problem() == "")
+
+    def choose_language(self, text: str, code: str) -> None:
+        """Press a language above the tabs, which loads the page anew, and wait until it stands in it."""
+        self.driver.execute_script("window.isBefore = true")
+
+        def is_before() -> bool:
+            return self.driver.execute_script("return window.isBefore === true")
+
+        def loads() -> bool:
+            if is_before() and (button := self.button(text)):
+                button.click()
+            return not is_before()
+
+        self.wait("the page to be loaded anew", loads)
+        self.settle()
+        self.driver.get_log("browser")  # of the page before, whose connections were cut
+        language = "return document.documentElement.lang"
+        self.wait(f"the page in {code}", lambda: self.driver.execute_script(language) == code)
+
+    def wait_for_the_end(self) -> None:
+        """Gradio shows what an event has changed before it has done with it, half faded out."""
+        self.wait("the end of the answer", lambda: not self.driver.find_elements(By.CSS_SELECTOR, "#adc-one .pending"))
 
     def waiting(self) -> str:
         """What stands over the verdict while an answer is under way."""

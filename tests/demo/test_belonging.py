@@ -24,15 +24,16 @@ const name = (id) => {
   const image = document.querySelector(`#${id} img[src]`);
   return image ? decodeURIComponent(image.getAttribute("src").split("/").pop()) : "";
 };
+const seen = (one) => one.checkVisibility({visibilityProperty: true});
 const look = () => requestAnimationFrame(() => {
-  const said = [...document.querySelectorAll(".adc-about")].filter((one) => one.checkVisibility());
+  const said = [...document.querySelectorAll(".adc-about")].filter(seen);
   for (const one of said) {
     const about = [...one.querySelectorAll("b")].map((bold) => bold.innerText);
     if (about[0] !== name("adc-part") || about[1] !== name("adc-good"))
       window.wrong.push([about, name("adc-good"), name("adc-part")]);
   }
   const marked = document.querySelector("#adc-marked");
-  if (marked.querySelector("img") && marked.checkVisibility() && !said.length) window.wrong.push("a picture alone");
+  if (marked.querySelector("img") && seen(marked) && !said.length) window.wrong.push("a picture alone");
 });
 new MutationObserver(look).observe(document.body, {subtree: true, childList: true, attributes: true});
 """

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ..inspect.conftest import part
+from ..webui.page import BLOCK, quoted
 from .part import Part, screenshot
 from .running import demo
 
@@ -28,7 +29,7 @@ return lines.map((line) => [...line.querySelectorAll("th, td")].map((cell) => ce
 
 def slot(page, label, button):
     """A button of an upload component."""
-    block = f"//label[normalize-space()='{label}']/ancestor::div[contains(@class, 'block')][1]"
+    block = f"//label[normalize-space()={quoted(label)}]/{BLOCK}"
     return page.driver.find_element("xpath", f"{block}//button[@aria-label='{button}']")
 
 

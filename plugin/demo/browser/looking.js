@@ -122,6 +122,15 @@
     }
   });
 
+  // The time of a run, which the server tells with each picture and which goes on in between.
+  setInterval(() => {
+    for (const one of document.querySelectorAll("[data-runs]")) {
+      one.began ??= performance.now() - 1000 * Number(one.dataset.seconds);
+      const seconds = Math.floor((performance.now() - one.began) / 1000);
+      one.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+    }
+  }, 500);
+
   const look = () => { name(); arrange(); };
   new MutationObserver(look).observe(document.documentElement, {
     subtree: true, childList: true, attributes: true, attributeFilter: ["src"],

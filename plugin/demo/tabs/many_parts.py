@@ -283,11 +283,12 @@ class ManyParts:
         """Results of some groups of (queries, folder of templates, whether equal names belong together)."""
         total = sum(len(queries) for queries, _, _ in groups)
         rows: list[Row] = []
-        last = time.monotonic()
+        began = last = time.monotonic()
         pictures = PartPictures(self.service, visitor=request.session_hash)
 
-        def progress(told: str) -> str:
-            return fragments.of(about, table.progress(len(rows), total, told=told))
+        def progress(told: str, *, runs: bool = True) -> str:
+            seconds = time.monotonic() - began
+            return fragments.of(about, table.progress(len(rows), total, seconds=seconds, runs=runs, told=told))
 
         def shown(most: int) -> str:
             return fragments.of(about, table.table(table.in_order(rows), most=most))
@@ -339,7 +340,7 @@ class ManyParts:
         names = [(row.name, f"{place}/{row.name}") for row in table.in_order(rows) if not row.error]
         files = (gr.DownloadButton(value=str(path), interactive=True) for path in (csv, archive))
         as_csv, as_zip = files
-        yield progress(" ".join(told)), shown(MOST_ROWS), as_csv, gr.Dropdown(names, value=None), as_zip
+        yield progress(" ".join(told), runs=False), shown(MOST_ROWS), as_csv, gr.Dropdown(names, value=None), as_zip
 
     def _pairs(self, groups, pools: list[TemplatePool], thresholds: dict[Path, Threshold | None]) -> Iterator[Pair]:
         """Each query with its template; too large pictures become errors before anything decodes them. Where nobody

@@ -13,6 +13,7 @@ from PIL import Image  # noqa: E402
 from adcopilot.anomaly_map.comparing import Mapper, MapSettings  # noqa: E402
 from adcopilot.answering.api import ApiBackend  # noqa: E402
 from adcopilot.demo import fragments  # noqa: E402
+from adcopilot.demo.colours import UNKNOWN  # noqa: E402
 from adcopilot.demo.engines.endpoint import EndpointEngine  # noqa: E402
 from adcopilot.demo.engines.maps import MapEngine, PageMap  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
@@ -101,7 +102,8 @@ def test_beside_an_endpoint_the_map_is_made_here(said, tmp_path):
 
 
 def test_a_model_and_no_threshold_of_the_map(store, upload, said):
-    """The picture is on its own scale, and says so; the conversation goes on without the map's pixels."""
+    """The picture is on a scale that is the same in every picture, and says so; the conversation goes on without the
+    map's pixels."""
     template, query = upload(part(1, size=SIZE), "good.png"), upload(part(6, size=SIZE, defect=True), "part.png")
     backend = ApiBackend(base_url=said.url, model="ad-copilot", option_logprobs=True, attempts=1)
     maps = PageMap(lambda: Mapper(MapSettings()))
@@ -109,11 +111,11 @@ def test_a_model_and_no_threshold_of_the_map(store, upload, said):
     tab = OnePart(service=Service(engine=engine, store=store, limits=Limits(), page=None), examples=())
     values = answered(tab, template, query)
     assert "No defect found" in values[1]
-    assert "No threshold is known: red is what differs most in this picture" in values[10]
+    assert "No threshold is known: yellow is a difference of 0.25, red 0.5, in every picture." in values[10]
     with Image.open(query) as image, Image.open(template) as good:
         found = Mapper(MapSettings()).compare(image.convert("RGB"), [good.convert("RGB")])
-        assert np.array_equal(pixels(values[9]), np.asarray(draw_map(image.convert("RGB"), found, threshold=None)))
-    assert f"Map's score <b>{found.pred_score:.3f}</b>" in values[10]
+        assert np.array_equal(pixels(values[9]), np.asarray(draw_map(image.convert("RGB"), found, threshold=UNKNOWN)))
+    assert f"<b>{found.pred_score:.3f}</b>" in values[10]
     _, talk = tab.task_event(tab.questions[0])(template, [], query, REQUEST)
     assert talk.answers[-1].result.map is None
     assert talk.answers[-1].result.map_score is not None
