@@ -78,9 +78,9 @@ def progress(done: int, total: int, *, seconds: float, runs: bool, told: str = "
     share = 100 * done / total if total else 100
     words = say("{done} of {total} pictures inspected.", done=done, total=total)
     return (
-        f'<p><span class="adc-time" data-seconds="{seconds:.0f}"{" data-runs" if runs else ""}>'
-        f"{int(seconds) // 60}:{int(seconds) % 60:02d}</span> "
-        f'<span role="status">{words} {told}</span></p>'
+        f'<p><span role="status">{words} {told}</span> '
+        f'<span class="adc-time" data-seconds="{seconds:.0f}"{" data-runs" if runs else ""}>'
+        f"{int(seconds) // 60}:{int(seconds) % 60:02d}</span></p>"
         f'<progress class="adc-progress" max="100" value="{share:.1f}">{share:.0f} %</progress>'
     )
 

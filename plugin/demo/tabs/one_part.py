@@ -79,6 +79,7 @@ class OnePart:
                     label=label("Zoom all pictures"),
                     elem_id="adc-zoom",
                     show_reset_button=False,
+                    interactive=True,
                 )
                 places = gr.HTML("", elem_id="adc-places", padding=False)
                 talked = gr.HTML("", elem_id="adc-conversation", padding=False, visible=service.engine.speaks)
