@@ -31,7 +31,7 @@ TRAIN := train,deepspeed,data,ray,eval,demo,completion,dev,docs
 FORWARD := train,data,eval,dev
 # Without LlamaFactory, which admits no transformers as new as this; so the tests are those of these places.
 LATEST := data,eval,dev
-LATEST_TESTS := tests/model tests/anomaly_map tests/inspect tests/line tests/evaluation tests/demo/test_heat_map.py tests/test_images.py
+LATEST_TESTS := tests/model tests/anomaly_map tests/inspect tests/line tests/evaluation tests/demo/engines/test_heat_map.py tests/test_images.py
 # What another Python may do otherwise: the command line, packaging, files, processes, boxes, masks and the data pipeline.
 PYTHON_TESTS := tests/cli tests/boxes tests/masks tests/endpoint tests/cards tests/anomaly_map tests/chat_ad/recipe tests/chat_ad/fitness \
 	tests/test_packaging.py tests/test_release.py tests/test_jsonl.py tests/test_images.py tests/test_records.py tests/test_verdict.py

@@ -66,12 +66,13 @@ def _panel(image: Image.Image) -> Image.Image:
     return image.convert("RGB").resize(size, method) if size != image.size else image.convert("RGB")
 
 
-def draw_boxes(image: Image.Image, boxes: Sequence[dict]) -> Image.Image:
+def draw_boxes(image: Image.Image, boxes: Sequence[dict], *, numbered: bool = False) -> Image.Image:
     """The image at its panel's size with boxes and labels.
 
     Args:
         image: upright, RGB.
         boxes: `{"bbox_2d": [x1, y1, x2, y2], "label": "…"}` in pixels of `image`.
+        numbered: write each box's number, from 1 on, instead of its label, which then stands beside the picture.
 
     Returns:
         A new picture of `image.size` times `panel_scale(image.size)`.
@@ -84,14 +85,14 @@ def draw_boxes(image: Image.Image, boxes: Sequence[dict]) -> Image.Image:
     font = _font(min(max(13, round((panel.width * panel.height) ** 0.5 / 34)), 30), latin=_is_latin(*labels))
     taken: list[tuple[float, float, float, float]] = []
     outlines = []
-    for box in boxes:
+    for number, box in enumerate(boxes, 1):
         colour = BOX_COLOURS[labels.index(box["label"]) % len(BOX_COLOURS)]
         x1, y1, x2, y2 = (value * scale[index % 2] for index, value in enumerate(box["bbox_2d"]))
         x1, y1, x2, y2 = round(x1), round(y1), max(round(x2) - 1, round(x1)), max(round(y2) - 1, round(y1))
         # A white edge keeps the line visible on a ground of its own colour; it lies outside the box.
         draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=PAPER, width=1)
         draw.rectangle((x1, y1, x2, y2), outline=colour, width=line)
-        outlines.append(((x1, y1, x2, y2), colour, box["label"]))
+        outlines.append(((x1, y1, x2, y2), colour, str(number) if numbered else box["label"]))
     for (x1, y1, x2, y2), colour, label in outlines:  # after all boxes: no line runs through a label
         if not label:
             continue
@@ -114,12 +115,13 @@ def draw_map(image: Image.Image, anomaly_map: AnomalyMap, *, threshold: float | 
 
 
 def _label_place(extent, box, size, taken) -> tuple[float, float, float, float]:
-    """Above the box, else below, else inside at its top: within the picture, and not over another label if it can."""
+    """Above the box, below, left, right, else inside at its top, where it hides something: within the picture, and not
+    over another label if it can."""
     width, height = extent[2] + 8, extent[3] + 5
-    x = min(max(box[0], 0), max(size[0] - width, 0))
-    tried = [box[1] - height - 1, box[3] + 2, box[1] + 1]
-    tried = [y for y in tried if 0 <= y <= size[1] - height] or [min(max(box[1], 0), max(size[1] - height, 0))]
-    places = [(x, y, x + width, y + height) for y in tried]
+    x, y = (min(max(box[axis], 0), max(size[axis] - (width, height)[axis], 0)) for axis in (0, 1))
+    tried = [(x, box[1] - height - 1), (x, box[3] + 2), (box[0] - width - 1, y), (box[2] + 2, y), (x, box[1] + 1)]
+    tried = [at for at in tried if 0 <= at[0] <= size[0] - width and 0 <= at[1] <= size[1] - height] or [(x, y)]
+    places = [(left, top, left + width, top + height) for left, top in tried]
     free = [place for place in places if not any(_overlap(place, other) for other in taken)]
     return (free or places)[0]
 

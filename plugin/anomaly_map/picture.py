@@ -10,7 +10,7 @@ from PIL import Image
 if TYPE_CHECKING:  # needs torch, which a page over an endpoint starts without
     from .comparing import AnomalyMap
 
-__all__ = ["map_colours", "map_over", "map_top", "scale_in_words"]
+__all__ = ["laid_over", "map_colours", "map_over", "map_top", "scale_in_words"]
 
 #: From no difference over the threshold, where yellow is reached, to twice of it, as (red, green, blue).
 _COLOURS = ((24, 28, 60), (250, 210, 60), (225, 30, 40))
@@ -54,8 +54,21 @@ def map_over(image: Image.Image, anomaly_map: AnomalyMap, *, threshold: float | 
     Returns:
         A new picture of `image.size`.
     """
-    top = map_top(anomaly_map.pred_score, threshold)
-    values = Image.fromarray(anomaly_map.values).resize(image.size, Image.Resampling.BILINEAR)
+    return laid_over(image, anomaly_map.values, top=map_top(anomaly_map.pred_score, threshold))
+
+
+def laid_over(image: Image.Image, values: np.ndarray, *, top: float) -> Image.Image:
+    """Values over a picture, which is darkened and grey, so that every colour is theirs.
+
+    Args:
+        image: RGB, at the size to be drawn.
+        values: (rows, columns) float32, 0 or more.
+        top: the value that is red; half of it is yellow.
+
+    Returns:
+        A new picture of `image.size`.
+    """
+    values = Image.fromarray(values).resize(image.size, Image.Resampling.BILINEAR)
     values = np.asarray(values, dtype=np.float32)
     colours = np.asarray(map_colours(values, top), dtype=np.float32)
     weight = _OPACITY * np.sqrt((values / top).clip(0, 1))[..., None]

@@ -2,7 +2,7 @@
 
 Whatever is about pictures carries a mark of their files. The server drops an answer that comes when other pictures are
 there, and takes results away when a picture changes. What is under way between the two meanwhile, in whatever order it
-comes, is seen by `page.js`: it hides results with another mark than that of the pictures on the page.
+comes, is seen by `belonging.js`: it hides results with another mark than that of the pictures on the page.
 
 A file is told by its address on the server, which has a hash of its content or a random number in it. What no browser
 shows is replaced by a PNG (`Store.shown_file`) while somebody may be asking already: it is the same picture.
@@ -19,8 +19,9 @@ from typing import Any
 import gradio as gr
 
 from . import fragments
-from .answer import Answer
+from .engines.answer import Answer
 from .store import SHOWN
+from .words import say
 
 __all__ = ["Asked", "Coming", "Files", "Talk", "files_of", "mark", "nothing"]
 
@@ -41,7 +42,7 @@ def files_of(*slots: str | Sequence[tuple[str, str]] | None) -> Files:
 
 
 def mark(files: Files) -> str:
-    """A short text that is another one for other files (two 32-bit hashes, as `page.js` computes them)."""
+    """A short text that is another one for other files (two 32-bit hashes, as `belonging.js` computes them)."""
     pictures = (map(_picture, slot) for slot in files)
     text = "\n\n".join("\n".join(slot) for slot in pictures).encode("utf-16-le", "surrogatepass")
     a, b = 0x811C9DC5, 0x9747B28C
@@ -115,12 +116,12 @@ class Coming:
     @property
     def late(self) -> str:
         """What is said instead if other pictures are there when it comes."""
-        names = " and ".join(Path(one).name for slot in self.asked.files[::-1] for one in slot)
-        words = f"An answer about {names} came when other pictures were here, so it is not shown. Ask again."
-        return fragments.notice(words)
+        names = ", ".join(fragments.bold(Path(one).name) for slot in self.asked.files[::-1] for one in slot)
+        words = "An answer about {names} came when other pictures were here, so it is not shown. Ask again."
+        return f'<p class="adc-notice" role="alert">{say(words, names=names)}</p>'
 
 
 def nothing() -> tuple:
     """Values of the components with results where there are none."""
     off = gr.DownloadButton(value=None, interactive=False)
-    return "", None, "", None, "", off, off, "", None, "", ""
+    return "", None, "", None, "", off, off, "", None, "", "", None, "", "", ""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # gradio and torch take seconds: only once the command line i
     from ..anomaly_map.comparing import Mapper
     from ..inspect.judging import Judge
     from ..line.inspection import Inspection
-    from .maps import PageMap
+    from .engines.maps import PageMap
     from .service import Engine
     from .tabs.many_parts import ServerFolder
 
@@ -247,7 +247,7 @@ def make_engine(args: argparse.Namespace, inspection: Inspection | None, judge: 
 
     if args.endpoint:
         from ..answering.api import ApiBackend
-        from .endpoint_engine import EndpointEngine
+        from .engines.endpoint import EndpointEngine
 
         backend = ApiBackend(
             base_url=args.endpoint,
@@ -275,13 +275,13 @@ def make_engine(args: argparse.Namespace, inspection: Inspection | None, judge: 
     settings = map_settings(args, inspection)
     if is_without_model(args.model, inspection):
         from ..inspect.map_inspector import MapInspector
-        from .maps import MapEngine
+        from .engines.maps import MapEngine
 
         title = "the anomaly map" if args.model == "none" else title_of(Path(args.model))
         return MapEngine(inspector=MapInspector(map=settings, judge=judge, device=args.device), title=title)
     from ..answering.families import family_of_config
     from ..inspect.model_inspector import ModelInspector
-    from .local_engine import LocalEngine
+    from .engines.local import LocalEngine
 
     inspector = ModelInspector(
         model=args.model,
@@ -307,7 +307,7 @@ def page_map(args: argparse.Namespace) -> PageMap | None:
     """
     if args.map == "off":
         return None
-    from .maps import PageMap
+    from .engines.maps import PageMap
 
     given = (args.map, args.map_backbone, args.map_search, args.box_growth, args.image_max_pixels)
     if all(one is None for one in given):  # nothing that could be wrong: torch waits for the first map

@@ -7,36 +7,48 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from ..anomaly_map.picture import scale_in_words
 from ..drawing import BOX_COLOURS
 from ..endpoint.images import data_url
+from ..line.thresholds import Threshold
 from ..verdict import Verdict
-from .answer import Answer
+from .colours import heat_scale, map_scale
+from .engines.answer import Answer
+from .words import CHINESE, say
 
 __all__ = [
     "VERDICTS",
     "about",
+    "bold",
+    "chip",
+    "chosen",
     "conversation",
+    "heat_about",
     "history_list",
     "map_about",
+    "name",
     "notice",
     "of",
     "pair_strip",
+    "places",
     "plain",
-    "progress",
-    "table",
+    "threshold",
     "thumbnail",
     "verdict",
+    "waiting",
 ]
 
 #: The three verdicts as visitors read them, in the order of a table.
 VERDICTS = {"anomalous": "Defect found", "undecided": "Undecided", "normal": "No defect found"}
+#: The chips' colours in the page's style, by verdict.
+CHIPS = {"anomalous": "bad", "normal": "good", "undecided": "unsure"}
+MAPS_SCORE = "Map's score"
+MORE_GOOD_PARTS = (
+    "No threshold is known. Add more pictures of good parts, five or more are best: one is found from two on."
+)
 #: Longer side of a thumbnail in pixels.
 THUMBNAIL = 88
-#: Rows of the table on the page; the CSV has all.
-MOST_ROWS = 200
 
 
 def plain(value: Any) -> str:
@@ -44,25 +56,30 @@ def plain(value: Any) -> str:
     return html.escape(str(value))
 
 
-def thumbnail(image: Image.Image, *, boxes: Sequence[dict[str, Any]] = ()) -> str:
-    """A small JPEG as a data address, with boxes (in pixels of the image) drawn on it."""
+def bold(value: Any) -> str:
+    """The same in bold letters."""
+    return f"<b>{plain(value)}</b>"
+
+
+def thumbnail(image: Image.Image) -> str:
+    """A small JPEG as a data address."""
     small = image.convert("RGB")
     if max(small.size) < THUMBNAIL:  # few large pixels stay visible as such
         scale = THUMBNAIL / max(small.size)
         small = small.resize((round(small.width * scale), round(small.height * scale)), Image.Resampling.NEAREST)
     small.thumbnail((THUMBNAIL, THUMBNAIL))
-    scale = small.width / image.width, small.height / image.height
-    for box in boxes:
-        x1, y1, x2, y2 = (value * scale[index % 2] for index, value in enumerate(box["bbox_2d"]))
-        ImageDraw.Draw(small).rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=BOX_COLOURS[0], width=2)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
     return data_url("JPEG", buffer.getvalue())
 
 
 def notice(message: str) -> str:
-    """What went wrong, or nothing."""
-    return f'<p class="adc-notice" role="alert">{plain(message)}</p>' if message else ""
+    """What went wrong, or nothing. The page's own words are said in both languages, others as they are."""
+    return f'<p class="adc-notice" role="alert">{_said(message)}</p>' if message else ""
+
+
+def _said(message: str) -> str:
+    return say(message) if message in CHINESE else plain(message)
 
 
 def of(about: str, shown: str) -> str:
@@ -70,95 +87,173 @@ def of(about: str, shown: str) -> str:
     return f'<div data-about="{plain(about)}">{shown}</div>'
 
 
+def chosen(*slots: str) -> str:
+    """Where `looking.js` writes the names of the files in upload components, given by their ids."""
+    return f'<p class="adc-names">{"".join(f"""<span data-names-of="{slot}"></span>""" for slot in slots)}</p>'
+
+
+def waiting(*, has_good_parts: bool) -> str:
+    """What stands where the verdict will be."""
+    words = "The verdict comes here. Add a good part and a part to inspect, then ask."
+    if has_good_parts:
+        words = "The verdict comes here. Add a part to inspect, then ask."
+    return f'<p class="adc-empty">{say(words)}</p>'
+
+
 def chip(verdict: Verdict | None) -> str:
     """The verdict in a coloured box, "Answer" where none was asked for; colour never says it alone."""
     if verdict is None:
-        return '<span class="adc-chip neutral">Answer</span>'
-    colour = {"anomalous": "bad", "normal": "good", "undecided": "unsure"}[verdict.word]
-    return f'<span class="adc-chip {colour}">{VERDICTS[verdict.word]}</span>'
+        return f'<span class="adc-chip neutral">{say("Answer")}</span>'
+    return f'<span class="adc-chip {CHIPS[verdict.word]}">{say(VERDICTS[verdict.word])}</span>'
 
 
 def about(answer: Answer) -> str:
     """Which pictures an answer is about, by their files' names."""
-    good = ", ".join(f"<b>{plain(name)}</b>" for name in answer.templates)
-    compared = f", compared with {good}" if good else ""
-    return f'<p class="adc-small adc-about">About <b>{plain(answer.result.query)}</b>{compared}.</p>'
+    good = ", ".join(map(bold, answer.templates))
+    query = bold(answer.result.query)
+    words = say("About {query}, compared with {good}.", query=query, good=good) if good else ""
+    return f'<p class="adc-small adc-about">{words or say("About {query}.", query=query)}</p>'
+
+
+def name(file: str) -> str:
+    """A file's name below its picture."""
+    return f'<p class="adc-name adc-small">{plain(file)}</p>'
 
 
 def verdict(answer: Answer) -> str:
-    """Verdict, what it is about, score or why there is none, and the boxes in words."""
-    parts = [f'<p class="adc-verdict">{chip(answer.verdict)}']
+    """Verdict, score or why there is none, what speaks against it, and what it is about."""
     judge, of_map = answer.judge, answer.by_map or answer.judge.source == "map"
+    parts = [f'<p class="adc-verdict">{chip(answer.verdict)}']
     if answer.score is not None:
-        words = "Map's score" if of_map else "Score"
+        words = say(MAPS_SCORE if of_map else "Score")
         parts.append(f'<span class="adc-score">{words} <b>{answer.score:.3f}</b></span>')
-    parts.append(f"</p>{about(answer)}")
+    parts.append("</p>")
     if answer.verdict is not None and answer.verdict.reason:
-        parts.append(
-            f'<p class="adc-reason">No verdict: {plain(answer.verdict.reason)}. Look at the part yourself.</p>'
-        )
-    elif answer.score is not None and of_map:
-        parts.append(
-            f'<p class="adc-small">0 is no difference from the good part. From {judge.map_threshold:.3g} on a part '
-            "counts as defective.</p>"
-        )
+        told = say("No verdict: {reason}. Look at the part yourself.", reason=plain(answer.verdict.reason))
+        parts.append(f'<p class="adc-reason">{say(MORE_GOOD_PARTS) if answer.lacks_threshold else told}</p>')
+    for doubt in _doubts(answer):
+        parts.append(f'<p class="adc-reason">{say(doubt)}</p>')
+    parts.append(about(answer))
+    if answer.score is not None and of_map:
+        words = "0 is no difference from the good part. From {threshold} on a part counts as defective."
+        parts.append(f'<p class="adc-small">{say(words, threshold=f"{judge.map_threshold:.3g}")}</p>')
     elif answer.score is not None:
-        percent = round(answer.score * 100)
-        parts.append(
-            f'<div class="adc-bar" role="img" aria-label="{percent} out of 100">'
-            f'<i style="left:{percent}%"></i><b style="left:{judge.model_threshold * 100:g}%"></b></div>'
-            f'<p class="adc-small">0 is like the good part, 1 is surely defective. '
-            f"From {judge.model_threshold:g} on a part counts as defective{_or_by_map(answer)}.</p>"
+        parts.append(_bar(answer))
+    elif answer.verdict is not None and answer.verdict.reason is None:
+        words = (
+            "No score: the model's server told no usable probabilities. The verdict is the first word of the answer."
         )
-    elif answer.verdict is not None:
-        why = "the model reasoned first" if answer.reasoning else "the model's server told no usable probabilities"
-        parts.append(f'<p class="adc-small">No score: {why}. The verdict is the first word of the answer.</p>')
-    if answer.yes_or_no and judge.disagree(answer.result):
-        parts.append('<p class="adc-reason">Model and map disagree. Look at the part yourself.</p>')
-    if boxes := answer.result.boxes:
-        rows = "".join(
-            "<li>{}: from {}, {} to {}, {}</li>".format(plain(box["label"] or "defect"), *box["bbox_2d"])
-            for box in boxes
-        )
-        parts.append(
-            f'<p class="adc-small">Marked places (pixels from the left and from the top of the picture):</p>'
-            f'<ol class="adc-boxes">{rows}</ol>'
-        )
+        if answer.reasoning:
+            words = "No score: the model reasoned first. The verdict is the first word of the answer."
+        parts.append(f'<p class="adc-small">{say(words)}</p>')
+    if answer.threshold is not None:
+        parts.append(f'<p class="adc-small">{threshold(answer.threshold)}</p>')
     return "".join(parts)
 
 
-def _or_by_map(answer: Answer) -> str:
-    """What else makes a part defective, where either score may."""
-    if answer.judge.source != "either" or answer.judge.map_threshold is None or answer.result.map_score is None:
+def threshold(found: Threshold) -> str:
+    """A threshold that was found from good parts, how, and what has to be said with it."""
+    words = "The threshold {threshold} is from the good parts that were brought: {chosen}."
+    told = say(words, threshold=f"{found.value:.3g}", chosen=plain(found.chosen))
+    return " ".join([told, *(say("Take care: {warning}.", warning=plain(one)) for one in found.warnings)])
+
+
+def _doubts(answer: Answer) -> list[str]:
+    """What contradicts the verdict."""
+    if answer.yes_or_no and answer.judge.disagree(answer.result):
+        return ["Model and map disagree. Look at the part yourself."]
+    if answer.says_otherwise:
+        return ["The model's own words say the opposite of this verdict. Look at the part yourself."]
+    if answer.marks_otherwise:
+        return ["The model marks places although no defect was found. Look at the part yourself."]
+    return []
+
+
+def _bar(answer: Answer) -> str:
+    """A model's score between 0 and 1, and the threshold."""
+    judge, percent = answer.judge, round(answer.score * 100)
+    words = "0 is like the good part, 1 is surely defective. From {threshold} on a part counts as defective."
+    told = say(words, threshold=f"{judge.model_threshold:g}")
+    if judge.source == "either" and judge.map_threshold is not None and answer.result.map_score is not None:
+        limit, score = f"{judge.map_threshold:.3g}", f"{answer.result.map_score:.3f}"
+        told += " " + say("So does a map's score from {threshold} on ({score}).", threshold=limit, score=score)
+    return (
+        f'<div class="adc-bar" role="img" aria-label="{percent} %"><i style="left:{percent}%"></i>'
+        f'<b style="left:{judge.model_threshold * 100:g}%"></b></div><p class="adc-small">{told}</p>'
+    )
+
+
+def places(answer: Answer) -> str:
+    """The boxes by number: each number enlarges its place in all pictures (`looking.js`)."""
+    boxes, size = answer.result.boxes, answer.result.size
+    if not boxes:
         return ""
-    return f", as it does from {answer.judge.map_threshold:.3g} of the map's score on ({answer.result.map_score:.3f})"
+    labels = list(dict.fromkeys(box["label"] for box in boxes))
+    rows = []
+    for number, box in enumerate(boxes, 1):
+        x1, y1, x2, y2 = box["bbox_2d"]
+        colour = "#{:02x}{:02x}{:02x}".format(*BOX_COLOURS[labels.index(box["label"]) % len(BOX_COLOURS)])
+        at = "" if not size else f' data-x="{50 * (x1 + x2) / size[0]:.1f}" data-y="{50 * (y1 + y2) / size[1]:.1f}"'
+        where = f"{say('from {place}', place=f'{x1}, {y1}')} {say('to {place}', place=f'{x2}, {y2}')}"
+        rows.append(
+            f'<li><button type="button" class="adc-number" style="border-color:{colour}"{at}>{number}</button> '
+            f"{_said(box['label'] or 'defect')}: {where}</li>"
+        )
+    words = say("Marked places, in pixels from the left and from the top. A number enlarges its place.")
+    return f'<p class="adc-small">{words}</p><ul class="adc-boxes">{"".join(rows)}</ul>'
 
 
 def map_about(answer: Answer) -> str:
     """What the picture of the map shows: the map's score, and what its colours are tied to; or why there is none."""
     found = answer.result.map
     if found is None:
-        why = (
-            "no good part to compare with"
-            if not answer.templates
-            else "it needs a good part of the same shape and view"
+        words = "No map: no good part to compare with."
+        if answer.templates:
+            words = "No map: it needs a good part of the same shape and view."
+        return f'<p class="adc-small">{say(words)}</p>'
+    middle, top = map_scale(answer.judge.map_threshold)
+    if answer.judge.map_threshold:
+        scale = say(
+            "Yellow is the threshold {threshold}, red twice as much, in every picture.", threshold=f"{middle:.3g}"
         )
-        return f'<p class="adc-small">No map: {why}.</p>'
-    threshold = answer.judge.map_threshold
-    parts = [f"Map's score <b>{found.pred_score:.3f}</b>. {plain(scale_in_words(threshold))}"]
+    else:
+        words = "No threshold is known: yellow is a difference of {middle}, red {top}, in every picture."
+        scale = say(words, middle=f"{middle:g}", top=f"{top:g}")
+    score = f"{say(MAPS_SCORE)} <b>{found.pred_score:.3f}</b>."
+    parts = [score, _legend("0", middle, top), scale]
     if answer.result.map_doubt:
-        parts.append(f"Take care: {plain(answer.result.map_doubt)}.")
+        parts.append(say("Take care: {warning}.", warning=plain(answer.result.map_doubt)))
     return f'<p class="adc-small">{" ".join(parts)}</p>'
+
+
+def heat_about(answer: Answer) -> str:
+    """What the colours of the attention are tied to."""
+    if answer.heat is None:
+        return ""
+    middle, top = heat_scale()
+    most = float(answer.heat.max() / answer.heat.mean())
+    words = (
+        "Where it looked, not where a defect is: yellow is {middle} times an even share of its attention, red {top} "
+        "times, in every picture. Here at most {most} times."
+    )
+    told = say(words, middle=f"{middle:g}", top=f"{top:g}", most=f"{most:.1f}")
+    return f'<p class="adc-small">{_legend("0", middle, top)} {told}</p>'
+
+
+def _legend(*stops: Any) -> str:
+    """The colours of both maps, with their numbers."""
+    numbers = "".join(f"<span>{one if isinstance(one, str) else f'{one:.3g}'}</span>" for one in stops)
+    return f'<span class="adc-legend"><i></i><span class="adc-stops">{numbers}</span></span>'
 
 
 def conversation(answers: Sequence[Answer]) -> str:
     """Questions and answers, the newest last, the reasoning folded away."""
-    parts = ['<div class="adc-talk" role="log" aria-label="Questions and answers">']
+    parts = ['<div class="adc-talk" role="log" tabindex="0">']
     for answer in answers:
-        parts.append(f'<p class="adc-asked"><b>You:</b> {plain(answer.question)}</p><div class="adc-said">')
+        parts.append(f'<p class="adc-asked"><b>{say("You")}:</b> {plain(answer.question)}</p><div class="adc-said">')
         if answer.reasoning:
             parts.append(
-                "<details><summary>How the model came to this (its reasoning)</summary>"
+                f"<details><summary>{say('How the model came to this (its reasoning)')}</summary>"
                 f"<p>{plain(answer.reasoning)}</p></details>"
             )
         if report := answer.report:
@@ -168,23 +263,23 @@ def conversation(answers: Sequence[Answer]) -> str:
             )
             parts += lines
         else:
-            parts.append(f"<p><b>Model:</b> {plain(answer.words)}</p>")
+            parts.append(f"<p><b>{say('Model')}:</b> {_said(answer.words)}</p>")
         parts.append("</div>")
     return "".join([*parts, "</div>"])
 
 
-def pair_strip(template: Image.Image, query: Image.Image, *, title: str) -> str:
-    """Two thumbnails side by side."""
+def pair_strip(template: Image.Image, query: Image.Image) -> str:
+    """Two thumbnails side by side; what they are stands on the button below."""
     return (
-        f'<div class="adc-strip"><img src="{thumbnail(template)}" alt="{plain(title)}: good part">'
-        f'<img src="{thumbnail(query)}" alt="{plain(title)}: part to inspect"></div>'
+        f'<div class="adc-strip"><img src="{thumbnail(template)}" alt=""><img src="{thumbnail(query)}" alt=""></div>'
     )
 
 
 def history_list(entries: Sequence[dict[str, Any]]) -> str:
     """Earlier answers, the newest first. They come from the visitor's own browser, so every field may be anything."""
     if not entries:
-        return '<p class="adc-small">Nothing yet. Answers are kept in this browser only, not on the server.</p>'
+        words = say("Nothing yet. Answers are kept in this browser only, not on the server.")
+        return f'<p class="adc-small">{words}</p>'
     rows = []
     for entry in entries:
         image = str(entry.get("image", ""))
@@ -197,58 +292,17 @@ def history_list(entries: Sequence[dict[str, Any]]) -> str:
         if not isinstance(anomalous, bool):
             anomalous = None
         found = Verdict(anomalous=anomalous, reason=reason or None) if (anomalous is None) == bool(reason) else None
-        good = entry.get("templates") or ""
-        compared = f" compared with {plain(good)}" if good else ""
+        query, good = plain(entry.get("query", "")), plain(entry.get("templates") or "")
+        query = f'<span class="adc-name">{query}</span>'
+        compared = (
+            say("About {query}, compared with {good}.", query=query, good=good)
+            if good
+            else say("About {query}.", query=query)
+        )
+        why = f"<p>{say('No verdict: {reason}.', reason=plain(reason))}</p>" if found and reason else ""
         rows.append(
-            f"<li>{picture}<div>{chip(found)} <b>{value}</b> "
-            f'<span class="adc-name">{plain(entry.get("query", ""))}</span>{compared} '
-            f'<span class="adc-small">{plain(entry.get("time", ""))}</span>'
-            f"{f'<p>No verdict: {plain(reason)}.</p>' if found and reason else ''}"
+            f"<li>{picture}<div>{chip(found)} <b>{value}</b> {compared} "
+            f'<span class="adc-small">{plain(entry.get("time", ""))}</span>{why}'
             f"<p>{plain(entry.get('question', ''))}</p><p>{plain(entry.get('answer', ''))}</p></div></li>"
         )
     return f'<ul class="adc-history">{"".join(rows)}</ul>'
-
-
-def progress(done: int, total: int, *, message: str = "") -> str:
-    """How far a folder has come."""
-    share = 100 * done / total if total else 100
-    return (
-        f'<p role="status">{done} of {total} pictures inspected. {plain(message)}</p>'
-        f'<progress class="adc-progress" max="100" value="{share:.1f}">{share:.0f} %</progress>'
-    )
-
-
-def table(rows: Sequence[dict[str, Any]], *, total: int) -> str:
-    """Results of a folder, the highest score first.
-
-    Args:
-        rows: `name`, `template`, `score`, `verdict` (None after an error), `boxes` (a number), `answer`, `error`, and
-            the thumbnails `image` and `template_image` (data addresses or "").
-        total: how many there are altogether.
-    """
-    body = []
-    for row in rows[:MOST_ROWS]:
-        pictures = "".join(
-            f'<img src="{plain(row[key])}" alt="{alt}">' if row[key] else ""
-            for key, alt in (("image", "part"), ("template_image", "good part it was compared with"))
-        )
-        if row["error"]:
-            told = f'<td colspan="3" class="adc-problem">Could not be inspected: {plain(row["error"])}</td>'
-        else:
-            score = "" if row["score"] is None else f"{row['score']:.3f}"
-            reason = row["verdict"].reason
-            why = f"<p class='adc-small'>No verdict: {plain(reason)}.</p>" if reason else ""
-            told = (
-                f"<td>{chip(row['verdict'])}</td><td class='adc-number'>{score}</td>"
-                f"<td>{plain(row['answer'])}{why}</td>"
-            )
-        body.append(
-            f'<tr><td class="adc-pictures">{pictures}</td>'
-            f'<th scope="row" class="adc-name">{plain(row["name"])}</th>{told}</tr>'
-        )
-    more = f"<p class='adc-small'>The first {MOST_ROWS} of {total}; the file has all.</p>" if total > MOST_ROWS else ""
-    return (
-        '<div class="adc-scroll" tabindex="0" role="region" aria-label="Results"><table class="adc-table"><thead><tr>'
-        "<th>Part and good part</th><th>File</th><th>Verdict</th><th>Score</th><th>Answer</th></tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table></div>{more}"
-    )

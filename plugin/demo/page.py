@@ -20,12 +20,31 @@ from .store import Store
 from .tabs.many_parts import ManyParts, ServerFolder
 from .tabs.marking import Marks
 from .tabs.one_part import OnePart
+from .words import CHINESE, label, say
 
 __all__ = ["build_page"]
 
 #: Fonts of the visitor's system: nothing is loaded from other hosts.
 FONTS = ("system-ui", "sans-serif")
 MONOSPACE = ("ui-monospace", "monospace")
+#: Of gradio's theme, what has less than 4.5:1 of contrast in it (light and dark).
+READABLE = {
+    "button_primary_background_fill": "*primary_700",
+    "button_primary_background_fill_dark": "*primary_700",
+    "button_primary_background_fill_hover": "*primary_800",
+    "button_primary_background_fill_hover_dark": "*primary_800",
+    "color_accent": "*primary_700",
+    "body_text_color_subdued": "*neutral_600",
+    "body_text_color_subdued_dark": "*neutral_300",
+    "block_label_text_color": "*neutral_700",
+    "block_label_text_color_dark": "*neutral_200",
+    "block_title_text_color": "*neutral_700",
+    "block_info_text_color": "*neutral_600",
+    "input_placeholder_color": "*neutral_600",
+    "input_placeholder_color_dark": "*neutral_300",
+}
+#: A model of fewer parameters is for trying things out; the smallest that the paper's recipe is for has 3 billion.
+TOY = 100_000_000
 
 
 class Page(gr.Blocks):
@@ -75,10 +94,13 @@ def build_page(
         good_parts: of the line whose folder was given, for visitors who bring none.
         marks: the file that visitors' marks go to; None where they cannot mark.
     """
-    theme = gr.themes.Default(font=FONTS, font_mono=MONOSPACE)
-    css = Path(__file__).with_name("page.css").read_text("utf-8")
-    script = f"<script>{Path(__file__).with_name('page.js').read_text('utf-8')}</script>"
-    page = Page(title="AD-Copilot inspection", theme=theme, css=css, head=script, analytics_enabled=False)
+    theme = gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONOSPACE).set(**READABLE)
+    folder_of_scripts = Path(__file__).with_name("browser")
+    css = "\n".join(one.read_text("utf-8") for one in sorted(folder_of_scripts.glob("*.css")))
+    scripts = "".join(f"<script>{one.read_text('utf-8')}</script>" for one in sorted(folder_of_scripts.glob("*.js")))
+    page = Page(
+        title="AD-Copilot inspection", theme=theme, css=css, head=scripts, analytics_enabled=False, fill_width=True
+    )
     service = Service(
         engine=engine,
         store=store,
@@ -89,17 +111,11 @@ def build_page(
         marks=marks and Marks(marks, most_bytes=limits.stored_bytes),
         page=page,
     )
-    who = "The model looks at both pictures and says" if engine.speaks else "The anomaly map of both pictures says"
-    source = "Model" if engine.speaks else "Without a model"
-    brought = " This line has good parts of its own: bring the part alone, or both." if good_parts else ""
     with page:
-        gr.HTML(
-            f"<h1>Compare a part with a good one</h1><p>{who} whether the part is "
-            f"defective, and where. It can be wrong.{brought} {source}: <b>{fragments.plain(engine.title)}</b></p>"
-        )
-        with gr.Tab("One part"):
+        gr.HTML(_header(engine, has_good_parts=good_parts is not None), padding=False)
+        with gr.Tab(label("One part")):
             OnePart(service=service, examples=examples).build()
-        with gr.Tab("Many parts"):
+        with gr.Tab(label("Many parts")):
             many = ManyParts(service=service, folder=folder)
             many.build()
 
@@ -109,3 +125,29 @@ def build_page(
 
         page.unload(leave)  # when a visitor closes or reloads the page
     return with_queue(page, waiting=queue)
+
+
+def _header(engine: Engine, *, has_good_parts: bool) -> str:
+    """What the page does, who answers, and the two languages."""
+    if engine.speaks:
+        what = say(
+            "The model looks at both pictures and says whether the part is defective, and where. It can be wrong."
+        )
+    else:
+        what = say("The anomaly map of both pictures says whether the part is defective, and where. It can be wrong.")
+    if has_good_parts:
+        what += " " + say("This line has good parts of its own: bring the part alone, or both.")
+    name = say(engine.title) if engine.title in CHINESE else fragments.plain(engine.title)
+    about = f"{say('Model' if engine.speaks else 'Without a model')}: <b>{name}</b>"
+    if engine.parameters is not None:
+        millions = engine.parameters / 1e6
+        about += ", " + say("{number} million parameters", number=f"{millions:,.{0 if millions >= 10 else 2}f}")
+        if engine.parameters < TOY:
+            words = say("a toy: it shows how the page works, its answers mean little")
+            about += f' <span class="adc-chip unsure">{words}</span>'
+    return (
+        f'<div class="adc-header"><h1>{say("Compare a part with a good one")}</h1><span class="adc-languages">'
+        '<button type="button" data-language="en" lang="en">English</button>'
+        '<button type="button" data-language="zh-CN" lang="zh-CN">中文</button></span>'
+        f"<p>{what}</p><p>{about}</p></div>"
+    )

@@ -16,6 +16,7 @@ from .door.throttle import Throttle
 from .limits import Limits
 from .listening import cannot_listen
 from .store import Store
+from .words import languages
 
 __all__ = ["serve"]
 
@@ -59,6 +60,7 @@ def serve(
             enable_monitoring=False,
             ssr_mode=False,
             pwa=False,
+            i18n=languages(),
             # Gradio's own 10,000 would keep the pictures of thousands of visitors who have left without saying so.
             state_session_capacity=MOST_SESSIONS,
             allowed_paths=[],

@@ -37,6 +37,7 @@ class Engine(Protocol):
     Attributes:
         family: how the model is talked to.
         title: its name for visitors.
+        parameters: how many it has; None where that is not known.
         has_heat: whether `ask` gives attention maps.
         has_map: whether its results have anomaly maps.
         speaks: whether it answers in words; else the map is all there is.
@@ -45,6 +46,7 @@ class Engine(Protocol):
 
     family: Family
     title: str
+    parameters: int | None
     has_heat: bool
     has_map: bool
     speaks: bool
@@ -54,7 +56,7 @@ class Engine(Protocol):
         """One answer, and the comparison tokens' attention over the query (rows, columns)."""
 
     def inspect(self, pairs: Any) -> Any:
-        """(pair, `adcopilot inspect`'s line) for each pair."""
+        """(pair, `adcopilot inspect`'s line, its map or None) for each pair."""
 
 
 class GoodParts:

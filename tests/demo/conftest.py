@@ -48,6 +48,23 @@ def local_demo(speaking_dir, tmp_path_factory):  # noqa: F811 - the fixture
 
 
 @pytest.fixture
+def page(chromium, stub_demo, said):  # noqa: F811 - the fixture
+    """The first tab over the endpoint; afterwards, the browser's console has nothing that is not known."""
+    from .part import Part, complaints
+
+    yield Part(driver=chromium, url=stub_demo.url)
+    assert complaints(chromium) == []
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A template and a query of another size."""
+    part(1).save(tmp_path / "good.png")
+    part(2, size=(300, 200), defect=True).save(tmp_path / "query.png")
+    return tmp_path / "good.png", tmp_path / "query.png"
+
+
+@pytest.fixture
 def line_dir(tmp_path):
     """A line without a model, as `adcopilot calibrate none` leaves it: two templates and a threshold."""
     folder = tmp_path / "bracket"

@@ -18,6 +18,7 @@ class Stub:
         """As at its start."""
         self.text, self.yes, self.status = "No.", 0.2, 200
         self.logprobs = ...  # of "Yes" and "No", instead of those of `yes`; None for an endpoint that tells none
+        self.replies = []  # (text, yes) of the next questions, before what `text` and `yes` say
         self.requests = []
         self.may_answer.set()  # so that no question of another test is kept waiting
         self.may_answer = threading.Event()
@@ -29,11 +30,12 @@ class Stub:
         self.may_answer.wait()  # as long as the test wants; `reset` after it lets go
         if self.status != 200:
             return self.status, {}, b"secret-host.internal says no"
-        logprobs = [math.log(self.yes), math.log(1 - self.yes)] if self.logprobs is ... else self.logprobs
+        text, yes = self.replies.pop(0) if self.replies else (self.text, self.yes)
+        logprobs = [math.log(yes), math.log(1 - yes)] if self.logprobs is ... else self.logprobs
         words = [
             {"token": token, "logprob": logprob} for token, logprob in zip(("Yes", "No"), logprobs or (), strict=False)
         ]
-        answer = completion(self.text)
+        answer = completion(text)
         if body.get("logprobs") and words:
             answer["choices"][0]["logprobs"] = {"content": [{**words[0], "top_logprobs": words}]}
         return answer

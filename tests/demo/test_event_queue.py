@@ -5,7 +5,6 @@ import json
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -14,11 +13,14 @@ gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 
 from gradio.queueing import Queue  # noqa: E402
 
+from adcopilot.anomaly_map.comparing import MapSettings  # noqa: E402
+from adcopilot.demo.engines.maps import MapEngine  # noqa: E402
 from adcopilot.demo.event_queue import ForgettingQueue, with_queue  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
 from adcopilot.demo.page import build_page  # noqa: E402
 from adcopilot.demo.store import Store  # noqa: E402
 from adcopilot.inspect.judging import Judge  # noqa: E402
+from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
 
 from ..waiting import until  # noqa: E402
 
@@ -159,7 +161,7 @@ def test_who_leaves_is_forgotten_with_the_session(page, client):
 
 def test_the_demos_page_has_this_queue():
     store = Store(seconds=60, stored_bytes=1 << 20)
-    engine = SimpleNamespace(title="tiny", has_heat=False, has_map=False, speaks=True, concurrency=1, family=None)
+    engine = MapEngine(inspector=MapInspector(map=MapSettings(), judge=Judge(source="map")), title="anomaly map")
     try:
         page = build_page(
             engine=engine,

@@ -11,8 +11,8 @@ import pytest
 gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 
 from adcopilot.anomaly_map.comparing import MapSettings  # noqa: E402
+from adcopilot.demo.engines.maps import MapEngine  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
-from adcopilot.demo.maps import MapEngine  # noqa: E402
 from adcopilot.demo.service import Service  # noqa: E402
 from adcopilot.demo.store import Store  # noqa: E402
 from adcopilot.demo.tabs.many_parts import ManyParts, ServerFolder  # noqa: E402

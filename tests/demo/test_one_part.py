@@ -62,10 +62,10 @@ def ask(tab, template, query, *, more=(), task=INSPECT):
 
 
 def shown(tab, coming, template, query, *, more=(), kept=(), words=""):
-    """Values of the page's components: problem, verdict, boxes, caption, heat, talk, two files, mark, map, its
-    caption, what was said of a mark, words, kept, and what is on its way."""
+    """Values of the page's components: problem, verdict, boxes, their caption, heat, talk, two files, mark, map, its
+    caption, what was said of a mark, good part, its caption, the heat's, places, words, kept, what is on its way."""
     values = tab.on_answer(coming, list(kept), words, template, [(path, "name") for path in more], query)
-    assert len(values) == 15
+    assert len(values) == 19
     return values
 
 
@@ -84,7 +84,7 @@ def test_an_answer_stands_beside_its_own_pictures_only(tab, files):
     assert all(values[place].startswith(about) for place in (1, 3, 5))
     assert os.path.basename(values[2]) == "query marked.png"
     assert [button.interactive for button in values[6:8]] == [True, True]
-    assert [entry["query"] for entry in values[13]] == ["query.png"]
+    assert [entry["query"] for entry in values[17]] == ["query.png"]
     for template, last, more in (
         (good, other, ()),
         (better, query, ()),
@@ -95,10 +95,10 @@ def test_an_answer_stands_beside_its_own_pictures_only(tab, files):
         (good, None, ()),
     ):
         late = shown(tab, coming, template, last, more=more, kept=[{"query": "x"}])
-        assert "An answer about query.png and good.png came when other pictures were here" in late[0]
-        assert all(map(is_kept, late[1:13]))
-        assert [entry["query"] for entry in late[13]] == ["query.png", "x"]
-        assert late[14] is None
+        assert "An answer about <b>query.png</b>, <b>good.png</b> came when other pictures were here" in late[0]
+        assert all(map(is_kept, late[1:17]))
+        assert [entry["query"] for entry in late[17]] == ["query.png", "x"]
+        assert late[18] is None
     assert shown(tab, coming, None, None)[0] == ""  # started again
     assert all(map(is_kept, shown(tab, None, good, query)))
 
@@ -127,8 +127,8 @@ def test_the_png_that_is_shown_instead_is_the_same_picture(tab, files):
 def test_the_history_has_a_bound_and_may_be_anything(tab, files):
     good, _, query, _ = files
     coming = ask(tab, good, query)
-    assert len(shown(tab, coming, good, query, kept=[{}] * 50)[13]) == KEPT
-    assert len(tab.on_answer(coming, "changed", "", good, [], query)[13]) == 1
+    assert len(shown(tab, coming, good, query, kept=[{}] * 50)[17]) == KEPT
+    assert len(tab.on_answer(coming, "changed", "", good, [], query)[17]) == 1
 
 
 def test_pictures_that_change_take_results_away(tab, files):
@@ -159,10 +159,10 @@ def test_what_fails_is_words_and_no_verdict(tab, files, fault, words):
     assert values[1:5] == ("", None, "", None)
     assert is_kept(values[5])  # the conversation before was about the same pictures
     assert not values[6].interactive
-    assert is_kept(values[13])
+    assert is_kept(values[17])
     late = shown(tab, coming, good, other)
     assert words not in late[0]
-    assert all(map(is_kept, late[1:14]))
+    assert all(map(is_kept, late[1:18]))
 
 
 def test_a_fault_while_drawing_is_words_too(tab, files, monkeypatch):
@@ -179,7 +179,7 @@ def test_undecided_is_said_with_its_reason_everywhere(tab, files):
     assert f"No verdict: query.png: {WHY}." in values[1]
     assert "unsure" in values[1]
     assert "0.035" not in values[1]
-    [entry] = values[13]
+    [entry] = values[17]
     assert (entry["anomalous"], entry["reason"], entry["score"]) == (None, f"query.png: {WHY}", None)
     with open(values[6].value["path"]) as file:
         assert f'"reason": "query.png: {WHY}"' in file.read()
@@ -193,11 +193,11 @@ def test_other_questions_have_an_answer_and_no_verdict(tab, files):
     values = shown(tab, coming, good, query, words=" Is it fine? ")
     assert "Answer</span>" in values[1]
     assert "bad" not in values[1]
-    assert values[12] == ""  # it was asked
-    assert is_kept(shown(tab, coming, good, query, words="And the n")[12])  # the next is being written
-    assert (values[13][0]["anomalous"], values[13][0]["score"]) == (None, None)
+    assert values[16] == ""  # it was asked
+    assert is_kept(shown(tab, coming, good, query, words="And the n")[16])  # the next is being written
+    assert (values[17][0]["anomalous"], values[17][0]["score"]) == (None, None)
     assert talk.answers[-1].to_dict()["verdict"] == "undecided"
-    assert is_kept(shown(tab, ask(tab, good, query, task=QUESTIONS[2]), good, query, words="Is it")[12])
+    assert is_kept(shown(tab, ask(tab, good, query, task=QUESTIONS[2]), good, query, words="Is it")[16])
     tab.on_question("And now?", good, [], query, talk, REQUEST)
     assert tab.service.engine.asked.turns == (("Is it fine?", "Yes."),)
     tab.on_question("And now?", query, [], good, talk, REQUEST)

@@ -15,9 +15,9 @@ from adcopilot.drawing import draw_map
 from adcopilot.line.marks import find_marked, read_marks
 
 from ..inspect.conftest import part
+from .part import PAINTED, Part, complaints
 from .running import demo
 from .test_many import Many
-from .test_page import EXPECTED, PAINTED, Part
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
@@ -41,12 +41,6 @@ def pictures_of(page, name, *, at="adc-verdict", label="Where it differs"):
         page.driver.save_screenshot(str(Path(folder, f"{name}-{scheme}.png")))
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     page.driver.execute_script("document.body.classList.remove('dark')")
-
-
-def complaints(driver) -> list[str]:
-    """Of the browser, about what nobody expects."""
-    lines = [line["message"] for line in driver.get_log("browser") if line["level"] == "SEVERE"]
-    return [line for line in lines if not any(known in line for known in EXPECTED)]
 
 
 def map_of(query, templates):
@@ -111,10 +105,10 @@ def test_a_map_beside_an_endpoint(chromium, stub_demo, said, tmp_path):
     page.add("Part to inspect", tmp_path / "part.png")
     page.press("Is it defective?")
     page.wait("the verdict", lambda: "Defect found" in page.said("verdict"))
-    assert "No threshold is known: red is what differs most in this picture" in page.said("differs-about")
+    assert "No threshold is known: yellow is a difference of 0.25, red 0.5" in page.said("differs-about")
     query, found = map_of(tmp_path / "part.png", [tmp_path / "good.png"])
     shown = page.picture("Where it differs")
-    assert np.array_equal(shown, np.asarray(draw_map(query, found, threshold=None)).astype(int))
+    assert np.array_equal(shown, np.asarray(draw_map(query, found, threshold=0.25)).astype(int))
     assert page.button("Mark as good") is None
     pictures_of(page, "demo-map", at="adc-marked")
     page.add("Part to inspect", tmp_path / "good.png")

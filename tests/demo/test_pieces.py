@@ -4,18 +4,21 @@ import json
 import math
 import re
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from adcopilot.answering.families import FAMILIES, split_thinking
-from adcopilot.demo import fragments
-from adcopilot.demo.answer import Answer
+from adcopilot.demo import fragments, table
+from adcopilot.demo.engines.answer import Answer
 from adcopilot.demo.examples import CHOSEN, read_examples
 from adcopilot.demo.limits import Limits, open_upload
 from adcopilot.demo.questions import INSPECT, QUESTIONS, wording
-from adcopilot.demo.tabs.many_parts import _counts, _sorted, _write_csv
+from adcopilot.demo.table import Row
+from adcopilot.demo.words import CHINESE
 from adcopilot.errors import UserError
 from adcopilot.inspect import Result
 from adcopilot.inspect.spreadsheet import plain
@@ -90,10 +93,11 @@ def test_verdict_and_score(given, verdict, score):
     assert given.score == score
     assert (given.verdict and given.verdict.word) == verdict
     shown = fragments.verdict(given)
-    assert ("Score <b>" in shown) == (score is not None)
+    assert ("Score</span>" in shown) == (score is not None)
     chips = {"anomalous": "bad", "normal": "good", "undecided": "unsure", None: "neutral"}
     words = {**fragments.VERDICTS, None: "Answer"}
-    assert re.findall(r'adc-chip (\w+)">([^<]*)<', shown) == [(chips[verdict], words[verdict])]
+    chip = re.findall(r'adc-chip (\w+)"><span class="adc-en">([^<]*)<[^<]*<[^>]*>([^<]*)<', shown)
+    assert chip == [(chips[verdict], words[verdict], CHINESE[words[verdict]])]
     assert ("adc-bar" in shown) == (score is not None)
     assert ("No verdict: " in shown) == (verdict == "undecided")
     assert "About <b>q.png</b>, compared with <b>s.png</b>, <b>t.png</b>." in shown
@@ -114,17 +118,17 @@ def test_why_there_is_no_score_is_said():
 def test_undecided_is_never_green_anywhere():
     given = answer(score=0.035, mass=0.004, text="")
     entry = {"anomalous": None, "reason": given.verdict.reason, "query": "q.png", "templates": "t.png"}
-    row = rows(("q.png", None, given.verdict, ""))[0]
+    row = Row(name="q.png", verdict=given.verdict)
     shown = [
         fragments.verdict(given),
         fragments.history_list([entry]),
-        fragments.table([row], total=1),
+        table.table([row], most=9).partition("</div>")[2],  # without the filter, which names all verdicts
     ]
     for html in shown:
         assert "Undecided" in html
         assert "probability of 0.004 together" in html
         assert "good" not in re.findall(r"adc-chip (\w+)", html)
-    assert "q.png</span> compared with t.png" in shown[1]
+    assert "q.png</span>, compared with t.png" in shown[1]
 
 
 def test_reports_are_read_out_and_reasoning_is_folded_away():
@@ -134,10 +138,10 @@ def test_reports_are_read_out_and_reasoning_is_folded_away():
     assert "<b>Defect description:</b> Bent." in shown
     assert "bbox_2d" not in shown
     shown = fragments.conversation([answer("<think>First I look.</think><answer>Fine.</answer>")])
-    assert re.search(r"<details><summary>[^<]*</summary><p>First I look.</p></details>", shown)
-    assert "<b>Model:</b> Fine.</p>" in shown
+    assert re.search(r"<details><summary>.*</summary><p>First I look.</p></details>", shown)
+    assert re.search(r"<b>.*Model</span>.*:</b> Fine\.</p>", shown)
     for broken in ("[1, 2]", '{"a": ', "{" * 100_000, '{"a": 1}'):
-        assert "<b>Model:</b>" in fragments.conversation([answer(broken)])
+        assert "Model</span>" in fragments.conversation([answer(broken)])
 
 
 @pytest.mark.parametrize(
@@ -170,25 +174,20 @@ def test_leaving_out_takes_no_time():
 def test_nothing_from_outside_becomes_html():
     box = {"bbox_2d": [1, 2, 3, 4], "label": EVIL}
     entry = dict.fromkeys(("time", "query", "templates", "question", "answer", "anomalous", "reason", "score"), EVIL)
-    row = {
-        **dict.fromkeys(("name", "template", "answer"), EVIL),
-        "score": 0.5,
-        "verdict": Verdict(anomalous=None, reason=EVIL),
-        "boxes": 1,
-        "error": "",
-        "image": "",
-        "template_image": "",
-    }
+    texts = dict.fromkeys(("name", "template", "answer"), EVIL)
+    row = Row(**texts, score=0.5, verdict=Verdict(anomalous=None, reason=EVIL), boxes=[box])
+    pictures = {"small": Path(f"/x/{EVIL}"), "large": Path(f"/x/{EVIL}")}
     shown = [
-        fragments.verdict(answer(boxes=[box])),
+        fragments.verdict(replace(answer(boxes=[box]), templates=(EVIL,))),
         fragments.conversation([answer(f"<think>{EVIL}</think>{EVIL}", question=EVIL)]),
         fragments.conversation([answer('{"%s": "%s"}' % ((EVIL.replace('"', ""),) * 2))]),
         fragments.history_list(
             [{**entry, "image": "javascript:alert(1)"}, {**entry, "image": f"data:image/jpeg;base64,{EVIL}"}]
         ),
         fragments.notice(EVIL),
-        fragments.progress(1, 2, message=EVIL),
-        fragments.table([row, {**row, "error": EVIL}], total=2),
+        fragments.places(answer(boxes=[box])),
+        fragments.name(EVIL),
+        table.table([row, replace(row, error=EVIL, verdict=None), replace(row, **pictures)], most=9),
     ]
     for html in shown:
         assert "<img src=x" not in html
@@ -221,50 +220,49 @@ def test_limits_by_the_header_alone(tmp_path):
             Limits(**bad)
 
 
-def rows(*given):
-    base = {"template": "t.png", "boxes": 0, "answer": "No.", "image": "", "template_image": ""}
-    return [
-        {**base, "name": name, "score": score, "verdict": verdict, "error": error}
-        for name, score, verdict, error in given
-    ]
-
-
 BAD, GOOD = Verdict(anomalous=True), Verdict(anomalous=False)
 UNSURE = Verdict(anomalous=None, reason="the answer is empty")
 
 
 def test_the_table_is_sorted_and_the_csv_is_safe(tmp_path):
-    found = _sorted(
-        rows(
-            ("a.png", 0.1, GOOD, ""),
-            ("bad.png", None, None, "damaged"),
-            ("=cmd()|x.png", 0.9, BAD, ""),
-            ("b.png", None, BAD, ""),
-            ("c.png", None, GOOD, ""),
-            ("d.png", None, UNSURE, ""),
-            ("ünï.png", 0.5, BAD, ""),
-        )
+    box = {"bbox_2d": [1, 2, 3, 4], "label": "dent"}
+    found = table.in_order(
+        [
+            Row(name="a.png", template="t.png", score=0.1, verdict=GOOD, answer="No."),
+            Row(name="bad.png", error="damaged"),
+            Row(name="=cmd()|x.png", template="t.png", score=0.9, verdict=BAD, boxes=[box, {**box, "label": ""}]),
+            Row(name="b.png", template="t.png", verdict=BAD),
+            Row(name="c.png", template="t.png", verdict=GOOD),
+            Row(name="d.png", template="t.png", verdict=UNSURE),
+            Row(name="ünï.png", template="t.png", score=0.5, verdict=BAD),
+        ]
     )
     names = ["b.png", "=cmd()|x.png", "ünï.png", "d.png", "a.png", "c.png", "bad.png"]
-    assert [row["name"] for row in found] == names
-    assert _counts(found) == "Defect found: 3, Undecided: 1, No defect found: 2."
-    _write_csv(tmp_path / "a.csv", found)
+    assert [row.name for row in found] == names
+    assert table.counts(found) == {"anomalous": 3, "undecided": 1, "normal": 2, "error": 1}
+    table.write_csv(tmp_path / "a.csv", found)
     data = (tmp_path / "a.csv").read_bytes()
     assert data.startswith(b"\xef\xbb\xbf")
     lines = data.decode("utf-8-sig").splitlines()
-    assert lines[0] == "file,good part,verdict,reason,score,boxes,answer,error"
-    assert lines[2] == "'=cmd()|x.png,t.png,defect found,,0.9,0,No.,"
-    assert lines[4] == "d.png,t.png,undecided,the answer is empty,,0,No.,"
-    assert lines[5] == "a.png,t.png,no defect found,,0.1,0,No.,"
-    assert lines[7] == "bad.png,t.png,,,,0,No.,damaged"
+    assert lines[0] == "file,good part,verdict,reason,score,boxes,places,answer,error"
+    assert lines[2] == '\'=cmd()|x.png,t.png,defect found,,0.9,2,"dent: 1, 2, 3, 4; defect: 1, 2, 3, 4",,'
+    assert lines[4] == "d.png,t.png,undecided,the answer is empty,,0,,,"
+    assert lines[5] == "a.png,t.png,no defect found,,0.1,0,,No.,"
+    assert lines[7] == "bad.png,,,,,0,,,damaged"
     assert [plain(cell) for cell in ("+1", "-1", "@x", "\tx", "a=b", "")] == ["'+1", "'-1", "'@x", "'\tx", "a=b", ""]
 
 
 def test_the_table_shows_so_many_rows_and_says_so():
-    many = rows(*((f"{index}.png", 0.5, BAD, "") for index in range(fragments.MOST_ROWS + 1)))
-    shown = fragments.table(many, total=len(many))
-    assert shown.count("<tr>") == fragments.MOST_ROWS + 1  # the head is one
-    assert "The first 200 of 201" in shown
+    many = [Row(name=f"{index}.png", score=0.5, verdict=BAD) for index in range(5)]
+    shown = table.table(many, most=4)
+    assert shown.count("<tr ") == 4
+    assert "The first 4 of 5" in shown
+    assert re.findall(r'data-only="(\w*)"[^>]*>.*?<b>(\d)</b>', shown) == [
+        ("", "5"),
+        ("anomalous", "5"),
+        ("undecided", "0"),
+        ("normal", "0"),
+    ]
 
 
 def test_examples_are_the_sample_sets():

@@ -50,6 +50,14 @@ element.addEventListener(event, () => { window.lastClick = number; }, {once: tru
 """
 
 
+def quoted(text: str) -> str:
+    """A text in an XPath, which knows no escapes: a text with both kinds of quotes is put together."""
+    if "'" not in text:
+        return f"'{text}'"
+    parts = text.split("'")
+    return "concat(" + """, "'", """.join(f"'{part}'" for part in parts) + ")"
+
+
 class Page:
     """What a user does on the page. Every step waits for what it needs, and fails with what it waited for."""
 
@@ -100,9 +108,8 @@ class Page:
 
     def field(self, label: str):
         """The input whose label is `label`, on the tab that is open."""
-        block = (
-            f"//*[@data-testid='block-info' and normalize-space()='{label}']/{BLOCK}//*[self::input or self::textarea]"
-        )
+        field = "*[self::input or self::textarea]"
+        block = f"//*[@data-testid='block-info' and normalize-space()={quoted(label)}]/{BLOCK}//{field}"
         return self.wait(f"the field {label!r}", lambda: self._visible(By.XPATH, block))
 
     def write(self, label: str, text: str) -> None:
@@ -196,7 +203,7 @@ class Page:
 
     def slot(self, label: str):
         """The block of an image or a gallery whose label is `label`, where it is shown."""
-        block = f"//label[@data-testid='block-label' and normalize-space()='{label}']/{BLOCK}"
+        block = f"//label[@data-testid='block-label' and normalize-space()={quoted(label)}]/{BLOCK}"
         return self.wait(f"the slot {label!r}", lambda: self._visible(By.XPATH, block))
 
     def upload(self, label: str, *files) -> None:
@@ -213,7 +220,7 @@ class Page:
 
     def check(self, label: str, *, on: bool) -> None:
         """Switch a checkbox on or off."""
-        selector = f"//label[normalize-space()='{label}']/input[@type='checkbox']"
+        selector = f"//label[normalize-space()={quoted(label)}]/input[@type='checkbox']"
 
         def box():
             return self.wait(f"the checkbox {label!r}", lambda: self._visible(By.XPATH, selector))
@@ -239,11 +246,11 @@ class Page:
         self.wait(f"the tab {text!r} to be open", opened)
 
     def _tab(self, text: str):
-        return self._visible(By.XPATH, f"//button[@role='tab' and normalize-space()='{text}']")
+        return self._visible(By.XPATH, f"//button[@role='tab' and normalize-space()={quoted(text)}]")
 
     def press(self, text: str) -> None:
         """Click the button, or open the section, of this text."""
-        name = f"normalize-space()='{text}' or ./span[normalize-space()='{text}']"
+        name = f"normalize-space()={quoted(text)} or ./span[normalize-space()={quoted(text)}]"
         selector = f"//button[not(@role='tab') and ({name})]"
         self.click(f"the button {text!r}", lambda: self._visible(By.XPATH, selector))
 

@@ -18,6 +18,7 @@ from adcopilot.drawing import BOX_COLOURS, panel_scale
 
 from . import taught
 from .chat_page import QUERY, TEMPLATES, ChatPage
+from .page import quoted
 from .serving import browser, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
@@ -193,7 +194,7 @@ def test_a_stock_model_has_llamafactorys_own_chat(chat, qwen_base_dir, parts):
 
 
 def visible_buttons(page: ChatPage, text: str) -> list:
-    found = page.driver.find_elements("xpath", f"//button[normalize-space()='{text}']")
+    found = page.driver.find_elements("xpath", f"//button[normalize-space()={quoted(text)}]")
     return [button for button in found if button.is_displayed()]
 
 

@@ -6,36 +6,42 @@ import enum
 import shutil
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from ...errors import UserError
 from ...files import path_inside
-from ...images import open_image
 from ...inspect.pairs import Pair, TemplatePool, find_images, find_pairs, mvtec_queries
 from ...inspect.result import Result
-from ...inspect.spreadsheet import write_rows
-from .. import fragments
-from ..answer import Answer
+from ...line.thresholds import Threshold
+from .. import fragments, table
 from ..archive import unpack
 from ..belonging import files_of, mark
 from ..components import UploadedFiles
+from ..engines.answer import Answer
 from ..fragments import VERDICTS
 from ..limits import MIB, check_pixels
 from ..service import Service
-from .marking import MarkRow, told
+from ..table import Row
+from ..words import label, say
+from .marking import MarkRow
+from .marking import told as marked
+from .part_pictures import PartPictures, write_zip
+
+if TYPE_CHECKING:
+    from ...anomaly_map.comparing import AnomalyMap
 
 __all__ = ["ManyParts", "ServerFolder"]
 
 #: The table is sent again at most so often, in seconds; the progress with every batch.
 TABLE_EVERY = 5.0
-COLUMNS = ("file", "good part", "verdict", "reason", "score", "boxes", "answer", "error")
+#: Rows of the table on the page, while a folder is under way and at its end; the CSV has all.
+MOST_UNDER_WAY, MOST_ROWS = 200, 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,13 @@ class _End(enum.Enum):
 
 
 _OFF = gr.DownloadButton(value=None, interactive=False)
-_NONE = gr.Dropdown([], value=None)  # nothing to mark
+
+
+def _nothing(state: str = "") -> tuple:
+    """Values of the components with results where there are none."""
+    return state, "", _OFF, gr.Dropdown([], value=None), _OFF
+
+
 #: Where a part that can be marked lies: among the visitor's files, or in the folder of the command line.
 _UPLOAD, _SERVER = "upload", "server"
 
@@ -79,43 +91,46 @@ class ManyParts:
     def build(self) -> None:
         """Put the components into the tab that is open, and connect them."""
         limits = self.service.limits
-        gr.HTML(
-            "<p>Add pictures of good parts and pictures to inspect. Each part is compared with the good part that "
-            "looks most alike; one of the same file name comes first if it is of the same shape and looks alike too. "
-            f"Up to {limits.files} pictures, {limits.upload_bytes / MIB:g} MB each.</p>"
+        words = say(
+            "Add pictures of good parts and pictures to inspect. Each part is compared with the good part that looks "
+            "most alike; one of the same file name comes first if it is of the same shape and looks alike too. Up to "
+            "{files} pictures, {size} MB each.",
+            files=limits.files,
+            size=f"{limits.upload_bytes / MIB:g}",
         )
+        gr.HTML(f"<p>{words}</p>", padding=False)
         with gr.Row():
-            good = UploadedFiles(
-                label="Good parts: pictures or a zip", elem_id="adc-goods", file_count="multiple", height=180
-            )
-            parts = UploadedFiles(
-                label="Parts to inspect: pictures or a zip", elem_id="adc-parts", file_count="multiple", height=180
-            )
-        with gr.Accordion("Take a whole folder instead", open=False):
+            several = {"file_count": "multiple", "height": 140}
+            good = UploadedFiles(label=label("Good parts: pictures or a zip"), elem_id="adc-goods", **several)
+            parts = UploadedFiles(label=label("Parts to inspect: pictures or a zip"), elem_id="adc-parts", **several)
+        with gr.Accordion(label("Take a whole folder instead"), open=False):
             tree = UploadedFiles(
-                label="Folder of parts to inspect", elem_id="adc-tree", file_count="directory", height=140
+                label=label("Folder of parts to inspect"), elem_id="adc-tree", file_count="directory", height=140
             )
         with gr.Row():
-            start = gr.Button("Inspect all", variant="primary", min_width=150)
+            start = gr.Button(label("Inspect all"), variant="primary", min_width=150)
             served = gr.Button(
-                f"Inspect the folder “{self.folder.queries.name}” of the server" if self.folder else "",
+                label("Inspect the server's folder") + f": {self.folder.queries.name}" if self.folder else "",
                 visible=self.folder is not None,
                 min_width=150,
             )
-            stop = gr.Button("Stop", min_width=90)
+            stop = gr.Button(label("Stop"), min_width=90)
         with gr.Column(elem_id="adc-many"):
-            state = gr.HTML("", elem_id="adc-progress", min_height=60)
-            shown = gr.HTML("", elem_id="adc-results")
-            as_csv = gr.DownloadButton("Save the table (CSV)", interactive=False, elem_classes="adc-save")
+            state = gr.HTML("", elem_id="adc-progress", min_height=60, padding=False)
+            with gr.Row():
+                saving = {"interactive": False, "elem_classes": "adc-save", "min_width": 150}
+                as_csv = gr.DownloadButton(label("Save the table (CSV)"), **saving)
+                as_zip = gr.DownloadButton(label("Save the marked pictures (ZIP)"), **saving)
+            shown = gr.HTML("", elem_id="adc-results", padding=False)
             which = gr.Dropdown(
                 [],
-                label="Was a verdict wrong? Choose the part and mark it",
+                label=label("Was a verdict wrong? Choose the part and mark it"),
                 elem_id="adc-which",
                 visible=self.service.marks is not None,
             )
             marking = MarkRow(name="many", visible=self.service.marks is not None)
             marks = marking.build()
-        pictures, results = [good, parts, tree], [state, shown, as_csv, which]
+        pictures, results = [good, parts, tree], [state, shown, as_csv, which, as_zip]
         marking.connect(marks, self.mark_event, [which, *pictures])
         running = {
             "inputs": pictures,
@@ -141,7 +156,7 @@ class ManyParts:
     def on_change(self, request: gr.Request) -> tuple:
         """Other pictures: a folder under way ends, and nothing of it is shown any more."""
         self._end(request, _End.CHANGED)
-        return "", "", _OFF, _NONE, ""
+        return *_nothing(), ""
 
     def _end(self, request: gr.Request, end: _End) -> None:
         if request.session_hash in self._ends:
@@ -152,12 +167,12 @@ class ManyParts:
         try:
             with self._run(request), self.service.store.work_folder() as folder:
                 own = None if good or self.service.good_parts is None else self.service.good_parts.folder
-                for what, name, files in (
-                    ("good parts", "good", good),
-                    ("parts to inspect", "parts", [*parts, *tree]),
+                for missing, name, files in (
+                    ("Add pictures of good parts first", "good", good),
+                    ("Add pictures of parts to inspect first", "parts", [*parts, *tree]),
                 ):
                     if not files and not (name == "good" and own):
-                        raise UserError(f"Add pictures of {what} first")
+                        raise UserError(missing)
                     self._collect(files, folder / name, request)
                 unusable = [] if own else self._leave_out_unusable(folder / "good")
                 queries = [(file, str(file.relative_to(folder / "parts"))) for file in find_images(folder / "parts")]
@@ -167,12 +182,12 @@ class ManyParts:
                     groups, (folder / "parts", folder / "good"), unusable, request, about, _UPLOAD
                 )
         except UserError as error:
-            yield fragments.notice(f"{self.service.without_paths(str(error))}."), "", _OFF, _NONE
+            yield _nothing(fragments.notice(f"{self.service.without_paths(str(error))}."))
 
     def on_server_folder(self, good, parts, tree, request: gr.Request) -> Iterator[tuple]:
         """Inspect the folder of the command line. The visitor's own pictures tell only whether they have changed."""
         if self.folder is None:
-            yield fragments.notice("This page has no folder of its own."), "", _OFF, _NONE
+            yield _nothing(fragments.notice("This page has no folder of its own."))
             return
         root = self.folder.queries
         try:
@@ -188,7 +203,7 @@ class ManyParts:
             with self._run(request):
                 yield from self._inspect(groups, folders, [], request, mark(files_of(good, parts, tree)), _SERVER)
         except UserError as error:
-            yield fragments.notice(f"{self.service.without_paths(str(error), root)}."), "", _OFF, _NONE
+            yield _nothing(fragments.notice(f"{self.service.without_paths(str(error), root)}."))
 
     def mark_event(self, good: bool) -> Callable[..., str]:
         """Write down what a part of the table is."""
@@ -209,7 +224,7 @@ class ManyParts:
                         self._mark(folder / "parts", name, good=good, kind=kind, is_upload=True)
             except UserError as error:
                 return fragments.notice(f"{self.service.without_paths(str(error))}".removesuffix(".") + ".")
-            return told(name, good=good, kind=kind, about=about)
+            return marked(name, good=good, kind=kind, about=about)
 
         return on_mark
 
@@ -267,55 +282,75 @@ class ManyParts:
     ) -> Iterator[tuple]:
         """Results of some groups of (queries, folder of templates, whether equal names belong together)."""
         total = sum(len(queries) for queries, _, _ in groups)
-        rows: list[dict[str, Any]] = []
-        last = time.monotonic()
+        rows: list[Row] = []
+        began = last = time.monotonic()
+        pictures = PartPictures(self.service, visitor=request.session_hash)
 
-        def progress(message: str) -> str:
-            return fragments.of(about, fragments.progress(len(rows), total, message=message))
+        def progress(told: str, *, runs: bool = True) -> str:
+            seconds = time.monotonic() - began
+            return fragments.of(about, table.progress(len(rows), total, seconds=seconds, runs=runs, told=told))
 
-        def table() -> str:
-            return fragments.of(about, fragments.table(_sorted(rows), total=len(rows)))
+        def shown(most: int) -> str:
+            return fragments.of(about, table.table(table.in_order(rows), most=most))
 
-        yield progress("Getting ready."), "", _OFF, _NONE
+        yield _nothing(progress(say("Getting ready.")))
         pools: list[TemplatePool] = []
-        message = "Done."
+        thresholds: dict[Path, Threshold | None] = {}  # by query
+        told = [say("Done.")]
         try:
-            with closing(self.service.engine.inspect(self._pairs(groups, pools))) as lines:
-                for pair, line in lines:
-                    rows.append(self._row(pair, line, folders))
+            with closing(self.service.engine.inspect(self._pairs(groups, pools, thresholds))) as lines:
+                for pair, line, found in lines:
+                    rows.append(self._row(pair, line, found, folders, thresholds.get(pair.query), pictures))
                     if self._ends[request.session_hash]:
-                        message = "Stopped."
+                        told = [say("Stopped.")]
                         break
                     is_time = time.monotonic() - last > TABLE_EVERY
                     last = time.monotonic() if is_time else last
-                    yield progress(_counts(rows)), table() if is_time else gr.skip(), gr.skip(), gr.skip()
+                    table_now = shown(MOST_UNDER_WAY) if is_time else gr.skip()
+                    yield progress(_counts(rows)), table_now, gr.skip(), gr.skip(), gr.skip()
         except UserError as error:
-            message = f"It ended early: {self.service.without_paths(str(error), *folders)}"
+            reason = self.service.without_paths(str(error), *folders).removesuffix(".")
+            told = [say("It ended early: {reason}.", reason=fragments.plain(reason))]
         except Exception:
             traceback.print_exc()
-            message = "It ended early: something went wrong on the server; it has been written down there."
+            reason = say("something went wrong on the server; it has been written down there")
+            told = [say("It ended early: {reason}.", reason=reason)]
         if self._ends[request.session_hash] is _End.CHANGED:
-            yield "", "", _OFF, _NONE
+            yield _nothing()
             return
-        message = f"{message} {_counts(rows)}"
+        told.append(_counts(rows))
         unusable = [*unusable, *(message for pool in pools for message in pool.unusable)]
-        problems = sum(bool(row["error"]) for row in rows)
-        if problems:
-            message += f" {problems} of them could not be inspected; they stand at the end of the table."
-        if unusable:
-            message += f" {len(unusable)} of the pictures of good parts could not be used."
-        path = self.service.store.new_file("inspection.csv", visitor=request.session_hash)
-        _write_csv(path, _sorted(rows))
-        names = [(row["name"], f"{place}/{row['name']}") for row in _sorted(rows) if not row["error"]]
-        which = gr.Dropdown(names, value=None)
-        yield progress(message), table(), gr.DownloadButton(value=str(path), interactive=True), which
+        for number, words in (
+            (
+                sum(bool(row.error) for row in rows),
+                "{number} of them could not be inspected; they stand at the end of the table.",
+            ),
+            (len(unusable), "{number} of the pictures of good parts could not be used."),
+            (pictures.left_out, "There was no room for the pictures of {number} parts."),
+        ):
+            told += [say(words, number=number)] if number else []
+        for threshold in dict.fromkeys(filter(None, thresholds.values())):
+            told.append(fragments.threshold(threshold))
+        csv, archive = (
+            self.service.store.new_file(f"inspection.{suffix}", visitor=request.session_hash)
+            for suffix in ("csv", "zip")
+        )
+        table.write_csv(csv, table.in_order(rows))
+        write_zip(archive, table.in_order(rows))
+        names = [(row.name, f"{place}/{row.name}") for row in table.in_order(rows) if not row.error]
+        files = (gr.DownloadButton(value=str(path), interactive=True) for path in (csv, archive))
+        as_csv, as_zip = files
+        yield progress(" ".join(told), runs=False), shown(MOST_ROWS), as_csv, gr.Dropdown(names, value=None), as_zip
 
-    def _pairs(self, groups, pools: list[TemplatePool]) -> Iterator[Pair]:
-        """Each query with its template; too large pictures become errors before anything decodes them."""
+    def _pairs(self, groups, pools: list[TemplatePool], thresholds: dict[Path, Threshold | None]) -> Iterator[Pair]:
+        """Each query with its template; too large pictures become errors before anything decodes them. Where nobody
+        knows a threshold of the map, which is all there is, each group's good parts give one."""
         for queries, folder, by_name in groups:
             pool = TemplatePool(folder=folder, by_name=by_name)
             pools.append(pool)
+            threshold = self._threshold(pool)
             for query, name in queries:
+                thresholds[query] = threshold
                 try:
                     check_pixels(query, name=name, limits=self.service.limits)
                 except UserError as error:
@@ -324,60 +359,47 @@ class ManyParts:
                 each = self.service.good_parts.each if self.service.good_parts else 1
                 yield from find_pairs([(query, name)], pool, templates=each)
 
-    def _row(self, pair: Pair, line: dict[str, Any], folders: tuple[Path, ...]) -> dict[str, Any]:
-        error = line.pop("error", None)
-        known = {field.name: line[field.name] for field in fields(Result) if field.name in line}
-        if reason := known.get("reason"):
-            known["reason"] = self.service.without_paths(reason, *folders)
-        answer = Answer(
-            question="",
-            result=Result(**known),
-            yes_or_no=True,
-            judge=self.service.judge,
-            by_map=not self.service.engine.speaks,
+    def _threshold(self, pool: TemplatePool) -> Threshold | None:
+        engine = self.service.engine
+        if engine.speaks or self.service.judge.map_threshold is not None or len(pool.files) < 2:
+            return None
+        return engine.threshold_of(find_pairs([(file, "") for file in pool.files], pool))
+
+    def _row(
+        self,
+        pair: Pair,
+        line: dict[str, Any],
+        found: AnomalyMap | None,
+        folders: tuple[Path, ...],
+        threshold: Threshold | None,
+        pictures: PartPictures,
+    ) -> Row:
+        if error := line.pop("error", None):
+            return Row(name=pair.name, error=self.service.without_paths(error, *folders))
+        result, judge = Result.from_dict(line), self.service.judge
+        if threshold is not None and found is not None:
+            from ...inspect.mapping import with_map  # loads torch, which has made the map
+
+            judge = replace(judge, map_threshold=threshold.value)
+            result = judge.judged(with_map(result, found, threshold=threshold.value, alone=True))
+        if result.reason:
+            result = replace(result, reason=self.service.without_paths(result.reason, *folders))
+        speaks = self.service.engine.speaks
+        answer = Answer(question="", result=result, yes_or_no=True, judge=judge, by_map=not speaks)
+        small, large = pictures.write(pair, answer, found)
+        return Row(
+            name=pair.name,
+            template=pair.template.name,
+            score=answer.score,
+            verdict=answer.verdict,
+            boxes=result.boxes,
+            answer=answer.words[:200] if speaks else "",
+            small=small,
+            large=large,
         )
-        row = {
-            "name": pair.name,
-            "template": pair.template.name if pair.template else "",
-            "score": answer.score,
-            "verdict": None if error else answer.verdict,
-            "boxes": len(line["boxes"]),
-            "answer": answer.words[:200],
-            "error": self.service.without_paths(error, *folders) if error else "",
-            "image": "",
-            "template_image": "",
-        }
-        if not error and pair.template:
-            row["image"] = fragments.thumbnail(open_image(pair.query), boxes=line["boxes"])
-            row["template_image"] = fragments.thumbnail(open_image(pair.template))
-        return row
 
 
-def _counts(rows: list[dict[str, Any]]) -> str:
+def _counts(rows: list[Row]) -> str:
     """How many of each verdict, in words."""
-    counts = Counter(row["verdict"].word for row in rows if row["verdict"] is not None)
-    return ", ".join(f"{words}: {counts[word]}" for word, words in VERDICTS.items()) + "."
-
-
-def _sorted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Defects first, then what is undecided, then parts without defects, and within each the highest score; what
-    could not be inspected comes last."""
-
-    def place(row: dict[str, Any]) -> tuple:
-        verdict, score = row["verdict"], row["score"]
-        rank = len(VERDICTS) if verdict is None else list(VERDICTS).index(verdict.word)
-        if score is None:
-            score = float(verdict is not None and verdict.word == "anomalous")
-        return rank, -score, row["name"]
-
-    return sorted(rows, key=place)
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """The table for a spreadsheet."""
-    cells = []
-    for row in rows:
-        verdict, score = row["verdict"], "" if row["score"] is None else row["score"]
-        words, reason = ("", "") if verdict is None else (VERDICTS[verdict.word].lower(), verdict.reason or "")
-        cells.append([row["name"], row["template"], words, reason, score, row["boxes"], row["answer"], row["error"]])
-    write_rows(path, [COLUMNS, *cells])
+    found = table.counts(rows)
+    return ", ".join(f"{say(words)}: {found[word]}" for word, words in VERDICTS.items()) + "."

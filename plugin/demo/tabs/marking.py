@@ -16,6 +16,7 @@ from ...jsonl import atomic_write, file_digest
 from ...line.marks import append_mark
 from .. import fragments
 from ..limits import MIB
+from ..words import label, say
 
 __all__ = ["MarkRow", "Marks"]
 
@@ -85,9 +86,16 @@ class MarkRow:
     def build(self) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.HTML]:
         """Field for the kind, the two buttons, and the place for what was said."""
         with gr.Row(visible=self.visible, elem_id=f"adc-marks-{self.name}", elem_classes="adc-marks"):
-            kind = gr.Textbox(label=self.label, placeholder="scratch", max_lines=1, max_length=KIND, scale=3)
-            bad = gr.Button("Mark as defective", min_width=150)
-            good = gr.Button("Mark as good", min_width=150)
+            kind = gr.Textbox(
+                label=label(self.label),
+                placeholder=label("scratch"),
+                max_lines=1,
+                max_length=KIND,
+                scale=3,
+                min_width=160,
+            )
+            bad = gr.Button(label("Mark as defective"), min_width=150)
+            good = gr.Button(label("Mark as good"), min_width=150)
         told = gr.HTML("", elem_id=f"adc-told-{self.name}", padding=False, visible=self.visible)
         return kind, bad, good, told
 
@@ -108,7 +116,11 @@ class MarkRow:
 
 def told(name: str, *, good: bool, kind: str, about: str) -> str:
     """That a mark was written down."""
-    kind = " ".join(kind.split())[:KIND]
-    what = "good" if good else f"defective: {kind}" if kind else "defective"
-    words = f"<b>{fragments.plain(name)}</b> is marked as {fragments.plain(what)}. The last mark of a picture counts."
+    name, kind = fragments.bold(name), fragments.plain(" ".join(kind.split())[:KIND])
+    if good:
+        words = say("{name} is marked as good. The last mark of a picture counts.", name=name)
+    elif kind:
+        words = say("{name} is marked as defective: {kind}. The last mark of a picture counts.", name=name, kind=kind)
+    else:
+        words = say("{name} is marked as defective. The last mark of a picture counts.", name=name)
     return fragments.of(about, f'<p class="adc-small" role="status">{words}</p>')

@@ -13,14 +13,16 @@ from PIL import Image
 
 from ...errors import UserError
 from ...images import open_image
+from ...inspect.pairs import Pair
 from ...inspect.question import Question
 from .. import fragments
-from ..answer import Answer
 from ..belonging import Asked, Coming, Talk, files_of, mark, nothing
 from ..components import UploadedFiles, UploadedImage
+from ..engines.answer import Answer
 from ..examples import Example
 from ..questions import INSPECT, QUESTIONS, PageQuestion, wording
 from ..service import Service
+from ..words import label, say
 from .marking import MarkRow, told
 from .pictures import AnswerFiles, entry, file_of, shown
 
@@ -51,77 +53,69 @@ class OnePart:
         coming = gr.State(None, time_to_live=service.limits.seconds)  # an answer on its way to the page
         about = gr.State("", time_to_live=service.limits.seconds)  # the mark of what is on the page
         kept = gr.BrowserState([], storage_key="adcopilot-demo-history")
-        with gr.Row():
-            template = UploadedImage(
-                label="Good part",
-                elem_id="adc-good",
-                sources=["upload", "clipboard"],
-                image_mode=None,
-                height=300,
-            )
-            query = UploadedImage(
-                label="Part to inspect",
-                elem_id="adc-part",
-                sources=["upload", "clipboard"],
-                image_mode=None,
-                height=300,
-            )
-        with gr.Accordion("More pictures of good parts (optional)", open=False):
-            more = UploadedFiles(
-                label=f"Up to {MOST_TEMPLATES} pictures", elem_id="adc-more", file_count="multiple", height=140
-            )
-        said = gr.HTML("", elem_id="adc-problem", padding=False)
-        example_buttons = self._build_examples()
-        gr.HTML("<h3>Ask</h3>", padding=False)
-        with gr.Row(elem_classes="adc-tasks"):
-            buttons = [
-                gr.Button(task.title, variant="primary" if task is INSPECT else "secondary", min_width=150)
-                for task in self.questions
-            ]
-        with gr.Row(equal_height=True, visible=service.engine.speaks):
-            words = gr.Textbox(
-                label="Your own question (goes on with the conversation)",
-                placeholder="For example: What is it?",
-                max_lines=4,
-                max_length=service.limits.question,
-                scale=5,
-            )
-            ask = gr.Button("Ask", scale=1, min_width=90)
-        with gr.Column(elem_id="adc-one"):
-            verdict = gr.HTML("", elem_id="adc-verdict", min_height=60, padding=False)
-            with gr.Row():
-                with gr.Column():
-                    boxes = gr.Image(label="Marked places", interactive=False, format="png", elem_id="adc-marked")
-                    caption = gr.HTML("", elem_id="adc-marked-about", padding=False)
-                with gr.Column(visible=service.engine.has_heat):
-                    heat = gr.Image(
-                        label="Where the model compared (red: most)",
-                        interactive=False,
-                        format="png",
-                        elem_id="adc-heat",
+        with gr.Column(elem_id="adc-desk"):  # its three parts are side by side where there is room (page.css)
+            with gr.Column(elem_id="adc-ask"):
+                with gr.Row():
+                    template = self._upload("Good part", "adc-good")
+                    query = self._upload("Part to inspect", "adc-part")
+                gr.HTML(fragments.chosen("adc-good", "adc-part"), padding=False)
+                start, *others = (task for task in self.questions)
+                buttons = [gr.Button(label(start.title), variant="primary", elem_id="adc-start")]
+                with gr.Accordion(label("More pictures of good parts (optional)"), open=False):
+                    more = UploadedFiles(
+                        label=label("Up to 8 pictures"), elem_id="adc-more", file_count="multiple", height=140
                     )
-                with gr.Column(visible=service.engine.has_map):
-                    differs = gr.Image(
-                        label="Where it differs", interactive=False, format="png", elem_id="adc-differs"
-                    )
-                    differs_about = gr.HTML("", elem_id="adc-differs-about", padding=False)
-            talked = gr.HTML("", elem_id="adc-conversation", padding=False, visible=service.engine.speaks)
-            marking = MarkRow(
-                name="one",
-                visible=service.marks is not None,
-                label="Was the verdict wrong? Kind of defect (may be empty)",
-            )
-            marks = marking.build()
-            with gr.Row():
-                as_json = gr.DownloadButton("Save as JSON", interactive=False, elem_classes="adc-save")
-                as_png = gr.DownloadButton("Save as picture (PNG)", interactive=False, elem_classes="adc-save")
-                anew = gr.Button("Start again")
-        with gr.Accordion("Earlier answers", open=False):
+            with gr.Column(elem_id="adc-one"):
+                said = gr.HTML("", elem_id="adc-problem", padding=False)
+                has_good_parts = service.good_parts is not None
+                gr.HTML(fragments.waiting(has_good_parts=has_good_parts), elem_id="adc-empty", padding=False)
+                verdict = gr.HTML("", elem_id="adc-verdict", padding=False)
+                good, good_about, boxes, caption, differs, differs_about, heat, heat_about = self._build_pictures()
+                gr.Slider(
+                    1,
+                    8,
+                    value=1,
+                    step=0.5,
+                    label=label("Zoom all pictures"),
+                    elem_id="adc-zoom",
+                    show_reset_button=False,
+                    interactive=True,
+                )
+                places = gr.HTML("", elem_id="adc-places", padding=False)
+                talked = gr.HTML("", elem_id="adc-conversation", padding=False, visible=service.engine.speaks)
+                marking = MarkRow(
+                    name="one",
+                    visible=service.marks is not None,
+                    label="Was the verdict wrong? Kind of defect (may be empty)",
+                )
+                marks = marking.build()
+                with gr.Row():
+                    saving = {"interactive": False, "elem_classes": "adc-save", "min_width": 130}
+                    as_json = gr.DownloadButton(label("Save as JSON"), **saving)
+                    as_png = gr.DownloadButton(label("Save as picture (PNG)"), **saving)
+                    anew = gr.Button(label("Start again"), min_width=130)
+            with gr.Column(elem_id="adc-rest"):
+                with gr.Column(visible=service.engine.speaks):
+                    gr.HTML(f"<h3>{say('More questions')}</h3>", padding=False)
+                    with gr.Row(elem_classes="adc-tasks"):
+                        buttons += [gr.Button(label(task.title), size="md", min_width=120) for task in others]
+                    with gr.Row(equal_height=True):
+                        words = gr.Textbox(
+                            label=label("Your own question (goes on with the conversation)"),
+                            placeholder=label("For example: What is it?"),
+                            max_lines=4,
+                            max_length=service.limits.question,
+                            scale=5,
+                        )
+                        ask = gr.Button(label("Ask"), scale=1, min_width=80)
+                example_buttons = self._build_examples()
+        with gr.Accordion(label("Earlier answers"), open=False):
             earlier = gr.HTML(fragments.history_list([]), elem_id="adc-earlier")
-            forget = gr.Button("Forget them", size="sm")
+            forget = gr.Button(label("Forget them"), size="sm")
 
         pictures = [template, more, query]
         results = [verdict, boxes, caption, heat, talked, as_json, as_png, about, differs, differs_about, marks[-1]]
+        results += [good, good_about, heat_about, places]
         quick = {"queue": False, "api_name": False, "show_progress": "hidden"}
         asking = {
             "outputs": [coming, talk],
@@ -166,16 +160,44 @@ class OnePart:
             concurrency_id="model",
         )
 
+    @staticmethod
+    def _upload(name: str, elem_id: str) -> UploadedImage:
+        return UploadedImage(
+            label=label(name),
+            elem_id=elem_id,
+            sources=["upload", "clipboard"],
+            image_mode=None,
+            height=240,
+            min_width=130,
+        )
+
+    def _build_pictures(self) -> list:
+        """The pictures of an answer, and what stands below each: good part, part, map, attention."""
+        engine = self.service.engine
+        shown = (
+            ("Good part, compared with", "compared", True),
+            ("Marked places", "marked", True),
+            ("Where it differs", "differs", engine.has_map),
+            ("Where the model compared", "heat", engine.has_heat),
+        )
+        found = []
+        with gr.Row(elem_id="adc-looked", elem_classes=f"adc-{sum(visible for *_, visible in shown)}"):
+            for name, elem_id, visible in shown:
+                with gr.Column(visible=visible, min_width=130):
+                    picture = gr.Image(label=label(name), interactive=False, format="png", elem_id=f"adc-{elem_id}")
+                    found += [picture, gr.HTML("", elem_id=f"adc-{elem_id}-about", padding=False)]
+        return found
+
     def _build_examples(self) -> list[gr.Button]:
         if not self.examples:
             return []
-        gr.HTML("<h3>Or try an example</h3>", padding=False)
+        gr.HTML(f"<h3>{say('Or try an example')}</h3>", padding=False)
         buttons = []
-        with gr.Row():
+        with gr.Row(elem_classes="adc-examples"):
             for example in self.examples:
-                with gr.Column(min_width=130):
-                    gr.HTML(fragments.pair_strip(example.template, example.query, title=example.title), padding=False)
-                    buttons.append(gr.Button(example.title, size="sm"))
+                with gr.Column(min_width=80):
+                    gr.HTML(fragments.pair_strip(example.template, example.query), padding=False)
+                    buttons.append(gr.Button(label(example.title), size="sm"))
         return buttons
 
     # What events call. A mistake of the visitor's comes back as words in the place for problems.
@@ -253,18 +275,18 @@ class OnePart:
     def on_answer(self, coming: Coming | None, kept, words, template, more, query) -> tuple:
         """Put an answer on the page if the pictures that it is about are still there, and into the history."""
         if coming is None:  # another has taken its place
-            return (gr.skip(),) * 15
+            return (gr.skip(),) * 19
         kept = [coming.entry, *(kept if isinstance(kept, list) else [])][:KEPT] if coming.entry else gr.skip()
         if mark(files_of(template, more, query)) != mark(coming.asked.files):
             late = coming.late if template or more or query else ""
-            return late, *(gr.skip(),) * 12, kept, None
+            return late, *(gr.skip(),) * 16, kept, None
         answered = coming.asked.words and not coming.problem
         words = "" if answered and words == coming.asked.words else gr.skip()
         return coming.problem, *coming.results, words, kept, None
 
     def on_change(self, about: str, template, more, query) -> tuple:
         """Other pictures: what is about the ones before goes."""
-        return (gr.skip(),) * 11 if about == mark(files_of(template, more, query)) else nothing()
+        return (gr.skip(),) * 15 if about == mark(files_of(template, more, query)) else nothing()
 
     def mark_event(self, good: bool) -> Callable[..., str]:
         """Write down what the part is that an answer on the page is about."""
@@ -331,7 +353,7 @@ class OnePart:
         results = (
             fragments.of(about, fragments.verdict(answer)),
             files.marked(),
-            fragments.of(about, fragments.about(answer)),
+            fragments.of(about, fragments.name(answer.result.query)),
             files.compared(),
             fragments.of(about, fragments.conversation(talk.answers)),
             *(gr.DownloadButton(value=str(path), interactive=True) for path in files.to_save()),
@@ -339,6 +361,10 @@ class OnePart:
             files.differs(),
             fragments.of(about, fragments.map_about(answer)) if self.service.engine.has_map else "",
             "",
+            files.good(),
+            fragments.of(about, fragments.name(answer.templates[-1] if answer.templates else "")),
+            fragments.of(about, fragments.heat_about(answer)),
+            fragments.of(about, fragments.places(answer)),
         )
         return Coming(asked=asked, results=results, entry=entry(answer, images[-1])), talk
 
@@ -372,6 +398,14 @@ class OnePart:
             turns=tuple((turn.question, turn.result.answer) for turn in turns),
         )
         result, heat = service.ask(question)
+        threshold, judge = None, service.judge
+        if not service.engine.speaks and judge.map_threshold is None:
+            threshold = service.engine.threshold_of(_each_with_others(files[:-1]))
+        if threshold is not None and result.map is not None:
+            from ...inspect.mapping import with_map  # loads torch, which has made the map
+
+            judge = replace(judge, map_threshold=threshold.value)
+            result = judge.judged(with_map(result, result.map, threshold=threshold.value, alone=True))
         names = [Path(path).name for path in files]
         result = replace(result, query=names[-1], template=names[-2] if len(names) > 1 else None)
         answer = Answer(
@@ -380,7 +414,17 @@ class OnePart:
             yes_or_no=yes_or_no,
             templates=tuple(names[:-1]),
             heat=heat,
-            judge=service.judge,
+            judge=judge,
             by_map=not service.engine.speaks,
+            threshold=threshold,
         )
         return answer, images
+
+
+def _each_with_others(good: Sequence[str]) -> list[Pair]:
+    """Each good part, compared with all others; nothing of one alone."""
+    pairs = []
+    for one in good if len(good) > 1 else ():
+        template, *more = (Path(other) for other in good if other != one)
+        pairs.append(Pair(query=Path(one), template=template, name=one, more=tuple(more)))
+    return pairs

@@ -14,8 +14,8 @@ from ...drawing import draw_boxes, draw_map, draw_result
 from ...images import FORMATS
 from ...jsonl import atomic_write
 from .. import fragments
-from ..answer import Answer
-from ..heat_map import draw_heat
+from ..colours import draw_heat, map_scale
+from ..engines.answer import Answer
 from ..service import Service
 
 __all__ = ["AnswerFiles", "entry", "file_of", "shown"]
@@ -61,9 +61,13 @@ class AnswerFiles:
         self.template = images[-2] if len(images) > 1 else None
         self.stem = Path(answer.result.query).stem[:60]
 
+    def good(self) -> str | None:
+        """The good part that the query is compared with, as large as the query is drawn."""
+        return None if self.template is None else self._file(draw_boxes(self.template, []), "good part")
+
     def marked(self) -> str:
-        """The query with its boxes."""
-        return self._file(draw_boxes(self.query, self.answer.result.boxes), "marked")
+        """The query with its boxes, numbered."""
+        return self._file(draw_boxes(self.query, self.answer.result.boxes, numbered=True), "marked")
 
     def compared(self) -> str | None:
         """Where the model compared."""
@@ -72,8 +76,8 @@ class AnswerFiles:
 
     def differs(self) -> str | None:
         """Where the query differs."""
-        found, threshold = self.answer.result.map, self.answer.judge.map_threshold
-        return None if found is None else self._file(draw_map(self.query, found, threshold=threshold), "differs")
+        found, (middle, _) = self.answer.result.map, map_scale(self.answer.judge.map_threshold)
+        return None if found is None else self._file(draw_map(self.query, found, threshold=middle), "differs")
 
     def _file(self, picture: Image.Image, role: str) -> str:
         return file_of(self.service, picture, f"{self.stem} {role}.png", visitor=self.visitor)

@@ -10,19 +10,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..answering.api import ApiBackend
-from ..answering.base import Reply
-from ..answering.families import read_boxes, split_thinking
-from ..answering.items import Item
-from ..boxes import boxes_in_image, map_text_boxes
-from ..errors import UserError
-from ..images import image_size, open_image
-from ..inspect.pairs import Pair
-from ..inspect.question import Question
-from ..inspect.result import Result
-from ..inspect.same_picture import SAME_PICTURE, is_same_picture
-from ..prompts import ANSWER_WORDS
-from ..verdict import decide
+from ...answering.api import ApiBackend
+from ...answering.base import Reply
+from ...answering.families import read_boxes, split_thinking
+from ...answering.items import Item
+from ...boxes import boxes_in_image, map_text_boxes
+from ...errors import UserError
+from ...images import image_size, open_image
+from ...inspect.pairs import Pair
+from ...inspect.question import Question
+from ...inspect.result import Result
+from ...inspect.same_picture import SAME_PICTURE, is_same_picture
+from ...prompts import ANSWER_WORDS
+from ...verdict import decide
 from .maps import PageMap
 
 __all__ = ["EndpointEngine"]
@@ -44,7 +44,7 @@ class EndpointEngine:
         maps: makes the anomaly maps beside single answers; None for none.
     """
 
-    has_heat, speaks = False, True
+    has_heat, speaks, parameters = False, True, None
 
     def __init__(
         self,
@@ -79,8 +79,9 @@ class EndpointEngine:
         result = self._result(item, reply)
         return PageMap.added(result, coming) if coming else result, None
 
-    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any]]]:
-        """A line as `adcopilot inspect`'s for each pair, as soon as its answer is there.
+    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any], None]]:
+        """A line as `adcopilot inspect`'s for each pair, as soon as its answer is there; no maps, which would take
+        longer than the answers.
 
         Raises:
             UserError: as `ask`.
@@ -91,7 +92,7 @@ class EndpointEngine:
             items = []
             for pair in some:
                 if pair.error is not None:
-                    yield pair, _error_line(pair, pair.error)
+                    yield pair, _error_line(pair, pair.error), None
                     continue
                 items.append(self._item(Question(templates=(pair.template,), query=pair.query, text=self.question)))
                 asked[items[-1].key] = pair
@@ -99,9 +100,9 @@ class EndpointEngine:
                 for item, reply in self.backend.answer(items, max_new_tokens=self.max_new_tokens):
                     pair = asked[item.key]
                     if reply.error:
-                        yield pair, _error_line(pair, reply.error)
+                        yield pair, _error_line(pair, reply.error), None
                     else:
-                        yield pair, self._result(item, reply).to_dict()
+                        yield pair, self._result(item, reply).to_dict(), None
             except UserError as error:
                 raise _unavailable(str(error)) from error
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..answering.families import family_of_config
-from ..inspect.hub import title
-from ..inspect.lines import inspect_all
-from ..inspect.model_inspector import ModelInspector
-from ..inspect.pairs import Pair
-from ..inspect.question import Question
-from ..inspect.result import Result
+from ...answering.families import family_of_config
+from ...inspect.hub import title
+from ...inspect.lines import inspect_all
+from ...inspect.model_inspector import ModelInspector
+from ...inspect.pairs import Pair
+from ...inspect.question import Question
+from ...inspect.result import Result
 from .heat_map import watch
+
+if TYPE_CHECKING:
+    from ...anomaly_map.comparing import AnomalyMap
 
 __all__ = ["LocalEngine"]
 
@@ -41,6 +44,7 @@ class LocalEngine:
         self.inspector = inspector
         self.family = family_of_config(inspector.model.config.model_type)
         self.title = title(inspector.folder)
+        self.parameters = inspector.model.num_parameters()
         self.has_map = inspector.map is not None
         self.has_heat = hasattr(inspector.model, "comparison_encoder")
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -62,8 +66,8 @@ class LocalEngine:
         size = self.inspector.model_size(result.size)
         return result, seen.grid(size, patch_size=images.patch_size, merge_size=images.merge_size)
 
-    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any]]]:
-        """`adcopilot inspect`'s line of each pair, in order, a batch at a time.
+    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any], AnomalyMap | None]]:
+        """`adcopilot inspect`'s line of each pair, in order, a batch at a time, and its map.
 
         Raises:
             UserError: as `ModelInspector.inspect_many`.
@@ -71,7 +75,7 @@ class LocalEngine:
         lines = inspect_all(self.inspector, pairs, model="", log=None)
         try:
             while (found := self._in_turn(lambda: next(lines, _END))) is not _END:
-                yield found[:2]
+                yield found
         finally:
             self._in_turn(lines.close)
 

@@ -9,21 +9,26 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..answering.families import FAMILIES
-from ..errors import UserError
-from ..images import open_image, used_bits
-from ..inspect.pairs import Pair
-from ..inspect.question import Question
-from ..inspect.result import Result
-from ..inspect.same_picture import is_same_picture
+from ...answering.families import FAMILIES
+from ...errors import UserError
+from ...images import open_image, used_bits
+from ...inspect.pairs import Pair
+from ...inspect.question import Question
+from ...inspect.result import Result
+from ...inspect.same_picture import is_same_picture
+from ...line.thresholds import Threshold, from_good
 
 if TYPE_CHECKING:
-    from ..anomaly_map.comparing import AnomalyMap, Mapper
-    from ..inspect.map_inspector import MapInspector
+    from ...anomaly_map.comparing import AnomalyMap, Mapper
+    from ...inspect.map_inspector import MapInspector
 
 __all__ = ["MapEngine", "PageMap"]
+
+#: Good parts that a threshold is found from at most.
+MOST_GOOD = 20
 
 
 class PageMap:
@@ -64,7 +69,7 @@ class PageMap:
         found = coming.result()
         if found is None:
             return result
-        from ..inspect.mapping import with_map
+        from ...inspect.mapping import with_map
 
         return with_map(result, found, threshold=None, alone=False)
 
@@ -78,7 +83,7 @@ class MapEngine:
     """
 
     family = FAMILIES["adcopilot"]  # nobody is talked to
-    has_heat, has_map, speaks, concurrency = False, True, False, 1
+    has_heat, has_map, speaks, concurrency, parameters = False, True, False, 1, None
 
     def __init__(self, *, inspector: MapInspector, title: str) -> None:
         self.inspector, self.title = inspector, title
@@ -89,9 +94,13 @@ class MapEngine:
         [result] = self.inspector.ask([whole])
         return result, None
 
-    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any]]]:
-        """`adcopilot inspect`'s line of each pair, in order."""
-        from ..inspect.lines import inspect_all
+    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any], AnomalyMap | None]]:
+        """`adcopilot inspect`'s line of each pair, in order, and its map."""
+        from ...inspect.lines import inspect_all
 
-        for pair, line, _ in inspect_all(self.inspector, pairs, model="", log=None):
-            yield pair, line
+        yield from inspect_all(self.inspector, pairs, model="", log=None)
+
+    def threshold_of(self, good: Iterable[Pair]) -> Threshold | None:
+        """A threshold from good parts, each paired with others; None where none of them can be compared."""
+        scores = [line["score"] for _, line, _ in self.inspect(islice(good, MOST_GOOD)) if line["score"] is not None]
+        return from_good(scores, of_map=True) if scores else None

@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from adcopilot.answering.api import ApiBackend
-from adcopilot.demo.endpoint_engine import EndpointEngine
-from adcopilot.demo.local_engine import LocalEngine
+from adcopilot.demo.engines.endpoint import EndpointEngine
+from adcopilot.demo.engines.local import LocalEngine
 from adcopilot.errors import UserError
 from adcopilot.inspect import Pair, Question
 from adcopilot.inspect.same_picture import SAME_PICTURE
 from adcopilot.prompts import INSPECT_QUESTION
 
-from ..inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
+from ...inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def test_a_model_here_answers_as_inspect_does(inspector, files):  # noqa: F811
     local = LocalEngine(inspector=inspector)
     title = "/".join(inspector.folder.parts[-2:])
     assert (local.title, local.has_heat, local.family.name) == (title, True, "adcopilot")
+    assert local.parameters == inspector.model.num_parameters() < 10**7
     for query in files[1:]:
         question = Question(templates=(files[0],), query=query, text=INSPECT_QUESTION)
         result, heat = local.ask(question)
@@ -51,7 +52,7 @@ def test_a_model_here_answers_as_inspect_does(inspector, files):  # noqa: F811
             width, height = inspector.model_size(image.size)
         assert heat.shape == (height // 14, width // 14)
         assert float(heat.sum()) == pytest.approx(1, abs=1e-5)
-    lines = [line for _, line in local.inspect([pair_of(files[0], query) for query in files[1:]])]
+    lines = [line for _, line, _ in local.inspect([pair_of(files[0], query) for query in files[1:]])]
     wanted = [result.to_dict() for result in inspector.inspect_many([(files[0], query) for query in files[1:]])]
     assert [{**line, "score": None} for line in lines] == [{**line, "score": None} for line in wanted]
     assert [line["score"] for line in lines] == pytest.approx([line["score"] for line in wanted], abs=1e-5)
@@ -188,7 +189,7 @@ def test_an_endpoint_inspects_folders(said, files, tmp_path):
     (tmp_path / "bad.png").write_text("x")
     pairs = [pair_of(files[0], query) for query in (files[1], tmp_path / "bad.png", files[2])]
     pairs.append(Pair(template=None, query=tmp_path / "none.png", name="none", error="no such file"))
-    found = {pair.name: line for pair, line in engine(said).inspect(pairs)}
+    found = {pair.name: line for pair, line, _ in engine(said).inspect(pairs)}
     assert len(found) == 4
     assert [found[name].get("error") is None for name in (files[1], files[2])] == [True, True]
     assert "not an image" in found[str(tmp_path / "bad.png")]["error"]
@@ -203,8 +204,8 @@ def test_page_inspect_and_llamafactorys_api_agree(speaking_dir, files, tmp_path)
 
     from adcopilot.inspect.model_inspector import ModelInspector
 
-    from ..webui.serving import served
-    from .conftest import NEW_TOKENS
+    from ...webui.serving import served
+    from ..conftest import NEW_TOKENS
 
     config = tmp_path / "api.yaml"
     settings = {"model_name_or_path": str(speaking_dir), "template": "adcopilot", "infer_backend": "huggingface"}

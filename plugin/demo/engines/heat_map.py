@@ -1,4 +1,4 @@
-"""Where the comparison tokens look: the last cross-attention of the Comparison Encoder, as a picture over the query.
+"""Where the comparison tokens look: the last cross-attention of the Comparison Encoder (`colours` draws it).
 
 That attention (Figure 3 of the paper, CrossAttn3) has the L comparison queries on one side and, on the other, the
 query image's patches after both images have been compared. Its weights, averaged over queries and heads, say how much
@@ -14,17 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 if TYPE_CHECKING:  # a page over an endpoint, which has no attention to show, starts without torch and transformers
     import torch
 
-__all__ = ["Attention", "draw_heat", "watch"]
-
-#: Opacity of the strongest colour over the image.
-OPACITY = 0.72
-#: From nothing to most, as (share, red, green, blue); bright on dark and dark on bright pictures alike.
-COLOURS = ((0.0, 30, 30, 110), (0.35, 30, 130, 200), (0.65, 250, 210, 60), (1.0, 225, 30, 40))
+__all__ = ["Attention", "watch"]
 
 
 @dataclass(kw_only=True)
@@ -88,7 +82,7 @@ def _shares(attention, queries, keys, at_queries, at_keys) -> torch.Tensor:
     """(L, D) queries, (P, D) keys and their coordinates -> (P,) on the CPU, one head at a time to save memory."""
     import torch
 
-    from ..model.comparison_encoder import apply_rotary
+    from ...model.comparison_encoder import apply_rotary
 
     with torch.no_grad():
         q = attention.q_proj(queries).unflatten(-1, (attention.num_heads, -1))
@@ -100,24 +94,3 @@ def _shares(attention, queries, keys, at_queries, at_keys) -> torch.Tensor:
             for head in range(attention.num_heads)
         ]
         return torch.stack(heads).mean(0).cpu()
-
-
-def draw_heat(image: Image.Image, grid: np.ndarray) -> Image.Image:
-    """Lay the attention over an image: from blue (least of all patches) to red (most), weak where there is little.
-
-    Args:
-        image: RGB.
-        grid: (rows, columns) as `Attention.grid` gives it.
-
-    Returns:
-        A new picture of `image.size`.
-    """
-    low, high = float(grid.min()), float(grid.max())
-    share = (grid - low) / (high - low) if high > low else np.zeros_like(grid)
-    large = Image.fromarray(np.rint(share * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
-    values = np.asarray(large, dtype=np.float32)[..., None] / 255
-    stops = np.array([stop[0] for stop in COLOURS])
-    channels = [np.interp(values[..., 0], stops, [stop[index] for stop in COLOURS]) for index in (1, 2, 3)]
-    weight = OPACITY * np.sqrt(values)
-    mixed = np.asarray(image, dtype=np.float32) * (1 - weight) + np.stack(channels, axis=-1) * weight
-    return Image.fromarray(np.rint(mixed).astype(np.uint8))

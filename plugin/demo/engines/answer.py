@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..answering.families import split_thinking
-from ..inspect.judging import Judge
-from ..inspect.result import Result
-from ..verdict import Verdict
+from ...answering.families import split_thinking
+from ...inspect.judging import Judge
+from ...inspect.result import Result
+from ...line.thresholds import Threshold
+from ...verdict import NO_THRESHOLD, Verdict, first_word_says
 
 __all__ = ["Answer"]
 
@@ -33,6 +34,7 @@ class Answer:
             model has no comparison tokens, or is elsewhere.
         judge: whose verdict it is, and from where on a part is defective.
         by_map: whether there is no model, so that score and boxes are the anomaly map's.
+        threshold: of the map, where it was found from the good parts that were brought.
     """
 
     question: str
@@ -42,6 +44,7 @@ class Answer:
     heat: np.ndarray | None = None
     judge: Judge = field(default_factory=Judge)
     by_map: bool = False
+    threshold: Threshold | None = None
 
     @property
     def reasoning(self) -> str:
@@ -74,6 +77,24 @@ class Answer:
             return None
         anomalous = self.result.anomalous
         return Verdict(anomalous=anomalous, reason=self.result.reason if anomalous is None else None)
+
+    @property
+    def lacks_threshold(self) -> bool:
+        """Whether nothing but a threshold is missing for a verdict."""
+        return self.by_map and self.result.reason == NO_THRESHOLD
+
+    @property
+    def says_otherwise(self) -> bool:
+        """Whether the answer's first word is the opposite of the verdict, which a score or the map gave."""
+        found = self.verdict and self.verdict.anomalous
+        said = None if self.by_map else first_word_says(self.said)
+        return None not in (found, said) and found != said
+
+    @property
+    def marks_otherwise(self) -> bool:
+        """Whether the model marks places of a part on which no defect was found."""
+        found = self.verdict and self.verdict.anomalous
+        return found is False and not self.by_map and bool(self.result.boxes)
 
     @property
     def score(self) -> float | None:

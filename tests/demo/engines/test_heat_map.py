@@ -5,10 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from adcopilot.demo.heat_map import Attention, draw_heat, watch
+from adcopilot.anomaly_map.comparing import AnomalyMap
+from adcopilot.demo.colours import draw_heat
+from adcopilot.demo.engines.heat_map import Attention, watch
+from adcopilot.drawing import draw_map
 from adcopilot.inspect import Question
 
-from ..inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
+from ...inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
 
 
 def asked(inspector, *images):  # noqa: F811
@@ -85,8 +88,19 @@ def test_the_strongest_patch_is_red_where_it_lies():
     grid[1, 6] = 1
     drawn = np.asarray(draw_heat(Image.new("RGB", (160, 80), (128, 128, 128)), grid)).astype(int)
     red = drawn[..., 0] - drawn[..., 2]
-    y, x = np.unravel_index(red.argmax(), red.shape)
-    assert (y // 20, x // 20) == (1, 6)
-    assert drawn[70, 10].tolist() == [128, 128, 128]  # nothing there: the picture alone
-    flat = draw_heat(Image.new("RGB", (160, 80), (128, 128, 128)), np.ones((4, 8), dtype=np.float32))
-    assert np.asarray(flat).min() == np.asarray(flat).max() == 128
+    y, x = np.argwhere(red == red.max()).mean(axis=0)
+    assert (int(y // 20), int(x // 20)) == (1, 6)
+    assert drawn[70, 10].tolist() == [70, 70, 70]  # nothing there: the darkened picture alone
+
+
+def test_the_colours_mean_the_same_in_every_picture():
+    """An even attention has no red in it, and a patch of twice an even share is as yellow as the map's threshold."""
+    grey = Image.new("RGB", (160, 80), (128, 128, 128))
+    flat = np.asarray(draw_heat(grey, np.ones((4, 8), dtype=np.float32))).astype(int)
+    assert (flat == flat[0, 0]).all()
+    assert flat[0, 0, 0] < 140
+    twice = np.ones((4, 8), dtype=np.float32)
+    twice[:, :4], twice[:, 4:] = 2, 1e-9
+    yellow = np.asarray(draw_heat(grey, twice)).astype(int)[40, 10]
+    found = AnomalyMap(values=np.full((4, 8), 0.3, np.float32), size=(160, 80), pred_score=0.9)
+    assert np.abs(np.asarray(draw_map(grey, found, threshold=0.3)).astype(int)[40, 10] - yellow).max() <= 1

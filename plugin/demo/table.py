@@ -1,0 +1,163 @@
+"""The table of "Many parts": as HTML, and as a file for spreadsheets. Names and words from outside are escaped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..inspect.spreadsheet import write_rows
+from ..verdict import Verdict
+from .fragments import VERDICTS, chip, plain
+from .words import say
+
+__all__ = ["Row", "counts", "in_order", "progress", "table", "write_csv"]
+
+COLUMNS = ("file", "good part", "verdict", "reason", "score", "boxes", "places", "answer", "error")
+#: The verdict of a part that could not be inspected, for the filter.
+NONE = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A part.
+
+    Attributes:
+        name: its path below what was brought.
+        template: the file name of the good part, "" without one.
+        verdict: None after an error.
+        score: None where no verdict rests on it.
+        boxes: as `Result.boxes`.
+        answer: the model's words, "" without a model.
+        error: why it could not be inspected, or "".
+        small, large: files of the two pictures side by side, and of all that was found; None where there are none.
+    """
+
+    name: str
+    template: str = ""
+    verdict: Verdict | None = None
+    score: float | None = None
+    boxes: Sequence[dict[str, Any]] = ()
+    answer: str = ""
+    error: str = ""
+    small: Path | None = None
+    large: Path | None = None
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """Defects first, then what is undecided, then parts without defects, and within each the highest score; what
+    could not be inspected comes last."""
+
+    def place(row: Row) -> tuple:
+        verdict, score = row.verdict, row.score
+        rank = len(VERDICTS) if verdict is None else list(VERDICTS).index(verdict.word)
+        if score is None:
+            score = float(verdict is not None and verdict.word == "anomalous")
+        return rank, -score, row.name
+
+    return sorted(rows, key=place)
+
+
+def counts(rows: Sequence[Row]) -> dict[str, int]:
+    """How many of each verdict, and how many could not be inspected."""
+    found = Counter(NONE if row.verdict is None else row.verdict.word for row in rows)
+    return {word: found[word] for word in (*VERDICTS, NONE)}
+
+
+def progress(done: int, total: int, *, seconds: float, runs: bool, told: str = "") -> str:
+    """How far a folder has come.
+
+    Args:
+        seconds: since it began.
+        runs: whether the time goes on (`looking.js` counts it between two of these).
+        told: what else there is to say, as HTML.
+    """
+    share = 100 * done / total if total else 100
+    words = say("{done} of {total} pictures inspected.", done=done, total=total)
+    return (
+        f'<p><span role="status">{words} {told}</span> '
+        f'<span class="adc-time" data-seconds="{seconds:.0f}"{" data-runs" if runs else ""}>'
+        f"{int(seconds) // 60}:{int(seconds) % 60:02d}</span></p>"
+        f'<progress class="adc-progress" max="100" value="{share:.1f}">{share:.0f} %</progress>'
+    )
+
+
+def table(rows: Sequence[Row], *, most: int) -> str:
+    """Counts, which are the filter, and the rows, the worst first (`looking.js` filters and sorts them).
+
+    Args:
+        rows: in order.
+        most: so many are shown.
+    """
+    body = "".join(_line(row, place) for place, row in enumerate(rows[:most]))
+    more = say("The first {shown} of {total}; the file has all.", shown=most, total=len(rows))
+    more = f'<p class="adc-small">{more}</p>' if len(rows) > most else ""
+    heads = (
+        f"<th>{say('Part and good part')}</th>{_head('File', 'name')}{_head('Verdict', 'worst')}"
+        f"{_head('Score', 'score')}<th>{say('Answer')}</th>"
+    )
+    return (
+        f'{_filter(rows)}<div class="adc-scroll" tabindex="0"><table class="adc-table"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>{more}"
+    )
+
+
+def _filter(rows: Sequence[Row]) -> str:
+    words = {"": "All", **VERDICTS, NONE: "Not inspected"}
+    numbers = {"": len(rows), **counts(rows)}
+    buttons = "".join(
+        f'<button type="button" data-only="{word}" aria-pressed="{str(not word).lower()}">{say(words[word])} '
+        f"<b>{number}</b></button>"
+        for word, number in numbers.items()
+        if number or word != NONE
+    )
+    return f'<div class="adc-tools" role="group">{buttons}</div>'
+
+
+def _head(words: str, key: str) -> str:
+    order = "descending" if key == "worst" else "none"
+    return f'<th aria-sort="{order}"><button type="button" data-sort="{key}">{say(words)}</button></th>'
+
+
+def _line(row: Row, place: int) -> str:
+    word = NONE if row.verdict is None else row.verdict.word
+    score = "" if row.score is None else f"{row.score:.3f}"
+    pictures = ""
+    if row.small and row.large:
+        pictures = (
+            f'<button type="button" data-enlarge="{address(row.large)}" aria-label="{plain(row.name)}">'
+            f'<img src="{address(row.small)}" alt="" loading="lazy"></button>'
+        )
+    if row.error:
+        words = say("Could not be inspected: {reason}", reason=plain(row.error))
+        told = f'<td colspan="3" class="adc-problem">{words}</td>'
+    else:
+        reason = row.verdict.reason
+        why = f'<p class="adc-small">{say("No verdict: {reason}.", reason=plain(reason))}</p>' if reason else ""
+        places = f'<p class="adc-small">{say("Places")}: {len(row.boxes)}</p>' if row.boxes else ""
+        told = (
+            f'<td>{chip(row.verdict)}</td><td class="adc-score">{score}</td><td>{plain(row.answer)}{places}{why}</td>'
+        )
+    return (
+        f'<tr data-place="{place}" data-verdict="{word}" data-score="{score}" data-name="{plain(row.name)}">'
+        f'<td class="adc-pictures">{pictures}</td><th scope="row" class="adc-name">{plain(row.name)}</th>{told}</tr>'
+    )
+
+
+def address(path: Path) -> str:
+    """Where the browser finds a file of the visitor's."""
+    return plain(f"gradio_api/file={quote(str(path))}")
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """The table for a spreadsheet; a place is its label and left, top, right and bottom in pixels."""
+    cells = []
+    for row in rows:
+        verdict, score = row.verdict, "" if row.score is None else row.score
+        words, reason = ("", "") if verdict is None else (VERDICTS[verdict.word].lower(), verdict.reason or "")
+        places = "; ".join(f"{box['label'] or 'defect'}: {', '.join(map(str, box['bbox_2d']))}" for box in row.boxes)
+        cells.append([row.name, row.template, words, reason, score, len(row.boxes), places, row.answer, row.error])
+    write_rows(path, [COLUMNS, *cells])

@@ -1,0 +1,85 @@
+"""The pictures of "Many parts": for each part a small one for the table and a large one of all that was found."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from ...drawing import draw_result
+from ...images import open_image
+from ...inspect.pairs import Pair
+from ..colours import map_scale
+from ..engines.answer import Answer
+from ..fragments import THUMBNAIL, VERDICTS
+from ..service import Service
+from ..table import Row
+
+if TYPE_CHECKING:
+    from ...anomaly_map.comparing import AnomalyMap
+
+__all__ = ["PartPictures", "write_zip"]
+
+#: Pixels of a large picture's width at most.
+WIDEST = 2000
+
+
+class PartPictures:
+    """Writes a visitor's pictures, as long as there is room for them.
+
+    Args:
+        service: whose store they lie in.
+        visitor: whose they are.
+
+    Attributes:
+        left_out: of how many parts there are none, for want of room.
+    """
+
+    def __init__(self, service: Service, *, visitor: str) -> None:
+        self.service, self.visitor, self.left_out = service, visitor, 0
+        self._room = service.limits.stored_bytes - service.store.size()
+
+    def write(self, pair: Pair, answer: Answer, found: AnomalyMap | None) -> tuple[Path | None, Path | None]:
+        """The files of the small and the large picture."""
+        if self._room <= 0:
+            self.left_out += 1
+            return None, None
+        template, query = open_image(pair.template), open_image(pair.query)
+        verdict, stem = answer.verdict, Path(pair.name).stem[:60]
+        large = draw_result(
+            template=template,
+            query=query,
+            boxes=answer.result.boxes,
+            anomalous=verdict.anomalous,
+            reason=verdict.reason,
+            score=answer.score,
+            template_name=pair.template.name,
+            query_name=pair.name,
+            anomaly_map=found,
+            map_threshold=map_scale(answer.judge.map_threshold)[0],
+        )
+        large.thumbnail((WIDEST, WIDEST))
+        small = Image.new("RGB", (2 * THUMBNAIL + 4, THUMBNAIL), "white")
+        for index, image in enumerate((query, template)):
+            scale = THUMBNAIL / max(image.size)
+            shrunk = image.resize([max(1, round(side * scale)) for side in image.size])
+            place = (THUMBNAIL - shrunk.width) // 2, (THUMBNAIL - shrunk.height) // 2
+            small.paste(shrunk, (place[0] + index * (THUMBNAIL + 4), place[1]))
+        return self._file(small, f"{stem} small.jpg"), self._file(large, f"{stem} inspected.jpg")
+
+    def _file(self, picture: Image.Image, name: str) -> Path:
+        path = self.service.store.new_file(name, visitor=self.visitor)
+        picture.save(path, quality=88)
+        self._room -= path.stat().st_size
+        return path
+
+
+def write_zip(path: Path, rows: Sequence[Row]) -> None:
+    """The large pictures, in a folder for each verdict, under the parts' own paths."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as opened:  # JPEG does not shrink further
+        for row in rows:
+            if row.large is not None and row.verdict is not None:
+                opened.write(row.large, f"{VERDICTS[row.verdict.word].lower()}/{row.name}.jpg")

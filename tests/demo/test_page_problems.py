@@ -1,0 +1,103 @@
+"""The first tab in a real browser: all that goes wrong is words, and the page goes on."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
+pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
+
+from ..inspect.conftest import part
+from ..inspect.test_command import bad_files
+from .part import Part, ready
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
+
+
+def test_problems_are_words(page, pictures, said, tmp_path):
+    page.press("Is it defective?")
+    page.wait("words", lambda: "Add a picture of a good part first" in page.problem())
+    page.add("Good part", pictures[0])
+    page.press("Is it defective?")
+    page.wait("words", lambda: "Add a picture of the part to inspect first." in page.problem())
+    page.press("Ask")
+    page.wait("words", lambda: "Write a question first" in page.problem())
+    page.add("Part to inspect", pictures[1])
+    page.wait_for_no_problem()
+    said.status = 500
+    page.press("Is it defective?")
+    page.wait("words", lambda: "The model's server does not answer just now" in page.problem())
+    said.status = 200
+    page.press("Is it defective?")
+    page.wait("the verdict", lambda: "No defect found" in page.said("verdict"))
+    page.wait_for_no_problem()
+    page.press("Start again")
+    page.wait("an empty page", lambda: not page.shown("Good part") and page.said("verdict") == "")
+
+    # more megabytes than the page takes: the browser is told before anything is stored
+    (tmp_path / "huge.png").write_bytes(bytes((1 << 20) + 1))
+    page.upload("Part to inspect", tmp_path / "huge.png")
+    page.wait("words", lambda: "maximum allowed size" in page.text())
+    # more pixels than it takes, in few bytes
+    Image.new("1", (2000, 1500)).save(tmp_path / "wide.png")
+    page.reload()
+    page.upload("Part to inspect", tmp_path / "wide.png")
+    page.wait("words", lambda: "wide.png: 2000×1500 pixels are more than the 2 million" in page.problem())
+    page.wait("no picture", lambda: page.shown("Part to inspect") is None)
+    page.driver.get_log("browser")  # the refused upload is an error there
+
+
+def test_bad_files(page, said, tmp_path):
+    """Those of the data pipeline's tests, through the page."""
+    (tmp_path / "bad").mkdir()
+    expected = bad_files(tmp_path / "bad")
+    (tmp_path / "bad/j_missing.png").unlink()  # no browser uploads what is not there
+    del expected["j_missing.png"]
+    part(1).save(tmp_path / "good.png")
+    page.add("Good part", tmp_path / "good.png")
+    for name, error in expected.items():
+        page.upload("Part to inspect", tmp_path / "bad" / name)
+        if error:
+            page.wait(
+                f"{name}: {error}", lambda name=name, error=error: name in page.problem() and error in page.problem()
+            )
+            assert "/" not in page.problem()
+            page.wait("no picture", lambda: page.shown("Part to inspect") is None)
+            continue
+        stem = Path(name).stem
+        page.wait(f"{name} to be shown", lambda stem=stem: stem in page.source("Part to inspect"))
+        image = page.shown("Part to inspect")
+        page.wait("the picture", lambda image=image: image.get_property("naturalWidth") == 84)
+        page.wait_for_no_problem()
+        before = len(said.requests)
+        page.press("Is it defective?")
+        page.wait("an answer", lambda before=before: len(said.requests) > before)
+        page.wait("the verdict", lambda: "No defect found" in page.said("verdict"))
+        page.press("Start again")
+        page.wait("an empty page", lambda: not page.shown("Part to inspect") and page.said("verdict") == "")
+        page.add("Good part", tmp_path / "good.png")
+
+
+def test_reload_in_mid_answer_and_the_queue(page, pictures, said, stub_demo, tmp_path_factory):
+    """The page is as new after it, the answer under way harms nobody, and who waits sees the place in the queue."""
+    from ..webui.serving import browser
+
+    said.may_answer.clear()
+    ready(page, pictures)
+    page.press("Is it defective?")
+    page.wait("the question to be under way", lambda: len(said.requests) == 1)
+    with browser(tmp_path_factory.mktemp("second") / "profile") as second:
+        other = Part(driver=second, url=stub_demo.url)
+        ready(other, pictures)
+        other.press("Is it defective?")
+        other.wait("the place in the queue", lambda: "queue: 1/" in other.waiting())
+        page.reload()
+        assert page.said("verdict") == ""
+        assert page.shown("Good part") is None
+        page.driver.get_log("browser")  # the page that was left says there that its connections ended
+        said.may_answer.set()
+        other.wait("the other's verdict", lambda: "No defect found" in other.said("verdict"))
+    ready(page, pictures)
+    page.press("Is it defective?")
+    page.wait("the verdict", lambda: "No defect found" in page.said("verdict"))
