@@ -33,10 +33,12 @@ __all__ = [
     "pair_strip",
     "places",
     "plain",
+    "said",
     "threshold",
     "thumbnail",
     "verdict",
     "waiting",
+    "words",
 ]
 
 #: The three verdicts as visitors read them, in the order of a table.
@@ -75,11 +77,19 @@ def thumbnail(image: Image.Image) -> str:
 
 def notice(message: str) -> str:
     """What went wrong, or nothing. The page's own words are said in both languages, others as they are."""
-    return f'<p class="adc-notice" role="alert">{_said(message)}</p>' if message else ""
+    return f'<p class="adc-notice" role="alert">{said(message)}</p>' if message else ""
 
 
-def _said(message: str) -> str:
+def said(message: str) -> str:
+    """Words that may be the page's own, which then stand in both languages."""
     return say(message) if message in CHINESE else plain(message)
+
+
+def words(answer: Answer) -> str:
+    """The answer for people, without lists of boxes; the page's own words in both languages."""
+    if answer.own_words is None:
+        return plain(answer.words)
+    return say(answer.own_words, number=len(answer.result.boxes))
 
 
 def of(about: str, shown: str) -> str:
@@ -93,11 +103,11 @@ def chosen(*slots: str) -> str:
 
 
 def waiting(*, has_good_parts: bool) -> str:
-    """What stands where the verdict will be."""
-    words = "The verdict comes here. Add a good part and a part to inspect, then ask."
+    """What stands where the verdict will be, and while it is under way (page.css shows one of the two)."""
+    empty = "The verdict comes here. Add a good part and a part to inspect, then ask."
     if has_good_parts:
-        words = "The verdict comes here. Add a part to inspect, then ask."
-    return f'<p class="adc-empty">{say(words)}</p>'
+        empty = "The verdict comes here. Add a part to inspect, then ask."
+    return f'<p class="adc-empty">{say(empty)}</p><p class="adc-looking">{say("Looking at the pictures")} …</p>'
 
 
 def chip(verdict: Verdict | None) -> str:
@@ -194,13 +204,14 @@ def places(answer: Answer) -> str:
         x1, y1, x2, y2 = box["bbox_2d"]
         colour = "#{:02x}{:02x}{:02x}".format(*BOX_COLOURS[labels.index(box["label"]) % len(BOX_COLOURS)])
         at = "" if not size else f' data-x="{50 * (x1 + x2) / size[0]:.1f}" data-y="{50 * (y1 + y2) / size[1]:.1f}"'
+        name = f"<b>{said(box['label'] or 'defect')}</b>"
         where = f"{say('from {place}', place=f'{x1}, {y1}')} {say('to {place}', place=f'{x2}, {y2}')}"
         rows.append(
             f'<li><button type="button" class="adc-number" style="border-color:{colour}"{at}>{number}</button> '
-            f"{_said(box['label'] or 'defect')}: {where}</li>"
+            f'<span>{name} <span class="adc-where">{where}</span></span></li>'
         )
-    words = say("Marked places, in pixels from the left and from the top. A number enlarges its place.")
-    return f'<p class="adc-small">{words}</p><ul class="adc-boxes">{"".join(rows)}</ul>'
+    told = say("In pixels from the left and from the top. A number enlarges its place.")
+    return f'<ul class="adc-boxes">{"".join(rows)}</ul><p class="adc-small">{told}</p>'
 
 
 def map_about(answer: Answer) -> str:
@@ -263,7 +274,7 @@ def conversation(answers: Sequence[Answer]) -> str:
             )
             parts += lines
         else:
-            parts.append(f"<p><b>{say('Model')}:</b> {_said(answer.words)}</p>")
+            parts.append(f"<p><b>{say('Model')}:</b> {words(answer)}</p>")
         parts.append("</div>")
     return "".join([*parts, "</div>"])
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 from ..inspect.spreadsheet import write_rows
 from ..verdict import Verdict
-from .fragments import VERDICTS, chip, plain
+from .fragments import VERDICTS, chip, plain, said
 from .words import say
 
-__all__ = ["Row", "counts", "in_order", "progress", "table", "write_csv"]
+__all__ = ["Row", "counts", "enlarged", "in_order", "progress", "table", "write_csv"]
 
 COLUMNS = ("file", "good part", "verdict", "reason", "score", "boxes", "places", "answer", "error")
 #: The verdict of a part that could not be inspected, for the filter.
@@ -139,7 +139,7 @@ def _line(row: Row, place: int) -> str:
         why = f'<p class="adc-small">{say("No verdict: {reason}.", reason=plain(reason))}</p>' if reason else ""
         places = f'<p class="adc-small">{say("Places")}: {len(row.boxes)}</p>' if row.boxes else ""
         told = (
-            f'<td>{chip(row.verdict)}</td><td class="adc-score">{score}</td><td>{plain(row.answer)}{places}{why}</td>'
+            f'<td>{chip(row.verdict)}</td><td class="adc-score">{score}</td><td>{said(row.answer)}{places}{why}</td>'
         )
     return (
         f'<tr data-place="{place}" data-verdict="{word}" data-score="{score}" data-name="{plain(row.name)}">'
@@ -150,6 +150,19 @@ def _line(row: Row, place: int) -> str:
 def address(path: Path) -> str:
     """Where the browser finds a file of the visitor's."""
     return plain(f"gradio_api/file={quote(str(path))}")
+
+
+def enlarged() -> str:
+    """The view of a part's large picture, closed: `looking.js` fills and opens it. Escape closes it, and the keyboard
+    stays within."""
+    steps = "".join(
+        f'<button type="button" data-step="{step}"{" autofocus" if not step else ""}>{say(words)}</button> '
+        for step, words in ((-1, "Before"), (1, "Next"), (0, "Close"))
+    )
+    return (
+        '<dialog id="adc-enlarged"><p class="adc-top"><b class="adc-name"></b> <span class="adc-of"></span>'
+        f'<span class="adc-steps">{steps}</span></p><div class="adc-whole" tabindex="0"><img alt=""></div></dialog>'
+    )
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

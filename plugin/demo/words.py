@@ -32,7 +32,6 @@ CHINESE = {
     "the anomaly map": "异常图",
     "{number} million parameters": "{number} 百万参数",
     "a toy: it shows how the page works, its answers mean little": "玩具模型：只用来演示本页，其回答意义不大",
-    "at an endpoint": "位于服务端点",
     "One part": "单个零件",
     "Many parts": "多个零件",
     # what is asked, and with what
@@ -102,15 +101,15 @@ CHINESE = {
     "No threshold is known. Add more pictures of good parts, five or more are best: one is found from two on.": (
         "没有已知的阈值。请添加更多良品图片，最好五张以上：从两张起即可得出阈值。"
     ),
-    "Marked places, in pixels from the left and from the top. A number enlarges its place.": (
-        "标出的位置（距左边和上边的像素）。点击编号可放大该位置。"
+    "In pixels from the left and from the top. A number enlarges its place.": (
+        "单位为像素，从左边和上边算起。点击编号可放大该位置。"
     ),
     "from {place}": "从 {place}",
     "to {place}": "到 {place}",
     "defect": "缺陷",
     "difference": "差异",
     # pictures of results
-    "Good part, compared with": "对比用的良品",
+    "Compared with": "对比用的良品",
     "Marked places": "标出的位置",
     "Where it differs": "差异所在",
     "Where the model compared": "模型比较的位置",
@@ -132,6 +131,12 @@ CHINESE = {
     "You": "您",
     "How the model came to this (its reasoning)": "模型的推理过程",
     "(The model said nothing.)": "（模型没有回答。）",
+    "No place differs.": "没有差异。",
+    "One place differs.": "1 处有差异。",
+    "{number} places differ.": "{number} 处有差异。",
+    "No marked places.": "没有标出位置。",
+    "One marked place.": "标出 1 处。",
+    "{number} marked places.": "标出 {number} 处。",
     "Nothing yet. Answers are kept in this browser only, not on the server.": (
         "还没有。回答只保存在此浏览器中，不保存在服务器上。"
     ),
@@ -166,14 +171,12 @@ CHINESE = {
     "There was no room for the pictures of {number} parts.": "{number} 个零件的图片没有存储空间。",
     "All": "全部",
     "Not inspected": "未检查",
-    "Results": "结果",
     "Part and good part": "零件与良品",
     "File": "文件",
     "Verdict": "判定",
     "Places": "位置",
     "Could not be inspected: {reason}": "无法检查：{reason}",
     "The first {shown} of {total}; the file has all.": "显示前 {shown} 个，共 {total} 个；文件中有全部。",
-    "Enlarge": "放大",
     "Close": "关闭",
     "Before": "上一个",
     "Next": "下一个",

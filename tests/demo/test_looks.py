@@ -83,7 +83,12 @@ def test_one_part_from_empty_to_an_error(page, pictures, said, tmp_path):
         assert box(driver, f"#adc-{name} img")["bottom"] <= 900
         assert abs(box(driver, f"#adc-{name} img")["top"] - box(driver, "#adc-marked img")["top"]) <= 2
     assert [page.said(f"{name}-about").split("\n")[0] for name in ("compared", "marked")] == ["good.png", "query.png"]
-    assert [line[:9] for line in page.said("places").split("\n")[1:]] == ["1 scratch", "2 dent: f", "3 scratch"]
+    labels = [one.text for one in driver.find_elements("css selector", "#adc-places li b")]
+    assert labels == ["scratch", "dent", "scratch"]
+    assert [one.text for one in driver.find_elements("css selector", "#adc-places button")] == ["1", "2", "3"]
+    # beside their numbers, below the picture that has the numbers in it
+    assert abs(box(driver, "#adc-places")["left"] - box(driver, "#adc-marked")["left"]) <= 2
+    assert box(driver, "#adc-places li")["bottom"] <= 900
     check(driver, "defective", folder=tmp_path)
 
     screen(driver, 390, 844)  # on a telephone the verdict is the next thing below the button

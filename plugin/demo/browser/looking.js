@@ -42,43 +42,37 @@
     if (frame && zoom() > 1) zoomTo(null, ...at(event, frame));
   });
 
-  // The enlarged view of a part: a dialogue, which Escape closes and which keeps the keyboard within itself.
-  let shown = [];
-  const said = (words) => document.querySelector(`#adc-words [data-word="${words}"]`)?.innerHTML || words;
-  const dialogue = () => {
-    let found = byId("adc-enlarged");
-    if (found) return found;
-    found = document.createElement("dialog");
-    found.id = "adc-enlarged";
-    found.innerHTML =
-      `<p><b class="adc-name"></b> <span></span></p><div class="adc-whole" tabindex="0"><img alt=""></div><p>` +
-      `<button type="button" data-step="-1">${said("Before")}</button> ` +
-      `<button type="button" data-step="1">${said("Next")}</button> ` +
-      `<button type="button" data-step="0" autofocus>${said("Close")}</button></p>`;
-    found.addEventListener("click", (event) => {
-      const step = event.target.closest("[data-step]")?.dataset.step;
-      if (event.target === found || step === "0") found.close();
-      else if (step) enlarge(shown[(shown.indexOf(found.of) + Number(step) + shown.length) % shown.length]);
-      else if (event.target.tagName === "IMG") event.target.classList.toggle("adc-large");
-    });
-    found.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: "-1", ArrowRight: "1" }[event.key];
-      if (step && !found.querySelector(".adc-large")) found.querySelector(`[data-step="${step}"]`).click();
-    });
-    found.addEventListener("close", () => found.of?.isConnected && found.of.focus());
-    return document.querySelector(".gradio-container").appendChild(found);
-  };
+  // The enlarged view of a part (table.py), which goes on to the next one that the table shows.
+  let from = null;
+  const dialogue = () => byId("adc-enlarged");
   const enlarge = (button) => {
     const found = dialogue(), row = button.closest("tr"), image = found.querySelector("img");
-    shown = [...document.querySelectorAll("#adc-results [data-enlarge]")].filter((one) => one.checkVisibility());
-    found.of = button;
+    from = button;
     found.querySelector(".adc-name").textContent = row.dataset.name;
-    found.querySelector("p span").innerHTML = row.querySelector(".adc-chip").outerHTML;
+    found.querySelector(".adc-of").innerHTML = row.querySelector(".adc-chip").outerHTML;
     image.classList.remove("adc-large");
     image.src = button.dataset.enlarge;
     image.alt = row.dataset.name;
     if (!found.open) found.showModal();
   };
+  const step = (by) => {
+    const shown = [...document.querySelectorAll("#adc-results [data-enlarge]")].filter((one) => one.checkVisibility());
+    if (shown.length) enlarge(shown[(shown.indexOf(from) + by + shown.length) % shown.length]);
+  };
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("#adc-enlarged")) return;
+    const by = event.target.closest("[data-step]")?.dataset.step;
+    if (event.target === dialogue() || by === "0") dialogue().close();
+    else if (by) step(Number(by));
+    else if (event.target.tagName === "IMG") event.target.classList.toggle("adc-large");
+  });
+  document.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (by && event.target.closest("#adc-enlarged") && !dialogue().querySelector(".adc-large")) step(by);
+  });
+  document.addEventListener("close", (event) => {  // does not bubble
+    if (event.target === dialogue() && from?.isConnected) from.focus();
+  }, true);
 
   // The table: which verdicts are shown, and by what it is sorted; both outlive a new table.
   let only = "", sorted = "worst";

@@ -59,16 +59,22 @@ class Answer:
     @property
     def words(self) -> str:
         """The answer for people: without the lists of boxes, which are drawn."""
+        if self.own_words is not None:
+            return self.own_words.format(number=len(self.result.boxes))
+        return _BOX_LIST.sub("", self.said).strip()
+
+    @property
+    def own_words(self) -> str | None:
+        """What the page says where there are no words of a model's, with `{number}` for that of the boxes; else None.
+        """
+        number = min(len(self.result.boxes), 2)
         if self.by_map:
-            number = len(self.result.boxes)
-            return f"Differs in {number} place{'s' * (number != 1)}." if number else "No place differs."
+            return ("No place differs.", "One place differs.", "{number} places differ.")[number]
         if not self.said:
             return "(The model said nothing.)"
-        without = _BOX_LIST.sub("", self.said).strip()
-        if without in ("", "[]"):
-            number = len(self.result.boxes)
-            return f"{number} marked place{'s' * (number != 1)}." if number else "No marked places."
-        return without
+        if _BOX_LIST.sub("", self.said).strip() in ("", "[]"):
+            return ("No marked places.", "One marked place.", "{number} marked places.")[number]
+        return None
 
     @property
     def verdict(self) -> Verdict | None:

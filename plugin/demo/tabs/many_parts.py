@@ -122,6 +122,7 @@ class ManyParts:
                 as_csv = gr.DownloadButton(label("Save the table (CSV)"), **saving)
                 as_zip = gr.DownloadButton(label("Save the marked pictures (ZIP)"), **saving)
             shown = gr.HTML("", elem_id="adc-results", padding=False)
+            gr.HTML(table.enlarged(), elem_classes="adc-dialogue", padding=False)
             which = gr.Dropdown(
                 [],
                 label=label("Was a verdict wrong? Choose the part and mark it"),

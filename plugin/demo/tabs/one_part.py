@@ -60,7 +60,10 @@ class OnePart:
                     query = self._upload("Part to inspect", "adc-part")
                 gr.HTML(fragments.chosen("adc-good", "adc-part"), padding=False)
                 start, *others = (task for task in self.questions)
-                buttons = [gr.Button(label(start.title), variant="primary", elem_id="adc-start")]
+                with gr.Row(equal_height=True):
+                    main = {"variant": "primary", "elem_id": "adc-start", "scale": 2, "min_width": 150}
+                    buttons = [gr.Button(label(start.title), **main)]
+                    anew = gr.Button(label("Start again"), size="md", scale=1, min_width=110)
                 with gr.Accordion(label("More pictures of good parts (optional)"), open=False):
                     more = UploadedFiles(
                         label=label("Up to 8 pictures"), elem_id="adc-more", file_count="multiple", height=140
@@ -70,7 +73,9 @@ class OnePart:
                 has_good_parts = service.good_parts is not None
                 gr.HTML(fragments.waiting(has_good_parts=has_good_parts), elem_id="adc-empty", padding=False)
                 verdict = gr.HTML("", elem_id="adc-verdict", padding=False)
-                good, good_about, boxes, caption, differs, differs_about, heat, heat_about = self._build_pictures()
+                good, good_about, boxes, caption, places, differs, differs_about, heat, heat_about = (
+                    self._build_pictures()
+                )
                 gr.Slider(
                     1,
                     8,
@@ -81,7 +86,6 @@ class OnePart:
                     show_reset_button=False,
                     interactive=True,
                 )
-                places = gr.HTML("", elem_id="adc-places", padding=False)
                 talked = gr.HTML("", elem_id="adc-conversation", padding=False, visible=service.engine.speaks)
                 marking = MarkRow(
                     name="one",
@@ -89,11 +93,10 @@ class OnePart:
                     label="Was the verdict wrong? Kind of defect (may be empty)",
                 )
                 marks = marking.build()
-                with gr.Row():
+                with gr.Row(elem_id="adc-saving"):
                     saving = {"interactive": False, "elem_classes": "adc-save", "min_width": 130}
                     as_json = gr.DownloadButton(label("Save as JSON"), **saving)
                     as_png = gr.DownloadButton(label("Save as picture (PNG)"), **saving)
-                    anew = gr.Button(label("Start again"), min_width=130)
             with gr.Column(elem_id="adc-rest"):
                 with gr.Column(visible=service.engine.speaks):
                     gr.HTML(f"<h3>{say('More questions')}</h3>", padding=False)
@@ -172,10 +175,10 @@ class OnePart:
         )
 
     def _build_pictures(self) -> list:
-        """The pictures of an answer, and what stands below each: good part, part, map, attention."""
+        """The pictures of an answer, and what stands below each: good part, part with its places, map, attention."""
         engine = self.service.engine
         shown = (
-            ("Good part, compared with", "compared", True),
+            ("Compared with", "compared", True),
             ("Marked places", "marked", True),
             ("Where it differs", "differs", engine.has_map),
             ("Where the model compared", "heat", engine.has_heat),
@@ -186,6 +189,8 @@ class OnePart:
                 with gr.Column(visible=visible, min_width=130):
                     picture = gr.Image(label=label(name), interactive=False, format="png", elem_id=f"adc-{elem_id}")
                     found += [picture, gr.HTML("", elem_id=f"adc-{elem_id}-about", padding=False)]
+                    if elem_id == "marked":
+                        found.append(gr.HTML("", elem_id="adc-places", padding=False))
         return found
 
     def _build_examples(self) -> list[gr.Button]:
