@@ -103,11 +103,16 @@ def chosen(*slots: str) -> str:
 
 
 def waiting(*, has_good_parts: bool) -> str:
-    """What stands where the verdict will be, and while it is under way (page.css shows one of the two)."""
+    """What stands where the verdict will be, and while it is under way (page.css shows one of the two, and looking.js
+    writes the time and the place in the queue into the second)."""
     empty = "The verdict comes here. Add a good part and a part to inspect, then ask."
     if has_good_parts:
         empty = "The verdict comes here. Add a part to inspect, then ask."
-    return f'<p class="adc-empty">{say(empty)}</p><p class="adc-looking">{say("Looking at the pictures")} …</p>'
+    return (
+        f'<p class="adc-empty">{say(empty)}</p><p class="adc-looking">{say("Looking at the pictures")} … '
+        f'<span class="adc-time" id="adc-elapsed">0:00</span></p>'
+        f'<p class="adc-looking adc-queued" hidden>{say("Place in the queue")}: <b id="adc-place"></b></p>'
+    )
 
 
 def chip(verdict: Verdict | None) -> str:

@@ -64,6 +64,7 @@ CHINESE = {
     ),
     "The verdict comes here. Add a part to inspect, then ask.": "判定结果显示在这里。请添加待检零件，然后提问。",
     "Looking at the pictures": "正在查看图片",
+    "Place in the queue": "排队位置",
     "Defect found": "发现缺陷",
     "No defect found": "未发现缺陷",
     "Undecided": "无法判定",

@@ -172,7 +172,7 @@ def test_an_endpoint_that_fails_takes_the_old_verdict_away(page, pictures, said)
     said.status = 503
     said.may_answer.clear()
     page.press("Is it defective?")
-    page.wait("the question", lambda: page.waiting() and "processing" in page.waiting())
+    page.wait("the question", lambda: "Looking at the pictures" in page.waiting())
     page.add("Part to inspect", other)
     page.wait("an empty page", lambda: is_empty(page))
     said.may_answer.set()

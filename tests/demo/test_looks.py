@@ -62,7 +62,7 @@ def test_one_part_from_empty_to_an_error(page, pictures, said, tmp_path):
     said.text, said.yes = SAID, 0.9
     page.press("Is it defective?")
     # how long it has taken so far
-    page.wait("the time", lambda: re.search(r"processing \| \d+\.\d", page.waiting()))
+    page.wait("the time", lambda: re.search(r"^Looking at the pictures … 0:0[1-9]$", page.waiting(), re.MULTILINE))
     driver.execute_script("scrollTo(0, 0)")
     before = [box(driver, f"#adc-{name}") for name in ("verdict", "one", "start")]
     assert before[0]["height"] >= 100

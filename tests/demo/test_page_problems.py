@@ -91,7 +91,7 @@ def test_reload_in_mid_answer_and_the_queue(page, pictures, said, stub_demo, tmp
         other = Part(driver=second, url=stub_demo.url)
         ready(other, pictures)
         other.press("Is it defective?")
-        other.wait("the place in the queue", lambda: "queue: 1/" in other.waiting())
+        other.wait("the place in the queue", lambda: "Place in the queue: 1/" in other.waiting())
         page.reload()
         assert page.said("verdict") == ""
         assert page.shown("Good part") is None

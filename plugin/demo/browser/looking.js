@@ -116,14 +116,29 @@
     }
   });
 
-  // The time of a run, which the server tells with each picture and which goes on in between.
-  setInterval(() => {
+  // The time of a run, which the server tells with each picture and which goes on in between; that of an answer under
+  // way; and where it stands in gradio's queue, which tells that in English alone ("queue: 2/3").
+  const write = (place, words) => { if (place.textContent !== words) place.textContent = words; };
+  const time = (began) => {
+    const seconds = Math.floor((performance.now() - began) / 1000);
+    return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+  };
+  let began = null;
+  const count = () => {
     for (const one of document.querySelectorAll("[data-runs]")) {
       one.began ??= performance.now() - 1000 * Number(one.dataset.seconds);
-      const seconds = Math.floor((performance.now() - one.began) / 1000);
-      one.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+      write(one, time(one.began));
     }
-  }, 500);
+    if (!byId("adc-elapsed")) return;
+    const underWay = document.querySelector("#adc-verdict > .wrap:not(.hide)");
+    began = underWay ? began ?? performance.now() : null;
+    write(byId("adc-elapsed"), time(began ?? performance.now()));
+    const place = underWay?.textContent.match(/queue: (\d+\/\d+)/)?.[1] ?? "";
+    write(byId("adc-place"), place);
+    const queued = byId("adc-place").parentElement;
+    if (queued.hidden === Boolean(place)) queued.hidden = !place;  // a page that is left alone does not change
+  };
+  setInterval(count, 250);
 
   const look = () => { name(); arrange(); };
   new MutationObserver(look).observe(document.documentElement, {

@@ -25,6 +25,8 @@ __all__ = ["PartPictures", "write_zip"]
 
 #: Pixels of a large picture's width at most.
 WIDEST = 2000
+#: Pixels between two small ones.
+GAP = 4
 
 
 class PartPictures:
@@ -62,19 +64,27 @@ class PartPictures:
             map_threshold=map_scale(answer.judge.map_threshold)[0],
         )
         large.thumbnail((WIDEST, WIDEST))
-        small = Image.new("RGB", (2 * THUMBNAIL + 4, THUMBNAIL), "white")
-        for index, image in enumerate((query, template)):
-            scale = THUMBNAIL / max(image.size)
-            shrunk = image.resize([max(1, round(side * scale)) for side in image.size])
-            place = (THUMBNAIL - shrunk.width) // 2, (THUMBNAIL - shrunk.height) // 2
-            small.paste(shrunk, (place[0] + index * (THUMBNAIL + 4), place[1]))
-        return self._file(small, f"{stem} small.jpg"), self._file(large, f"{stem} inspected.jpg")
+        return self._file(beside(query, template), f"{stem} small.jpg"), self._file(large, f"{stem} inspected.jpg")
 
     def _file(self, picture: Image.Image, name: str) -> Path:
         path = self.service.store.new_file(name, visitor=self.visitor)
         picture.save(path, quality=88)
         self._room -= path.stat().st_size
         return path
+
+
+def beside(*images: Image.Image) -> Image.Image:
+    """Small ones of some pictures in a row; grey is what one lacks of the others' shape."""
+    scales = [THUMBNAIL / max(image.size) for image in images]
+    small = [
+        image.resize([max(1, round(side * scale)) for side in image.size])
+        for image, scale in zip(images, scales, strict=True)
+    ]
+    width, height = (max(sides) for sides in zip(*(image.size for image in small), strict=True))
+    row = Image.new("RGB", (len(small) * (width + GAP) - GAP, height), "grey")
+    for index, image in enumerate(small):
+        row.paste(image, (index * (width + GAP) + (width - image.width) // 2, (height - image.height) // 2))
+    return row
 
 
 def write_zip(path: Path, rows: Sequence[Row]) -> None:
