@@ -50,7 +50,7 @@ def local_demo(speaking_dir, tmp_path_factory):  # noqa: F811 - the fixture
 @pytest.fixture
 def page(chromium, stub_demo, said):  # noqa: F811 - the fixture
     """The first tab over the endpoint; afterwards, the browser's console has nothing that is not known."""
-    from .part import Part, complaints
+    from .browser.part import Part, complaints
 
     yield Part(driver=chromium, url=stub_demo.url)
     assert complaints(chromium) == []

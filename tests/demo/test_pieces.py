@@ -1,5 +1,6 @@
 """Questions, answers, limits and the page's HTML: the parts that need no server."""
 
+import ast
 import json
 import math
 import re
@@ -162,6 +163,38 @@ def test_words_leave_out_what_is_drawn(said, words):
     boxes = [{"bbox_2d": [1, 2, 3, 4], "label": ""}] * 2
     assert answer(said, boxes=boxes).words == words
     assert answer("[]").words == "No marked places."
+
+
+def test_the_pages_own_words_of_an_answer_are_in_both_languages():
+    box = {"bbox_2d": [1, 2, 3, 4], "label": ""}
+    for given, english in (
+        (answer("[]", boxes=[box] * 3), "3 marked places."),
+        (answer("[]", boxes=[box]), "One marked place."),
+        (answer(""), "(The model said nothing.)"),
+        (replace(answer(boxes=[box] * 2), by_map=True), "2 places differ."),
+        (replace(answer(boxes=[]), by_map=True), "No place differs."),
+    ):
+        shown = fragments.conversation([given])
+        assert f'<span class="adc-en">{english}</span><span class="adc-zh" lang="zh-CN">' in shown
+        assert re.search(r'class="adc-zh" lang="zh-CN">[^<]*[\u4e00-\u9fff][^<]*</span></p>', shown)
+
+
+def test_every_word_that_is_translated_is_used():
+    """And the enlarged view, which only the browser opens, has them too."""
+    folder = Path(fragments.__file__).parent
+    found = set()
+    for file in folder.rglob("*.py"):
+        if file.name != "words.py":
+            found |= {
+                one.value for one in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(one, ast.Constant)
+            }
+    found |= set(CHOSEN.values())
+    assert [one for one in CHINESE if not {one, one.removesuffix(".")} & found] == []
+    assert re.findall(r'data-step="(-?\d)".*?adc-zh"[^>]*>([^<]*)<', table.enlarged()) == [
+        ("-1", "上一个"),
+        ("1", "下一个"),
+        ("0", "关闭"),
+    ]
 
 
 def test_leaving_out_takes_no_time():

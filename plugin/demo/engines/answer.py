@@ -65,8 +65,7 @@ class Answer:
 
     @property
     def own_words(self) -> str | None:
-        """What the page says where there are no words of a model's, with `{number}` for that of the boxes; else None.
-        """
+        """What the page says where a model has no words; `{number}` is that of the boxes. Else None."""
         number = min(len(self.result.boxes), 2)
         if self.by_map:
             return ("No place differs.", "One place differs.", "{number} places differ.")[number]

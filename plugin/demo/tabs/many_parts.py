@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ from ...inspect.pairs import Pair, TemplatePool, find_images, find_pairs, mvtec_
 from ...inspect.result import Result
 from ...line.thresholds import Threshold
 from .. import fragments, table
-from ..archive import unpack
 from ..belonging import files_of, mark
 from ..components import UploadedFiles
 from ..engines.answer import Answer
@@ -29,6 +27,7 @@ from ..limits import MIB, check_pixels
 from ..service import Service
 from ..table import Row
 from ..words import label, say
+from .collecting import collect, leave_out_unusable
 from .marking import MarkRow
 from .marking import told as marked
 from .part_pictures import PartPictures, write_zip
@@ -174,8 +173,8 @@ class ManyParts:
                 ):
                     if not files and not (name == "good" and own):
                         raise UserError(missing)
-                    self._collect(files, folder / name, request)
-                unusable = [] if own else self._leave_out_unusable(folder / "good")
+                    collect(self.service, files, folder / name, visitor=request.session_hash)
+                unusable = [] if own else leave_out_unusable(self.service, folder / "good")
                 queries = [(file, str(file.relative_to(folder / "parts"))) for file in find_images(folder / "parts")]
                 groups = [(queries, own or folder / "good", True)]
                 about = mark(files_of(good, parts, tree))
@@ -221,7 +220,7 @@ class ManyParts:
                     self._mark(self.folder.queries, name, good=good, kind=kind, is_upload=False)
                 else:  # unpacked again, the same way: nothing of a visitor's is kept between two of his requests
                     with self.service.store.work_folder() as folder:
-                        self._collect([*parts, *tree], folder / "parts", request)
+                        collect(self.service, [*parts, *tree], folder / "parts", visitor=request.session_hash)
                         self._mark(folder / "parts", name, good=good, kind=kind, is_upload=True)
             except UserError as error:
                 return fragments.notice(f"{self.service.without_paths(str(error))}".removesuffix(".") + ".")
@@ -245,38 +244,6 @@ class ManyParts:
             yield
         finally:
             del self._ends[request.session_hash]
-
-    def _collect(self, files: list[tuple[str, str]], folder: Path, request: gr.Request) -> None:
-        """Copy uploads into a new folder, zips unpacked."""
-        folder.mkdir()
-        number = 0
-        for path, name in files:
-            found, name = self.service.store.use(path, visitor=request.session_hash), Path(name).name
-            if found.suffix.lower() == ".zip":
-                number += unpack(found, folder, name=name, limits=self.service.limits)
-                continue
-            target, copies = folder / found.name, 1
-            while target.exists():  # the same name from two folders
-                copies += 1
-                target = folder / f"{found.stem} ({copies}){found.suffix}"
-            shutil.copyfile(found, target)
-            number += 1
-        if number > self.service.limits.files:
-            raise UserError(f"{number} pictures, this page takes {self.service.limits.files} at a time")
-
-    def _leave_out_unusable(self, folder: Path) -> list[str]:
-        """Delete pictures of good parts that are none, or too large to be decoded; says which."""
-        problems = []
-        files = find_images(folder)
-        for file in files:
-            try:
-                check_pixels(file, name=str(file.relative_to(folder)), limits=self.service.limits)
-            except UserError as error:
-                problems.append(str(error))
-                file.unlink()
-        if len(problems) == len(files):
-            raise UserError(f"none of the pictures of good parts can be used: {problems[0]}")
-        return problems
 
     def _inspect(
         self, groups, folders: tuple[Path, ...], unusable: list[str], request: gr.Request, about: str, place: str

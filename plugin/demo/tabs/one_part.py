@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from ...errors import UserError
-from ...images import open_image
-from ...inspect.pairs import Pair
-from ...inspect.question import Question
 from .. import fragments
 from ..belonging import Asked, Coming, Talk, files_of, mark, nothing
 from ..components import UploadedFiles, UploadedImage
-from ..engines.answer import Answer
 from ..examples import Example
 from ..questions import INSPECT, QUESTIONS, PageQuestion, wording
 from ..service import Service
 from ..words import label, say
+from .answering import MOST_TEMPLATES, Answering
 from .marking import MarkRow, told
-from .pictures import AnswerFiles, entry, file_of, shown
+from .pictures import file_of, shown
 
 __all__ = ["OnePart"]
 
 #: Answers that the visitor's browser keeps.
 KEPT = 20
-#: Pictures of good parts beside the first.
-MOST_TEMPLATES = 8
 
 
 class OnePart:
@@ -43,7 +34,7 @@ class OnePart:
     """
 
     def __init__(self, *, service: Service, examples: Sequence[Example]) -> None:
-        self.service, self.examples = service, examples
+        self.service, self.examples, self.answering = service, examples, Answering(service)
         self.questions = QUESTIONS if service.engine.speaks else (INSPECT,)
 
     def build(self) -> None:
@@ -256,10 +247,10 @@ class OnePart:
                 thinking=service.thinking,
             )
             if question is None:
-                return self._problem(
+                return self.answering.problem(
                     asked, "Add a picture of a good part first: it is what the part is compared with."
                 )
-            return self._answer(Talk(), asked, question, yes_or_no=task is INSPECT)
+            return self.answering.answer(Talk(), asked, question, yes_or_no=task is INSPECT)
 
         return on_task
 
@@ -270,12 +261,12 @@ class OnePart:
         """
         asked = Asked(files=files_of(template, more, query), visitor=request.session_hash, words=words)
         if not words.strip():
-            return self._problem(asked, "Write a question first, or use one of the buttons.")
+            return self.answering.problem(asked, "Write a question first, or use one of the buttons.")
         try:
             question = self.service.free_question(words)
         except UserError as error:
-            return self._problem(asked, str(error))
-        return self._answer(talk, asked, question, yes_or_no=False)
+            return self.answering.problem(asked, str(error))
+        return self.answering.answer(talk, asked, question, yes_or_no=False)
 
     def on_answer(self, coming: Coming | None, kept, words, template, more, query) -> tuple:
         """Put an answer on the page if the pictures that it is about are still there, and into the history."""
@@ -332,104 +323,6 @@ class OnePart:
             if not template and self.service.good_parts is None:
                 raise UserError("the picture of a good part is missing")
             asked = Asked(files=files_of(template, [], query), visitor=request.session_hash)
-            return self._ask(Talk(), asked, text, yes_or_no=not words)[0].to_dict()
+            return self.answering.ask(Talk(), asked, text, yes_or_no=not words)[0].to_dict()
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
-
-    # How answers come about: what goes to the page next, and the conversation.
-
-    def _answer(self, talk: Talk, asked: Asked, text: str, *, yes_or_no: bool) -> tuple:
-        try:
-            answer, images = self._ask(talk, asked, text, yes_or_no=yes_or_no)
-            return self._found(talk, asked, answer, images)
-        except UserError as error:
-            return self._problem(asked, str(error))
-        except Exception:
-            traceback.print_exc()
-            return self._problem(
-                asked, "Something went wrong on the server; it has been written down there. Try again."
-            )
-
-    def _found(self, talk: Talk, asked: Asked, answer: Answer, images: list[Image.Image]) -> tuple[Coming, Talk]:
-        about = mark(asked.files)
-        turns = talk.answers if talk.about == about else ()
-        talk = Talk(about=about, answers=(*turns, answer.without_pictures()))
-        files = AnswerFiles(self.service, answer, images, visitor=asked.visitor)
-        results = (
-            fragments.of(about, fragments.verdict(answer)),
-            files.marked(),
-            fragments.of(about, fragments.name(answer.result.query)),
-            files.compared(),
-            fragments.of(about, fragments.conversation(talk.answers)),
-            *(gr.DownloadButton(value=str(path), interactive=True) for path in files.to_save()),
-            about,
-            files.differs(),
-            fragments.of(about, fragments.map_about(answer)) if self.service.engine.has_map else "",
-            "",
-            files.good(),
-            fragments.of(about, fragments.name(answer.templates[-1] if answer.templates else "")),
-            fragments.of(about, fragments.heat_about(answer)),
-            fragments.of(about, fragments.places(answer)),
-        )
-        return Coming(asked=asked, results=results, entry=entry(answer, images[-1])), talk
-
-    def _problem(self, asked: Asked, message: str) -> tuple:
-        """Words in the place for problems, and no verdict; a conversation about these pictures can go on."""
-        message = message if message.endswith(".") else f"{message}."
-        verdict, boxes, caption, heat, _, as_json, as_png, _, *rest = nothing()
-        results = verdict, boxes, caption, heat, gr.skip(), as_json, as_png, mark(asked.files), *rest
-        return Coming(asked=asked, results=results, problem=fragments.notice(message)), gr.skip()
-
-    def _ask(self, talk: Talk, asked: Asked, text: str, *, yes_or_no: bool) -> tuple[Answer, list[Image.Image]]:
-        """The answer, and the pictures it is about (templates first)."""
-        if asked.query is None:
-            raise UserError("Add a picture of the part to inspect first.")
-        service, visitor = self.service, asked.visitor
-        files = tuple(str(service.store.use(path, visitor=visitor)) for path in (*asked.templates, asked.query))
-        if len(files) > MOST_TEMPLATES + 2:
-            raise UserError(f"{len(files) - 1} pictures of good parts, expected at most {MOST_TEMPLATES + 1}")
-        images = [service.open(path, visitor=visitor) for path in files]
-        more = ()
-        if not asked.templates and service.good_parts is not None:
-            pair = service.own_pair(Path(files[-1]))
-            files, more = (str(pair.template), *files), tuple(map(str, pair.more))
-            images.insert(0, open_image(pair.template))
-        turns = talk.answers if talk.about == mark(asked.files) else ()
-        question = Question(
-            templates=files[:-1],
-            query=files[-1],
-            text=text,
-            more=more,
-            turns=tuple((turn.question, turn.result.answer) for turn in turns),
-        )
-        result, heat = service.ask(question)
-        threshold, judge = None, service.judge
-        if not service.engine.speaks and judge.map_threshold is None:
-            threshold = service.engine.threshold_of(_each_with_others(files[:-1]))
-        if threshold is not None and result.map is not None:
-            from ...inspect.mapping import with_map  # loads torch, which has made the map
-
-            judge = replace(judge, map_threshold=threshold.value)
-            result = judge.judged(with_map(result, result.map, threshold=threshold.value, alone=True))
-        names = [Path(path).name for path in files]
-        result = replace(result, query=names[-1], template=names[-2] if len(names) > 1 else None)
-        answer = Answer(
-            question=text,
-            result=result,
-            yes_or_no=yes_or_no,
-            templates=tuple(names[:-1]),
-            heat=heat,
-            judge=judge,
-            by_map=not service.engine.speaks,
-            threshold=threshold,
-        )
-        return answer, images
-
-
-def _each_with_others(good: Sequence[str]) -> list[Pair]:
-    """Each good part, compared with all others; nothing of one alone."""
-    pairs = []
-    for one in good if len(good) > 1 else ():
-        template, *more = (Path(other) for other in good if other != one)
-        pairs.append(Pair(query=Path(one), template=template, name=one, more=tuple(more)))
-    return pairs

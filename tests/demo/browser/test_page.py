@@ -23,9 +23,9 @@ from adcopilot.drawing import BOX_COLOURS, draw_boxes, draw_map
 from adcopilot.prompts import INSPECT_QUESTION
 from adcopilot.sample.pairs import draw_pair, stream
 
-from ..inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
-from ..webui.page import Page
-from .part import Part, ready, screenshot
+from ...inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
+from ...webui.page import Page
+from .part import Part, ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
@@ -84,8 +84,6 @@ def test_an_example(page, said):
     for image, wanted in zip(sent, (pair.template, pair.query), strict=True):
         assert np.array_equal(image, wanted)
     assert page.said("conversation").endswith("Model: Yes.")
-    page.wait("the picture", lambda: page.shown("Marked places"))
-    screenshot(page, "demo.png")
 
 
 def test_a_login_and_the_heat_map(chromium, local_demo, inspector, pictures):  # noqa: F811

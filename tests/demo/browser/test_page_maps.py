@@ -14,9 +14,9 @@ from adcopilot.anomaly_map.comparing import Mapper, MapSettings
 from adcopilot.drawing import draw_map
 from adcopilot.line.marks import find_marked, read_marks
 
-from ..inspect.conftest import part
+from ...inspect.conftest import part
+from ..running import demo
 from .part import PAINTED, Part, complaints
-from .running import demo
 from .test_many import Many
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]

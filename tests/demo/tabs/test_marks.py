@@ -24,7 +24,7 @@ from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
 from adcopilot.jsonl import file_digest  # noqa: E402
 from adcopilot.line.marks import append_mark, find_marked, read_marks  # noqa: E402
 
-from ..inspect.conftest import part  # noqa: E402
+from ...inspect.conftest import part  # noqa: E402
 
 REQUEST = SimpleNamespace(session_hash="anna")
 

@@ -1,8 +1,6 @@
 """The first tab as its user sees it."""
 
 import io
-import os
-import time
 import urllib.request
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import numpy as np
 from PIL import Image
 from selenium.webdriver.common.by import By
 
-from ..webui.page import BLOCK, Page, quoted
+from ...webui.page import BLOCK, Page, quoted
 
 #: Gradio's page asks another host for a script, which the policy forbids, and for two things that its server has not;
 #: an answer of that kind is printed as "Response". Its client ends its own streams and prints that it did.
@@ -122,14 +120,3 @@ def complaints(driver) -> list[str]:
 def ready(page, pictures):
     page.add("Good part", pictures[0])
     page.add("Part to inspect", pictures[1])
-
-
-def screenshot(page, name, *, width=1200, height=1750):
-    """Pictures for the documentation, where ADCOPILOT_SCREENSHOTS names a folder for them."""
-    if folder := os.environ.get("ADCOPILOT_SCREENSHOTS"):
-        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        page.driver.execute_script("window.scrollTo(0, 0)")
-        time.sleep(1)
-        page.driver.save_screenshot(str(Path(folder, name)))
-        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

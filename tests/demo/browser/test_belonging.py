@@ -10,7 +10,7 @@ pytest.importorskip("selenium", reason="needs selenium: the extra dev")
 
 from adcopilot.demo.belonging import files_of, mark
 
-from ..inspect.conftest import part
+from ...inspect.conftest import part
 from .part import Part, ready
 from .test_many import Many, slot
 from .test_page import SAID, SIZE

@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 
 from adcopilot.demo.words import CHINESE
 
-from ..inspect.conftest import part
+from ...inspect.conftest import part
 from .looks import box, check, screen
 from .part import Part, complaints, ready
 from .test_many import Many
@@ -31,7 +31,7 @@ VERDICT = "#adc-verdict .adc-chip"
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
     """One browser for all states."""
-    from ..webui.serving import browser
+    from ...webui.serving import browser
 
     with browser(tmp_path_factory.mktemp("looks") / "profile") as session:
         yield session

@@ -8,8 +8,8 @@ from PIL import Image
 pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
 pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
 
-from ..inspect.conftest import part
-from ..inspect.test_command import bad_files
+from ...inspect.conftest import part
+from ...inspect.test_command import bad_files
 from .part import Part, ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
@@ -81,7 +81,7 @@ def test_bad_files(page, said, tmp_path):
 
 def test_reload_in_mid_answer_and_the_queue(page, pictures, said, stub_demo, tmp_path_factory):
     """The page is as new after it, the answer under way harms nobody, and who waits sees the place in the queue."""
-    from ..webui.serving import browser
+    from ...webui.serving import browser
 
     said.may_answer.clear()
     ready(page, pictures)

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import pytest
 from PIL import Image
 
-from ..inspect.conftest import part
-from ..webui.page import BLOCK, quoted
-from .part import Part, screenshot
-from .running import demo
+from ...inspect.conftest import part
+from ...webui.page import BLOCK, quoted
+from ..running import demo
+from .part import Part
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
@@ -121,7 +121,6 @@ def test_a_zip_becomes_a_sorted_table_and_a_file(page, said, stub_demo, tmp_path
     pictures = driver.find_elements("css selector", "#adc-results td img")
     assert len(pictures) == 5
     assert all(one.get_property("naturalWidth") > 40 for one in pictures)
-    screenshot(page, "demo-many.png", height=1250)
 
     page.press("Save the table (CSV)")
     saved = tmp_path / "saved/inspection.csv"

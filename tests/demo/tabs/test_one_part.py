@@ -17,7 +17,7 @@ from adcopilot.demo.tabs.one_part import KEPT, OnePart  # noqa: E402
 from adcopilot.errors import UserError  # noqa: E402
 from adcopilot.inspect import Result  # noqa: E402
 
-from ..inspect.conftest import part  # noqa: E402
+from ...inspect.conftest import part  # noqa: E402
 
 REQUEST = SimpleNamespace(session_hash="anna")
 WHY = "its pictures are far outside the sizes of training"
@@ -115,7 +115,7 @@ def test_the_png_that_is_shown_instead_is_the_same_picture(tab, files):
     assert "About <b>wide.one.tif</b>" in values[1]
     assert all(map(is_kept, tab.on_change(values[8], good, [], png)))
     _, talk = tab.on_question(
-        "Why?", good, [], png, tab._answer(Talk(), coming.asked, "Is it?", yes_or_no=False)[1], REQUEST
+        "Why?", good, [], png, tab.answering.answer(Talk(), coming.asked, "Is it?", yes_or_no=False)[1], REQUEST
     )
     assert len(talk.answers) == 2
     assert tab.on_change(values[8], good, [], query)[0] == ""
