@@ -40,7 +40,7 @@ class Engine(Protocol):
         parameters: how many it has; None where that is not known.
         has_heat: whether `ask` gives attention maps.
         has_map: whether its results have anomaly maps.
-        speaks: whether it answers in words; else the map is all there is.
+        speaks: whether it answers in words; else the map is all there is, and it is a `MapEngine`.
         concurrency: questions worth answering at the same time.
     """
 

@@ -7,15 +7,20 @@ import threading
 import pytest
 from PIL import Image
 
+from adcopilot.anomaly_map.comparing import MapSettings
 from adcopilot.answering.api import ApiBackend
 from adcopilot.demo.engines.endpoint import EndpointEngine
 from adcopilot.demo.engines.local import LocalEngine
+from adcopilot.demo.engines.maps import MapEngine
 from adcopilot.errors import UserError
 from adcopilot.inspect import Pair, Question
+from adcopilot.inspect.judging import Judge
+from adcopilot.inspect.map_inspector import MapInspector
 from adcopilot.inspect.same_picture import SAME_PICTURE
 from adcopilot.prompts import INSPECT_QUESTION
 
 from ...inspect.conftest import inspector, part  # noqa: F401 - the first is a fixture
+from .interface import lacks
 
 
 @pytest.fixture
@@ -230,3 +235,8 @@ def test_page_inspect_and_llamafactorys_api_agree(speaking_dir, files, tmp_path)
             assert here.text == there.text
             said += [wanted.text, here.text]
     assert len(set(said)) == 4, said
+
+
+def test_all_engines_have_the_pages_interface(said, inspector):  # noqa: F811
+    of_map = MapEngine(inspector=MapInspector(map=MapSettings(), judge=Judge(source="map")), title="map")
+    assert [lacks(one) for one in (engine(said), LocalEngine(inspector=inspector), of_map)] == [[]] * 3

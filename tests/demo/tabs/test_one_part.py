@@ -15,9 +15,10 @@ from adcopilot.demo.service import Service  # noqa: E402
 from adcopilot.demo.store import Store  # noqa: E402
 from adcopilot.demo.tabs.one_part import KEPT, OnePart  # noqa: E402
 from adcopilot.errors import UserError  # noqa: E402
-from adcopilot.inspect import Result  # noqa: E402
+from adcopilot.inspect import Question, Result  # noqa: E402
 
 from ...inspect.conftest import part  # noqa: E402
+from ..engines.interface import lacks  # noqa: E402
 
 REQUEST = SimpleNamespace(session_hash="anna")
 WHY = "its pictures are far outside the sizes of training"
@@ -27,7 +28,7 @@ class Engine:
     """Says what the test tells it to."""
 
     family, title, has_heat, concurrency = FAMILIES["adcopilot"], "tiny", False, 1
-    has_map, speaks = False, True
+    has_map, speaks, parameters = False, True, None
     says = {"anomalous": False, "score": 0.1, "yes_no_mass": 0.9, "text": "No.", "answer": "No."}
 
     def ask(self, question):
@@ -35,6 +36,20 @@ class Engine:
         if isinstance(self.says, Exception):
             raise self.says
         return Result(query=question.query, template=question.templates[-1], size=(84, 56), **self.says), None
+
+    def inspect(self, pairs):
+        for pair in pairs:
+            yield pair, self.ask(Question(templates=(pair.template,), query=pair.query, text=""))[0].to_dict(), None
+
+
+def test_the_engine_of_these_tests_has_the_interface_of_the_real_ones():
+    engine = Engine()
+    assert lacks(engine) == []
+    del Engine.parameters
+    try:
+        assert lacks(engine) == ["parameters"]
+    finally:
+        Engine.parameters = None
 
 
 @pytest.fixture
