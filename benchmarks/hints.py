@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,8 +63,9 @@ def hinted_boards(boards: Path, output: Path) -> float:
     """The training windows of `study.board_data` with hints, under the same names in another folder; the map's
     threshold, from good ones."""
     mapper, records = Mapper(SETTINGS), read_split(boards, "boards_train")
-    good = [record for record in records if not record["anomalous"]][:GOOD_PAIRS]
-    threshold = threshold_of([record_map(record, mapper, folder=boards).pred_score for record in good])
+    good = (record_map(record, mapper, folder=boards) for record in records if not record["anomalous"])
+    # some good windows have no map: they are their own templates
+    threshold = threshold_of([found.pred_score for found in islice(filter(None, good), GOOD_PAIRS)])
     output.mkdir(parents=True, exist_ok=True)
     for name in ("images", "dataset_info.json"):
         if not (output / name).exists():

@@ -57,6 +57,8 @@ def test_windows_of_boards_with_hints(data, tmp_path):
     shutil.copytree(data / "images", boards / "images")
     (boards / "dataset_info.json").write_text("{}")
     records = read_split(data, "stage1")
+    good = next(one for one in records if not one["anomalous"])
+    records.insert(0, {**good, "images": [good["images"][0]] * 2})  # its own template: no map
     (boards / "boards_train.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
     threshold = hints.hinted_boards(boards, tmp_path / "told")
     assert 0 < threshold < 0.5
