@@ -1,40 +1,46 @@
 """Does it help a model to be told which places the anomaly map marks? The recipe of `make demo`, with and without.
 
-    python benchmarks/hints.py                  the 60,000 pairs of the demo: not timed
+    python benchmarks/hints.py --deeppcb DIR    the 60,000 pairs of the demo, then windows of DeepPCB: about an hour
     python benchmarks/hints.py --count 4000     a try-out that says little: the model has hardly learned to compare
 
 Two models are trained from one sample set, one on its records as they are, one with a hint in each question; both are
-asked with and without hints, and beside them stands the map alone. Steps leave marks: killed, it goes on.
+asked with and without hints, and beside them stands the map alone. With DeepPCB both are trained on with windows of
+its training pairs, each in its way, and asked about those of its test pairs. Steps leave marks: killed, it goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from adcopilot.anomaly_map.comparing import MapSettings  # noqa: E402
+from adcopilot.anomaly_map.comparing import Mapper, MapSettings  # noqa: E402
 from adcopilot.anomaly_map.hints import HINT  # noqa: E402
-from adcopilot.chat_ad.chain import Run  # noqa: E402
+from adcopilot.chat_ad.chain import Run, Step  # noqa: E402
+from adcopilot.chat_ad.hinted import GOOD_PAIRS, record_map, threshold_of, with_map_hint  # noqa: E402
 from adcopilot.inspect.judging import Judge  # noqa: E402
 from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
 from adcopilot.inspect.model_inspector import ModelInspector  # noqa: E402
+from adcopilot.jsonl import atomic_write  # noqa: E402
 from adcopilot.sample.demo import SIZE, TEST_SPLITS, plan  # noqa: E402
 from adcopilot.sample.generate import standard_splits, write_sample  # noqa: E402
 from adcopilot.sample.hints import hinted_name, write_hints  # noqa: E402
 from adcopilot.sample.measure import Scores, read_split, score_answers  # noqa: E402
 from benchmarks import machine  # noqa: E402
+from benchmarks.study import BOARDS, board_data, board_steps, board_tests  # noqa: E402
 
 RESULT = ROOT / "docs" / "results" / "hints"
 SETTINGS = MapSettings()
 STAGES = ("stage0", "stage1", "stage2")
+BOARDS_TOLD = "DeepPCB windows: both models trained on with windows of DeepPCB's training pairs, each in its way.\n"
 ROWS = {
     ("plain", False): "trained without hints, asked without",
     ("plain", True): "trained without hints, asked with",
@@ -53,13 +59,34 @@ def hinted_folder(data: Path, output: Path) -> Path:
     return output
 
 
-def train(folders: dict[str, Path], output: Path, *, seed: int, say) -> Iterator[tuple[str, Path]]:
-    """Both models, side by side; (name, folder of the model)."""
+def hinted_boards(boards: Path, output: Path) -> float:
+    """The training windows of `study.board_data` with hints, under the same names in another folder; the map's
+    threshold, from good ones."""
+    mapper, records = Mapper(SETTINGS), read_split(boards, "boards_train")
+    good = (record_map(record, mapper, folder=boards) for record in records if not record["anomalous"])
+    # some good windows have no map: they are their own templates
+    threshold = threshold_of([found.pred_score for found in islice(filter(None, good), GOOD_PAIRS)])
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("images", "dataset_info.json"):
+        if not (output / name).exists():
+            (output / name).symlink_to(boards / name)
+    if not (output / "boards_train.jsonl").exists():
+        told = (with_map_hint(one, mapper, threshold=threshold, folder=boards) or one for one in records)
+        text = "".join(json.dumps(one) + "\n" for one in told)
+        atomic_write(output / "boards_train.jsonl", lambda file: file.write(text.encode()))
+    return threshold
+
+
+def train(steps: dict[str, list[Step]], output: Path, *, say) -> None:
+    """The steps of both models, side by side.
+
+    Args:
+        steps: by the name of a model, whose folder in `output` they write to.
+    """
     runs = []
-    for name, data in folders.items():
-        folder = output / name
-        folder.mkdir(parents=True, exist_ok=True)
-        runs.append(Run(name=name, folder=folder, steps=plan(folder, data, encoder=True, seed=seed), cwd=ROOT))
+    for name, these in steps.items():
+        (output / name).mkdir(parents=True, exist_ok=True)
+        runs.append(Run(name=name, folder=output / name, steps=these, cwd=ROOT))
     for run in runs:
         run.start()
     shown = None
@@ -73,11 +100,31 @@ def train(folders: dict[str, Path], output: Path, *, seed: int, say) -> Iterator
     for run in runs:
         if run.error:
             raise run.error
-        yield run.title, run.folder / "merged"
 
 
-def measure(output: Path, *, seed: int, count: int, test_count: int, workers: int) -> dict[str, dict[str, Scores]]:
-    """Scores by row of the table and test split."""
+def ask(models: dict[str, Path], folder: Path, records: list[dict], *, threshold: float) -> dict[str, Scores]:
+    """Scores by row of the table.
+
+    Args:
+        models: folders of `plain` and `hinted`.
+        folder: that the records' images are relative to.
+        threshold: of the map, as hints have it.
+    """
+    pairs, found = [tuple(folder / path for path in record["images"]) for record in records], {}
+    for (name, hints), row in ROWS.items():
+        options = {"map": SETTINGS, "hints": True} if hints else {}
+        judge = Judge(map_threshold=threshold)
+        inspector = ModelInspector(model=models[name], batch_size=100, max_new_tokens=120, judge=judge, **options)
+        found[row] = score_answers(records, [one.to_dict() for one in inspector.inspect_many(pairs)])
+    alone = MapInspector(map=SETTINGS, judge=Judge(source="map", map_threshold=threshold), device="cpu")
+    found["the map alone"] = score_answers(records, [one.to_dict() for one in alone.inspect_many(pairs)])
+    return found
+
+
+def measure(
+    output: Path, *, seed: int, count: int, test_count: int, workers: int, deeppcb: Path | None
+) -> dict[str, dict[str, Scores]]:
+    """Scores by test set and row of the table."""
     started = time.monotonic()
 
     def say(line: str) -> None:
@@ -89,20 +136,21 @@ def measure(output: Path, *, seed: int, count: int, test_count: int, workers: in
     )
     threshold = write_hints(data, STAGES, workers=workers, progress=say)
     say(f"the map's threshold is {threshold:.4f}")
-    judge = Judge(map_threshold=threshold)
-    hinted = hinted_folder(data, output / "data_hinted")
-    models = dict(train({"plain": data, "hinted": hinted}, output, seed=seed, say=say))
-    found: dict[str, dict[str, Scores]] = {row: {} for row in ROWS.values()} | {"the map alone": {}}
-    for split in TEST_SPLITS:
-        records = read_split(data, split)
-        pairs = [tuple(data / path for path in record["images"]) for record in records]
-        for (name, hints), row in ROWS.items():
-            options = {"map": SETTINGS, "hints": True} if hints else {}
-            inspector = ModelInspector(model=models[name], batch_size=100, max_new_tokens=120, judge=judge, **options)
-            found[row][split] = score_answers(records, [one.to_dict() for one in inspector.inspect_many(pairs)])
-        alone = MapInspector(map=SETTINGS, judge=Judge(source="map", map_threshold=threshold), device="cpu")
-        found["the map alone"][split] = score_answers(records, [one.to_dict() for one in alone.inspect_many(pairs)])
-        say(f"{split} is measured")
+    folders = {"plain": data, "hinted": hinted_folder(data, output / "data_hinted")}
+    train({name: plan(output / name, one, encoder=True, seed=seed) for name, one in folders.items()}, output, say=say)
+    models, found = {name: output / name / "merged" for name in folders}, {}
+    for split, title in TEST_SPLITS.items():
+        found[title] = ask(models, data, read_split(data, split), threshold=threshold)
+        say(f"{title}: measured")
+    if deeppcb:
+        boards = board_data(deeppcb, output / "boards")
+        threshold = hinted_boards(boards, output / "boards_hinted")
+        say(f"windows: the map's threshold is {threshold:.4f}")
+        folders = {"plain": boards, "hinted": output / "boards_hinted"}
+        steps = {name: board_steps(output / name, one, encoder=True, seed=seed) for name, one in folders.items()}
+        train(steps, output, say=say)
+        models = {name: output / name / "boards_merged" for name in folders}
+        found[BOARDS] = ask(models, boards, board_tests(boards), threshold=threshold)
     return found
 
 
@@ -115,11 +163,14 @@ def page(found: dict[str, dict[str, Scores]], *, count: int, test_count: int, co
         "trained on. Balanced accuracy / AUROC / BBox-Mask IoU, one seed. A hint is one sentence before the question:",
         f"“{HINT.format(boxes='[…]')}”; where the map is below its threshold it says that no place is marked.",
         "",
-        f"| | {' | '.join(TEST_SPLITS.values())} |",
-        "|---|---|---|",
+        *([BOARDS_TOLD] if BOARDS in found else []),
+        f"| | {' | '.join(found)} |",
+        "|---|" + "---|" * len(found),
     ]
-    for row, splits in found.items():
-        cells = [f"{one.balanced_accuracy:.3f} / {one.auroc:.3f} / {one.iou:.3f}" for one in splits.values()]
+    for row in next(iter(found.values())):
+        cells = [
+            f"{one[row].balanced_accuracy:.3f} / {one[row].auroc:.3f} / {one[row].iou:.3f}" for one in found.values()
+        ]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", machine.here(), ""])
 
@@ -130,13 +181,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=60_000, help="training pairs, as the demo's (60000)")
     parser.add_argument("--test-count", type=int, default=500, help="pairs of each test set (500)")
+    parser.add_argument("--deeppcb", type=Path, metavar="DIR", help="a copy of DeepPCB (its PCBData lies there)")
     parser.add_argument("--result", type=Path, default=RESULT, help="where page and numbers go, without suffix")
     args = parser.parse_args(argv)
     sizes = {"count": args.count, "test_count": args.test_count}
     workers = min(2, os.cpu_count() or 1)
-    found = measure(args.output.resolve(), seed=args.seed, workers=workers, **sizes)
+    found = measure(args.output.resolve(), seed=args.seed, workers=workers, deeppcb=args.deeppcb, **sizes)
     command = " ".join(["python benchmarks/hints.py", *(argv if argv is not None else sys.argv[1:])])
-    scores = {row: {split: asdict(one) for split, one in splits.items()} for row, splits in found.items()}
+    scores = {split: {row: asdict(one) for row, one in rows.items()} for split, rows in found.items()}
     document = {"results": scores, "seed": args.seed, **sizes, "versions": machine.versions()}
     machine.write_result(args.result, document, page(found, **sizes, command=command))
 

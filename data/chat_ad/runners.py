@@ -106,7 +106,7 @@ def _unbroken(function: Callable[..., Any], *arguments: Any) -> Any:
     except BrokenProcessPool:
         raise UserError(
             "a worker process was killed, as happens when memory is short; start the command again with fewer "
-            "--workers: it goes on behind the last finished shard"
+            "workers: it goes on behind the last finished shard"
         ) from None
 
 

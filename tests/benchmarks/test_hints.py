@@ -1,6 +1,7 @@
 """What is trained with hints are the sample set's own records with the map's sentence; a page says what came of it."""
 
 import json
+import shutil
 
 import pytest
 
@@ -41,8 +42,28 @@ def test_records_with_hints(data, tmp_path):
 
 def test_the_page_has_a_row_for_each_way(tmp_path):
     scores = Scores(pairs=4, balanced_accuracy=0.5, auroc=0.25, iou=0.125)
-    found = {row: dict.fromkeys(hints.TEST_SPLITS, scores) for row in [*hints.ROWS.values(), "the map alone"]}
+    rows = [*hints.ROWS.values(), "the map alone"]
+    found = {title: dict.fromkeys(rows, scores) for title in [*hints.TEST_SPLITS.values(), hints.BOARDS]}
     text = hints.page(found, count=40, test_count=4, command="python benchmarks/hints.py --count 40")
-    assert text.count("0.500 / 0.250 / 0.125") == 10
+    assert text.count("0.500 / 0.250 / 0.125") == 15
+    assert "trained on with windows of DeepPCB's training pairs" in text
     assert "`python benchmarks/hints.py --count 40`" in text
     assert json.dumps(HINT)[1:20] in text
+
+
+def test_windows_of_boards_with_hints(data, tmp_path):
+    """Under their own names, in a folder of their own; the threshold is of good ones."""
+    boards = tmp_path / "boards"
+    shutil.copytree(data / "images", boards / "images")
+    (boards / "dataset_info.json").write_text("{}")
+    records = read_split(data, "stage1")
+    good = next(one for one in records if not one["anomalous"])
+    records.insert(0, {**good, "images": [good["images"][0]] * 2})  # its own template: no map
+    (boards / "boards_train.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    threshold = hints.hinted_boards(boards, tmp_path / "told")
+    assert 0 < threshold < 0.5
+    told = read_split(tmp_path / "told", "boards_train")
+    assert [one["messages"][1:] for one in told] == [one["messages"][1:] for one in records]
+    start = HINT.split("{")[0]
+    assert any(start in one["messages"][0]["content"] for one in told)
+    assert not any(start in one["messages"][0]["content"] for one in records)

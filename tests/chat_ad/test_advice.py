@@ -23,6 +23,7 @@ DATA = {command.module: name for name, command in COMMANDS.items() if command.mo
 ELSEWHERE = {
     ("media", "--media-dir"): "a set without images has no folder of them",
     ("registration", "--replace"): "builds and converters replace their own entries unasked",
+    ("runners", "--ray"): "converters and the sample set never start Ray",
     ("losses", "--set"): "the report names the command before it",
     ("losses", "--max-left-out"): "the report names the command before it",
     ("build", "--hints"): "`data build` ends with how `adcopilot inspect` gives the same hints",

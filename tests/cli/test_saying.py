@@ -123,7 +123,7 @@ def test_a_real_command_is_silent_but_for_its_results(tmp_path, capsys):
 OWN = {
     *("plugin/cli/__init__.py", "plugin/cli/saying.py", "plugin/llamafactory/hook.py", "plugin/inspect/pictures.py"),
     *("plugin/demo/door/guard.py", "plugin/demo/page.py", "plugin/demo/service.py", "plugin/demo/tabs/marking.py"),
-    *("plugin/demo/endpoint_engine.py", "plugin/demo/server.py", "evaluation/lmms/convert.py"),
+    *("plugin/demo/engines/endpoint.py", "plugin/demo/server.py", "evaluation/lmms/convert.py"),
     *("data/sample_set/demo.py", "data/sample_set/grpo_demo.py"),
     # of parts that fail, beside an exit code that is not 0; and of records that training would leave unmapped
     *("plugin/inspect/command.py", "evaluation/command.py", "data/chat_ad/commands/register.py"),

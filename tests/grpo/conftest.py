@@ -123,7 +123,8 @@ def write_config(policy_dir, rl_data, tmp_path):
     return write
 
 
-@pytest.fixture(scope="session")
+# Of one file: in between, other files take accelerate's state away, which the trainer still needs.
+@pytest.fixture(scope="module")
 def whole_run(policy_dir, rl_data, tmp_path_factory):
     """Four steps without interruption: the settings' file, the folder, the trainer."""
     from adcopilot.grpo.command import train

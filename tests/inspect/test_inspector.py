@@ -275,7 +275,7 @@ def test_a_line_brings_templates_threshold_and_map(parts, defect, tmp_path, caps
     assert inspector.threshold_from == json.loads((line / "inspection.json").read_text())["threshold_from"]
     assert Inspector(line, threshold=5).inspect(query=defect).verdict == "normal"
     with pytest.warns(UserWarning, match="was found with other map settings"):
-        other = Inspector(line, map_search=5)
+        other = Inspector(line, map_templates=1)
     assert "compared with each other" in other.threshold_from  # as the command does
     assert other.engine.judge.map_threshold != inspector.engine.judge.map_threshold
 

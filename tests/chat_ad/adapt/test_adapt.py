@@ -123,7 +123,7 @@ def boards(root, folder, number=30):
 def test_real_boards(deeppcb_root, tmp_path, capsys):
     """Each good picture is another design: they tell nothing of each other, and that is what has to be said."""
     folder, line = boards(deeppcb_root, tmp_path / "boards"), tmp_path / "line"
-    code, _, err = run(capsys, "adapt", folder, "--output", line, "--steps", "2", "--box-growth", "7", "--mixed")
+    code, _, err = run(capsys, "adapt", folder, "--output", line, "--steps", "2", "--mixed", "--map", "pixels")
     assert code == 0, err
     found = inspection(line)
     assert found["metrics"]["good"] + found["metrics"]["defective"] + found["made"]["trained_on"] == 60

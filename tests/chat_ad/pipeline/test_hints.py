@@ -167,7 +167,10 @@ def test_a_pair_that_cannot_be_compared_has_no_hint(tmp_path):
     ("hints", "told"),
     [
         ("maps", "hints is 'maps', expected keys with values"),
-        ({"kind": "feature"}, "hints.kind is 'feature', expected one of pixels, features; did you mean features?"),
+        (
+            {"kind": "feature"},
+            "hints.kind is 'feature', expected one of pixels, features, texture; did you mean features?",
+        ),
         ({"kind": "features"}, "hints: kind: features and backbone: FOLDER_OR_ID go together"),
         ({"search": 99}, "hints.search is 99, expected a whole number from 0 to 64"),
         ({"treshold": 1}, "hints.treshold: no such key; did you mean threshold?"),

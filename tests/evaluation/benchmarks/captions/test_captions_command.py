@@ -130,7 +130,10 @@ def test_parts_and_other_questions(capsys, root, tmp_path, no_java):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--data-root", "ROOT", "--model", "m", "--output", "x", "--layout", "clevr-change"], "splits.json: missing"),
+        (
+            ["--data-root", "ROOT", "--model", "m", "--output", "x", "--layout", "clevr-change"],
+            "has no data/splits.json",
+        ),
     ],
 )
 def test_mistakes(capsys, root, options, message):
