@@ -2,7 +2,8 @@
 
     python docs/images/demo.py saves/demo/merged data/demo docs/images
 
-The pairs are the first of the split, whatever the model says of them. Needs Chromium and the extras web and dev.
+The pairs are the first of the set, whatever the model says of them; the one that is shown alone is that of the highest
+score. Needs Chromium and the extras web and dev.
 """
 
 import base64
@@ -41,7 +42,7 @@ def save(driver, path: Path, size: tuple[int, int], *, whole: bool = True, dark:
     clip = {"x": 0, "y": 0, "width": size[0], "height": min(height, HIGHEST), "scale": 1}
     found = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": whole, "clip": clip})
     picture = Image.open(io.BytesIO(base64.b64decode(found["data"]))).convert("RGB")
-    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.save(path, optimize=True)
     screen(driver, *WIDE)
     scheme(driver, "light")
 
@@ -65,30 +66,29 @@ def main(model: str, data: str, output: str) -> None:
         folder = Path(folder)
         for kind in ("good", "parts"):
             (folder / kind).mkdir()
-        named = []
         for number, line in enumerate(pairs, 1):  # a part has the name of its good part, so that they belong together
             name = f"{line['category']} {number}.png"
             for kind, image in zip(("good", "parts"), line["images"], strict=True):
                 shutil.copyfile(Path(data, image), folder / kind / name)
-            named.append((folder / "good" / name, folder / "parts" / name))
-        defective = named[[line["anomalous"] for line in pairs].index(True)]
         with browser(folder / "profile") as driver:
             screen(driver, *WIDE)
             with demo(folder / "run", "--model", model, "--device", "cpu") as running:
-                page = Part(driver=driver, url=running.url)
-                answered(page, *defective)
-                save(driver, output / "demo.png", WIDE)
-                save(driver, output / "demo-390-dark.png", NARROW, dark=True)
                 many = Many(driver=driver, url=running.url)
-                many.give("Good parts: pictures or a zip", *(good for good, _ in named))
-                many.give("Parts to inspect: pictures or a zip", *(part for _, part in named))
+                many.give("Good parts: pictures or a zip", *sorted((folder / "good").iterdir()))
+                many.give("Parts to inspect: pictures or a zip", *sorted((folder / "parts").iterdir()))
                 many.press("Inspect all")
                 many.wait("the end", lambda: "Done." in many.said("progress"))
                 save(driver, output / "demo-many.png", WIDE)
+                worst = many.rows()[0][1]
+                shown = folder / "good" / worst, folder / "parts" / worst
+                page = Part(driver=driver, url=running.url)
+                answered(page, *shown)
+                save(driver, output / "demo.png", WIDE)
+                save(driver, output / "demo-390-dark.png", NARROW, dark=True)
             marks = folder / "marks.jsonl"
             with demo(folder / "map", "--model", "none", "--threshold", 0.25, "--marks", marks) as running:
                 page = Part(driver=driver, url=running.url)
-                answered(page, *defective)
+                answered(page, *shown)
                 page.press("Mark as defective")
                 page.wait("the mark", lambda: "is marked as defective" in page.said("told-one"))
                 save(driver, output / "demo-map.png", WIDE)
