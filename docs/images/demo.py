@@ -80,7 +80,8 @@ def main(model: str, data: str, output: str) -> None:
                 many.wait("the end", lambda: "Done." in many.said("progress"))
                 save(driver, output / "demo-many.png", WIDE)
                 worst = many.rows()[0][1]
-                shown = folder / "good" / worst, folder / "parts" / worst
+                good = shutil.copyfile(folder / "good" / worst, folder / "good part.png")
+                shown = good, folder / "parts" / worst
                 page = Part(driver=driver, url=running.url)
                 answered(page, *shown)
                 save(driver, output / "demo.png", WIDE)

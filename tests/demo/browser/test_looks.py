@@ -64,7 +64,8 @@ def test_one_part_from_empty_to_an_error(page, pictures, said, tmp_path):
     # how long it has taken so far
     page.wait("the time", lambda: re.search(r"^Looking at the pictures … 0:0[1-9]$", page.waiting(), re.MULTILINE))
     driver.execute_script("scrollTo(0, 0)")
-    before = [box(driver, f"#adc-{name}") for name in ("verdict", "one", "start")]
+    names = ("verdict", "one", "start", "looked")
+    before = [box(driver, f"#adc-{name}") for name in names]
     assert before[0]["height"] >= 100
     assert before[0]["bottom"] <= 900
     assert "The verdict comes here" not in page.text()
@@ -74,7 +75,7 @@ def test_one_part_from_empty_to_an_error(page, pictures, said, tmp_path):
     page.wait("the pictures", lambda: page.shown("Where it differs"))
     page.wait_for_the_end()
     driver.execute_script("scrollTo(0, 0)")
-    for name, was in zip(("verdict", "one", "start"), before, strict=True):
+    for name, was in zip(names, before, strict=True):
         assert abs(box(driver, f"#adc-{name}")["top"] - was["top"]) <= 2
     chip = box(driver, VERDICT)
     assert chip["height"] > 20
