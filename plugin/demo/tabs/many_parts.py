@@ -117,7 +117,7 @@ class ManyParts:
         with gr.Column(elem_id="adc-many"):
             state = gr.HTML("", elem_id="adc-progress", min_height=60, padding=False)
             with gr.Row():
-                saving = {"interactive": False, "elem_classes": "adc-save", "min_width": 150}
+                saving = {"interactive": False, "elem_classes": "adc-save", "min_width": 130, "size": "md"}
                 as_csv = gr.DownloadButton(label("Save the table (CSV)"), **saving)
                 as_zip = gr.DownloadButton(label("Save the marked pictures (ZIP)"), **saving)
             shown = gr.HTML("", elem_id="adc-results", padding=False)

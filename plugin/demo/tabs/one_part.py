@@ -85,7 +85,7 @@ class OnePart:
                 )
                 marks = marking.build()
                 with gr.Row(elem_id="adc-saving"):
-                    saving = {"interactive": False, "elem_classes": "adc-save", "min_width": 130}
+                    saving = {"interactive": False, "elem_classes": "adc-save", "min_width": 130, "size": "md"}
                     as_json = gr.DownloadButton(label("Save as JSON"), **saving)
                     as_png = gr.DownloadButton(label("Save as picture (PNG)"), **saving)
             with gr.Column(elem_id="adc-rest"):

@@ -173,6 +173,11 @@ def test_many_parts_sorted_filtered_and_enlarged(page, said, tmp_path):
     assert [row[2] for row in many.rows()][:3] == ["Defect found"] * 2 + ["No defect found"]
     worst = column()
     assert worst[3] == "broken.png"
+    screen(driver, 390, 844)  # on a telephone a row is whole, and the table can be sorted
+    scroll = box(driver, ".adc-scroll")
+    for selector in ("tbody tr:nth-child(3) .adc-chip", "th [data-sort=score]"):
+        assert 0 < box(driver, f"#adc-results {selector}")["right"] <= scroll["right"] + 1
+    screen(driver, 1280, 900)
     check(driver, "many", folder=tmp_path)
     tools = driver.find_element("css selector", ".adc-tools").text.split("\n")
     assert [tool for tool in tools if tool] == [
