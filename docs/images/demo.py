@@ -1,9 +1,9 @@
-"""The pictures of docs/demo.md: the page over a small model that `make demo` has trained, with pairs of its test set.
+"""The pictures of docs/demo.md: the page over the small model of `make demo`, with pairs of its test set.
 
-    python docs/images/demo.py saves/demo/merged data/demo docs/images
+    python docs/images/demo.py outputs/demo/with_encoder/merged outputs/demo/data docs/images
 
 The pairs are the first of the set, whatever the model says of them; the one that is shown alone is that of the highest
-score. Needs Chromium and the extras web and dev.
+score, and without a model the first defective one. Needs Chromium and the extras web and dev.
 """
 
 import base64
@@ -47,12 +47,12 @@ def save(driver, path: Path, size: tuple[int, int], *, whole: bool = True, dark:
     scheme(driver, "light")
 
 
-def answered(page: Part, good: Path, part: Path) -> None:
+def answered(page: Part, folder: Path, name: str) -> None:
     """Ask whether a part is defective, and wait for all that comes of it."""
-    page.add("Good part", good)
-    page.add("Part to inspect", part)
+    page.add("Good part", shutil.copyfile(folder / "good" / name, folder / "good part.png"))
+    page.add("Part to inspect", folder / "parts" / name)
     page.press("Is it defective?")
-    page.wait("the verdict", lambda: f"About {part.name}" in page.said("verdict"))
+    page.wait("the verdict", lambda: f"About {name}" in page.said("verdict"))
     page.wait("the map", lambda: page.shown("Where it differs"))
     page.wait_for_the_end()
 
@@ -66,8 +66,10 @@ def main(model: str, data: str, output: str) -> None:
         folder = Path(folder)
         for kind in ("good", "parts"):
             (folder / kind).mkdir()
+        named = {}
         for number, line in enumerate(pairs, 1):  # a part has the name of its good part, so that they belong together
             name = f"{line['category']} {number}.png"
+            named[name] = line
             for kind, image in zip(("good", "parts"), line["images"], strict=True):
                 shutil.copyfile(Path(data, image), folder / kind / name)
         with browser(folder / "profile") as driver:
@@ -80,16 +82,14 @@ def main(model: str, data: str, output: str) -> None:
                 many.wait("the end", lambda: "Done." in many.said("progress"))
                 save(driver, output / "demo-many.png", WIDE)
                 worst = many.rows()[0][1]
-                good = shutil.copyfile(folder / "good" / worst, folder / "good part.png")
-                shown = good, folder / "parts" / worst
                 page = Part(driver=driver, url=running.url)
-                answered(page, *shown)
+                answered(page, folder, worst)
                 save(driver, output / "demo.png", WIDE)
                 save(driver, output / "demo-390-dark.png", NARROW, dark=True)
             marks = folder / "marks.jsonl"
             with demo(folder / "map", "--model", "none", "--threshold", 0.25, "--marks", marks) as running:
                 page = Part(driver=driver, url=running.url)
-                answered(page, *shown)
+                answered(page, folder, next(name for name, line in named.items() if line["anomalous"]))
                 page.press("Mark as defective")
                 page.wait("the mark", lambda: "is marked as defective" in page.said("told-one"))
                 save(driver, output / "demo-map.png", WIDE)
