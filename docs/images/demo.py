@@ -1,4 +1,4 @@
-"""The pictures of docs/demo.md: the page over the small model of `make demo`, with pairs of its test set.
+"""The pictures of docs/demo.md: the page over a small model trained on the sample set, with pairs of a test set.
 
     python docs/images/demo.py outputs/demo/with_encoder/merged outputs/demo/data docs/images
 

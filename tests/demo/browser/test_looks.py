@@ -226,7 +226,11 @@ def test_chinese(page, pictures, said, tmp_path):
     for label, path in zip(("良品", "待检零件"), pictures, strict=True):
         page.add(label, path)
     said.text, said.yes = SAID, 0.9
+    said.may_answer.clear()
     page.press("有缺陷吗？")
+    page.wait("the time", lambda: re.search(r"^正在查看图片 … 0:0[1-9]$", page.waiting(), re.MULTILINE))
+    assert "processing" not in page.text()  # gradio's own words are in English alone
+    said.may_answer.set()
     page.wait("the verdict", lambda: "发现缺陷" in page.said("verdict"))
     page.wait("the picture", lambda: page.shown("差异所在"))
     page.wait_for_the_end()
