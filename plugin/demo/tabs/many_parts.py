@@ -368,6 +368,7 @@ class ManyParts:
 
 
 def _counts(rows: list[Row]) -> str:
-    """How many of each verdict, in words."""
+    """How many of each verdict, and how many have none, in words."""
     found = table.counts(rows)
-    return ", ".join(f"{say(words)}: {found[word]}" for word, words in VERDICTS.items()) + "."
+    words = VERDICTS | ({table.NONE: "Not inspected"} if found[table.NONE] else {})
+    return ", ".join(f"{say(words[word])}: {found[word]}" for word in words) + "."

@@ -163,6 +163,11 @@ def test_many_parts_sorted_filtered_and_enlarged(page, said, tmp_path):
     many.press("Inspect all")
     # the time goes on while a picture takes long
     many.wait("the time", lambda: re.search(r"(0:0[3-9]|0:[1-5]\d|[1-9]:\d\d)$", many.said("progress").split("\n")[0]))
+    said_so_far = many.said("progress")  # the one that is no picture is counted as such
+    assert (
+        "1 of 4 pictures inspected. Defect found: 0, Undecided: 0, No defect found: 0, Not inspected: 1."
+        in said_so_far
+    )
     check(driver, "many-waiting", folder=tmp_path, sizes=((1280, 900),), schemes=("light",))
     said.may_answer.set()
     many.wait("the end", lambda: "4 of 4 pictures inspected. Done." in many.said("progress"))
