@@ -13,3 +13,5 @@ The words are anomalib's: `anomaly_map`, `pred_score`, `pred_mask`.
 
 #: What can be compared; here, where the command line asks without torch.
 MAP_KINDS = ("pixels", "features", "texture")
+#: Good pictures that a line keeps as templates at most; a map of a texture is made with all of them.
+MOST_TEMPLATES = 32

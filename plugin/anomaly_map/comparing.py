@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..images import is_like_shape
-from . import MAP_KINDS
+from . import MAP_KINDS, MOST_TEMPLATES
 from .features import FEATURES_TOP, Backbone, feature_distances
 from .marking import PIXELS_TOP, map_boxes, pred_mask, pred_score
 from .pixels import pixel_distances
@@ -77,7 +77,7 @@ class MapSettings:
     def templates(self) -> int:
         """Templates that a map is made with, if nobody says how many: one that shows the same places, or as many
         pictures of a texture as a line keeps."""
-        return 32 if self.kind == "texture" else 1
+        return MOST_TEMPLATES if self.kind == "texture" else 1
 
     def to_dict(self) -> dict[str, Any]:
         """For a file: what differs from a default, and the kind."""

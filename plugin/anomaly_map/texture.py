@@ -32,7 +32,7 @@ SCALES = (1, 2)
 SMOOTH, AROUND = 1.5, 8.0
 #: Contrast (of values from 0 to 1) below which there is nothing but noise.
 NOISE = 0.03
-#: Patches that the templates have together at each scale, and of each the least and the most.
+#: Patches that the templates have together at each scale, and one has at most.
 PATCHES, MOST_EACH = 8000, 1000
 #: Patches that tell how far good ones are from those of other pictures.
 PROBES = 512

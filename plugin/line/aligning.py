@@ -7,7 +7,7 @@ is once one is laid over the other, and, where there are enough defective ones, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..cli.saying import progress
-from ..errors import UserError
 from ..images import open_image
-from ..inspect.pairs import TemplatePool
+from ..inspect.judging import Judge
+from ..inspect.lines import results_of
+from ..inspect.pairs import TemplatePool, find_pairs
 from .measures import LEAST_BAD, choose_source
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def suited_map(
     Raises:
         UserError: a picture cannot be opened.
     """
+    from ..inspect.map_inspector import MapInspector
+
     alike = likeness(templates)
     default = "pixels" if alike is None or alike >= ALIGNED else "texture"
     told = ""
@@ -67,9 +70,15 @@ def suited_map(
     scores = {}
     with progress(total=2 * len(ranked), desc="which map", unit="picture", hidden=None) as bar:
         for kind in ("pixels", "texture"):
+            tried = replace(settings, kind=kind)
+            pool = TemplatePool(folder=Path(), by_name=False, files=templates)
+            pairs = find_pairs(
+                [(one.file, one.file.name) for one in ranked], pool, templates=max(each, tried.templates)
+            )
             scores[kind] = []
-            for score in _scores(ranked, replace(settings, kind=kind), templates, each):
-                scores[kind].append(score)
+            # what cannot be compared has no score here; calibration says what is wrong with it
+            for _, result in results_of(MapInspector(map=tried, judge=Judge(source="map"), device="cpu"), pairs):
+                scores[kind].append(result.score)
                 bar.update()
     kind, why = choose_source(scores, [one.bad for one in ranked], default=default)
     return replace(settings, kind=kind), f"{told}; {why}" if told else why
@@ -113,25 +122,6 @@ def _correlation(query: torch.Tensor, template: torch.Tensor, seen: np.ndarray) 
     first, second = first - first.mean(), second - second.mean()
     power = float((first**2).mean() * (second**2).mean()) ** 0.5
     return float((first * second).mean()) / power if power > 1e-9 else 1.0  # two plain pictures are alike
-
-
-def _scores(
-    pictures: Sequence[Picture], settings: MapSettings, templates: Sequence[Path], each: int
-) -> Iterator[float | None]:
-    """The score of each picture by a map; None where there is none."""
-    from ..anomaly_map.comparing import Mapper
-    from ..inspect.mapping import map_of_pair
-
-    mapper = Mapper(settings)
-    pool = TemplatePool(folder=Path(), by_name=False, files=templates)
-    for one in pictures:
-        try:
-            chosen = pool.choose(one.file, name=one.file.name, count=max(each, settings.templates))
-        except UserError:
-            yield None  # the only template is this picture; calibration says what cannot be opened
-            continue
-        found = map_of_pair(mapper, open_image(one.file), [open_image(file) for file in chosen])
-        yield found.pred_score if found else None
 
 
 def _spread(values: list, count: int) -> list:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..anomaly_map import MOST_TEMPLATES
 from ..cli.saying import progress
 from ..errors import UserError
 from ..images import image_size, is_like_shape
@@ -37,10 +38,9 @@ if TYPE_CHECKING:
     from ..inspect.map_inspector import MapInspector
     from ..inspect.model_inspector import ModelInspector
 
-__all__ = ["MOST_TEMPLATES", "Calibration", "calibrate", "in_words", "share", "write_report"]
+__all__ = ["Calibration", "calibrate", "in_words", "share", "takes_texture", "write_report"]
 
-#: Templates that a line keeps at most; and how many of them a query's map is made with.
-MOST_TEMPLATES = 32
+#: How many of a line's templates a query's map of pixels is made with.
 TEMPLATES_EACH = 4
 
 
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
             )
     pictures = labelled(args.good, args.bad, args.marks)
     good = [one.file for one in pictures if not one.bad]
-    check_good(good, args.good, mixed=args.mixed, textures=args.map in (None, "texture"))
+    check_good(good, args.good, mixed=args.mixed, textures=takes_texture(args))
     settings = map_settings(args, None)
     if not no_model and output.resolve() != args.model.resolve():
         place_model(args.model, output)
@@ -172,7 +172,7 @@ def calibrate(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
     because = ""
-    if args.map is None and settings is not None and not _own_templates(args):
+    if args.map is None and takes_texture(args):
         each = args.map_templates or TEMPLATES_EACH
         settings, because = suited_map(pictures, settings, templates=_kept(pictures, templates), each=each)
     each = args.map_templates or max(TEMPLATES_EACH, settings.templates if settings else 1)
@@ -278,6 +278,14 @@ def _map_words(inspection: Inspection) -> str:
     return "".join(
         f"{name} {value} " for (name, value), plain in zip(given.items(), usual, strict=True) if value != plain
     )
+
+
+def takes_texture(args: argparse.Namespace) -> bool:
+    """Whether the map is one of textures, or may become one: options that name another, that speak of places or that
+    bring templates leave nothing to choose."""
+    if args.map is not None:
+        return args.map == "texture"
+    return args.map_search is None and not _own_templates(args)
 
 
 def _own_templates(args) -> bool:

@@ -1,6 +1,7 @@
 """Which map a line's pictures support: aligned parts, textures, and what labelled ones say."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -73,7 +74,11 @@ def test_good_pictures_alone_choose(tiles, parts):
 
 def test_enough_defective_ones_choose_by_what_ranks_better(parts, monkeypatch):
     scores = {"pixels": [0.0] * 8 + [1.0] * 8, "texture": [0.0] * 16}
-    monkeypatch.setattr(aligning, "_scores", lambda these, settings, *_: iter(scores[settings.kind][: len(these)]))
+
+    def results_of(inspector, pairs):
+        return zip(pairs, (SimpleNamespace(score=one) for one in scores[inspector.map.kind]), strict=False)
+
+    monkeypatch.setattr(aligning, "results_of", results_of)
     good, bad = ([one for one in pictures(parts) if one.bad == which][:8] for which in (False, True))
     chosen = {"templates": of_good(parts), "each": 4}
     assert suited_map([*good, *bad], MapSettings(), **chosen)[0].kind == "pixels"
@@ -113,6 +118,18 @@ def test_the_command_for_no_folder_makes_the_same_map(tiles, capsys):
     assert "--query-dir DIR --map texture --threshold" in said[-1]
 
 
-def test_pixels_are_taken_where_they_are_asked_for(tiles, capsys):
-    assert main(["calibrate", "none", "--good", str(tiles / "good"), "--map", "pixels"]) == 2
+@pytest.mark.parametrize("option", [("--map", "pixels"), ("--map-search", "3")])
+@pytest.mark.parametrize("command", ["calibrate", "adapt"])
+def test_pixels_are_taken_where_they_are_asked_for(command, option, tiles, tmp_path, capsys):
+    """By name, or by an option that speaks of places."""
+    folder = ["none", "--good", str(tiles / "good")] if command == "calibrate" else [str(tiles), "--no-train"]
+    assert main([command, *folder, "--output", str(tmp_path / "line"), *option]) == 2
     assert "has another shape than most good pictures" in capsys.readouterr().err
+
+
+def test_both_maps_rank_pictures_as_calibration_does(parts):
+    """With templates of their own, and whatever cannot be compared left out."""
+    good, bad = ([one for one in pictures(parts) if one.bad == which] for which in (False, True))
+    settings, why = suited_map([*good, *bad], MapSettings(), templates=of_good(parts), each=4)
+    assert settings.kind == "pixels"
+    assert "AUROC on the pictures held out: pixels 1.000, texture " in why

@@ -20,7 +20,7 @@ from adcopilot.inspect.hub import model_folder, title
 from adcopilot.inspect.loading import check_folder
 from adcopilot.jsonl import content_key, file_digest
 from adcopilot.line import calibrate as calibration
-from adcopilot.line.calibrate import calibrate, share
+from adcopilot.line.calibrate import calibrate, share, takes_texture
 from adcopilot.line.inspection import FILE
 from adcopilot.line.pictures import check_good, with_marks
 from adcopilot.line.placing import place_model
@@ -72,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
         check_folder(args.base)
     reader, photos = read_folder(args.folder)
     good = [one.file for one in photos if not one.bad]
-    check_good(good, args.folder, mixed=args.mixed, textures=args.map in (None, "texture"))
+    textures = takes_texture(_calibration_arguments(args, output, no_model=True))
+    check_good(good, args.folder, mixed=args.mixed, textures=textures)
     parts = split(photos, may_train=not args.no_train, forced=args.steps is not None)
     if settings is None and args.base is None and not parts.train:
         raise UserError("--map off: without a model nothing is left to inspect with; give --base MODEL")
