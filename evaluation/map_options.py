@@ -111,6 +111,11 @@ def open_maps(args: argparse.Namespace, *, folder: Path | None) -> Maps:
     settings = map_settings(args, inspection)
     if settings is None:
         raise UserError("--map off: nothing is left to compare with; give --map pixels")
+    if inspection is not None and args.threshold is None and not inspection.holds_for(settings, None):
+        raise UserError(
+            f"--line {args.line}: its threshold was found with other map settings and does not hold for these; leave "
+            "--map and its options out, or give --threshold"
+        )
     kept = inspection.thresholds["map"] if inspection else None
     shard = Shard.parse(args.shard)
     return Maps(

@@ -8,14 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..cli.saying import say
 from ..errors import UserError
-from ..inspect.command import add_map_arguments, map_settings
-from ..inspect.hub import model_folder
+from ..inspect.command import add_map_arguments, map_options, map_settings
 from ..inspect.hub import title as title_of
 from ..inspect.loading import check_folder
-from ..inspect.opening import choose_judge, folder_of_templates
+from ..inspect.opening import NO_MODEL, choose_judge, folder_of_templates, set_up
 from ..inspect.pairs import find_images, mvtec_queries
-from ..line.inspection import read_inspection
 from ..line.marks import read_marks
 from .limits import MIB, Limits
 from .listening import check_port
@@ -24,7 +23,7 @@ from .store import Store
 if TYPE_CHECKING:  # gradio and torch take seconds: only once the command line is known to be right
     from ..anomaly_map.comparing import Mapper
     from ..inspect.judging import Judge
-    from ..line.inspection import Inspection
+    from ..inspect.opening import Setup
     from .engines.maps import PageMap
     from .service import Engine
     from .tabs.many_parts import ServerFolder
@@ -103,17 +102,6 @@ def run(args: argparse.Namespace) -> None:
         seconds=int(args.keep_minutes * 60),
     )
     auth = logins(args.auth)
-    if not args.endpoint:
-        args.model = str(model_folder(args.model))
-    inspection = None if args.endpoint else read_inspection(Path(args.model))
-    no_model = not args.endpoint and is_without_model(args.model, inspection)
-    if no_model and (args.map == "off" or (inspection is not None and not (inspection.map or args.map))):
-        raise UserError(f"--model {args.model} without a map: nothing is left to inspect with; give --map pixels")
-    good_parts = folder_of_templates(Path(args.model), inspection) if inspection and inspection.templates else None
-    folder = check_server_folder(args, good_parts)
-    judge = choose_judge(inspection, threshold=args.threshold, source=None, no_model=no_model)
-    if judge.source != "model" and args.map == "off":
-        raise UserError(f"--map off: the verdicts of {args.model} come from its map; leave --map out")
     check_marks(args.marks)
     for name in ("queue", "concurrency", "max_new_tokens", "batch_size"):
         if getattr(args, name) < 1:
@@ -122,8 +110,13 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--port is {args.port}, expected 1 to 65535")
     if args.port is not None:
         check_port(args.host, args.port)
-    if not args.endpoint and not no_model:
-        check_folder(Path(args.model))
+    found = None if args.endpoint else set_up_here(args)
+    inspection = found and found.inspection
+    good_parts = folder_of_templates(found.folder, inspection) if inspection and inspection.templates else None
+    folder = check_server_folder(args, good_parts)
+    judge = found.judge if found else choose_judge(None, threshold=args.threshold, source=None, no_model=False)
+    if found and not found.no_model:
+        check_folder(found.folder)
     store = Store(seconds=limits.seconds, stored_bytes=limits.stored_bytes)
     try:
         # Gradio reads these when it is imported, and serves all that lies there. What it writes while an upload comes
@@ -137,7 +130,7 @@ def run(args: argparse.Namespace) -> None:
         from .service import GoodParts
 
         page = build_page(
-            engine=make_engine(args, inspection, judge),
+            engine=make_engine(args, found) if found else make_endpoint_engine(args, judge),
             store=store,
             limits=limits,
             judge=judge,
@@ -145,7 +138,8 @@ def run(args: argparse.Namespace) -> None:
             examples=read_examples(),
             folder=folder,
             queue=args.queue,
-            good_parts=good_parts and GoodParts(good_parts, each=each_of(args, inspection)),
+            templates_each=found.templates_each if found else args.map_templates or 1,
+            good_parts=good_parts and GoodParts(good_parts),
             marks=args.marks,
         )
         serve(page, store=store, limits=limits, host=args.host, port=args.port, auth=auth)
@@ -169,16 +163,6 @@ def logins(values: list[str]) -> list[tuple[str, str]]:
             raise UserError(f"--auth {name}: is there twice; leave one out")
         found.append((name, password))
     return found
-
-
-def each_of(args: argparse.Namespace, inspection: Inspection | None) -> int:
-    """How many good parts of a line a map is made with."""
-    return args.map_templates or (inspection.templates_each if inspection else 1)
-
-
-def is_without_model(model: str, inspection: Inspection | None) -> bool:
-    """Whether the map alone is asked for: by name, or by a line's folder that has no model in it."""
-    return model == "none" or (inspection is not None and not inspection.has_model)
 
 
 def check_marks(path: Path | None) -> None:
@@ -236,67 +220,95 @@ def check_server_folder(args: argparse.Namespace, good_parts: Path | None = None
     return ServerFolder(queries=args.folder.resolve(), templates=templates)
 
 
-def make_engine(args: argparse.Namespace, inspection: Inspection | None, judge: Judge) -> Engine:
-    """The model of the command line, loaded, with its map.
+def set_up_here(args: argparse.Namespace) -> Setup:
+    """What answers on this machine, as `adcopilot inspect` would decide it.
 
     Raises:
-        UserError: the folder or the endpoint's settings cannot be used.
+        UserError: as `set_up`, or a map that verdicts need is off.
     """
-    pixels = {"image_max_pixels": args.image_max_pixels, "image_min_pixels": args.image_min_pixels}
-    from .questions import INSPECT, wording
+    found = set_up(
+        args.model,
+        map=args.map,
+        threshold=args.threshold,
+        templates_each=args.map_templates,
+        **map_options(args),
+    )
+    found.check_left()
+    if found.judge.source != "model" and found.map is None:
+        raise UserError(f"--map off: the verdicts of {args.model} come from its map; leave --map out")
+    if found.note:
+        say(found.note)
+    return found
 
-    if args.endpoint:
-        from ..answering.api import ApiBackend
-        from .engines.endpoint import EndpointEngine
 
-        backend = ApiBackend(
-            base_url=args.endpoint,
-            option="--endpoint",
-            model=args.model,
-            family=args.family,
-            vllm=args.vllm,
-            key_variable=args.key_variable,
-            concurrency=args.concurrency,
-            option_logprobs=not args.no_score,
-            # A person is waiting: say soon that there is no answer.
-            attempts=3,
-            longest_wait=5.0,
-            give_up=args.concurrency,
-            **pixels,
-        )
-        question = wording(INSPECT, templates=1, family=backend.family, thinking=args.thinking)
-        return EndpointEngine(
-            backend=backend,
-            question=question,
-            threshold=judge.model_threshold,
-            max_new_tokens=args.max_new_tokens,
-            maps=page_map(args),
-        )
-    settings = map_settings(args, inspection)
-    if is_without_model(args.model, inspection):
+def make_engine(args: argparse.Namespace, found: Setup) -> Engine:
+    """The model on this machine with its map, loaded, or the map alone.
+
+    Raises:
+        UserError: the folder cannot be used.
+    """
+    if found.no_model:
         from ..inspect.map_inspector import MapInspector
         from .engines.maps import MapEngine
 
-        title = "the anomaly map" if args.model == "none" else title_of(Path(args.model))
-        return MapEngine(inspector=MapInspector(map=settings, judge=judge, device=args.device), title=title)
+        title = "the anomaly map" if args.model == NO_MODEL else title_of(found.folder)
+        return MapEngine(inspector=MapInspector(map=found.map, judge=found.judge, device=args.device), title=title)
     from ..answering.families import family_of_config
     from ..inspect.model_inspector import ModelInspector
     from .engines.local import LocalEngine
+    from .questions import INSPECT, wording
 
     inspector = ModelInspector(
-        model=args.model,
-        judge=judge,
+        model=found.folder,
+        judge=found.judge,
         device=args.device,
         dtype=args.dtype,
         attention="sdpa",
         batch_size=args.batch_size,
         max_new_tokens=args.max_new_tokens,
-        map=settings,
-        **pixels,
+        map=found.map,
+        image_max_pixels=args.image_max_pixels,
+        image_min_pixels=args.image_min_pixels,
     )
     family = family_of_config(inspector.model.config.model_type)
     inspector.question = wording(INSPECT, templates=1, family=family, thinking=args.thinking)
     return LocalEngine(inspector=inspector)
+
+
+def make_endpoint_engine(args: argparse.Namespace, judge: Judge) -> Engine:
+    """The model behind an endpoint, and a map that is made here.
+
+    Raises:
+        UserError: the endpoint's settings cannot be used.
+    """
+    from ..answering.api import ApiBackend
+    from .engines.endpoint import EndpointEngine
+    from .questions import INSPECT, wording
+
+    backend = ApiBackend(
+        base_url=args.endpoint,
+        option="--endpoint",
+        model=args.model,
+        family=args.family,
+        vllm=args.vllm,
+        key_variable=args.key_variable,
+        concurrency=args.concurrency,
+        option_logprobs=not args.no_score,
+        # A person is waiting: say soon that there is no answer.
+        attempts=3,
+        longest_wait=5.0,
+        give_up=args.concurrency,
+        image_max_pixels=args.image_max_pixels,
+        image_min_pixels=args.image_min_pixels,
+    )
+    question = wording(INSPECT, templates=1, family=backend.family, thinking=args.thinking)
+    return EndpointEngine(
+        backend=backend,
+        question=question,
+        threshold=judge.model_threshold,
+        max_new_tokens=args.max_new_tokens,
+        maps=page_map(args),
+    )
 
 
 def page_map(args: argparse.Namespace) -> PageMap | None:

@@ -77,6 +77,7 @@ def build_page(
     examples: Sequence[Example],
     folder: ServerFolder | None,
     queue: int,
+    templates_each: int = 1,
     good_parts: GoodParts | None = None,
     marks: Path | None = None,
 ) -> gr.Blocks:
@@ -91,6 +92,7 @@ def build_page(
         examples: pairs to try.
         folder: of this machine, which visitors may have inspected.
         queue: so many questions may wait; further ones are told to come again.
+        templates_each: how many good parts a map is made with, where no visitor names them.
         good_parts: of the line whose folder was given, for visitors who bring none.
         marks: the file that visitors' marks go to; None where they cannot mark.
     """
@@ -107,6 +109,7 @@ def build_page(
         limits=limits,
         judge=judge,
         thinking=thinking,
+        templates_each=templates_each,
         good_parts=good_parts,
         marks=marks and Marks(marks, most_bytes=limits.stored_bytes),
         page=page,

@@ -64,23 +64,22 @@ class GoodParts:
 
     Args:
         folder: where they lie.
-        each: how many a map is made with.
     """
 
-    def __init__(self, folder: Path, *, each: int) -> None:
-        self.folder, self.each = folder, each
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._pool: TemplatePool | None = None
         self._lock = threading.Lock()
 
-    def pair(self, query: Path) -> Pair:
-        """A picture with the good parts that it is compared with.
+    def pair(self, query: Path, *, each: int) -> Pair:
+        """A picture with so many good parts, which it is compared with.
 
         Raises:
             UserError: it, or all of them, cannot be opened.
         """
         with self._lock:  # the pictures are read at the first question
             self._pool = self._pool or TemplatePool(folder=self.folder, by_name=False)
-            [pair] = find_pairs([(query, query.name)], self._pool, templates=self.each)
+            [pair] = find_pairs([(query, query.name)], self._pool, templates=each)
         if pair.error is not None:
             raise UserError(pair.error)
         return pair
@@ -96,6 +95,7 @@ class Service:
         limits: how much they may bring.
         judge: whose verdicts they are, and from where on a part is defective.
         thinking: ask for the reasoning before each answer.
+        templates_each: how many good parts a map is made with, where no visitor names them.
         good_parts: of the line whose folder was given, for visitors who bring none.
         marks: where visitors' marks go; None where they cannot mark.
         page: the page that is being built.
@@ -106,6 +106,7 @@ class Service:
     limits: Limits
     judge: Judge = field(default_factory=Judge)
     thinking: bool = False
+    templates_each: int = 1
     good_parts: GoodParts | None = None
     marks: Marks | None = None
     page: gr.Blocks = field(repr=False)
@@ -126,7 +127,7 @@ class Service:
             UserError: as `GoodParts.pair`, without this machine's paths.
         """
         try:
-            return self.good_parts.pair(query)
+            return self.good_parts.pair(query, each=self.templates_each)
         except UserError as error:
             raise UserError(self.without_paths(str(error))) from None
 

@@ -72,7 +72,7 @@ class Setup:
             UserError: neither a model nor a map.
         """
         if self.no_model and self.map is None:
-            raise UserError("--model none with --map off: nothing is left to inspect with; give --map pixels")
+            raise UserError(f"--model {self.folder} without a map: nothing is left to inspect with; give --map pixels")
 
 
 def set_up(

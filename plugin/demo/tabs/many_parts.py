@@ -324,14 +324,15 @@ class ManyParts:
                 except UserError as error:
                     yield Pair(query=query, template=None, name=name, error=str(error))
                     continue
-                each = self.service.good_parts.each if self.service.good_parts else 1
-                yield from find_pairs([(query, name)], pool, templates=each)
+                yield from find_pairs([(query, name)], pool, templates=self.service.templates_each)
 
     def _threshold(self, pool: TemplatePool) -> Threshold | None:
         engine = self.service.engine
         if engine.speaks or self.service.judge.map_threshold is not None or len(pool.files) < 2:
             return None
-        return engine.threshold_of(find_pairs([(file, "") for file in pool.files], pool))
+        return engine.threshold_of(
+            find_pairs([(file, "") for file in pool.files], pool, templates=self.service.templates_each)
+        )
 
     def _row(
         self,

@@ -53,10 +53,10 @@ def upload(store):
     return of
 
 
-def map_tab(store, *, judge, good_parts=None):
+def map_tab(store, *, judge, **of_a_line):
     """The first tab without a model."""
     engine = MapEngine(inspector=MapInspector(map=MapSettings(), judge=judge), title="the anomaly map")
-    service = Service(engine=engine, store=store, limits=Limits(), judge=judge, good_parts=good_parts, page=None)
+    service = Service(engine=engine, store=store, limits=Limits(), judge=judge, page=None, **of_a_line)
     return OnePart(service=service, examples=())
 
 
@@ -171,8 +171,8 @@ def test_good_parts_that_are_brought_give_a_threshold(store, upload):
 def test_a_lines_threshold_verdict_and_good_parts(store, upload, line_dir):
     """A visitor brings the part alone."""
     inspection = read_inspection(line_dir)
-    good_parts = GoodParts(line_dir / "templates", each=inspection.templates_each)
-    tab = map_tab(store, judge=inspection.judge(), good_parts=good_parts)
+    good_parts = GoodParts(line_dir / "templates")
+    tab = map_tab(store, judge=inspection.judge(), templates_each=inspection.templates_each, good_parts=good_parts)
     for defect, chip in ((True, "adc-chip bad"), (False, "adc-chip good")):
         query = upload(part(6, size=SIZE, defect=defect), "part.png")
         values = answered(tab, None, query)

@@ -145,6 +145,10 @@ def test_the_threshold_and_map_of_a_line(file, run, tmp_path, capsys):
     code, _, err, _ = run("records", file, "--backend", "map", "--line", good, output="none")
     assert code == 2
     assert f"--line {good}: has no inspection.json" in err
+    for words in (["--map", "features"], ["--map-search", "4"]):
+        code, _, err, _ = run("records", file, "--backend", "map", "--line", line, *words, output="other")
+        assert code == 2
+        assert f"--line {line}: its threshold was found with other map settings" in err
 
 
 @pytest.mark.parametrize(
