@@ -136,6 +136,14 @@ def test_real_boards(deeppcb_root, tmp_path, capsys):
     assert sum(row["verdict"] == "anomalous" for row in rows) >= 27
 
 
+def test_real_boards_as_a_texture(deeppcb_root, tmp_path, capsys):
+    """What no other board shows is found though no two boards are alike: `--map` decides, and the numbers say so."""
+    folder, line = boards(deeppcb_root, tmp_path / "boards"), tmp_path / "line"
+    code, _, err = run(capsys, "adapt", folder, "--output", line, "--no-train", "--mixed", "--map", "texture")
+    assert code == 0, err
+    assert inspection(line)["metrics"]["auroc"] == pytest.approx(0.93, abs=0.03)
+
+
 def test_pictures_are_held_out_by_content_and_in_groups(tmp_path):
     folder = photographs(tmp_path / "parts", good=30, bad=12, size=56)
     name, photos = read_folder(folder)
