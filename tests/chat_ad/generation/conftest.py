@@ -155,13 +155,8 @@ def make(endpoint, prompts, tmp_path):
             "rounds": 1,
         }
         cache = changes.pop("cache", tmp_path / "answers.jsonl")
-        also = changes.pop("also", ())
-        one = EndpointGenerator(
-            settings=checked(EndpointSettings, {**given, **changes}, "generator"),
-            prompts=prompts,
-            cache=cache,
-            also=also,
-        )
+        settings = checked(EndpointSettings, {**given, **changes}, "generator")
+        one = EndpointGenerator(settings=settings, prompts=prompts, cache=cache)
         made.append(one)
         return one
 

@@ -47,17 +47,13 @@ def test_a_pair_becomes_records_and_the_request_has_the_images(make, endpoint, o
 def test_a_second_run_reads_the_cache(endpoint, prompts, on_disk, tmp_path):
     pairs = [on_disk(number) for number in range(5)]
     results = []
-    for name, also in (("a", ()), ("a", ()), ("b", ("a",))):
-        generator = EndpointGenerator(
-            settings=EndpointSettings(url=endpoint.url, model="m", concurrency=3),
-            prompts=prompts,
-            cache=tmp_path / f"{name}.jsonl",
-            also=[tmp_path / f"{one}.jsonl" for one in also],
-        )
+    for _ in range(2):
+        settings = EndpointSettings(url=endpoint.url, model="m", concurrency=3)
+        generator = EndpointGenerator(settings=settings, prompts=prompts, cache=tmp_path / "a.jsonl")
         results.append((run(generator, pairs, TEXT_TASKS), len(endpoint.requests), generator.report()))
         generator.close()
-    assert [asked for _, asked, _ in results] == [15, 15, 15]
-    assert results[0][0] == results[1][0] == results[2][0]
+    assert [asked for _, asked, _ in results] == [15, 15]
+    assert results[0][0] == results[1][0]
     assert results[1][2]["events"] == {"answers from the cache": 15}
     assert results[1][2]["prompt_tokens"] == 0
     assert results[1][2]["total"]["prompt_tokens"] == 15000
