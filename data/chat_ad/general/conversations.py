@@ -1,4 +1,4 @@
-"""Sources whose items already are conversations: in a LLaVA-style JSON list, or in Parquet."""
+"""Sources whose items already are conversations, in a LLaVA-style JSON list."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 
 from .json_stream import json_items
 from .media import ImageFolder, checked_size
-from .parquet import parquet_files, parquet_rows
 from .source import Item, Rejected
 from .texts import checked_record, conversation_turns
 
-__all__ = ["LlavaList", "ParquetText"]
+__all__ = ["LlavaList"]
 
 # Four numbers of 0 to 1 in brackets: boxes of another model's frame.
 _RELATIVE_BOX = re.compile(r"\[\s*(?:(?:0?\.\d+|[01](?:\.0+)?)\s*,\s*){3}(?:0?\.\d+|[01](?:\.0+)?)\s*\]")
@@ -114,37 +113,3 @@ class LlavaList:
                 if found:
                     raise Rejected("boxes as shares of the image", found[0], expected=True)
         return system, turns
-
-
-class ParquetText:
-    """A Parquet table with a column `messages` of `{role, content}` as a `source.Source` of text without images.
-
-    Args:
-        name, version, licence: of the source.
-        root: the folder that holds the Parquet files.
-
-    Raises:
-        UserError: there are none.
-    """
-
-    workers = 1
-
-    def __init__(self, *, name: str, version: int, licence: str, root: Path) -> None:
-        self.name, self.version, self.licence, self.root = name, version, licence, root
-        self.files = parquet_files(root)
-        self.options: dict[str, Any] = {}
-
-    def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
-        """As `Source.items`, in the order of the files and their rows."""
-        for ordinal, path, row, values in parquet_rows(self.files, columns=["id", "messages"], chosen=chosen):
-            key = f"{values['id']}#{ordinal}"
-            yield Item(ordinal=ordinal, key=key, where=f"{path}: row {row} ({key[:80]})", data=values)
-
-    def check(self, item: Item) -> None:
-        """The conversation is sound."""
-        conversation_turns(item.data["messages"], role="role", content="content", images=0)
-
-    def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
-        """The conversation as it is."""
-        system, turns = conversation_turns(item.data["messages"], role="role", content="content", images=0)
-        return checked_record(self.name, item.key, turns=turns, system=system)
