@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .json_stream import json_items
-from .media import ImageFolder, checked_size
+from .media import ImageFolder
 from .source import Item, Rejected
 from .texts import checked_record, conversation_turns
 
@@ -84,16 +84,9 @@ class LlavaList:
     def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
         """The conversation as it is."""
         images = self._images(item.data)
-        sizes = [checked_size(self.folder.path(name)) for name in images]
+        pictures = self.folder.opened(images)
         system, turns = self._turns(item.data, images)
-        return checked_record(
-            self.name,
-            item.key,
-            images=[self.folder.reference(name) for name in images],
-            turns=turns,
-            sizes=sizes,
-            system=system,
-        )
+        return checked_record(self.name, item.key, **pictures, turns=turns, system=system)
 
     def _images(self, data: dict[str, Any]) -> list[Any]:
         found = data.get("image")

@@ -113,7 +113,7 @@ def generate(
         records = generate_records(
             (view for _, view in by_task[task]),
             generator=generator,
-            tasks=[task],
+            task=task,
             seed=seed,
             prompts=prompts,
             fallback=fallback,

@@ -10,44 +10,18 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from adcopilot.boxes import parse_boxes
-from adcopilot.chat_ad.generation import AnnotationsGenerator, PairView, PromptFiles, generate_records
+from adcopilot.chat_ad.generation import PairView
 from adcopilot.chat_ad.generation.pair_view import MAX_BOXES
 from adcopilot.chat_ad.sources.references import mask_components, open_mask
 from adcopilot.errors import UserError
 
+from ..pictures import flood
 from .conftest import make_normal, make_pair
-
-PROMPTS = PromptFiles()
+from .test_annotations import run
 
 
 def located(pair):
-    refused = []
-    records = list(
-        generate_records(
-            [pair],
-            generator=AnnotationsGenerator(prompts=PROMPTS),
-            tasks=["loc"],
-            seed=0,
-            on_refused=refused.append,
-        )
-    )
-    return records, refused
-
-
-def flood(mask):
-    """The boxes of a mask's regions by a flood fill written for this test."""
-    left, boxes = {(int(y), int(x)) for y, x in np.argwhere(mask)}, []
-    while left:
-        region, edge = set(), [left.pop()]
-        while edge:
-            y, x = edge.pop()
-            region.add((y, x))
-            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
-            left -= near
-            edge += near
-        ys, xs = zip(*region, strict=True)
-        boxes.append([min(xs), min(ys), max(xs) + 1, max(ys) + 1])
-    return sorted(boxes)
+    return run([pair], ["loc"])
 
 
 @settings(max_examples=200, deadline=None)
@@ -67,7 +41,7 @@ def test_boxes_reproduce_the_components_of_the_mask(mask, sparse):
         assert f"{len(boxes)} boxes, expected at most {MAX_BOXES}" in refused[0]["detail"]
         return
     answer = records[0]["messages"][-1]["content"]
-    assert sorted(one["bbox_2d"] for one in json.loads(answer)) == flood(mask)
+    assert sorted(one["bbox_2d"] for one in json.loads(answer)) == sorted(list(box) for box, _, _ in flood(mask))
     assert records[0]["answer"] == answer
     assert [one["bbox_2d"] for one in parse_boxes(answer)] == records[0]["boxes"]
 
@@ -82,7 +56,8 @@ def test_from_a_mask_file_to_the_record_and_back(tmp_path):
     pair = make_pair(size=(80, 60), boxes=boxes, labels=("dent",) * len(boxes), mask="mask.png", root=str(tmp_path))
     record = located(pair)[0][0]
     again = open_mask(tmp_path, record["mask"], size=(80, 60))
-    assert [one["bbox_2d"] for one in json.loads(record["answer"])] == flood(again) == [
+    boxes = [list(box) for box, _, _ in flood(again)]
+    assert [one["bbox_2d"] for one in json.loads(record["answer"])] == boxes == [
         [10, 5, 31, 10], [79, 40, 80, 60],
     ]  # fmt: skip
 
@@ -95,15 +70,6 @@ def test_labels_that_break_json_by_hand_do_not_break_it_here():
 def test_what_cannot_be_localised_is_said():
     assert located(make_normal())[1][0]["reason"] == "not_applicable"
     assert located(make_pair(boxes=(), labels=()))[1][0]["detail"] == "anomalous, but without boxes: give it a mask"
-
-
-def test_an_unknown_task():
-    with pytest.raises(UserError, match="task is 'locate', expected one of caption, dialogue, mc, loc, think"):
-        list(
-            generate_records(
-                [], generator=AnnotationsGenerator(prompts=PROMPTS), tasks=["locate"], seed=0, on_refused=print
-            )
-        )
 
 
 ROW = {
