@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .json_stream import json_items
 from .media import ImageFolder
@@ -19,11 +20,12 @@ __all__ = ["LlavaList"]
 _RELATIVE_BOX = re.compile(r"\[\s*(?:(?:0?\.\d+|[01](?:\.0+)?)\s*,\s*){3}(?:0?\.\d+|[01](?:\.0+)?)\s*\]")
 
 
+@dataclass(kw_only=True)
 class LlavaList:
     """A list of `{"image": path or [path, …], "conversations": [{"from", "value"}, …]}` as a `source.Source`.
 
     Args:
-        name, version, licence: of the source.
+        name, licence: of the source.
         root: the folder that the user named.
         file: the list.
         images: the folder that its paths are relative to.
@@ -37,42 +39,33 @@ class LlavaList:
         UserError: the images' folder is not in `media_dir`.
     """
 
-    workers = 1
+    version: ClassVar[int] = 1
+    workers: ClassVar[int] = 1
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        version: int,
-        licence: str,
-        root: Path,
-        file: Path,
-        images: Path,
-        media_dir: Path,
-        id_key: str,
-        text_only: bool,
-        relative_boxes: bool,
-        max_images: int | None,
-    ) -> None:
-        self.name, self.version, self.licence, self.root = name, version, licence, root
-        self.files = [file]
-        self.folder = ImageFolder(folder=images, media_dir=media_dir)
-        self.id_key = id_key
-        self.options: dict[str, Any] = {
-            "images": self.folder.prefix,
-            "text_only": text_only,
-            "relative_boxes": relative_boxes,
-            "max_images": max_images,
-        }
+    name: str
+    licence: str
+    root: Path
+    file: Path
+    images: Path
+    media_dir: Path
+    id_key: str
+    text_only: bool = False
+    relative_boxes: bool = True
+    max_images: int | None = None
+
+    def __post_init__(self) -> None:
+        self.files = [self.file]
+        self.folder = ImageFolder(folder=self.images, media_dir=self.media_dir)
+        told = {name: getattr(self, name) for name in ("text_only", "relative_boxes", "max_images")}
+        self.options: dict[str, Any] = {"images": self.folder.prefix, **told}
 
     def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
         """As `Source.items`, in the list's order."""
-        file = self.files[0]
-        for number, data in json_items(file):
+        for number, data in json_items(self.file):
             if chosen is None or number - 1 in chosen:
                 # The number makes it unique: names repeat in the published lists.
                 key = f"{data.get(self.id_key)}#{number}"
-                yield Item(ordinal=number - 1, key=key, where=f"{file}: item {number} ({key[:80]})", data=data)
+                yield Item(ordinal=number - 1, key=key, where=f"{self.file}: item {number} ({key[:80]})", data=data)
 
     def check(self, item: Item) -> None:
         """The conversation is sound, fits its images, and these are there."""
@@ -91,16 +84,15 @@ class LlavaList:
     def _images(self, data: dict[str, Any]) -> list[Any]:
         found = data.get("image")
         images = found if isinstance(found, list) else [] if found is None else [found]
-        if not images and not self.options["text_only"]:
+        if not images and not self.text_only:
             raise Rejected("without an image", expected=True)
-        limit = self.options["max_images"]
-        if limit is not None and len(images) > limit:
-            raise Rejected("more images than asked for", f"{len(images)}, at most {limit}", expected=True)
+        if self.max_images is not None and len(images) > self.max_images:
+            raise Rejected("more images than asked for", f"{len(images)}, at most {self.max_images}", expected=True)
         return images
 
     def _turns(self, data: dict[str, Any], images: list[Any]) -> tuple[str | None, list[tuple[str, str]]]:
         system, turns = conversation_turns(data.get("conversations"), role="from", content="value", images=len(images))
-        if not self.options["relative_boxes"]:
+        if not self.relative_boxes:
             for turn in turns:
                 found = next(filter(None, map(_RELATIVE_BOX.search, turn)), None)
                 if found:

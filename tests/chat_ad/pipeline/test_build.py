@@ -262,9 +262,3 @@ def test_tasks_are_drawn_by_weight_among_the_possible():
     assert choose_task({"loc": 1.0}, possible_tasks("normal", 0), 0, "x", "y") is None
     drawn = [choose_task({"mc": 1.0, "loc": 3.0}, ("mc", "loc"), 0, "x", str(n)) for n in range(4000)]
     assert abs(drawn.count("loc") / 4000 - 0.75) < 0.03
-
-
-def test_help_names_the_docs(capsys):
-    with pytest.raises(SystemExit):
-        main(["data", "build", "--help"])
-    assert "docs/data.md" in capsys.readouterr().out
