@@ -202,7 +202,7 @@ def generate(count: int):
     for place, task in enumerate(TASKS):
         pairs = views(task, len(range(place, count, len(TASKS))))
         for record in generate_records(
-            pairs, generator=writer, tasks=[task], seed=0, prompts=prompts, on_refused=lambda _: None
+            pairs, generator=writer, task=task, seed=0, prompts=prompts, on_refused=lambda _: None
         ):
             json.dumps(record, ensure_ascii=False)
             made += 1

@@ -330,21 +330,9 @@ def fan(rng: np.random.Generator) -> Design:
     return Design(category="fan", background=background, parts=tuple(parts))
 
 
-TRAINED: dict[str, Callable[[np.random.Generator], Design]] = {
-    "assembly": assembly,
-    "washer": washer,
-    "screw": screw,
-    "pcb": pcb,
-    "label": label,
-    "connector": connector,
-    "keypad": keypad,
-    "bracket": bracket,
-    "gasket": gasket,
-    "mosaic": mosaic,
-}
-HELD_OUT: dict[str, Callable[[np.random.Generator], Design]] = {
-    "gear": gear,
-    "blister": blister,
-    "bottle_cap": bottle_cap,
-    "fan": fan,
-}
+def _by_name(*drawn: Callable[[np.random.Generator], Design]) -> dict[str, Callable[[np.random.Generator], Design]]:
+    return {one.__name__: one for one in drawn}
+
+
+TRAINED = _by_name(assembly, washer, screw, pcb, label, connector, keypad, bracket, gasket, mosaic)
+HELD_OUT = _by_name(gear, blister, bottle_cap, fan)

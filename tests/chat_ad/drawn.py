@@ -1,5 +1,7 @@
 """Tables of images that this package draws, for the tests of filtering and pairing."""
 
+import hashlib
+
 import numpy as np
 from PIL import Image
 
@@ -28,6 +30,13 @@ def entry(root, image, **changes):
         "mask": mask if (root / mask).is_file() else "",
     }
     return Entry(**{**columns, **changes})
+
+
+def invented(image, **changes):
+    """The row of an image that is only invented: normal, and with a content of its own, unless said otherwise."""
+    content = hashlib.sha256(image.encode()).hexdigest()
+    columns = {"category": "c", "label": "normal", "width": 9, "height": 9, "sha256": content, "source": "s"}
+    return Entry(image=image, **{**columns, **changes})
 
 
 def draw_dataset(root, *, categories=CATEGORIES, normal=4, anomalous=2, size=128, seed=0):

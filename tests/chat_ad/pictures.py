@@ -41,3 +41,20 @@ def save(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path, format={".jpg": "JPEG", ".jpeg": "JPEG"}.get(path.suffix.lower()), quality=95)
     return path
+
+
+def flood(mask):
+    """Components by a plain flood fill: [(box, area, pixels)] in reading order of their boxes."""
+    left, found = {(int(y), int(x)) for y, x in np.argwhere(mask)}, []
+    while left:
+        pending, pixels = [left.pop()], []
+        while pending:
+            y, x = pending.pop()
+            pixels.append((y, x))
+            for near in [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]:
+                if near in left:
+                    left.remove(near)
+                    pending.append(near)
+        ys, xs = [y for y, _ in pixels], [x for _, x in pixels]
+        found.append(((min(xs), min(ys), max(xs) + 1, max(ys) + 1), len(pixels), pixels))
+    return sorted(found, key=lambda one: (one[0][1], one[0][0], one[0][3], one[0][2], one[1]))

@@ -18,7 +18,7 @@ from adcopilot.chat_ad.runners import HERE
 from adcopilot.chat_ad.steps import Job, Steps, notes_of, read, save
 from adcopilot.chat_ad.table import SCHEMA, Entry
 
-from .drawn import as_table, draw_dataset
+from .drawn import as_table, draw_dataset, invented
 
 
 def rows_of(count, seed, *, categories=2, views=2, groups=0):
@@ -28,16 +28,12 @@ def rows_of(count, seed, *, categories=2, views=2, groups=0):
     for number in range(count):
         bad = bool(rng.random() < 0.3)
         entries.append(
-            Entry(
-                image=f"{rng.integers(10**9):09d}/{number}.png",
+            invented(
+                f"{rng.integers(10**9):09d}/{number}.png",
                 category=f"c{rng.integers(categories)}",
                 view=f"v{rng.integers(views)}",
                 label="anomalous" if bad else "normal",
                 defect="d" if bad else "",
-                width=9,
-                height=9,
-                sha256=f"{number:064x}",
-                source="s",
                 group=f"g{rng.integers(groups)}" if groups else "",
             )
         )
@@ -50,6 +46,12 @@ def unit_vectors(count, dimension, seed, *, values=None):
     if values:  # few distinct ones, so that many are exactly equal
         vectors = vectors[rng.integers(0, min(values, count), count)]
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def pairs_of(entries, vectors, options=None):
+    """Pairs of all of the entries among themselves, and what has none."""
+    table = as_table(entries)
+    return pair_shard(table, vectors, Pool(table, vectors), options=options)
 
 
 def brute_force(entries, vectors, query):
@@ -76,8 +78,7 @@ def brute_force(entries, vectors, query):
 def test_nearest_is_what_comparing_with_every_image_gives(seed, count, groups, values):
     entries = rows_of(count, seed, groups=groups)
     vectors = unit_vectors(count, 16, seed, values=values)
-    table = as_table(entries)
-    pairs, unpaired = pair_shard(table, vectors, Pool(table, vectors))
+    pairs, unpaired = pairs_of(entries, vectors)
     found = dict(zip(pairs["image"].to_pylist(), pairs["template"].to_pylist(), strict=True))
     for query, one in enumerate(entries):
         expected = brute_force(entries, vectors, query)
@@ -91,10 +92,7 @@ def test_nearest_among_many_nearly_equal_ones_is_exact():
     base = rng.normal(size=256)
     vectors = base + rng.normal(size=(2000, 256)) * 1e-6
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    entries = [
-        Entry(image=f"{n:05d}", category="c", label="normal", width=9, height=9, sha256=f"{n:064x}", source="s")
-        for n in range(2000)
-    ]
+    entries = [invented(f"{number:05d}") for number in range(2000)]
     table = as_table(entries)
     pairs, _ = pair_shard(table.slice(0, 50), vectors[:50], Pool(table, vectors))
     products = vectors[:50].astype(np.float64) @ vectors.T.astype(np.float64)
@@ -105,11 +103,10 @@ def test_nearest_among_many_nearly_equal_ones_is_exact():
 
 def test_like_is_paired_with_like_and_with_normal():
     entries = rows_of(300, 1, categories=3, views=5)
-    table = as_table(entries)
     vectors = unit_vectors(300, 8, 1)
     by_image = {one.image: one for one in entries}
     for options in (PairOptions(), PairOptions(method="random"), PairOptions(among=7)):
-        pairs, unpaired = pair_shard(table, vectors, Pool(table, vectors), options=options)
+        pairs, unpaired = pairs_of(entries, vectors, options)
         assert unpaired == []
         assert pairs.schema == PAIR_SCHEMA
         for row in pairs.to_pylist():
@@ -122,11 +119,6 @@ def test_like_is_paired_with_like_and_with_normal():
             assert Entry.from_row(row) == query
 
 
-def one_row(image, **changes):
-    values = {"category": "c", "label": "normal", "width": 9, "height": 9, "source": "s"}
-    return Entry(**{**values, "image": image, "sha256": f"{abs(hash(image)):064x}"[-64:], **changes})
-
-
 def paired(entries, options=None, queries=None):
     table = as_table(entries)
     vectors = np.ones((len(entries), 4), np.float32) / 2
@@ -137,23 +129,23 @@ def paired(entries, options=None, queries=None):
 
 
 def test_its_own_object_is_taken_only_where_there_is_no_other():
-    a, b = one_row("a", group="g1"), one_row("b", group="g1")
-    c = one_row("c", group="g2")
+    a, b = invented("a", group="g1"), invented("b", group="g1")
+    c = invented("c", group="g2")
     assert paired([a, b, c]) == ({"a": "c", "b": "c", "c": "a"}, {})
     assert paired([a, b]) == ({"a": "b", "b": "a"}, {})
     assert paired([a]) == ({}, {"a": "only_itself"})
-    copy = one_row("copy", sha256=a.sha256)
+    copy = invented("copy", sha256=a.sha256)
     assert paired([a, copy]) == ({}, {"a": "only_itself", "copy": "only_itself"})
     assert paired([a, copy, c])[0]["copy"] == "c"
 
 
 def test_a_view_without_normal_images_may_take_another_view_if_asked():
-    bad = one_row("bad", label="anomalous", view="2")
-    good = one_row("good", view="1")
-    other = one_row("other", category="d")
+    bad = invented("bad", label="anomalous", view="2")
+    good = invented("good", view="1")
+    other = invented("other", category="d")
     assert paired([bad, good, other], queries=[bad]) == ({}, {"bad": "no_normal"})
     assert paired([bad, good, other], PairOptions(other_views=True), queries=[bad]) == ({"bad": "good"}, {})
-    alone = one_row("alone", category="e", label="anomalous")
+    alone = invented("alone", category="e", label="anomalous")
     assert paired([alone, good], PairOptions(other_views=True), queries=[alone]) == ({}, {"alone": "no_normal"})
 
 
@@ -179,11 +171,10 @@ def test_shards_and_order_change_nothing(options):
 def test_a_template_that_is_too_different_is_none():
     entries = rows_of(200, 9)
     vectors = unit_vectors(200, 8, 9)
-    table = as_table(entries)
-    every, _ = pair_shard(table, vectors, Pool(table, vectors))
+    every, _ = pairs_of(entries, vectors)
     for among in (1, 4):
         options = PairOptions(least=0.8, among=among)
-        pairs, unpaired = pair_shard(table, vectors, Pool(table, vectors), options=options)
+        pairs, unpaired = pairs_of(entries, vectors, options)
         alike = {row["image"]: row["similarity"] for row in every.to_pylist()}
         assert set(pairs["image"].to_pylist()) == {image for image, value in alike.items() if value >= 0.8}
         assert 0 < len(unpaired) < 200
@@ -192,8 +183,8 @@ def test_a_template_that_is_too_different_is_none():
 
 
 def test_random_choice_is_even_and_has_a_seed():
-    pool = [one_row(f"t{n}") for n in range(5)]
-    queries = [one_row(f"q{n}", label="anomalous") for n in range(2000)]
+    pool = [invented(f"t{n}") for n in range(5)]
+    queries = [invented(f"q{n}", label="anomalous") for n in range(2000)]
     options = PairOptions(method="random")
     found, _ = paired(pool + queries, options, queries=queries)
     counts = Counter(found.values())

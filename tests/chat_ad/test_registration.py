@@ -208,12 +208,19 @@ def test_bad_records_are_all_counted_and_nothing_is_registered(checkout, capsys)
             json.dumps(record(answer_type=["a"])) + "\n" + json.dumps(record(answer_type="a")),
             "do not make one table",
         ),
+        ('{"messages": ' + "[" * 100_000, "nested too deeply"),
+        ('[{"messages": ' + "[" * 100_000, "nested too deeply"),
+        ('{"messages": []}\n'.encode("utf-16"), "it is UTF-16: convert it with `iconv -f UTF-16 -t UTF-8 OLD > NEW`"),
+        ('{"messages": [], "n": ' + "9" * 5000 + "}", "set.jsonl:1"),
     ],
 )
 def test_bad_files(checkout, capsys, content, says):
-    (checkout / "set.jsonl").write_text(content)
-    assert run("set", checkout / "set.jsonl", "--info", checkout / "dataset_info.json") == 2
-    assert says in capsys.readouterr().err
+    file = checkout / "set.jsonl"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert run("set", file, "--info", checkout / "dataset_info.json") == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
 
 
 def test_a_field_that_changes_type_beyond_the_readers_first_block_is_found(checkout, capsys):
@@ -346,23 +353,6 @@ def test_thousandths_under_the_name_of_pixels(checkout, capsys):
     assert read_entries(info)["mine"]["file_name"] == "mine.jsonl"
     assert run("other", file, "--info", info, "--boxes", "thousand") == 0
     assert read_entries(info)["other"]["file_name"] == "mine.bbox_2d.jsonl"
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b'{"messages": ' + b"[" * 100_000, "nested too deeply"),
-        (b'[{"messages": ' + b"[" * 100_000, "nested too deeply"),
-        ('{"messages": []}\n'.encode("utf-16"), "it is UTF-16: convert it with `iconv -f UTF-16 -t UTF-8 OLD > NEW`"),
-        (b'{"messages": [], "n": ' + b"9" * 5000 + b"}", "f.jsonl:1"),
-    ],
-)
-def test_files_that_are_hardly_json(checkout, capsys, content, says):
-    (checkout / "f.jsonl").write_bytes(content)
-    assert run("mine", checkout / "f.jsonl", "--info", checkout / "dataset_info.json") == 2
-    error = capsys.readouterr().err
-    assert says in error
-    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("as_list", [True, False])

@@ -10,16 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adcopilot.chat_ad.pairing import PairOptions, Pool, pair_shard
+from adcopilot.chat_ad.pairing import PairOptions
 from adcopilot.chat_ad.pipeline.build import build
 from adcopilot.chat_ad.recipe.reading import parse_recipe
-from adcopilot.chat_ad.table import Entry
 from adcopilot.images import SHAPE, is_like_shape
 
 from .builds import records
-from .drawn import as_table
+from .drawn import invented
 from .pictures import BOX, mask_of, picture, save
-from .test_pairing import brute_force, unit_vectors
+from .test_pairing import brute_force, pairs_of, unit_vectors
 
 SIZES = ((640, 480), (480, 640), (320, 240), (640, 470), (640, 400), (500, 500))
 
@@ -31,14 +30,12 @@ def entries_of(count, seed):
         width, height = SIZES[rng.integers(len(SIZES))]
         bad = bool(rng.random() < 0.4)
         found.append(
-            Entry(
-                image=f"{rng.integers(10**6)}/{number}.png",
-                category="c",
+            invented(
+                f"{rng.integers(10**6)}/{number}.png",
                 label="anomalous" if bad else "normal",
                 width=width,
                 height=height,
                 sha256=f"{number % 7 if rng.random() < 0.2 else number + 10:064x}",
-                source="s",
                 group=f"g{rng.integers(4)}" if rng.random() < 0.5 else "",
             )
         )
@@ -55,8 +52,7 @@ def differ(one, other):
 def test_a_template_of_another_shape_only_where_there_is_no_other(seed, count, method):
     entries = entries_of(count, seed)
     vectors = unit_vectors(count, 8, seed)
-    table = as_table(entries)
-    pairs, _ = pair_shard(table, vectors, Pool(table, vectors), options=PairOptions(method=method))
+    pairs, _ = pairs_of(entries, vectors, PairOptions(method=method))
     by_image = {entry.image: entry for entry in entries}
     for query, template in zip(pairs["image"].to_pylist(), pairs["template"].to_pylist(), strict=True):
         query, template = by_image[query], by_image[template]
@@ -90,15 +86,11 @@ def test_one_shape(size, other, same):
 @pytest.mark.parametrize("method", ["nearest", "random"])
 @pytest.mark.parametrize(("templates", "among"), [(1, 1), (3, 1), (3, 5), (50, 1)])
 def test_several_templates_a_query(method, templates, among):
-    entries = [
-        Entry(image=f"{n:03d}", category="c", label="normal", width=9, height=9, sha256=f"{n:064x}", source="s")
-        for n in range(12)
-    ]
+    entries = [invented(f"{number:03d}") for number in range(12)]
     vectors = unit_vectors(12, 8, 0)
-    table = as_table(entries)
     among = among if method == "nearest" else 1
     options = PairOptions(method=method, templates=templates, among=among)
-    pairs, unpaired = pair_shard(table, vectors, Pool(table, vectors), options=options)
+    pairs, unpaired = pairs_of(entries, vectors, options)
     assert unpaired == []
     assert pairs["image"].to_pylist() == sorted(pairs["image"].to_pylist())
     counts = Counter(pairs["image"].to_pylist())
@@ -113,7 +105,7 @@ def test_several_templates_a_query(method, templates, among):
             best = {f"{place:03d}" for place in np.argsort(-products[query])[:3]}
             assert {template for image, template in found if image == f"{query:03d}"} == best
     if templates == 3:  # the first of several is the one that is taken alone
-        alone, _ = pair_shard(table, vectors, Pool(table, vectors), options=PairOptions(method=method, among=among))
+        alone, _ = pairs_of(entries, vectors, PairOptions(method=method, among=among))
         assert alone["template"].to_pylist() == [template for _, template in found[::3]]
 
 

@@ -19,7 +19,7 @@ from ...errors import UserError
 from ...files import read_json
 from ...sample.wording import boxes_list
 from .command import AGAIN, add_common_arguments, run_source
-from .media import ImageFolder, checked_size
+from .media import ImageFolder
 from .questions import ASK_BOX, ASK_DIFFERENCE
 from .source import Item, Rejected
 from .texts import checked_record, checked_text, sentence
@@ -91,10 +91,9 @@ class ClevrChange:
 
     def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
         """The pair with one of its captions."""
-        names = self._names(item)
-        sizes = [checked_size(self.folder.path(name)) for name in names]
+        pictures = self.folder.opened(self._names(item))
         caption = sentence(rng.choice(self._captions_of(item)))
-        box, label = self._box(item, sizes[1])
+        box, label = self._box(item, pictures["sizes"][1])
         question = rng.choice(ASK_DIFFERENCE)
         # Drawn even without a box, so that boxes change nothing else.
         tail, with_box = rng.choice(ASK_BOX), rng.random() < self.options["box_share"]
@@ -104,9 +103,8 @@ class ClevrChange:
         return checked_record(
             self.name,
             item.key,
-            images=[self.folder.reference(name) for name in names],
+            **pictures,
             turns=[(question, answer)],
-            sizes=sizes,
             task="caption",
             answer=answer,
             boxes=[box] if box else [],

@@ -1,30 +1,31 @@
-"""Sources whose items already are conversations: in a LLaVA-style JSON list, or in Parquet."""
+"""Sources whose items already are conversations, in a LLaVA-style JSON list."""
 
 from __future__ import annotations
 
 import random
 import re
 from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .json_stream import json_items
-from .media import ImageFolder, checked_size
-from .parquet import parquet_files, parquet_rows
+from .media import ImageFolder
 from .source import Item, Rejected
 from .texts import checked_record, conversation_turns
 
-__all__ = ["LlavaList", "ParquetText"]
+__all__ = ["LlavaList"]
 
 # Four numbers of 0 to 1 in brackets: boxes of another model's frame.
 _RELATIVE_BOX = re.compile(r"\[\s*(?:(?:0?\.\d+|[01](?:\.0+)?)\s*,\s*){3}(?:0?\.\d+|[01](?:\.0+)?)\s*\]")
 
 
+@dataclass(kw_only=True)
 class LlavaList:
     """A list of `{"image": path or [path, …], "conversations": [{"from", "value"}, …]}` as a `source.Source`.
 
     Args:
-        name, version, licence: of the source.
+        name, licence: of the source.
         root: the folder that the user named.
         file: the list.
         images: the folder that its paths are relative to.
@@ -38,42 +39,33 @@ class LlavaList:
         UserError: the images' folder is not in `media_dir`.
     """
 
-    workers = 1
+    version: ClassVar[int] = 1
+    workers: ClassVar[int] = 1
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        version: int,
-        licence: str,
-        root: Path,
-        file: Path,
-        images: Path,
-        media_dir: Path,
-        id_key: str,
-        text_only: bool,
-        relative_boxes: bool,
-        max_images: int | None,
-    ) -> None:
-        self.name, self.version, self.licence, self.root = name, version, licence, root
-        self.files = [file]
-        self.folder = ImageFolder(folder=images, media_dir=media_dir)
-        self.id_key = id_key
-        self.options: dict[str, Any] = {
-            "images": self.folder.prefix,
-            "text_only": text_only,
-            "relative_boxes": relative_boxes,
-            "max_images": max_images,
-        }
+    name: str
+    licence: str
+    root: Path
+    file: Path
+    images: Path
+    media_dir: Path
+    id_key: str
+    text_only: bool = False
+    relative_boxes: bool = True
+    max_images: int | None = None
+
+    def __post_init__(self) -> None:
+        self.files = [self.file]
+        self.folder = ImageFolder(folder=self.images, media_dir=self.media_dir)
+        told = {name: getattr(self, name) for name in ("text_only", "relative_boxes", "max_images")}
+        self.options: dict[str, Any] = {"images": self.folder.prefix, **told}
 
     def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
         """As `Source.items`, in the list's order."""
-        file = self.files[0]
-        for number, data in json_items(file):
+        for number, data in json_items(self.file):
             if chosen is None or number - 1 in chosen:
                 # The number makes it unique: names repeat in the published lists.
                 key = f"{data.get(self.id_key)}#{number}"
-                yield Item(ordinal=number - 1, key=key, where=f"{file}: item {number} ({key[:80]})", data=data)
+                yield Item(ordinal=number - 1, key=key, where=f"{self.file}: item {number} ({key[:80]})", data=data)
 
     def check(self, item: Item) -> None:
         """The conversation is sound, fits its images, and these are there."""
@@ -85,66 +77,24 @@ class LlavaList:
     def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
         """The conversation as it is."""
         images = self._images(item.data)
-        sizes = [checked_size(self.folder.path(name)) for name in images]
+        pictures = self.folder.opened(images)
         system, turns = self._turns(item.data, images)
-        return checked_record(
-            self.name,
-            item.key,
-            images=[self.folder.reference(name) for name in images],
-            turns=turns,
-            sizes=sizes,
-            system=system,
-        )
+        return checked_record(self.name, item.key, **pictures, turns=turns, system=system)
 
     def _images(self, data: dict[str, Any]) -> list[Any]:
         found = data.get("image")
         images = found if isinstance(found, list) else [] if found is None else [found]
-        if not images and not self.options["text_only"]:
+        if not images and not self.text_only:
             raise Rejected("without an image", expected=True)
-        limit = self.options["max_images"]
-        if limit is not None and len(images) > limit:
-            raise Rejected("more images than asked for", f"{len(images)}, at most {limit}", expected=True)
+        if self.max_images is not None and len(images) > self.max_images:
+            raise Rejected("more images than asked for", f"{len(images)}, at most {self.max_images}", expected=True)
         return images
 
     def _turns(self, data: dict[str, Any], images: list[Any]) -> tuple[str | None, list[tuple[str, str]]]:
         system, turns = conversation_turns(data.get("conversations"), role="from", content="value", images=len(images))
-        if not self.options["relative_boxes"]:
+        if not self.relative_boxes:
             for turn in turns:
                 found = next(filter(None, map(_RELATIVE_BOX.search, turn)), None)
                 if found:
                     raise Rejected("boxes as shares of the image", found[0], expected=True)
         return system, turns
-
-
-class ParquetText:
-    """A Parquet table with a column `messages` of `{role, content}` as a `source.Source` of text without images.
-
-    Args:
-        name, version, licence: of the source.
-        root: the folder that holds the Parquet files.
-
-    Raises:
-        UserError: there are none.
-    """
-
-    workers = 1
-
-    def __init__(self, *, name: str, version: int, licence: str, root: Path) -> None:
-        self.name, self.version, self.licence, self.root = name, version, licence, root
-        self.files = parquet_files(root)
-        self.options: dict[str, Any] = {}
-
-    def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
-        """As `Source.items`, in the order of the files and their rows."""
-        for ordinal, path, row, values in parquet_rows(self.files, columns=["id", "messages"], chosen=chosen):
-            key = f"{values['id']}#{ordinal}"
-            yield Item(ordinal=ordinal, key=key, where=f"{path}: row {row} ({key[:80]})", data=values)
-
-    def check(self, item: Item) -> None:
-        """The conversation is sound."""
-        conversation_turns(item.data["messages"], role="role", content="content", images=0)
-
-    def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
-        """The conversation as it is."""
-        system, turns = conversation_turns(item.data["messages"], role="role", content="content", images=0)
-        return checked_record(self.name, item.key, turns=turns, system=system)

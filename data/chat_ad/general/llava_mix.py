@@ -36,7 +36,6 @@ def run(args: argparse.Namespace) -> int:
     """
     source = LlavaList(
         name=NAME,
-        version=1,
         licence=LICENCE,
         root=args.root,
         file=first_there(
@@ -47,6 +46,5 @@ def run(args: argparse.Namespace) -> int:
         id_key="id",
         text_only=args.text_only,
         relative_boxes=args.relative_boxes,
-        max_images=None,
     )
     return run_source(source, args)

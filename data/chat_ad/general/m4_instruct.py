@@ -41,15 +41,12 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--max-images {args.max_images}: expected 1 or more")
     source = LlavaList(
         name=NAME,
-        version=1,
         licence=LICENCE,
         root=args.root,
         file=file,
         images=args.images or args.root,
         media_dir=args.media_dir,
         id_key="sample_id",
-        text_only=False,
-        relative_boxes=True,
         max_images=args.max_images,
     )
     return run_source(source, args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from ...errors import UserError
@@ -60,6 +61,15 @@ class ImageFolder:
         if size == 0:
             raise Rejected("empty image", f"{path} (0 bytes)")
         return path
+
+    def opened(self, names: Sequence[str]) -> dict[str, list]:
+        """What a record calls some images, and their (width, height): `images` and `sizes` of `checked_record`.
+
+        Raises:
+            Rejected: as `path` and `checked_size`.
+        """
+        sizes = [checked_size(self.path(name)) for name in names]
+        return {"images": [self.reference(name) for name in names], "sizes": sizes}
 
     def reference(self, name: str) -> str:
         """What a record calls the image `name`."""

@@ -6,17 +6,56 @@ ROOT/data/train-….parquet      columns id, messages [{role, content}, …], so
 from __future__ import annotations
 
 import argparse
+import random
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import Any
 
 from .command import add_common_arguments, run_source
-from .conversations import ParquetText
+from .parquet import parquet_files, parquet_rows
+from .source import Item
+from .texts import checked_record, conversation_turns
 
-NAME = "OLMo-2-SFT"
-LICENCE = "tulu-3-sft-olmo-2-mixture (Ai2): ODC-BY 1.0, parts under their own terms"
+
+class OlmoSft:
+    """OLMo 2's mixture as a `source.Source` of text without images.
+
+    Args:
+        root: the folder that holds the Parquet files.
+
+    Raises:
+        UserError: there are none.
+    """
+
+    name = "OLMo-2-SFT"
+    version = 1
+    licence = "tulu-3-sft-olmo-2-mixture (Ai2): ODC-BY 1.0, parts under their own terms"
+    workers = 1
+
+    def __init__(self, *, root: Path) -> None:
+        self.root, self.files = root, parquet_files(root)
+        self.options: dict[str, Any] = {}
+
+    def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
+        """As `Source.items`, in the order of the files and their rows."""
+        for ordinal, path, row, values in parquet_rows(self.files, columns=["id", "messages"], chosen=chosen):
+            key = f"{values['id']}#{ordinal}"
+            yield Item(ordinal=ordinal, key=key, where=f"{path}: row {row} ({key[:80]})", data=values)
+
+    def check(self, item: Item) -> None:
+        """The conversation is sound."""
+        conversation_turns(item.data["messages"], role="role", content="content", images=0)
+
+    def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
+        """The conversation as it is."""
+        system, turns = conversation_turns(item.data["messages"], role="role", content="content", images=0)
+        return checked_record(self.name, item.key, turns=turns, system=system)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
-    add_common_arguments(parser, NAME, root="the folder of allenai/tulu-3-sft-olmo-2-mixture (Parquet)", images=False)
+    root = "the folder of allenai/tulu-3-sft-olmo-2-mixture (Parquet)"
+    add_common_arguments(parser, OlmoSft.name, root=root, images=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,4 +64,4 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: as `writing.convert`.
     """
-    return run_source(ParquetText(name=NAME, version=1, licence=LICENCE, root=args.root), args)
+    return run_source(OlmoSft(root=args.root), args)

@@ -17,7 +17,7 @@ from typing import Any
 from ...errors import UserError
 from .command import add_common_arguments, run_source
 from .fetching import Fetcher, is_web_url, url_key
-from .media import ImageFolder, checked_size
+from .media import ImageFolder
 from .parquet import parquet_files, parquet_rows
 from .questions import ASK_DESCRIPTION
 from .source import Item, Rejected
@@ -76,14 +76,13 @@ class PixMoCap:
         found = self.fetcher.get(item.data["image_url"])
         if not found.file:
             raise Rejected("image not reachable", found.reason, expected=True)
-        size = checked_size(self.folder.path(found.file))
+        pictures = self.folder.opened([found.file])
         answer = checked_text(item.data["caption"], what="the caption")
         return checked_record(
             self.name,
             item.key,
-            images=[self.folder.reference(found.file)],
+            **pictures,
             turns=[(rng.choice(ASK_DESCRIPTION), answer)],
-            sizes=[size],
             task="caption",
             answer=answer,
         )

@@ -37,14 +37,12 @@ class Item:
         key: names it within the source, the same in every run: what is drawn depends on keys and the seed alone.
         where: file and position, for messages.
         data: what the source needs to make a record.
-        fault: why it cannot be used, when reading it already showed that.
     """
 
     ordinal: int
     key: str
     where: str
     data: Any = None
-    fault: Rejected | None = None
 
 
 class Source(Protocol):

@@ -18,7 +18,7 @@ from ...change_sets import spot_the_diff as layout
 from ...errors import UserError
 from ...files import read_json
 from .command import AGAIN, add_common_arguments, run_source
-from .media import ImageFolder, checked_size
+from .media import ImageFolder
 from .questions import ASK_DIFFERENCES
 from .source import Item, Rejected
 from .texts import checked_record, checked_text, sentence
@@ -99,15 +99,13 @@ class SpotTheDiff:
 
     def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
         """The pair with one person's sentences."""
-        names = layout.pair(item.data["img_id"])
-        sizes = [checked_size(self.folder.path(name)) for name in names]
+        pictures = self.folder.opened(layout.pair(item.data["img_id"]))
         answer = self._answer(item.data)
         return checked_record(
             self.name,
             item.key,
-            images=[self.folder.reference(name) for name in names],
+            **pictures,
             turns=[(rng.choice(ASK_DIFFERENCES), answer)],
-            sizes=sizes,
             task="caption",
             answer=answer,
         )

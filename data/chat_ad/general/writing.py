@@ -120,8 +120,6 @@ def _survey(source: Source, request: Request, dropped: _Dropped) -> tuple[np.nda
     for item in source.items():
         scores.append(rank64(f"{request.seed}:{source.name}:{item.key}"))
         try:
-            if item.fault is not None:
-                raise item.fault
             source.check(item)
         except Rejected as fault:
             dropped.add(item, fault)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +21,20 @@ class AnswerCache:
 
     Args:
         path: the file to append to; one process at a time.
-        also: further files of answers, which are only read.
 
     Raises:
-        UserError: a file is damaged before its last line, or another process writes to `path`.
+        UserError: a line of it is no answer, or another process writes to it.
     """
 
-    def __init__(self, *, path: str | os.PathLike, also: Sequence[str | os.PathLike] = ()) -> None:
+    def __init__(self, *, path: str | os.PathLike) -> None:
         self.path = Path(path)
-        self._places: dict[str, tuple[int, int]] = {}
-        #: (prompt tokens, completion tokens) of the answers that were in `path` when it was opened.
+        self._places: dict[str, int] = {}
+        #: (prompt tokens, completion tokens) of the answers that were in it when it was opened.
         self.spent = (0, 0)
         self._log = JsonlLog(path=path)  # also cuts off what a killed run left of a line
-        self._files = []
+        self._file = open(path, "rb")  # noqa: SIM115 - closed in close()
         try:
-            paths = [self.path, *(Path(one) for one in also if Path(one).resolve() != self.path.resolve())]
-            for number, one in enumerate(paths):
-                self._files.append(open(one, "rb"))  # noqa: SIM115 - closed in close()
-                self._index(number, one)
-        except OSError as error:
-            self.close()
-            raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check the path") from None
+            self._index()
         except UserError:
             self.close()
             raise
@@ -56,9 +49,8 @@ class AnswerCache:
         """The answer with this key, as it was given to `put`."""
         if key not in self._places:
             return None
-        number, offset = self._places[key]
-        self._files[number].seek(offset)
-        return json.loads(self._files[number].readline())
+        self._file.seek(self._places[key])
+        return json.loads(self._file.readline())
 
     def put(self, key: str, answer: Mapping[str, Any]) -> None:
         """Keep an answer; it is on the disk when this returns.
@@ -68,26 +60,22 @@ class AnswerCache:
         """
         offset = self.path.stat().st_size
         self._log.append({"key": key, **answer})
-        self._places[key] = (0, offset)
+        self._places[key] = offset
 
     def close(self) -> None:
-        """Close the files."""
-        for file in self._files:
-            file.close()
+        """Close the file."""
+        self._file.close()
         self._log.close()
 
-    def _index(self, number: int, path: Path) -> None:
+    def _index(self) -> None:
         offset = 0
-        for count, line in enumerate(self._files[number], 1):
+        for count, line in enumerate(self._file, 1):
             try:
                 record = json.loads(line)
                 key = record["key"]
                 spent = (int(record["prompt_tokens"]), int(record["completion_tokens"]))
             except (ValueError, RecursionError, TypeError, KeyError):
-                if number and not line.endswith(b"\n"):
-                    break  # another file's last line: whoever writes to it is killed, or not done
-                raise UserError(f"{path}:{count}: not an answer of an endpoint; remove this line") from None
-            self._places.setdefault(key, (number, offset))
-            if number == 0:
-                self.spent = (self.spent[0] + spent[0], self.spent[1] + spent[1])
+                raise UserError(f"{self.path}:{count}: not an answer of an endpoint; remove this line") from None
+            self._places.setdefault(key, offset)
+            self.spent = (self.spent[0] + spent[0], self.spent[1] + spent[1])
             offset += len(line)

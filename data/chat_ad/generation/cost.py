@@ -39,11 +39,6 @@ class Cost:
     most_money: float | None = None
 
     def __post_init__(self) -> None:
-        if self.most_money is not None and not (self.prices.prompt or self.prices.completion):
-            raise UserError(
-                f"the budget is {self.most_money:g} in money, but no price is known; give the price of a million "
-                "tokens, or a budget in tokens"
-            )
         self.prompt = self.completion = self.estimated = 0
         self.earlier_prompt = self.earlier_completion = 0
         self.events: Counter[str] = Counter()

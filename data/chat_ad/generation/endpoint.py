@@ -118,7 +118,6 @@ class EndpointGenerator:
         settings: which endpoint.
         prompts: what it is asked.
         cache: the file that keeps its answers; one process at a time writes to it.
-        also: further such files, for answers that other shards have paid for.
 
     Raises:
         UserError: the key's variable is not set, or a cache file is damaged or in use.
@@ -126,14 +125,7 @@ class EndpointGenerator:
 
     waits = True
 
-    def __init__(
-        self,
-        *,
-        settings: EndpointSettings,
-        prompts: PromptFiles,
-        cache: str | Path,
-        also: Sequence[str | Path] = (),
-    ) -> None:
+    def __init__(self, *, settings: EndpointSettings, prompts: PromptFiles, cache: str | Path) -> None:
         self.settings = settings
         self.prompts = prompts
         self.words = Words(prompts=prompts)
@@ -151,7 +143,7 @@ class EndpointGenerator:
         sent = (settings.image_side, settings.marked, settings.rounds, settings.checks)
         self.fingerprint = content_key("endpoint", self._asked, settings.seed, sent, prompts.digest())
         self.cost = Cost(prices=settings.prices, most_tokens=settings.most_tokens, most_money=settings.most_money)
-        self._cache = AnswerCache(path=cache, also=also)
+        self._cache = AnswerCache(path=cache)
         self.cost.earlier(*self._cache.spent)
         self._client: Client | None = None
         self._slots: asyncio.Semaphore | None = None

@@ -89,59 +89,46 @@ class PairView:
         cls,
         row: Mapping[str, Any],
         *,
-        images: Sequence[str],
+        category: str,
         root: str | Path = "",
-        size: Sequence[int] | None = None,
-        boxes: Sequence[Sequence[int]] | None = None,
-        labels: Sequence[str] | None = None,
-        areas: Sequence[int] | None = None,
-        anomalous: bool | None = None,
-        mask: str = "",
-        marked: str = "",
         other_defects: Sequence[str] = (),
         other_categories: Sequence[str] = (),
     ) -> PairView:
-        """From a row of the pairs table.
+        """From a row of the files that show a pair.
 
         Args:
-            row: columns of the canonical table, and of the pairs table `template_sha256` and `crop`.
-            images, root, mask, marked, other_defects, other_categories: as the attributes; `other_defects` may be
-                the values of the column `defect`: several types in one are taken apart, the row's own left out.
-            size, boxes, labels, areas, anomalous: of the images as they were written, when they were cut or turned;
-                the row's own by default, areas unknown. A normal window of an anomalous image has `anomalous=False`
-                and no boxes.
+            row: columns of `pipeline.cut.CUT_SCHEMA`.
+            category, root, other_defects, other_categories: as the attributes; `other_defects` may be the values of
+                the column `defect`: several types in one are taken apart, the row's own left out.
         """
-        size = (row["width"], row["height"]) if size is None else size
-        anomalous = row["label"] == "anomalous" if anomalous is None else anomalous
-        boxes = row["boxes"] if boxes is None else boxes
-        labels = row["box_labels"] if labels is None else labels
-        defect = (row["defect"] or "") if anomalous else ""
+        anomalous, size, areas = row["label"] == "anomalous", row["shown_size"], row["shown_areas"]
+        defect = row["shown_defect"] if anomalous else ""
         # A box of an image with one known type has this type; of several, it is unknown which.
         only = defect if len(split_types(defect)) == 1 else ""
-        labels = tuple(label or only for label in (labels or [""] * len(boxes)))
+        labels = tuple(label or only for label in row["shown_labels"])
         if labels and all(labels):  # a window may show some of an image's defects
             defect = JOINED.join(sorted(set(labels)))
-        boxes = tuple(tuple(int(value) for value in box) for box in boxes)
-        content = (row["sha256"], row["template_sha256"], list(row.get("crop") or ()), list(size), boxes, labels)
+        boxes = tuple(map(tuple, row["shown_boxes"]))
+        content = (row["sha256"], row["template_sha256"], row["crop"] or [], size, boxes, labels)
         own = {*split_types(defect), *labels}
         others = [name for joined in other_defects for name in split_types(joined)]
         return cls(
-            key=content_key(*content, anomalous, row["category"], defect),
-            images=(str(images[0]), str(images[1])),
-            size=(int(size[0]), int(size[1])),
-            category=row["category"],
+            key=content_key(*content, anomalous, category, defect),
+            images=(row["template_file"], row["query_file"]),
+            size=tuple(size),
+            category=category,
             source=row["source"],
             anomalous=anomalous,
             root=str(root),
             defect=defect,
             boxes=boxes,
             labels=labels,
-            areas=None if areas is None else tuple(map(int, areas)),
-            mask=mask,
-            marked=marked,
-            view=row.get("view") or "",
+            areas=None if areas is None else tuple(areas),
+            mask=row["mask_file"],
+            marked=row["marked_file"],
+            view=row["view"] or "",
             other_defects=tuple(name for name in dict.fromkeys(others) if name not in own),
-            other_categories=tuple(name for name in dict.fromkeys(other_categories) if name != row["category"]),
+            other_categories=tuple(name for name in dict.fromkeys(other_categories) if name != category),
         )
 
     @property

@@ -1,4 +1,4 @@
-"""From pairs to training records: a pure function of a shard, the seed and the generator."""
+"""From pairs to training records: a pure function of a shard, a task, the seed and the generator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..draws import dice
 from ..dropped import Dropped
 from ..runners import in_order
 from .annotations import AnnotationsGenerator
-from .caption import Caption, write_caption
+from .caption import write_caption
 from .choice import Choice, Letters, choose
 from .dialogue import write_dialogue
 from .generator import Generator
@@ -45,11 +45,11 @@ INSPECTED = 0.4
 class _Tools:
     """What the samples of a shard share."""
 
+    task: str
     prompts: PromptFiles
     words: Words
     verifier: Verifier
     seed: int
-    exact: AnnotationsGenerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +65,13 @@ def generate_records(
     pairs: Iterable[PairView],
     *,
     generator: Generator,
-    tasks: Sequence[str],
+    task: str,
     seed: int,
     on_refused: Callable[[dict[str, Any]], None],
     prompts: PromptFiles | None = None,
     fallback: Generator | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records of each pair in the pairs' order, tasks in the order of `TASKS`.
+    """Yield a task's record of each pair that has one, in the pairs' order.
 
     A record is `records.make_record`'s with the fields, never null and of one type each, so that a file of them loads
     as a table: `task`, `kind` (of a multiple choice: which; of `think`: `mc` or `loc`), `answer` (text: the letter,
@@ -82,7 +82,7 @@ def generate_records(
         pairs: of one shard.
         generator: writes captions, dialogues and reasoning. Multiple choice and localisation always come from the
             annotation, so that their answers are right.
-        tasks: of `TASKS`; each makes one record of a pair at most.
+        task: of `TASKS`.
         seed: of every choice.
         on_refused: called with the line (`Dropped`) of each sample that was not made: `not_applicable` for
             localisation of a normal image, else `refused`.
@@ -90,41 +90,32 @@ def generate_records(
         fallback: writes what the generator refuses, if it can; nothing does by default.
 
     Raises:
-        UserError: a task is unknown, or the generator cannot go on; what it was paid for is in its cache.
+        UserError: the generator cannot go on; what it was paid for is in its cache.
     """
-    wanted = _check_tasks(tasks)
     prompts = prompts or PromptFiles()
     words = Words(prompts=prompts)
-    exact = AnnotationsGenerator(prompts=prompts, seed=seed)
-    tools = _Tools(prompts=prompts, words=words, verifier=Verifier(words=words), seed=seed, exact=exact)
+    tools = _Tools(task=task, prompts=prompts, words=words, verifier=Verifier(words=words), seed=seed)
     letters = Letters(seed=seed)
-
-    def job(pair: PairView):
-        return _pair_samples(pair, _ask(pair, letters, tools, wanted), generator, fallback, wanted, tools)
-
-    generators = [generator, *([fallback] if fallback else [])]
-    with _runner(generators) as run:
+    writers = [generator, *([fallback] if fallback else [])]
+    if task in VERIFIABLE:  # from the annotation alone, whatever the generator
+        writers = [AnnotationsGenerator(prompts=prompts, seed=seed)]
+    with _runner(writers) as run:
         # Twice the requests in flight, so that one slow pair does not leave the others waiting.
-        ahead = 2 * max(one.concurrency for one in generators) - 1
-        for records, refusals in in_order((run(job(pair)) for pair in pairs), ahead=ahead):
+        ahead = 2 * max(one.concurrency for one in writers) - 1
+        started = (run(_record_of(pair, _ask(pair, letters, tools), writers, tools)) for pair in pairs)
+        for record, refusals in in_order(started, ahead=ahead):
             for refusal in refusals:
                 on_refused(refusal.line())
-            yield from records
+            if record is not None:
+                yield record
 
 
-def _check_tasks(tasks: Sequence[str]) -> list[str]:
-    for task in tasks:
-        if task not in TASKS:
-            raise UserError(f"task is {task!r}, expected one of {', '.join(TASKS)}")
-    return [task for task in TASKS if task in tasks]
-
-
-def _ask(pair: PairView, letters: Letters, tools: _Tools, tasks: Sequence[str]) -> _Asked:
+def _ask(pair: PairView, letters: Letters, tools: _Tools) -> _Asked:
     choice, place, no_place = None, None, ""
-    if "mc" in tasks or "think" in tasks:
+    if tools.task in ("mc", "think"):
         rng = dice(tools.seed, "mc", pair.key)
         choice = choose(pair, rng, letters=letters, prompts=tools.prompts, words=tools.words)
-    if "loc" in tasks or "think" in tasks:
+    if tools.task in ("loc", "think"):
         rng = dice(tools.seed, "loc", pair.key)
         try:
             place = locate(pair, rng, prompts=tools.prompts, words=tools.words)
@@ -133,52 +124,33 @@ def _ask(pair: PairView, letters: Letters, tools: _Tools, tasks: Sequence[str]) 
     return _Asked(choice=choice, place=place, no_place=no_place)
 
 
-async def _pair_samples(
-    pair: PairView,
-    asked: _Asked,
-    generator: Generator,
-    fallback: Generator | None,
-    tasks: Sequence[str],
-    tools: _Tools,
-) -> tuple[list[dict], list[dict]]:
-    records, refusals = [], []
-    captions: dict[str, Caption | Refused] = {}  # one caption serves the dialogue and the reasoning too
-    for task in tasks:
-        # of a verifiable task from the annotation alone, whatever the generator
-        writers = [tools.exact] if task in VERIFIABLE else [generator, *([fallback] if fallback else [])]
-        for writer in writers:
-            try:
-                records.append(await _sample(pair, task, asked, writer, captions, tools))
-                break
-            except Refused as refused:
-                reason = "not_applicable" if task == "loc" and not pair.anomalous else "refused"
-                found = {"image": pair.images[1], "key": pair.key, "task": task, "detail": refused.reason}
-                refusals.append(Dropped(step="write", reason=reason, **found))
-        else:
-            continue
-        if writer is fallback:
-            refusals[-1] = replace(refusals[-1], fallback=True)
-    return records, refusals
+async def _record_of(
+    pair: PairView, asked: _Asked, writers: Sequence[Generator], tools: _Tools
+) -> tuple[dict[str, Any] | None, list[Dropped]]:
+    """The record of the first writer that gives one, and what those before it refused."""
+    refusals = []
+    for writer in writers:
+        try:
+            record = await _sample(pair, asked, writer, tools)
+            return record, [replace(one, fallback=True) for one in refusals]
+        except Refused as refused:
+            reason = "not_applicable" if tools.task == "loc" and not pair.anomalous else "refused"
+            found = {"image": pair.images[1], "key": pair.key, "task": tools.task, "detail": refused.reason}
+            refusals.append(Dropped(step="write", reason=reason, **found))
+    return None, refusals
 
 
-async def _sample(
-    pair: PairView,
-    task: str,
-    asked: _Asked,
-    writer: Generator,
-    captions: dict[str, Caption | Refused],
-    tools: _Tools,
-) -> dict[str, Any]:
+async def _sample(pair: PairView, asked: _Asked, writer: Generator, tools: _Tools) -> dict[str, Any]:
     """One record, or Refused."""
+    task, kind = tools.task, ""
     rng = dice(tools.seed, task, pair.key)
-    kind = ""
     if task == "caption":
-        caption = await _caption(pair, writer, captions, tools)
+        caption = await write_caption(pair, writer, verifier=tools.verifier)
         answer = caption.text()
         turns = [(tools.prompts.pick(rng, "questions.json", "caption"), answer)]
     elif task == "dialogue":
         # Without a list of boxes there is no caption, but something can still be said.
-        caption = await _caption(pair, writer, captions, tools) if pair.listable else None
+        caption = await write_caption(pair, writer, verifier=tools.verifier) if pair.listable else None
         first = inspect_turn(pair, tools.words) if rng.random() < INSPECTED and pair.listable else None
         turns = await write_dialogue(pair, writer, verifier=tools.verifier, caption=caption, first=first)
         answer = turns[-1][1]
@@ -198,7 +170,7 @@ async def _sample(
         turns = [whole.write(pair, rng)]
         answer = turns[0][1]
     else:
-        caption = await _caption(pair, writer, captions, tools) if pair.listable else None
+        caption = await write_caption(pair, writer, verifier=tools.verifier) if pair.listable else None
         placing = asked.place is not None and rng.random() < 0.5
         kind = "loc" if placing else "mc"
         question, answer = asked.place if placing else (asked.choice.question, asked.choice.answer)
@@ -214,29 +186,15 @@ async def _sample(
                 choice=choice,
             )
         ]
-    return _record(pair, task, kind, turns, answer, writer, tools)
-
-
-async def _caption(
-    pair: PairView, writer: Generator, captions: dict[str, Caption | Refused], tools: _Tools
-) -> Caption:
-    if writer.fingerprint not in captions:
-        try:
-            captions[writer.fingerprint] = await write_caption(pair, writer, verifier=tools.verifier)
-        except Refused as refused:
-            captions[writer.fingerprint] = refused
-    found = captions[writer.fingerprint]
-    if isinstance(found, Refused):
-        raise Refused(found.reason)
-    return found
+    return _record(pair, kind, turns, answer, writer, tools)
 
 
 def _record(
-    pair: PairView, task: str, kind: str, turns: Sequence, answer: str, writer: Generator, tools: _Tools
+    pair: PairView, kind: str, turns: Sequence, answer: str, writer: Generator, tools: _Tools
 ) -> dict[str, Any]:
-    prompt_hash = writer.prompt_hash(task)
+    prompt_hash = writer.prompt_hash(tools.task)
     fields: Mapping[str, Any] = {
-        "task": task,
+        "task": tools.task,
         "kind": kind,
         "answer": answer,
         "boxes": [list(box) for box in pair.boxes],
@@ -247,7 +205,7 @@ def _record(
         "view": pair.view,
         "defect": pair.defect,
         "anomalous": pair.anomalous,
-        "key": content_key(pair.key, task, tools.seed, writer.name, prompt_hash),
+        "key": content_key(pair.key, tools.task, tools.seed, writer.name, prompt_hash),
         "generator": writer.name,
         "prompt_hash": prompt_hash,
         "seed": tools.seed,

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
+from ...errors import UserError, reason_of
 
 __all__ = ["FILES", "PromptFiles"]
 
@@ -90,20 +90,20 @@ class PromptFiles:
         try:
             return self._templates[name].render(**context).strip()
         except (jinja2.TemplateError, TypeError, ValueError) as error:
-            raise UserError(f"{self._paths[name]}: cannot be filled ({_one_line(error)}); repair the prompt") from None
+            raise UserError(f"{self._paths[name]}: cannot be filled ({reason_of(error)}); repair the prompt") from None
 
     def _overlay(self, folder: Path) -> None:
         try:
             found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         except OSError as error:
-            raise UserError(f"{folder}: not a folder of prompts ({error.strerror or error})") from None
+            raise UserError(f"{folder}: not a folder of prompts ({reason_of(error)})") from None
         for path in found:
             if path.name not in FILES:
                 raise UserError(f"{path}: not a file of prompts, expected {', '.join(FILES)}")
             try:
                 self._texts[path.name] = path.read_text("utf-8")
             except (OSError, ValueError) as error:
-                raise UserError(f"{path}: cannot be read as UTF-8 text ({_one_line(error)})") from None
+                raise UserError(f"{path}: cannot be read as UTF-8 text ({reason_of(error)})") from None
             self._paths[path.name] = path
 
     def _parse(self, name: str) -> dict:
@@ -111,7 +111,7 @@ class PromptFiles:
         try:
             value = json.loads(self._texts[name])
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: not JSON ({_one_line(error)}); repair it or remove it") from None
+            raise UserError(f"{path}: not JSON ({reason_of(error)}); repair it or remove it") from None
         if not isinstance(value, dict):
             raise UserError(f"{path}: a {type(value).__name__}, expected a JSON object like the package's")
         original = json.loads((FOLDER / name).read_text("utf-8"))
@@ -144,7 +144,7 @@ class PromptFiles:
         try:
             self._templates[name] = self._environment.get_template(name)
         except jinja2.TemplateError as error:
-            raise UserError(f"{self._paths[name]}: not a Jinja template ({_one_line(error)}); repair it") from None
+            raise UserError(f"{self._paths[name]}: not a Jinja template ({reason_of(error)}); repair it") from None
 
 
 def fill(text: str, slots: Mapping[str, str]) -> str:
@@ -172,7 +172,3 @@ def _environment(texts: Mapping[str, str]):
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join((getattr(error, "strerror", None) or str(error)).split())[:160]

@@ -124,9 +124,8 @@ def _run_outputs(
     found = {}
     for name, spec in recipe.outputs.items():
         used = {one: datasets[one] for one in spec.datasets}
-        found[name] = OutputBuild(spec=spec, recipe=recipe, datasets=used, writers=writers, runner=runner).run(
-            place.output, place.media_dir
-        )
+        one = OutputBuild(spec=spec, recipe=recipe, place=place, datasets=used, writers=writers, runner=runner)
+        found[name] = one.run()
         say(f"{name}: {found[name]['records']} records")
     for name, spec in recipe.converts.items():
         found[name] = convert_output(spec, seed=recipe.seed, output=place.output, media_dir=place.media_dir)
@@ -261,7 +260,7 @@ def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Pat
         total = dataset.preflight()
         say(f"{name}: {total} images found in {dataset.spec.root}")
     for name, dataset in datasets.items():
-        blocking = [problem for problem in dataset.problems if problem.blocking]
+        blocking = [problem for problem in dataset.source.problems if problem.blocking]
         if blocking and not dataset.spec.skip_problems:
             _list_dropped(dataset, output, name)
             raise UserError(problems_line(dataset.spec, blocking))
@@ -282,7 +281,7 @@ def _preflight(recipe: Recipe, datasets: Mapping[str, DatasetBuild], output: Pat
 def _only(name: str, dataset: DatasetBuild) -> str:
     """`all 20 images of my_parts (data/raw/my_parts) are`, and what was left out beside them."""
     count = dataset.labels.total()
-    left_out = sum(problem.count for problem in dataset.problems if problem.blocking)
+    left_out = sum(problem.count for problem in dataset.source.problems if problem.blocking)
     beside = f" (beside {left_out} that cannot be used)" if left_out else ""
     return f"all {count} images{beside} in {dataset.spec.root}, datasets.{name}, are"
 

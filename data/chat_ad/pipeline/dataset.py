@@ -30,7 +30,7 @@ from ..readers.contents import what_is_there
 from ..readers.measure import fingerprint
 from ..recipe.specs import DatasetSpec
 from ..runners import Runner
-from ..sources.mask_counts import count_masks, mask_lines
+from ..sources.mask_counts import mask_lines
 from ..steps import Job, Shard, Steps, read, rows_of
 from .against import LEAKS, Against
 from .cut import CUT, files_there
@@ -77,9 +77,7 @@ class DatasetBuild:
         seed: of every choice.
         against: evaluation sets whose images are left out.
         leaks: how that is done.
-        found: which of several forms of the layout was there, counted.
-        passed_over: files that are no images, counted by suffix.
-        problems: what the reader says.
+        source: what the reader says of the layout, after `preflight`.
         labels: images that the layout calls normal and anomalous, after `preflight`.
         index: shards of the table, after `run`.
         leaked: for each of them a shard of `against.LEAKS`, if there is anything to compare with.
@@ -92,9 +90,7 @@ class DatasetBuild:
     seed: int
     against: Sequence[Against] = ()
     leaks: LeakOptions = field(default_factory=LeakOptions)
-    found: Counter = field(default_factory=Counter)
-    passed_over: Counter = field(default_factory=Counter)
-    problems: list[Problem] = field(default_factory=list)
+    source: Source | None = None
     labels: Counter = field(default_factory=Counter)
     index: list[Shard] = field(default_factory=list)
     leaked: list[Shard] = field(default_factory=list)
@@ -102,7 +98,6 @@ class DatasetBuild:
     counts: dict[str, Any] = field(default_factory=dict)
     _unpaired: list[tuple[list[Shard], str]] = field(default_factory=list)
     _select: Shard | None = None
-    _first: Source | None = None
 
     @property
     def licence(self) -> str:
@@ -115,7 +110,7 @@ class DatasetBuild:
         Raises:
             UserError: the root is not the dataset, or there is nothing in it.
         """
-        source = self._source()
+        self.source = source = self._opened()
         self.labels = Counter()
 
         def counted() -> Iterator[Item]:
@@ -124,15 +119,13 @@ class DatasetBuild:
                 yield item
 
         total = prescan(source, counted())
-        self.found, self.problems, self._first = source.found, source.problems, source
-        self.passed_over = source.passed_over
         unknown = (
             sorted(set(self.spec.product) - source.seen_categories) if isinstance(self.spec.product, dict) else []
         )
         if unknown:
             there = ", ".join(sorted(source.seen_categories)[:20])
             raise UserError(f"datasets.{self.spec.name}.product: no category {unknown[0]!r} there; there are: {there}")
-        if not total and not any(problem.blocking for problem in self.problems):
+        if not total and not any(problem.blocking for problem in source.problems):
             there = what_is_there(source)
             raise UserError(
                 f"{self.spec.root}: no image of {self.spec.reader} in it, {there}; check datasets.{self.spec.name}"
@@ -164,7 +157,7 @@ class DatasetBuild:
 
     def dropped(self) -> Iterator[dict[str, Any]]:
         """All that is in the dataset and in no pair, as lines (`Dropped`), in the steps' order."""
-        for problem in self.problems:
+        for problem in self.source.problems:
             yield _line(problem)
         for shard in self.index:
             for problem in shard.notes["problems"]:
@@ -175,7 +168,7 @@ class DatasetBuild:
             for shard in shards:
                 yield from shard.notes[name]
 
-    def _source(self) -> Source:
+    def _opened(self) -> Source:
         spec = self.spec
         return make_source(
             spec.reader, spec.root, options=spec.options, categories=spec.categories, recipe=f"datasets.{spec.name}"
@@ -185,9 +178,8 @@ class DatasetBuild:
         return Steps(self.place.work / self.spec.name, runner, self.spec.name)
 
     def _read(self, steps: Steps) -> None:
-        spec, source, root = self.spec, self._source(), str(self.spec.root)
-        if self._first is not None:
-            source.disputed, source.bits = self._first.disputed, self._first.bits
+        spec, source, root = self.spec, self._opened(), str(self.spec.root)
+        source.disputed, source.bits = self.source.disputed, self.source.bits
         given = {"dataset": spec.name, "licence": self.licence, "min_area": spec.min_area, "masks": spec.masks}
 
         def jobs() -> Iterator[Job]:
@@ -200,7 +192,7 @@ class DatasetBuild:
             shards.append(shard)
             if not shards[0].rows and not spec.skip_problems:
                 break  # a large dataset that was named wrongly is not read to its end
-        for line in self._mask_lines(shards):
+        for line in self._mask_lines():
             say(f"{spec.name}: {line}")
         blocking = [problem for shard in shards for problem in shard.notes["problems"] if problem["blocking"]]
         if blocking and not spec.skip_problems:
@@ -208,11 +200,8 @@ class DatasetBuild:
         if not sum(shard.rows for shard in shards):
             raise UserError(f"{spec.root}: none of the images of {spec.reader} could be used; see {spec.name}'s list")
 
-    def _mask_lines(self, index: list[Shard]) -> list[str]:
-        kinds, same = Counter(), {}
-        for rows in rows_of(index, ["image", "mask_kind", "mask_sha256"]):
-            count_masks(rows, kinds, same)
-        return mask_lines(kinds, same)
+    def _mask_lines(self) -> list[str]:
+        return mask_lines(rows_of(self.index, ["image", "mask_kind", "mask_sha256"]))
 
     def _choose(self, steps: Steps) -> Shard:
         """Which rows are fit to be templates, and which get one: `fit`, `query`, and the reason against it `drop`."""
@@ -326,12 +315,12 @@ class DatasetBuild:
         self.counts = {
             "reader": self.spec.reader,
             "licence": self.licence,
-            "layout": dict(sorted(self.found.items())),
+            "layout": dict(sorted(self.source.found.items())),
             "images": sum(labels.values()),
             "normal": labels["normal"],
             "anomalous": labels["anomalous"],
             "categories": len(categories),
-            "masks": self._mask_lines(self.index),
+            "masks": self._mask_lines(),
             "queries": int(pc.sum(chosen["query"]).as_py() or 0),
             # By the recipe's splits and queries: templates at most.
             "not_asked_for": int(pc.sum(pc.and_(pc.invert(chosen["query"]), chosen["drop"].is_null())).as_py() or 0),

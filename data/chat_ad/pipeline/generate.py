@@ -113,7 +113,7 @@ def generate(
         records = generate_records(
             (view for _, view in by_task[task]),
             generator=generator,
-            tasks=[task],
+            task=task,
             seed=seed,
             prompts=prompts,
             fallback=fallback,
@@ -137,15 +137,9 @@ ANNOTATE, GENERATE = Step("generate", 2, annotate), Step("generate", 2, generate
 
 def _view(row: Mapping[str, Any], media_dir: str, kinds: Kinds) -> PairView:
     return PairView.from_row(
-        {**row, "defect": row["shown_defect"], "category": kinds.product(row["category"])},
-        images=(row["template_file"], row["query_file"]),
+        row,
+        category=kinds.product(row["category"]),
         root=media_dir,
-        size=row["shown_size"],
-        boxes=row["shown_boxes"],
-        labels=row["shown_labels"],
-        areas=row["shown_areas"],
-        mask=row["mask_file"],
-        marked=row["marked_file"],
         other_defects=kinds.defects.get(row["category"], ()),
         other_categories=[kinds.product(category) for category in kinds.categories],
     )

@@ -24,7 +24,7 @@ from ..recipe.specs import OutputSpec, Recipe
 from ..runners import HERE, Runner
 from ..steps import Job, Made, Shard, Steps, read
 from .candidates import COLUMNS, NO_BOXES, TOO_MANY_BOXES, Candidates, draw_waves, obstacle, possible_tasks, query_hash
-from .dataset import DatasetBuild
+from .dataset import DatasetBuild, Place
 from .generate import ANNOTATE, GENERATE, Kinds, collect_kinds
 from .hints import ADD_HINTS, Thresholds, describe, find_thresholds
 
@@ -94,6 +94,7 @@ class OutputBuild:
     Attributes:
         spec: from the recipe.
         recipe: for seed and prompts.
+        place: where.
         datasets: finished, by name.
         writers: the generators.
         runner: where shards are made that need no endpoint.
@@ -101,17 +102,18 @@ class OutputBuild:
 
     spec: OutputSpec
     recipe: Recipe
+    place: Place
     datasets: Mapping[str, DatasetBuild]
     writers: Writers
     runner: Runner
 
-    def run(self, output: Path, media_dir: Path) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
         """Write `NAME.jsonl` and `NAME.dropped.jsonl`; what the manifest says of them.
 
         Raises:
             UserError: the generator cannot go on.
         """
-        spec, seed = self.spec, self.recipe.seed
+        spec, seed, output = self.spec, self.recipe.seed, self.place.output
         pairs = [
             _Pairs(dataset=dataset, number=number, kinds=kinds)
             for dataset in self.datasets.values()
@@ -121,7 +123,7 @@ class OutputBuild:
         shards = [one.shard for one in pairs]
         candidates = Candidates.collect(shards, tasks=spec.tasks, seed=seed, name=spec.name)
         made: list[tuple[int, Shard]] = []
-        thresholds = self._thresholds(output)
+        thresholds = self._thresholds()
 
         def make(wave: int, chosen: Mapping[int, list[tuple[int, str]]]) -> int:
             cut = self._cut(pairs, chosen)
@@ -133,9 +135,9 @@ class OutputBuild:
                 )
                 for number, rows in chosen.items()
             )
-            new = list(zip(chosen, self._generate(jobs, output, media_dir), strict=True))
+            new = list(zip(chosen, self._generate(jobs), strict=True))
             if spec.hints is not None:
-                new = self._hinted(new, pairs, thresholds, output, media_dir, wave)
+                new = self._hinted(new, pairs, thresholds, wave)
             made.extend(new)
             return sum(shard.rows for _, shard in new)
 
@@ -163,27 +165,21 @@ class OutputBuild:
             "sha256": file_digest(output / f"{spec.name}.jsonl"),
         }
 
-    def _steps(self, output: Path, runner: Runner) -> Steps:
-        return Steps(output / ".work" / "outputs" / self.spec.name, runner)
+    def _steps(self, runner: Runner) -> Steps:
+        return Steps(self.place.work / "outputs" / self.spec.name, runner)
 
-    def _thresholds(self, output: Path) -> dict[str, Thresholds]:
+    def _thresholds(self) -> dict[str, Thresholds]:
         """Dataset → the thresholds of its categories' maps; empty without hints."""
         if self.spec.hints is None:
             return {}
-        steps = self._steps(output, self.runner)
+        steps = self._steps(self.runner)
         return {
             name: find_thresholds(dataset, self.spec.hints, steps, seed=self.recipe.seed)
             for name, dataset in self.datasets.items()
         }
 
     def _hinted(
-        self,
-        made: list[tuple[int, Shard]],
-        pairs: list[_Pairs],
-        thresholds: Mapping[str, Thresholds],
-        output: Path,
-        media_dir: Path,
-        wave: int,
+        self, made: list[tuple[int, Shard]], pairs: list[_Pairs], thresholds: Mapping[str, Thresholds], wave: int
     ) -> list[tuple[int, Shard]]:
         """The records of shards of pairs with hints."""
         jobs = (
@@ -199,7 +195,7 @@ class OutputBuild:
             )
             for number, shard in made
         )
-        told = self._steps(output, self.runner).each(ADD_HINTS, jobs, media_dir=str(media_dir))
+        told = self._steps(self.runner).each(ADD_HINTS, jobs, media_dir=str(self.place.media_dir))
         return list(zip((number for number, _ in made), told, strict=True))
 
     def _cut(self, pairs: list[_Pairs], chosen: Mapping[int, list[tuple[int, str]]]) -> dict[int, Shard]:
@@ -217,11 +213,11 @@ class OutputBuild:
         second = fallback.fingerprint if fallback and writer.waits else ""
         return [writer.fingerprint, second, self.writers.prompts.digest()]
 
-    def _generate(self, jobs: Iterator[Job], output: Path, media_dir: Path) -> Iterator[Shard]:
+    def _generate(self, jobs: Iterator[Job]) -> Iterator[Shard]:
         writers = self.writers
-        writer, where = writers.of(self.spec), {"media_dir": str(media_dir)}
+        writer, where = writers.of(self.spec), {"media_dir": str(self.place.media_dir)}
         if not writer.waits:
-            yield from self._steps(output, self.runner).each(ANNOTATE, jobs, prompts=self.recipe.prompts, **where)
+            yield from self._steps(self.runner).each(ANNOTATE, jobs, prompts=self.recipe.prompts, **where)
             return
 
         def ask(**arguments: Any) -> Made:
@@ -231,7 +227,7 @@ class OutputBuild:
             return table, notes
 
         # An endpoint is asked from this process alone: one cache, one budget; it is the endpoint that is slow.
-        steps = self._steps(output, HERE)
+        steps = self._steps(HERE)
         yield from steps.each(GENERATE._replace(function=ask), jobs, prompts=writers.prompts, **where)
 
     def _write(

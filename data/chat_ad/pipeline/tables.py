@@ -67,16 +67,16 @@ def _about_index(name: str, dataset: DatasetBuild, written: str) -> list[str]:
             normal[category] += label == "normal"
     counts = ", ".join(f"{split or 'no split'} {count:,}" for split, count in sorted(splits.items()))
     lines = [f"{written}images of {len(normal)} {'category' if len(normal) == 1 else 'categories'} ({counts})"]
-    lines += [f"  {what}{f': {count:,}' if count else ''}" for what, count in dataset.found.items()]
+    lines += [f"  {what}{f': {count:,}' if count else ''}" for what, count in dataset.source.found.items()]
     lines += [f"  {line}" for line in dataset.counts["masks"]]
-    if dataset.passed_over:
-        files = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(dataset.passed_over.items()))
+    if dataset.source.passed_over:
+        files = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(dataset.source.passed_over.items()))
         lines.append(f"  files that are no images, passed over: {files}")
     bare = [category for category in sorted(normal) if not normal[category]]
     if bare:
         shown = ", ".join(bare[:5]) + (f", … ({len(bare)})" if len(bare) > 5 else "")
         lines.append(f"  no normal image, so nothing to compare with, in: {shown}")
-    notes = [problem for problem in dataset.problems if not problem.blocking]
+    notes = [problem for problem in dataset.source.problems if not problem.blocking]
     return lines + [f"  {problem.file}: {problem.reason}" for problem in notes[:3]]
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from ...errors import UserError
 from ...images import has_depth, used_bits
 from ...masks import MaskOptions
+from ...yaml_sections import short
 from ..sources.references import format_reference, parse_reference
 from ..table import Entry
 from . import (
@@ -47,6 +48,7 @@ __all__ = [
     "Item",
     "Problem",
     "Source",
+    "check_reader_options",
     "index",
     "make_source",
     "measure",
@@ -154,23 +156,38 @@ def make_source(
         close = get_close_matches(dataset, READERS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(READERS)}"
         raise UserError(f"dataset {dataset!r} has no reader; {hint}")
-    declared = READERS[dataset].module.OPTIONS
-    complete = {name: option.default for name, option in declared.items()}
-    for name, value in (options or {}).items():
-        if name not in declared:
-            known = ", ".join(declared) or "none"
-            raise UserError(f"dataset {dataset} has no option {name!r}; there are: {known}")
-        choices = declared[name].choices
-        if choices is not None and str(value) not in choices:
-            raise UserError(
-                f"the option {name} of {dataset} is {value!r}, expected one of {', '.join(filter(None, choices))}"
-            )
-        complete[name] = str(value)
+    given = {name: str(value) for name, value in (options or {}).items()}
+    check_reader_options(dataset, given, where=f"{recipe}.options")
+    complete = {name: option.default for name, option in READERS[dataset].module.OPTIONS.items()} | given
     root = Path(root)
     source = Source(root=root, dataset=dataset, options=complete, categories=frozenset(categories), recipe=recipe)
     if not root.is_dir():
         raise UserError(f"{source.say_root(root)}: {why_no_folder(root)}, expected the folder of the dataset")
     return source
+
+
+def check_reader_options(dataset: str, options: Mapping[str, str], *, where: str) -> None:
+    """Check a reader's settings.
+
+    Args:
+        dataset: one of `READERS`.
+        options: of its reader, as in its `OPTIONS`.
+        where: what they are called in messages.
+
+    Raises:
+        UserError: one is missing, does not exist, or has a value that it cannot have.
+    """
+    declared = READERS[dataset].module.OPTIONS
+    for name, option in declared.items():
+        if option.default is None and name not in options:
+            raise UserError(f"{where}.{name} is missing, expected {option.help}")
+    for name, value in options.items():
+        if name not in declared:
+            known = ", ".join(declared) or "none"
+            raise UserError(f"{where}.{name}: the reader {dataset} has no such option; there are: {known}")
+        choices = declared[name].choices
+        if choices is not None and value not in choices:
+            raise UserError(f"{where}.{name} is {short(value)}, expected one of {', '.join(filter(None, choices))}")
 
 
 def scan(source: Source) -> Iterator[Item]:

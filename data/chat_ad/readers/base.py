@@ -151,6 +151,11 @@ class Source:
         """Record something that must not be lost silently, and how many images are left out by it."""
         self._record(Problem(file=file, reason=reason, kind=kind, count=count))
 
+    def fault(self, kind: str, file: str, error: UserError) -> None:
+        """Record a problem with a file in an error's words, which need not name the file again."""
+        words = str(error).removeprefix(self.path(file)).removeprefix(file).lstrip(": ")
+        self.problem(kind, file, " ".join(words.split()))
+
     def note(self, kind: str, file: str, reason: str) -> None:
         """Record something worth telling that is no reason to stop."""
         self._record(Problem(file=file, reason=reason, kind=kind, blocking=False))
@@ -190,16 +195,22 @@ class Source:
         """Whether a file is there."""
         return os.path.isfile(self.path(relative))
 
-    def walk(self, folder: str = "") -> Iterator[str]:
-        """A folder and all below it, in order; where links lead to one a second time it is passed over."""
-        seen, pending = set(), [folder]
+    def walk(self, *, depth: int | None = None) -> Iterator[str]:
+        """The root and all folders below it (`depth` levels of them), in order; where links lead to one a second time
+        it is passed over."""
+        seen, pending = set(), [("", 0)]
         while pending:
-            one = pending.pop()
+            one, level = pending.pop()
             real = os.path.realpath(self.path(one))
             if real not in seen:
                 seen.add(real)
                 yield one
-                pending += [join(one, name) for name in reversed(self.folders(one))]
+                if level != depth:
+                    pending += [(join(one, name), level + 1) for name in reversed(self.folders(one))]
+
+    def contents(self) -> str:
+        """What lies in the root itself, for a message that something else was expected there."""
+        return f"there is {first_names(self.folders('') + self.files(''))}"
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders in a folder, sorted, without hidden ones."""

@@ -81,7 +81,7 @@ def scan(source: Source) -> Iterator[Item]:
     if not files:
         raise LayoutError(
             f"{source.root}: no annotation file in it, expected SET/train/_annotations.coco.json or "
-            f"annotations/NAME.json; there is {first_names(source.folders('') + source.files(''))}"
+            f"annotations/NAME.json; {source.contents()}"
         )
     other, seen = 0, {}
     for file in files:
@@ -103,14 +103,8 @@ def scan(source: Source) -> Iterator[Item]:
 
 def annotation_files(source: Source) -> list[str]:
     """All JSON files down to three folders below the root."""
-    found, level = [], [""]
-    for _ in range(4):
-        below = []
-        for folder in level:
-            found += [join(folder, name) for name in source.files(folder) if name.lower().endswith(".json")]
-            below += [join(folder, name) for name in source.folders(folder)]
-        level = below
-    return sorted(found)
+    folders = source.walk(depth=3)
+    return sorted(join(one, name) for one in folders for name in source.files(one) if name.lower().endswith(".json"))
 
 
 def _category(source: Source, file: str) -> str:
@@ -132,7 +126,7 @@ def _file_items(source: Source, file: str, category: str, seen: dict[str, str]) 
     except coco_file.NotCocoError:
         raise
     except UserError as error:
-        source.problem("broken-json", file, str(error).removeprefix(f"{source.path(file)}: "))
+        source.fault("broken-json", file, error)
         return
     for fault in coco.faults:
         source.problem("annotation", file, f"{fault}; correct or remove it")

@@ -103,17 +103,16 @@ def list_path(root: Path, split: str) -> Path:
     return path
 
 
-def read_split(root: Path, split: str, *, faults: list[UserError] | None = None) -> list[SourcePair]:
+def read_split(root: Path, split: str, *, faults: list[UserError]) -> list[SourcePair]:
     """All pairs of a split in the list's order. Images are opened as far as their headers.
 
     Args:
         root: from `find_root`.
         split: of `LISTS`.
-        faults: where to put what is wrong with single lines, which are then passed over; without it, the first such
-            line is raised.
+        faults: where to put what is wrong with single lines, which are passed over.
 
     Raises:
-        UserError: the list, an image or an annotation is missing or wrong.
+        UserError: the list is missing, unreadable or empty.
     """
     path = list_path(root, split)
     pairs: dict[str, SourcePair] = {}
@@ -128,8 +127,6 @@ def read_split(root: Path, split: str, *, faults: list[UserError] | None = None)
                     f"{where}: {pair.name} is listed a second time, expected each pair once; remove this line"
                 )
         except UserError as error:
-            if faults is None:
-                raise
             faults.append(error)
         else:
             pairs[pair.name] = pair

@@ -88,8 +88,7 @@ def scan(source: Source, form: Form) -> Iterator[Item]:
     if not labels:
         raise LayoutError(
             f"{source.root}: no image in it has a file of labels, expected images/NAME.jpg and "
-            f"{form.folders[0]}/NAME{form.suffix}, or both in one folder; there is "
-            f"{first_names(source.folders('') + source.files(''))}"
+            f"{form.folders[0]}/NAME{form.suffix}, or both in one folder; {source.contents()}"
         )
     source.found[f"{form.name} labels"] += len(labels)
     category = source.options["category"] or source.root.resolve().name
@@ -187,7 +186,7 @@ def _item(source: Source, form: Form, image: str, category: str, files: Sequence
     try:
         return _labelled(source, form, image, files[0], common)
     except UserError as error:
-        _problem(source, "label", files[0], error)
+        source.fault("label", files[0], error)
         return None
 
 
@@ -226,9 +225,3 @@ def _split(image: str, form: Form) -> str:
         if listed is not None:
             return listed
     return next((_SPLITS[part.lower()] for part in image.split("/")[:-1] if part.lower() in _SPLITS), "")
-
-
-def _problem(source: Source, kind: str, file: str, error: UserError) -> None:
-    # The file is named already.
-    reason = " ".join(str(error).removeprefix(source.path(file)).removeprefix(file).lstrip(": ").split())
-    source.problem(kind, file, reason)

@@ -10,17 +10,15 @@ the folder's.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 from collections.abc import Iterator
 
-from adcopilot.kinds import is_good
-
 from ..sources.coco_file import storable
-from ..sources.references import format_reference
+from ..sources.references import parse_reference
 from . import mvtec_tree
 from .base import Item, Source, join
-from .mvtec_tree import OPTIONS, SPLIT_FOLDERS, Masks, looks_like
+from .mvtec_tree import OPTIONS, looks_like
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
 
@@ -36,37 +34,11 @@ def scan(source: Source) -> Iterator[Item]:
 
 def _category_items(source: Source, folder: str, category: str) -> Iterator[Item]:
     classes = _classes(source, folder)
-    for split_folder in sorted(set(source.folders(folder)) & SPLIT_FOLDERS.keys(), key=list(SPLIT_FOLDERS).index):
-        base = join(folder, split_folder)
-        for kind in source.folders(base):
-            yield from _image_items(
-                source, folder, join(base, kind), category, SPLIT_FOLDERS[split_folder], kind, classes
-            )
-
-
-def _image_items(source, folder, images, category, split, kind, classes) -> Iterator[Item]:
-    anomalous = not is_good(kind)
-    masks = Masks(source, [join(folder, f"ground_truth/{kind}")])
-    used = set()
-    for name in source.images(images):
-        mask = ""
-        if anomalous:
-            mask = masks.find(join(images, name), os.path.splitext(name)[0])
-            used.add(mask)
-            if mask is None:
-                continue
-        yield Item(
-            image=format_reference(join(images, name)),
-            category=category,
-            split=split,
-            anomalous=anomalous,
-            defect=kind if anomalous else "",
-            mask=mask,
-            classes=classes if anomalous else (),
-            notes=kind if anomalous else "",
-        )
-    if anomalous:
-        masks.report_unused(used)
+    for item in mvtec_tree.tree_items(source, folder, category):
+        if item.anomalous:
+            kind = parse_reference(item.image).path.split("/")[-2]
+            item = dataclasses.replace(item, defect=kind, classes=classes, notes=kind)
+        yield item
 
 
 def _classes(source: Source, folder: str) -> tuple[tuple[int, str], ...]:

@@ -32,16 +32,12 @@ __all__ = ["fingerprint", "measure"]
 _AS_THEY_ARE = MaskOptions()
 
 
-class _NotAStripError(UserError):
-    """An image of several views has no such shape."""
+class _UnfitError(UserError):
+    """Why a readable image or mask gives no row; `kind` is the problem's."""
 
-
-class _LargeMaskError(UserError):
-    """A mask marks more than `MaskOptions.most` of its image."""
-
-
-class _ConflictError(UserError):
-    """A folder says good, a mask says where the defect is."""
+    def __init__(self, text: str, *, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 def measure(
@@ -70,7 +66,7 @@ def measure(
         return _problem(root, item.image, error, "outside-root")
     except UserError as error:
         missing = not os.path.exists(os.path.join(root, parse_reference(item.image).path))
-        kind = "not-a-strip" if isinstance(error, _NotAStripError) else "unreadable-image"
+        kind = error.kind if isinstance(error, _UnfitError) else "unreadable-image"
         return _problem(root, item.image, error, "missing-image" if missing else kind)
     if item.size is not None and item.size != (width, height):
         made_on = f"{item.size[0]}×{item.size[1]}"
@@ -82,10 +78,8 @@ def measure(
         return _problem(root, item.mask, error, "outside-root")
     except MaskSizeError as error:
         return _problem(root, item.mask, error, "mask-size")
-    except _LargeMaskError as error:
-        return _problem(root, item.mask, error, "large-mask")
-    except _ConflictError as error:
-        return _problem(root, item.image, error, "conflict")
+    except _UnfitError as error:
+        return _problem(root, item.image if error.kind == "conflict" else item.mask, error, error.kind)
     except UserError as error:
         if not item.mask:
             return _problem(root, item.image, error, "box")
@@ -132,8 +126,9 @@ def _look(item: Item, root: str | os.PathLike) -> tuple[int, int, list[str]]:
     if item.views == 1:
         return width, height, [digest.hexdigest()]
     if width % item.views or width < 2 * height:
-        raise _NotAStripError(
-            f"{path}: {width}×{height} pixels, expected a horizontal strip of {item.views} views of equal width"
+        raise _UnfitError(
+            f"{path}: {width}×{height} pixels, expected a horizontal strip of {item.views} views of equal width",
+            kind="not-a-strip",
         )
     digests = []
     for index in range(item.views):
@@ -159,9 +154,10 @@ def _rows(item, root, size, digests, dataset, licence, min_area, options, recipe
         values, kind = found.values, found.kind
         if not item.anomalous:
             if values.any() and not values.all():
-                raise _ConflictError(
+                raise _UnfitError(
                     f"is said to be good, but its mask {parse_reference(item.mask).path} marks "
-                    f"{np.count_nonzero(values)} pixels; move it to the folder of its defect, or remove the mask"
+                    f"{np.count_nonzero(values)} pixels; move it to the folder of its defect, or remove the mask",
+                    kind="conflict",
                 )
             values = None
         elif "coco" in parse_reference(item.mask).fragment:
@@ -244,7 +240,7 @@ def _read_mask(
         if not item.anomalous or share <= options.most:
             return reference, found
         if number == len(tries):
-            raise _LargeMaskError(_too_large(share, options, recipe, annotated=annotated))
+            raise _UnfitError(_too_large(share, options, recipe, annotated=annotated), kind="large-mask")
     raise AssertionError("no way to read a mask")
 
 

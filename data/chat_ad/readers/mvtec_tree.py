@@ -21,12 +21,10 @@ from functools import cached_property
 from adcopilot.kinds import defect_name, is_good
 
 from ..sources.references import format_reference
-from .base import Item, LayoutError, Option, Source, first_names, join
+from .base import Item, LayoutError, Option, Source, join
 
 __all__ = [
     "OPTIONS",
-    "SPLIT_FOLDERS",
-    "Masks",
     "find_categories",
     "image_items",
     "looks_like",
@@ -80,7 +78,7 @@ def scan_with(source: Source, items: Callable[[Source, str, str], Iterator[Item]
     if not names:
         raise LayoutError(
             f"{source.root}: no category in it, expected CATEGORY/train/good/NAME.png and "
-            f"CATEGORY/test/DEFECT/NAME.png; there is {first_names(source.folders('') + source.files(''))}"
+            f"CATEGORY/test/DEFECT/NAME.png; {source.contents()}"
         )
     for folder, category in names.items():
         if source.wants(category):

@@ -89,7 +89,7 @@ def _choose_jsons(source: Source) -> str:
     if not folders:
         raise LayoutError(
             f"{source.root}: no JSON files of Real-IAD in it, expected realiad_jsons/CATEGORY.json beside the images; "
-            f"there is {first_names(source.folders('') + source.files(''))}"
+            f"{source.contents()}"
         )
     preferred = [folder for name in _PREFERRED for folder in folders if name in folder.split("/")]
     if len(folders) > 1 and not preferred:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from ...errors import UserError
 from .. import arrays
 from ..sources.references import format_reference
-from .base import Item, LayoutError, Option, Source, first_names, join
+from .base import Item, LayoutError, Option, Source, join
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
 
@@ -39,8 +39,7 @@ def scan(source: Source) -> Iterator[Item]:
     files = _files(source)
     if not files:
         raise LayoutError(
-            f"{source.root}: no HDF5 file in it, expected train/CATEGORY.h5 and test/CATEGORY.h5; "
-            f"there is {first_names(source.folders('') + source.files(''))}"
+            f"{source.root}: no HDF5 file in it, expected train/CATEGORY.h5 and test/CATEGORY.h5; {source.contents()}"
         )
     for file in files:
         try:
@@ -48,15 +47,12 @@ def scan(source: Source) -> Iterator[Item]:
         except LayoutError:
             raise
         except UserError as error:
-            source.problem("unreadable-file", file, str(error).removeprefix(f"{source.path(file)}: "))
+            source.fault("unreadable-file", file, error)
 
 
 def _files(source: Source) -> list[str]:
-    found, level = [], [""]
-    for _ in range(3):
-        found += [join(folder, name) for folder in level for name in source.files(folder) if name.endswith(_SUFFIXES)]
-        level = [join(folder, name) for folder in level for name in source.folders(folder)]
-    return sorted(found)
+    folders = source.walk(depth=2)
+    return sorted(join(one, name) for one in folders for name in source.files(one) if name.endswith(_SUFFIXES))
 
 
 def _file_items(source: Source, file: str) -> Iterator[Item]:

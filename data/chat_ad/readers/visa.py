@@ -11,6 +11,7 @@ The released masks name each region's defect by number; the rearranged ones, whi
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 
@@ -19,7 +20,7 @@ from adcopilot.kinds import defect_name
 from ...errors import UserError
 from ..sources.references import parse_reference
 from . import mvtec_tree
-from .base import Item, LayoutError, Option, Source, first_names, join
+from .base import Item, LayoutError, Option, Source, join
 
 __all__ = ["CLASSES", "OPTIONS", "looks_like", "scan"]
 
@@ -126,8 +127,7 @@ def scan(source: Source) -> Iterator[Item]:
         if not _rearranged(source):
             raise LayoutError(
                 f"{source.root}: no VisA in it, expected OBJECT/Data/Images/Normal, or OBJECT/train/good and "
-                "OBJECT/test/bad as its script rearranges it; there is "
-                f"{first_names(source.folders('') + source.files(''))}"
+                f"OBJECT/test/bad as its script rearranges it; {source.contents()}"
             )
         source.found["the one-class form (train/good, test/bad)"] += 0
         yield from mvtec_tree.scan(source)
@@ -179,22 +179,12 @@ def _with_split(source: Source, item: Item, splits: dict[str, str] | None, name:
         split = splits.pop(key, "")
         if not split:
             source.note("not-in-split", item.image, f"not in {source.options['split']}.csv; split left empty")
-    if not item.anomalous or not item.mask:
-        classes = ()
-    elif name in CLASSES:
-        classes = tuple((number, defect_name(text)) for number, text in enumerate(CLASSES[name], 1))
-    else:
-        classes = ()
-        source.found[f"{name}: not an object of VisA, its masks' numbers have no names"] += 1
-    return Item(
-        image=item.image,
-        category=name,
-        split=split,
-        anomalous=item.anomalous,
-        mask=item.mask,
-        classes=classes,
-        notes=item.notes,
-    )
+    classes = ()
+    if item.anomalous and item.mask:
+        classes = tuple((number, defect_name(text)) for number, text in enumerate(CLASSES.get(name, ()), 1))
+        if not classes:
+            source.found[f"{name}: not an object of VisA, its masks' numbers have no names"] += 1
+    return dataclasses.replace(item, split=split, defect="", classes=classes)
 
 
 def _splits(source: Source, base: str, name: str) -> dict[str, str] | None:
@@ -212,7 +202,7 @@ def _splits(source: Source, base: str, name: str) -> dict[str, str] | None:
             if row["object"] == name:
                 _add_split(source, path, f"line {rows.line_num}", row, name, splits)
     except (csv.Error, UserError) as error:
-        source.problem("broken-csv", path, " ".join(str(error).removeprefix(f"{source.path(path)}: ").split()))
+        source.fault("broken-csv", path, error)
         return None
     return splits
 

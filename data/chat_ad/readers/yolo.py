@@ -74,7 +74,7 @@ def _yaml_names(source: Source, file: str) -> dict[str, str]:
     try:
         content: Any = read_yaml(Path(source.path(file)))
     except UserError as error:
-        source.problem("yaml", file, " ".join(str(error).removeprefix(f"{source.path(file)}: ").split()))
+        source.fault("yaml", file, error)
         return {}
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):

@@ -21,7 +21,7 @@ from ..generation import TASKS
 from ..generation.endpoint import EndpointSettings
 from ..pairing import METHODS, PairOptions
 from ..pipeline.losses import MAX_LEFT_OUT
-from ..readers import READERS
+from ..readers import READERS, check_reader_options
 from ..table import SPLITS
 from .model import Count, Folder, Folders, Share, Spec, Text, Texts, choices
 from .table_one import CONVERTERS, default_amount, names
@@ -194,19 +194,7 @@ class DatasetSpec(Spec):
 
     @model_validator(mode="after")
     def _of_reader(self) -> DatasetSpec:
-        declared = READERS[self.reader].module.OPTIONS
-        for key, option in declared.items():
-            if option.default is None and key not in self.options:
-                raise ValueError(f".options.{key} is missing, expected {option.help}")
-        for key, value in self.options.items():
-            if key not in declared:
-                known = ", ".join(declared) or "none"
-                raise ValueError(f".options.{key}: the reader {self.reader} has no such option; there are: {known}")
-            allowed = declared[key].choices
-            if allowed is not None and value not in allowed:
-                raise ValueError(
-                    f".options.{key} is {short(value)}, expected one of {', '.join(filter(None, allowed))}"
-                )
+        check_reader_options(self.reader, self.options, where=".options")
         return self
 
     @property

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 
 import pyarrow as pa
 
-__all__ = ["count_masks", "mask_lines"]
+__all__ = ["mask_lines"]
 
 # A mask of so many images is listed with the first of them.
 _SHOWN = 3
@@ -22,25 +22,22 @@ _WORDS = {
 }
 
 
-def count_masks(rows: pa.RecordBatch | pa.Table, kinds: Counter, same: dict[str, list[str]]) -> None:
-    """Add rows of the table (`image`, `mask_kind`, `mask_sha256`) to the counts.
+def mask_lines(tables: Iterable[pa.Table]) -> list[str]:
+    """Lines for a person: `masks: 40 two-level; 3 inverted, two-level`, and which images share one.
 
     Args:
-        rows: some of them.
-        kinds: rows by the kind of their mask.
-        same: of each mask the first images that have it.
+        tables: with the columns `image`, `mask_kind` and `mask_sha256`.
     """
-    columns = (rows.column(name).to_pylist() for name in ("image", "mask_kind", "mask_sha256"))
-    for image, kind, digest in zip(*columns, strict=True):
-        if kind:
-            kinds[kind] += 1
-            images = same.setdefault(digest, [])
-            if len(images) < _SHOWN:
-                images.append(image)
-
-
-def mask_lines(kinds: Mapping[str, int], same: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines for a person: `masks: 40 two-level; 3 inverted, two-level`, and which images share one."""
+    kinds: Counter[str] = Counter()
+    same: dict[str, list[str]] = {}  # mask → the first images that have it
+    for rows in tables:
+        columns = (rows[name].to_pylist() for name in ("image", "mask_kind", "mask_sha256"))
+        for image, kind, digest in zip(*columns, strict=True):
+            if kind:
+                kinds[kind] += 1
+                images = same.setdefault(digest, [])
+                if len(images) < _SHOWN:
+                    images.append(image)
     if not kinds:
         return []
     parts = []

@@ -25,7 +25,6 @@ A reference that is absolute, climbs by `..`, or leads out of the root through a
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 from collections.abc import Mapping
@@ -58,7 +57,6 @@ __all__ = [
     "open_image",
     "open_mask",
     "parse_reference",
-    "read_bytes",
     "resolve",
 ]
 
@@ -276,23 +274,6 @@ def _mask_options(parsed: Reference) -> dict[str, Any]:
         "inverted": inverted is not None,
         "value": None if value is None else int(value),
     }
-
-
-def read_bytes(root: str | os.PathLike, reference: str) -> bytes:
-    """An image as an encoded file: the file's own bytes, or a PNG of the part that a fragment names.
-
-    Raises:
-        UserError: as `open_image`; a whole file's pixels are not looked at.
-    """
-    if _parse_image(reference).fragment:
-        buffer = io.BytesIO()
-        open_image(root, reference).save(buffer, "PNG")
-        return buffer.getvalue()
-    path = resolve(root, reference)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
 
 
 def content_sha256(root: str | os.PathLike, reference: str) -> str:

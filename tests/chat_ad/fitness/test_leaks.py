@@ -127,11 +127,16 @@ def test_an_unreadable_image_stops_the_report_unless_asked(train, bench, tmp_pat
     assert [one["set"] for one in report["unreadable"]] == [str(root)]
 
 
-def test_shards_give_what_the_whole_gives(train, bench):
-    rows = as_table(train[1])
-    measures = measure_table(rows, train[0])
-    names = [one.image for one in bench[1]]
-    suspect = Suspect(name="b", images=names, prints=Fingerprints([measure_table(as_table(bench[1]), bench[0])]))
+@pytest.fixture
+def measured(train, bench):
+    """What `leaks_shard` compares: the training images' rows and measures, and the others."""
+    rows, others = as_table(train[1]), as_table(bench[1])
+    prints = Fingerprints([measure_table(others, bench[0])])
+    return rows, measure_table(rows, train[0]), Suspect(name="b", images=others["image"].to_pylist(), prints=prints)
+
+
+def test_shards_give_what_the_whole_gives(train, measured):
+    rows, measures, suspect = measured
     whole = leaks_shard(rows, measures, [suspect])
     pieces = []
     for start in range(0, rows.num_rows, 5):
@@ -141,21 +146,17 @@ def test_shards_give_what_the_whole_gives(train, bench):
     assert leaks_shard(rows, measures, []) == []
 
 
-def test_similar_hashes_are_reported_on_request_and_counted(train, bench):
-    rows = as_table(train[1])
-    measures = measure_table(rows, train[0])
-    names = [one.image for one in bench[1]]
-    prints = Fingerprints([measure_table(as_table(bench[1]), bench[0])])
-    suspects = [Suspect(name="b", images=names, prints=prints)]
-    all_of_them = leaks_shard(rows, measures, suspects, options=LeakOptions(similar=64, most=3))
+def test_similar_hashes_are_reported_on_request_and_counted(measured):
+    rows, measures, suspect = measured
+    all_of_them = leaks_shard(rows, measures, [suspect], options=LeakOptions(similar=64, most=3))
     assert len(all_of_them) == rows.num_rows
-    assert {leak["count"] for leak in all_of_them} == {len(names)}
+    assert {leak["count"] for leak in all_of_them} == {len(suspect.images)}
     assert {len(leak["matches"]) for leak in all_of_them} == {3}
     kinds = {leak["image"]: leak["sets"]["b"] for leak in all_of_them}
     assert {image: kind for image, kind in kinds.items() if kind != "similar"} == {
         image: kind for image, (_, kind) in EXPECTED.items()
     }
-    none = leaks_shard(rows, measures, suspects, options=LeakOptions(similar=0))
+    none = leaks_shard(rows, measures, [suspect], options=LeakOptions(similar=0))
     assert {leak["image"] for leak in none} >= EXPECTED.keys()
 
 

@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adcopilot.chat_ad.fitness.rebalance import parse_ratio, quotas, rebalance
-from adcopilot.chat_ad.table import Entry
 from adcopilot.errors import UserError
 
-from ..drawn import as_table
+from ..drawn import as_table, invented
 
 
 def rebalance_table(table, **options):
@@ -24,7 +23,7 @@ def rebalance_table(table, **options):
 def rows(*, source="s", category="c", view="", label="normal", defect="", count):
     columns = {"category": category, "view": view, "label": label, "defect": defect, "source": source}
     names = [f"{source}/{category}/{view}/{label}/{defect}{number}.png" for number in range(count)]
-    return [Entry(image=name, width=9, height=9, sha256="0" * 64, **columns) for name in names]
+    return [invented(name, **columns) for name in names]
 
 
 def count(table, *columns):

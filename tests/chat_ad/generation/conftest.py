@@ -155,13 +155,8 @@ def make(endpoint, prompts, tmp_path):
             "rounds": 1,
         }
         cache = changes.pop("cache", tmp_path / "answers.jsonl")
-        also = changes.pop("also", ())
-        one = EndpointGenerator(
-            settings=checked(EndpointSettings, {**given, **changes}, "generator"),
-            prompts=prompts,
-            cache=cache,
-            also=also,
-        )
+        settings = checked(EndpointSettings, {**given, **changes}, "generator")
+        one = EndpointGenerator(settings=settings, prompts=prompts, cache=cache)
         made.append(one)
         return one
 
@@ -170,10 +165,9 @@ def make(endpoint, prompts, tmp_path):
         one.close()
 
 
-def run(generator, pairs, tasks=("caption",), **more):
-    """The records of some pairs, and the lines about those that were refused."""
-    refused = []
-    records = list(
-        generate_records(pairs, generator=generator, tasks=list(tasks), seed=0, on_refused=refused.append, **more)
-    )
-    return records, refused
+def run(generator, pairs, tasks=("caption",), *, seed=0, **more):
+    """The records of some pairs, those of a pair in the tasks' order; and the lines about those that were refused."""
+    refused, more = [], {"generator": generator, "seed": seed, **more}
+    records = [one for task in tasks for one in generate_records(pairs, task=task, on_refused=refused.append, **more)]
+    places = {pair.images: place for place, pair in enumerate(pairs)}
+    return sorted(records, key=lambda record: places[tuple(record["images"])]), refused

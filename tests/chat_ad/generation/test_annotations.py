@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adcopilot.boxes import parse_boxes
-from adcopilot.chat_ad.generation import TASKS, AnnotationsGenerator, generate_records
+from adcopilot.chat_ad.generation import TASKS, AnnotationsGenerator
 from adcopilot.chat_ad.generation.caption import read_caption
 from adcopilot.chat_ad.generation.pair_view import MAX_BOXES
 from adcopilot.chat_ad.generation.prompt_files import PromptFiles
@@ -17,17 +17,13 @@ from adcopilot.prompts import INSPECT_QUESTION, THINK_INSTRUCTION
 from adcopilot.records import check_record
 
 from .conftest import make_normal, make_pair
+from .conftest import run as run_with
 
 PROMPTS = PromptFiles()
 
 
 def run(pairs, tasks=TASKS, seed=0, prompts=PROMPTS):
-    refused = []
-    generator = AnnotationsGenerator(prompts=prompts, seed=seed)
-    made = generate_records(
-        pairs, generator=generator, tasks=tasks, seed=seed, on_refused=refused.append, prompts=prompts
-    )
-    return list(made), refused
+    return run_with(AnnotationsGenerator(prompts=prompts, seed=seed), pairs, tasks, seed=seed, prompts=prompts)
 
 
 # Labels and categories of the datasets, and what nobody expects.

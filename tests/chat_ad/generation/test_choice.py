@@ -6,16 +6,13 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adcopilot.chat_ad.generation import AnnotationsGenerator, generate_records
 from adcopilot.chat_ad.generation.choice import KINDS, NO_DEFECT, Letters, choose
 from adcopilot.chat_ad.generation.facts import cell
-from adcopilot.chat_ad.generation.prompt_files import PromptFiles
 from adcopilot.chat_ad.generation.words import Words
 
 from .conftest import make_normal, make_pair
-from .test_annotations import pairs
+from .test_annotations import PROMPTS, pairs, run
 
-PROMPTS = PromptFiles()
 WORDS = Words(prompts=PROMPTS)
 NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
@@ -131,15 +128,7 @@ def test_a_part_of_the_right_option_is_no_wrong_one():
 
 def test_letters_are_balanced_within_each_kind_and_verdict():
     some = [make_pair(n) if n % 3 else make_normal(n) for n in range(1000)]
-    records = list(
-        generate_records(
-            some,
-            generator=AnnotationsGenerator(prompts=PROMPTS),
-            tasks=["mc"],
-            seed=0,
-            on_refused=lambda one: None,
-        )
-    )
+    records, _ = run(some, ["mc"])
     assert len(records) == 1000
     letters = Counter((record["kind"], record["anomalous"], record["answer"]) for record in records)
     for kind, anomalous in {(kind, anomalous) for kind, anomalous, _ in letters}:

@@ -10,44 +10,18 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from adcopilot.boxes import parse_boxes
-from adcopilot.chat_ad.generation import AnnotationsGenerator, PairView, PromptFiles, generate_records
+from adcopilot.chat_ad.generation import PairView
 from adcopilot.chat_ad.generation.pair_view import MAX_BOXES
 from adcopilot.chat_ad.sources.references import mask_components, open_mask
 from adcopilot.errors import UserError
 
+from ..pictures import flood
 from .conftest import make_normal, make_pair
-
-PROMPTS = PromptFiles()
+from .test_annotations import run
 
 
 def located(pair):
-    refused = []
-    records = list(
-        generate_records(
-            [pair],
-            generator=AnnotationsGenerator(prompts=PROMPTS),
-            tasks=["loc"],
-            seed=0,
-            on_refused=refused.append,
-        )
-    )
-    return records, refused
-
-
-def flood(mask):
-    """The boxes of a mask's regions by a flood fill written for this test."""
-    left, boxes = {(int(y), int(x)) for y, x in np.argwhere(mask)}, []
-    while left:
-        region, edge = set(), [left.pop()]
-        while edge:
-            y, x = edge.pop()
-            region.add((y, x))
-            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
-            left -= near
-            edge += near
-        ys, xs = zip(*region, strict=True)
-        boxes.append([min(xs), min(ys), max(xs) + 1, max(ys) + 1])
-    return sorted(boxes)
+    return run([pair], ["loc"])
 
 
 @settings(max_examples=200, deadline=None)
@@ -67,7 +41,7 @@ def test_boxes_reproduce_the_components_of_the_mask(mask, sparse):
         assert f"{len(boxes)} boxes, expected at most {MAX_BOXES}" in refused[0]["detail"]
         return
     answer = records[0]["messages"][-1]["content"]
-    assert sorted(one["bbox_2d"] for one in json.loads(answer)) == flood(mask)
+    assert sorted(one["bbox_2d"] for one in json.loads(answer)) == sorted(list(box) for box, _, _ in flood(mask))
     assert records[0]["answer"] == answer
     assert [one["bbox_2d"] for one in parse_boxes(answer)] == records[0]["boxes"]
 
@@ -82,7 +56,8 @@ def test_from_a_mask_file_to_the_record_and_back(tmp_path):
     pair = make_pair(size=(80, 60), boxes=boxes, labels=("dent",) * len(boxes), mask="mask.png", root=str(tmp_path))
     record = located(pair)[0][0]
     again = open_mask(tmp_path, record["mask"], size=(80, 60))
-    assert [one["bbox_2d"] for one in json.loads(record["answer"])] == flood(again) == [
+    boxes = [list(box) for box, _, _ in flood(again)]
+    assert [one["bbox_2d"] for one in json.loads(record["answer"])] == boxes == [
         [10, 5, 31, 10], [79, 40, 80, 60],
     ]  # fmt: skip
 
@@ -97,63 +72,50 @@ def test_what_cannot_be_localised_is_said():
     assert located(make_pair(boxes=(), labels=()))[1][0]["detail"] == "anomalous, but without boxes: give it a mask"
 
 
-def test_an_unknown_task():
-    with pytest.raises(UserError, match="task is 'locate', expected one of caption, dialogue, mc, loc, think"):
-        list(
-            generate_records(
-                [], generator=AnnotationsGenerator(prompts=PROMPTS), tasks=["locate"], seed=0, on_refused=print
-            )
-        )
-
-
 ROW = {
-    "image": "test/scratch/0.png", "category": "nut", "view": None, "split": "test", "label": "anomalous",
-    "defect": "scratch", "mask": "m.png", "boxes": [[1, 2, 30, 40]], "box_labels": [""], "width": 50, "height": 60,
-    "sha256": "a" * 64, "source": "mvtec", "group": "", "licence": "", "notes": "",
-    "template": "train/good/1.png", "template_sha256": "b" * 64, "similarity": 0.5, "crop": None,
+    "image": "test/scratch/0.png", "view": None, "label": "anomalous", "source": "mvtec", "sha256": "a" * 64,
+    "template_sha256": "b" * 64, "similarity": 0.5, "crop": None, "template_file": "t.png", "query_file": "q.png",
+    "mask_file": "m.png", "marked_file": "", "shown_size": [50, 60], "shown_boxes": [[1, 2, 30, 40]],
+    "shown_labels": [""], "shown_areas": None, "shown_defect": "scratch",
 }  # fmt: skip
 
 
+def shown(changes=None, **more):
+    return PairView.from_row({**ROW, **(changes or {})}, category="nut", **more)
+
+
 def test_a_row_of_the_pairs_table():
-    pair = PairView.from_row(
-        ROW, images=("t.png", "q.png"), root="/data", other_defects=("bent", "scratch", "", "bent")
-    )
+    pair = shown(root="/data", other_defects=("bent", "scratch", "", "bent"))
     assert (pair.size, pair.boxes, pair.labels) == ((50, 60), ((1, 2, 30, 40),), ("scratch",))
     assert pair.other_defects == ("bent",)
     assert str(pair.path(pair.images[1])) == "/data/q.png"
-    moved = PairView.from_row({**ROW, "image": "elsewhere.png", "similarity": 0.1}, images=("a", "b"))
+    moved = shown({"image": "elsewhere.png", "similarity": 0.1, "query_file": "other.png"})
     assert moved.key == pair.key
-    changes = ({"template_sha256": "c"}, {"crop": [0, 0, 50, 60]}, {"defect": "dent"}, {"boxes": [[0, 2, 30, 40]]})
-    keys = {PairView.from_row({**ROW, **change}, images=("a", "b")).key for change in changes}
+    named = {"template_sha256": "c", "crop": [0, 0, 50, 60], "shown_defect": "dent", "shown_boxes": [[0, 2, 30, 40]]}
+    keys = {shown({name: value}).key for name, value in named.items()}
     assert len(keys | {pair.key}) == 5
 
 
 def test_an_image_with_several_types():
     row = {
-        **ROW,
-        "defect": "dent, scratch",
-        "boxes": [[1, 2, 30, 40], [5, 5, 9, 9]],
-        "box_labels": ["scratch", "dent"],
+        "shown_defect": "dent, scratch",
+        "shown_boxes": [[1, 2, 30, 40], [5, 5, 9, 9]],
+        "shown_labels": ["scratch", "dent"],
     }
-    pair = PairView.from_row(row, images=("t", "q"), other_defects=("bent", "bent, dent", "hole, scratch", ""))
+    pair = shown(row, other_defects=("bent", "bent, dent", "hole, scratch", ""))
     assert pair.types == ("scratch", "dent")
     assert pair.other_defects == ("bent", "hole")
     # A window that shows one of them; and nothing is known about which box is which.
-    window = PairView.from_row(row, images=("t", "q"), size=(20, 20), boxes=[[5, 5, 9, 9]], labels=["dent"])
+    window = shown({**row, "shown_size": [20, 20], "shown_boxes": [[5, 5, 9, 9]], "shown_labels": ["dent"]})
     assert (window.defect, window.types) == ("dent", ("dent",))
-    unknown = PairView.from_row({**row, "box_labels": ["", ""]}, images=("t", "q"))
+    unknown = shown({**row, "shown_labels": ["", ""]})
     assert (unknown.defect, unknown.labels) == ("dent, scratch", ("", ""))
-    assert PairView.from_row({**row, "boxes": [], "box_labels": []}, images=("t", "q")).types == ("dent", "scratch")
-
-
-def test_a_normal_window_of_an_anomalous_image():
-    pair = PairView.from_row(ROW, images=("t", "q"), size=(20, 20), boxes=(), labels=(), anomalous=False)
-    assert (pair.anomalous, pair.defect, pair.boxes) == (False, "", ())
+    assert shown({**row, "shown_boxes": [], "shown_labels": []}).types == ("dent", "scratch")
 
 
 def test_a_box_outside_the_image_is_named():
     with pytest.raises(UserError, match=r"q.png: box \[1, 2, 30, 40\] is outside q.png \(20×20 pixels\)"):
-        PairView.from_row(ROW, images=("t.png", "q.png"), size=(20, 20))
+        shown({"shown_size": [20, 20]})
 
 
 def test_parts_that_contradict_each_other():

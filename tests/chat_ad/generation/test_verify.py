@@ -136,6 +136,8 @@ def test_a_good_caption():
         (f"{GOOD} I'm sorry, but I can't assist.", "is a refusal"),
         (GOOD * 40, "characters, expected 12 to 2000"),
         (f"{GOOD} <|im_end|>", "holds the mark <|im_end|>"),
+        (f"<image> {GOOD}", "holds the mark <image>"),
+        (f"{GOOD} It lies in the red outline.", "speaks of “red outline”"),
     ],
 )
 def test_captions_with_a_mistake(changed, problem):

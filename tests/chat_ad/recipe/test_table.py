@@ -5,15 +5,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from adcopilot.chat_ad import table
-from adcopilot.chat_ad.table import (
-    Entry,
-    make_metadata,
-    read_batches,
-    read_entries,
-    to_batch,
-    write_table,
-)
+from adcopilot.chat_ad.table import make_metadata, read_batches, read_entries, to_batch, write_table
 from adcopilot.errors import UserError
+
+from ..drawn import invented
 
 COLUMNS = [
     *("image", "category", "view", "split", "label", "defect", "mask", "mask_kind", "mask_sha256"),
@@ -22,8 +17,7 @@ COLUMNS = [
 
 
 def entry(number, **changes):
-    values = {"image": f"{number}.png", "category": "c", "label": "normal", "width": 64, "height": 48, "source": "x"}
-    return Entry(**{**values, "sha256": f"{number:064x}", **changes})
+    return invented(f"{number}.png", **changes)
 
 
 ANOMALOUS = entry(
