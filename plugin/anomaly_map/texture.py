@@ -38,6 +38,8 @@ PATCHES, MOST_EACH = 8000, 1000
 PROBES = 512
 #: How often as far, beyond that, makes a value of 1.
 TIMES = 4.0
+#: The highest value: beyond, all is as strange (`inspect.judging.MOST_MAP`).
+MOST = 10.0
 #: Templates whose patches are kept for the next query.
 KEPT = 64
 
@@ -80,7 +82,8 @@ class Texture:
             nearest = _nearest(patches, torch.cat(parts)).reshape(1, 1, *grid)
             # the outermost patches begin at the edge, so that their middles are half a patch from it
             margin = round(PATCH * scale / 2 / STRIDE)
-            nearest = F.pad((nearest / _usual(parts) - 1).clamp(min=0) / TIMES, (margin,) * 4, mode="replicate")
+            apart = ((nearest / _usual(parts) - 1) / TIMES).clamp(0, MOST)
+            nearest = F.pad(apart, (margin,) * 4, mode="replicate")
             if found is None:
                 found = nearest
                 continue

@@ -176,7 +176,7 @@ class ManyParts:
                     collect(self.service, files, folder / name, visitor=request.session_hash)
                 unusable = [] if own else leave_out_unusable(self.service, folder / "good")
                 queries = [(file, str(file.relative_to(folder / "parts"))) for file in find_images(folder / "parts")]
-                groups = [(queries, own or folder / "good", True)]
+                groups = [(queries, own or folder / "good", own is None)]
                 about = mark(files_of(good, parts, tree))
                 yield from self._inspect(
                     groups, (folder / "parts", folder / "good"), unusable, request, about, _UPLOAD
@@ -193,7 +193,7 @@ class ManyParts:
         try:
             if self.folder.templates:
                 queries = [(file, str(file.relative_to(root))) for file in find_images(root)]
-                groups = [(queries, self.folder.templates, True)]
+                groups = [(queries, self.folder.templates, not self._is_own(self.folder.templates))]
             else:
                 groups = [
                     ([(file, str(file.relative_to(root))) for file in files], good, False)
@@ -204,6 +204,11 @@ class ManyParts:
                 yield from self._inspect(groups, folders, [], request, mark(files_of(good, parts, tree)), _SERVER)
         except UserError as error:
             yield _nothing(fragments.notice(f"{self.service.without_paths(str(error), root)}."))
+
+    def _is_own(self, templates: Path) -> bool:
+        """Whether they are the line's own, which are called as the pictures of some other day were."""
+        own = self.service.good_parts
+        return own is not None and own.folder.resolve() == templates
 
     def mark_event(self, good: bool) -> Callable[..., str]:
         """Write down what a part of the table is."""
