@@ -196,7 +196,6 @@ def run(args: argparse.Namespace) -> int:
         setattr(args, name, value)
     args.map_templates = found.templates_each
     single = check_sources(args)
-    check_outputs(args)
     bits = found.bits or depth(args)
     if single:  # a bad file is the whole run's error here
         open_image(args.template, bits=bits)
@@ -208,6 +207,7 @@ def run(args: argparse.Namespace) -> int:
     for option, path in (("--csv", args.csv), ("--report", args.report)):
         if path:
             check_writable(path, option=option)
+    check_outputs(args)
     work, pools, total = plan(args, bits=bits)
 
     with JsonlLog(path=args.output) if args.output else nullcontext() as log, one_line_warnings():

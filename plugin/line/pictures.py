@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..images import ASPECT_SLACK, aspect, image_size, open_image
+from ..images import ASPECT_SLACK, aspect, image_size, open_image, used_bits
 from ..inspect.pairs import check_all_good, descriptor, find_images
 from ..jsonl import file_digest
 from ..kinds import defect_name, is_good
@@ -138,7 +138,8 @@ def _groups(files: Sequence[Path]) -> tuple[list[Path], list[Path]] | None:
     """Two groups of pictures that are far apart, compared with how alike those within each are; None otherwise."""
     if len(files) < 4:
         return None
-    values = np.stack([descriptor(open_image(file)) for file in files])
+    bits = used_bits(files)
+    values = np.stack([descriptor(open_image(file, bits=bits)) for file in files])
     apart = np.sqrt(((values[:, None] - values[None]) ** 2).mean(-1))
     seeds = np.unravel_index(apart.argmax(), apart.shape)
     for _ in range(10):
