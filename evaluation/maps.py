@@ -179,7 +179,7 @@ class Maps:
             self.inspector.judge = replace(self.inspector.judge, map_threshold=threshold)
             fitting = []
             for one in some:
-                why = _cannot_be_compared(one)
+                why = _cannot_be_compared(one, places=self.settings.kind != "texture")
                 if why:
                     yield one, Found(refused=why), ""
                 else:
@@ -197,10 +197,13 @@ class Maps:
                 yield one, found, result.error or ""
 
 
-def _cannot_be_compared(one: Shown) -> str:
-    """Why places of these pictures cannot be compared, "" where they can, or where a file cannot be read."""
+def _cannot_be_compared(one: Shown, *, places: bool) -> str:
+    """Why places of these pictures cannot be compared, "" where they can, where there are none to compare (a
+    texture), or where a file cannot be read."""
     if not one.templates:
         return f"{one.query}: has no template to be compared with"
+    if not places:
+        return ""
     try:
         size, others = image_size(one.query), [image_size(path) for path in one.templates]
     except UserError:

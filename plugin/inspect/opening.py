@@ -150,8 +150,10 @@ def set_up(
             "with them, or give --threshold"
         )
         inspection = inspection.without_map_threshold()
-    each = templates_each or (inspection.templates_each if inspection else settings.templates if settings else 1)
-    if not 1 <= each <= 64:
+    each = templates_each
+    if each is None:
+        each = inspection.templates_each if inspection else settings.templates if settings else 1
+    if type(each) is not int or not 1 <= each <= 64:
         raise UserError(f"--map-templates is {each}, expected 1 to 64")
     return Setup(
         folder=folder,

@@ -239,3 +239,21 @@ def test_no_result_overwrites_another_or_what_is_read(parts, line, tmp_path, run
     assert run(*words, "--draw", tmp_path / "one.png")[0] == 0
     assert (tmp_path / "one.png").is_file()
     assert "these are others" in run(*words, "--template", parts / "good/002.png")[2]
+
+
+def test_a_file_of_a_program_is_read_once(parts, line, tmp_path):
+    inspector = Inspector(line)
+    with open(bad_picture(parts), "rb") as file:
+        result = inspector.inspect(query=file)
+        assert (result.verdict, result.query) == ("anomalous", file.name)
+        assert not file.closed
+    result.draw()
+    (tmp_path / "text").write_text("a")
+    with open(tmp_path / "text") as file, pytest.raises(UserError, match="open it with 'rb'"):
+        inspector.inspect(query=file)
+
+
+@pytest.mark.parametrize("number", [0, 1.5])
+def test_a_number_of_templates_is_one(line, number):
+    with pytest.raises(UserError, match=f"--map-templates is {number}, expected 1 to 64"):
+        Inspector(line, map_templates=number)
