@@ -66,19 +66,27 @@ class Maps:
         threshold: of all scores; None for one of each category, from its templates (`learn`).
         device: of a backbone.
         file: where what was found is kept; others of its kind beside it are read too.
+        bits: that all pictures of 16 bits a channel use; None for each pair's own.
 
     Raises:
         UserError: as `MapInspector`.
     """
 
     def __init__(
-        self, settings: MapSettings, *, threshold: float | None, device: str = "auto", file: Path | None = None
+        self,
+        settings: MapSettings,
+        *,
+        threshold: float | None,
+        device: str = "auto",
+        file: Path | None = None,
+        bits: int | None = None,
     ) -> None:
         from adcopilot.inspect.judging import Judge
         from adcopilot.inspect.map_inspector import MapInspector
 
         self.settings, self.threshold, self.file = settings, threshold, file
         self.inspector = MapInspector(map=settings, judge=Judge(source="map", map_threshold=threshold), device=device)
+        self.inspector.bits = bits
         self.thresholds: dict[str, float | None] = {}
 
     @property
@@ -91,7 +99,7 @@ class Maps:
         """All that what is found depends on besides the pictures."""
         packages = ("torch", "numpy", "pillow", *(["transformers"] if self.settings.backbone else []))
         return {
-            "map": self.settings.to_dict(),
+            **self.inspector.settings(),
             **({"thresholds": self.thresholds} if self.threshold is None else {"threshold": self.threshold}),
             "versions": {name: metadata.version(name) for name in packages},
         }

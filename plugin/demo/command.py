@@ -234,6 +234,11 @@ def set_up_here(args: argparse.Namespace) -> Setup:
         **map_options(args),
     )
     found.check_left()
+    sizes = {name: getattr(args, name) for name in ("image_max_pixels", "image_min_pixels")}
+    for name, value in found.asked(sizes, threshold=args.threshold).items():
+        setattr(args, name, value)
+    if found.inspection and "question" in found.inspection.asked:
+        say(f"{found.folder}: was calibrated with a question of its own, and the page asks that of training")
     if found.note:
         say(found.note)
     return found

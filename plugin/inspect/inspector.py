@@ -132,6 +132,7 @@ class Inspector:
         )
         self.engine.bits = found.bits
         kept = found.inspection is not None and threshold is None and found.note is None
+        kept = kept and found.judge.source == found.inspection.verdict_from
         self.threshold_from = found.inspection.threshold_from if kept else None
         if found.no_model and found.judge.map_threshold is None and self._pool is not None:
             among = threshold_among(self.engine, [self._pool], each=self._each)

@@ -128,10 +128,12 @@ def set_up(
     Raises:
         UserError: a value is out of its range, or `inspection.json` is damaged.
     """
-    from ..line.inspection import read_inspection
+    from ..line.inspection import CALIBRATION, read_inspection
 
     folder = model_folder(model)
     inspection = read_inspection(folder)
+    if inspection is None and (folder / CALIBRATION).is_file():
+        raise UserError(f"{folder}: its calibration was stopped before it had a threshold; start that command again")
     no_model = str(folder) == NO_MODEL or (inspection is not None and not inspection.has_model)
     settings = choose_map(inspection, kind=map, **map_options)
     note = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..cli.saying import say
 from ..errors import UserError
 from ..images import open_image, used_bits
+from ..line.inspection import CALIBRATION, FILE
 from .pairs import (
     IMAGE_SUFFIXES,
     NamePattern,
@@ -73,8 +74,8 @@ def check_outputs(args: argparse.Namespace) -> None:
         for name, path in (
             ("--query", args.query),
             ("--template", args.template),
-            ("the line's file", Path(args.model) / "inspection.json"),
-            ("the line's file", Path(args.model) / "calibration.jsonl"),
+            ("the line's file", Path(args.model) / FILE),
+            ("the line's file", Path(args.model) / CALIBRATION),
         )
         if path
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from ..inspect.sources import one_template
 from ..jsonl import JsonlLog, content_key, file_digest
 from .aligning import suited_map
 from .deciding import Goal, decide_line
-from .inspection import FILE, TEMPLATES, Inspection, templates_digest
+from .inspection import CALIBRATION, FILE, TEMPLATES, Inspection, templates_digest
 from .pictures import Picture, check_good, labelled
 from .placing import check_place, place, place_model
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ..inspect.map_inspector import MapInspector
     from ..inspect.model_inspector import ModelInspector
 
-__all__ = ["Calibration", "calibrate", "in_words", "share", "takes_texture", "write_report"]
+__all__ = ["Calibration", "calibrate", "in_words", "quoted", "share", "takes_texture", "write_report"]
 
 #: How many of a line's templates a query's map of pixels is made with.
 TEMPLATES_EACH = 4
@@ -106,9 +107,9 @@ def run(args: argparse.Namespace) -> int:
     for line in in_words(found):
         print(line)
     if output is None:
-        templates = f"--template-dir {args.template_dir or args.good}"
+        templates = f"--template-dir {quoted(args.template_dir or args.good)}"
         if args.template:
-            templates = f"--template {args.template}"
+            templates = f"--template {quoted(args.template)}"
         if args.pair_pattern:
             templates += f" --pair-pattern {args.pair_pattern!r}"
         made = _map_words(found.inspection)
@@ -119,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         write_report(found, output / "report.html", title=output.resolve().name)
         print(f"{output / FILE} and {output / 'report.html'} are written")
-        print(f"adcopilot inspect --model {output} --query-dir DIR --report report.html")
+        print(f"adcopilot inspect --model {quoted(output)} --query-dir DIR --report report.html")
     return 0
 
 
@@ -184,7 +185,7 @@ def calibrate(
         inspector = open_inspector(args, Judge(source="map" if no_model else "model"), settings, no_model=no_model)
         inspector.bits = bits
         digest = "" if no_model or output is None else model_digest(args.model)
-        path = output / "calibration.jsonl" if output is not None else None
+        path = output / CALIBRATION if output is not None else None
         log = JsonlLog(path=path) if path else None
         try:
             lines = []
@@ -277,6 +278,11 @@ def in_words(found: Calibration) -> list[str]:
         )
         lines.append(f"{told} of {metrics['good']} good, AUROC {metrics['auroc']:.3f}; {metrics['how']}")
     return [*lines, *(f"note: {warning}" for warning in inspection.warnings)]
+
+
+def quoted(path: Path) -> str:
+    """A path as it can be typed."""
+    return shlex.quote(str(path))
 
 
 def _map_words(inspection: Inspection) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,9 +34,11 @@ if TYPE_CHECKING:  # they need torch
     from ..anomaly_map.comparing import MapSettings
     from ..inspect.judging import Judge
 
-__all__ = ["FILE", "TEMPLATES", "Inspection", "read_inspection", "templates_digest"]
+__all__ = ["CALIBRATION", "FILE", "TEMPLATES", "Inspection", "read_inspection", "templates_digest"]
 
 FILE = INSPECTION
+#: Results of the pictures that a line is calibrated with.
+CALIBRATION = "calibration.jsonl"
 #: Where a line has its templates.
 TEMPLATES = "templates"
 
@@ -124,13 +127,15 @@ def read_inspection(folder: Path) -> Inspection | None:
     path = folder / FILE
     if not os.path.lexists(path):
         return None
-    again = f"{folder} --good DIR" if (folder / "config.json").is_file() else f"none --good DIR --output {folder}"
+    place = shlex.quote(str(folder))
+    again = f"{place} --good DIR" if (folder / "config.json").is_file() else f"none --good DIR --output {place}"
     again = f"make it again: adcopilot calibrate {again}"
     try:
         content = json.loads(path.read_text("utf-8"))
         known = {name: content[name] for name in Inspection.__dataclass_fields__ if name in content}
         thresholds = {name: _number(value) for name, value in content["thresholds"].items()}
         known |= {name: tuple(map(str, known.get(name, ()))) for name in ("warnings", "templates")}
+        known |= {name: dict(known.get(name) or {}) for name in ("asked", "metrics", "made")}
         found = Inspection(**known | {"thresholds": thresholds})
         found.judge()
         found.map_settings()
@@ -145,7 +150,10 @@ def read_inspection(folder: Path) -> Inspection | None:
             raise UserError(f"templates_each is {each!r}, expected 1 to 64")
         if bits is not None and (type(bits) is not int or not 8 <= bits <= 16):
             raise UserError(f"bits is {bits!r}, expected 8 to 16, or null")
-        made = dict(found.made or {}).get("templates")
+        for name, value in found.asked.items():
+            if type(value) is not (str if name == "question" else int):
+                raise UserError(f"asked.{name} is {value!r}, which no option takes")
+        made = found.made.get("templates")
     except UserError as error:
         raise UserError(f"{path}: {error}; {again}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

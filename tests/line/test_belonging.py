@@ -70,6 +70,7 @@ def test_other_templates_have_no_threshold(parts, line, run, change):
         ({"map": {"kind": "features", "backbone": 5}}, "backbone of the map is 5"),
         ({"threshold": True, "thresholds": {"map": True}}, "is no number"),
         ({"bits": "12"}, "bits is '12', expected 8 to 16"),
+        ({"asked": {"question": 5}}, "asked.question is 5"),
     ],
 )
 def test_values_of_another_type_are_refused(line, change, message):
@@ -257,3 +258,30 @@ def test_a_file_of_a_program_is_read_once(parts, line, tmp_path):
 def test_a_number_of_templates_is_one(line, number):
     with pytest.raises(UserError, match=f"--map-templates is {number}, expected 1 to 64"):
         Inspector(line, map_templates=number)
+
+
+def test_evaluation_takes_the_lines_depth(line):
+    import argparse
+
+    from adcopilot.evaluation.map_options import open_maps
+
+    file = line / "inspection.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"bits": 12, "made": None}))
+    names = ("map", "map_backbone", "map_search", "box_growth", "image_max_pixels", "threshold", "shard")
+    args = argparse.Namespace(line=line, device="cpu", **dict.fromkeys(names))
+    maps = open_maps(args, folder=None)
+    assert (maps.inspector.bits, maps.describe()["bits"]) == (12, 12)
+    assert read_inspection(line).made == {}
+
+
+def test_a_line_whose_calibration_was_stopped_has_no_verdicts(parts, line, tmp_path, run):
+    (line / "inspection.json").unlink()
+    code, out, err = run("inspect", "--model", line, "--query", parts / "good/001.png")
+    assert (code, out) == (2, "")
+    assert "its calibration was stopped before it had a threshold; start that command again" in err
+
+
+def test_what_is_to_be_typed_can_be(parts, tmp_path, run):
+    line = tmp_path / "my line"
+    _, out, _ = run("calibrate", "none", "--good", parts / "good", "--output", line)
+    assert f"adcopilot inspect --model '{line}' --query-dir DIR" in out

@@ -20,7 +20,7 @@ from adcopilot.inspect.hub import model_folder, title
 from adcopilot.inspect.loading import check_folder
 from adcopilot.jsonl import content_key, file_digest
 from adcopilot.line import calibrate as calibration
-from adcopilot.line.calibrate import calibrate, share, takes_texture
+from adcopilot.line.calibrate import calibrate, quoted, share, takes_texture
 from adcopilot.line.inspection import FILE
 from adcopilot.line.pictures import check_good, with_marks
 from adcopilot.line.placing import place_model
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     for line in calibration.in_words(found):
         say(line)
     say(f"{output / FILE} and {output / 'report.html'} are written")
-    print(f"adcopilot inspect --model {args.output} --query-dir DIR --report report.html")
+    print(f"adcopilot inspect --model {quoted(args.output)} --query-dir DIR --report report.html")
     return 0
 
 
