@@ -176,7 +176,7 @@ class ManyParts:
                     collect(self.service, files, folder / name, visitor=request.session_hash)
                 unusable = [] if own else leave_out_unusable(self.service, folder / "good")
                 queries = [(file, str(file.relative_to(folder / "parts"))) for file in find_images(folder / "parts")]
-                groups = [(queries, own or folder / "good", own is None)]
+                groups = [(queries, own or folder / "good", True)]
                 about = mark(files_of(good, parts, tree))
                 yield from self._inspect(
                     groups, (folder / "parts", folder / "good"), unusable, request, about, _UPLOAD
@@ -193,7 +193,7 @@ class ManyParts:
         try:
             if self.folder.templates:
                 queries = [(file, str(file.relative_to(root))) for file in find_images(root)]
-                groups = [(queries, self.folder.templates, not self._is_own(self.folder.templates))]
+                groups = [(queries, self.folder.templates, True)]
             else:
                 groups = [
                     ([(file, str(file.relative_to(root))) for file in files], good, False)
@@ -204,11 +204,6 @@ class ManyParts:
                 yield from self._inspect(groups, folders, [], request, mark(files_of(good, parts, tree)), _SERVER)
         except UserError as error:
             yield _nothing(fragments.notice(f"{self.service.without_paths(str(error), root)}."))
-
-    def _is_own(self, templates: Path) -> bool:
-        """Whether they are the line's own, which are called as the pictures of some other day were."""
-        own = self.service.good_parts
-        return own is not None and own.folder.resolve() == templates
 
     def mark_event(self, good: bool) -> Callable[..., str]:
         """Write down what a part of the table is."""
@@ -319,7 +314,9 @@ class ManyParts:
         """Each query with its template; too large pictures become errors before anything decodes them. Where nobody
         knows a threshold of the map, which is all there is, each group's good parts give one."""
         for queries, folder, by_name in groups:
-            pool = TemplatePool(folder=folder, by_name=by_name)
+            # a line's own are called as the pictures of some other day were
+            own = self.service.good_parts and self.service.good_parts.folder.resolve() == folder.resolve()
+            pool = TemplatePool(folder=folder, by_name=by_name and not own)
             pools.append(pool)
             threshold = self._threshold(pool)
             for query, name in queries:
