@@ -120,6 +120,7 @@ def open_maps(args: argparse.Namespace, *, folder: Path | None) -> Maps:
     shard = Shard.parse(args.shard)
     return Maps(
         settings,
+        bits=inspection.bits if inspection else None,
         threshold=kept if args.threshold is None else args.threshold,
         device=args.device,
         file=None if folder is None else folder / shard.file_name("maps"),

@@ -66,19 +66,27 @@ class Maps:
         threshold: of all scores; None for one of each category, from its templates (`learn`).
         device: of a backbone.
         file: where what was found is kept; others of its kind beside it are read too.
+        bits: that all pictures of 16 bits a channel use; None for each pair's own.
 
     Raises:
         UserError: as `MapInspector`.
     """
 
     def __init__(
-        self, settings: MapSettings, *, threshold: float | None, device: str = "auto", file: Path | None = None
+        self,
+        settings: MapSettings,
+        *,
+        threshold: float | None,
+        device: str = "auto",
+        file: Path | None = None,
+        bits: int | None = None,
     ) -> None:
         from adcopilot.inspect.judging import Judge
         from adcopilot.inspect.map_inspector import MapInspector
 
         self.settings, self.threshold, self.file = settings, threshold, file
         self.inspector = MapInspector(map=settings, judge=Judge(source="map", map_threshold=threshold), device=device)
+        self.inspector.bits = bits
         self.thresholds: dict[str, float | None] = {}
 
     @property
@@ -91,7 +99,7 @@ class Maps:
         """All that what is found depends on besides the pictures."""
         packages = ("torch", "numpy", "pillow", *(["transformers"] if self.settings.backbone else []))
         return {
-            "map": self.settings.to_dict(),
+            **self.inspector.settings(),
             **({"thresholds": self.thresholds} if self.threshold is None else {"threshold": self.threshold}),
             "versions": {name: metadata.version(name) for name in packages},
         }
@@ -179,7 +187,7 @@ class Maps:
             self.inspector.judge = replace(self.inspector.judge, map_threshold=threshold)
             fitting = []
             for one in some:
-                why = _cannot_be_compared(one)
+                why = _cannot_be_compared(one, places=self.settings.kind != "texture")
                 if why:
                     yield one, Found(refused=why), ""
                 else:
@@ -197,10 +205,13 @@ class Maps:
                 yield one, found, result.error or ""
 
 
-def _cannot_be_compared(one: Shown) -> str:
-    """Why places of these pictures cannot be compared, "" where they can, or where a file cannot be read."""
+def _cannot_be_compared(one: Shown, *, places: bool) -> str:
+    """Why places of these pictures cannot be compared, "" where they can, where there are none to compare (a
+    texture), or where a file cannot be read."""
     if not one.templates:
         return f"{one.query}: has no template to be compared with"
+    if not places:
+        return ""
     try:
         size, others = image_size(one.query), [image_size(path) for path in one.templates]
     except UserError:

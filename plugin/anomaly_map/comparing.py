@@ -52,6 +52,12 @@ class MapSettings:
     def __post_init__(self) -> None:
         if self.kind not in MAP_KINDS:
             raise UserError(f"--map is {self.kind!r}, expected {', '.join(MAP_KINDS)} or off")
+        for name in ("search", "max_pixels", "growth"):
+            value = getattr(self, name)
+            if type(value) is not int and not (name == "search" and value is None):
+                raise UserError(f"{name} of the map is {value!r}, expected a whole number")
+        if self.backbone is not None and not isinstance(self.backbone, str):
+            raise UserError(f"backbone of the map is {self.backbone!r}, expected a folder or a hub id")
         if self.search is not None and self.kind == "texture":
             raise UserError(f"--map-search {self.search}: --map texture looks everywhere; leave it out")
         if self.search is not None and not 0 <= self.search <= 64:

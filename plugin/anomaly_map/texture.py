@@ -38,6 +38,10 @@ PATCHES, MOST_EACH = 8000, 1000
 PROBES = 512
 #: How often as far, beyond that, makes a value of 1.
 TIMES = 4.0
+#: The highest value: beyond, all is as strange (`inspect.judging.MOST_MAP`).
+MOST = 10.0
+#: Pixels that a query has, at the templates' scale, as a multiple of `max_pixels`: time and memory grow with them.
+MOST_LARGER = 8
 #: Templates whose patches are kept for the next query.
 KEPT = 64
 
@@ -64,9 +68,15 @@ class Texture:
             near as good ones are to each other, 1 where it is five times as far.
 
         Raises:
-            UserError: a picture is smaller than a patch.
+            UserError: a picture is smaller than a patch, or the query far larger than the templates.
         """
         factor = min(1.0, (self.max_pixels / max(one.width * one.height for one in templates)) ** 0.5)
+        if query.width * query.height * factor**2 > MOST_LARGER * self.max_pixels:
+            largest = max(templates, key=lambda one: one.width * one.height)
+            raise UserError(
+                f"the query has {query.width}×{query.height} pixels and its largest template {largest.width}×"
+                f"{largest.height}: they are not of one scale; give a part of it, or larger templates"
+            )
         coloured = not all(_is_grey(one) for one in (query, *templates))
         share = max(1, min(MOST_EACH, PATCHES // len(templates)))
         known = [self._patches_of(one, factor, coloured) for one in templates]
@@ -80,7 +90,8 @@ class Texture:
             nearest = _nearest(patches, torch.cat(parts)).reshape(1, 1, *grid)
             # the outermost patches begin at the edge, so that their middles are half a patch from it
             margin = round(PATCH * scale / 2 / STRIDE)
-            nearest = F.pad((nearest / _usual(parts) - 1).clamp(min=0) / TIMES, (margin,) * 4, mode="replicate")
+            apart = ((nearest / _usual(parts) - 1) / TIMES).clamp(0, MOST)
+            nearest = F.pad(apart, (margin,) * 4, mode="replicate")
             if found is None:
                 found = nearest
                 continue

@@ -234,8 +234,11 @@ def set_up_here(args: argparse.Namespace) -> Setup:
         **map_options(args),
     )
     found.check_left()
-    if found.judge.source != "model" and found.map is None:
-        raise UserError(f"--map off: the verdicts of {args.model} come from its map; leave --map out")
+    sizes = {name: getattr(args, name) for name in ("image_max_pixels", "image_min_pixels")}
+    for name, value in found.asked(sizes, threshold=args.threshold).items():
+        setattr(args, name, value)
+    if found.inspection and "question" in found.inspection.asked:
+        say(f"{found.folder}: was calibrated with a question of its own, and the page asks that of training")
     if found.note:
         say(found.note)
     return found
@@ -252,7 +255,9 @@ def make_engine(args: argparse.Namespace, found: Setup) -> Engine:
         from .engines.maps import MapEngine
 
         title = "the anomaly map" if args.model == NO_MODEL else title_of(found.folder)
-        return MapEngine(inspector=MapInspector(map=found.map, judge=found.judge, device=args.device), title=title)
+        alone = MapInspector(map=found.map, judge=found.judge, device=args.device)
+        alone.bits = found.bits
+        return MapEngine(inspector=alone, title=title)
     from ..answering.families import family_of_config
     from ..inspect.model_inspector import ModelInspector
     from .engines.local import LocalEngine
@@ -270,6 +275,7 @@ def make_engine(args: argparse.Namespace, found: Setup) -> Engine:
         image_max_pixels=args.image_max_pixels,
         image_min_pixels=args.image_min_pixels,
     )
+    inspector.bits = found.bits
     family = family_of_config(inspector.model.config.model_type)
     inspector.question = wording(INSPECT, templates=1, family=family, thinking=args.thinking)
     return LocalEngine(inspector=inspector)

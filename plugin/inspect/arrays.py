@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..images import ImageSource
+from .result import source_name
 
 __all__ = ["CHANNELS", "Channels", "as_source"]
 
@@ -38,8 +39,13 @@ def as_source(picture: Any, *, role: str, channels: Channels = "rgb") -> ImageSo
         raise UserError(f"channels is {channels!r}, expected {' or '.join(map(repr, CHANNELS))}")
     if isinstance(picture, np.ndarray):
         return _image_of(picture, role, channels)
-    if isinstance(picture, (str, os.PathLike, bytes, bytearray, dict, Image.Image)) or hasattr(picture, "read"):
+    if isinstance(picture, (str, os.PathLike, bytes, bytearray, dict, Image.Image)):
         return picture
+    if hasattr(picture, "read"):  # looked at more than once, and it may be closed or have no way back
+        content = picture.read()
+        if not isinstance(content, bytes):
+            raise UserError(f"the {role} is a file of text, expected a binary one; open it with 'rb'")
+        return {"bytes": content, "path": source_name(picture, role)}
     if picture is None:
         raise UserError(
             f"the {role} is None (as cv2.imread returns for a file that it cannot read), expected a picture; only a "

@@ -36,7 +36,7 @@ from .opening import (
 from .pairs import TemplatePool
 from .pictures import Names, Pictures, check_outside
 from .result import printable
-from .sources import check_sources, depth, how_chosen, plan
+from .sources import check_outputs, check_sources, depth, how_chosen, plan
 from .spreadsheet import write_results
 
 if TYPE_CHECKING:  # they need torch, which takes seconds: only once the command line is known to be right
@@ -46,6 +46,8 @@ if TYPE_CHECKING:  # they need torch, which takes seconds: only once the command
     from .map_inspector import MapInspector
     from .model_inspector import ModelInspector
 
+#: Options that decide what a model is asked and shown: a line remembers them.
+ASKED = ("question", "image_max_pixels", "image_min_pixels")
 #: What a model may be told before it answers.
 HINTS = ("map",)
 
@@ -183,23 +185,29 @@ def run(args: argparse.Namespace) -> int:
     found.check_left()
     if no_model and args.hints:
         raise UserError(f"--hints {args.hints} is for a model, and there is none; leave it out, or give --model DIR")
-    if inspection is not None and not (args.template or args.template_dir or args.mvtec or args.pair_pattern):
-        args.template_dir = folder_of_templates(args.model, inspection)
-    args.map_templates = found.templates_each
-    single = check_sources(args)
     if not no_model:
         check_folder(args.model)
-    bits = depth(args)
+    own = args.template or args.template_dir or args.mvtec or args.pair_pattern
+    if inspection is not None and not own:
+        args.template_dir = folder_of_templates(args.model, inspection)
+    elif inspection is not None and inspection.templates and args.threshold is None:
+        say(f"{args.model}: its threshold was found with its own templates, and these are others")
+    for name, value in found.asked({name: getattr(args, name) for name in ASKED}, threshold=args.threshold).items():
+        setattr(args, name, value)
+    args.map_templates = found.templates_each
+    single = check_sources(args)
+    bits = found.bits or depth(args)
     if single:  # a bad file is the whole run's error here
         open_image(args.template, bits=bits)
         open_image(args.query, bits=bits)
-    pictures = Pictures(args, single=single, bits=bits) if args.draw else None
+    pictures = Pictures(args, single=bool(args.query), bits=bits) if args.draw else None
     maps = Names(args.save_maps)
     if args.save_maps:
         check_outside(args.save_maps, args, option="--save-maps")
     for option, path in (("--csv", args.csv), ("--report", args.report)):
         if path:
             check_writable(path, option=option)
+    check_outputs(args)
     work, pools, total = plan(args, bits=bits)
 
     with JsonlLog(path=args.output) if args.output else nullcontext() as log, one_line_warnings():

@@ -105,13 +105,16 @@ class Inspector:
             raise UserError(f"hints is {hints!r}, expected 'map' with a model, or None")
         if not found.no_model:
             check_folder(found.folder)
+        asked = {"question": None if question == INSPECT_QUESTION else question}
+        asked |= {"image_max_pixels": image_max_pixels, "image_min_pixels": image_min_pixels}
+        asked = found.asked(asked, threshold=threshold)
         self._pool, self._each = None, found.templates_each
         of_line = template_dir is None and found.inspection is not None and bool(found.inspection.templates)
         if of_line:
             template_dir = folder_of_templates(found.folder, found.inspection)
         if template_dir is not None:
             pool = TemplatePool(folder=Path(template_dir), by_name=not of_line)  # see `sources.plan`
-            pool.bits = used_bits(pool.files)
+            pool.bits = found.bits or used_bits(pool.files)
             self._pool = pool
         self.engine = open_engine(
             found.folder,
@@ -121,15 +124,15 @@ class Inspector:
             device=device,
             dtype=dtype,
             attention=attention,
-            image_max_pixels=image_max_pixels,
-            image_min_pixels=image_min_pixels,
-            question=question,
+            **{**asked, "question": asked["question"] or INSPECT_QUESTION},
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             any_size=any_size,
             hints=hints is not None,
         )
+        self.engine.bits = found.bits
         kept = found.inspection is not None and threshold is None and found.note is None
+        kept = kept and found.judge.source == found.inspection.verdict_from
         self.threshold_from = found.inspection.threshold_from if kept else None
         if found.no_model and found.judge.map_threshold is None and self._pool is not None:
             among = threshold_among(self.engine, [self._pool], each=self._each)

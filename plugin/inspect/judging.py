@@ -10,11 +10,13 @@ from ..errors import UserError
 from ..verdict import Verdict, decide, decide_by_map, either
 from .result import Result
 
-__all__ = ["SOURCES", "Judge", "Source"]
+__all__ = ["MOST_MAP", "SOURCES", "Judge", "Source"]
 
 #: The model's first word, the anomaly map, or whichever of the two finds something.
 Source = Literal["model", "map", "either"]
 SOURCES = get_args(Source)
+#: Of a map: no map has a higher score, so a higher threshold is a mistake.
+MOST_MAP = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Judge:
             raise UserError(f"the verdict is from {self.source!r}, expected {', '.join(SOURCES)}")
         if not 0 <= self.model_threshold <= 1:
             raise UserError(f"--threshold is {self.model_threshold}, expected 0 to 1")
-        if self.map_threshold is not None and not 0 <= self.map_threshold <= 10:
+        if self.map_threshold is not None and not 0 <= self.map_threshold <= MOST_MAP:
             raise UserError(f"--threshold is {self.map_threshold}, expected 0 to 10 for a map's score")
 
     def judged(self, result: Result) -> Result:

@@ -6,6 +6,7 @@ loads it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from ..errors import UserError
 from .hub import model_folder
 from .judging import Judge
 from .lines import results_of
+from .loading import model_digest
 from .pairs import TemplatePool, find_pairs
 
 if TYPE_CHECKING:  # they need torch, which takes seconds
@@ -65,12 +67,39 @@ class Setup:
     templates_each: int
     note: str | None = None
 
-    def check_left(self) -> None:
-        """Whether anything is left to inspect with.
+    @property
+    def bits(self) -> int | None:
+        """That the line's pictures of 16 bits a channel use; None where that is not known."""
+        return self.inspection.bits if self.inspection is not None else None
+
+    def asked(self, given: Mapping[str, Any], *, threshold: float | None) -> dict[str, Any]:
+        """What the model is asked and shown: as given, else as the line was calibrated with.
+
+        Args:
+            given: `question`, `image_max_pixels`, `image_min_pixels`, None for those that are not.
+            threshold: that is given, which makes up for the line's.
 
         Raises:
-            UserError: neither a model nor a map.
+            UserError: another than the threshold was found with.
         """
+        kept = self.inspection.asked if self.inspection is not None else {}
+        if self.inspection is not None and self.judge.source != "map" and threshold is None:
+            other = next((name for name, value in given.items() if value not in (None, kept.get(name))), None)
+            if other is not None:
+                raise UserError(
+                    f"--{other.replace('_', '-')} {given[other]}: the threshold of {self.folder} was found with "
+                    "another; leave it out, or give --threshold"
+                )
+        return {name: kept.get(name) if value is None else value for name, value in given.items()}
+
+    def check_left(self) -> None:
+        """Whether what is to give the verdict is there.
+
+        Raises:
+            UserError: neither a model nor a map, or no map for verdicts of one.
+        """
+        if not self.no_model and self.map is None and self.judge.source != "model":
+            raise UserError(f"--map off: verdicts are from {self.judge.source}, which needs a map; leave --map out")
         if self.no_model and self.map is None:
             raise UserError(f"--model {self.folder} without a map: nothing is left to inspect with; give --map pixels")
 
@@ -99,22 +128,34 @@ def set_up(
     Raises:
         UserError: a value is out of its range, or `inspection.json` is damaged.
     """
-    from ..line.inspection import read_inspection
+    from ..line.inspection import CALIBRATION, read_inspection
 
     folder = model_folder(model)
     inspection = read_inspection(folder)
+    if inspection is None and (folder / CALIBRATION).is_file():
+        raise UserError(f"{folder}: its calibration was stopped before it had a threshold; start that command again")
     no_model = str(folder) == NO_MODEL or (inspection is not None and not inspection.has_model)
     settings = choose_map(inspection, kind=map, **map_options)
     note = None
-    given = threshold is not None or map_threshold is not None
+    source = verdict_from or ("map" if no_model else inspection.verdict_from if inspection else "model")
+    given = map_threshold is not None or (threshold is not None and source != "model")
+    if inspection is not None and not no_model and threshold is None:
+        made = inspection.made.get("model")
+        if made is not None and made != model_digest(folder):
+            raise UserError(
+                f"{folder}: its model is another than the one that its thresholds were found with; make it "
+                f"again: adcopilot calibrate {folder} --good DIR"
+            )
     if inspection is not None and not given and not inspection.holds_for(settings, templates_each):
         note = (
             f"{folder}: its threshold was found with other map settings and does not hold for these; calibrate "
             "with them, or give --threshold"
         )
         inspection = inspection.without_map_threshold()
-    each = templates_each or (inspection.templates_each if inspection else settings.templates if settings else 1)
-    if not 1 <= each <= 64:
+    each = templates_each
+    if each is None:
+        each = inspection.templates_each if inspection else settings.templates if settings else 1
+    if type(each) is not int or not 1 <= each <= 64:
         raise UserError(f"--map-templates is {each}, expected 1 to 64")
     return Setup(
         folder=folder,

@@ -27,6 +27,7 @@ from PIL import Image
 from ..cli.saying import progress
 from ..errors import UserError
 from ..images import ASPECT_SLACK, ImageSource, aspect, open_image
+from ..line.labels import labels_of
 from .result import source_name
 from .same_picture import is_same_picture, pixel_counts
 
@@ -35,6 +36,7 @@ __all__ = [
     "NamePattern",
     "Pair",
     "TemplatePool",
+    "check_all_good",
     "check_readable",
     "find_images",
     "find_pairs",
@@ -220,6 +222,8 @@ class TemplatePool:
     ) -> None:
         self.folder, self.by_name, self.bits, self.pattern = folder, by_name, bits, pattern
         self.files = find_images(folder) if files is None else list(files)
+        if files is None and pattern is None and without is None:
+            check_all_good(self.files, folder)
         if without is not None:
             without = without.resolve()
             self.files = [file for file in self.files if not file.resolve().is_relative_to(without)]
@@ -331,6 +335,23 @@ class TemplatePool:
         self._shapes = np.array([shape for _, (_, shape, _) in good])
         self._counts = [counts for _, (_, _, counts) in good]
         self._index()
+
+
+def check_all_good(files: Sequence[Path], folder: Path) -> None:
+    """Refuse a folder of good parts whose folders say that some are not.
+
+    Raises:
+        UserError: it names one, and the folder of good ones.
+    """
+    names = {file.relative_to(folder).as_posix(): file for file in files}
+    labels = labels_of(names)
+    bad = next((names[name] for name, (is_bad, _) in labels.items() if is_bad), None)
+    if bad is not None:
+        good = next((names[name].parent for name, (is_bad, _) in labels.items() if not is_bad), "the good one")
+        raise UserError(
+            f"{folder}: holds {bad.parent.name!r} beside folders of good parts, and all of it would count as good; "
+            f"give {good}"
+        )
 
 
 def check_readable(query: Path) -> None:

@@ -179,4 +179,6 @@ def source_name(source: Any, role: str) -> str:
     """What a picture is called in results: its path, or what it is where it has none."""
     if isinstance(source, (str, Path)):
         return str(source)
+    if isinstance(source, dict):
+        return str(source.get("path") or role)
     return str(getattr(source, "filename", "") or getattr(source, "name", "") or role)

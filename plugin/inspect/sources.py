@@ -10,6 +10,7 @@ from pathlib import Path
 from ..cli.saying import say
 from ..errors import UserError
 from ..images import open_image, used_bits
+from ..line.inspection import CALIBRATION, FILE
 from .pairs import (
     IMAGE_SUFFIXES,
     NamePattern,
@@ -23,7 +24,7 @@ from .pairs import (
 )
 from .result import printable
 
-__all__ = ["check_sources", "depth", "how_chosen", "plan"]
+__all__ = ["check_outputs", "check_sources", "depth", "how_chosen", "plan"]
 
 
 def check_sources(args: argparse.Namespace) -> bool:
@@ -60,6 +61,34 @@ def check_sources(args: argparse.Namespace) -> bool:
             "--pair-pattern '{}_test.jpg={}_temp.jpg'"
         )
     return bool(args.template and args.query)
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Whether all that is written has a place of its own, where nothing is that is read.
+
+    Raises:
+        UserError: it names the two.
+    """
+    taken = {
+        path.resolve(): name
+        for name, path in (
+            ("--query", args.query),
+            ("--template", args.template),
+            ("the line's file", Path(args.model) / FILE),
+            ("the line's file", Path(args.model) / CALIBRATION),
+        )
+        if path
+    }
+    for name in ("output", "csv", "report", "draw", "save_maps"):
+        path = getattr(args, name)
+        if path is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        known = taken.setdefault(Path(path).resolve(), option)
+        if known != option:
+            raise UserError(f"{option} {path}: {known} is there too, and one would overwrite the other; give another")
+    if args.csv and args.csv.suffix.lower() in IMAGE_SUFFIXES:
+        raise UserError(f"--csv {args.csv}: takes a table, and this is a picture's name; give one that ends in .csv")
 
 
 def plan(args: argparse.Namespace, *, bits: int | None = None) -> tuple[Iterator[Pair], list[TemplatePool], int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..cli.saying import progress
-from ..images import open_image
+from ..images import open_image, used_bits
 from ..inspect.judging import Judge
 from ..inspect.lines import results_of
 from ..inspect.pairs import TemplatePool, find_pairs
@@ -67,17 +67,19 @@ def suited_map(
     if len(bad) < LEAST_BAD or len(good) < LEAST_BAD:
         return replace(settings, kind=default), told or "the default"
     ranked = [*_spread(good, RANKED), *_spread(bad, RANKED)]
-    scores = {}
+    scores, bits = {}, used_bits(one.file for one in pictures)
     with progress(total=2 * len(ranked), desc="which map", unit="picture", hidden=None) as bar:
         for kind in ("pixels", "texture"):
             tried = replace(settings, kind=kind)
-            pool = TemplatePool(folder=Path(), by_name=False, files=templates)
+            pool = TemplatePool(folder=Path(), by_name=False, files=templates, bits=bits)
             pairs = find_pairs(
                 [(one.file, one.file.name) for one in ranked], pool, templates=max(each, tried.templates)
             )
             scores[kind] = []
             # what cannot be compared has no score here; calibration says what is wrong with it
-            for _, result in results_of(MapInspector(map=tried, judge=Judge(source="map"), device="cpu"), pairs):
+            inspector = MapInspector(map=tried, judge=Judge(source="map"), device="cpu")
+            inspector.bits = bits
+            for _, result in results_of(inspector, pairs):
                 scores[kind].append(result.score)
                 bar.update()
     kind, why = choose_source(scores, [one.bad for one in ranked], default=default)
@@ -98,7 +100,8 @@ def likeness(files: Sequence[Path]) -> float | None:
     some = _spread(list(files), LOOKED_AT)
     if len(some) < 2:
         return None
-    pictures = [open_image(file) for file in some]
+    bits = used_bits(some)
+    pictures = [open_image(file, bits=bits) for file in some]
     found = []
     for index, query in enumerate(pictures):
         scale = min(1.0, SIDE / max(query.size))

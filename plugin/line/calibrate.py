@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ..anomaly_map import MOST_TEMPLATES
 from ..cli.saying import progress
 from ..errors import UserError
-from ..images import image_size, is_like_shape
+from ..images import image_size, is_like_shape, used_bits
 from ..inspect.command import (
+    ASKED,
     add_map_arguments,
     add_model_arguments,
     map_settings,
@@ -30,15 +31,15 @@ from ..inspect.sources import one_template
 from ..jsonl import JsonlLog, content_key, file_digest
 from .aligning import suited_map
 from .deciding import Goal, decide_line
-from .inspection import FILE, Inspection
+from .inspection import CALIBRATION, FILE, TEMPLATES, Inspection, templates_digest
 from .pictures import Picture, check_good, labelled
-from .placing import place_model
+from .placing import check_place, place, place_model
 
 if TYPE_CHECKING:
     from ..inspect.map_inspector import MapInspector
     from ..inspect.model_inspector import ModelInspector
 
-__all__ = ["Calibration", "calibrate", "in_words", "share", "takes_texture", "write_report"]
+__all__ = ["Calibration", "calibrate", "in_words", "quoted", "share", "takes_texture", "write_report"]
 
 #: How many of a line's templates a query's map of pixels is made with.
 TEMPLATES_EACH = 4
@@ -93,24 +94,22 @@ def run(args: argparse.Namespace) -> int:
     if args.max_missed is not None and args.bad is None and args.marks is None:
         raise UserError("--max-missed needs pictures of defective parts; give --bad DIR, or --max-false-alarms")
     output = args.output or (None if no_model else args.model)
-    for folder in (args.good, args.bad):
-        if output is not None and folder is not None and output.resolve().is_relative_to(folder.resolve()):
-            raise UserError(
-                f"--output {output}: lies inside {folder}, whose pictures are read; give a folder elsewhere"
-            )
+    if output is not None:
+        _check_apart(output, (args.good, args.bad, args.template_dir))
     pictures = labelled(args.good, args.bad, args.marks)
     good = [one.file for one in pictures if not one.bad]
     check_good(good, args.good, mixed=args.mixed, textures=takes_texture(args))
     settings = map_settings(args, None)
     if not no_model and output.resolve() != args.model.resolve():
         place_model(args.model, output)
+        args.model = output  # what is calibrated is what will inspect
     found = calibrate(args, pictures, settings=settings, output=output, no_model=no_model)
     for line in in_words(found):
         print(line)
     if output is None:
-        templates = f"--template-dir {args.template_dir or args.good}"
+        templates = f"--template-dir {quoted(args.template_dir or args.good)}"
         if args.template:
-            templates = f"--template {args.template}"
+            templates = f"--template {quoted(args.template)}"
         if args.pair_pattern:
             templates += f" --pair-pattern {args.pair_pattern!r}"
         made = _map_words(found.inspection)
@@ -121,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         write_report(found, output / "report.html", title=output.resolve().name)
         print(f"{output / FILE} and {output / 'report.html'} are written")
-        print(f"adcopilot inspect --model {output} --query-dir DIR --report report.html")
+        print(f"adcopilot inspect --model {quoted(output)} --query-dir DIR --report report.html")
     return 0
 
 
@@ -169,21 +168,24 @@ def calibrate(
     Raises:
         UserError: a picture cannot be inspected, or there are no good ones.
     """
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
     because = ""
     if args.map is None and takes_texture(args):
         each = args.map_templates or TEMPLATES_EACH
         settings, because = suited_map(pictures, settings, templates=_kept(pictures, templates), each=each)
     each = args.map_templates or max(TEMPLATES_EACH, settings.templates if settings else 1)
-    pairs, kept = _pairs(args, pictures, output, templates, each=each)
+    bits = used_bits([one.file for one in pictures])
+    pairs, files = _pairs(args, pictures, templates, each=each, bits=bits)
     pairs, left_out = list(pairs), []
+    kept = _names(files) if output is not None else {}
+    if output is not None:
+        check_place(kept, output / TEMPLATES)
     if no_model and settings.kind != "texture" and not _own_templates(args):
         pictures, pairs, left_out = _comparable(pictures, pairs)
     with one_line_warnings():
         inspector = open_inspector(args, Judge(source="map" if no_model else "model"), settings, no_model=no_model)
+        inspector.bits = bits
         digest = "" if no_model or output is None else model_digest(args.model)
-        path = output / "calibration.jsonl" if output is not None else None
+        path = output / CALIBRATION if output is not None else None
         log = JsonlLog(path=path) if path else None
         try:
             lines = []
@@ -199,7 +201,8 @@ def calibrate(
                 log.close()
     scores: dict[str, list[float | None]] = {}
     if not no_model:
-        scores["model"] = [line["score"] for line in lines]
+        # what the model leaves undecided it will leave undecided: its score is no ground for a threshold
+        scores["model"] = [None if line["anomalous"] is None else line["score"] for line in lines]
     if settings is not None:
         scores["map"] = [line["score"] if no_model else line.get("map_score") for line in lines]
     goal = Goal(missed=args.max_missed, false_alarms=args.max_false_alarms, source=args.verdict_from)
@@ -207,12 +210,17 @@ def calibrate(
     inspection = replace(
         decided,
         warnings=(*left_out, *decided.warnings),
-        templates=kept,
+        templates=tuple(f"{TEMPLATES}/{name}" for name in kept),
         templates_each=each,
         map=settings.to_dict() if settings is not None else None,
+        bits=bits,
+        asked={} if no_model else {name: value for name in ASKED if (value := getattr(args, name)) is not None},
         made={**_made(args, pictures), **({"map_because": because} if because else {}), **(made or {})},
     )
-    if output is not None:
+    if output is not None:  # at the end: a calibration that fails leaves a line as it was
+        place(kept, output / TEMPLATES)
+        made = {**inspection.made, "templates": templates_digest(output)}
+        inspection = replace(inspection, made=made)
         inspection.write(output)
     return Calibration(inspection=inspection, pictures=pictures, pairs=pairs, inspector=inspector, log=path)
 
@@ -230,7 +238,12 @@ def write_report(found: Calibration, path: Path, *, title: str) -> None:
     inspector = found.inspector
     inspector.judge = found.inspection.judge()
     report = Report(
-        path, title=title, judge=inspector.judge, inspection=found.inspection, metrics=found.inspection.metrics
+        path,
+        title=title,
+        judge=inspector.judge,
+        inspection=found.inspection,
+        bits=inspector.bits,
+        metrics=found.inspection.metrics,
     )
     log = JsonlLog(path=found.log) if found.log else None
     try:
@@ -267,6 +280,11 @@ def in_words(found: Calibration) -> list[str]:
     return [*lines, *(f"note: {warning}" for warning in inspection.warnings)]
 
 
+def quoted(path: Path) -> str:
+    """A path as it can be typed."""
+    return shlex.quote(str(path))
+
+
 def _map_words(inspection: Inspection) -> str:
     """The options that make the map of a line without a folder again."""
     from ..anomaly_map.comparing import MapSettings
@@ -299,22 +317,20 @@ def _kept(pictures: Sequence[Picture], templates: Sequence[Path] | None) -> list
     return good[:: -(-len(good) // MOST_TEMPLATES)] if good else []
 
 
-def _pairs(args, pictures: Sequence[Picture], output: Path | None, templates: Sequence[Path] | None, *, each: int):
-    """The pair of each picture, and the templates that the line keeps, relative to its folder."""
+def _pairs(args, pictures: Sequence[Picture], templates: Sequence[Path] | None, *, each: int, bits: int | None):
+    """The pair of each picture, and the templates that the line keeps."""
     queries = [(one.file, one.file.name) for one in pictures]
     if args.template:
-        kept = _keep([args.template], output)
-        return one_template(queries, args.template), kept
+        return one_template(queries, args.template), [args.template]
     if args.template_dir or args.pair_pattern:
         pattern = NamePattern.parse(args.pair_pattern) if args.pair_pattern else None
         folder = args.template_dir or args.good
-        pool = TemplatePool(folder=folder, by_name=True, pattern=pattern)
-        kept = () if pattern else _keep(pool.files[:: -(-len(pool.files) // MOST_TEMPLATES)], output)
+        pool = TemplatePool(folder=folder, by_name=True, pattern=pattern, bits=bits)
+        kept = [] if pattern else pool.files[:: -(-len(pool.files) // MOST_TEMPLATES)]
         return find_pairs(_named(pictures, args, pattern), pool, templates=each), kept
     chosen = _kept(pictures, templates)
-    kept = _keep(chosen, output)
-    pool = TemplatePool(folder=Path(), by_name=True, files=chosen)
-    return find_pairs(queries, pool, templates=each), kept
+    pool = TemplatePool(folder=Path(), by_name=True, files=chosen, bits=bits)
+    return find_pairs(queries, pool, templates=each), chosen
 
 
 def _comparable(pictures: Sequence[Picture], pairs: list[Pair]) -> tuple[Sequence[Picture], list[Pair], list[str]]:
@@ -349,22 +365,26 @@ def _named(pictures: Sequence[Picture], args, pattern: NamePattern | None) -> li
     return named
 
 
-def _keep(files: Sequence[Path], output: Path | None) -> tuple[str, ...]:
-    """Copy templates into the line's folder; their paths there."""
-    if output is None:
-        return ()
-    folder = output / "templates"
-    folder.mkdir(exist_ok=True)
-    names: list[str] = []
+def _names(files: Sequence[Path]) -> dict[str, Path]:
+    """What templates are called in the line's folder: by their own names, by which a query may belong to them."""
+    names: dict[str, Path] = {}
     for index, file in enumerate(files):
-        # its own name, by which a query may belong to it
-        name = file.name if file.name not in names else f"{index:03d}-{file.name}"
-        shutil.copyfile(file, folder / name)
-        names.append(name)
-    for old in folder.iterdir():  # of an earlier calibration
-        if old.name not in names:
-            old.unlink()
-    return tuple(f"templates/{name}" for name in names)
+        names[file.name if file.name not in names else f"{index:03d}-{file.name}"] = file
+    return names
+
+
+def _check_apart(output: Path, read: Sequence[Path | None]) -> None:
+    """Refuse a line in a folder that is read, and pictures where the line's templates go."""
+    for folder in filter(None, read):
+        if output.resolve().is_relative_to(folder.resolve()):
+            told = f"lies inside {folder}, whose pictures are read"
+        elif folder.resolve().is_relative_to((output / TEMPLATES).resolve()):
+            told = f"keeps its templates in {folder}, whose pictures are read"
+        else:
+            continue
+        raise UserError(f"--output {output}: {told}; give a folder elsewhere")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output}: is a file, expected a folder; give another name")
 
 
 def _made(args, pictures: Sequence[Picture]) -> dict[str, Any]:

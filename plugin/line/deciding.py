@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UserError
+from ..inspect.judging import MOST_MAP
 from ..jsonl import content_key
 from .inspection import Inspection
 from .measures import choose_source, measures
@@ -89,12 +90,14 @@ def _threshold(scores: Sequence[float | None], bad: Sequence[bool], goal: Goal, 
     known = [(score, one) for score, one in zip(scores, bad, strict=True) if score is not None]
     good_scores = [score for score, one in known if not one]
     bad_scores = [score for score, one in known if one]
+    if not good_scores and not of_map:
+        return Threshold(value=0.5, chosen="the model's own, as it decides about no good picture")
     if not good_scores:
         raise UserError("no good picture has a score to find a threshold by; give other pictures of good parts")
     if goal.missed is not None:
         return with_most_missed(good_scores, bad_scores, goal.missed)
     if goal.false_alarms is not None:
-        return with_most_false_alarms(good_scores, goal.false_alarms)
+        return with_most_false_alarms(good_scores, goal.false_alarms, most=MOST_MAP if of_map else 1.0)
     return from_labels(good_scores, bad_scores) if bad_scores else from_good(good_scores, of_map=of_map)
 
 
@@ -128,6 +131,9 @@ def _metrics(pictures: Sequence[Picture], scores: Scores, source: str, goal: Goa
 
 def _about(metrics: Mapping[str, Any]) -> list[str]:
     """Sentences about what the numbers do not support."""
+    total = metrics["good"] + metrics["defective"]
+    if metrics["undecided"] > total / 5:
+        return [f"{metrics['undecided']} of {total} pictures get no verdict from the {metrics['source']}"]
     if metrics["auroc_interval"] and metrics["auroc_interval"][0] <= 0.5:
         low, high = metrics["auroc_interval"]
         told = (

@@ -9,6 +9,8 @@
  "templates": ["templates/000.png", …],       pictures of good parts, below this folder
  "templates_each": 4,                         how many a query's map is made with
  "map": {"kind": "pixels", …} or null,
+ "bits": 12 or null,                          that pictures of 16 bits a channel use
+ "asked": {…},                                what the model was asked and shown, where that was said
  "metrics": {…},                              on the pictures that were held out
  "made": {…}}                                 versions, seed, digests
 """
@@ -16,6 +18,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,15 +28,19 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError
 from ..files import path_inside
 from ..inspect.loading import INSPECTION
-from ..jsonl import atomic_write
+from ..jsonl import atomic_write, content_key, file_digest
 
 if TYPE_CHECKING:  # they need torch
     from ..anomaly_map.comparing import MapSettings
     from ..inspect.judging import Judge
 
-__all__ = ["FILE", "Inspection", "read_inspection"]
+__all__ = ["CALIBRATION", "FILE", "TEMPLATES", "Inspection", "read_inspection", "templates_digest"]
 
 FILE = INSPECTION
+#: Results of the pictures that a line is calibrated with.
+CALIBRATION = "calibration.jsonl"
+#: Where a line has its templates.
+TEMPLATES = "templates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +55,8 @@ class Inspection:
     templates: tuple[str, ...] = ()
     templates_each: int = 1
     map: Mapping[str, Any] | None = None
+    bits: int | None = None
+    asked: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     made: Mapping[str, Any] = field(default_factory=dict)
 
@@ -89,7 +99,7 @@ class Inspection:
 
     def write(self, folder: Path) -> Path:
         """Write the file into a folder."""
-        names = ("why", "warnings", "templates", "templates_each", "map", "metrics", "made")
+        names = ("why", "warnings", "templates", "templates_each", "map", "bits", "asked", "metrics", "made")
         content = {
             "verdict_from": self.verdict_from,
             "threshold": self.threshold,
@@ -102,6 +112,12 @@ class Inspection:
         return path
 
 
+def templates_digest(folder: Path) -> str:
+    """Of all that lies among a line's templates, by names and contents."""
+    files = [file for file in sorted((folder / TEMPLATES).iterdir()) if not file.name.startswith(".")]
+    return content_key([[file.name, file_digest(file)] for file in files])
+
+
 def read_inspection(folder: Path) -> Inspection | None:
     """The file of a folder; None where it has none.
 
@@ -109,14 +125,17 @@ def read_inspection(folder: Path) -> Inspection | None:
         UserError: it is not what `adcopilot calibrate` or `adcopilot adapt` writes, or a template is not there.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    again = f"make it again: adcopilot calibrate {folder} --good DIR"
+    place = shlex.quote(str(folder))
+    again = f"{place} --good DIR" if (folder / "config.json").is_file() else f"none --good DIR --output {place}"
+    again = f"make it again: adcopilot calibrate {again}"
     try:
         content = json.loads(path.read_text("utf-8"))
         known = {name: content[name] for name in Inspection.__dataclass_fields__ if name in content}
-        thresholds = {name: float(value) for name, value in content["thresholds"].items()}
+        thresholds = {name: _number(value) for name, value in content["thresholds"].items()}
         known |= {name: tuple(map(str, known.get(name, ()))) for name in ("warnings", "templates")}
+        known |= {name: dict(known.get(name) or {}) for name in ("asked", "metrics", "made")}
         found = Inspection(**known | {"thresholds": thresholds})
         found.judge()
         found.map_settings()
@@ -126,9 +145,15 @@ def read_inspection(folder: Path) -> Inspection | None:
                 f"threshold is {content['threshold']!r} and thresholds.{name} is {found.threshold!r}; they are one, "
                 "change both"
             )
-        each = found.templates_each
+        each, bits = found.templates_each, found.bits
         if type(each) is not int or not 1 <= each <= 64:
             raise UserError(f"templates_each is {each!r}, expected 1 to 64")
+        if bits is not None and (type(bits) is not int or not 8 <= bits <= 16):
+            raise UserError(f"bits is {bits!r}, expected 8 to 16, or null")
+        for name, value in found.asked.items():
+            if type(value) is not (str if name == "question" else int):
+                raise UserError(f"asked.{name} is {value!r}, which no option takes")
+        made = found.made.get("templates")
     except UserError as error:
         raise UserError(f"{path}: {error}; {again}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -136,4 +161,15 @@ def read_inspection(folder: Path) -> Inspection | None:
     for name in found.templates:
         if not path_inside(folder, name).is_file():
             raise UserError(f"{folder / name}: not found, but {FILE} names it as a template; copy it, or {again}")
+    if made is not None and made != templates_digest(folder):
+        raise UserError(
+            f"{folder / TEMPLATES}: other templates than those that the threshold was found with; put them back, or "
+            f"{again}"
+        )
     return found
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..images import ASPECT_SLACK, aspect, image_size, open_image
-from ..inspect.pairs import descriptor, find_images
+from ..images import ASPECT_SLACK, aspect, image_size, open_image, used_bits
+from ..inspect.pairs import check_all_good, descriptor, find_images
 from ..jsonl import file_digest
 from ..kinds import defect_name, is_good
 from .aligning import ALIGNED, likeness
@@ -47,7 +47,13 @@ def labelled(good: Path, bad: Path | None, marks: Path | None) -> list[Picture]:
     Raises:
         UserError: a folder or a file is missing or empty, or a picture is good and defective.
     """
-    found = [Picture(file=file, bad=False) for file in find_images(good)]
+    if bad is not None and bad.resolve().is_relative_to(good.resolve()):
+        raise UserError(
+            f"--bad {bad}: lies inside --good {good}, where all pictures are of good parts; give two folders"
+        )
+    files = find_images(good)
+    check_all_good(files, good)
+    found = [Picture(file=file, bad=False) for file in files]
     if bad is not None:
         for file in find_images(bad):
             folder = file.parent.name if file.parent != bad else ""
@@ -132,7 +138,8 @@ def _groups(files: Sequence[Path]) -> tuple[list[Path], list[Path]] | None:
     """Two groups of pictures that are far apart, compared with how alike those within each are; None otherwise."""
     if len(files) < 4:
         return None
-    values = np.stack([descriptor(open_image(file)) for file in files])
+    bits = used_bits(files)
+    values = np.stack([descriptor(open_image(file, bits=bits)) for file in files])
     apart = np.sqrt(((values[:, None] - values[None]) ** 2).mean(-1))
     seeds = np.unravel_index(apart.argmax(), apart.shape)
     for _ in range(10):

@@ -181,7 +181,9 @@ class Report:
         if line.get("disagree"):
             notes.append("model and map disagree")
         scores = (
-            [f"{'score' if 'map_score' not in line else 'model'} {line['score']:.3f}"] if line.get("score") else []
+            [f"{'score' if 'map_score' not in line else 'model'} {line['score']:.3f}"]
+            if line.get("score") is not None
+            else []
         )
         scores += [f"map {line['map_score']:.3f}"] if line.get("map_score") is not None else []
         card = ReportCard(

@@ -100,11 +100,11 @@ def with_most_missed(good: Sequence[float], bad: Sequence[float], share: float) 
     return _promised("missed", missed, len(bad), share, value, what="defective")
 
 
-def with_most_false_alarms(good: Sequence[float], share: float) -> Threshold:
-    """The lowest threshold at which at most `share` of the good pictures are above it."""
+def with_most_false_alarms(good: Sequence[float], share: float, *, most: float) -> Threshold:
+    """The lowest threshold at which at most `share` of the good pictures are above it; none is higher than `most`."""
     good = np.sort(np.asarray(good, float))[::-1]
     may_alarm = int(share * len(good) + 1e-9)
-    value = float(np.nextafter(good[may_alarm], np.inf))  # so many are above it
+    value = min(float(np.nextafter(good[may_alarm], np.inf)), most)  # so many are above it
     alarms = int((good >= value).sum())
     return _promised("false alarms", alarms, len(good), share, value, what="good")
 

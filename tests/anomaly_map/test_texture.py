@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 from adcopilot.anomaly_map.comparing import Mapper, MapSettings
 from adcopilot.anomaly_map.texture import Texture
 from adcopilot.errors import UserError
+from adcopilot.inspect.judging import MOST_MAP
 
 SETTINGS = MapSettings(kind="texture")
 
@@ -86,3 +87,16 @@ def test_what_cannot_be_looked_at_so():
     assert score(Image.new("RGB", (64, 64), "grey"), [Image.new("RGB", (64, 64), "grey")] * 2) == 0
     with pytest.raises(UserError, match="--map-search 3: --map texture looks everywhere"):
         MapSettings(kind="texture", search=3)
+
+
+def test_a_query_far_larger_than_its_templates_is_refused():
+    """Time and memory of a comparison stay within bounds, whatever somebody brings."""
+    with pytest.raises(UserError, match="the query has 400×400 pixels and its largest template 120×96"):
+        Texture(max_pixels=120 * 96).distances(tile(67, size=(400, 400)), GOOD)
+
+
+def test_no_score_is_above_what_a_threshold_can_be():
+    """Good pictures that are all but plain have patches that are all but equal; all else is very far."""
+    dice = np.random.default_rng(0)
+    plain = [Image.fromarray((200 + dice.integers(0, 2, (84, 84, 3))).astype(np.uint8)) for _ in range(3)]
+    assert score(tile(68, size=(84, 84), defect=True), plain) == MOST_MAP

@@ -174,3 +174,20 @@ def test_records_have_boxes_by_whose_they_are_and_hints(tmp_path, monkeypatch, c
     assert rows["map"] == rows["both"] == found["columns"]["loc"] > 50
     assert cli.main(["eval", "report", str(tmp_path / "run"), "--output", str(tmp_path / "page")]) == 0
     assert (tmp_path / "page/records-boxes.csv").is_file()
+
+
+def test_a_texture_has_no_shape_to_be_of(tmp_path):
+    """Templates of another shape are refused where places are compared, and taken where there are none."""
+    from PIL import Image
+
+    from adcopilot.anomaly_map.comparing import MapSettings
+    from adcopilot.evaluation.maps import Maps, Shown
+
+    shown = Shown((tmp_path / "good.png",), tmp_path / "query.png", "")
+    plate().save(shown.query)
+    picture = plate(offset=1)
+    picture.crop((0, 0, picture.width, picture.height // 2)).save(shown.templates[0])
+    assert Image.open(shown.query).size != Image.open(shown.templates[0]).size
+    for kind, refused in (("pixels", True), ("texture", False)):
+        [(_, found)] = Maps(MapSettings(kind=kind), threshold=5.0, device="cpu").find([shown])
+        assert bool(found.refused) == refused

@@ -47,8 +47,13 @@ def test_the_best_f1_of_all_thresholds(good, bad):
 def test_shares_are_kept(good, bad, share):
     found = with_most_missed(good, bad, share)
     assert np.mean(np.array(bad) < found.value) <= share
-    found = with_most_false_alarms(good, share)
+    found = with_most_false_alarms(good, share, most=1e9)
     assert np.mean(np.array(good) >= found.value) <= share
+
+
+def test_a_threshold_is_one_that_a_score_can_reach():
+    """Good pictures that a model is sure about: no threshold is above a probability of 1."""
+    assert with_most_false_alarms([0.2, 1.0], 0, most=1.0).value == 1.0
 
 
 def test_a_promise_that_the_numbers_do_not_support_is_said():

@@ -20,7 +20,7 @@ from adcopilot.inspect.hub import model_folder, title
 from adcopilot.inspect.loading import check_folder
 from adcopilot.jsonl import content_key, file_digest
 from adcopilot.line import calibrate as calibration
-from adcopilot.line.calibrate import calibrate, share, takes_texture
+from adcopilot.line.calibrate import calibrate, quoted, share, takes_texture
 from adcopilot.line.inspection import FILE
 from adcopilot.line.pictures import check_good, with_marks
 from adcopilot.line.placing import place_model
@@ -71,10 +71,15 @@ def run(args: argparse.Namespace) -> int:
         args.base = model_folder(args.base, option="--base")
         check_folder(args.base)
     reader, photos = read_folder(args.folder)
-    good = [one.file for one in photos if not one.bad]
+    # marks first: what is marked trains nothing, and is no template where it is marked as defective
+    pictures = with_marks([one.picture for one in photos], args.marks, [args.folder])
+    marked = [one for one in pictures if one.marked]
+    known = {one.file for one in pictures} - {one.file for one in marked}
+    kept = [one for one in photos if one.file in known]
+    good = [one.file for one in pictures if not one.bad]
     textures = takes_texture(_calibration_arguments(args, output, no_model=True))
     check_good(good, args.folder, mixed=args.mixed, textures=textures)
-    parts = split(photos, may_train=not args.no_train, forced=args.steps is not None)
+    parts = split(kept, may_train=not args.no_train, forced=args.steps is not None)
     if settings is None and args.base is None and not parts.train:
         raise UserError("--map off: without a model nothing is left to inspect with; give --base MODEL")
     if args.base is not None:
@@ -83,11 +88,11 @@ def run(args: argparse.Namespace) -> int:
         say(line)
     work = output / "work"
     work.mkdir(parents=True, exist_ok=True)
-    model = _train(args, reader, parts, output, work, say) if parts.train else args.base
-    if model is not None and model != output:
+    model = _train(args, reader, parts, marked, output, work, say) if parts.train else args.base
+    if model is not None and model.resolve() != output:
         place_model(model, output)
     say("calibration on what was held out")
-    pictures = with_marks([one.picture for one in parts.held_out], args.marks, [args.folder])
+    pictures = [*(one.picture for one in parts.held_out), *marked]
     found = calibrate(
         _calibration_arguments(args, output, no_model=model is None),
         pictures,
@@ -109,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     for line in calibration.in_words(found):
         say(line)
     say(f"{output / FILE} and {output / 'report.html'} are written")
-    print(f"adcopilot inspect --model {args.output} --query-dir DIR --report report.html")
+    print(f"adcopilot inspect --model {quoted(args.output)} --query-dir DIR --report report.html")
     return 0
 
 
@@ -138,11 +143,11 @@ def _besides(base: Base, parts: Split) -> float:
     return besides(base, photos=len(parts.train) + len(parts.held_out), held_out=len(parts.held_out))
 
 
-def _train(args, reader: str, parts: Split, output: Path, work: Path, say) -> Path:
+def _train(args, reader: str, parts: Split, marked, output: Path, work: Path, say) -> Path:
     """Data, training and export through the stock commands; the folder of the model."""
     base_folder = args.base or work / "base"
     held_out = work / "held_out"
-    copy_held_out(parts.held_out, held_out)
+    copy_held_out([one.file for one in (*parts.held_out, *marked)], held_out)
     write_recipe(
         work / "recipe.yaml",
         reader=reader,
@@ -156,7 +161,9 @@ def _train(args, reader: str, parts: Split, output: Path, work: Path, say) -> Pa
         command = [tool("adcopilot"), "init", "--preset", "tiny", "--output", str(base_folder), "--seed", str(SEED)]
         steps.append(Step(name="base", command=command, output=base_folder))
     command = [tool("adcopilot"), "data", "build", str(work / "recipe.yaml"), "--output", str(data)]
-    steps.append(Step(name="data", command=command, output=data, resumes=True))
+    # a folder that has other pictures now, or holds out others, is another set
+    made_of = (work / "recipe.yaml", *(one.file for one in parts.train), *sorted(held_out.iterdir()))
+    steps.append(Step(name="data", command=command, output=data, resumes=True, inputs=made_of))
     _carry_out(steps, work, say)
     base = open_base(base_folder, device=args.device)
     with open(data / "Verdict.jsonl", "rb") as lines:
@@ -170,9 +177,10 @@ def _train(args, reader: str, parts: Split, output: Path, work: Path, say) -> Pa
     trained, exported = work / "trained", work / "model"
     write_training(work / "train.yaml", base=base, data=data, budget=plan, output=trained, seed=SEED)
     write_export(work / "export.yaml", base=base, trained=trained, output=exported)
+    weights = check_folder(base_folder)[1]  # trained further in place, a base is another
     train, export, records = work / "train.yaml", work / "export.yaml", data / "Verdict.jsonl"
     command = [tool("llamafactory-cli"), "train", str(train)]
-    steps = [Step(name="training", command=command, output=trained, inputs=(train, records))]
+    steps = [Step(name="training", command=command, output=trained, inputs=(train, records, *weights))]
     command = [tool("llamafactory-cli"), "export", str(export)]
     steps.append(Step(name="export", command=command, output=exported, inputs=(train, export, records)))
     _carry_out(steps, work, say, gpu=base.gpu)

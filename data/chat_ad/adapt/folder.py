@@ -143,11 +143,10 @@ def split(photos: Sequence[Photo], *, may_train: bool, forced: bool = False) -> 
     )
 
 
-def copy_held_out(photos: Sequence[Photo], folder: Path) -> None:
-    """Put held-out pictures into a folder of their own, which the recipe's `against` keeps out of training."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for one in photos:
-        target = folder / f"{file_digest(one.file)[:20]}{one.file.suffix.lower()}"
-        if not target.exists():
-            shutil.copyfile(one.file, target.with_suffix(".part"))
-            target.with_suffix(".part").rename(target)
+def copy_held_out(files: Sequence[Path], folder: Path) -> None:
+    """Put held-out pictures, and no others, into a folder of their own, which the recipe's `against` keeps out of
+    training."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for file in files:
+        shutil.copyfile(file, folder / f"{file_digest(file)[:20]}{file.suffix.lower()}")

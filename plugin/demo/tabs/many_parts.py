@@ -314,7 +314,9 @@ class ManyParts:
         """Each query with its template; too large pictures become errors before anything decodes them. Where nobody
         knows a threshold of the map, which is all there is, each group's good parts give one."""
         for queries, folder, by_name in groups:
-            pool = TemplatePool(folder=folder, by_name=by_name)
+            # a line's own are called as the pictures of some other day were
+            own = self.service.good_parts and self.service.good_parts.folder.resolve() == folder.resolve()
+            pool = TemplatePool(folder=folder, by_name=by_name and not own)
             pools.append(pool)
             threshold = self._threshold(pool)
             for query, name in queries:

@@ -10,6 +10,7 @@ from PIL import Image
 from adcopilot.chat_ad.adapt.folder import read_folder, split
 from adcopilot.cli import main
 from adcopilot.errors import UserError
+from adcopilot.jsonl import file_digest
 from adcopilot.sample.photographs import photographs
 
 from ...waiting import until
@@ -100,8 +101,20 @@ def test_training_through_the_stock_commands(tmp_path, capsys):
     assert again[0] == 0
     assert (work / "trained.done").stat().st_mtime_ns == before
     assert inspection(line) == found
-    # other steps are another training
-    code, _, err = run(capsys, *words[:-1], "1")
+    # other steps are another training, another picture another set; what is marked trains nothing and is no template
+    trained = {row["images"][-1] for row in records}
+    template = line / found["templates"][0]
+    marked = next(file for file in (folder / "good").iterdir() if file_digest(file) == file_digest(template))
+    marks = tmp_path / "marks.jsonl"
+    marks.write_text(json.dumps({"query": str(marked), "digest": file_digest(marked), "good": False}) + "\n")
+    for file in (photographs(tmp_path / "more", good=4, bad=0, size=56, first=50) / "good").iterdir():
+        shutil.copy(file, folder / "good" / f"more{file.name}")
+    code, _, err = run(capsys, *words[:-1], "1", "--marks", marks)
+    assert code == 0, err
+    again = [json.loads(row) for row in (work / "data/Verdict.jsonl").read_text().splitlines()]
+    assert {row["images"][-1] for row in again} != trained
+    assert file_digest(marked) in {file_digest(file) for file in (work / "held_out").iterdir()}
+    assert file_digest(marked) not in {file_digest(line / name) for name in inspection(line)["templates"]}
     assert "max_steps: 1" in (work / "train.yaml").read_text()
     assert (work / "trained.done").stat().st_mtime_ns != before
 
@@ -203,6 +216,10 @@ def test_bad_input_is_one_line_before_anything_long(few, tmp_path, capsys):
     picture = min((masks / kind).iterdir())
     picture.write_bytes(picture.read_bytes()[:20])
     assert str(picture) in said(masks)
+    shutil.rmtree(masks)
+    shutil.copytree(few, masks)
+    shutil.copy(min((masks / kind).iterdir()), masks / "good/same.png")
+    assert "are the same picture, once good and once defective" in said(masks)
     assert "no such model folder" in said(few, "--base", tmp_path / "nothing")
     assert "--map off" in said(few, "--no-train", "--map", "off")
     code, _, err = run(capsys, "adapt", few, "--output", few / "line")
