@@ -20,6 +20,7 @@ from ...options import add_benchmark_arguments, make_backend, require
 from ...selection import shown_files
 from . import dataset
 from .benchmark import BENCHMARK
+from .classes import ClassNames
 from .prompts import items, own_wording
 from .results import iou_of, judge_backend, make_scorers, official_predictions
 from .scoring import IOU
@@ -73,7 +74,12 @@ def run(args: argparse.Namespace) -> int:
     require(args, "data_root", "model", "output")
     path = args.annotations or dataset.find_annotations(args.data_root)
     samples = choose(args, dataset.load(path, root=args.data_root))
-    prepared = dataset.prepare(samples, root=args.data_root, size_order=args.image_size_order, frame=args.box_frame)
+    prepared = dataset.Prepared(
+        samples,
+        names=ClassNames.below(args.data_root),
+        size_order=args.image_size_order,
+        frame=args.box_frame,
+    )
     for reason, count in prepared.unusable.items():
         say(f"left out: {count} × {reason}")
     for note in prepared.notes:
