@@ -10,7 +10,7 @@ from ..benchmark import Benchmark
 from ..benchmarks import FROM_FILES, shown
 from ..comparable import marked, run_row
 from ..source import Source
-from ..table import Published, Table
+from ..table import Row, Table
 
 __all__ = ["by_benchmark", "category_tables", "dataset_tables", "further_tables", "main_tables"]
 
@@ -23,7 +23,7 @@ def by_benchmark(
     return [(one, members) for one, members in found if members]
 
 
-def main_tables(sources: Sequence[Source], *, paper: bool, others: Sequence[Published]) -> list[Table]:
+def main_tables(sources: Sequence[Source], *, paper: bool, others: Sequence[Row]) -> list[Table]:
     """The table of each benchmark that there are runs of.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...comparable import asked_in, marked, run_row
 from ...source import Source
-from ...table import Published, Row, Table
+from ...table import Row, Table
 from ...wording import MMAD
 
 __all__ = ["reading_table", "setting_tables"]
@@ -24,7 +24,7 @@ def setting_tables(runs: Sequence[Source], *, paper: bool) -> list[Table]:
         return []
     mmad = runs[0].benchmark
 
-    def rows(number: str) -> list[Published]:
+    def rows(number: str) -> list[Row]:
         return mmad.published(number) if paper else []
 
     def shots(source: Source) -> str:
