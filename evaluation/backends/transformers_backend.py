@@ -29,7 +29,7 @@ from adcopilot.inspect.greedy import Answered, Greedy
 from adcopilot.inspect.loading import pick_device, pick_dtype
 
 from .base import LocalBackend
-from .branching import Prefix, answer_branches, make_prompts, run_prefixes, shared_length
+from .branching import Prefix, answer_branches, make_prompts, shared_length
 from .groups import Group, Whole, halves
 from .loading import Loaded, load_model
 from .prompting import prompt_text, sorted_groups
@@ -221,12 +221,12 @@ class TransformersBackend(LocalBackend):
 
     def _branch(self, groups: list[Group], max_new_tokens: int) -> list[tuple[Item, Reply]]:
         pairs = []
-        for some, run in (
-            ([group for group in groups if group.trunk], self._from_trunks),
-            ([group for group in groups if not group.trunk], self._whole),
-        ):
-            if some:
-                pairs += self._ask(some, run(some), max_new_tokens)
+        shared, own = [one for one in groups if one.trunk], [one for one in groups if not one.trunk]
+        if shared:
+            pairs += self._ask(shared, self._from_trunks(shared), max_new_tokens)
+        if own:
+            prefix = grow(self.model, [group.whole(group.shared) for group in own], pad=self.greedy.pad)
+            pairs += self._ask(own, prefix, max_new_tokens)
         return pairs
 
     def _from_trunks(self, groups: list[Group]) -> Prefix:
@@ -237,17 +237,7 @@ class TransformersBackend(LocalBackend):
         # Only this batch's may be wanted by the next: groups with the same templates follow one another.
         self._trunks = {group.trunk_key: known[group.trunk_key] for group in groups}
         trunks = [self._trunks[group.trunk_key] for group in groups]
-        return grow(self.model, trunks, [group.stems()[1] for group in groups], pad=self.greedy.pad)
-
-    def _whole(self, groups: list[Group]) -> Prefix:
-        pictured = [group for group in groups if group.pixel_values is not None]
-        return run_prefixes(
-            self.model,
-            [(group.prompts[0], group.shared) for group in groups],
-            pixel_values=torch.cat([group.pixel_values for group in pictured]) if pictured else None,
-            grid=torch.cat([group.grid for group in pictured]) if pictured else None,
-            pad=self.greedy.pad,
-        )
+        return grow(self.model, [group.stems()[1] for group in groups], trunks, pad=self.greedy.pad)
 
     def _ask(self, groups: list[Group], prefix: Prefix, max_new_tokens: int) -> list[tuple[Item, Reply]]:
         questions = [
