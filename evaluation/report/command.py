@@ -22,7 +22,7 @@ from .cards import make_answers
 from .page import Report, render
 from .plan import Planned, ablation_tables, read_plan, scaling_figures
 from .sources import read_source
-from .tables import category_tables, dataset_tables, further_tables, main_tables
+from .tables import further_tables, main_tables, run_tables
 from .text_files import WORDS, comparisons_csv, flat, markdown, settings_csv, table_csv
 
 __all__ = ["add_arguments", "run"]
@@ -103,7 +103,7 @@ def _texts(
     """The report's files, name → text, and how many pictures could not be shown."""
     others = [benchmark(FROM_FILES).read_table(Path(text)) for text in args.against if text != "published"]
     paper = "published" in args.against
-    datasets = dataset_tables(sources)
+    datasets, categories = run_tables(sources)
     pairs = [compare(one, other, samples=args.draws, seed=args.seed) for one, other in _pairs(sources)]
     tables = [
         *ablation_tables(planned, pairs, paper=paper),
@@ -116,7 +116,7 @@ def _texts(
         names=list(dict.fromkeys(source.name for source in sources)),
         tables=tables,
         datasets=datasets,
-        maps=category_tables(sources),
+        maps=categories,
         figures=scaling_figures(planned),
         comparisons=pairs,
         answers=answers,
@@ -128,7 +128,7 @@ def _texts(
     return {
         "report.html": render(report),
         "report.md": markdown(report),
-        **{f"{table.key}.csv": table_csv(table) for table in (*tables, *datasets, *report.maps)},
+        **{f"{table.key}.csv": table_csv(table) for table in (*tables, *datasets, *categories)},
         **{f"{figure.key}.svg": figure.svg for figure in report.figures},
         **({"pairs.csv": comparisons_csv(pairs)} if pairs else {}),
         "settings.csv": settings_csv(report.settings),
