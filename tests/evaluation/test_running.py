@@ -60,7 +60,7 @@ def make_items(groups=10, each=3):
 def ask(folder, items, backend, *, shard=None, **options):
     run = Run(folder=folder, identity=IDENTITY)
     run.select(items, selection={})
-    return run, run.ask(items, backend, max_new_tokens=8, shard=shard or Shard(), quiet=True, **options)
+    return run, run.ask(items, backend, max_new_tokens=8, shard=shard or Shard(), **options)
 
 
 def test_a_second_start_asks_only_what_is_missing(tmp_path):
@@ -201,10 +201,10 @@ def test_two_processes_on_one_log(tmp_path):
     class Second(Stub):
         def answer(self, items, *, max_new_tokens):
             with pytest.raises(UserError, match=r"another process is writing.*--shard 1/N"):
-                run.ask(items, Stub(), max_new_tokens=8, shard=Shard(), quiet=True)
+                run.ask(items, Stub(), max_new_tokens=8, shard=Shard())
             yield from super().answer(items, max_new_tokens=max_new_tokens)
 
-    assert run.ask(items, Second(), max_new_tokens=8, shard=Shard(), quiet=True).answered == 6
+    assert run.ask(items, Second(), max_new_tokens=8, shard=Shard()).answered == 6
 
 
 def test_the_same_question_twice_is_refused():

@@ -17,7 +17,6 @@ from ...command import evaluate, identity, score_again
 from ...conversation import Conversation
 from ...options import add_arguments as add_arguments_of_a_run
 from ...options import add_benchmark_arguments, make_backend, require
-from ...selection import shown_files
 from . import dataset
 from .benchmark import BENCHMARK
 from .classes import ClassNames
@@ -126,11 +125,6 @@ def run(args: argparse.Namespace) -> int:
 def choose(args: argparse.Namespace, samples: Sequence[dataset.Sample]) -> list[dataset.Sample]:
     """The samples that the options ask for, their images all in place."""
 
-    def missing(images: list[Path]) -> tuple[list[Path], str]:
-        gone = [path for path in images if not path.is_file()]
-        count = f"{len(gone)} of {len(images)} images of the benchmark are not there"
-        return gone, f"{args.data_root}: {count}: {shown_files(gone, args.data_root)}"
-
     return selection.choose(
         args,
         samples,
@@ -139,7 +133,5 @@ def choose(args: argparse.Namespace, samples: Sequence[dataset.Sample]) -> list[
         outer=lambda sample: sample.level,
         inner=lambda sample: (sample.dataset, sample.language),
         name=lambda sample: content_key(sample.names, sample.number),
-        files=lambda sample: sample.images,
-        missing=missing,
         plural="samples",
     )
