@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Columns", "Row", "Table", "aligned"]
+__all__ = ["Columns", "Row", "Table", "aligned", "csv_text"]
 
 #: (key in `Row.values`, head) from left to right.
 Columns = Sequence[tuple[str, str]]
@@ -103,3 +105,10 @@ def aligned(heads: Iterable[str], rows: Mapping[str, Sequence[str]], *, width: i
         " ".join([f"{name:<{first}}", *(f"{cell:>{width}}" for cell in cells)])
         for name, cells in [("", list(heads)), *rows.items()]
     ]
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows, their heading among them, as a CSV file has them."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue()

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from markupsafe import Markup
-
 from adcopilot.pages import html
 from adcopilot.pages.charts import chart_style
 from adcopilot.pages.text import shorten
@@ -15,7 +13,7 @@ from adcopilot.pages.text import shorten
 from ..benchmark import RIGHT_IOU, Compared
 from ..table import Table
 from .cards import AnswerCard
-from .charts import heat, radar, ranking
+from .charts import charts, heat
 from .plan import Figure
 from .text_files import number_text
 
@@ -74,17 +72,11 @@ def render(report: Report) -> str:
         _PAGE,
         "report.html.jinja",
         style=(_PAGE / "evaluation.css").read_text("utf-8") + _heat_style() + chart_style(),
-        known={"number_text": number_text, "heat": heat, "charts": _charts, "shown": shown},
+        known={"number_text": number_text, "heat": heat, "charts": charts, "shown": shown},
         **{**vars(report), "names": [shorten(name, 60) for name in report.names]},
         tiles=tiles,
         right_iou=RIGHT_IOU,
     )
-
-
-def _charts(table: Table) -> list[tuple[str, Markup]]:
-    """(heading, SVG) of a table's charts."""
-    drawn = [(table.axes_called, radar(table)), (dict(table.columns)[table.main], ranking(table))]
-    return [(heading, Markup(svg)) for heading, svg in drawn if svg]
 
 
 def _heat_style() -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,7 @@ from adcopilot.inspect.spreadsheet import plain
 from adcopilot.pages.text import clean, shorten
 
 from ..benchmark import Compared
-from ..table import Row, Table
+from ..table import Row, Table, csv_text
 
 if TYPE_CHECKING:
     from .page import Report
@@ -125,12 +123,6 @@ def _safe(text: Any) -> str:
     return plain(clean(str(text)))
 
 
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
-    return file.getvalue()
-
-
 def table_csv(table: Table) -> str:
     """All digits, with an interval's ends in columns of their own."""
     ends = [column for column, _ in table.columns if any(column in row.intervals for row in table.rows)]
@@ -145,7 +137,7 @@ def table_csv(table: Table) -> str:
                      *([_safe(_why(row))] if whys else []),
                      *(_safe(row.labels.get(head, "")) for head in table.labels),
                      *("" if value is None else value for value in values)])  # fmt: skip
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def _why(row: Row) -> str:
@@ -163,10 +155,10 @@ def comparisons_csv(comparisons: Sequence[Compared]) -> str:
              each.value, each.low, each.high, *(one.unread or ("", ""))]
             for each in one.differences
         ]  # fmt: skip
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def settings_csv(settings: Mapping[str, Sequence[tuple[str, str]]]) -> str:
     """A row a setting of a run."""
     rows = [[_safe(name), _safe(key), _safe(value)] for name, facts in settings.items() for key, value in facts]
-    return _csv([["run", "setting", "value"], *rows])
+    return csv_text([["run", "setting", "value"], *rows])

@@ -93,6 +93,7 @@ def test_answer_files_and_names(tmp_path):
     [
         ({}, "manifest.json: cannot be read"),
         ({"manifest.json": {"identity": {"benchmark": "chess"}}}, "is a run of 'chess', expected one of mmad, mmad-b"),
+        ({"manifest.json": {"identity": {"benchmark": []}}}, "is a run of [], expected one of mmad, mmad-bbox"),
         ({"manifest.json": {"identity": {"benchmark": "mmad"}}}, "results.json: there are no scores yet; run `adcop"),
         ({"manifest.json": {"identity": {"benchmark": "mmad"}}, "results.json": []}, "has no datasets, average, cat"),
         ({"manifest.json": {"identity": {"benchmark": "unipcb"}}, "results.json": {"columns": {}}}, "has no average"),
