@@ -80,13 +80,10 @@ def _by_shots(runs: Sequence[Source]) -> list[tuple[Row, Source]]:
             found[key] = (label, {}, source)
         found[key][1][count] = source.results["average"]["average"]
     return [
-        (Row(name=name, source=_rows_source(source), values=values, apart="part" in key[2:]), source)
+        (Row(name=name, source=", ".join(filter(None, ("these runs", asked_in(source)))), values=values,
+             apart="part" in key[2:]), source)
         for key, (name, values, source) in found.items()
-    ]
-
-
-def _rows_source(source: Source) -> str:
-    return ", ".join(filter(None, ("these runs", asked_in(source))))
+    ]  # fmt: skip
 
 
 def _told(source: Source) -> bool:
