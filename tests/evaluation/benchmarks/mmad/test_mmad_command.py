@@ -1,24 +1,20 @@
 """`adcopilot eval mmad` from the command line to the table, with the tiny model and through an endpoint."""
 
-import base64
 import hashlib
-import io
 import json
-import threading
 import time
 from functools import partial
 
 import pytest
-from PIL import Image
 
 from adcopilot import cli
-from adcopilot.answering.items import Item
 from adcopilot.evaluation import options as shared
 from adcopilot.evaluation.benchmarks.mmad import command
 from adcopilot.evaluation.benchmarks.mmad.answer_file import read_answer_file
 from adcopilot.evaluation.run_folder import read_records
 
 from ...backends.endpoint import Endpoint, completion
+from ...backends.test_same_answers import serve
 from ...killing import kill_again_and_again
 from .test_mmad_scoring import reference
 
@@ -91,35 +87,12 @@ def test_the_same_answers_at_any_batch_size_and_without_reuse(mini_mmad, model, 
             assert letters == pytest.approx(probabilities[1][item], abs=1e-3)
 
 
-class Server:
-    """The model on this machine behind an OpenAI-style endpoint: from a request back to an item."""
-
-    def __init__(self, backend, folder):
-        self.backend, self.folder, self.lock = backend, folder, threading.Lock()
-
-    def __call__(self, body, number):
-        images, prefix = [], []
-        for part in body["messages"][0]["content"]:
-            if part["type"] == "text":
-                prefix.append(part["text"])
-                continue
-            data = base64.b64decode(part["image_url"]["url"].partition("base64,")[2])
-            path = self.folder / f"{number}-{len(images)}.png"
-            Image.open(io.BytesIO(data)).save(path)
-            prefix.append(len(images))
-            images.append(path)
-        item = Item(key="k", group="g", images=images, prefix=prefix[:-1], question=prefix[-1])
-        with self.lock:
-            [(_, reply)] = self.backend.answer([item], max_new_tokens=body["max_tokens"])
-        return completion(reply.text)
-
-
 def test_the_same_answers_from_an_endpoint(mini_mmad, model, tmp_path):
     assert evaluate(mini_mmad, model, tmp_path / "here") == 0
     from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 
     (tmp_path / "images").mkdir()
-    with Endpoint(Server(TransformersBackend(model=str(model)), tmp_path / "images")) as endpoint:
+    with Endpoint(serve(TransformersBackend(model=str(model)), tmp_path / "images")) as endpoint:
         for backend in ("vllm", "api"):
             assert evaluate(
                 mini_mmad, model.name, tmp_path / backend, "--backend", backend, "--base-url", endpoint.url,

@@ -47,31 +47,13 @@ def perfect(body, number):
 
 
 def api(endpoint, root, output):
-    return [
-        "--data-root",
-        root,
-        "--backend",
-        "api",
-        "--base-url",
-        endpoint.url,
-        "--model",
-        "some-vlm",
-        "--output",
-        output,
-    ]
+    where = ["--data-root", root, "--output", output]
+    return [*where, "--backend", "api", "--base-url", endpoint.url, "--model", "some-vlm"]
 
 
 def test_a_perfect_model_has_a_hundred_in_every_column(capsys, root, tmp_path, sentence_model):
-    scorers = [
-        "--sbert",
-        sentence_model,
-        "--bertscore",
-        sentence_model,
-        "--bertscore-layer",
-        4,
-        "--score-device",
-        "cpu",
-    ]
+    layer = ["--bertscore-layer", 4, "--score-device", "cpu"]
+    scorers = ["--sbert", sentence_model, "--bertscore", sentence_model, *layer]
     with Endpoint(perfect) as endpoint:
         judge = ["--judge-model", "a-judge", "--judge-url", endpoint.url]
         code, out, _ = run(capsys, *api(endpoint, root, tmp_path / "run"), *scorers, *judge, "--json")
@@ -148,19 +130,10 @@ def test_the_tiny_model(capsys, root, tmp_path, adcopilot_dir, sentence_model):
     texts = []
     for number, options in enumerate((["--batch-size", 4], ["--batch-size", 1, "--no-reuse"])):
         output = tmp_path / f"run{number}"
-        model = [
-            "--model",
-            adcopilot_dir,
-            "--device",
-            "cpu",
-            "--dtype",
-            "float32",
-            "--max-new-tokens",
-            12,
-            "--max-lost",
-            1,
-        ]
-        code, out, _ = run(capsys, "--data-root", root, *model, *options, *scorers, "--output", output, "--json")
+        model = ["--model", adcopilot_dir, "--device", "cpu", "--dtype", "float32", "--max-new-tokens", 12]
+        code, out, _ = run(
+            capsys, "--data-root", root, *model, *options, *scorers, "--output", output, "--max-lost", 1, "--json"
+        )
         assert code == 0
         found = json.loads(out)
         assert found["answered"] == 17
@@ -233,10 +206,7 @@ ASKED = ("--data-root", "ROOT", "--output", "x", "--model", "m", "--backend", "a
         (["--judge-model", "m"], "--judge-model and --judge-url go together"),
         ([*ASKED, "--judge-url", "localhost"], "--judge-url is localhost, expected something like http://"),
         ([*ASKED, "--judge-url", "http://a:b@c/v1"], "an environment variable and give its name with --judge-key-"),
-        (
-            ["--data-root", "ROOT", "--model", "m", "--output", "x", "--sbert", "no-such"],
-            "--sbert no-such: no sentence",
-        ),
+        (["--data-root", "ROOT", "--model", "m", "--output", "x", "--sbert", "no-such"], "no-such: no sentence"),
     ],
 )
 def test_mistakes(capsys, root, options, message):
