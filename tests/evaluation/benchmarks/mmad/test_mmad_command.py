@@ -101,34 +101,6 @@ def test_the_same_answers_from_an_endpoint(mini_mmad, model, tmp_path):
     assert texts(tmp_path / "vllm") == texts(tmp_path / "api") == texts(tmp_path / "here")
 
 
-def test_an_endpoint_that_dies_half_way(mini_mmad, tmp_path, monkeypatch, capsys):
-    from adcopilot.answering import api
-
-    monkeypatch.setattr(api, "ApiBackend", partial(api.ApiBackend, attempts=1, give_up=3, first_wait=0.01))
-    alive = True
-
-    def respond(body, number):
-        return completion("B") if alive or number < 40 else (500, {}, {"error": {"message": "out of memory"}})
-
-    run, options = tmp_path / "run", ["--backend", "api", "--concurrency", "2"]
-    alive = False
-    with Endpoint(respond) as endpoint:
-        assert evaluate(mini_mmad, "gpt-x", run, *options, "--base-url", endpoint.url) == 2
-    err = capsys.readouterr().err
-    kept = len(texts(run))
-    assert 38 <= kept <= 40
-    assert f"{kept} of 72 answers are kept, start again to go on" in err
-    assert json.loads((run / "results.json").read_text())["complete"] is False
-    alive = True
-    with Endpoint(respond) as endpoint:
-        assert evaluate(mini_mmad, "gpt-x", run, *options, "--base-url", endpoint.url) == 0
-        assert len(endpoint.bodies) == 72 - kept
-    found = json.loads((run / "results.json").read_text())
-    assert found["complete"] is True
-    assert found["average"]["Anomaly Detection"] == 50.0  # "no defect", always
-    assert (found["average"]["recall"], found["average"]["f1"]) == (0.0, 0.0)
-
-
 def test_an_endpoint_that_declines_some_questions(mini_mmad, tmp_path, capsys):
     """What is declined is recorded and not asked again, except on request; it is scored as no answer."""
     declining = True
