@@ -12,7 +12,7 @@ from adcopilot.pages.gallery import Box, Gallery, Picture
 from adcopilot.pages.sampling import Draw
 from adcopilot.pages.text import clean, shorten
 
-from ..benchmark import Boxes, Reading
+from ..benchmark import Reading
 from ..source import Source
 
 __all__ = ["AnswerCard", "make_answers"]
@@ -201,17 +201,12 @@ def _show(
             gallery.left_out += 1
         room -= len(picture.url)
         card.pictures.append(picture)
-    if card.pictures:
-        for boxes in source.benchmark.boxes(record, line, [root, *data_roots]):
-            _draw(card, boxes)
-
-
-def _draw(card: AnswerCard, boxes: Boxes) -> None:
-    picture = card.pictures[-1]
-    colour, what = (_PREDICTED, "predicted") if boxes.predicted else (_TRUE, "true")
-    for box in boxes.boxes[:MOST_BOXES]:
-        label = shorten(f"{what} {box.get('label') or ''}".strip(), 60)
-        picture.boxes.append(Box.of(box["bbox_2d"], label=label, colour=colour, told=boxes.predicted))
-    if len(boxes.boxes) > MOST_BOXES:
-        card.notes.append(f"only {MOST_BOXES} of {len(boxes.boxes)} {what} boxes are drawn")
-    card.legend.append((colour, boxes.predicted, what, len(boxes.boxes)))
+    for boxes in source.benchmark.boxes(record, line, [root, *data_roots]) if card.pictures else ():
+        colour, what = (_PREDICTED, "predicted") if boxes.predicted else (_TRUE, "true")
+        for box in boxes.boxes[:MOST_BOXES]:
+            label = shorten(f"{what} {box.get('label') or ''}".strip(), 60)
+            drawn = Box.of(box["bbox_2d"], label=label, colour=colour, told=boxes.predicted)
+            card.pictures[-1].boxes.append(drawn)
+        if len(boxes.boxes) > MOST_BOXES:
+            card.notes.append(f"only {MOST_BOXES} of {len(boxes.boxes)} {what} boxes are drawn")
+        card.legend.append((colour, boxes.predicted, what, len(boxes.boxes)))
