@@ -104,6 +104,11 @@ def test_among_runs():
     assert why["a"] == "not ranked: AD-Copilot's wording, not MMAD's wording"
 
 
+def test_parts_say_what_they_are_of():
+    selection = {"quick": 8, "skip_missing": True}
+    assert run(selection=selection).partial == "a subset of 8 images, without those whose images were missing"
+
+
 def test_parts_are_never_ranked():
     part, broken = run("part", selection={"limit": 5}), run("broken", results={"asked": 100, "answered": 90})
     _, why, best = ranked(part, broken, run("whole", average=40.0), paper=False)
