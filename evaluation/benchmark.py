@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from .bootstrap import Difference, Unit, ratio_differences
 from .run_folder import Answers
 from .source import Source
-from .table import Columns, Published, Table
+from .table import Columns, Row, Table
 
 __all__ = ["RIGHT_IOU", "Benchmark", "Boxes", "Compared", "Judged", "Line", "Reading", "Scores", "Traits", "given"]
 
@@ -72,21 +72,28 @@ class Reading:
     facts: list[tuple[str, str]] = field(default_factory=list)
 
 
-class Compared(NamedTuple):
-    """What two runs have in common.
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Two runs side by side.
 
     Attributes:
+        first, second, benchmark: names, as `comparable.compare` fills them in.
         questions: that both have answered.
         differences: by column.
         counts: questions that were answered right by both, only the first, only the second, neither; None where an
             answer is not right or wrong. An answer that states nothing is not right, whatever a rule guesses.
         unread: answers of the first and of the second that state nothing; None as `counts`.
+        note: what differs in how the two were asked, or what could not be compared.
     """
 
-    questions: int
+    first: str = ""
+    second: str = ""
+    benchmark: str = ""
+    questions: int = 0
     differences: Sequence[Difference] = ()
     counts: tuple[int, int, int, int] | None = None
     unread: tuple[int, int] | None = None
+    note: str = ""
 
 
 class Benchmark:
@@ -164,18 +171,18 @@ class Benchmark:
         """Column → its 95 % interval, of a run."""
         return results.get("interval") or results.get("intervals") or {}
 
-    def published(self, number: str) -> list[Published]:
+    def published(self, number: str) -> list[Row]:
         """The rows of one of the paper's tables (`II`, `III`, …), with the paper's name and the table's number."""
         file = Path(sys.modules[type(self).__module__].__file__).with_name("published.json")
         data = _json(file)
         table = data["tables"][number]
         return [
-            Published(
+            Row(
                 name=" ".join(filter(None, (row["model"], row.get("scale")))),
                 source=f"{data['source']}, Table {number}",
                 values=dict(zip(table["columns"], row["values"], strict=True)),
-                human=row.get("human", False),
-                trained=row.get("trained_on_benchmark", False),
+                own=False,
+                apart=row.get("human", False) or row.get("trained_on_benchmark", False),
                 plot=row.get("plot", False),
                 labels=row.get("labels", {}),
             )
@@ -225,7 +232,7 @@ class Benchmark:
         """Column → what it alone depends on."""
         return {}
 
-    def published_traits(self, row: Published) -> Traits:
+    def published_traits(self, row: Row) -> Traits:
         """What is known of how a published row was asked."""
         return {}
 
@@ -236,7 +243,7 @@ class Benchmark:
         pairs = [self.units(first), self.units(second)]
         common = sorted(pairs[0].keys() & pairs[1].keys())
         if not common:
-            return Compared(questions=0)
+            return Compared()
         order = [column for column, _ in self.columns]
         found = dict.fromkeys(name for key in common for name in pairs[0][key][2])
         columns = sorted(found, key=lambda name: order.index(name) if name in order else len(order))
@@ -291,7 +298,7 @@ class Benchmark:
         """A file of answers, of a benchmark that has such files (`benchmarks.FROM_FILES`)."""
         raise NotImplementedError
 
-    def read_table(self, path: Path) -> Published:
+    def read_table(self, path: Path) -> Row:
         """Somebody else's table of scores, of such a benchmark."""
         raise NotImplementedError
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write, write_jsonl
 
 from .benchmark import Benchmark
-from .run_folder import Answers, read_manifest, read_run
+from .run_folder import read_manifest, read_run
 from .running import Outcome, Run, Shard, write_json
 from .wording import Wording
 
@@ -147,7 +148,10 @@ def score_again(args: argparse.Namespace, benchmark: Benchmark) -> int:
     manifest, answers = read_run(args.score)
     if not answers.records:
         raise UserError(f"{args.score}: has no answers yet; run the model first")
-    _say_uncounted(args.score, answers)
+    if answers.note:
+        say(answers.note)
+    if answers.replaced:
+        say(f"{args.score}: {answers.replaced} answers do not count, their images or questions were replaced since")
     selection = manifest.get("selection", {})
     wording = selection.get("wording")
     scored = {
@@ -170,15 +174,6 @@ def _write_files(folder: Path, texts: Mapping[str, str]) -> None:
         raise UserError(f"--output {folder}: is a file, expected a folder")
     for name, text in texts.items():
         atomic_write(folder / name, lambda file, text=text: file.write(text.encode()))
-
-
-def _say_uncounted(folder: Path, answers: Answers) -> None:
-    if answers.note:
-        say(answers.note)
-    if answers.replaced:
-        say(
-            f"{folder}: {answers.replaced} answers do not count, their images or questions were replaced since",
-        )
 
 
 def say_lost(lost: Mapping[str, int], *, given: int, unit: str, allowed: str | float) -> int:
@@ -227,12 +222,8 @@ def _report_outcome(outcome: Outcome, *, asked: int) -> int:
     if outcome.refused:
         say(f"{outcome.refused} questions were refused; --ask-refused asks them again")
     if outcome.failed:
-        reasons: dict[str, int] = {}
-        for reason in outcome.failed.values():
-            reasons[reason] = reasons.get(reason, 0) + 1
-        worst = sorted(reasons, key=reasons.get, reverse=True)[:3]
-        for reason in worst:
-            print(f"no answer to {reasons[reason]} of the questions: {reason}", file=sys.stderr)
+        for reason, count in Counter(outcome.failed.values()).most_common(3):
+            print(f"no answer to {count} of the questions: {reason}", file=sys.stderr)
     if outcome.stopped is not None:
         raise UserError(f"{outcome.stopped}; {answered} of {asked} answers are kept, start again to go on")
     if outcome.waiting:

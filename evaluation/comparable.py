@@ -1,6 +1,6 @@
 """Which rows may be ranked with each other: those whose questions, words, settings and measures agree as far as known.
 
-A row that may not stands in its table without rank, with the reason beside it.
+A row that may not stands in its table without rank, with the reason beside it. `compare` sets two runs side by side.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from adcopilot.pages.text import shorten
 
-from .benchmark import Benchmark, Traits
+from .benchmark import Benchmark, Compared, Traits
 from .source import Source
-from .table import Published, Row
+from .table import Row
 
-__all__ = ["asked_in", "differ", "marked", "run_row"]
+__all__ = ["asked_in", "compare", "differ", "marked", "run_row"]
 
 #: How a setting is called where two rows differ in it.
 _CALLED = {
@@ -72,7 +72,7 @@ def differ(one: Traits, other: Traits) -> str:
 def marked(
     benchmark: Benchmark,
     own: Sequence[tuple[Row, Source]],
-    published: Sequence[Published] = (),
+    published: Sequence[Row] = (),
     *,
     ignore: Sequence[str] = (),
 ) -> list[Row]:
@@ -92,7 +92,7 @@ def marked(
         return {name: value for name, value in one.items() if name not in ignore}
 
     runs = [known(benchmark.traits(source)) for _, source in own]
-    theirs = [(one.row, known(benchmark.published_traits(one))) for one in published]
+    theirs = [(one, known(benchmark.published_traits(one))) for one in published]
     never = benchmark.unrankable
     whole = [place for place, (row, _) in enumerate(own) if not row.apart]
 
@@ -117,3 +117,28 @@ def marked(
         why = "" if chosen is None and not never else never or differ(runs[chosen], one)
         rows.append(replace(row, apart=row.apart or bool(why), why=why and f"not ranked: {why}"))
     return rows
+
+
+def compare(first: Source, second: Source, *, samples: int, seed: int) -> Compared:
+    """How far two runs of one benchmark differ on the questions that both have answered: a paired bootstrap.
+
+    What is drawn, with replacement and within each dataset, is what the benchmark says: images, samples or pairs of
+    them, with all their questions and with both runs' answers to them, so what makes an image hard for both cancels
+    out.
+
+    Args:
+        first, second: the runs; what is shown is the second's gain over the first.
+        samples: draws.
+        seed: of the draws.
+    """
+    asked = first.benchmark
+    data = first.identity.get("data"), second.identity.get("data")
+    if None not in data and data[0] != data[1]:
+        found = Compared()
+        note = "The two were asked from different versions of the benchmark's files: nothing is known to be common."
+    else:
+        found = asked.compare(first, second, samples=samples, seed=seed)
+        others = differ(asked.traits(first), asked.traits(second))
+        note = f"The second was asked otherwise, so a difference is not the model's alone: {others}." if others else ""
+        note = note if found.questions else "No question has an answer of both."
+    return replace(found, first=first.name, second=second.name, benchmark=asked.name, note=note)

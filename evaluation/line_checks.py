@@ -40,14 +40,6 @@ def _is_options(value: Any) -> bool:
     return value is None or (isinstance(value, dict) and all(map(_is_text, value.values())))
 
 
-def _is_choice(value: Any) -> bool:
-    return _is_options(value) and bool(value)
-
-
-def _is_logprobs(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_number(one) and one <= 1e-3 for one in value.values())
-
-
 def _is_size(value: Any) -> bool:
     sides = value if isinstance(value, list) and len(value) == 2 else [None]
     # More is no image that could be opened, and a mask of it would fill the memory.
@@ -72,11 +64,8 @@ WHOLE: Kind = ("a whole number", lambda value: type(value) is int and abs(value)
 BOOL: Kind = ("true or false", lambda value: isinstance(value, bool))
 PLACE: Kind = ("a path with folders", lambda value: _is_text(value) and len([p for p in value.split("/") if p]) > 1)
 SIZE: Kind = (f"two sides of an image of at most {MAX_PIXELS:,} pixels", _is_size)
-CHOICE: Kind = ("letters with their texts", _is_choice)
-BOXES: Kind = (
-    "a list of boxes with labels",
-    lambda value: isinstance(value, list) and all(map(_is_box, value)),
-)
+CHOICE: Kind = ("letters with their texts", lambda value: _is_options(value) and bool(value))
+BOXES: Kind = ("a list of boxes with labels", lambda value: isinstance(value, list) and all(map(_is_box, value)))
 MASK: Kind = (
     "run lengths of a mask",
     lambda value: isinstance(value, dict) and _is_size(value.get("size")) and _is_text(value.get("counts")),
@@ -104,7 +93,10 @@ _ALL: Mapping[str, Kind] = {
     "reply.truncated?": BOOL,
     "reply.refused?": BOOL,
     "reply.error?": TEXT,
-    "reply.option_logprobs?": ("letters with finite logarithms of probabilities", _is_logprobs),
+    "reply.option_logprobs?": (
+        "letters with finite logarithms of probabilities",
+        lambda value: isinstance(value, dict) and all(_is_number(one) and one <= 1e-3 for one in value.values()),
+    ),
 }
 _ABSENT = object()
 
@@ -127,7 +119,7 @@ def check_line(record: dict[str, Any], where: str, benchmark: str = "") -> dict[
     for (name, value), more in known.some.items() if known else ():
         if _at(record, name) == value:
             _check(record, more, where)
-    if {"reference", "meta.form"} & fields.keys() and _is_choice(record["options"]):
+    if {"reference", "meta.form"} & fields.keys() and record["options"]:
         _check(record, {"reference": one_of(*record["options"])}, where)
     mask = record.get("mask")
     if mask is not None and [int(side) for side in mask["size"]] != [int(side) for side in record["size"][::-1]]:

@@ -22,7 +22,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,6 @@ class Run:
         shard: Shard,
         extra: Any = None,
         refused_too: bool = False,
-        quiet: bool = False,
     ) -> Outcome:
         """Ask what has no answer yet, and log each answer as it comes. Refusals are logged apart from answers; errors
         are counted, not logged: they are asked again the next time.
@@ -199,7 +199,6 @@ class Run:
             shard: this process's part.
             extra: function of an item for further fields of its line.
             refused_too: whether what was refused is asked again.
-            quiet: no progress bar.
 
         Raises:
             UserError: another process writes the same log, the disk is full, or the log was removed meanwhile.
@@ -211,12 +210,10 @@ class Run:
             mine = [item for item in missing if shard.holds(item)]
             outcome = Outcome(known=len(items) - len(missing))
             total = sum(map(shard.holds, items))
-            bar = progress(total=total, initial=total - len(mine), unit="question", hidden=quiet, smoothing=0.05)
-            refusals = _Refusals(
-                lambda: self._log(shard.file_name("refused")),
-                say=say,
-            )
-            with bar, refusals:
+            bar = progress(total=total, initial=total - len(mine), unit="question", smoothing=0.05)
+            refused: JsonlLog | None = None  # opened for the first of them
+            in_row = 0
+            with bar, ExitStack() as opened:
                 try:
                     for item, reply in backend.answer(mine, max_new_tokens=max_new_tokens) if mine else ():
                         error, line = reply.error, {}
@@ -226,11 +223,17 @@ class Run:
                             except UserError as bad:  # a mask that cannot be read costs its own question only
                                 error = str(bad)
                         if line and reply.refused:
-                            refusals.append(line)
+                            if refused is None:
+                                refused = opened.enter_context(self._log(shard.file_name("refused")))
+                            if line["key"] not in refused:  # it may be refused a second time
+                                refused.append(line)
                             outcome.refused += 1
+                            in_row += 1
+                            if in_row == _MANY_REFUSED:
+                                _say_refused(reply.error)
                         elif line:
                             log.append(line)
-                            refusals.in_row = 0
+                            in_row = 0
                             outcome.answered += 1
                         else:
                             outcome.failed[item.key] = error or "no answer"
@@ -282,31 +285,11 @@ class Run:
         return answers_to(self.asked, self.folder, benchmark=benchmark)
 
 
-class _Refusals:
-    """The log of what an endpoint declines: opened for the first of them; it says so once they come in a row."""
-
-    def __init__(self, open_log: Callable[[], JsonlLog], *, say: Callable[[str], Any]) -> None:
-        self._open, self._say = open_log, say
-        self._log: JsonlLog | None = None
-        self.in_row = 0
-
-    def __enter__(self) -> _Refusals:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._log is not None:
-            self._log.close()
-
-    def append(self, line: dict[str, Any]) -> None:
-        self._log = self._log or self._open()
-        if line["key"] not in self._log:  # it may be refused a second time
-            self._log.append(line)
-        self.in_row += 1
-        if self.in_row == _MANY_REFUSED:
-            self._say(
-                f"{_MANY_REFUSED} questions in a row were refused, the last with: {line['reply']['error']}; if that "
-                "is the request's fault, stop the run, and ask them again later with --ask-refused"
-            )
+def _say_refused(error: str | None) -> None:
+    say(
+        f"{_MANY_REFUSED} questions in a row were refused, the last with: {error}; if that is the request's fault, "
+        "stop the run, and ask them again later with --ask-refused"
+    )
 
 
 def write_json(path: Path, value: Any) -> None:

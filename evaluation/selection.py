@@ -7,12 +7,12 @@ import difflib
 import hashlib
 from collections.abc import Callable, Collection, Hashable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
 
-__all__ = ["choose", "first", "of_category", "shown_files", "stratified"]
+__all__ = ["choose", "first", "stratified"]
 
 Entry = TypeVar("Entry")
 
@@ -26,9 +26,9 @@ def choose(
     outer: Callable[[Entry], Hashable],
     inner: Callable[[Entry], Hashable],
     name: Callable[[Entry], str],
-    files: Callable[[Entry], Sequence[Hashable]],
-    missing: Callable[[list[Hashable]], tuple[Collection[Hashable], str]],
     plural: str,
+    files: Callable[[Entry], Sequence[Hashable]] = lambda entry: entry.images,
+    missing: Callable[[list[Hashable]], tuple[Collection[Hashable], str]] | None = None,
     keep: Callable[[Entry], bool] | None = None,
 ) -> list[Entry]:
     """The entries that `--category`, `--quick`, `--limit` and `--skip-missing` ask for, their files all in place.
@@ -36,22 +36,23 @@ def choose(
     Args:
         args: the command line.
         entries: of a benchmark.
-        names, kinds: as `of_category`.
+        names, kinds: as `_of_category`.
         outer, inner, name: as `stratified`.
-        files: of an entry, what it needs.
-        missing: of files, each once, those that are not there and what to say of them.
         plural: what entries are called.
+        files: of an entry, what it needs.
+        missing: of files, each once, those that are not there and what to say of them; None for paths.
         keep: those that it is false for are left out before anything is counted.
 
     Raises:
         UserError: a category is unknown, files are missing, or nothing is left.
     """
-    entries = of_category(entries, args.category, names=names, kinds=kinds)
+    entries = _of_category(entries, args.category, names=names, kinds=kinds)
     entries = entries if keep is None else list(filter(keep, entries))
     if args.quick is not None:
         entries = stratified(entries, args.quick, outer=outer, inner=inner, name=name)
     entries = first(entries, args.limit)
-    gone, message = missing(list(dict.fromkeys(file for entry in entries for file in files(entry))))
+    needed = list(dict.fromkeys(file for entry in entries for file in files(entry)))
+    gone, message = _missing(needed, args.data_root) if missing is None else missing(needed)
     if gone and not args.skip_missing:
         raise UserError(f"{message}; download them, or leave their {plural} out with --skip-missing")
     if gone:
@@ -63,13 +64,13 @@ def choose(
     return entries
 
 
-def shown_files(files: Sequence[Any], root: Path) -> str:
-    """The first few files, below a folder."""
-    shown = ", ".join(str(Path(path).relative_to(root)) for path in files[:5])
-    return f"{shown}{' …' if len(files) > 5 else ''}"
+def _missing(paths: Sequence[Path], root: Path) -> tuple[list[Path], str]:
+    gone = [path for path in paths if not path.is_file()]
+    shown = ", ".join(str(path.relative_to(root)) for path in gone[:5])
+    return gone, f"{root}: {len(gone)} of {len(paths)} images are not there: {shown}{' …' if len(gone) > 5 else ''}"
 
 
-def of_category(
+def _of_category(
     entries: Sequence[Entry], wanted: Sequence[str], *, names: Callable[[Entry], Sequence[str]], kinds: str
 ) -> list[Entry]:
     """The entries of some categories; all if none is named.

@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Columns", "Published", "Row", "Table", "aligned"]
+__all__ = ["Columns", "Row", "Table", "aligned", "csv_text"]
 
 #: (key in `Row.values`, head) from left to right.
 Columns = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """A row of somebody else's table: percent by column, None where it has no number.
-
-    Attributes:
-        name: of the model.
-        source: where the numbers are from.
-        values: column → percent.
-        human: a person's, no model's.
-        trained: of a model that was trained with the benchmark's data.
-        plot: whether it is drawn beside the runs.
-        labels: of an ablation's row, heading → text.
-    """
-
-    name: str
-    source: str
-    values: Mapping[str, float | None]
-    human: bool = False
-    trained: bool = False
-    plot: bool = False
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def row(self) -> Row:
-        """As a table shows it."""
-        return Row(
-            name=self.name,
-            source=self.source,
-            values=self.values,
-            own=False,
-            apart=self.human or self.trained,
-            plot=self.plot,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,3 +105,10 @@ def aligned(heads: Iterable[str], rows: Mapping[str, Sequence[str]], *, width: i
         " ".join([f"{name:<{first}}", *(f"{cell:>{width}}" for cell in cells)])
         for name, cells in [("", list(heads)), *rows.items()]
     ]
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows, their heading among them, as a CSV file has them."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from adcopilot.answering.families import Family, family_of
 from adcopilot.answering.items import Item
-from adcopilot.answering.sizing import Sizing
+from adcopilot.answering.sizing import Sizing, processor_sizing
 from adcopilot.errors import UserError
 from adcopilot.images import open_image
 from adcopilot.inspect.greedy import whole_tokens
@@ -24,7 +24,10 @@ class LocalBackend:
     Args:
         batch_size: questions that it works on together.
         family: name of its family (`families.FAMILIES`), None if its configuration is to decide.
-        side: as `Sizing.side`.
+        image_side: shrink images to so many pixels on the longer side first.
+        image_max_pixels, image_min_pixels: areas that images are brought between. AD-Copilot's default is what its
+            folder says or LlamaFactory's (589824 and 1024), by training's resize; Qwen2.5-VL's is MMAD's (1003520 and
+            50176), by its processor. Other models keep their processor's own.
 
     Raises:
         UserError: a value is out of its range, which is said before the model loads.
@@ -33,9 +36,8 @@ class LocalBackend:
         name, family: as `answering.base.Backend`.
         packages: whose versions answers depend on.
         model_name, digest: the model as it was given, and the hash of its files.
-        processor: transformers'.
         dtype: that it computes in.
-        sizing: the resizes before it.
+        processor, sizing: transformers', and the resizes before it; `take` sets them.
     """
 
     name: str
@@ -43,17 +45,35 @@ class LocalBackend:
     family: Family
     model_name: str
     digest: str
-    processor: Any
     dtype: str
+    processor: Any
     sizing: Sizing
 
-    def __init__(self, *, batch_size: int, family: str | None, side: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        batch_size: int = 16,
+        family: str | None = None,
+        image_side: int | None = None,
+        image_max_pixels: int | None = None,
+        image_min_pixels: int | None = None,
+    ) -> None:
         if batch_size < 1:
             raise UserError(f"--batch-size is {batch_size}, expected 1 or more")
         if family is not None:
             family_of(family, model="")
-        Sizing(side=side)
+        Sizing(side=image_side)
         self.batch_size = batch_size
+        self._images = {"side": image_side, "smallest": image_min_pixels, "largest": image_max_pixels}
+
+    def take(self, processor: Any, family: Family) -> None:
+        """The processor and the family of the model that was loaded, and what follows for its images.
+
+        Raises:
+            UserError: the sizes asked for are none of this processor's.
+        """
+        self.processor, self.family = processor, family
+        self.sizing = processor_sizing(processor, family=family.name, **self._images)
 
     def describe(self) -> dict[str, Any]:
         """As `Backend.describe`. Batch size, reuse, device and an engine's options are left out: they do not change

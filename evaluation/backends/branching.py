@@ -34,7 +34,6 @@ __all__ = [
     "make_prompts",
     "pad_left",
     "patches_as_product",
-    "run_prefixes",
     "shared_length",
 ]
 
@@ -105,41 +104,6 @@ def make_prompts(model: Any, prompts: Sequence[list[int]], grid: torch.Tensor | 
         positions = torch.cat([head, text.expand(3, -1)], 1)
         made.append(Prompt(ids=ids, positions=positions, following=first + len(ids) - start))
     return made
-
-
-@torch.inference_mode()
-def run_prefixes(
-    model: Any,
-    groups: Sequence[tuple[Prompt, int]],
-    *,
-    pixel_values: torch.Tensor | None,
-    grid: torch.Tensor | None,
-    pad: int,
-) -> Prefix:
-    """Run the prefixes of some groups, padded on the left to the longest.
-
-    Args:
-        groups: any prompt of each group, and the length of the group's prefix in tokens.
-        pixel_values, grid: of all images, group after group; None without images.
-        pad: token id of padding.
-    """
-    rows = [(prompt.ids[:length], prompt.positions[:, :length]) for prompt, length in groups]
-    ids, mask, positions = pad_left(rows, pad=pad, device=model.device)
-    images = {}
-    if pixel_values is not None:
-        images = {"pixel_values": pixel_values.to(model.device), "image_grid_thw": grid.to(model.device)}
-    cache = DynamicCache()
-    with patches_as_product(model):
-        model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **images,
-        )
-    return Prefix(cache=cache, mask=mask)
 
 
 @torch.inference_mode()

@@ -38,6 +38,10 @@ class Group:
         first = self.items[0]
         return first.images[:-1], tuple(self.prompts[0].ids[: self.trunk])
 
+    def whole(self, end: int) -> Stem:
+        """The first `end` tokens, with all images."""
+        return Stem(prompt=self.prompts[0], start=0, end=end, pixel_values=self.pixel_values, grid=self.grid)
+
     def stems(self) -> tuple[Stem, Stem]:
         """The trunk with the templates, and what comes behind it with the query."""
         cut = int(self.grid[:-1].prod(-1).sum())

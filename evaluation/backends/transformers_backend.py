@@ -22,14 +22,13 @@ from threadpoolctl import threadpool_limits
 
 from adcopilot.answering.base import Reply, grouped
 from adcopilot.answering.items import Item
-from adcopilot.answering.sizing import processor_sizing
 from adcopilot.errors import UserError
 from adcopilot.finite import not_finite_at
 from adcopilot.inspect.greedy import Answered, Greedy
 from adcopilot.inspect.loading import pick_device, pick_dtype
 
 from .base import LocalBackend
-from .branching import Prefix, answer_branches, make_prompts, run_prefixes, shared_length
+from .branching import Prefix, answer_branches, make_prompts, shared_length
 from .groups import Group, Whole, halves
 from .loading import Loaded, load_model
 from .prompting import prompt_text, sorted_groups
@@ -54,17 +53,13 @@ class TransformersBackend(LocalBackend):
     Args:
         model: folder, hub name (`OWNER/NAME`), or a model that is loaded already; then `family`, `device`, `dtype`,
             `attention` and `trust_remote_code` have been decided and are not used.
-        family: name of its family (`families.FAMILIES`) if its configuration is not to decide.
-        batch_size: questions answered together.
+        family: as in `LocalBackend`.
         reuse: whether the questions of a group share its images and prefix; only AD-Copilot and Qwen2.5-VL do.
         device: `auto`, or a torch device.
         dtype: `auto` (bfloat16 on a GPU, float32 on a CPU), `float32`, `bfloat16`, `float16`.
         attention: transformers' `attn_implementation`.
-        image_side: shrink images to so many pixels on the longer side first.
-        image_max_pixels, image_min_pixels: areas that images are brought between. AD-Copilot's default is what its
-            folder says or LlamaFactory's (589824 and 1024), by training's resize; Qwen2.5-VL's is MMAD's (1003520 and
-            50176), by its processor. Other models keep their processor's own.
         trust_remote_code: run code that comes with the model.
+        options: further ones of `LocalBackend`.
 
     Raises:
         UserError: the model cannot be loaded, or a value is out of its range.
@@ -78,17 +73,14 @@ class TransformersBackend(LocalBackend):
         *,
         model: str | Path | Loaded,
         family: str | None = None,
-        batch_size: int = 16,
         reuse: bool = True,
         device: str = "auto",
         dtype: str = "auto",
         attention: str = "sdpa",
-        image_side: int | None = None,
-        image_max_pixels: int | None = None,
-        image_min_pixels: int | None = None,
         trust_remote_code: bool = False,
+        **options: int | None,
     ) -> None:
-        super().__init__(batch_size=batch_size, family=family, side=image_side)
+        super().__init__(family=family, **options)
         if isinstance(model, Loaded):
             loaded = model
         else:
@@ -103,18 +95,11 @@ class TransformersBackend(LocalBackend):
             )
         self.model_name, self.device = loaded.name, str(loaded.model.device)
         self.dtype = str(loaded.model.dtype).removeprefix("torch.")
-        self.model, self.processor, self.family = loaded.model, loaded.processor, loaded.family
-        self.digest = loaded.digest
+        self.model, self.digest = loaded.model, loaded.digest
+        self.take(loaded.processor, loaded.family)
         self.reuse = reuse and loaded.reusable
         self._shared: set[tuple[Path, ...]] = set()
         self._trunks: dict[tuple, Trunk] = {}
-        self.sizing = processor_sizing(
-            self.processor,
-            family=self.family.name,
-            side=image_side,
-            smallest=image_min_pixels,
-            largest=image_max_pixels,
-        )
         self.greedy = Greedy(self.model, self.processor, name=f"--model {self.model_name}")
         # A tokenizer that was saved with padding or truncation takes it off at its first call, which no two threads
         # may do at once.
@@ -221,12 +206,12 @@ class TransformersBackend(LocalBackend):
 
     def _branch(self, groups: list[Group], max_new_tokens: int) -> list[tuple[Item, Reply]]:
         pairs = []
-        for some, run in (
-            ([group for group in groups if group.trunk], self._from_trunks),
-            ([group for group in groups if not group.trunk], self._whole),
-        ):
-            if some:
-                pairs += self._ask(some, run(some), max_new_tokens)
+        shared, own = [one for one in groups if one.trunk], [one for one in groups if not one.trunk]
+        if shared:
+            pairs += self._ask(shared, self._from_trunks(shared), max_new_tokens)
+        if own:
+            prefix = grow(self.model, [group.whole(group.shared) for group in own], pad=self.greedy.pad)
+            pairs += self._ask(own, prefix, max_new_tokens)
         return pairs
 
     def _from_trunks(self, groups: list[Group]) -> Prefix:
@@ -237,17 +222,7 @@ class TransformersBackend(LocalBackend):
         # Only this batch's may be wanted by the next: groups with the same templates follow one another.
         self._trunks = {group.trunk_key: known[group.trunk_key] for group in groups}
         trunks = [self._trunks[group.trunk_key] for group in groups]
-        return grow(self.model, trunks, [group.stems()[1] for group in groups], pad=self.greedy.pad)
-
-    def _whole(self, groups: list[Group]) -> Prefix:
-        pictured = [group for group in groups if group.pixel_values is not None]
-        return run_prefixes(
-            self.model,
-            [(group.prompts[0], group.shared) for group in groups],
-            pixel_values=torch.cat([group.pixel_values for group in pictured]) if pictured else None,
-            grid=torch.cat([group.grid for group in pictured]) if pictured else None,
-            pad=self.greedy.pad,
-        )
+        return grow(self.model, [group.stems()[1] for group in groups], trunks, pad=self.greedy.pad)
 
     def _ask(self, groups: list[Group], prefix: Prefix, max_new_tokens: int) -> list[tuple[Item, Reply]]:
         questions = [

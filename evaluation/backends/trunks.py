@@ -1,4 +1,4 @@
-"""What pairs with the same templates have in common: the tower's work on these, and the beginning of the prompt.
+"""Prefixes run: whole ones, and those of pairs with the same templates, of which the beginning runs once.
 
 A prompt begins with its templates and goes on with the query. Up to there, the trunk, keys and values are the same for
 each query that is shown with these templates, and the query is compared with the last of them, whose patch features
@@ -62,15 +62,15 @@ class Stem:
     Attributes:
         prompt: whole.
         start, end: of the part to run; what is before stands in a trunk.
-        pixel_values: (P, patch dimension) of its images.
+        pixel_values: (P, patch dimension) of its images, None without images.
         grid: (N, 3) their patch grids.
     """
 
     prompt: Prompt
     start: int
     end: int
-    pixel_values: torch.Tensor
-    grid: torch.Tensor
+    pixel_values: torch.Tensor | None
+    grid: torch.Tensor | None
 
 
 def trunk_length(ids: Sequence[int], *, image_end: int) -> int:
@@ -94,12 +94,13 @@ def plant(model: Any, stems: Sequence[Stem], *, pad: int) -> list[Trunk]:
 
 
 @torch.inference_mode()
-def grow(model: Any, trunks: Sequence[Trunk], stems: Sequence[Stem], *, pad: int) -> Prefix:
-    """Run the rest of prefixes, each from its trunk.
+def grow(model: Any, stems: Sequence[Stem], trunks: Sequence[Trunk] = (), *, pad: int) -> Prefix:
+    """Run prefixes, padded on the left to the longest: whole ones, or the rest of each from its trunk.
 
     Args:
+        stems: of each row, beginning at token 0 or where its trunk ends.
         trunks: of each row; one may stand in several.
-        stems: of each row, beginning where its trunk ends.
+        pad: token id of padding.
     """
     cache, mask = _run(model, stems, _see(model, stems), trunks, pad=pad)
     return Prefix(cache=cache, mask=mask)
@@ -107,8 +108,11 @@ def grow(model: Any, trunks: Sequence[Trunk], stems: Sequence[Stem], *, pad: int
 
 def _see(model: Any, stems: Sequence[Stem]) -> list[list[Seen]]:
     """The images of each stem through the tower, all together."""
-    grid = torch.cat([stem.grid for stem in stems]).to(model.device)
-    pixels = torch.cat([stem.pixel_values for stem in stems]).to(model.device)
+    pictured = [stem for stem in stems if stem.grid is not None]
+    if not pictured:
+        return [[] for _ in stems]
+    grid = torch.cat([stem.grid for stem in pictured]).to(model.device)
+    pixels = torch.cat([stem.pixel_values for stem in pictured]).to(model.device)
     with patches_as_product(model):
         if _compares(model):
             tokens, features = model.model.encode_images(pixels, grid)
@@ -119,12 +123,8 @@ def _see(model: Any, stems: Sequence[Stem]) -> list[list[Seen]]:
     merge = model.config.vision_config.spatial_merge_size**2
     each_tokens = tokens.split([number // merge for number in patches])
     each_features = [None] * len(patches) if features is None else features.split(patches)
-    images = [Seen(tokens=t, features=f, grid=g) for t, f, g in zip(each_tokens, each_features, grid, strict=True)]
-    rows = []
-    for stem in stems:
-        rows.append(images[: len(stem.grid)])
-        images = images[len(stem.grid) :]
-    return rows
+    images = (Seen(tokens=t, features=f, grid=g) for t, f, g in zip(each_tokens, each_features, grid, strict=True))
+    return [[] if stem.grid is None else [next(images) for _ in stem.grid] for stem in stems]
 
 
 def _compares(model: Any) -> bool:
@@ -143,12 +143,13 @@ def _run(
     rows = [(stem.prompt.ids[at], stem.prompt.positions[:, at]) for stem, at in zip(stems, spans, strict=True)]
     ids, mask, positions = pad_left(rows, pad=pad, device=model.device)
     embeds = model.get_input_embeddings()(ids)
-    places = ids == model.config.image_token_id
-    own = torch.cat([image.tokens for row in seen for image in row])
-    if int(places.sum()) != len(own):
-        raise ValueError(f"{int(places.sum())} image tokens in the prompts, {len(own)} of the images")
-    embeds = embeds.masked_scatter(places[..., None], own.to(embeds))
-    if _compares(model):
+    if any(seen):
+        places = ids == model.config.image_token_id
+        own = torch.cat([image.tokens for row in seen for image in row])
+        if int(places.sum()) != len(own):
+            raise ValueError(f"{int(places.sum())} image tokens in the prompts, {len(own)} of the images")
+        embeds = embeds.masked_scatter(places[..., None], own.to(embeds))
+    if any(seen) and _compares(model):
         places = ids == model.config.comparison_token_id
         compared = _compare(model, seen, trunks)
         if int(places.sum()) != compared.shape[0] * compared.shape[1]:
@@ -190,6 +191,8 @@ def _compare(model: Any, seen: Sequence[Sequence[Seen]], trunks: Sequence[Trunk]
     place_of = {key: len(images) + place for place, key in enumerate(lasts)}
     previous, compared = [], []
     for row, in_row in enumerate(seen):
+        if not in_row:
+            continue
         first = len(previous)
         previous.append(place_of[id(trunks[row].last)] if trunks else first)
         previous += range(first, first + len(in_row) - 1)

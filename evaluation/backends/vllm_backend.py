@@ -10,16 +10,18 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import util
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from adcopilot.answering.base import Reply, grouped
 from adcopilot.answering.families import family_of, family_of_config
 from adcopilot.answering.items import Item
-from adcopilot.answering.sizing import processor_sizing
 from adcopilot.errors import UserError, one_line
 from adcopilot.finite import not_finite_at
 from adcopilot.inspect.hub import model_folder
@@ -54,11 +56,10 @@ class VllmBackend(LocalBackend):
 
     Args:
         model: folder or hub id of an AD-Copilot or Qwen2.5-VL model.
-        family: name of its family (`families.FAMILIES`) if its configuration is not to decide.
-        batch_size: questions the engine works on together at most.
+        family: as in `LocalBackend`.
         dtype: `auto` (bfloat16 on a GPU, float32 on a CPU), `float32`, `bfloat16`, `float16`.
-        image_side, image_max_pixels, image_min_pixels: as in `TransformersBackend`.
         engine: further arguments of `vllm.LLM`.
+        options: further ones of `LocalBackend`; `batch_size` are the questions that the engine works on at most.
 
     Raises:
         UserError: vLLM is not installed here or does not start, the model is none of these two, a weight is not
@@ -73,14 +74,11 @@ class VllmBackend(LocalBackend):
         *,
         model: str | Path,
         family: str | None = None,
-        batch_size: int = 16,
         dtype: str = "auto",
-        image_side: int | None = None,
-        image_max_pixels: int | None = None,
-        image_min_pixels: int | None = None,
-        **engine: Any,
+        engine: Mapping[str, Any] = MappingProxyType({}),
+        **options: int | None,
     ) -> None:
-        super().__init__(batch_size=batch_size, family=family, side=image_side)
+        super().__init__(family=family, **options)
         if util.find_spec("vllm") is None:
             raise UserError(
                 "--backend vllm: vLLM is not installed in this environment; give --base-url of a server, or run from "
@@ -94,26 +92,19 @@ class VllmBackend(LocalBackend):
                 "another model with `vllm serve` and give --base-url"
             )
         self.model_name = str(model)
-        self.family = family_of(family, model="") if family else family_of_config(config["model_type"])
         device = pick_device("auto")
         self.dtype = pick_dtype(dtype, device)
         _check_weights(folder, self.dtype)
-        self.processor = _load_processor(folder)
-        self.sizing = processor_sizing(
-            self.processor,
-            family=self.family.name,
-            side=image_side,
-            smallest=image_min_pixels,
-            largest=image_max_pixels,
-        )
+        known = family_of(family, model="") if family else family_of_config(config["model_type"])
+        self.take(_load_processor(folder), known)
         self.digest = model_digest(folder)
         # A generated pad would stand for an image that is not there; vLLM's Qwen2.5-VL does not ban them itself.
         names = ("image_token_id", "video_token_id")
         self.banned = sorted(config[name] for name in names)
         budget = self.sizing.processor
         size = budget and {"shortest_edge": budget.smallest, "longest_edge": budget.largest}
-        options = {
-            "max_num_seqs": batch_size,
+        started = {
+            "max_num_seqs": self.batch_size,
             "limit_mm_per_prompt": {"image": _IMAGES},
             "mm_processor_kwargs": {"size": size} if size else None,
             "max_model_len": -1,  # as long as the model allows and its cache has room for
@@ -121,7 +112,7 @@ class VllmBackend(LocalBackend):
             **(_ON_CPU if device == "cpu" else {}),
             **engine,
         }
-        self.llm = _start(str(folder), dtype=self.dtype, **options)
+        self.llm = _start(str(folder), dtype=self.dtype, **started)
 
     def answer(self, items: Sequence[Item], *, max_new_tokens: int) -> Iterator[tuple[Item, Reply]]:
         """As `Backend.answer`. An item whose image cannot be read, or whose prompt is too long, is answered with an
@@ -191,7 +182,7 @@ class VllmBackend(LocalBackend):
                 letter: [first[token].logprob for token in tokens if token in first]
                 for letter, tokens in self.option_tokens(item).items()
             }
-            logprobs = {letter: _sum_logprobs(values) for letter, values in known.items() if values}
+            logprobs = {letter: float(np.logaddexp.reduce(values)) for letter, values in known.items() if values}
         # as the transformers backend decodes: vLLM's own text leaves out a character that is cut off at the end
         text = self.processor.tokenizer.decode(
             completion.token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -214,11 +205,6 @@ def _check_weights(folder: Path, dtype: str) -> None:
 
 def _are_numbers(told: Any) -> bool:
     return not any(math.isnan(one.logprob) for one in told.values())
-
-
-def _sum_logprobs(values: Sequence[float]) -> float:
-    top = max(values)
-    return top + math.log(sum(math.exp(value - top) for value in values))
 
 
 def _load_processor(folder: Path):

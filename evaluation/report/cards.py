@@ -12,7 +12,7 @@ from adcopilot.pages.gallery import Box, Gallery, Picture
 from adcopilot.pages.sampling import Draw
 from adcopilot.pages.text import clean, shorten
 
-from ..benchmark import Boxes
+from ..benchmark import Reading
 from ..source import Source
 
 __all__ = ["AnswerCard", "make_answers"]
@@ -36,8 +36,8 @@ class AnswerCard:
         pictures: templates, then the query with its boxes.
         legend: (colour, broken line, what, how many) of the boxes.
         question, options, text, thoughts: what was asked and what the model wrote.
-        correct, read: letters of the right option and of the answer.
-        guessed, rule: the letter that a rule counts though the answer does not state it, and whose rule that is.
+        correct: letter of the right option.
+        reading: how the answer to a question with options was read.
         wanted: right answers of open questions.
         facts: further values.
         notes: what could not be shown.
@@ -56,9 +56,7 @@ class AnswerCard:
     text: str = ""
     thoughts: str = ""
     correct: str = ""
-    read: str = ""
-    guessed: str = ""
-    rule: str = ""
+    reading: Reading | None = None
     wanted: list[str] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -154,7 +152,7 @@ def _card(
     if read is not None:
         card.options = {letter: shorten(words, 300) for letter, words in record["options"].items()}
         card.correct = str(record["reference"])
-        card.read, card.guessed, card.rule = read.letter, read.guessed, read.rule
+        card.reading = read
         card.notes += read.notes
         card.facts += read.facts
         known = record["reply"].get("option_logprobs")
@@ -203,17 +201,12 @@ def _show(
             gallery.left_out += 1
         room -= len(picture.url)
         card.pictures.append(picture)
-    if card.pictures:
-        for boxes in source.benchmark.boxes(record, line, [root, *data_roots]):
-            _draw(card, boxes)
-
-
-def _draw(card: AnswerCard, boxes: Boxes) -> None:
-    picture = card.pictures[-1]
-    colour, what = (_PREDICTED, "predicted") if boxes.predicted else (_TRUE, "true")
-    for box in boxes.boxes[:MOST_BOXES]:
-        label = shorten(f"{what} {box.get('label') or ''}".strip(), 60)
-        picture.boxes.append(Box.of(box["bbox_2d"], label=label, colour=colour, told=boxes.predicted))
-    if len(boxes.boxes) > MOST_BOXES:
-        card.notes.append(f"only {MOST_BOXES} of {len(boxes.boxes)} {what} boxes are drawn")
-    card.legend.append((colour, boxes.predicted, what, len(boxes.boxes)))
+    for boxes in source.benchmark.boxes(record, line, [root, *data_roots]) if card.pictures else ():
+        colour, what = (_PREDICTED, "predicted") if boxes.predicted else (_TRUE, "true")
+        for box in boxes.boxes[:MOST_BOXES]:
+            label = shorten(f"{what} {box.get('label') or ''}".strip(), 60)
+            drawn = Box.of(box["bbox_2d"], label=label, colour=colour, told=boxes.predicted)
+            card.pictures[-1].boxes.append(drawn)
+        if len(boxes.boxes) > MOST_BOXES:
+            card.notes.append(f"only {MOST_BOXES} of {len(boxes.boxes)} {what} boxes are drawn")
+        card.legend.append((colour, boxes.predicted, what, len(boxes.boxes)))

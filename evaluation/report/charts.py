@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
 from adcopilot.pages.charts import Bar, Point, Series, radar_plot, ranked_plot
 
 from ..table import Row, Table
 
-__all__ = ["bars", "heat", "lines", "radar", "ranking"]
+__all__ = ["bars", "charts", "heat", "lines"]
 
 _MOST_OWN, _MOST_PUBLISHED = 5, 3
 
@@ -28,13 +30,6 @@ def lines(table: Table) -> list[Series]:
         )
         for row in rows
     ]
-
-
-def radar(table: Table) -> str:
-    """The radar plot as SVG, "" for none."""
-    heads = dict(table.columns)
-    found = lines(table)
-    return radar_plot(table.axes_called, [heads[name] for name in table.axes], found) if found else ""
 
 
 def bars(table: Table) -> list[Bar]:
@@ -59,10 +54,15 @@ def bars(table: Table) -> list[Bar]:
     ]
 
 
-def ranking(table: Table) -> str:
-    """The bars as SVG, "" for none."""
-    found = bars(table)
-    return ranked_plot(dict(table.columns)[table.main], found) if found else ""
+def charts(table: Table) -> list[tuple[str, Markup]]:
+    """(heading, SVG) of the table's radar plot and bars, where there are any."""
+    heads, found = dict(table.columns), []
+    if series := lines(table):
+        axes = [heads[name] for name in table.axes]
+        found.append((table.axes_called, Markup(radar_plot(table.axes_called, axes, series))))
+    if ranked := bars(table):
+        found.append((heads[table.main], Markup(ranked_plot(heads[table.main], ranked))))
+    return found
 
 
 def heat(value: float | None) -> int:

@@ -15,17 +15,17 @@ from adcopilot.jsonl import atomic_write
 from adcopilot.pages.text import clean, plural
 
 from ..benchmarks import FROM_FILES, benchmark
+from ..comparable import compare
 from ..source import Source
 from ..wording import Wording
 from .cards import make_answers
-from .page import render
-from .paired import compare
-from .plan import ablation_tables, read_plan, scaling_figures
+from .page import Report, render
+from .plan import Planned, ablation_tables, read_plan, scaling_figures
 from .sources import read_source
-from .tables import category_tables, dataset_tables, further_tables, main_tables
+from .tables import further_tables, main_tables, run_tables
 from .text_files import WORDS, comparisons_csv, flat, markdown, settings_csv, table_csv
 
-__all__ = ["add_arguments", "run", "write_report"]
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,10 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the report and say where it is.
+    """Write `report.html`, `report.md` and a CSV file for each table, and say where they are.
+
+    The same runs and options give the same bytes.
 
     Raises:
-        UserError: an option is out of range, a run cannot be read or has no scores, or a file cannot be written.
+        UserError: an option is out of range, a run cannot be read or has no scores, these are damaged, or a file
+            cannot be written.
     """
     ranges = {"samples": (0, 1000), "draws": (100, 100_000), "max_mib": (0, 500), "seed": (0, 2**32 - 1)}
     for name, (low, high) in ranges.items():
@@ -69,99 +72,12 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--data-root {folder}: no such folder")
     if args.output.exists() and not args.output.is_dir():
         raise UserError(f"--output {args.output}: is a file, expected a folder")
-    files, missing = write_report(
-        runs=args.runs,
-        plan=args.plan,
-        output=args.output,
-        against=args.against,
-        data_roots=args.data_root,
-        samples=args.samples,
-        draws=args.draws,
-        seed=args.seed,
-        budget=int(args.max_mib * 2**20),
-    )
-    for file in files:
-        print(clean(str(file)))
-    if missing:
-        print(f"{plural(missing, 'picture')} of the gallery could not be shown; the page says why")
-    return 0
-
-
-def write_report(
-    *,
-    runs: Sequence[str],
-    output: Path,
-    plan: Path | None = None,
-    against: Sequence[str] = (),
-    data_roots: Sequence[Path] = (),
-    samples: int = 48,
-    draws: int = 1000,
-    seed: int = 0,
-    budget: int = 24 << 20,
-) -> tuple[list[Path], int]:
-    """Write `report.html`, `report.md`, and a CSV file for each table into a folder.
-
-    The same runs and options give the same bytes.
-
-    Args:
-        runs: folders or answer files, `NAME=` before them where they are to be called so.
-        output: the folder, made when absent.
-        plan: CSV file of further runs with labels, which come first.
-        against: `published`, and CSV files of others' tables.
-        data_roots: further folders with images.
-        samples: answers in the gallery.
-        draws, seed: of the bootstrap; the seed is the gallery's too.
-        budget: bytes of pictures in the page.
-
-    Returns:
-        The files written, and how many pictures could not be shown.
-
-    Raises:
-        UserError: a run or file cannot be read, its scores are damaged, or the folder cannot be written to.
-    """
     from jinja2 import TemplateError
 
-    planned = [] if plan is None else read_plan(plan)
-    sources = _named([*(row.source for row in planned), *(read_source(text) for text in runs)])
-    others = [benchmark(FROM_FILES).read_table(Path(text)) for text in against if text != "published"]
-    paper = "published" in against
+    planned = [] if args.plan is None else read_plan(args.plan)
+    sources = _named([*(row.source for row in planned), *(read_source(text) for text in args.runs)])
     try:
-        datasets, maps = dataset_tables(sources), category_tables(sources)
-        pairs = [compare(one, other, samples=draws, seed=seed) for one, other in _pairs(sources)]
-        tables = [
-            *ablation_tables(planned, pairs, paper=paper),
-            *main_tables(sources, paper=paper, others=others),
-            *further_tables(sources, paper=paper),
-        ]
-        figures = scaling_figures(planned)
-        answers, missing = make_answers(sources, samples=samples, seed=seed, budget=budget, data_roots=data_roots)
-        settings = {
-            f"{source.name}, {source.benchmark.name}": _settings(source, draws=draws, seed=seed) for source in sources
-        }
-        names = list(dict.fromkeys(source.name for source in sources))
-        heads = {column: head for table in reversed([*tables, *datasets]) for column, head in table.columns}
-        page = render(
-            names=names,
-            tables=tables,
-            datasets=datasets,
-            maps=maps,
-            figures=figures,
-            comparisons=pairs,
-            answers=answers,
-            settings=settings,
-            heads=heads,
-            samples=draws,
-            seed=seed,
-        )
-        texts = {
-            "report.html": page,
-            "report.md": markdown([*tables, *datasets], pairs, settings, samples=draws, seed=seed,
-                                  version=__version__, heads=heads),
-            **{f"{table.key}.csv": table_csv(table) for table in (*tables, *datasets, *maps)},
-            **{f"{figure.key}.svg": figure.svg for figure in figures},
-            **({"pairs.csv": comparisons_csv(pairs)} if pairs else {}),
-            "settings.csv": settings_csv(settings),
-        }  # fmt: skip
+        texts, missing = _texts(args, planned, sources)
     except UserError:
         raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError, TemplateError) as error:
@@ -170,13 +86,53 @@ def write_report(
             f"{listed}: results or answers are not as this version writes them ({type(error).__name__}: {error}); "
             "score the runs again"
         ) from error
-    files = []
     for name, text in texts.items():
         # Names of files may hold what no UTF-8 does.
         data = text.encode("utf-8", "replace")
-        atomic_write(output / name, lambda file, data=data: file.write(data))
-        files.append(output / name)
-    return files, missing
+        atomic_write(args.output / name, lambda file, data=data: file.write(data))
+    for name in texts:
+        print(clean(str(args.output / name)))
+    if missing:
+        print(f"{plural(missing, 'picture')} of the gallery could not be shown; the page says why")
+    return 0
+
+
+def _texts(
+    args: argparse.Namespace, planned: Sequence[Planned], sources: Sequence[Source]
+) -> tuple[dict[str, str], int]:
+    """The report's files, name → text, and how many pictures could not be shown."""
+    others = [benchmark(FROM_FILES).read_table(Path(text)) for text in args.against if text != "published"]
+    paper = "published" in args.against
+    datasets, categories = run_tables(sources)
+    pairs = [compare(one, other, samples=args.draws, seed=args.seed) for one, other in _pairs(sources)]
+    tables = [
+        *ablation_tables(planned, pairs, paper=paper),
+        *main_tables(sources, paper=paper, others=others),
+        *further_tables(sources, paper=paper),
+    ]
+    answers, missing = make_answers(sources, samples=args.samples, seed=args.seed, budget=int(args.max_mib * 2**20),
+                                    data_roots=args.data_root)  # fmt: skip
+    report = Report(
+        names=list(dict.fromkeys(source.name for source in sources)),
+        tables=tables,
+        datasets=datasets,
+        maps=categories,
+        figures=scaling_figures(planned),
+        comparisons=pairs,
+        answers=answers,
+        settings={f"{one.name}, {one.benchmark.name}": _settings(one, args) for one in sources},
+        heads={column: head for table in reversed([*tables, *datasets]) for column, head in table.columns},
+        samples=args.draws,
+        seed=args.seed,
+    )
+    return {
+        "report.html": render(report),
+        "report.md": markdown(report),
+        **{f"{table.key}.csv": table_csv(table) for table in (*tables, *datasets, *categories)},
+        **{f"{figure.key}.svg": figure.svg for figure in report.figures},
+        **({"pairs.csv": comparisons_csv(pairs)} if pairs else {}),
+        "settings.csv": settings_csv(report.settings),
+    }, missing
 
 
 def _named(sources: list[Source]) -> list[Source]:
@@ -212,7 +168,7 @@ def _shown(text: Any) -> str:
     return text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
 
 
-def _settings(source: Source, *, draws: int, seed: int) -> list[tuple[str, str]]:
+def _settings(source: Source, args: argparse.Namespace) -> list[tuple[str, str]]:
     """What a run's numbers depend on, as its manifest has it, and how the report treats them."""
     facts: list[tuple[str, Any]] = [("run", source.path.name)]
     if source.version:
@@ -235,5 +191,5 @@ def _settings(source: Source, *, draws: int, seed: int) -> list[tuple[str, str]]
             facts += flat(source.results[name], name)
     if source.partial:
         facts.append(("only a part", source.partial))
-    facts += [("report.bootstrap_draws", str(draws)), ("report.seed", str(seed)), ("report.adcopilot", __version__)]
-    return facts
+    facts += [("report.bootstrap_draws", str(args.draws)), ("report.seed", str(args.seed))]
+    return [*facts, ("report.adcopilot", __version__)]

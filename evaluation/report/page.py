@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-from markupsafe import Markup
 
 from adcopilot.pages import html
 from adcopilot.pages.charts import chart_style
 from adcopilot.pages.text import shorten
 
-from ..benchmark import RIGHT_IOU
+from ..benchmark import RIGHT_IOU, Compared
 from ..table import Table
 from .cards import AnswerCard
-from .charts import heat, radar, ranking
-from .paired import Comparison
+from .charts import charts, heat
 from .plan import Figure
 from .text_files import number_text
 
-__all__ = ["render"]
+__all__ = ["Report", "render"]
 
 _PAGE = Path(__file__).parent / "page"
 
@@ -28,23 +26,11 @@ _SCALES = {"light": ((253, 236, 226), (255, 255, 255), (190, 220, 250)),
            "dark": ((84, 44, 26), (24, 31, 39), (22, 74, 128))}  # fmt: skip
 
 
-def render(
-    *,
-    names: Sequence[str],
-    tables: Sequence[Table],
-    datasets: Sequence[Table],
-    maps: Sequence[Table],
-    figures: Sequence[Figure],
-    comparisons: Sequence[Comparison],
-    answers: Sequence[AnswerCard],
-    settings: Mapping[str, Sequence[tuple[str, str]]],
-    heads: Mapping[str, str],
-    samples: int,
-    seed: int,
-) -> str:
-    """The page.
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What the page and the Markdown file show.
 
-    Args:
+    Attributes:
         names: of the runs.
         tables: with the paper's columns, and others that stand beside them.
         datasets, maps: of each run, by dataset and by category.
@@ -55,42 +41,42 @@ def render(
         heads: column of a comparison → how it is called.
         samples, seed: of the bootstrap; the seed is the gallery's too.
     """
+
+    names: Sequence[str]
+    tables: Sequence[Table]
+    datasets: Sequence[Table]
+    maps: Sequence[Table]
+    figures: Sequence[Figure]
+    comparisons: Sequence[Compared]
+    answers: Sequence[AnswerCard]
+    settings: Mapping[str, Sequence[tuple[str, str]]]
+    heads: Mapping[str, str]
+    samples: int
+    seed: int
+
+
+def render(report: Report) -> str:
+    """The page."""
     tiles = [
         (f"{row.name}, {one.title.partition(' (')[0]}", number_text(row.values.get(one.main)))
-        for one in tables
+        for one in report.tables
         if one.main
         for row in one.rows
         if row.own
     ]
     shown = {
-        kind: {name: number for number, name in enumerate(sorted({getattr(one, kind) for one in answers}))}
+        kind: {name: number for number, name in enumerate(sorted({getattr(one, kind) for one in report.answers}))}
         for kind in ("run", "dataset", "task", "label")
     }
     return html.render(
         _PAGE,
         "report.html.jinja",
         style=(_PAGE / "evaluation.css").read_text("utf-8") + _heat_style() + chart_style(),
-        known={"number_text": number_text, "heat": heat, "charts": _charts, "shown": shown},
-        names=[shorten(name, 60) for name in names],
-        tables=tables,
-        datasets=datasets,
-        maps=maps,
-        figures=figures,
-        comparisons=comparisons,
-        answers=answers,
-        settings=settings,
-        samples=samples,
-        seed=seed,
+        known={"number_text": number_text, "heat": heat, "charts": charts, "shown": shown},
+        **{**vars(report), "names": [shorten(name, 60) for name in report.names]},
         tiles=tiles,
         right_iou=RIGHT_IOU,
-        column_heads=heads,
     )
-
-
-def _charts(table: Table) -> list[tuple[str, Markup]]:
-    """(heading, SVG) of a table's charts."""
-    drawn = [(table.axes_called, radar(table)), (dict(table.columns)[table.main], ranking(table))]
-    return [(heading, Markup(svg)) for heading, svg in drawn if svg]
 
 
 def _heat_style() -> str:

@@ -26,11 +26,10 @@ from adcopilot.files import read_csv
 from adcopilot.pages.charts import Point, Series, line_plot
 from adcopilot.pages.text import shorten
 
-from ..benchmark import Benchmark
+from ..benchmark import Benchmark, Compared
 from ..comparable import marked, run_row
 from ..source import Source
-from ..table import Columns, Published, Row, Table
-from .paired import Comparison
+from ..table import Columns, Row, Table
 from .sources import read_source
 from .tables import by_benchmark
 
@@ -125,12 +124,12 @@ def _planned(path: Path, number: int, cells: Mapping[str, str], labels: Sequence
     return Planned(source=source, labels=marks, samples=samples)
 
 
-def ablation_tables(planned: Sequence[Planned], pairs: Sequence[Comparison], *, paper: bool) -> list[Table]:
+def ablation_tables(planned: Sequence[Planned], pairs: Sequence[Compared], *, paper: bool) -> list[Table]:
     """A table for each benchmark of the plan, and below them the paper's.
 
     Args:
         planned: the plan's rows.
-        pairs: each run against the first of its benchmark, as `paired.compare` gives them.
+        pairs: each run against the first of its benchmark, as `comparable.compare` gives them.
         paper: whether the paper's tables are shown.
     """
     tables, published = [], []
@@ -142,7 +141,7 @@ def ablation_tables(planned: Sequence[Planned], pairs: Sequence[Comparison], *, 
     return [*tables, *(published if paper else ())]
 
 
-def _own_table(benchmark: Benchmark, rows: Sequence[Planned], pairs: Mapping[str, Comparison]) -> Table:
+def _own_table(benchmark: Benchmark, rows: Sequence[Planned], pairs: Mapping[str, Compared]) -> Table:
     heads = dict(benchmark.columns)
     drawn = []
     # What a plan compares is its own choice; another set or other words are not.
@@ -209,9 +208,9 @@ def _paper_table(benchmark: Benchmark, number: str, what: str) -> Table:
     )
 
 
-def _paper_row(row: Published, first: Published, gained: Sequence[str]) -> Row:
+def _paper_row(row: Row, first: Row, gained: Sequence[str]) -> Row:
     gains = {_gain(one): round(row.values[one] - first.values[one], 2) for one in gained if row is not first}
-    return Row(name=row.name, source=row.source, values={**row.values, **gains}, own=False, labels=row.labels)
+    return replace(row, values={**row.values, **gains})
 
 
 def scaling_figures(planned: Sequence[Planned]) -> list[Figure]:

@@ -39,15 +39,13 @@ def read_source(text: str) -> Source:
 
 def _run(path: Path) -> Source:
     manifest = read_manifest(path)
-    identity, selection = manifest["identity"], manifest.get("selection")
-    known = {one.name: one for one in shown()}
-    if identity.get("benchmark") not in known:
-        found = identity.get("benchmark")
-        raise UserError(f"{path}: is a run of {found!r:.60}, expected one of {', '.join(known)}")
-    asked = known[identity["benchmark"]]
-    selection = selection if isinstance(selection, dict) else {}
-    backend = identity.get("backend")
-    model = selection.get("model") or (backend.get("model") if isinstance(backend, dict) else None)
+    identity, selection = manifest["identity"], manifest.get("selection", {})
+    found = identity.get("benchmark")
+    asked = next((one for one in shown() if one.name == found), None)
+    if asked is None:
+        known = ", ".join(one.name for one in shown())
+        raise UserError(f"{path}: is a run of {found!r:.60}, expected one of {known}")
+    model = selection.get("model") or identity.get("backend", {}).get("model")
     thinks = "†" if identity.get("thinking") else ""
     return Source(
         name=Path(str(model).rstrip("/\\")).name + thinks if model else path.name,

@@ -10,9 +10,9 @@ from ..benchmark import Benchmark
 from ..benchmarks import FROM_FILES, shown
 from ..comparable import marked, run_row
 from ..source import Source
-from ..table import Published, Table
+from ..table import Row, Table
 
-__all__ = ["by_benchmark", "category_tables", "dataset_tables", "further_tables", "main_tables"]
+__all__ = ["by_benchmark", "further_tables", "main_tables", "run_tables"]
 
 
 def by_benchmark(
@@ -23,7 +23,7 @@ def by_benchmark(
     return [(one, members) for one, members in found if members]
 
 
-def main_tables(sources: Sequence[Source], *, paper: bool, others: Sequence[Published]) -> list[Table]:
+def main_tables(sources: Sequence[Source], *, paper: bool, others: Sequence[Row]) -> list[Table]:
     """The table of each benchmark that there are runs of.
 
     Args:
@@ -55,22 +55,15 @@ def further_tables(sources: Sequence[Source], *, paper: bool) -> list[Table]:
     return [table for one, runs in by_benchmark(sources) for table in one.further(runs, paper=paper)]
 
 
-def dataset_tables(sources: Sequence[Source]) -> list[Table]:
-    """Each run's rows by dataset, where its benchmark has any."""
-    tables = [(number, source, source.benchmark.by_dataset(source)) for number, source in enumerate(sources, 1)]
-    return [
-        replace(table, key=f"datasets-{number}", first="Dataset",
-                title=table.title or f"{source.name}: {source.benchmark.title} by dataset")
-        for number, source, table in tables
-        if table is not None
-    ]  # fmt: skip
-
-
-def category_tables(sources: Sequence[Source]) -> list[Table]:
-    """Each run's rows by category, where its benchmark has any."""
-    tables = [(number, source, source.benchmark.by_category(source)) for number, source in enumerate(sources, 1)]
-    return [
-        replace(table, key=f"categories-{number}", first="Category", title=f"{source.name}, {source.benchmark.name}")
-        for number, source, table in tables
-        if table is not None
-    ]
+def run_tables(sources: Sequence[Source]) -> tuple[list[Table], list[Table]]:
+    """Each run's rows by dataset, and by category, where its benchmark has any."""
+    datasets, categories = [], []
+    for number, source in enumerate(sources, 1):
+        asked = source.benchmark
+        if (table := asked.by_dataset(source)) is not None:
+            title = f"{source.name}: {asked.title} by dataset"
+            datasets.append(replace(table, key=f"datasets-{number}", first="Dataset", title=title))
+        if (table := asked.by_category(source)) is not None:
+            title = f"{source.name}, {asked.name}"
+            categories.append(replace(table, key=f"categories-{number}", first="Category", title=title))
+    return datasets, categories

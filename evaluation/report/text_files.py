@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from adcopilot import __version__
 from adcopilot.inspect.spreadsheet import plain
 from adcopilot.pages.text import clean, shorten
 
-from ..table import Row, Table
-from .paired import Comparison
+from ..benchmark import Compared
+from ..table import Row, Table, csv_text
+
+if TYPE_CHECKING:
+    from .page import Report
 
 __all__ = ["WORDS", "comparisons_csv", "flat", "markdown", "number_text", "settings_csv", "table_csv"]
 
@@ -66,36 +68,21 @@ def _lines(table: Table) -> list[str]:
             *([_plain(table.note), ""] if table.note else []), *([*unlike, ""] if unlike else [])]  # fmt: skip
 
 
-def markdown(
-    tables: Sequence[Table],
-    comparisons: Sequence[Comparison],
-    settings: Mapping[str, Sequence[tuple[str, str]]],
-    *,
-    samples: int,
-    seed: int,
-    version: str,
-    heads: Mapping[str, str],
-) -> str:
-    """The report without pictures.
-
-    Args:
-        tables, comparisons, settings: what it shows.
-        samples, seed: of the bootstrap.
-        version: of this package.
-        heads: column of a comparison → how it is called.
-    """
+def markdown(report: Report) -> str:
+    """The report without pictures."""
     lines = ["# Evaluation", ""]
-    for table in tables:
+    for table in (*report.tables, *report.datasets):
         lines += _lines(table)
-    if comparisons:
-        how = f"Paired bootstrap over images, {samples} draws, seed {seed}: 95 % interval of the difference in points."
+    if report.comparisons:
+        drawn = f"{report.samples} draws, seed {report.seed}"
+        how = f"Paired bootstrap over images, {drawn}: 95 % interval of the difference in points."
         lines += ["## Pairs of runs", "", how, ""]
-    for one in comparisons:
+    for one in report.comparisons:
         lines += [f"### {_plain(one.second)} − {_plain(one.first)} ({one.benchmark}, {one.questions:,} questions)", ""]
         if one.differences:
             rows = [
                 [
-                    _plain(heads.get(each.column, each.column)),
+                    _plain(report.heads.get(each.column, each.column)),
                     f"{each.first:.2f}",
                     f"{each.second:.2f}",
                     f"{each.value:+.2f}",
@@ -112,14 +99,14 @@ def markdown(
         if one.note:
             lines += [_plain(one.note), ""]
     lines += ["## How the numbers were made", ""]
-    for name, facts in settings.items():
+    for name, facts in report.settings.items():
         lines += [f"### {_plain(name)}", ""]
         lines += [f"- {_plain(key)}: {_plain(value)}" for key, value in facts if not key.startswith(WORDS)]
         for key, value in (pair for pair in facts if pair[0].startswith(WORDS)):
             # As code: the text of a prompt is shown to the letter.
             lines += ["", f"{_plain(key)}:", "", *(f"    {line}" for line in clean(value).split("\n"))]
         lines.append("")
-    lines.append(f"Written by adcopilot {version}.")
+    lines.append(f"Written by adcopilot {__version__}.")
     return "\n".join(lines) + "\n"
 
 
@@ -136,12 +123,6 @@ def _safe(text: Any) -> str:
     return plain(clean(str(text)))
 
 
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
-    return file.getvalue()
-
-
 def table_csv(table: Table) -> str:
     """All digits, with an interval's ends in columns of their own."""
     ends = [column for column, _ in table.columns if any(column in row.intervals for row in table.rows)]
@@ -156,7 +137,7 @@ def table_csv(table: Table) -> str:
                      *([_safe(_why(row))] if whys else []),
                      *(_safe(row.labels.get(head, "")) for head in table.labels),
                      *("" if value is None else value for value in values)])  # fmt: skip
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def _why(row: Row) -> str:
@@ -164,7 +145,7 @@ def _why(row: Row) -> str:
     return "; ".join(filter(None, (row.why.removeprefix("not ranked: "), *more)))
 
 
-def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
+def comparisons_csv(comparisons: Sequence[Compared]) -> str:
     """A row a column of a pair of runs."""
     rows: list[list[Any]] = [["benchmark", "first", "second", "questions", "column", "first value", "second value",
                               "difference", "2.5%", "97.5%", "first unread", "second unread"]]  # fmt: skip
@@ -174,10 +155,10 @@ def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
              each.value, each.low, each.high, *(one.unread or ("", ""))]
             for each in one.differences
         ]  # fmt: skip
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def settings_csv(settings: Mapping[str, Sequence[tuple[str, str]]]) -> str:
     """A row a setting of a run."""
     rows = [[_safe(name), _safe(key), _safe(value)] for name, facts in settings.items() for key, value in facts]
-    return _csv([["run", "setting", "value"], *rows])
+    return csv_text([["run", "setting", "value"], *rows])

@@ -4,22 +4,15 @@ import json
 
 import pytest
 
-from adcopilot import cli
 from adcopilot.errors import UserError
 from adcopilot.evaluation.benchmarks import NAMES
 
+from .commands import refused
 from .seeing import MODULES, Seeing
 
 #: Benchmark → a category that is nearly one of its, and what is proposed.
 NEARLY = {"mmad": ("bottel", "bottle"), "mmad-bbox": ("bottel", "bottle"), "unipcb": ("DeepPBC", "DeepPCB"),
           "caption": ("kitchn", "kitchen")}  # fmt: skip
-
-
-def refused(capsys, *words):
-    assert cli.main(["eval", *map(str, words)]) == 2
-    err = capsys.readouterr().err
-    assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
-    return err
 
 
 @pytest.mark.parametrize("benchmark", [name for name in NAMES if name != "records"])  # which is given files

@@ -96,6 +96,13 @@ def test_any_value_in_any_field(runs, benchmark, capsys, data):
         json.loads(out)
 
 
+def test_an_integer_of_400_digits_is_no_finite_number():
+    reply = {"text": "A", "seconds": BIG}
+    line = {"key": "k", "item": "i", "question": "q", "options": None, "meta": {}, "reply": reply}
+    with pytest.raises(UserError, match=r"a:1: reply\.seconds is a number of very many digits, expected a"):
+        check_line(line, "a:1")
+
+
 @pytest.mark.parametrize(
     "line", [b"[" * 100_000, b"\xff\xfe\x00", b'{"key": 1}', b"null", b'{"key": "k"', b"1" * 5000]
 )

@@ -8,7 +8,7 @@ from PIL import Image
 
 from adcopilot.errors import UserError
 from adcopilot.evaluation.benchmarks.mmad import dataset
-from adcopilot.evaluation.report.paired import compare
+from adcopilot.evaluation.comparable import compare
 from adcopilot.evaluation.report.sources import read_source
 from adcopilot.evaluation.run_folder import read_records, read_run
 

@@ -1,4 +1,4 @@
-"""Runs that lose nothing: resuming, kills, several processes, endpoints that die; and what the folder refuses."""
+"""Runs that lose nothing: resuming, kills, several processes; and what the folder refuses."""
 
 import json
 import os
@@ -23,18 +23,16 @@ IDENTITY = {"benchmark": "test", "backend": {"model": "stub", "dtype": "float32"
 
 
 class Stub:
-    """Answers with the item's own key; some items fail, and after `dies_after` answers the endpoint is gone."""
+    """Answers with the item's own key; some items fail."""
 
     name, family = "stub", FAMILIES["generic"]
 
-    def __init__(self, *, failing=(), dies_after=None, wait=0.0):
-        self.failing, self.dies_after, self.wait = set(failing), dies_after, wait
+    def __init__(self, *, failing=(), wait=0.0):
+        self.failing, self.wait = set(failing), wait
         self.asked = []
 
     def answer(self, items, *, max_new_tokens):
-        for number, item in enumerate(items):
-            if number == self.dies_after:
-                raise UserError("http://x: gone")
+        for item in items:
             self.asked.append(item.key)
             time.sleep(self.wait)
             failed = item.key in self.failing
@@ -60,7 +58,7 @@ def make_items(groups=10, each=3):
 def ask(folder, items, backend, *, shard=None, **options):
     run = Run(folder=folder, identity=IDENTITY)
     run.select(items, selection={})
-    return run, run.ask(items, backend, max_new_tokens=8, shard=shard or Shard(), quiet=True, **options)
+    return run, run.ask(items, backend, max_new_tokens=8, shard=shard or Shard(), **options)
 
 
 def test_a_second_start_asks_only_what_is_missing(tmp_path):
@@ -100,15 +98,6 @@ def test_failures_are_asked_again(tmp_path):
     run, outcome = ask(tmp_path, items, backend)
     assert backend.asked == ["0/1", "2/2"]
     assert len(run.answers().records) == 9
-
-
-def test_an_endpoint_that_dies_half_way(tmp_path):
-    items = make_items()
-    run, outcome = ask(tmp_path, items, Stub(dies_after=13))
-    assert str(outcome.stopped) == "http://x: gone"
-    assert outcome.answered == len(run.answers().records) == 13
-    _, outcome = ask(tmp_path, items, Stub())
-    assert (outcome.known, outcome.answered) == (13, 17)
 
 
 def test_fields_that_cannot_be_had_cost_their_own_item(tmp_path):
@@ -201,10 +190,10 @@ def test_two_processes_on_one_log(tmp_path):
     class Second(Stub):
         def answer(self, items, *, max_new_tokens):
             with pytest.raises(UserError, match=r"another process is writing.*--shard 1/N"):
-                run.ask(items, Stub(), max_new_tokens=8, shard=Shard(), quiet=True)
+                run.ask(items, Stub(), max_new_tokens=8, shard=Shard())
             yield from super().answer(items, max_new_tokens=max_new_tokens)
 
-    assert run.ask(items, Second(), max_new_tokens=8, shard=Shard(), quiet=True).answered == 6
+    assert run.ask(items, Second(), max_new_tokens=8, shard=Shard()).answered == 6
 
 
 def test_the_same_question_twice_is_refused():

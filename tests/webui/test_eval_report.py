@@ -2,10 +2,9 @@
 
 import pytest
 
-from adcopilot.evaluation.report.command import write_report
-
 from ..evaluation.benchmarks.mmad.mini_mmad import build
 from ..evaluation.report.report_runs import EVIL, make_runs
+from ..evaluation.report.report_runs import report as write_report
 from .report_pages import choose, count, fits_and_can_be_read, quiet, resize
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -17,7 +16,7 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         runs = make_runs(patch, build(folder / "MMAD"), folder)
-    write_report(runs=runs, output=folder / "out #1 ünï", against=["published"], samples=40)
+    write_report(*runs, "--output", folder / "out #1 ünï", "--against", "published", "--samples", 40)
     return (folder / "out #1 ünï/report.html").as_uri()
 
 

@@ -2,10 +2,9 @@
 
 import pytest
 
-from adcopilot.evaluation.report.command import write_report
-
 from ..evaluation.benchmarks.mmad.mini_mmad import build
 from ..evaluation.report.report_runs import EVIL, Scripted, evaluate
+from ..evaluation.report.report_runs import report as write_report
 from .report_pages import fits_and_can_be_read, quiet, resize
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -26,7 +25,7 @@ def report(tmp_path_factory):
             evaluate(patch, "mmad", data, folder / f"run{samples}", Scripted(name="Tiny", share=share))
             lines.append(f'run{samples},"{names[samples]}",{samples},yes')
     (folder / "plan.csv").write_text("\n".join(lines), "utf-8")
-    write_report(runs=[], plan=folder / "plan.csv", output=folder / "out", against=["published"], samples=0)
+    write_report("--plan", folder / "plan.csv", "--output", folder / "out", "--against", "published", "--samples", 0)
     return (folder / "out/report.html").as_uri()
 
 

@@ -33,9 +33,10 @@ from adcopilot.inspect.greedy import Answered
 from adcopilot.inspect.hub import model_folder
 from adcopilot.inspect.loading import check_folder
 
-from ...backends.branching import Prompt, run_prefixes
+from ...backends.branching import Prompt
 from ...backends.prompting import sorted_groups
 from ...backends.transformers_backend import TransformersBackend
+from ...backends.trunks import grow
 from .results import QUERIES
 
 __all__ = ["QUERIES", "AttentionProbe", "image_sets", "tokens_behind_images"]
@@ -89,8 +90,7 @@ class AttentionProbe(TransformersBackend):
             start = time.perf_counter()
             try:
                 if prefix is None:  # in the time of the group's first question
-                    images = {"pixel_values": ready.pixel_values, "grid": ready.grid}
-                    prefix = run_prefixes(self.model, [(prompt, cut)], **images, pad=self.greedy.pad)
+                    prefix = grow(self.model, [ready.whole(cut)], pad=self.greedy.pad)
                 answered, found = self.measure(prompt, cut, prefix.cache, sets, max_new_tokens=max_new_tokens)
             except UserError as error:
                 yield item, Reply(error=str(error))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 from adcopilot.pages.charts import Point, Series, column_plot, line_plot
 
 from ...bootstrap import interval, ratio_draws
-from ...table import aligned
+from ...table import aligned, csv_text
 from ..mmad.scoring import SUB_TASKS, sub_task, title_of
 
 __all__ = ["QUERIES", "plots", "results_of_records", "table_csv", "table_text"]
@@ -128,9 +126,7 @@ def table_csv(found: Mapping[str, Any]) -> str:
             ends = row[kind]["interval"] or ("", "")
             values = [row[kind][name] for name in names]
             rows.append([title_of(task), kind, row["questions"], row["images"], *values, *ends, *row[kind]["layers"]])
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
-    return file.getvalue()
+    return csv_text(rows)
 
 
 def table_text(found: Mapping[str, Any]) -> str:

@@ -16,7 +16,6 @@ from ...command import evaluate, identity, score_again
 from ...image_digests import image_digests
 from ...options import add_arguments as add_arguments_of_a_run
 from ...options import add_benchmark_arguments, make_backend, require
-from ...selection import shown_files
 from ...wording import OWN, Wording
 from . import dataset
 from .benchmark import BENCHMARK
@@ -111,10 +110,6 @@ def run(args: argparse.Namespace) -> int:
 def choose(args: argparse.Namespace, pairs: Sequence[dataset.Pair]) -> list[dataset.Pair]:
     """The pairs that the options ask for, their images all in place."""
 
-    def missing(images: list[Path]) -> tuple[list[Path], str]:
-        gone = [path for path in images if not path.is_file()]
-        return gone, f"{args.data_root}: {len(gone)} images are not there: {shown_files(gone, args.data_root)}"
-
     return selection.choose(
         args,
         pairs,
@@ -123,8 +118,6 @@ def choose(args: argparse.Namespace, pairs: Sequence[dataset.Pair]) -> list[data
         outer=lambda pair: "",
         inner=lambda pair: pair.category,
         name=lambda pair: pair.name,
-        files=lambda pair: pair.images,
-        missing=missing,
         plural="pairs",
     )
 

@@ -132,8 +132,7 @@ def _tokenized(
 ) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
     """(answers, references) as pycocoevalcap takes them: number → tokenized texts."""
     # The tokenizer reads a text a line, and several characters end a line.
-    texts = [" ".join(text.split()) for group in ([answer] for answer in answers) for text in group]
-    texts += [" ".join(text.split()) for group in references for text in group]
+    texts = [" ".join(text.split()) for group in (answers, *references) for text in group]
     words = iter(_ptb_words(texts) if ptb else [plain_words(text) for text in texts])
     given = {index: [next(words)] for index in range(len(answers))}
     wanted = {index: [next(words) for _ in group] for index, group in enumerate(references)}

@@ -25,7 +25,7 @@ from ...box_scores import BoxRule, read_mask
 from ...line_checks import BOOL, CHOICE, NAME, PLACE, TEXT
 from ...run_folder import Answers
 from ...source import Source
-from ...table import Published, Table
+from ...table import Row, Table
 from ...wording import MMAD, OWN
 from .answer_file import distinct, read_answer_file
 from .choices import LETTERS, official_answer, stated_answer
@@ -116,7 +116,7 @@ class Mmad(Benchmark):
             return {**known, **_named(source.path.name)}
         return {**known, "knowledge": _KNOWLEDGE[bool(source.identity.get("domain_knowledge"))]}
 
-    def published_traits(self, row: Published) -> Traits:
+    def published_traits(self, row: Row) -> Traits:
         return {"wording": MMAD, **(_named(row.source) or _TABLE_II)}
 
     # Two runs
@@ -126,7 +126,7 @@ class Mmad(Benchmark):
         asked = [dict(_questions(source)) for source in (first, second)]
         common = [key for key in asked[0] if key in asked[1]]
         if not common:
-            return Compared(questions=0)
+            return Compared()
         entries = [[answers[key] for key in common] for answers in asked]
         points = [score(part)["average"] for part in entries]
         drawn = [resampled(part, samples=samples, seed=seed) for part in entries]
@@ -198,7 +198,7 @@ class Mmad(Benchmark):
             entries=entries,
         )
 
-    def read_table(self, path: Path) -> Published:
+    def read_table(self, path: Path) -> Row:
         """The mean over datasets of a table that MMAD's summary script wrote: a row a dataset, a column a sub-task.
 
         Raises:
@@ -219,7 +219,7 @@ class Mmad(Benchmark):
         if not rows:
             raise UserError(f"{path}: has no dataset's row, expected MMAD's *_accuracy.csv")
         name = re.sub(r"^answers_(\d+)_shot_|_accuracy$", "", path.stem)
-        return Published(name=shorten(name, 60), source=shorten(path.name, 80), values=average_rows(rows), plot=True)
+        return Row(name=shorten(name, 60), source=shorten(path.name, 80), values=average_rows(rows), own=False)
 
 
 BENCHMARK = Mmad()

@@ -10,6 +10,7 @@ ROOT/MVTec-AD/…                             the templates of DS-MVTec; the oth
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -250,14 +251,11 @@ def _is_placeholder(path: Path) -> bool:
 
 def missing_files_message(root: Path, missing: Sequence[str], *, total: int) -> str:
     """One line about files that are not there, with how many of which dataset and the first few."""
-    by_dataset: dict[str, int] = {}
-    for name in missing:
-        by_dataset[name.split("/")[0]] = by_dataset.get(name.split("/")[0], 0) + 1
+    by_dataset = Counter(name.split("/")[0] for name in missing)
     counts = ", ".join(f"{name} {count}" for name, count in by_dataset.items())
     return (
         f"{root}: {len(missing)} of {total} images that mmad.json names are not there, empty, or Git LFS pointers "
-        f"({counts}): "
-        f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
+        f"({counts}): {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
     )
 
 

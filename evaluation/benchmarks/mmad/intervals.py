@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .choices import LETTERS
-from .scoring import DISCRIMINATION, average_rows, is_normal, sub_task
+from .scoring import DISCRIMINATION, average_rows, is_letter, is_normal, sub_task
 
 __all__ = ["intervals", "resampled"]
 
@@ -37,7 +36,7 @@ def resampled(
         normal = is_normal(image)
         images = strata.setdefault(image.split("/")[0], {True: {}, False: {}})[normal]
         cells = images.setdefault(image, np.zeros((2, len(tasks))))  # right, counted
-        readable = all(isinstance(one, str) and len(one) == 1 and one in LETTERS for one in (given, correct))
+        readable = is_letter(given) and is_letter(correct)
         if readable or invalid != "left out":
             cells[:, tasks.index(sub_task(answer["question_type"]))] += (readable and given == correct, 1)
 

@@ -16,8 +16,8 @@ from adcopilot.errors import UserError
 
 from .choices import LETTERS
 
-__all__ = ["DATASETS", "DISCRIMINATION", "SUB_TASKS", "average_rows", "complete_row", "is_normal", "score", "sub_task",
-           "title_of"]  # fmt: skip
+__all__ = ["DATASETS", "DISCRIMINATION", "SUB_TASKS", "average_rows", "complete_row", "is_letter", "is_normal",
+           "score", "sub_task", "title_of"]  # fmt: skip
 
 DISCRIMINATION = "Anomaly Detection"
 SUB_TASKS = (
@@ -79,7 +79,7 @@ def score(
         rows[row] = tasks[task] = None
         questions += 1
         given, correct = answer["gpt_answer"], answer["correct_answer"]
-        readable = _is_letter(given) and _is_letter(correct)
+        readable = is_letter(given) and is_letter(correct)
         unreadable += not readable
         if not readable and invalid == "left out":
             continue
@@ -155,7 +155,8 @@ def average_rows(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float 
     return mean
 
 
-def _is_letter(value: Any) -> bool:
+def is_letter(value: Any) -> bool:
+    """Whether an answer is one of the letters that MMAD's scoring knows."""
     return isinstance(value, str) and len(value) == 1 and value in LETTERS
 
 

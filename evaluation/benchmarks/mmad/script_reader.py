@@ -227,13 +227,7 @@ class Reader:
         return Off() if isinstance(self.value(node.value, env), Off) else Unknown(unparsed(node))
 
     def of_list(self, node: ast.List | ast.Tuple, env: dict[str, Any]) -> Any:
-        found: list[Any] = []
-        for one in node.elts:
-            if isinstance(one, ast.Starred):
-                found += self.each(one.value, env)
-            else:
-                found.append(self.value(one, env))
-        return found
+        return [self.value(one, env) for one in node.elts]
 
     of_tuple = of_list
 
@@ -280,13 +274,7 @@ class Reader:
             return left == right
         if isinstance(op, (ast.NotEq, ast.IsNot)):
             return left != right
-        if isinstance(left, Off):
-            return False
-        if type(left) is int and type(right) is int:
-            return {ast.Gt: left > right, ast.GtE: left >= right, ast.Lt: left < right, ast.LtE: left <= right}.get(
-                type(op), Unknown(unparsed(node))
-            )
-        return Unknown(unparsed(node))
+        return False if isinstance(left, Off) else Unknown(unparsed(node))
 
     def of_listcomp(self, node: ast.ListComp | ast.GeneratorExp, env: dict[str, Any]) -> Any:
         if len(node.generators) != 1 or node.generators[0].ifs:
@@ -301,8 +289,6 @@ class Reader:
     of_generatorexp = of_listcomp
 
     def of_call(self, node: ast.Call, env: dict[str, Any]) -> Any:
-        if any(isinstance(one, ast.Starred) for one in node.args):
-            return Unknown(unparsed(node))
         given = [self.value(one, env) for one in node.args]
         if isinstance(node.func, ast.Attribute):
             holder = self.value(node.func.value, env)
@@ -323,12 +309,8 @@ class Reader:
                 return len(value)
             if name == "chr" and type(value) is int and 0 <= value < 0xD800:
                 return chr(value)
-            if name == "str" and isinstance(value, (str, int)) and not isinstance(value, bool):
-                return str(value)
             if name in ("list", "tuple") and isinstance(value, list):
                 return list(value)
-            if name == "range" and type(value) is int and 0 <= value <= 64:
-                return list(range(value))
         images = [value for value in given if isinstance(value, Image)]
         # Whatever reads, shrinks or encodes an image makes that image of it.
         return images[0] if len(images) == 1 else Unknown(unparsed(node.func))
@@ -342,12 +324,8 @@ class Reader:
             return Unknown(unparsed(node))
         if name == "join" and len(given) == 1 and isinstance(given[0], list):
             return holder.join(self.text(one, node) for one in given[0])
-        if name in ("strip", "rstrip", "lstrip") and all(isinstance(one, str) for one in given) and len(given) < 2:
-            return getattr(holder, name)(*given)
         if name == "startswith" and len(given) == 1 and isinstance(given[0], str):
             return holder.startswith(given[0])
-        if name == "replace" and len(given) == 2 and all(isinstance(one, str) and one for one in given):
-            return holder.replace(*given)
         return Unknown(unparsed(node))
 
     def formatted(self, node: ast.Call, holder: str, given: list[Any], named: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...comparable import asked_in, marked, run_row
 from ...source import Source
-from ...table import Published, Row, Table
+from ...table import Row, Table
 from ...wording import MMAD
 
 __all__ = ["reading_table", "setting_tables"]
@@ -24,7 +24,7 @@ def setting_tables(runs: Sequence[Source], *, paper: bool) -> list[Table]:
         return []
     mmad = runs[0].benchmark
 
-    def rows(number: str) -> list[Published]:
+    def rows(number: str) -> list[Row]:
         return mmad.published(number) if paper else []
 
     def shots(source: Source) -> str:
@@ -80,13 +80,10 @@ def _by_shots(runs: Sequence[Source]) -> list[tuple[Row, Source]]:
             found[key] = (label, {}, source)
         found[key][1][count] = source.results["average"]["average"]
     return [
-        (Row(name=name, source=_rows_source(source), values=values, apart="part" in key[2:]), source)
+        (Row(name=name, source=", ".join(filter(None, ("these runs", asked_in(source)))), values=values,
+             apart="part" in key[2:]), source)
         for key, (name, values, source) in found.items()
-    ]
-
-
-def _rows_source(source: Source) -> str:
-    return ", ".join(filter(None, ("these runs", asked_in(source))))
+    ]  # fmt: skip
 
 
 def _told(source: Source) -> bool:

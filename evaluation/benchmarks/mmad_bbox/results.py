@@ -58,7 +58,8 @@ def results(
     images, scores, unread = [], {}, Counter()
     for record in records:
         meta = record["meta"]
-        value = _anomaly_score(record)
+        options, logprobs = record["options"], record["reply"].get("option_logprobs")
+        value = anomaly_score(logprobs, options, next(iter(options))) if options else None
         # where the map's boxes count, an answer without boxes loses none
         counts = meta["role"] != "boxes" or chosen is None or chosen.whose != "map"
         if record["reply"].get("refused"):
@@ -133,13 +134,6 @@ def _scored(boxes: Sequence[Mapping[str, Any]], mask, *, size: tuple[int, int], 
     predicted = [box["bbox_2d"] for box in boxes]
     scored = score_image(predicted, mask, size=size, rule=rule)
     return {"predicted": predicted, "iou": scored["iou"], "mask_iou": scored["mask_iou"]}
-
-
-def _anomaly_score(record: Mapping[str, Any]) -> float | None:
-    options = record["options"]
-    if not options:
-        return None
-    return anomaly_score(record["reply"].get("option_logprobs"), options, next(iter(options)))
 
 
 def _by(

@@ -8,7 +8,6 @@ where something is to be found. The record's own question is asked, word for wor
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,25 +73,18 @@ def choose(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     for file in args.files:
         _check_root(file, args.data_root)
-    records = read_records(args.files, media_dir=args.data_root)
-    records = [record for record in records if not args.task or task_of(record).name in args.task]
-
-    def names(record: Mapping[str, Any]) -> list[str]:
-        return [str(record.get("category") or ""), str(record.get("source") or "")]
-
-    records = selection.of_category(records, args.category, names=names, kinds="category or source")
-    if args.quick is not None:
-        records = selection.stratified(
-            records,
-            args.quick,
-            outer=lambda record: task_of(record).name,
-            inner=lambda record: bool(record.get("anomalous")),
-            name=lambda record: record["key"],
-        )
-    records = selection.first(records, args.limit)
-    if not records:
-        raise UserError(f"{', '.join(map(str, args.files))}: no record is left; leave out --task or --category")
-    return records
+    return selection.choose(
+        args,
+        read_records(args.files, media_dir=args.data_root),
+        keep=lambda record: not args.task or task_of(record).name in args.task,
+        names=lambda record: (str(record.get("category") or ""), str(record.get("source") or "")),
+        kinds="category or source",
+        outer=lambda record: task_of(record).name,
+        inner=lambda record: bool(record.get("anomalous")),
+        name=lambda record: record["key"],
+        plural="records",
+        files=lambda record: (),  # `read_records` has looked
+    )
 
 
 def _check_root(file: Path, root: Path) -> None:

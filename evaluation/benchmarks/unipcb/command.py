@@ -17,9 +17,9 @@ from ...command import evaluate, identity, score_again
 from ...conversation import Conversation
 from ...options import add_arguments as add_arguments_of_a_run
 from ...options import add_benchmark_arguments, make_backend, require
-from ...selection import shown_files
 from . import dataset
 from .benchmark import BENCHMARK
+from .classes import ClassNames
 from .prompts import items, own_wording
 from .results import iou_of, judge_backend, make_scorers, official_predictions
 from .scoring import IOU
@@ -73,7 +73,12 @@ def run(args: argparse.Namespace) -> int:
     require(args, "data_root", "model", "output")
     path = args.annotations or dataset.find_annotations(args.data_root)
     samples = choose(args, dataset.load(path, root=args.data_root))
-    prepared = dataset.prepare(samples, root=args.data_root, size_order=args.image_size_order, frame=args.box_frame)
+    prepared = dataset.Prepared(
+        samples,
+        names=ClassNames.below(args.data_root),
+        size_order=args.image_size_order,
+        frame=args.box_frame,
+    )
     for reason, count in prepared.unusable.items():
         say(f"left out: {count} × {reason}")
     for note in prepared.notes:
@@ -120,11 +125,6 @@ def run(args: argparse.Namespace) -> int:
 def choose(args: argparse.Namespace, samples: Sequence[dataset.Sample]) -> list[dataset.Sample]:
     """The samples that the options ask for, their images all in place."""
 
-    def missing(images: list[Path]) -> tuple[list[Path], str]:
-        gone = [path for path in images if not path.is_file()]
-        count = f"{len(gone)} of {len(images)} images of the benchmark are not there"
-        return gone, f"{args.data_root}: {count}: {shown_files(gone, args.data_root)}"
-
     return selection.choose(
         args,
         samples,
@@ -133,7 +133,5 @@ def choose(args: argparse.Namespace, samples: Sequence[dataset.Sample]) -> list[
         outer=lambda sample: sample.level,
         inner=lambda sample: (sample.dataset, sample.language),
         name=lambda sample: content_key(sample.names, sample.number),
-        files=lambda sample: sample.images,
-        missing=missing,
         plural="samples",
     )

@@ -25,7 +25,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from adcopilot.images import image_size
 
 from .classes import ClassNames
 
-__all__ = ["FRAMES", "LEVELS", "SIZE_ORDERS", "Question", "Sample", "find_annotations", "load", "prepare"]
+__all__ = ["FRAMES", "LEVELS", "SIZE_ORDERS", "Prepared", "Question", "Sample", "find_annotations", "load"]
 
 LEVELS = ("P1", "P2", "P3")
 SIZE_ORDERS = ("auto", "hw", "wh")
@@ -94,21 +94,6 @@ class Question:
     frame: tuple[int, int] | None = None
 
 
-@dataclass(kw_only=True)
-class Prepared:
-    """The questions of some samples.
-
-    Attributes:
-        questions: those that can be scored.
-        unusable: why the others cannot → how many.
-        notes: what the boxes gave reason to doubt.
-    """
-
-    questions: list[Question] = field(default_factory=list)
-    unusable: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
-
-
 def find_annotations(root: Path) -> Path:
     """The benchmark's file below `root`, the newest by its name.
 
@@ -162,46 +147,47 @@ def _image(root: Path, name: str) -> Path:
     return short if not (root / name).is_file() and short.is_file() else root / name
 
 
-def prepare(samples: Sequence[Sample], *, root: Path, size_order: str = "auto", frame: str = "image_size") -> Prepared:
-    """Make references of the file's answers; image files are opened for their sizes only.
+class Prepared:
+    """References made of the file's answers to some samples; image files are opened for their sizes only.
 
     Args:
         samples: their images must be there.
-        root: where the benchmark's names of classes are looked for.
+        names: the benchmark's names of classes.
         size_order: of `SIZE_ORDERS`.
         frame: of `FRAMES`.
+
+    Attributes:
+        questions: those that can be scored.
+        unusable: why the others cannot → how many.
+        notes: what the boxes gave reason to doubt.
 
     Raises:
         UserError: `image_size` or an image cannot be read.
     """
-    return _Preparation(names=ClassNames.below(root), size_order=size_order, frame=frame).all(samples)
 
-
-class _Preparation:
-    """Turns the file's answers into references, and counts what was odd."""
-
-    def __init__(self, *, names: ClassNames, size_order: str, frame: str) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], *, names: ClassNames, size_order: str = "auto", frame: str = "image_size"
+    ) -> None:
         self._names, self._size_order, self._frame = names, size_order, frame
-        self._found = Prepared()
         self._odd: set[int] = set()
         self._outside = 0
-
-    def all(self, samples: Sequence[Sample]) -> Prepared:
+        self.questions: list[Question] = []
+        self.unusable: Counter[str] = Counter()
         for sample in samples:
             for turn, entry in enumerate(sample.turns):
                 question = self._question(sample, turn, entry)
                 if question.reference is None or question.reference == "":
-                    self._found.unusable[f"{question.form} question without a usable answer"] += 1
+                    self.unusable[f"{question.form} question without a usable answer"] += 1
                 else:
-                    self._found.questions.append(question)
+                    self.questions.append(question)
+        self.notes: list[str] = []
         if self._odd:
-            self._found.notes.append(
+            self.notes.append(
                 f"{len(self._odd)} samples have another aspect ratio in image_size than their image has; "
                 "see --image-size-order"
             )
         if self._outside:
-            self._found.notes.append(f"{self._outside} reference boxes reach out of their frame; see --box-frame")
-        return self._found
+            self.notes.append(f"{self._outside} reference boxes reach out of their frame; see --box-frame")
 
     def _question(self, sample: Sample, turn: int, entry: Mapping[str, Any]) -> Question:
         options = _options(entry.get("options"))
@@ -225,7 +211,9 @@ class _Preparation:
         if self._frame == "original":
             return size
         written = sample.entry.get("image_size")
-        if not (isinstance(written, list) and len(written) == 2 and all(_is_side(side) for side in written)):
+        if not (
+            isinstance(written, list) and len(written) == 2 and all(_is_number(side) and side > 0 for side in written)
+        ):
             raise UserError(
                 f"sample {sample.number} ({sample.names[-1]}): image_size is {written!r:.60}, expected two positive "
                 "numbers"
@@ -314,7 +302,3 @@ def _right_letter(entry: Mapping[str, Any], options: Mapping[str, str]) -> str |
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_side(value: Any) -> bool:
-    return _is_number(value) and value > 0

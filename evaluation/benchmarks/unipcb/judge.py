@@ -11,18 +11,17 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from adcopilot.answering.base import Backend
 from adcopilot.answering.families import split_thinking
 from adcopilot.answering.items import Item
 from adcopilot.jsonl import content_key
 
-from ...running import Outcome, Run, Shard
+from ...running import Run, Shard
 
-__all__ = ["CRITERIA", "Grades", "judge", "judge_prompt", "read_grade"]
+__all__ = ["CRITERIA", "OpenAnswer", "judge", "judge_prompt", "read_grade"]
 
 CRITERIA = ("correctness", "completeness", "relevance", "clarity", "conciseness")
 
@@ -48,32 +47,12 @@ _LONGEST = 6000
 _MAX_NEW_TOKENS = 256
 
 
-@dataclass(frozen=True, kw_only=True)
-class OpenAnswer:
-    """What is to be graded: `question`, `reference` and `answer`, all texts."""
+class OpenAnswer(NamedTuple):
+    """What is to be graded."""
 
     question: str
     reference: str
     answer: str
-
-
-@dataclass(kw_only=True)
-class Grades:
-    """What the judge said.
-
-    Attributes:
-        grades: one for each question, 1 to 10; None where there is none.
-        unreadable: replies that hold no grade.
-        refused: answers that the judge's endpoint declined to grade.
-        settings: who judged, by which prompt.
-        outcome: how the judge's run ended.
-    """
-
-    grades: list[float | None]
-    unreadable: int
-    refused: int
-    settings: dict[str, Any]
-    outcome: Outcome = field(default_factory=Outcome)
 
 
 def judge_prompt(question: OpenAnswer) -> str:
@@ -89,18 +68,23 @@ def judge_prompt(question: OpenAnswer) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], _PROMPT)
 
 
-def judge(questions: Sequence[OpenAnswer], *, backend: Backend, folder: Path, quiet: bool = False) -> Grades:
+def judge(
+    questions: Sequence[OpenAnswer], *, backend: Backend, folder: Path
+) -> tuple[list[float | None], dict[str, Any]]:
     """Grade answers; an empty answer is worth 1 without asking.
 
     Args:
         questions: in any order; equal ones are asked once.
         backend: the judge.
         folder: of the run that is judged; grades go to `judge-…` in it.
-        quiet: no progress bar.
+
+    Returns:
+        The grades, one for each question, 1 to 10, None where there is none; and for the results who judged, by which
+        prompt, how many of how many it judged, how many of its replies hold no grade (`unreadable`), were refused or
+        `failed`, and why it ended early (`stopped`), if it did: it cannot be reached, for one.
 
     Raises:
-        UserError: another process writes the same grades, or the disk is full. A judge that cannot be reached ends
-            the grading: see `Grades.outcome`.
+        UserError: another process writes the same grades, or the disk is full.
     """
     settings = {"judge": backend.describe(), "prompt_hash": content_key(_PROMPT, _FORM, _LONGEST)}
     run = Run(
@@ -113,19 +97,22 @@ def judge(questions: Sequence[OpenAnswer], *, backend: Backend, folder: Path, qu
         key = content_key("judge", prompt)
         items[prompt] = Item(key=key, group=key, images=(), prefix=(), question=prompt)
     run.select(list(items.values()), selection={})
-    outcome = run.ask(list(items.values()), backend, max_new_tokens=_MAX_NEW_TOKENS, shard=Shard(), quiet=quiet)
+    outcome = run.ask(list(items.values()), backend, max_new_tokens=_MAX_NEW_TOKENS, shard=Shard())
     graded = run.answers()
     replies = {
         record["item"]: record["reply"]["text"] for record in graded.records if not record["reply"].get("refused")
     }
     read = {prompt: read_grade(replies[item.key]) for prompt, item in items.items() if item.key in replies}
-    return Grades(
-        grades=[1.0 if prompt is None else read.get(prompt) for prompt in prompts],
-        unreadable=sum(grade is None for grade in read.values()),
-        refused=graded.refused,
-        settings=settings,
-        outcome=outcome,
-    )
+    grades = [1.0 if prompt is None else read.get(prompt) for prompt in prompts]
+    return grades, {
+        **settings,
+        "judged": sum(grade is not None for grade in grades),
+        "of": len(questions),
+        "unreadable": sum(grade is None for grade in read.values()),
+        "refused": graded.refused,
+        "failed": len(outcome.failed),
+        **({} if outcome.stopped is None else {"stopped": str(outcome.stopped)}),
+    }
 
 
 def read_grade(text: str) -> float | None:

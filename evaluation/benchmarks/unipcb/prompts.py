@@ -95,7 +95,7 @@ def items(
     The questions of a sample are a group, in the order of its conversation.
 
     Args:
-        questions: of `prepare`.
+        questions: of `Prepared`.
         family, thinking: how they are asked.
         alone: whether each is asked by itself; otherwise its key depends on the questions before it too.
         folder: of the run, where `image_digests` keeps what it has read.

@@ -19,7 +19,7 @@ from ...run_folder import stored_results
 from ...running import write_json
 from .answers import class_boxes, letter_answer
 from .dataset import Sample
-from .judge import Grades, OpenAnswer
+from .judge import OpenAnswer
 from .scoring import COLUMNS, IOU, Scored, match_boxes, summary
 from .text_scores import BertScore, SBert, TextScorer
 
@@ -36,8 +36,8 @@ __all__ = [
 
 #: From so many answers on, scoring them is worth a word.
 _MANY = 500
-#: Grades open answers; None where there is no judge.
-Judge = Callable[[Sequence[OpenAnswer]], Grades]
+#: Grades open answers, as `judge.judge` does.
+Judge = Callable[[Sequence[OpenAnswer]], tuple[list[float | None], dict[str, Any]]]
 
 
 def iou_of(args: argparse.Namespace) -> float:
@@ -122,23 +122,10 @@ def results_of_records(
 
     found: dict[str, Any] = {"scorers": {name: scorer.describe() for name, scorer in scorers.items()}, "iou": iou}
     if grade is not None:
-        asked = [
-            OpenAnswer(question=records[index]["meta"]["question"], reference=reference, answer=answer)
-            for index, reference, answer in zip(opened, references, answers, strict=True)
-        ]
-        grades = grade(asked)
-        for index, value in zip(opened, grades.grades, strict=True):
+        asked = [records[index]["meta"]["question"] for index in opened]
+        grades, found["judge"] = grade(list(map(OpenAnswer, asked, references, answers)))
+        for index, value in zip(opened, grades, strict=True):
             rows[index].grade = value
-        found["judge"] = {
-            **grades.settings,
-            "judged": sum(value is not None for value in grades.grades),
-            "of": len(opened),
-            "unreadable": grades.unreadable,
-            "refused": grades.refused,
-            "failed": len(grades.outcome.failed),
-        }
-        if grades.outcome.stopped is not None:
-            found["judge"]["stopped"] = str(grades.outcome.stopped)
     found |= summary(rows)
     found["unread"] = _unread(records, rows)
     found["truncated"] = sum(bool(record["reply"].get("truncated")) for record in records)

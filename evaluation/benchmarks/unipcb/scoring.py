@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -150,33 +150,29 @@ class Scored:
         return line | {"sbert": self.sbert, "bertscore": self.bertscore, "grade": self.grade}
 
 
-@dataclass
-class _Cell:
-    rows: list[Scored] = field(default_factory=list)
-
-    def values(self) -> dict[str, Any]:
-        """The measures that these questions allow, percent, with how many questions each is over."""
-        found: dict[str, Any] = {}
-        choices = [row for row in self.rows if row.meta["form"] == "choice"]
-        boxes = [row for row in self.rows if row.matches is not None]
-        if choices:
-            found["accuracy"] = _mean(row.right for row in choices)
-            found["accuracy_strict"] = _mean(row.right_strictly for row in choices)
-            found["choices"] = len(choices)
-        if boxes:
-            found |= _box_values(boxes)
-        for name in ("sbert", "bertscore"):
-            known = [value for row in self.rows if (value := getattr(row, name)) is not None]
-            if known:
-                found[name] = _mean(known)
-        opened = sum(row.meta["form"] == "open" for row in self.rows)
-        if opened:
-            found["open"] = opened
-        grades = [row.grade for row in self.rows if row.grade is not None]
-        if grades:
-            found["judge"] = _mean((grade - 1) / 9 for grade in grades)
-            found["judged"] = len(grades)
-        return found
+def _values(rows: Sequence[Scored]) -> dict[str, Any]:
+    """The measures that these questions allow, percent, with how many questions each is over."""
+    found: dict[str, Any] = {}
+    choices = [row for row in rows if row.meta["form"] == "choice"]
+    boxes = [row for row in rows if row.matches is not None]
+    if choices:
+        found["accuracy"] = _mean(row.right for row in choices)
+        found["accuracy_strict"] = _mean(row.right_strictly for row in choices)
+        found["choices"] = len(choices)
+    if boxes:
+        found |= _box_values(boxes)
+    for name in ("sbert", "bertscore"):
+        known = [value for row in rows if (value := getattr(row, name)) is not None]
+        if known:
+            found[name] = _mean(known)
+    opened = sum(row.meta["form"] == "open" for row in rows)
+    if opened:
+        found["open"] = opened
+    grades = [row.grade for row in rows if row.grade is not None]
+    if grades:
+        found["judge"] = _mean((grade - 1) / 9 for grade in grades)
+        found["judged"] = len(grades)
+    return found
 
 
 def summary(rows: Iterable[Scored]) -> dict[str, Any]:
@@ -190,7 +186,7 @@ def summary(rows: Iterable[Scored]) -> dict[str, Any]:
     """
     rows = list(rows)
     levels = _grouped(rows, "level")
-    overall = _Cell(rows).values()
+    overall = _values(rows)
     columns: dict[str, float | None] = {}
     for title in COLUMNS:
         name, _, level = title.rpartition(" ")
@@ -249,10 +245,10 @@ def average(columns: Mapping[str, float | None]) -> float | None:
 
 
 def _grouped(rows: Sequence[Scored], field_name: str) -> dict[str, dict[str, Any]]:
-    cells: defaultdict[str, _Cell] = defaultdict(_Cell)
+    groups: defaultdict[str, list[Scored]] = defaultdict(list)
     for row in rows:
-        cells[row.meta[field_name]].rows.append(row)
-    return {name: cells[name].values() for name in sorted(cells)}
+        groups[row.meta[field_name]].append(row)
+    return {name: _values(groups[name]) for name in sorted(groups)}
 
 
 def _box_values(rows: Sequence[Scored]) -> dict[str, Any]:

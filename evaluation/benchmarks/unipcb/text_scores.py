@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from adcopilot.errors import UserError, one_line
 from adcopilot.jsonl import file_digest
@@ -26,27 +26,48 @@ BERTSCORE_MODEL = "bert-base-multilingual-cased"
 
 #: bert-score reads a tokenizer's limit as a count of positions; a tokenizer without one says a number beyond all.
 _LONGEST_TOKENS = 512
+#: Texts, or pairs of them, at once.
+_BATCH_SIZE = 64
 
 
-class TextScorer(Protocol):
-    """Scores answers against references; `name` is the column's title."""
+class TextScorer:
+    """Scores answers against references; a subclass is a package's.
+
+    Attributes:
+        name: the column's title.
+        package: its version belongs to the numbers.
+        model: folder, or name on the hub.
+        settings: what else they depend on.
+    """
 
     name: str
+    package: str
+    model: str
+    settings: Mapping[str, Any] = {}
 
     def score(self, answers: Sequence[str], references: Sequence[str]) -> list[float]:
         """One score for each pair, 0 to 1 for usual texts (a cosine may be slightly negative)."""
+        pairs = list(zip(answers, references, strict=True))
+        full = [bool(answer.strip() and reference.strip()) for answer, reference in pairs]
+        known = [pair for pair, there in zip(pairs, full, strict=True) if there]
+        scores = iter(self._scores(*map(list, zip(*known, strict=True))) if known else ())
+        return [float(next(scores)) if there else 0.0 for there in full]
+
+    def _scores(self, answers: list[str], references: list[str]) -> Iterable[float]:
+        """Of texts that are not empty, one pair at least."""
+        raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
-        """What the numbers depend on. JSON values."""
+        """What the numbers depend on: model, settings and package. JSON values."""
+        return {**_identity(self.model), **self.settings, self.package: importlib.metadata.version(self.package)}
 
 
-class SBert:
+class SBert(TextScorer):
     """Cosine of two sentence embeddings, by sentence-transformers.
 
     Args:
         model: folder, or name on the hub.
         device: `cpu`, `cuda:0`, …; what the package chooses when None.
-        batch_size: texts embedded at once.
 
     Raises:
         UserError: the model cannot be loaded.
@@ -54,40 +75,27 @@ class SBert:
     """
 
     name = "S-BERT"
+    package = "sentence-transformers"
 
-    def __init__(self, *, model: str = SBERT_MODEL, device: str | None = None, batch_size: int = 64) -> None:
+    def __init__(self, *, model: str = SBERT_MODEL, device: str | None = None) -> None:
         from sentence_transformers import SentenceTransformer
 
         self.model = model
-        self._batch_size = batch_size
         self._encoder = _loaded(
             lambda: SentenceTransformer(model, device=device), model=model, option="--sbert", what="sentence encoder"
         )
 
-    def describe(self) -> dict[str, Any]:
-        """Model and package."""
-        return {**_identity(self.model), "sentence-transformers": _version("sentence-transformers")}
-
-    def score(self, answers: Sequence[str], references: Sequence[str]) -> list[float]:
-        """As `TextScorer.score`; each different text is embedded once."""
-        texts = list(dict.fromkeys(text for pair in _filled(answers, references) for text in pair))
-        if not texts:
-            return [0.0] * len(answers)
+    def _scores(self, answers: list[str], references: list[str]) -> Iterable[float]:
+        """Each different text is embedded once."""
+        texts = list(dict.fromkeys(text for pair in zip(answers, references, strict=True) for text in pair))
         vectors = self._encoder.encode(
-            texts, batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
+            texts, batch_size=_BATCH_SIZE, normalize_embeddings=True, show_progress_bar=False
         )
-        place = {text: index for index, text in enumerate(texts)}
-
-        def cosine(answer: str, reference: str) -> float:
-            return float(vectors[place[answer]] @ vectors[place[reference]])
-
-        return [
-            cosine(answer, reference) if answer.strip() and reference.strip() else 0.0
-            for answer, reference in zip(answers, references, strict=True)
-        ]
+        of = dict(zip(texts, vectors, strict=True))
+        return [of[answer] @ of[reference] for answer, reference in zip(answers, references, strict=True)]
 
 
-class BertScore:
+class BertScore(TextScorer):
     """F1 of greedily matched token embeddings, by bert-score; not rescaled with a baseline.
 
     Args:
@@ -95,7 +103,6 @@ class BertScore:
         layer: the layer whose states are compared. None: what bert-score found best for a model it knows; needed for
             any other.
         device: as for `SBert`.
-        batch_size: pairs scored at once.
 
     Raises:
         UserError: the model cannot be loaded, or `layer` is missing or more than the model has.
@@ -103,15 +110,9 @@ class BertScore:
     """
 
     name = "BERTScore"
+    package = "bert-score"
 
-    def __init__(
-        self,
-        *,
-        model: str = BERTSCORE_MODEL,
-        layer: int | None = None,
-        device: str | None = None,
-        batch_size: int = 64,
-    ) -> None:
+    def __init__(self, *, model: str = BERTSCORE_MODEL, layer: int | None = None, device: str | None = None) -> None:
         from bert_score import BERTScorer
         from bert_score.utils import model2layers
 
@@ -121,10 +122,11 @@ class BertScore:
                 "--bertscore-layer (of a 12-layer BERT, 9 is common)"
             )
         self.model = model
-        self.layer = model2layers[model] if layer is None else layer
-        self._batch_size = batch_size
+        self.settings = {"layer": model2layers[model] if layer is None else layer, "rescaled": False}
         self._scorer = _loaded(
-            lambda: BERTScorer(model_type=model, num_layers=self.layer, device=device, use_fast_tokenizer=True),
+            lambda: BERTScorer(
+                model_type=model, num_layers=self.settings["layer"], device=device, use_fast_tokenizer=True
+            ),
             model=model,
             option="--bertscore",
             what="encoder",
@@ -132,32 +134,8 @@ class BertScore:
         tokenizer = self._scorer._tokenizer
         tokenizer.model_max_length = min(tokenizer.model_max_length, _LONGEST_TOKENS)
 
-    def describe(self) -> dict[str, Any]:
-        """Model, layer and package."""
-        return {
-            **_identity(self.model),
-            "layer": self.layer,
-            "rescaled": False,
-            "bert-score": _version("bert-score"),
-        }
-
-    def score(self, answers: Sequence[str], references: Sequence[str]) -> list[float]:
-        """As `TextScorer.score`."""
-        pairs = _filled(answers, references)
-        if not pairs:
-            return [0.0] * len(answers)
-        given, wanted = zip(*pairs, strict=True)
-        *_, f1 = self._scorer.score(list(given), list(wanted), batch_size=self._batch_size)
-        scores = iter(f1.tolist())
-        return [
-            next(scores) if answer.strip() and reference.strip() else 0.0
-            for answer, reference in zip(answers, references, strict=True)
-        ]
-
-
-def _filled(answers: Sequence[str], references: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = zip(answers, references, strict=True)
-    return [(answer, reference) for answer, reference in pairs if answer.strip() and reference.strip()]
+    def _scores(self, answers: list[str], references: list[str]) -> Iterable[float]:
+        return self._scorer.score(answers, references, batch_size=_BATCH_SIZE)[-1].tolist()
 
 
 def _loaded(load: Callable[[], Any], *, model: str, option: str, what: str) -> Any:
@@ -185,10 +163,3 @@ def _identity(model: str) -> dict[str, str]:
     weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")], key=lambda path: path.stat().st_size)
     digest = {"weights_sha256": file_digest(weights[-1])} if weights else {}
     return {"model": folder.resolve().name, **digest}
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

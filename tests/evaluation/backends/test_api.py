@@ -163,25 +163,21 @@ def test_a_request_that_is_declined_is_one_items_error(items):
         (completion(None, finish="content_filter"), True, "a content filter of the endpoint took the answer away"),
         (completion(None, refusal="I cannot."), True, "the model declined (I cannot.)"),
         ((429, {}, {}), False, "no answer after 2 attempts: status 429"),
+        ((500, {}, {}), False, "no answer after 2 attempts: status 500"),
     ],
 )
 def test_refused_or_failed(items, response, refused, error):
     """What would come again at each start is a refusal, what may pass is an error."""
-    with Endpoint(lambda body, number: response) as endpoint:
-        (reply,) = answers(backend(endpoint, attempts=2, concurrency=1), items[:1]).values()
-    assert reply.error.startswith(error)
-    assert (reply.refused, reply.text) == (refused, "")
 
-
-def test_an_endpoint_that_stays_broken_for_one_question_is_one_items_error(items):
     def respond(body, number):
-        return (500, {}, {}) if question(body) == items[0].question else echo(body, number)
+        return response if question(body) == items[0].question else echo(body, number)
 
     with Endpoint(respond) as endpoint:
-        found = answers(backend(endpoint), items[:3])
-    assert [bool(found[item.key].error) for item in items[:3]] == [True, False, False]
-    assert "no answer after 3 attempts: status 500" in found[items[0].key].error
-    assert "\n" not in found[items[0].key].error
+        reply, other = answers(backend(endpoint, attempts=2, concurrency=1), items[:2]).values()
+    assert (other.error, other.text) == (None, f"said {items[1].question}")  # it is one item's error
+    assert reply.error.startswith(error)
+    assert "\n" not in reply.error
+    assert (reply.refused, reply.text) == (refused, "")
 
 
 def test_endpoint_that_dies_half_way_keeps_what_was_answered(tmp_path):

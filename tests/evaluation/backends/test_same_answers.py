@@ -29,7 +29,6 @@ def serve(local, folder):
 
     def respond(body, number):
         assert body["temperature"] == 0
-        assert body["repetition_penalty"] == 1.0
         images, prefix = [], []
         for part in body["messages"][0]["content"]:
             if part["type"] == "text":
@@ -40,13 +39,9 @@ def serve(local, folder):
             prefix.append(len(images))
             images.append(path)
         item = Item(
-            key="1",
-            group="1",
-            images=tuple(images),
-            prefix=tuple(prefix[:-1]),
-            question=prefix[-1],
+            key="1", group="1", images=tuple(images), prefix=tuple(prefix[:-1]), question=prefix[-1],
             options=dict.fromkeys("AB") if body.get("logprobs") else None,
-        )
+        )  # fmt: skip
         with lock:
             ((_, reply),) = local.answer([item], max_new_tokens=body["max_tokens"])
         assert reply.error is None
@@ -72,6 +67,7 @@ def test_endpoint_and_this_machine(local, items, tmp_path, concurrency):
             option_logprobs=True,
         )
         found = {item.key: reply for item, reply in made.answer(items, max_new_tokens=NEW_TOKENS)}
+    assert {body["repetition_penalty"] for body in endpoint.bodies} == {1.0}
     assert {key: (reply.text, reply.truncated) for key, reply in found.items()} == {
         key: (reply.text, reply.truncated) for key, reply in expected.items()
     }

@@ -145,13 +145,13 @@ def test_images_and_prefix_run_once_for_a_group(backends, items, name, monkeypat
             return _original(self, pixel_values, grid, *args, **kwargs)
 
         monkeypatch.setattr(inner, method, counted)
-    run = transformers_backend.run_prefixes
+    run = transformers_backend.grow
 
-    def prefixes(model, groups, **kwargs):
+    def prefixes(model, groups, *more, **kwargs):
         calls["prefixes"] += len(groups)
-        return run(model, groups, **kwargs)
+        return run(model, groups, *more, **kwargs)
 
-    monkeypatch.setattr(transformers_backend, "run_prefixes", prefixes)
+    monkeypatch.setattr(transformers_backend, "grow", prefixes)
     assert len(list(backend.answer(items, max_new_tokens=2))) == len(items)
     groups = {item.group: len(item.images) for item in items}
     assert calls == {"images": sum(groups.values()), "prefixes": len(groups)}

@@ -34,7 +34,7 @@ def line(tmp_path_factory):
 @pytest.fixture
 def runs(monkeypatch):
     """How many rows each function has run."""
-    counts = {"plant": 0, "grow": 0, "run_prefixes": 0}
+    counts = {"plant": 0, "grow": 0}
     for name in counts:
         original = getattr(transformers_backend, name)
 
@@ -59,8 +59,8 @@ def test_same_tokens_as_generate(backends, line, name, batch_size, monkeypatch, 
         if item.options:
             letter = logprobs[backend.option_tokens(item)["A"]].logsumexp(0).item()
             assert reply.option_logprobs["A"] == pytest.approx(letter, abs=1e-3)
-    # Templates a, b and both of them: once each, whatever the batches; eight pairs grow from them, one has its own.
-    assert runs == {"plant": 3, "grow": 8, "run_prefixes": 1}
+    # Templates a, b and both of them: once each, whatever the batches; eight pairs grow from them, and one whole.
+    assert runs == {"plant": 3, "grow": 8 + 1}
 
 
 def test_each_template_goes_through_the_tower_once(backends, line, monkeypatch):  # noqa: F811
@@ -95,11 +95,11 @@ def test_a_batch_that_does_not_fit_goes_on_in_parts(backends, line, monkeypatch)
     backend, failed = backends("ad", batch_size=64), []
     original = transformers_backend.grow
 
-    def grow(model, rows, stems, **options):
+    def grow(model, rows, *more, **options):
         if len(rows) > 2:
             failed.append(len(rows))
             raise torch.OutOfMemoryError("no")
-        return original(model, rows, stems, **options)
+        return original(model, rows, *more, **options)
 
     whole = {item.key: reply.text for item, reply in backend.answer(line, max_new_tokens=4)}
     monkeypatch.setattr(transformers_backend, "grow", grow)
@@ -116,7 +116,7 @@ def test_tokens_that_are_not_the_images_are_an_error(backends, line):  # noqa: F
     [planted] = trunks.plant(backend.model, [trunk], pad=backend.greedy.pad)
     with pytest.raises(ValueError, match="image tokens in the prompts"):
         trunks.grow(
-            backend.model, [planted], [dataclasses.replace(rest, start=rest.start + 12)], pad=backend.greedy.pad
+            backend.model, [dataclasses.replace(rest, start=rest.start + 12)], [planted], pad=backend.greedy.pad
         )
 
 

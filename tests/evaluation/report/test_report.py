@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adcopilot import cli
-from adcopilot.evaluation.report.charts import bars, heat, lines, radar, ranking
+from adcopilot.evaluation.report.charts import bars, charts, heat, lines
 from adcopilot.evaluation.table import Row, Table
 
 from ..backends.endpoint import Endpoint, completion
@@ -246,13 +246,13 @@ def table_of(values):
 def test_a_radar_plot_needs_three_axes_and_a_run_that_has_them():
     (line,) = lines(table_of([50.0, 100.0, 50.0, 50.0]))
     assert [(point.x, point.y) for point in line.points] == [(0, 50), (1, 100), (2, 50), (3, 50)]
-    assert "<title>run: axis 0 50.0, axis 1 100.0" in radar(table_of([50.0, 100.0, 50.0, 50.0]))
-    assert radar(table_of([50.0, None, 50.0, 50.0])) == ""
-    assert radar(table_of([50.0, 60.0])) == ""
+    assert "<title>run: axis 0 50.0, axis 1 100.0" in dict(charts(table_of([50.0, 100.0, 50.0, 50.0])))["By column"]
+    assert [heading for heading, _ in charts(table_of([50.0, None, 50.0, 50.0]))] == ["axis 0"]
+    assert [heading for heading, _ in charts(table_of([50.0, 60.0]))] == ["axis 0"]
 
 
 def test_bars_and_heat():
     (bar,) = bars(table_of([50.0, 1.0]))
     assert (bar.value, bar.low, bar.high, bar.colour) == (50.0, 40.0, 60.0, 0)
-    assert "<title>run: 50.00</title>" in ranking(table_of([50.0, 1.0]))
+    assert "<title>run: 50.00</title>" in dict(charts(table_of([50.0, 1.0])))["axis 0"]
     assert [heat(value) for value in (None, 0.0, 4.9, 5.1, 100.0)] == [-1, 0, 0, 1, 10]

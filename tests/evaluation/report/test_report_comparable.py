@@ -13,11 +13,11 @@ from adcopilot.evaluation.benchmarks.mmad.prompts import PROMPTS
 from adcopilot.evaluation.benchmarks.mmad.scoring import SUB_TASKS
 from adcopilot.evaluation.benchmarks.mmad.tables import setting_tables
 from adcopilot.evaluation.benchmarks.unipcb.scoring import COLUMNS
+from adcopilot.evaluation.comparable import compare
 from adcopilot.evaluation.report.charts import bars, lines
-from adcopilot.evaluation.report.paired import compare
 from adcopilot.evaluation.report.tables import main_tables
 from adcopilot.evaluation.source import Source
-from adcopilot.evaluation.table import Published
+from adcopilot.evaluation.table import Row
 from adcopilot.jsonl import content_key
 
 MMAD, OWN = "MMAD's wording", "AD-Copilot's wording"
@@ -104,6 +104,11 @@ def test_among_runs():
     assert why["a"] == "not ranked: AD-Copilot's wording, not MMAD's wording"
 
 
+def test_parts_say_what_they_are_of():
+    selection = {"quick": 8, "skip_missing": True}
+    assert run(selection=selection).partial == "a subset of 8 images, without those whose images were missing"
+
+
 def test_parts_are_never_ranked():
     part, broken = run("part", selection={"limit": 5}), run("broken", results={"asked": 100, "answered": 90})
     _, why, best = ranked(part, broken, run("whole", average=40.0), paper=False)
@@ -115,7 +120,7 @@ def test_parts_are_never_ranked():
 
 def test_tables_of_mmads_own_script_say_their_setting_in_their_name():
     def other(name):
-        return Published(name=name, source=name, values={"average": 99.0})
+        return Row(name=name, source=name, own=False, values={"average": 99.0})
 
     kinds = ("1_shot_X", "0_shot_X", "1_shot_X_Similar_template", "1_shot_X_Domain_knowledge")
     names = [f"answers_{kind}_accuracy.csv" for kind in kinds]

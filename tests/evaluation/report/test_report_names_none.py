@@ -11,7 +11,8 @@ import pytest
 from adcopilot.evaluation import report
 from adcopilot.evaluation.benchmark import Benchmark
 from adcopilot.evaluation.benchmarks import NAMES, benchmark
-from adcopilot.evaluation.report.command import write_report
+
+from .report_runs import report as write_report
 
 FILES = sorted(path for path in Path(report.__file__).parent.rglob("*") if path.suffix in (".py", ".jinja", ".css"))
 #: What a benchmark is called by, and words that are plain English in a report.
@@ -43,7 +44,7 @@ class Riddles(Benchmark):
     main = "solved"
 
 
-def test_a_benchmark_that_says_the_least_is_shown(tmp_path, monkeypatch):
+def test_a_benchmark_that_says_the_least_is_shown(tmp_path, monkeypatch, capsys):
     """One class, made known by one name: a table, bars, its settings; no cards, and nothing to compare."""
     module = SimpleNamespace(BENCHMARK=Riddles())
     monkeypatch.setitem(NAMES, "riddles", "riddles")
@@ -55,9 +56,9 @@ def test_a_benchmark_that_says_the_least_is_shown(tmp_path, monkeypatch):
         (tmp_path / name / "manifest.json").write_text(json.dumps(manifest))
         (tmp_path / name / "results.json").write_text(json.dumps({"columns": {"solved": solved}}))
         runs.append(str(tmp_path / name))
-    files, missing = write_report(runs=runs, output=tmp_path / "out", against=["published"])
-    assert missing == 0
-    names = {file.name for file in files}
+    write_report(*runs, "--output", tmp_path / "out", "--against", "published")
+    assert "could not be shown" not in capsys.readouterr().out
+    names = {file.name for file in (tmp_path / "out").iterdir()}
     assert names == {"report.html", "report.md", "riddles.csv", "pairs.csv", "settings.csv"}
     assert [line.split(",")[0::3] for line in (tmp_path / "out/riddles.csv").read_text().splitlines()] == [
         ["name", "Solved"], ["a", "40.0"], ["b", "60.0"]]  # fmt: skip
@@ -66,5 +67,5 @@ def test_a_benchmark_that_says_the_least_is_shown(tmp_path, monkeypatch):
     assert "**60.00**" in text
     assert "No question has an answer of both." in text
     (tmp_path / "plan.csv").write_text("run,samples\na,10\nb,20\n")
-    files, _ = write_report(runs=[], plan=tmp_path / "plan.csv", output=tmp_path / "plan")
-    assert {"ablation-riddles.csv", "scaling-riddles.svg"} <= {file.name for file in files}
+    write_report("--plan", tmp_path / "plan.csv", "--output", tmp_path / "plan")
+    assert {"ablation-riddles.csv", "scaling-riddles.svg"} <= {file.name for file in (tmp_path / "plan").iterdir()}

@@ -8,7 +8,7 @@ import pytest
 from adcopilot.evaluation.benchmarks import benchmark
 from adcopilot.evaluation.benchmarks.mmad.intervals import resampled
 from adcopilot.evaluation.bootstrap import ratio_differences
-from adcopilot.evaluation.report.paired import compare
+from adcopilot.evaluation.comparable import compare
 from adcopilot.evaluation.source import Source
 
 

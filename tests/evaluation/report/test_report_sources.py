@@ -30,7 +30,7 @@ def test_the_papers_averages_are_those_of_its_columns():
         assert row.source == "AD-Copilot paper, Table II"
     ours = {row.name: row for row in MMAD.published("II")}["AD-Copilot† 7B"]
     assert (ours.values["average"], ours.values["Defect Localization"]) == (82.29, 76.4)
-    assert {row.name for row in MMAD.published("II") if row.trained} == {
+    assert {row.name for row in MMAD.published("II") if row.apart and "Human" not in row.name} == {
         "AnomalyR1†* (2025) 3B", "OmniAD†* (2025) 7B", "EMIT†* (2025) 8B"}  # fmt: skip
     assert len(MMAD.published("II")) == 21
     boxes = {row.name: row.values for row in benchmark("mmad-bbox").published("III")}["AD-Copilot-Thinking 7B"]
@@ -93,6 +93,7 @@ def test_answer_files_and_names(tmp_path):
     [
         ({}, "manifest.json: cannot be read"),
         ({"manifest.json": {"identity": {"benchmark": "chess"}}}, "is a run of 'chess', expected one of mmad, mmad-b"),
+        ({"manifest.json": {"identity": {"benchmark": []}}}, "is a run of [], expected one of mmad, mmad-bbox"),
         ({"manifest.json": {"identity": {"benchmark": "mmad"}}}, "results.json: there are no scores yet; run `adcop"),
         ({"manifest.json": {"identity": {"benchmark": "mmad"}}, "results.json": []}, "has no datasets, average, cat"),
         ({"manifest.json": {"identity": {"benchmark": "unipcb"}}, "results.json": {"columns": {}}}, "has no average"),

@@ -13,6 +13,8 @@ from adcopilot import cli
 from adcopilot.evaluation.benchmarks.attention.results import results_of_records, table_csv
 from adcopilot.evaluation.run_folder import read_records
 
+from ...commands import refused
+
 pytestmark = pytest.mark.forward
 
 
@@ -120,15 +122,11 @@ def test_scoring_again_needs_no_model(run, tmp_path, capsys):
 
 
 def test_mistakes(mini_mmad, qwen_base_dir, adcopilot_dir, tmp_path, capsys):
-    def refused(*options):
-        assert cli.main(["eval", "attention", *map(str, options)]) == 2
-        err = capsys.readouterr().err
-        assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
-        return err
-
     place = ("--data-root", mini_mmad, "--output", tmp_path / "run")
-    assert "is no AD-Copilot model" in refused(*place, "--model", qwen_base_dir)
-    assert "is not MMAD's folder" in refused("--data-root", tmp_path, "--output", tmp_path / "r", "--model", "m")
+    assert "is no AD-Copilot model" in refused(capsys, "attention", *place, "--model", qwen_base_dir)
+    assert "is not MMAD's folder" in refused(
+        capsys, "attention", "--data-root", tmp_path, "--output", tmp_path / "r", "--model", "m"
+    )
     assert not (tmp_path / "run").exists()
     with pytest.raises(SystemExit) as error:  # endpoints give no attention
         cli.main(["eval", "attention", "--backend", "api"])

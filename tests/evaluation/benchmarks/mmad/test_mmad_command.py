@@ -1,24 +1,20 @@
 """`adcopilot eval mmad` from the command line to the table, with the tiny model and through an endpoint."""
 
-import base64
 import hashlib
-import io
 import json
-import threading
 import time
 from functools import partial
 
 import pytest
-from PIL import Image
 
 from adcopilot import cli
-from adcopilot.answering.items import Item
 from adcopilot.evaluation import options as shared
 from adcopilot.evaluation.benchmarks.mmad import command
 from adcopilot.evaluation.benchmarks.mmad.answer_file import read_answer_file
 from adcopilot.evaluation.run_folder import read_records
 
 from ...backends.endpoint import Endpoint, completion
+from ...backends.test_same_answers import serve
 from ...killing import kill_again_and_again
 from .test_mmad_scoring import reference
 
@@ -91,69 +87,18 @@ def test_the_same_answers_at_any_batch_size_and_without_reuse(mini_mmad, model, 
             assert letters == pytest.approx(probabilities[1][item], abs=1e-3)
 
 
-class Server:
-    """The model on this machine behind an OpenAI-style endpoint: from a request back to an item."""
-
-    def __init__(self, backend, folder):
-        self.backend, self.folder, self.lock = backend, folder, threading.Lock()
-
-    def __call__(self, body, number):
-        images, prefix = [], []
-        for part in body["messages"][0]["content"]:
-            if part["type"] == "text":
-                prefix.append(part["text"])
-                continue
-            data = base64.b64decode(part["image_url"]["url"].partition("base64,")[2])
-            path = self.folder / f"{number}-{len(images)}.png"
-            Image.open(io.BytesIO(data)).save(path)
-            prefix.append(len(images))
-            images.append(path)
-        item = Item(key="k", group="g", images=images, prefix=prefix[:-1], question=prefix[-1])
-        with self.lock:
-            [(_, reply)] = self.backend.answer([item], max_new_tokens=body["max_tokens"])
-        return completion(reply.text)
-
-
 def test_the_same_answers_from_an_endpoint(mini_mmad, model, tmp_path):
     assert evaluate(mini_mmad, model, tmp_path / "here") == 0
     from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 
     (tmp_path / "images").mkdir()
-    with Endpoint(Server(TransformersBackend(model=str(model)), tmp_path / "images")) as endpoint:
+    with Endpoint(serve(TransformersBackend(model=str(model)), tmp_path / "images")) as endpoint:
         for backend in ("vllm", "api"):
             assert evaluate(
                 mini_mmad, model.name, tmp_path / backend, "--backend", backend, "--base-url", endpoint.url,
                 "--family", "adcopilot",
             ) == 0  # fmt: skip
     assert texts(tmp_path / "vllm") == texts(tmp_path / "api") == texts(tmp_path / "here")
-
-
-def test_an_endpoint_that_dies_half_way(mini_mmad, tmp_path, monkeypatch, capsys):
-    from adcopilot.answering import api
-
-    monkeypatch.setattr(api, "ApiBackend", partial(api.ApiBackend, attempts=1, give_up=3, first_wait=0.01))
-    alive = True
-
-    def respond(body, number):
-        return completion("B") if alive or number < 40 else (500, {}, {"error": {"message": "out of memory"}})
-
-    run, options = tmp_path / "run", ["--backend", "api", "--concurrency", "2"]
-    alive = False
-    with Endpoint(respond) as endpoint:
-        assert evaluate(mini_mmad, "gpt-x", run, *options, "--base-url", endpoint.url) == 2
-    err = capsys.readouterr().err
-    kept = len(texts(run))
-    assert 38 <= kept <= 40
-    assert f"{kept} of 72 answers are kept, start again to go on" in err
-    assert json.loads((run / "results.json").read_text())["complete"] is False
-    alive = True
-    with Endpoint(respond) as endpoint:
-        assert evaluate(mini_mmad, "gpt-x", run, *options, "--base-url", endpoint.url) == 0
-        assert len(endpoint.bodies) == 72 - kept
-    found = json.loads((run / "results.json").read_text())
-    assert found["complete"] is True
-    assert found["average"]["Anomaly Detection"] == 50.0  # "no defect", always
-    assert (found["average"]["recall"], found["average"]["f1"]) == (0.0, 0.0)
 
 
 def test_an_endpoint_that_declines_some_questions(mini_mmad, tmp_path, capsys):

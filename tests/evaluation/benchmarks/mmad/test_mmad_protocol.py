@@ -117,6 +117,12 @@ WRITES = """                    for new_key, (original_key, value) in enumerate(
         ("""for place, (key, value) in enumerate(options_items, start=65):
                         options_text += f"[{chr(place)}] {value} "
                         continue""", "[{letter}] {option} ", ""),
+        ("""for place, (key, value) in enumerate(options_items):
+                        options_text += "{0}) {words}; ".format(key, words=value)""", "{letter}) {option}; ", ""),
+        ("""for place, (key, value) in enumerate(options_items):
+                        if value is not None and key != "Z":
+                            options_text += f"{key}: {value} / " if not self.CoT or not key else value""",
+         "{letter}: {option} / ", ""),
     ],
 )  # fmt: skip
 def test_options_in_other_forms(own, writes, option, between):

@@ -179,15 +179,8 @@ def oracle(mini_mmad, tmp_path, monkeypatch, capsys):
     def run(family, *options, boxes=True):
         monkeypatch.setattr(mmad_bbox, "make_backend", lambda args: Oracle(mini_mmad, family, boxes=boxes))
         folder = tmp_path / f"run-{family}-{boxes}-{len(options)}"
-        code = cli.main(
-            [
-                "eval",
-                "mmad-bbox",
-                "--json",
-                *map(str, ("--data-root", mini_mmad, "--output", folder, "--model", "o", *options)),
-            ]
-        )
-        assert code == 0
+        words = ("--json", "--data-root", mini_mmad, "--output", folder, "--model", "o", *options)
+        assert cli.main(["eval", "mmad-bbox", *map(str, words)]) == 0
         found = json.loads(capsys.readouterr().out)
         assert found.items() >= json.loads((folder / "results.json").read_text()).items()
         return found, folder
@@ -283,15 +276,10 @@ def test_masks_that_are_missing_or_wrong(mini_mmad, tmp_path, capsys, monkeypatc
 
 
 def test_with_the_tiny_model(mini_mmad, adcopilot_dir, tmp_path, capsys):
-    answers = []
-    for name, options in {"a": [], "b": ["--batch-size", "1"], "c": ["--no-reuse", "--batch-size", "4"]}.items():
-        run = tmp_path / name
-        args = ["--data-root", str(mini_mmad), "--model", str(adcopilot_dir), "--output", str(run), "--anomaly-score"]
-        assert cli.main(["eval", "mmad-bbox", *args, "--max-new-tokens", "12", "--max-lost", "1", *options]) == 0
-        assert "AUROC" in capsys.readouterr().out
-        answers.append({record["item"]: record["reply"]["text"] for record in read_records(run)})
-    assert len(answers[0]) == 16
-    assert answers[0] == answers[1] == answers[2]
+    args = ["--data-root", str(mini_mmad), "--model", str(adcopilot_dir), "--output", str(tmp_path), "--anomaly-score"]
+    assert cli.main(["eval", "mmad-bbox", *args, "--max-new-tokens", "12", "--max-lost", "1"]) == 0
+    assert "AUROC" in capsys.readouterr().out
+    assert len(list(read_records(tmp_path))) == 16
 
 
 def test_masks_that_mark_nothing_or_most_are_counted_first(capsys):

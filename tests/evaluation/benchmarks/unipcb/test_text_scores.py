@@ -13,7 +13,7 @@ REFERENCES = ["The board has a scratch.", "x", "A resistor is missing.", "缺焊
 def test_sbert_is_the_packages_cosine(sentence_model):
     from sentence_transformers import SentenceTransformer, util
 
-    scorer = SBert(model=sentence_model, device="cpu", batch_size=2)
+    scorer = SBert(model=sentence_model, device="cpu")
     found = scorer.score(ANSWERS, REFERENCES)
     model = SentenceTransformer(sentence_model, device="cpu")
     wanted = util.pairwise_cos_sim(model.encode(ANSWERS), model.encode(REFERENCES)).tolist()
@@ -35,7 +35,7 @@ def test_a_model_that_does_not_normalise_its_embeddings(sentence_model, tmp_path
 def test_bertscore_is_the_packages_f1(sentence_model):
     import bert_score
 
-    found = BertScore(model=sentence_model, layer=4, device="cpu", batch_size=2).score(ANSWERS, REFERENCES)
+    found = BertScore(model=sentence_model, layer=4, device="cpu").score(ANSWERS, REFERENCES)
     *_, wanted = bert_score.score(ANSWERS, REFERENCES, model_type=sentence_model, num_layers=4, device="cpu")
     wanted = wanted.tolist()
     wanted[1] = 0.0

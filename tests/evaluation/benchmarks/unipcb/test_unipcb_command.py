@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from adcopilot.cli import main
 from adcopilot.evaluation.benchmarks.unipcb.scoring import COLUMNS
 
 from ...backends.endpoint import Endpoint, completion, question
+from ...commands import api, run
 from . import mini_unipcb
 
 NO_TEXT_SCORES = ["--sbert", "none", "--bertscore", "none"]
@@ -16,12 +16,6 @@ NO_TEXT_SCORES = ["--sbert", "none", "--bertscore", "none"]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return mini_unipcb.build(tmp_path_factory.mktemp("unipcb"))
-
-
-def run(capsys, *args):
-    code = main(["eval", "unipcb", *map(str, args)])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def perfect(body, number):
@@ -46,35 +40,12 @@ def perfect(body, number):
     raise AssertionError(text)
 
 
-def api(endpoint, root, output):
-    return [
-        "--data-root",
-        root,
-        "--backend",
-        "api",
-        "--base-url",
-        endpoint.url,
-        "--model",
-        "some-vlm",
-        "--output",
-        output,
-    ]
-
-
 def test_a_perfect_model_has_a_hundred_in_every_column(capsys, root, tmp_path, sentence_model):
-    scorers = [
-        "--sbert",
-        sentence_model,
-        "--bertscore",
-        sentence_model,
-        "--bertscore-layer",
-        4,
-        "--score-device",
-        "cpu",
-    ]
+    layer = ["--bertscore-layer", 4, "--score-device", "cpu"]
+    scorers = ["--sbert", sentence_model, "--bertscore", sentence_model, *layer]
     with Endpoint(perfect) as endpoint:
         judge = ["--judge-model", "a-judge", "--judge-url", endpoint.url]
-        code, out, _ = run(capsys, *api(endpoint, root, tmp_path / "run"), *scorers, *judge, "--json")
+        code, out, _ = run(capsys, "unipcb", *api(endpoint, root, tmp_path / "run"), *scorers, *judge, "--json")
         assert code == 0
         asked = len(endpoint.bodies)
         assert asked == 17 + 7, "17 questions and a grade for each of 7 open answers"
@@ -89,12 +60,12 @@ def test_a_perfect_model_has_a_hundred_in_every_column(capsys, root, tmp_path, s
         assert json.loads((tmp_path / "run/results.json").read_text()) == found
 
         # Again: nothing is asked, everything is the same.
-        code, out, _ = run(capsys, *api(endpoint, root, tmp_path / "run"), *scorers, *judge, "--json")
+        code, out, _ = run(capsys, "unipcb", *api(endpoint, root, tmp_path / "run"), *scorers, *judge, "--json")
         assert (code, json.loads(out)) == (0, found)
         assert len(endpoint.bodies) == asked
 
     # Without endpoint, model or data.
-    code, out, _ = run(capsys, "--score", tmp_path / "run", *scorers, "--json")
+    code, out, _ = run(capsys, "unipcb", "--score", tmp_path / "run", *scorers, "--json")
     assert code == 0
     again = json.loads(out)
     assert again["columns"] == pytest.approx({**found["columns"], "LLM as Judge": None})
@@ -109,7 +80,7 @@ def test_a_perfect_model_has_a_hundred_in_every_column(capsys, root, tmp_path, s
 
 def test_predictions_in_the_benchmarks_own_form(capsys, root, tmp_path):
     with Endpoint(perfect) as endpoint:
-        run(capsys, *api(endpoint, root, tmp_path / "run"), *NO_TEXT_SCORES)
+        run(capsys, "unipcb", *api(endpoint, root, tmp_path / "run"), *NO_TEXT_SCORES)
     written = json.loads((tmp_path / "run/predictions.json").read_text())
     entries = mini_unipcb.samples()
     assert len(written) == len(entries)
@@ -130,15 +101,15 @@ def test_predictions_in_the_benchmarks_own_form(capsys, root, tmp_path):
 def test_other_switches_for_boxes_score_the_same_answers_again(capsys, root, tmp_path):
     with Endpoint(perfect) as endpoint:
         command = [*api(endpoint, root, tmp_path / "run"), *NO_TEXT_SCORES, "--json"]
-        _, out, _ = run(capsys, *command)
+        _, out, _ = run(capsys, "unipcb", *command)
         assert json.loads(out)["columns"]["F1"] == 100
-        _, out, err = run(capsys, *command, "--image-size-order", "wh")
+        _, out, err = run(capsys, "unipcb", *command, "--image-size-order", "wh")
         found = json.loads(out)
         assert found["columns"]["F1"] < 100
         assert found["image_size_order"] == "wh"
         assert "another aspect ratio in image_size" in err
         assert "reach out of their frame" in err
-        _, out, _ = run(capsys, *command, "--iou", "1.0")
+        _, out, _ = run(capsys, "unipcb", *command, "--iou", "1.0")
         assert json.loads(out)["iou"] == 1.0
         assert len(endpoint.bodies) == 17
 
@@ -148,19 +119,9 @@ def test_the_tiny_model(capsys, root, tmp_path, adcopilot_dir, sentence_model):
     texts = []
     for number, options in enumerate((["--batch-size", 4], ["--batch-size", 1, "--no-reuse"])):
         output = tmp_path / f"run{number}"
-        model = [
-            "--model",
-            adcopilot_dir,
-            "--device",
-            "cpu",
-            "--dtype",
-            "float32",
-            "--max-new-tokens",
-            12,
-            "--max-lost",
-            1,
-        ]
-        code, out, _ = run(capsys, "--data-root", root, *model, *options, *scorers, "--output", output, "--json")
+        model = ["--model", adcopilot_dir, "--device", "cpu", "--dtype", "float32", "--max-new-tokens", 12]
+        where = ["--data-root", root, "--output", output, "--max-lost", 1, "--json"]
+        code, out, _ = run(capsys, "unipcb", *where, *model, *options, *scorers)
         assert code == 0
         found = json.loads(out)
         assert found["answered"] == 17
@@ -178,11 +139,11 @@ def test_a_judge_that_dies_is_said_and_costs_nothing_twice(capsys, root, tmp_pat
     with Endpoint(perfect) as model:
         command = [*api(model, root, tmp_path / "run"), *NO_TEXT_SCORES, "--judge-model", "j", "--judge-url"]
         with Endpoint(lambda body, number: perfect(body, number) if number < 3 else (403, {}, {})) as judge:
-            code, _, err = run(capsys, *command, judge.url, "--concurrency", 1)
+            code, _, err = run(capsys, "unipcb", *command, judge.url, "--concurrency", 1)
             assert code == 1
             assert "3 of 7 open answers graded" in err
         with Endpoint(perfect) as judge:
-            code, _, _ = run(capsys, *command, judge.url)
+            code, _, _ = run(capsys, "unipcb", *command, judge.url)
             assert code == 0
             assert len(judge.bodies) == 4
         assert len(model.bodies) == 17
@@ -193,7 +154,7 @@ def test_parts_of_the_benchmark(capsys, root, tmp_path):
 
         def asked(name, *options):
             before = len(endpoint.bodies)
-            run(capsys, *api(endpoint, root, tmp_path / name), *NO_TEXT_SCORES, *options)
+            run(capsys, "unipcb", *api(endpoint, root, tmp_path / name), *NO_TEXT_SCORES, *options)
             return len(endpoint.bodies) - before
 
         assert asked("a", "--category", "deeppcb") == 4
@@ -209,7 +170,7 @@ def test_parts_of_the_benchmark(capsys, root, tmp_path):
 
 def test_table_on_the_terminal(capsys, root, tmp_path):
     with Endpoint(lambda body, number: completion("no idea")) as endpoint:
-        code, out, err = run(capsys, *api(endpoint, root, tmp_path / "run"), *NO_TEXT_SCORES)
+        code, out, err = run(capsys, "unipcb", *api(endpoint, root, tmp_path / "run"), *NO_TEXT_SCORES)
     assert code == 1
     assert "10 of 17 answers lost: 6 state no option, 4 hold neither a box nor a word that there is none" in err
     title, values, *rest = out.splitlines()
@@ -233,16 +194,13 @@ ASKED = ("--data-root", "ROOT", "--output", "x", "--model", "m", "--backend", "a
         (["--judge-model", "m"], "--judge-model and --judge-url go together"),
         ([*ASKED, "--judge-url", "localhost"], "--judge-url is localhost, expected something like http://"),
         ([*ASKED, "--judge-url", "http://a:b@c/v1"], "an environment variable and give its name with --judge-key-"),
-        (
-            ["--data-root", "ROOT", "--model", "m", "--output", "x", "--sbert", "no-such"],
-            "--sbert no-such: no sentence",
-        ),
+        (["--data-root", "ROOT", "--model", "m", "--output", "x", "--sbert", "no-such"], "no-such: no sentence"),
     ],
 )
 def test_mistakes(capsys, root, options, message):
     if "--sbert" in options:
         pytest.importorskip("sentence_transformers")
-    code, _, err = run(capsys, *[root if option == "ROOT" else option for option in options])
+    code, _, err = run(capsys, "unipcb", *[root if option == "ROOT" else option for option in options])
     assert code == 2
     assert message in err
     assert len(err.strip().splitlines()) == 1

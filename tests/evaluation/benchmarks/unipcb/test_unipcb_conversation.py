@@ -164,19 +164,16 @@ def test_what_an_endpoint_gets(root, tmp_path):
 
 
 def test_with_the_tiny_model_and_after_a_stop(root, adcopilot_dir, tmp_path):
-    """The same answers in one go, in batches of one, and by a run that was stopped in the middle."""
-    texts = {}
-    for name, options in {"whole": (), "single": ("--batch-size", "1"), "plain": ("--no-reuse",)}.items():
-        run = tmp_path / name
-        assert evaluate(root, run, "--model", adcopilot_dir, "--max-new-tokens", "5", *options) == 0
-        texts[name] = {record["item"]: record["reply"]["text"] for record in read_records(run)}
-    assert len(texts["whole"]) == 17
-    assert texts["whole"] == texts["single"] == texts["plain"]
+    """The same answers in one go, and by a run that was stopped in the middle."""
+    model = ("--model", adcopilot_dir, "--max-new-tokens", "5")
+    assert evaluate(root, tmp_path / "whole", *model) == 0
+    texts = {record["item"]: record["reply"]["text"] for record in read_records(tmp_path / "whole")}
+    assert len(texts) == 17
     stopped = tmp_path / "stopped"
     stopped.mkdir()
     lines = (tmp_path / "whole/answers.jsonl").read_text().splitlines(keepends=True)
     (stopped / "answers.jsonl").write_text("".join(lines[:9]))
     (stopped / "manifest.json").write_text((tmp_path / "whole/manifest.json").read_text())
-    assert evaluate(root, stopped, "--model", adcopilot_dir, "--max-new-tokens", "5") == 0
-    assert {record["item"]: record["reply"]["text"] for record in read_records(stopped)} == texts["whole"]
+    assert evaluate(root, stopped, *model) == 0
+    assert {record["item"]: record["reply"]["text"] for record in read_records(stopped)} == texts
     assert json.loads((stopped / "results.json").read_text())["answered"] == 17

@@ -26,7 +26,7 @@ def load(root):
 
 
 def questions(root, **options):
-    return dataset.prepare(load(root), root=root, **options)
+    return dataset.Prepared(load(root), names=ClassNames.below(root), **options)
 
 
 def box_questions(root, **options):
@@ -100,7 +100,7 @@ def test_auto_finds_the_boxes_of_a_resized_copy_again(width, height, wh, corners
     sample = dataset.Sample(
         number=0, entry=entry, names=("a",), images=(), turns=(), level="P3", language="en", dataset=""
     )
-    work = dataset._Preparation(names=ClassNames(), size_order="auto", frame="image_size")
+    work = dataset.Prepared([], names=ClassNames(), size_order="auto", frame="image_size")
     assert work._frame_size(sample, (width, height)) == frame
     found = work._boxes(json.dumps({"x": [box]}), frame, (width, height))
     wanted = [x1 * width, y1 * height, x2 * width, y2 * height]

@@ -68,22 +68,22 @@ def by_answer(grades):
 def test_each_answer_gets_its_grade_and_equal_ones_are_asked_once(tmp_path):
     with Endpoint(by_answer({"good": 9, "bad": 2, "odd": "I cannot say"})) as endpoint:
         questions = [ask("good"), ask("bad"), ask(" "), ask("odd"), ask("good")]
-        found = judge(questions, backend=make(endpoint), folder=tmp_path, quiet=True)
-        assert found.grades == [9.0, 2.0, 1.0, None, 9.0]
-        assert found.unreadable == 1
+        grades, found = judge(questions, backend=make(endpoint), folder=tmp_path)
+        assert grades == [9.0, 2.0, 1.0, None, 9.0]
+        assert found["unreadable"] == 1
         assert len(endpoint.bodies) == 3
-        assert found.settings["judge"]["model"] == "judge-1"
-        assert len(found.settings["prompt_hash"]) == 32
+        assert found["judge"]["model"] == "judge-1"
+        assert len(found["prompt_hash"]) == 32
 
 
 def test_grades_are_kept_and_another_judge_has_its_own(tmp_path):
     with Endpoint(by_answer({"good": 9, "bad": 2, "new": 5})) as endpoint:
-        judge([ask("good"), ask("bad")], backend=make(endpoint), folder=tmp_path, quiet=True)
-        again = judge([ask("good"), ask("bad"), ask("new")], backend=make(endpoint), folder=tmp_path, quiet=True)
-        assert again.grades == [9.0, 2.0, 5.0]
+        judge([ask("good"), ask("bad")], backend=make(endpoint), folder=tmp_path)
+        again, _ = judge([ask("good"), ask("bad"), ask("new")], backend=make(endpoint), folder=tmp_path)
+        assert again == [9.0, 2.0, 5.0]
         assert len(endpoint.bodies) == 3
-        other = judge([ask("good")], backend=make(endpoint, "judge-2"), folder=tmp_path, quiet=True)
-        assert other.grades == [9.0]
+        other, _ = judge([ask("good")], backend=make(endpoint, "judge-2"), folder=tmp_path)
+        assert other == [9.0]
         assert len(endpoint.bodies) == 4
     assert len(list(tmp_path.glob("judge-*/answers.jsonl"))) == 2
 
@@ -92,12 +92,13 @@ def test_a_judge_that_dies_half_way(tmp_path):
     with Endpoint(lambda body, number: completion('{"overall": 8}') if number < 2 else (401, {}, {})) as endpoint:
         backend = make(endpoint, concurrency=1)
         questions = [ask(f"answer {index}") for index in range(5)]
-        found = judge(questions, backend=backend, folder=tmp_path, quiet=True)
-        assert sorted(grade or 0 for grade in found.grades) == [0, 0, 0, 8, 8]
-        assert "401" in str(found.outcome.stopped)
+        grades, found = judge(questions, backend=backend, folder=tmp_path)
+        assert sorted(grade or 0 for grade in grades) == [0, 0, 0, 8, 8]
+        assert "401" in found["stopped"]
     with Endpoint(lambda body, number: completion('{"overall": 3}')) as endpoint:
-        found = judge(questions, backend=make(endpoint), folder=tmp_path, quiet=True)
-        assert sorted(found.grades) == [3, 3, 3, 8, 8]
+        grades, found = judge(questions, backend=make(endpoint), folder=tmp_path)
+        assert "stopped" not in found
+        assert sorted(grades) == [3, 3, 3, 8, 8]
         assert len(endpoint.bodies) == 3
 
 
@@ -107,6 +108,6 @@ def test_a_question_that_the_judge_refuses(tmp_path):
         return (400, {}, {"error": {"message": "no"}}) if bad else completion('{"overall": 6}')
 
     with Endpoint(respond) as endpoint:
-        found = judge([ask("good"), ask("bad")], backend=make(endpoint), folder=tmp_path, quiet=True)
-        assert found.grades == [6.0, None]
-        assert (found.outcome.failed, found.refused, found.unreadable) == ({}, 1, 0)
+        grades, found = judge([ask("good"), ask("bad")], backend=make(endpoint), folder=tmp_path)
+        assert grades == [6.0, None]
+        assert (found["failed"], found["refused"], found["unreadable"]) == (0, 1, 0)
