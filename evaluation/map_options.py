@@ -122,6 +122,7 @@ def open_maps(args: argparse.Namespace, *, folder: Path | None) -> Maps:
         settings,
         bits=inspection.bits if inspection else None,
         threshold=kept if args.threshold is None else args.threshold,
+        templates_each=inspection.templates_each if inspection and args.threshold is None else None,
         device=args.device,
         file=None if folder is None else folder / shard.file_name("maps"),
     )

@@ -67,6 +67,7 @@ class Maps:
         device: of a backbone.
         file: where what was found is kept; others of its kind beside it are read too.
         bits: that all pictures of 16 bits a channel use; None for each pair's own.
+        templates_each: that the threshold was found with; None where that is not known.
 
     Raises:
         UserError: as `MapInspector`.
@@ -80,11 +81,13 @@ class Maps:
         device: str = "auto",
         file: Path | None = None,
         bits: int | None = None,
+        templates_each: int | None = None,
     ) -> None:
         from adcopilot.inspect.judging import Judge
         from adcopilot.inspect.map_inspector import MapInspector
 
         self.settings, self.threshold, self.file = settings, threshold, file
+        self.templates_each = templates_each
         self.inspector = MapInspector(map=settings, judge=Judge(source="map", map_threshold=threshold), device=device)
         self.inspector.bits = bits
         self.thresholds: dict[str, float | None] = {}
@@ -105,8 +108,16 @@ class Maps:
         }
 
     def learn(self, shown: Sequence[Shown]) -> None:
-        """Find the threshold of each category among all of its templates, where none is given."""
+        """Find the threshold of each category among all of its templates, where none is given; say where one that is
+        given was found with more or fewer templates than these have."""
         if self.threshold is not None:
+            others = [len(one.templates) for one in shown if len(one.templates) != self.templates_each]
+            if self.templates_each is not None and others:
+                say(
+                    f"note: the line's threshold was found with {self.templates_each} templates a picture, and "
+                    f"{len(others)} of {len(shown)} pairs have others ({others[0]}): with fewer a score is higher; "
+                    f"adcopilot calibrate … --map-templates {others[0]} finds theirs, or give --threshold"
+                )
             return
         templates: dict[str, dict[Path, None]] = {}
         each: dict[str, int] = {}

@@ -66,11 +66,11 @@ def place(files: Mapping[str, Path], folder: Path, *, link: bool = False) -> Non
         part = target.with_name(f"{name}.part")
         part.unlink(missing_ok=True)
         try:
+            (os.link if link else shutil.copyfile)(file.resolve(), part)  # in a hub's cache it is a link
+        except OSError:
             if not link:
-                raise OSError
-            os.link(file.resolve(), part)  # in a hub's cache it is a link
-        except OSError:  # another disk, or one without hard links
-            shutil.copyfile(file, part)
+                raise
+            shutil.copyfile(file, part)  # to another disk, or one without hard links
         os.replace(part, target)
     for name in before - files.keys():
         (folder / name).unlink(missing_ok=True)

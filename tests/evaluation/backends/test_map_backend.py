@@ -140,6 +140,7 @@ def test_the_threshold_and_map_of_a_line(file, run, tmp_path, capsys):
     for number, place in enumerate((line, line / "inspection.json")):
         code, found, err, _ = run("records", file, "--backend", "map", "--line", place, output=f"of-line{number}")
         assert (code, found["columns"]["verdict"]) == (0, 100), err
+        assert "found with 4 templates a picture, and 6 of 6 pairs have others (1)" in err, err
         backend = json.loads((tmp_path / f"of-line{number}/manifest.json").read_text())["identity"]["backend"]
         assert (backend["threshold"], backend["map"]["search"]) == (threshold, 3)
     code, _, err, _ = run("records", file, "--backend", "map", "--line", good, output="none")
