@@ -1,4 +1,4 @@
-"""Does it help a model to be told which places the anomaly map marks? The recipe of `make demo`, with and without.
+"""Does it help a model to be told which places the anomaly map marks? The steps of `make demo`, with and without.
 
     python benchmarks/hints.py --deeppcb DIR    the 60,000 pairs of the demo, then windows of DeepPCB: about an hour
     python benchmarks/hints.py --count 4000     a try-out that says little: the model has hardly learned to compare
@@ -159,8 +159,9 @@ def page(found: dict[str, dict[str, Scores]], *, count: int, test_count: int, co
     lines = [
         "# Hints: a model that is told which places the anomaly map marks",
         "",
-        f"`{command}`: the recipe of `make demo` with {count:,} pairs; {test_count} pairs of each test set, never",
-        "trained on. Balanced accuracy / AUROC / BBox-Mask IoU, one seed. A hint is one sentence before the question:",
+        f"`{command}`: the steps of `make demo` on {count:,} pairs, none of which varies;",
+        f"{test_count} pairs of each test set, never trained on. Balanced accuracy / AUROC / BBox-Mask IoU, one seed.",
+        "A hint is one sentence before the question:",
         f"“{HINT.format(boxes='[…]')}”; where the map is below its threshold it says that no place is marked.",
         "",
         *([BOARDS_TOLD] if BOARDS in found else []),
