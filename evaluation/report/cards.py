@@ -195,7 +195,9 @@ def _show(
         card.notes.append(f"{count - len(shown)} more templates are not shown")
     for number, path in enumerate(shown):
         role = source.benchmark.role(number, len(shown))
-        picture = gallery.picture((path.relative_to(root) if path.is_relative_to(root) else path).as_posix(), role)
+        # a run has its pictures as its data root was typed, or resolved
+        name = next((path.relative_to(base) for base in (root, root.resolve()) if path.is_relative_to(base)), path)
+        picture = gallery.picture(name.as_posix(), role)
         if len(picture.url) > room:
             picture.url, picture.problem = "", "no room for it: --max-mib limits the page"
             gallery.left_out += 1

@@ -194,3 +194,18 @@ def test_a_picture_that_cannot_be_read_costs_its_own_question(file, run, tmp_pat
     assert "bad2.png" in err
     (tmp_path / "bad2.png").write_bytes(whole)
     assert Image.open(tmp_path / "bad2.png").size == (120, 96)
+
+
+@pytest.mark.parametrize("data_root", ["data", "data/.", "{whole}/data"])
+def test_the_reports_gallery_shows_them_however_the_data_root_was_typed(
+    data_root, file, run, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "data").mkdir()
+    for picture in tmp_path.glob("*.png"):
+        picture.rename(tmp_path / "data" / picture.name)
+    monkeypatch.chdir(tmp_path)
+    root = data_root.format(whole=tmp_path)
+    assert run("records", file, "--data-root", root, "--backend", "map", "--threshold", 0.1)[0] == 0
+    assert main(["eval", "report", "run", "--output", "report"]) == 0
+    assert "could not be shown" not in capsys.readouterr().out
+    assert "data:image/png;base64" in (tmp_path / "report/report.html").read_text()
