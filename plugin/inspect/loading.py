@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,24 @@ def model_digest(folder: Path) -> str:
     ]
     kept_out = ("_results.json", FIXTURE, INSPECTION)
     files = [file for file in files if "trainer" not in file.name and not file.name.endswith(kept_out)]
+    return _digest_of(tuple(map(_stamped, files)))
+
+
+def _stamped(file: Path) -> tuple[Path, int, int]:
+    try:
+        info = file.stat()
+    except OSError:  # `file_digest` says what is wrong with it
+        return file, 0, 0
+    return file, info.st_size, info.st_mtime_ns
+
+
+@cache
+def _digest_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Of files as they were at a time: a line's model is asked for several times, and 7B has 17 GB."""
+    paths = [file for file, _, _ in files]
     with ThreadPoolExecutor(4) as pool:
-        digests = list(pool.map(file_digest, files))
-    return content_key([[file.name, digest] for file, digest in zip(files, digests, strict=True)])
+        digests = list(pool.map(file_digest, paths))
+    return content_key([[file.name, digest] for file, digest in zip(paths, digests, strict=True)])
 
 
 def pick_device(name: str) -> str:
