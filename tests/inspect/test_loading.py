@@ -8,7 +8,9 @@ from safetensors.torch import load_file, save_file
 
 from adcopilot.cli import main
 from adcopilot.errors import UserError
+from adcopilot.inspect import loading
 from adcopilot.inspect.loading import load_model
+from adcopilot.jsonl import file_digest
 
 pytestmark = pytest.mark.forward
 
@@ -103,3 +105,17 @@ def test_a_policy_whose_tokenizer_is_gone(folder, policy_refused):
     for name in ("tokenizer.json", "vocab.json"):
         (folder / name).unlink(missing_ok=True)  # transformers 5 writes no vocab.json
     assert "its processor or tokenizer cannot be loaded" in policy_refused(folder)
+
+
+def test_weights_are_hashed_once_until_they_change(adcopilot_dir, tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    shutil.copytree(adcopilot_dir, folder)
+    read = []
+    monkeypatch.setattr(loading, "file_digest", lambda file: (read.append(file.name), file_digest(file))[1])
+    first = loading.model_digest(folder)
+    files = len(read)
+    assert (loading.model_digest(folder), len(read)) == (first, files)
+    with open(folder / "config.json", "a") as file:
+        file.write("\n")
+    assert loading.model_digest(folder) != first
+    assert len(read) == 2 * files
