@@ -23,6 +23,8 @@ __all__ = ["PANEL_MAX", "PANEL_MIN", "draw_boxes", "draw_map", "draw_result", "p
 PANEL_MIN, PANEL_MAX = 448, 1200
 
 MARGIN = 16
+#: From one line of a reason to the next.
+LINE = 22
 ANOMALOUS = (200, 30, 45)
 NORMAL = (25, 125, 70)
 UNDECIDED = (146, 94, 0)
@@ -139,6 +141,23 @@ def _shorten(text: str, draw: ImageDraw.ImageDraw, font, width: float) -> str:
     return text + "…"
 
 
+def _lines(text: str, font, width: float) -> list[str]:
+    """A text in lines of a width in pixels, broken between words, or within one that is longer than a line (Chinese
+    has no spaces)."""
+    lines = []
+    for word in text.split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(joined) <= width:
+            lines[-1] = joined
+            continue
+        while font.getlength(word) > width:
+            cut = next(end for end in range(len(word), 0, -1) if end == 1 or font.getlength(word[:end]) <= width)
+            lines.append(word[:cut])
+            word = word[cut:]
+        lines += [word] if word else []
+    return lines
+
+
 def draw_result(
     *,
     template: Image.Image,
@@ -175,10 +194,11 @@ def draw_result(
         captions.append(f"map {anomaly_map.pred_score:.3f}; {scale}")
     height = max(panel.height for panel in panels)
     title, small = _font(26), _font(16, latin=_is_latin(template_name, query_name))
-    top, bottom = 56, 40
-    canvas = Image.new(
-        "RGB", (sum(panel.width for panel in panels) + (len(panels) + 1) * MARGIN, top + height + bottom), PAPER
-    )
+    width = sum(panel.width for panel in panels) + (len(panels) + 1) * MARGIN
+    why = _font(16, latin=_is_latin(reason or ""))
+    told = _lines(reason or "", why, width - 2 * MARGIN)
+    top, bottom = 56 + LINE * len(told), 40
+    canvas = Image.new("RGB", (width, top + height + bottom), PAPER)
     draw = ImageDraw.Draw(canvas)
     verdict, colour = {True: ("ANOMALOUS", ANOMALOUS), False: ("NORMAL", NORMAL), None: ("UNDECIDED", UNDECIDED)}[
         anomalous
@@ -187,15 +207,10 @@ def draw_result(
     draw.rounded_rectangle((MARGIN, 10, MARGIN + chip + 24, 46), radius=6, fill=colour)
     draw.text((MARGIN + 12, 28), verdict, fill=PAPER, font=title, anchor="lm")
     count = f"{len(boxes)} box{'es' * (len(boxes) != 1)}" if boxes else "no boxes"
-    left = MARGIN + chip + 40
-    told = count if score is None else f"score {score:.3f}   {count}"
-    draw.text((left, 28), told, fill=INK, font=title, anchor="lm")
-    if reason:
-        left += draw.textlength(told, font=title) + 24
-        why = _font(16, latin=_is_latin(reason))
-        draw.text(
-            (left, 29), _shorten(reason, draw, why, canvas.width - left - MARGIN), fill=FAINT, font=why, anchor="lm"
-        )
+    found = count if score is None else f"score {score:.3f}   {count}"
+    draw.text((MARGIN + chip + 40, 28), found, fill=INK, font=title, anchor="lm")
+    for index, line in enumerate(told):
+        draw.text((MARGIN, 54 + LINE * index), line, fill=FAINT, font=why)
     x = MARGIN
     for panel, caption in zip(panels, captions, strict=True):
         canvas.paste(panel, (x, top))

@@ -165,14 +165,17 @@ def used_bits(sources: Iterable[ImageSource]) -> int | None:
     return found
 
 
-def has_depth(path: str | os.PathLike) -> bool:
-    """Whether a file has 16 bits a channel or more, by its header; False where that cannot be read."""
+def has_depth(source: ImageSource) -> bool:
+    """Whether an image has 16 bits a channel or more, by its header; False where that cannot be read."""
     try:
-        image, _ = _open(path, None)
+        image, _ = _open(source, None)
     except UserError:
         return False
-    with image:
+    try:
         return is_wide(image)
+    finally:
+        if not isinstance(source, Image.Image):
+            image.close()
 
 
 def aspect(size: tuple[int, int]) -> float:
@@ -276,7 +279,7 @@ def _open(source: Any, name: str | None) -> tuple[Image.Image, str]:
                 raise UserError(f"{name}: is {kind}, expected an image file")
             size = info.st_size
         except FileNotFoundError:
-            raise UserError(f"{name}: no such image file; check the path (and media_dir if it is relative)") from None
+            raise UserError(f"{name}: no such image file; check the path (of training data media_dir too)") from None
         except UserError:
             raise
         except (OSError, ValueError) as error:  # ValueError: a null character in the path

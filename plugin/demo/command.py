@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # gradio and torch take seconds: only once the command line i
     from ..inspect.judging import Judge
     from ..inspect.opening import Setup
     from .engines.maps import PageMap
+    from .questions import PageQuestion
     from .service import Engine
     from .tabs.many_parts import ServerFolder
 
@@ -138,6 +139,7 @@ def run(args: argparse.Namespace) -> None:
             examples=read_examples(),
             folder=folder,
             queue=args.queue,
+            inspects=asked_for(found),
             templates_each=found.templates_each if found else args.map_templates or 1,
             good_parts=good_parts and GoodParts(good_parts),
             marks=args.marks,
@@ -237,11 +239,17 @@ def set_up_here(args: argparse.Namespace) -> Setup:
     sizes = {name: getattr(args, name) for name in ("image_max_pixels", "image_min_pixels")}
     for name, value in found.asked(sizes, threshold=args.threshold).items():
         setattr(args, name, value)
-    if found.inspection and "question" in found.inspection.asked:
-        say(f"{found.folder}: was calibrated with a question of its own, and the page asks that of training")
     if found.note:
         say(found.note)
     return found
+
+
+def asked_for(found: Setup | None) -> PageQuestion:
+    """What the page asks for a verdict; of a line, what it was calibrated with."""
+    from .questions import INSPECT, question_of_line
+
+    inspection = found and found.inspection
+    return question_of_line(inspection.asked.get("question")) if inspection else INSPECT
 
 
 def make_engine(args: argparse.Namespace, found: Setup) -> Engine:
@@ -261,7 +269,7 @@ def make_engine(args: argparse.Namespace, found: Setup) -> Engine:
     from ..answering.families import family_of_config
     from ..inspect.model_inspector import ModelInspector
     from .engines.local import LocalEngine
-    from .questions import INSPECT, wording
+    from .questions import wording
 
     inspector = ModelInspector(
         model=found.folder,
@@ -277,7 +285,7 @@ def make_engine(args: argparse.Namespace, found: Setup) -> Engine:
     )
     inspector.bits = found.bits
     family = family_of_config(inspector.model.config.model_type)
-    inspector.question = wording(INSPECT, templates=1, family=family, thinking=args.thinking)
+    inspector.question = wording(asked_for(found), templates=1, family=family, thinking=args.thinking)
     return LocalEngine(inspector=inspector)
 
 

@@ -15,6 +15,7 @@ from .door.guard import where
 from .event_queue import with_queue
 from .examples import Example
 from .limits import Limits
+from .questions import INSPECT, PageQuestion
 from .service import Engine, GoodParts, Service
 from .store import Store
 from .tabs.many_parts import ManyParts, ServerFolder
@@ -77,6 +78,7 @@ def build_page(
     examples: Sequence[Example],
     folder: ServerFolder | None,
     queue: int,
+    inspects: PageQuestion = INSPECT,
     templates_each: int = 1,
     good_parts: GoodParts | None = None,
     marks: Path | None = None,
@@ -92,6 +94,7 @@ def build_page(
         examples: pairs to try.
         folder: of this machine, which visitors may have inspected.
         queue: so many questions may wait; further ones are told to come again.
+        inspects: what is asked for a verdict.
         templates_each: how many good parts a map is made with, where no visitor names them.
         good_parts: of the line whose folder was given, for visitors who bring none.
         marks: the file that visitors' marks go to; None where they cannot mark.
@@ -109,6 +112,7 @@ def build_page(
         limits=limits,
         judge=judge,
         thinking=thinking,
+        inspects=inspects,
         templates_each=templates_each,
         good_parts=good_parts,
         marks=marks and Marks(marks, most_bytes=limits.stored_bytes),

@@ -5,12 +5,12 @@ The first is `adcopilot inspect`'s question, so its answer and score are the sam
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..answering.families import Family
 from ..prompts import INSPECT_QUESTION, thinking_question
 
-__all__ = ["INSPECT", "QUESTIONS", "PageQuestion", "wording"]
+__all__ = ["INSPECT", "QUESTIONS", "PageQuestion", "question_of_line", "wording"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,16 @@ QUESTIONS = (
         alone="Read all text and numbers in the image.",
     ),
 )
+
+
+def question_of_line(own: str | None) -> PageQuestion:
+    """The first button of a line's page: the very words that its threshold was found with.
+
+    Args:
+        own: the line's question; None for `inspect`'s.
+    """
+    # without a request for boxes: other families were not told of them either when the line was calibrated
+    return replace(INSPECT, question=own or INSPECT_QUESTION, boxes=False)
 
 
 def wording(task: PageQuestion, *, templates: int, family: Family, thinking: bool) -> str | None:

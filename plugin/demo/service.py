@@ -23,6 +23,7 @@ from ..inspect.question import Question
 from ..inspect.result import Result
 from ..prompts import thinking_question
 from .limits import Limits, open_upload
+from .questions import INSPECT, PageQuestion
 from .store import Store
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Service:
         limits: how much they may bring.
         judge: whose verdicts they are, and from where on a part is defective.
         thinking: ask for the reasoning before each answer.
+        inspects: what is asked for a verdict.
         templates_each: how many good parts a map is made with, where no visitor names them.
         good_parts: of the line whose folder was given, for visitors who bring none.
         marks: where visitors' marks go; None where they cannot mark.
@@ -106,6 +108,7 @@ class Service:
     limits: Limits
     judge: Judge = field(default_factory=Judge)
     thinking: bool = False
+    inspects: PageQuestion = INSPECT
     templates_each: int = 1
     good_parts: GoodParts | None = None
     marks: Marks | None = None

@@ -296,7 +296,10 @@ def among_templates(
     if found is None:
         return inspector.judge
     whose = "threshold" if alone is inspector else "the map's threshold"
-    say(f"{whose} {found.value:g}: {found.chosen}, compared with each other")
+    shared = ""
+    if len(pools) > 1:
+        shared = f", one for all {len(pools)} categories; `adcopilot calibrate` finds each category its own"
+    say(f"{whose} {found.value:g}: {found.chosen}, compared with each other{shared}")
     return replace(inspector.judge, map_threshold=found.value)
 
 
@@ -321,6 +324,7 @@ def in_words(line: dict[str, Any]) -> str:
         return f"ERROR      -----  {printable(line['error'])}"
     verdict = "normal" if line["verdict"] == "normal" else line["verdict"].upper()
     score = "-----" if line["score"] is None else f"{line['score']:.3f}"
-    text = " ".join((line.get("reason") or line["text"]).split())
+    said = "" if line["verdict"] == "undecided" and "reason" in line else line["text"]
+    text = " ".join(f"{said} {line.get('reason', '')}".split())
     text = text if len(text) <= 400 else text[:399] + "…"
     return printable(f"{verdict:<9}  {score}  {line['query']}  {text}").rstrip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Literal, get_args
 
 from ..answering.families import split_thinking
@@ -17,6 +18,10 @@ Source = Literal["model", "map", "either"]
 SOURCES = get_args(Source)
 #: Of a map: no map has a higher score, so a higher threshold is a mistake.
 MOST_MAP = 10.0
+
+
+def _is_within(value: object, most: float) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value <= most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +44,10 @@ class Judge:
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise UserError(f"the verdict is from {self.source!r}, expected {', '.join(SOURCES)}")
-        if not 0 <= self.model_threshold <= 1:
-            raise UserError(f"--threshold is {self.model_threshold}, expected 0 to 1")
-        if self.map_threshold is not None and not 0 <= self.map_threshold <= MOST_MAP:
-            raise UserError(f"--threshold is {self.map_threshold}, expected 0 to 10 for a map's score")
+        if not _is_within(self.model_threshold, 1):
+            raise UserError(f"--threshold is {self.model_threshold!r}, expected 0 to 1")
+        if self.map_threshold is not None and not _is_within(self.map_threshold, MOST_MAP):
+            raise UserError(f"--threshold is {self.map_threshold!r}, expected 0 to 10 for a map's score")
 
     def judged(self, result: Result) -> Result:
         """The result with its verdict."""

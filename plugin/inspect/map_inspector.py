@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..images import ImageSource, frames_left_out, open_image, used_bits
 from .judging import Judge
 from .mapping import with_map
+from .other_kind import other_kind
 from .question import Question
 from .result import Result, source_name
 from .same_picture import SAME_PICTURE, is_same_picture
@@ -80,8 +81,11 @@ class MapInspector:
                 for source, name in zip(question.templates, names, strict=True)
             ]
             query = open_image(question.query, name=result.query, bits=bits)
-            note = frames_left_out(question.query, name=result.query)
-            result = replace(result, size=query.size, note=note)
+            notes = [
+                frames_left_out(question.query, name=result.query),
+                other_kind(query, templates, sources=(question.query, *question.templates), bits=bits),
+            ]
+            result = replace(result, size=query.size, note="; ".join(filter(None, notes)) or None)
             if not templates:
                 raise UserError(f"{result.query}: an anomaly map needs a template; give --template or --template-dir")
             if any(is_same_picture(template, query) for template in templates):

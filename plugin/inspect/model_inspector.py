@@ -28,6 +28,7 @@ from .hub import model_folder
 from .judging import Judge
 from .loading import load_model, pick_device, pick_dtype
 from .mapping import map_of_pair, with_map
+from .other_kind import other_kind
 from .question import Question
 from .result import Result, source_name
 from .same_picture import SAME_PICTURE, is_same_picture
@@ -48,7 +49,7 @@ class _Prepared:
     error: str | None = None
     is_same: bool = False  # a template is the query itself
     far: str | None = None  # why a picture is far outside the sizes of training
-    frames: str | None = None  # that the query is animated, in words
+    notes: list[str] = field(default_factory=list)  # that the query is animated, or of another kind than its templates
     map: AnomalyMap | None = None
 
 
@@ -198,7 +199,12 @@ class ModelInspector:
             templates = [open_image(source, name=name, bits=bits) for source, name in sources]
             query = open_image(question.query, name=prepared.query, bits=bits)
             prepared.is_same = any(is_same_picture(template, query) for template in templates)
-            prepared.size, prepared.frames = query.size, frames_left_out(question.query, name=prepared.query)
+            prepared.size = query.size
+            notes = [
+                frames_left_out(question.query, name=prepared.query),
+                other_kind(query, templates, sources=(question.query, *question.templates), bits=bits),
+            ]
+            prepared.notes = [note for note in notes if note]
             if self.mapper and templates and not prepared.is_same:
                 more = [
                     open_image(source, name=source_name(source, "template"), bits=bits) for source in question.more
@@ -297,11 +303,11 @@ class ModelInspector:
             score = mass = None
         else:  # as they are written, so that a stored line means the same
             score, mass = round(score, 6), round(min(mass, 1.0), 6)
-        doubt, note = None, pair.frames
+        doubt, notes = None, pair.notes
         if pair.is_same:  # a number would be ranked among those of real pairs
             doubt, score, mass = SAME_PICTURE, None, None
         elif pair.far and self.any_size:
-            note = "; ".join([f"{pair.far}; answered all the same, as --any-size asks", *([note] if note else [])])
+            notes = [f"{pair.far}; answered all the same, as --any-size asks", *notes]
         elif pair.far:
             doubt = pair.far
         result = Result(
@@ -315,7 +321,7 @@ class ModelInspector:
             yes_no_mass=mass,
             size=pair.size,
             doubt=doubt,
-            note=note,
+            note="; ".join(notes) or None,
         )
         if pair.map:
             result = with_map(result, pair.map, threshold=self.judge.map_threshold, alone=False)

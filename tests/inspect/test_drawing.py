@@ -9,11 +9,14 @@ from adcopilot.anomaly_map.picture import map_over
 from adcopilot.drawing import (
     ANOMALOUS,
     BOX_COLOURS,
+    LINE,
     MARGIN,
     NORMAL,
     PANEL_MAX,
     PANEL_MIN,
     UNDECIDED,
+    _font,
+    _lines,
     draw_boxes,
     draw_result,
     save_picture,
@@ -87,10 +90,21 @@ def test_result_has_both_images_and_the_verdict(anomalous, score, reason, colour
     picture = draw_result(
         template=template, query=grey(3000, 3000), boxes=[], anomalous=anomalous, score=score, reason=reason
     )
-    assert picture.size == (PANEL_MIN + PANEL_MAX + 3 * MARGIN, 56 + PANEL_MAX + 40)
-    assert picture.getpixel((MARGIN + 20, 56 + 100)) == (10, 200, 10)
-    assert picture.getpixel((2 * MARGIN + PANEL_MIN + 500, 56 + 600)) == GREY
+    lines = 4 * bool(reason)  # 800 letters
+    top = 56 + LINE * lines
+    assert picture.size == (PANEL_MIN + PANEL_MAX + 3 * MARGIN, top + PANEL_MAX + 40)
+    assert picture.getpixel((MARGIN + 20, top + 100)) == (10, 200, 10)
+    assert picture.getpixel((2 * MARGIN + PANEL_MIN + 500, top + 600)) == GREY
     assert picture.getpixel((MARGIN + 8, 12)) == colour
+
+
+@pytest.mark.parametrize("reason", ["why " * 300, "why" * 300, "因为两张图片的大小不同" * 30, "short"])
+def test_a_reason_is_there_to_its_end(reason):
+    """Each of its letters, in lines that are no wider than the picture."""
+    font = _font(16, latin=False)
+    lines = _lines(reason, font, 400)
+    assert "".join(lines).replace(" ", "") == reason.replace(" ", "")
+    assert max(map(font.getlength, lines)) <= 400
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from adcopilot.errors import UserError
 from adcopilot.inspect import Result
 from adcopilot.inspect.judging import Judge
 
@@ -22,3 +23,12 @@ def test_without_a_model_the_score_is_the_maps():
     judge = Judge(source="map", map_threshold=0.3)
     assert judge.judged(Result(query="q", template="t", score=0.4)).anomalous is True
     assert judge.judged(Result(query="q", template="t", score=0.2)).anomalous is False
+
+
+@pytest.mark.parametrize("value", ["0.5", True, float("nan"), -0.1, 1.5, None])
+def test_a_threshold_is_a_number_within_its_range(value):
+    with pytest.raises(UserError, match=r"--threshold is .*, expected 0 to 1"):
+        Judge(model_threshold=value)
+    if value not in (None, 1.5):
+        with pytest.raises(UserError, match=r"--threshold is .*, expected 0 to 10"):
+            Judge(source="map", map_threshold=value)

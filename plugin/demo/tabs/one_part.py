@@ -12,7 +12,7 @@ from .. import fragments
 from ..belonging import Asked, Coming, Talk, files_of, mark, nothing
 from ..components import UploadedFiles, UploadedImage
 from ..examples import Example
-from ..questions import INSPECT, QUESTIONS, PageQuestion, wording
+from ..questions import QUESTIONS, PageQuestion, wording
 from ..service import Service
 from ..words import label, say
 from .answering import MOST_TEMPLATES, Answering
@@ -35,7 +35,7 @@ class OnePart:
 
     def __init__(self, *, service: Service, examples: Sequence[Example]) -> None:
         self.service, self.examples, self.answering = service, examples, Answering(service)
-        self.questions = QUESTIONS if service.engine.speaks else (INSPECT,)
+        self.questions = (service.inspects, *(QUESTIONS[1:] if service.engine.speaks else ()))
 
     def build(self) -> None:
         """Put the components into the tab that is open, and connect them."""
@@ -250,7 +250,7 @@ class OnePart:
                 return self.answering.problem(
                     asked, "Add a picture of a good part first: it is what the part is compared with."
                 )
-            return self.answering.answer(Talk(), asked, question, yes_or_no=task is INSPECT)
+            return self.answering.answer(Talk(), asked, question, yes_or_no=task is service.inspects)
 
         return on_task
 
@@ -317,7 +317,9 @@ class OnePart:
         words = (words or "").strip()
         try:
             text = self.service.free_question(words) if words else ""
-            text = text or wording(INSPECT, templates=1, family=engine.family, thinking=self.service.thinking)
+            text = text or wording(
+                self.service.inspects, templates=1, family=engine.family, thinking=self.service.thinking
+            )
             if words and not engine.speaks:
                 raise UserError("there is no model here that a question could be put to; leave it empty")
             if not template and self.service.good_parts is None:

@@ -10,7 +10,7 @@ gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 from adcopilot.answering.families import FAMILIES  # noqa: E402
 from adcopilot.demo.belonging import Talk, mark  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
-from adcopilot.demo.questions import INSPECT, QUESTIONS  # noqa: E402
+from adcopilot.demo.questions import INSPECT, QUESTIONS, question_of_line  # noqa: E402
 from adcopilot.demo.service import Service  # noqa: E402
 from adcopilot.demo.store import Store  # noqa: E402
 from adcopilot.demo.tabs.one_part import KEPT, OnePart  # noqa: E402
@@ -219,3 +219,24 @@ def test_other_questions_have_an_answer_and_no_verdict(tab, files):
     assert tab.service.engine.asked.turns == ()
     coming, _ = tab.on_question("x" * 2001, good, [], query, talk, REQUEST)
     assert "2001 letters" in coming.problem
+
+
+def test_a_line_is_asked_in_the_words_that_its_threshold_was_found_with(tmp_path, monkeypatch):
+    store = Store(seconds=60, stored_bytes=1 << 30)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    engine = Engine()
+    engine.family, engine.says = FAMILIES["qwen3-vl"], {**Engine.says, "anomalous": True}
+    inspects = question_of_line("Is a screw missing?")
+    tab = OnePart(
+        service=Service(engine=engine, store=store, limits=Limits(), page=None, inspects=inspects), examples=()
+    )
+    good, query = (store.new_file(name, visitor="anna") for name in ("good.png", "query.png"))
+    part(0).save(good)
+    part(1).save(query)
+    values = shown(tab, ask(tab, str(good), str(query), task=tab.questions[0]), str(good), str(query))
+    assert engine.asked.text == "Is a screw missing?"
+    assert "bad" in values[1]  # with a verdict
+    assert tab.on_api(str(good), str(query), "", REQUEST)["verdict"] == "anomalous"
+    assert engine.asked.text == "Is a screw missing?"
+    assert question_of_line(None).question == INSPECT.question  # without a request for boxes, as calibrate asks
+    store.close()
