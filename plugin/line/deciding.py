@@ -18,6 +18,8 @@ __all__ = ["Goal", "decide_line"]
 
 #: Parts that the pictures are divided into, so that no threshold is measured on what it was chosen by.
 FOLDS = 5
+#: Times the map's threshold from which on a good picture is asked about.
+FAR_ABOVE = 2
 #: Score → value, by source: `model`, `map`.
 Scores = Mapping[str, Sequence[float | None]]
 
@@ -68,7 +70,7 @@ def decide_line(pictures: Sequence[Picture], scores: Scores, *, goal: Goal) -> I
         thresholds={name: one.value for name, one in chosen.items()},
         threshold_from=main.chosen,
         why=why,
-        warnings=(*main.warnings, *_about(metrics)),
+        warnings=(*main.warnings, *_unlike(pictures, scores, chosen), *_about(metrics)),
         metrics=metrics,
     )
 
@@ -127,6 +129,26 @@ def _metrics(pictures: Sequence[Picture], scores: Scores, source: str, goal: Goa
         verdicts=[verdicts[index] for index in measured],
         kinds=[pictures[index].kind or ("without a name" if pictures[index].bad else None) for index in measured],
     ) | {"how": f"each picture judged by a threshold from the others, in {FOLDS} parts", "source": source}
+
+
+def _unlike(pictures: Sequence[Picture], scores: Scores, chosen: Mapping[str, Threshold]) -> list[str]:
+    """A sentence about good pictures that look defective to the map: whoever sorted them may have missed something."""
+    if "map" not in chosen:
+        return []
+    limit = FAR_ABOVE * chosen["map"].value
+    found = [
+        (score, one.file.name)
+        for one, score in zip(pictures, scores["map"], strict=True)
+        if not one.bad and not one.marked and score is not None and score >= limit
+    ]
+    if not found:
+        return []
+    names = ", ".join(f"{name} {score:.3f}" for score, name in sorted(found, reverse=True)[:3])
+    told = f"{len(found)} good picture{'s' * (len(found) > 1)} ({names}{', …' * (len(found) > 3)}) of a map score of"
+    return [
+        f"{told} {limit:.3f} or more, {FAR_ABOVE} times the threshold: look whether the part is good; as a template a "
+        "defective one hides defects like its own"
+    ]
 
 
 def _about(metrics: Mapping[str, Any]) -> list[str]:

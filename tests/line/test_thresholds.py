@@ -127,3 +127,16 @@ def test_the_larger_of_two_scores_is_above_a_half_where_one_is_above_its_thresho
     assert larger(0.7, 0.3, 0.8, 0.4) < 0.5
     assert larger(None, 0.4, 0.8, 0.4) == 0.5
     assert larger(None, None, 0.5, 0.5) is None
+
+
+def test_a_good_picture_that_looks_defective_is_asked_about(tmp_path):
+    """It would be a template, and hide the defect that it has; a mark says that somebody has looked."""
+    scores = {"map": [0.1] * 10 + [0.5, 0.2]}
+    for marked, defective in ((False, False), (True, False), (False, True)):
+        pictures = [Picture(file=tmp_path / f"{k}.png", bad=False) for k in range(12)]
+        pictures[10] = Picture(file=tmp_path / "10.png", bad=defective, marked=marked)
+        told = [one for one in decide_line(pictures, scores, goal=Goal()).warnings if "look whether" in one]
+        asked = not marked and not defective
+        assert [one.startswith("1 good picture (10.png 0.500) of a map score of 0.4") for one in told] == [
+            True
+        ] * asked
