@@ -145,10 +145,8 @@ def _unlike(pictures: Sequence[Picture], scores: Scores, chosen: Mapping[str, Th
         return []
     names = ", ".join(f"{name} {score:.3f}" for score, name in sorted(found, reverse=True)[:3])
     told = f"{len(found)} good picture{'s' * (len(found) > 1)} ({names}{', …' * (len(found) > 3)}) of a map score of"
-    return [
-        f"{told} {limit:.3f} or more, {FAR_ABOVE} times the threshold: look whether the part is good; as a template a "
-        "defective one hides defects like its own"
-    ]
+    told += f" {limit:.3f} or more, {FAR_ABOVE} times the threshold: look whether the part is good"
+    return [f"{told}; as a template a defective one hides defects like its own"]
 
 
 def _about(metrics: Mapping[str, Any]) -> list[str]:
