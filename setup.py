@@ -69,6 +69,7 @@ base = [
     "huggingface_hub",
     "numpy",
     "scipy",  # connected components of masks
+    "threadpoolctl",  # maps of several pairs at a time, each on a core
     "pillow>=10.1",
     "tqdm",
 ]
@@ -107,7 +108,7 @@ extras = {
     "ray": ["ray[data]>=2.50"],  # `adcopilot data build --ray`
     # Other models through transformers, or behind an OpenAI-style API; the scorers of UniPCB and of captions.
     "eval": [
-        *("accelerate", "httpx", "jinja2", "matplotlib", "pycocotools", "scipy", "threadpoolctl"),
+        *("accelerate", "httpx", "jinja2", "matplotlib", "pycocotools"),
         *("sentence-transformers>=5.0", "bert-score>=0.3.13", "pycocoevalcap>=1.2"),
     ],
     "demo": train,  # the demo trains through the stock llamafactory-cli

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
 
 from adcopilot.answering.base import Reply, grouped
 from adcopilot.answering.items import Item
@@ -26,6 +25,7 @@ from adcopilot.errors import UserError
 from adcopilot.finite import not_finite_at
 from adcopilot.inspect.greedy import Answered, Greedy
 from adcopilot.inspect.loading import pick_device, pick_dtype
+from adcopilot.threads import keep_to_one_core
 
 from .base import LocalBackend
 from .branching import Prefix, answer_branches, make_prompts, shared_length
@@ -38,13 +38,6 @@ __all__ = ["TransformersBackend"]
 
 #: Threads that open images: decoding and resizing let others run, tokenizing and templates do not.
 _READERS = 2
-
-
-def _keep_to_one_core() -> None:
-    """For a reading thread: OpenMP would give each a team of its own, and the model would wait for its cores (a tenth
-    to a fifth of the time at 512 pixels on two cores)."""
-    torch.get_num_threads()  # torch sets a new thread's team at its first call, and must not do it after this
-    threadpool_limits(1, user_api="openmp")  # OpenMP's setting is the calling thread's own
 
 
 class TransformersBackend(LocalBackend):
@@ -117,7 +110,7 @@ class TransformersBackend(LocalBackend):
         prepare = self._prepare if self.reuse else self._open
         work = self._branch if self.reuse else self._generate
         # The next batch is read and resized while the model answers the one before.
-        with ThreadPoolExecutor(_READERS, initializer=_keep_to_one_core) as readers:
+        with ThreadPoolExecutor(_READERS, initializer=keep_to_one_core) as readers:
             following = [readers.submit(prepare, one) for one in next(batches, ())]
             while following:
                 batch = [one.result() for one in following]

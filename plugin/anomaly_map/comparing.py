@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..images import is_like_shape
+from ..threads import keep_to_one_core, workers
 from . import MAP_KINDS, MOST_TEMPLATES
 from .features import FEATURES_TOP, Backbone, feature_distances
 from .marking import PIXELS_TOP, map_boxes, pred_mask, pred_score
@@ -171,9 +173,14 @@ class Mapper:
                 )
             self._backbone = Backbone(settings.backbone, device=device)
 
+    @property
+    def workers(self) -> int:
+        """Threads that may compare at the same time. A backbone keeps all cores busy with one pair."""
+        return 1 if self._backbone else workers()
+
     @torch.inference_mode()
     def compare(self, query: Image.Image, templates: Sequence[Image.Image]) -> AnomalyMap:
-        """The map of a query.
+        """The map of a query; without a backbone on one core.
 
         Args:
             query: upright, RGB.
@@ -183,6 +190,10 @@ class Mapper:
         Raises:
             UserError: no template is of the query's shape; or a picture is too small for a texture.
         """
+        with nullcontext() if self._backbone else keep_to_one_core():
+            return self._compare(query, templates)
+
+    def _compare(self, query: Image.Image, templates: Sequence[Image.Image]) -> AnomalyMap:
         if self.settings.kind == "texture":
             found = _as_map(
                 self._texture.distances(query, templates), size=query.size, coverage=1.0, settings=self.settings

@@ -10,6 +10,7 @@ Shape legend: P patches, D values of a patch, H, W rows and columns of a picture
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -56,6 +57,7 @@ class Texture:
     def __init__(self, *, max_pixels: int) -> None:
         self.max_pixels = max_pixels
         self._kept: OrderedDict[tuple, list[torch.Tensor]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def distances(self, query: Image.Image, templates: Sequence[Image.Image]) -> torch.Tensor:
         """Distances beyond those that good patches have from each other.
@@ -106,6 +108,10 @@ class Texture:
     def _patches_of(self, template: Image.Image, factor: float, coloured: bool) -> list[torch.Tensor]:
         """Some patches (P, D) of a template at each scale, in an order drawn once."""
         key = (hashlib.blake2b(template.tobytes()).digest(), template.size, factor, coloured)
+        with self._lock:  # others wait for a template that is looked at: they need it next
+            return self._known(key, template, factor, coloured)
+
+    def _known(self, key: tuple, template: Image.Image, factor: float, coloured: bool) -> list[torch.Tensor]:
         if key not in self._kept:
             values, found = _values(template, factor, coloured), []
             for scale in SCALES:

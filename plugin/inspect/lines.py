@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:  # they need torch, which takes seconds
     from .model_inspector import ModelInspector
     from .question import Question
 
-__all__ = ["inspect_all", "renew", "results_of"]
+__all__ = ["AHEAD", "inspect_all", "renew", "results_of"]
+
+#: Pairs that are ready or wait beyond those that are compared.
+AHEAD = 8
 
 
 def results_of(inspector: ModelInspector | MapInspector, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Result]]:
@@ -67,6 +71,9 @@ def inspect_all(
     stored = {record["key"]: record for record in log.records()} if log is not None else {}
     keys: dict[int, str] = {}
     waiting: deque[Pair] = deque()  # read ahead by the inspector, not given out yet
+    threads = inspector.mapper.workers if inspector.mapper else 1
+    pool = ThreadPoolExecutor(threads)
+    coming: dict[int, Future[Result]] = {}  # with their maps, which are made again
 
     def new_pairs() -> Iterator[Pair]:
         for pair in work:
@@ -76,28 +83,38 @@ def inspect_all(
             if keys.get(id(pair)) not in stored:
                 yield pair
 
+    def again(pair: Pair, kept: dict[str, Any]) -> Result:
+        # the same images under another path are still the same result
+        names = {"query": str(pair.query), "template": str(pair.template) if pair.template else None}
+        result = Result.from_dict({**kept, **names})
+        changed = kept["settings"].get("map_threshold") != inspector.judge.map_threshold
+        if result.error is not None or not (maps or (changed and boxes)):
+            return result
+        return inspector.map_again(result, inspector.pair_question(pair.template, pair.query, pair.more))
+
     def old() -> Iterator[tuple[Pair, dict[str, Any], AnomalyMap | None]]:
         while waiting and keys.get(id(waiting[0])) in stored:
+            for index in range(min(len(waiting), AHEAD + threads)):  # others are being put in at its end
+                pair = waiting[index]
+                if id(pair) not in coming and keys.get(id(pair)) in stored:
+                    coming[id(pair)] = pool.submit(again, pair, stored[keys[id(pair)]])
             pair = waiting.popleft()
-            kept = stored[keys.pop(id(pair))]
-            # the same images under another path are still the same result
-            names = {"query": str(pair.query), "template": str(pair.template) if pair.template else None}
-            result = Result.from_dict({**kept, **names})
-            changed = kept["settings"].get("map_threshold") != inspector.judge.map_threshold
-            if result.error is None and (maps or (changed and boxes)):
-                result = inspector.map_again(result, inspector.pair_question(pair.template, pair.query, pair.more))
-            result = inspector.judge.judged(result)
+            del keys[id(pair)]
+            result = inspector.judge.judged(coming.pop(id(pair)).result())
             yield pair, result.to_dict(**pair.extra), result.map
 
-    for pair, result in results_of(inspector, new_pairs()):
+    try:
+        for pair, result in results_of(inspector, new_pairs()):
+            yield from old()
+            waiting.popleft()
+            line = result.to_dict(**pair.extra)
+            if log is not None:
+                used = {"model": str(inspector.folder), **settings, "map_threshold": inspector.judge.map_threshold}
+                log.append({"key": keys.pop(id(pair)), **line, **result.kept(), "settings": used})
+            yield pair, line, result.map
         yield from old()
-        waiting.popleft()
-        line = result.to_dict(**pair.extra)
-        if log is not None:
-            used = {"model": str(inspector.folder), **settings, "map_threshold": inspector.judge.map_threshold}
-            log.append({"key": keys.pop(id(pair)), **line, **result.kept(), "settings": used})
-        yield pair, line, result.map
-    yield from old()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def renew(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +14,7 @@ from ..anomaly_map.comparing import Mapper, MapSettings
 from ..errors import UserError
 from ..images import ImageSource, frames_left_out, open_image, used_bits
 from .judging import Judge
+from .lines import AHEAD
 from .mapping import with_map
 from .other_kind import other_kind
 from .question import Question
@@ -20,9 +22,6 @@ from .result import Result, source_name
 from .same_picture import SAME_PICTURE, is_same_picture
 
 __all__ = ["MapInspector"]
-
-#: Pairs whose pictures are read while the one before is compared.
-AHEAD = 8
 
 
 class MapInspector:
@@ -60,11 +59,14 @@ class MapInspector:
     def ask(self, questions: Iterable[Question]) -> Iterator[Result]:
         """A `Result` for each question, in order; their words are not asked."""
         questions = iter(questions)
-        with ThreadPoolExecutor(1) as reader:
-            waiting = [reader.submit(self._compare, question) for question in islice(questions, AHEAD)]
+        pool, ahead = ThreadPoolExecutor(self.mapper.workers), AHEAD + self.mapper.workers
+        try:
+            waiting = deque(pool.submit(self._compare, question) for question in islice(questions, ahead))
             while waiting:
-                yield waiting.pop(0).result()
-                waiting += [reader.submit(self._compare, question) for question in islice(questions, 1)]
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(self._compare, question) for question in islice(questions, 1))
+        finally:  # whoever has seen enough does not wait for the rest
+            pool.shutdown(cancel_futures=True)
 
     def map_again(self, result: Result, question: Question) -> Result:
         """A stored result with its map made anew."""

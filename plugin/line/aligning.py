@@ -8,6 +8,7 @@ is once one is laid over the other, and, where there are enough defective ones, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,26 +97,27 @@ def likeness(files: Sequence[Path]) -> float | None:
     import torch
 
     from ..anomaly_map.registration import place, register
+    from ..threads import keep_to_one_core, workers
 
     some = _spread(list(files), LOOKED_AT)
     if len(some) < 2:
         return None
     bits = used_bits(some)
     pictures = [open_image(file, bits=bits) for file in some]
-    found = []
-    for index, query in enumerate(pictures):
+
+    def nearest(index: int) -> float:
+        query = pictures[index]
         scale = min(1.0, SIDE / max(query.size))
         size = tuple(max(1, round(side * scale)) for side in query.size)
         values = [
             torch.from_numpy(np.array(one.resize(size))).permute(2, 0, 1)[None].float() / 255
             for one in [query, *(pictures[(index + step) % len(pictures)] for step in range(1, OTHERS + 1))]
         ]
-        best = -1.0
-        for other in values[1 : len(pictures)]:
-            placed, seen = place(other, register(values[0], other))
-            best = max(best, _correlation(values[0], placed, seen.numpy()))
-        found.append(best)
-    return float(np.median(found))
+        placed = (place(other, register(values[0], other)) for other in values[1 : len(pictures)])
+        return max(_correlation(values[0], one, seen.numpy()) for one, seen in placed)
+
+    with ThreadPoolExecutor(workers(), initializer=keep_to_one_core) as pool:
+        return float(np.median(list(pool.map(nearest, range(len(pictures))))))
 
 
 def _correlation(query: torch.Tensor, template: torch.Tensor, seen: np.ndarray) -> float:
