@@ -227,7 +227,7 @@ def test_metadata(metadata, requirements):
     # A small base: what the model, `adcopilot init` and `adcopilot inspect` import.
     assert {normal(each.name) for each in requirements[""]} == {
         *("torch", "torchvision", "transformers", "tokenizers", "safetensors", "huggingface-hub"),
-        *("numpy", "scipy", "pillow", "tqdm"),
+        *("numpy", "scipy", "threadpoolctl", "pillow", "tqdm"),
     }
 
 

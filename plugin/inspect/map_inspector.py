@@ -13,10 +13,10 @@ from typing import Any
 from ..anomaly_map.comparing import Mapper, MapSettings
 from ..errors import UserError
 from ..images import ImageSource, frames_left_out, open_image, used_bits
+from ..other_kind import other_kind
 from .judging import Judge
 from .lines import AHEAD
 from .mapping import with_map
-from .other_kind import other_kind
 from .question import Question
 from .result import Result, source_name
 from .same_picture import SAME_PICTURE, is_same_picture

@@ -20,6 +20,7 @@ from ..boxes import boxes_in_image, map_text_boxes
 from ..errors import UserError
 from ..finite import not_finite_at
 from ..images import ImageSource, frames_left_out, open_image, used_bits
+from ..other_kind import other_kind
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
 from ..trained_sizes import far_outside, read_sizes
 from ..vision_tokens import escape_vision_tokens
@@ -28,7 +29,6 @@ from .hub import model_folder
 from .judging import Judge
 from .loading import load_model, pick_device, pick_dtype
 from .mapping import map_of_pair, with_map
-from .other_kind import other_kind
 from .question import Question
 from .result import Result, source_name
 from .same_picture import SAME_PICTURE, is_same_picture

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from ..images import ImageSource, has_depth
+from .images import ImageSource, has_depth
 
 __all__ = ["other_kind"]
 

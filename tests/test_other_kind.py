@@ -8,8 +8,8 @@ from adcopilot.anomaly_map.comparing import MapSettings
 from adcopilot.inspect.judging import Judge
 from adcopilot.inspect.map_inspector import MapInspector
 
-from .conftest import part
-from .test_depth import twelve_bits
+from .inspect.conftest import inspector, part, speaking_dir  # noqa: F401 - fixtures
+from .inspect.test_depth import twelve_bits
 
 
 def grey(seed):
@@ -60,6 +60,6 @@ def test_depths(inspects, tmp_path):
 
 
 def test_one_template_of_the_querys_kind_is_enough():
-    inspector = MapInspector(map=MapSettings(), judge=Judge(source="map", map_threshold=0.5))
-    question = inspector.pair_question(part(1), grey(2), (grey(3),))
-    assert next(inspector.ask([question])).note is None
+    alone = MapInspector(map=MapSettings(), judge=Judge(source="map", map_threshold=0.5))
+    question = alone.pair_question(part(1), grey(2), (grey(3),))
+    assert next(alone.ask([question])).note is None
