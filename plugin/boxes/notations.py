@@ -160,12 +160,23 @@ def scan(text: str) -> Iterator[Expression]:
 
 def bare_lists(text: str) -> list[Expression]:
     """The lists of numbers of a text that stand under no key and in no tag, for answers that hold nothing better."""
+    # What is said to be no box (points, a corner with width and height) is none for want of anything better.
+    text = _without(text, [(one.start, one.stop) for one in scan(text) if one.syntax == "points"])
     found, at = [], 0
     while match := _BRACKET.search(text, at):
         value = _Value(text, match.start())
         found.append(value.expression("bare", match.start(), key=None))
         at = max(value.stop, match.end())
     return found
+
+
+def _without(text: str, spans: list[tuple[int, int]]) -> str:
+    """The text with blanks in these places, so that all others stay where they are."""
+    pieces, at = [], 0
+    for start, stop in spans:
+        pieces += [text[at:start], " " * (stop - start)]
+        at = stop
+    return "".join([*pieces, text[at:]])
 
 
 def _expression(text: str, match: re.Match) -> Expression:

@@ -30,6 +30,8 @@ def reward(completion: str, record: Mapping[str, Any], media_dir: str | Path = "
     Raises:
         UserError: the mask or the query cannot be read, or lies outside `media_dir`.
     """
+    if not _states(completion, record):
+        return 0.0  # of a normal part too, where no box is right: nothing was said about it
     found = [box["bbox_2d"] for box in parse_boxes(split_thinking(completion)[1])]
     if record.get("mask"):
         path = path_inside(media_dir, record["mask"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from adcopilot.answering.families import Family, read_boxes, split_thinking
+from adcopilot.answering.families import Family, read_boxes, says_nothing_is_there, split_thinking
 from adcopilot.line.ranking import auroc
 from adcopilot.prompts import ANSWER_WORDS
 from adcopilot.tasks import TASKS
@@ -57,8 +57,9 @@ def results(
                 kinds = chosen.boxes(line["item"], scored["boxes"])
                 scored["by"] = {name: task.reward(json.dumps(some), record, root) for name, some in kinds.items()}
                 scored["boxes"] = kinds[chosen.whose]
-            # in pixels of the original, as the task reads them; the text itself where it has none
-            text = json.dumps(scored["boxes"]) if scored["boxes"] else split_thinking(text)[1]
+            # in pixels of the original, as the task reads them; boxes outside of the image say nothing
+            none = says_nothing_is_there(split_thinking(text)[1])
+            text = json.dumps(scored["boxes"]) if scored["boxes"] or none else ""
             if chosen is not None and chosen.whose == "map":
                 text, refused = json.dumps(scored["boxes"]), False
         states = not refused and task.states(text, record)
