@@ -184,3 +184,16 @@ def test_the_tiny_model(file, tmp_path, adcopilot_dir, capsys):
     found = json.loads(capsys.readouterr().out)
     assert set(found["columns"]) == set(TASKS)
     assert 0 <= found["auroc"] <= 100 if found["auroc"] is not None else True
+
+
+def test_boxes_outside_of_the_image_state_nothing(file, tmp_path, capsys):
+    with Endpoint(lambda body, number: completion('[{"bbox_2d": [300, 300, 400, 400]}]')) as endpoint:
+        found, err = run(capsys, file, endpoint, "--output", tmp_path / "run", *PIXELS, "--task", "loc", code=1)
+    assert (found["columns"], found["unread"]) == ({"loc": 0.0}, {"state no answer of loc": 2})
+    assert "2 of 2 answers have boxes that reach out of the image" in err
+
+
+def test_categories_are_told_where_records_have_no_source(file, tmp_path, capsys):
+    with Endpoint(right) as endpoint:
+        _, err = run(capsys, file, endpoint, "--output", tmp_path / "run", "--category", "xyzzy", code=2)
+    assert "there are: part 0, part 1" in err
