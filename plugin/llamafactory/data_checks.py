@@ -294,6 +294,8 @@ def _check_settings_first(get_dataset):
         if ours:
             check_numbers(model_args)
             check_numbers(data_args)
+            if training_args.do_train:
+                check_numbers(training_args)
             check_streaming(
                 streaming=data_args.streaming,
                 local=not is_there and is_local(data_args.dataset_dir),

@@ -262,7 +262,7 @@ def test_two_processes_at_once(tmp_path, project_root):
 
 
 def test_probabilities_of_a_reasonings_first_word_are_none(tmp_path):
-    """A model that reasons unasked begins with any word, and an option's letter or Yes may be among its probable ones."""
+    """A model that reasons unasked begins with any word; an option's letter or Yes may be a probable one."""
 
     class Reasoning(Stub):
         def answer(self, items, *, max_new_tokens):
