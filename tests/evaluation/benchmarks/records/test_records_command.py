@@ -197,3 +197,13 @@ def test_categories_are_told_where_records_have_no_source(file, tmp_path, capsys
     with Endpoint(right) as endpoint:
         _, err = run(capsys, file, endpoint, "--output", tmp_path / "run", "--category", "xyzzy", code=2)
     assert "there are: part 0, part 1" in err
+
+
+def test_masks_that_are_perhaps_inverted(file, tmp_path, capsys):
+    with Image.open(tmp_path / "mask.png") as mask:
+        mask.point(lambda value: 255 - value).save(tmp_path / "mask.png")
+    with Endpoint(right) as endpoint:
+        found, _ = run(capsys, file, endpoint, "--output", tmp_path / "run", *PIXELS, "--task", "loc")
+    assert found["masks_over_half"] == 2
+    assert main(["eval", "records", "--score", str(tmp_path / "run")]) == 0
+    assert "2 masks mark more than half of their image" in capsys.readouterr().out
