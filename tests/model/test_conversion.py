@@ -235,7 +235,7 @@ def test_bad_bases_are_named_in_one_line(base, tmp_path, how):
 @pytest.mark.parametrize(("option", "value"), [("num_comparison_tokens", 0), ("comparison_num_heads", 7)])
 def test_options_that_the_base_cannot_have_are_named_in_one_line(qwen_base_dir, tmp_path, option, value):
     with pytest.raises(UserError, match=f"{option} is {value}, .*; choose another value"):
-        convert(base=qwen_base_dir, output=tmp_path / "new", **{option: value})
+        conversion.convert(base=qwen_base_dir, output=tmp_path / "new", **{option: value})
     assert not (tmp_path / "new").exists()
 
 
