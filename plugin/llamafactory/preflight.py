@@ -207,6 +207,10 @@ def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
             raise UserError(f"{path}: has no {key}; preflight checks YAMLs for `llamafactory-cli train`")
     if settings.get("stage", "sft") not in STAGES:
         raise UserError(f"{path}: stage {settings['stage']}; preflight checks stages {', '.join(STAGES)}")
+    if mixed := sorted(_GRPO & settings.keys()):
+        raise UserError(
+            f"{path}: has {', '.join(mixed)} of `adcopilot grpo` and a template of LlamaFactory's; leave out one or the other"
+        )
     check_run(settings)
     check_numbers(settings)
     if settings.get("streaming"):

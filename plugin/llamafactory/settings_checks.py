@@ -11,6 +11,7 @@ from typing import Any
 
 from ..dataset_info import BOM, first_bytes, read_entries
 from ..errors import UserError
+from ..files import check_output_dir
 from ..yaml_sections import short
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -160,10 +161,7 @@ def check_run(settings: Mapping[str, Any]) -> None:
         )
     model, output = settings.get("model_name_or_path"), settings.get("output_dir")
     if isinstance(output, str):
-        if Path(output).exists() and not Path(output).is_dir():
-            raise UserError(f"output_dir {output}: is a file, expected a folder or a name that is free")
-        if isinstance(model, str) and Path(model).is_dir() and Path(output).resolve() == Path(model).resolve():
-            raise UserError(f"output_dir {output}: is the model that training starts from; name another folder")
+        check_output_dir(output, model=str(model))
     resumed = settings.get("resume_from_checkpoint")
     if isinstance(resumed, str) and not Path(resumed, "trainer_state.json").is_file():
         found = "no trainer_state.json there" if Path(resumed).is_dir() else "no such folder"

@@ -164,6 +164,7 @@ def test_cutoff_len(llamafactory, dataset_dir, adcopilot_dir, image_files, lf, c
         ({"num_train_epochs": 0.0}, "num_train_epochs is 0.0, which trains nothing"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0, expected a whole number, 1 or more"),
         ({"lora_rank": 0}, "lora_rank is 0, expected a whole number, 1 or more"),
+        ({"num_generations": 8, "beta": 0.1}, "has beta, num_generations of `adcopilot grpo` and a template"),
         ({"do_train": False}, "no do_train: LlamaFactory would load the model and end without training"),
         ({"output_dir": __file__}, "output_dir .*: is a file, expected a folder"),
         ({"resume_from_checkpoint": "saves/none"}, r"resume_from_checkpoint saves/none: no such folder"),
