@@ -209,7 +209,7 @@ def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
         raise UserError(f"{path}: stage {settings['stage']}; preflight checks stages {', '.join(STAGES)}")
     if mixed := sorted(_GRPO & settings.keys()):
         raise UserError(
-            f"{path}: has {', '.join(mixed)} of `adcopilot grpo` and a template of LlamaFactory's; leave out one or the other"
+            f"{path}: has {', '.join(mixed)} of `adcopilot grpo` and a template; leave out one or the other"
         )
     check_run(settings)
     check_numbers(settings)
