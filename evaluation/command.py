@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adcopilot.answering.base import Backend
+from adcopilot.answering.families import boxes_beyond
 from adcopilot.answering.items import Item
 from adcopilot.cli.saying import say
 from adcopilot.damage import Damage, share_of
@@ -20,11 +21,11 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import atomic_write, write_jsonl
 
 from .benchmark import Benchmark
-from .run_folder import read_manifest, read_run
+from .run_folder import family_of_run, read_manifest, read_run
 from .running import Outcome, Run, Shard, write_json
 from .wording import Wording
 
-__all__ = ["evaluate", "identity", "say_lost", "score_again", "show_scores"]
+__all__ = ["evaluate", "identity", "refuse_selection", "say_lost", "score_again", "show_scores"]
 
 #: Longest answer with the reasoning before it.
 _REASONED_TOKENS = 4096
@@ -123,6 +124,7 @@ def evaluate(
             write_jsonl(folder / benchmark.each, each)
         _write_files(folder, benchmark.files(found))
         write_json(folder / "results.json", found)
+        _say_doubts(answers.records, manifest)
         lost = say_lost(found.get("unread", {}), given=len(answers.records), unit="answers", allowed=args.max_lost)
         code = max(lost, show_scores(args, benchmark, found))
     return _report_outcome(outcome, asked=len(items)) or code
@@ -142,6 +144,7 @@ def score_again(args: argparse.Namespace, benchmark: Benchmark) -> int:
         UserError: it is no run of this benchmark, is damaged, or has no answers.
     """
     share_of(args.max_lost, "--max-lost")
+    refuse_selection(args)
     found = read_manifest(args.score)["identity"].get("benchmark")
     if found != benchmark.name:
         raise UserError(f"{args.score}: is a run of {found!r:.60}, expected one of {benchmark.name}")
@@ -164,9 +167,44 @@ def score_again(args: argparse.Namespace, benchmark: Benchmark) -> int:
     _write_files(args.output or args.score, benchmark.files(scored))
     if args.output is not None:
         write_json(args.output / "results.json", scored)
+    _say_doubts(answers.records, manifest)
     lost = {**scored.get("unread", {}), "have no answer yet": answers.asked - len(answers.records)}
     code = say_lost(lost, given=answers.asked, unit="answers", allowed=args.max_lost)
     return max(code, show_scores(args, benchmark, scored))
+
+
+def refuse_selection(args: argparse.Namespace) -> None:
+    """Refuse options that choose what is asked where nothing is: the scores would be taken for those of a part.
+
+    Raises:
+        UserError: it names them.
+    """
+    given = [name for name in ("limit", "category", "quick", "skip_missing", "task") if getattr(args, name, None)]
+    if given:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(
+            f"--score scores all the answers of {args.score}, and {named} would choose a part; leave it out"
+        )
+
+
+def _say_doubts(records: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> None:
+    """Say what can be scored and still is hardly what the model meant."""
+    cut = sum(bool(record["reply"].get("truncated")) for record in records)
+    if cut:
+        longest = manifest["identity"].get("max_new_tokens", "so many")
+        say(
+            f"{cut} of {len(records)} answers were cut off at {longest} tokens or by a filter; --max-new-tokens N "
+            "with another --output asks for longer ones"
+        )
+    family = family_of_run(manifest)
+    boxes = [(record["reply"]["text"], record["model_size"]) for record in records if "model_size" in record]
+    beyond = sum(boxes_beyond(text, family=family, model_size=tuple(size)) for text, size in boxes)
+    if beyond:
+        space = "pixels of what the model sees" if family.pixels else "thousandths of the sides"
+        say(
+            f"{beyond} of {len(boxes)} answers have boxes that reach out of the image; they were read as {space} "
+            f"({family.title}), which --family with another --output changes"
+        )
 
 
 def _write_files(folder: Path, texts: Mapping[str, str]) -> None:

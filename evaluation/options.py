@@ -203,6 +203,10 @@ def make_backend(args: argparse.Namespace) -> Backend:
     )
 
 
+#: Of a request: with others of these it would be about other images, of another model, or could not be read.
+_OWN_FIELDS = {"messages", "model", "n", "stream"}
+
+
 def _request_fields(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
@@ -212,4 +216,6 @@ def _request_fields(text: str | None) -> dict[str, Any] | None:
         fields = None
     if not isinstance(fields, dict):
         raise UserError(f"--request is {text[:80]!r}, expected a JSON object such as '{{\"temperature\": null}}'")
+    if own := _OWN_FIELDS & fields.keys():
+        raise UserError(f"--request has {', '.join(sorted(own))}, which this command writes itself; leave it out")
     return fields

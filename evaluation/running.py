@@ -24,12 +24,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from adcopilot import __version__
 from adcopilot.answering.base import Backend, Reply
+from adcopilot.answering.families import split_thinking
 from adcopilot.answering.items import Item
 from adcopilot.cli.saying import progress, say
 from adcopilot.errors import UserError, shortened
@@ -261,6 +262,8 @@ class Run:
             raise
 
     def _line(self, item: Item, reply: Reply, extra: Any) -> dict[str, Any]:
+        if split_thinking(reply.text)[0]:  # the first word was then the reasoning's, and no option
+            reply = replace(reply, option_logprobs=None)
         if not all(value <= 1e-3 for value in (reply.option_logprobs or {}).values()):  # NaN too
             raise UserError("the probabilities of its options are no probabilities")
         return {

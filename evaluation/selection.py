@@ -90,7 +90,7 @@ def _of_category(
     for name in wanted:
         if name.casefold() not in known:
             near = difflib.get_close_matches(name.casefold(), known, n=3, cutoff=0.5)
-            every = sorted({names(entry)[-1] for entry in entries} - {""})
+            every = sorted({next(filter(None, reversed(names(entry))), "") for entry in entries} - {""})
             hint = f"did you mean {' or '.join(known[one] for one in near)}?" if near else "there are: "
             raise UserError(f"--category {name}: no such {kinds}; {hint}{'' if near else ', '.join(every)}")
     keep = {name.casefold() for name in wanted}

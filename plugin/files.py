@@ -13,7 +13,16 @@ from typing import Any
 
 from .errors import UserError, one_line, reason_of
 
-__all__ = ["check_writable", "first_there", "not_a_file", "path_inside", "read_csv", "read_json", "stored_object"]
+__all__ = [
+    "check_output_dir",
+    "check_writable",
+    "first_there",
+    "not_a_file",
+    "path_inside",
+    "read_csv",
+    "read_json",
+    "stored_object",
+]
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -22,6 +31,19 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+def check_output_dir(output: str, *, model: str) -> None:
+    """Refuse a run's `output_dir` that is a file, or the model that it starts from: an adapter beside a model's
+    weights is loaded with them ever after.
+
+    Raises:
+        UserError: it is one of these.
+    """
+    if Path(output).exists() and not Path(output).is_dir():
+        raise UserError(f"output_dir {output}: is a file, expected a folder or a name that is free")
+    if Path(model).is_dir() and Path(output).resolve() == Path(model).resolve():
+        raise UserError(f"output_dir {output}: is the model that training starts from; name another folder")
 
 
 def not_a_file(info: os.stat_result) -> str | None:

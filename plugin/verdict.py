@@ -54,11 +54,12 @@ class Verdict:
 
 
 def first_word_says(answer: str) -> bool | None:
-    """Whether an answer (without its reasoning) begins with "Yes" (True) or "No" (False); None for any other word."""
-    word = re.match(r"\W*(\w+)", answer)
-    found = word[1].casefold() if word else ""
-    yes, no = (word.casefold() for word in ANSWER_WORDS)
-    return {yes: True, no: False}.get(found)
+    """Whether an answer (without its reasoning) begins with "Yes" (True) or "No" (False); None for any other word, and
+    for both ("Yes or No", "No/Yes")."""
+    word = re.match(r"\W*(\w+)(?:\W*?(?:/|\||\bor\b)\W*(\w+))?", answer)
+    found, second = ((part or "").casefold() for part in word.groups()) if word else ("", "")
+    says = {ANSWER_WORDS[0].casefold(): True, ANSWER_WORDS[1].casefold(): False}
+    return None if second in says and second != found else says.get(found)
 
 
 def repeated_word(answer: str) -> str | None:

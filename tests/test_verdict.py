@@ -91,3 +91,13 @@ def test_an_answer_of_one_word_again_and_again_is_no_answer(answer, word):
 def test_long_answers_are_read_in_linear_time():
     for answer in ("ab" * 100_000 + "c", "a" * 100_000 + " b", " " * 100_000 + "b"):
         assert repeated_word(answer) is None
+
+
+@pytest.mark.parametrize("answer", ["Yes or No", "yes/no", "No | Yes", "**Yes** or **No**?"])
+def test_both_words_are_no_verdict(answer):
+    assert first_word_says(answer) is None
+
+
+@pytest.mark.parametrize("answer", ["Yes, and no other part is there", "Yes. Or so it seems", "Yes or yes"])
+def test_one_word_is_one(answer):
+    assert first_word_says(answer) is True

@@ -30,6 +30,7 @@ __all__ = [
     "FAMILIES",
     "Family",
     "box_question",
+    "boxes_beyond",
     "family_of",
     "family_of_config",
     "read_boxes",
@@ -214,9 +215,7 @@ def read_boxes(
     """
     if family.pixels and model_size is None:
         raise ValueError(f"boxes of {family.title} are pixels of the image as the model sees it: give model_size")
-    answer = split_thinking(text)[1]
-    found = parse_boxes(answer) or parse_bare_boxes(answer, y_first=family.y_first)
-    found, space = boxes_that_count(found, model_size if family.pixels else (1000, 1000))
+    found, space = _found(text, family, model_size)
     boxes = []
     for box in found:
         numbers = box["bbox_2d"]
@@ -225,6 +224,21 @@ def read_boxes(
         if x1 < x2 and y1 < y2:
             boxes.append({"bbox_2d": [round(value, 3) for value in (x1, y1, x2, y2)], "label": box["label"]})
     return boxes
+
+
+def boxes_beyond(text: str, *, family: Family, model_size: tuple[int, int] | None) -> bool:
+    """Whether boxes of an answer reach out of what a family writes them in by more than a twentieth: they are then
+    hardly in its space, and what `read_boxes` makes of them is elsewhere. Arguments as there."""
+    found, space = _found(text, family, model_size)
+    return any(
+        max(box["bbox_2d"][0::2]) > 1.05 * space[0] or max(box["bbox_2d"][1::2]) > 1.05 * space[1] for box in found
+    )
+
+
+def _found(text: str, family: Family, model_size: tuple[int, int] | None) -> tuple[list[dict[str, Any]], tuple]:
+    answer = split_thinking(text)[1]
+    found = parse_boxes(answer) or parse_bare_boxes(answer, y_first=family.y_first)
+    return boxes_that_count(found, model_size if family.pixels else (1000, 1000))
 
 
 #: An empty list, object or pair of tags, alone or as the one value of an object.

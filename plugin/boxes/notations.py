@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["Expression", "Number", "bare_lists", "scan"]
+__all__ = ["KEYS", "Expression", "Number", "bare_lists", "scan"]
 
 
 class Number(NamedTuple):
@@ -86,7 +86,8 @@ _NUMBER = r"[-+]?+(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?+\d++)?+(?![\w.])"
 _TOKEN = re.compile(
     rf"(?P<number>{_NUMBER})|(?P<open>[\[(])|(?P<close>[\])])|(?P<space>\s++|\\[nrt]|[,;])|(?P<quote>\\*+[\"'])"
 )
-_KEYS = {
+#: Key of a box or point in JSON, in small letters → its syntax.
+KEYS = {
     "bbox_2d": "bbox_2d",
     "box_2d": "box_2d",
     **dict.fromkeys(("bbox", "bboxes", "box", "boxes", "bounding_box", "bounding_boxes", "bndbox"), "bbox"),
@@ -117,7 +118,7 @@ def _either(words) -> str:
 
 _EVENT = re.compile(
     # The key in either kind of quotes, possibly escaped, or one that is no common word without any.
-    rf"""["'](?P<key>{_either(_KEYS)})\\*+["']\s*+[:=]\s*+"""
+    rf"""["'](?P<key>{_either(KEYS)})\\*+["']\s*+[:=]\s*+"""
     rf"""|(?<![\w"'])(?P<bare>bbox_2d|box_2d|bbox|point_2d)\s*+[:=]\s*+"""
     rf"|(?:(?:{_either(start for start, _ in _REFERENCES)})(?P<label>[^<]{{0,200}}+)"
     rf"(?:{_either(end for _, end in _REFERENCES)})\s*+)?+(?P<tag>{_either(_TAGS)})"
@@ -160,12 +161,23 @@ def scan(text: str) -> Iterator[Expression]:
 
 def bare_lists(text: str) -> list[Expression]:
     """The lists of numbers of a text that stand under no key and in no tag, for answers that hold nothing better."""
+    # What is said to be no box (points, a corner with width and height) is none for want of anything better.
+    text = _without(text, [(one.start, one.stop) for one in scan(text) if one.syntax == "points"])
     found, at = [], 0
     while match := _BRACKET.search(text, at):
         value = _Value(text, match.start())
         found.append(value.expression("bare", match.start(), key=None))
         at = max(value.stop, match.end())
     return found
+
+
+def _without(text: str, spans: list[tuple[int, int]]) -> str:
+    """The text with blanks in these places, so that all others stay where they are."""
+    pieces, at = [], 0
+    for start, stop in spans:
+        pieces += [text[at:start], " " * (stop - start)]
+        at = stop
+    return "".join([*pieces, text[at:]])
 
 
 def _expression(text: str, match: re.Match) -> Expression:
@@ -185,7 +197,7 @@ def _expression(text: str, match: re.Match) -> Expression:
         return found
     name = "key" if match["key"] else "bare"
     value = _Value(text, match.end())
-    return value.expression(_KEYS[match[name].lower()], match.start(), key=match.span(name))
+    return value.expression(KEYS[match[name].lower()], match.start(), key=match.span(name))
 
 
 class _Group:

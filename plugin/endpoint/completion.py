@@ -47,6 +47,7 @@ def read_completion(content: bytes) -> Completion:
             raise NoChoice("the endpoint sent no choice")
         choice = body["choices"][0]
         message, finish = choice["message"], choice.get("finish_reason")
+        broken = choice.get("error") or finish in ("error", "abort")
         text = message.get("content")
         if isinstance(text, list):  # parts, as some servers answer
             text = "".join(part.get("text", "") for part in text if part.get("type") == "text")
@@ -55,6 +56,8 @@ def read_completion(content: bytes) -> Completion:
         raise
     except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
         raise ValueError(f"the body is no chat completion: {content[:60]!r}") from None
+    if broken:  # by the server or the one behind it; what there is of it is no answer of the model's
+        raise ValueError(f"the answer was broken off: {choice.get('error') or finish!s:.120}")
     return Completion(
         text=_words(text),
         reasoning=_words(reasoning),

@@ -12,7 +12,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from ..answering.sizing import trained_budget
-from ..boxes import image_tokens, map_text_boxes, size_for_processor
+from ..boxes import image_tokens, map_text_boxes, parse_boxes, size_for_processor
 from ..cli.saying import progress
 from ..dataset_info import read_entries
 from ..errors import UserError
@@ -23,6 +23,7 @@ from ..model.pairing import comparison_tokens_of
 from ..prompts import THINK_INSTRUCTION, thinking_question
 from ..records import IMAGE_PLACEHOLDER, REMEDIES, check_box, check_record
 from ..tasks import task_of
+from ..tasks.choice import CHOICE, options_of
 from ..tasks.locate import LOCATE
 from ..vision_tokens import escape_vision_tokens
 
@@ -76,6 +77,20 @@ def read_records(files: Sequence[Path], *, media_dir: str | Path) -> list[dict[s
                 check_record(record, name=name, sizes=sizes)
                 task = task_of(record)
                 _check_truth(record, sizes[-1], name)
+                if task is CHOICE and record["answer"].strip() not in options_of(record["messages"][-2]["content"]):
+                    raise UserError(
+                        f"{name}: the answer {record['answer']!r} is no option of its question; expected each option "
+                        "on a line of its own, as in `A. Scratch`"
+                    )
+                if (
+                    task is LOCATE
+                    and parse_boxes(record["answer"])
+                    and not (record.get("boxes") or record.get("mask"))
+                ):
+                    raise UserError(
+                        f"{name}: its answer has boxes, but it has neither 'boxes' nor a 'mask' that an answer could "
+                        "be held against; add 'boxes'"
+                    )
                 if task is LOCATE and record.get("mask") and not path_inside(media_dir, record["mask"]).is_file():
                     raise UserError(f"{name}: mask {record['mask']} not found in {media_dir}; check media_dir")
             except UserError as error:

@@ -14,6 +14,7 @@ from trl import GRPOConfig
 
 from ..endpoint.address import KEY_VARIABLE, checked_address
 from ..errors import UserError, did_you_mean, one_line
+from ..files import check_output_dir
 from ..tasks.choice import CHOICE
 from ..tasks.locate import LOCATE
 from ..yaml_sections import assign_all, read_yaml, short
@@ -144,6 +145,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArgume
     for key in ("model_name_or_path", "dataset", "output_dir"):
         if not values.get(key):
             raise UserError(f"{path}: {key} is missing")
+    check_output_dir(str(values["output_dir"]), model=str(values["model_name_or_path"]))
     kinds = {**typing.get_type_hints(GRPOConfig), **typing.get_type_hints(GrpoArguments)}
     # YAML reads an unquoted `no` as false.
     values = {key: "no" if value is False and key.endswith("_strategy") else value for key, value in values.items()}

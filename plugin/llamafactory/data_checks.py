@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ..boxes import image_tokens
 from ..errors import UserError
+from ..files import check_output_dir
 from ..images import image_size
 from ..model.pairing import comparison_tokens_of
 from ..model.processing import AdCopilotProcessor
@@ -294,6 +295,9 @@ def _check_settings_first(get_dataset):
         if ours:
             check_numbers(model_args)
             check_numbers(data_args)
+            if training_args.do_train:
+                check_numbers(training_args)
+                check_output_dir(training_args.output_dir, model=model_args.model_name_or_path)
             check_streaming(
                 streaming=data_args.streaming,
                 local=not is_there and is_local(data_args.dataset_dir),

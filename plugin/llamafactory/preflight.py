@@ -20,9 +20,18 @@ from ..cli.saying import is_quiet, is_verbose, say
 from ..errors import UserError, one_line, shortened
 from ..inspect.hub import is_hub_id
 from ..yaml_sections import read_yaml, short
-from .settings_checks import check_dataset_names, check_numbers, check_packing, check_streaming, is_local
+from .settings_checks import (
+    check_dataset_names,
+    check_numbers,
+    check_packing,
+    check_run,
+    check_streaming,
+    is_local,
+)
 
 if TYPE_CHECKING:
+    import torch
+
     from .data_checks import Checked
 
 #: Stages that are checked → what LlamaFactory's loader calls them.
@@ -135,14 +144,17 @@ def _check_memory(
     from ..model import AdCopilotConfig
     from .memory import Shapes, not_counted, sample_of, step_of, told, uncounted
 
+    config = AdCopilotConfig.from_pretrained(settings["model_name_or_path"])
+    shapes = Shapes(config)
+    if settings.get("finetuning_type", "lora") == "lora":
+        _check_targets(settings, shapes.model)
     if setting := uncounted(settings):
         return not_counted(setting, gpu=gpu)
-    config = AdCopilotConfig.from_pretrained(settings["model_name_or_path"])
     batch = settings.get("per_device_train_batch_size", 8)  # transformers' own default
     sample = sample_of(config, tokens, sizes, batch=batch, step=step_of(settings))
     checkpointing = "disable_gradient_checkpointing=false" if settings.get("disable_gradient_checkpointing") else None
     return told(
-        Shapes(config).need(settings, sample, gpus=gpus),
+        shapes.need(settings, sample, gpus=gpus),
         where=f"batches of {batch} with {sample.tokens:,} tokens and {sample.patches:,} patches",
         gpu=gpu,
         gpus=gpus,
@@ -150,6 +162,23 @@ def _check_memory(
         checkpointing=checkpointing,
         batch=batch,
     )
+
+
+def _check_targets(settings: dict[str, Any], model: torch.nn.Module) -> None:
+    """Refuse the name of a layer that the model has not: beside others that it has, LoRA silently trains without.
+
+    Raises:
+        UserError: naming it, and the names that there are.
+    """
+    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    linear = [name for name, kind in kinds.items() if kind == "Linear"]
+    for key, names in (("lora_target", linear), ("additional_target", list(kinds))):
+        wanted = settings.get(key) or ()
+        for one in wanted.split(",") if isinstance(wanted, str) else wanted:
+            if one.strip() != "all" and not any(one.strip() in name for name in names):
+                last = sorted({name.rpartition(".")[2] for name in linear})
+                known = f"all, {', '.join(last)}" if names is linear else "comparison_queries and other modules' names"
+                raise UserError(f"{key} {one.strip()}: no layer of the model is called so; there are {known}")
 
 
 def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
@@ -178,6 +207,11 @@ def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
             raise UserError(f"{path}: has no {key}; preflight checks YAMLs for `llamafactory-cli train`")
     if settings.get("stage", "sft") not in STAGES:
         raise UserError(f"{path}: stage {settings['stage']}; preflight checks stages {', '.join(STAGES)}")
+    if mixed := sorted(_GRPO & settings.keys()):
+        raise UserError(
+            f"{path}: has {', '.join(mixed)} of `adcopilot grpo` and a template; leave out one or the other"
+        )
+    check_run(settings)
     check_numbers(settings)
     if settings.get("streaming"):
         accelerator = settings.get("accelerator_config")
@@ -263,7 +297,10 @@ def check(settings: dict[str, Any]) -> Iterator[tuple[str, Checked, int]]:
         check_dataset_names(data_args)
         check_packing(data_args)
         tokenizer_module = _load(load_tokenizer, model_args)
-        template = get_template_and_fix_tokenizer(tokenizer_module["tokenizer"], data_args)
+        try:
+            template = get_template_and_fix_tokenizer(tokenizer_module["tokenizer"], data_args)
+        except ValueError as error:
+            raise UserError(f"{one_line(error).rstrip('.')}; write `template: adcopilot`") from None
         if not is_ours(template):
             raise UserError(f"template {data_args.template}: preflight checks template adcopilot only")
         stage = STAGES[settings.get("stage", "sft")]

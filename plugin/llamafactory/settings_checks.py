@@ -5,11 +5,13 @@ What each sample is refused for stands in `data_checks.py`, what a tokenised fol
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..dataset_info import BOM, first_bytes, read_entries
 from ..errors import UserError
+from ..files import check_output_dir
 from ..yaml_sections import short
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -144,6 +146,31 @@ def check_streaming(*, streaming: Any, local: bool, workers: Any, dispatch_batch
         )
 
 
+def check_run(settings: Mapping[str, Any]) -> None:
+    """Refuse what would end in nothing that is trained, or in a model that is overwritten.
+
+    Args:
+        settings: of a YAML for `llamafactory-cli train`.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    if not any(settings.get(key) for key in ("do_train", "do_eval", "do_predict")):
+        raise UserError(
+            "no do_train: LlamaFactory would load the model and end without training; add `do_train: true`"
+        )
+    model, output = settings.get("model_name_or_path"), settings.get("output_dir")
+    if isinstance(output, str):
+        check_output_dir(output, model=str(model))
+    resumed = settings.get("resume_from_checkpoint")
+    if isinstance(resumed, str) and not Path(resumed, "trainer_state.json").is_file():
+        found = "no trainer_state.json there" if Path(resumed).is_dir() else "no such folder"
+        raise UserError(
+            f"resume_from_checkpoint {resumed}: {found} (seen from {Path.cwd()}); name a checkpoint-N of this run, or "
+            "leave it out: the last one in output_dir is found"
+        )
+
+
 def check_numbers(settings: Any) -> None:
     """Refuse a number of LlamaFactory's that is none: it would be compared with one, or counted with, much later.
 
@@ -154,10 +181,18 @@ def check_numbers(settings: Any) -> None:
         UserError: naming the setting, what it is, and what was expected.
     """
     take = settings.get if isinstance(settings, dict) else lambda key: getattr(settings, key, None)
-    for key in ("image_max_pixels", "image_min_pixels", "cutoff_len", "max_samples", "preprocessing_num_workers"):
+    for key in (
+        *("image_max_pixels", "image_min_pixels", "cutoff_len", "max_samples", "preprocessing_num_workers"),
+        *("per_device_train_batch_size", "gradient_accumulation_steps", "lora_rank"),
+    ):
         value = take(key)
         if value is not None and (type(value) is not int or not 0 < value < 1 << 63):
             raise UserError(f"{key} is {short(value)}, expected a whole number, 1 or more")
+    for key in ("learning_rate", "num_train_epochs"):
+        value, steps = take(key), take("max_steps") if key == "num_train_epochs" else None
+        # What is no number, or one as a text, is looked at elsewhere.
+        if isinstance(value, (int, float)) and not (value > 0 or (isinstance(steps, int) and steps > 0)):
+            raise UserError(f"{key} is {short(value)}, which trains nothing; expected more than 0")
     value = take("val_size")
     if value is not None and (type(value) not in (int, float) or not 0 <= value < math.inf):
         raise UserError(f"val_size is {short(value)}, expected a share from 0 to 1, or a number of samples")

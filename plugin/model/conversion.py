@@ -19,7 +19,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.models.qwen2_5_vl import Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 
 from ..cli.saying import progress
-from ..errors import UserError, writing
+from ..errors import UserError, one_line, writing
 from ..finite import check_tensor
 from .comparison_encoder import ComparisonEncoder
 from .configuration import COMPARISON_TOKEN, AdCopilotConfig
@@ -52,7 +52,8 @@ def convert(
         comparison_options: fields of `AdCopilotConfig` that begin with `comparison_`, and `num_comparison_tokens`.
 
     Raises:
-        UserError: the base is not Qwen2.5-VL, lacks weights, or has no free row in its vocabulary; the output exists.
+        UserError: the base is not Qwen2.5-VL, lacks weights, or has no free row in its vocabulary; the output exists;
+            an option has a value that the base cannot have.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} exists and is not empty: choose a new --output, or remove it first")
@@ -66,7 +67,12 @@ def convert(
     fields["architectures"] = fields["text_config"]["architectures"] = [AdCopilotForConditionalGeneration.__name__]
     # transformers 4 writes a tied base's `tie_word_embeddings` into text_config alone, where transformers 5 misses it
     fields["tie_word_embeddings"] = base_config.text_config.tie_word_embeddings or base_config.tie_word_embeddings
-    config = AdCopilotConfig.from_dict({**fields, **comparison_options, "comparison_token_id": comparison_token_id})
+    try:
+        config = AdCopilotConfig.from_dict(
+            {**fields, **comparison_options, "comparison_token_id": comparison_token_id}
+        )
+    except ValueError as error:
+        raise UserError(f"{one_line(error)}; choose another value") from None
     shards = list_shards(base)
     with torch.device("meta"):
         model = AdCopilotForConditionalGeneration(config)

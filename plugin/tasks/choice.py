@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from ..answering.families import split_thinking
 from .task import Task
 
-__all__ = ["CHOICE", "NO_LETTER", "Parsed", "options_of", "strict_answer"]
+__all__ = ["CHOICE", "NO_LETTER", "Parsed", "options_of", "plain_width", "strict_answer"]
 
 _OPTION = re.compile(r"^\s*([A-Z])[.):]\s+(\S.*?)\s*$", re.MULTILINE)
 _MARKUP = re.compile(r"[*_`#]+|\\boxed|[{}$]")
@@ -47,14 +48,15 @@ def strict_answer(text: str, options: Mapping[str, str]) -> Parsed:
     """The answer that a text states and nothing else does.
 
     A letter of an option alone (`B`, `(B).`, `b`), after "Answer:" and the like, or before the option's own text (`B.
-    Scratch`); or an option's text alone. Case, markup and punctuation around do not matter. Any further words, a
+    Scratch`); or an option's text alone. Case, markup, punctuation around and
+    full-width letters do not matter. Any further words, a
     second letter or a letter that is no option: no answer.
 
     Args:
         text: the model's whole text; reasoning is left out.
         options: letter → text.
     """
-    answer = _MARKUP.sub("", split_thinking(text)[1]).strip()
+    answer = _MARKUP.sub("", plain_width(split_thinking(text)[1])).strip()
     answer = _LEAD.sub("", answer, count=1).strip()
     match = _LETTER.match(answer)
     if match and match[1].upper() in options:
@@ -65,8 +67,13 @@ def strict_answer(text: str, options: Mapping[str, str]) -> Parsed:
     return Parsed(letter=same[0], how="text") if len(same) == 1 else NO_LETTER
 
 
+def plain_width(text: str) -> str:
+    """A text with the full-width letters, brackets and colons of Chinese typing as plain ones."""
+    return unicodedata.normalize("NFKC", text)
+
+
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).strip(" .,;:!\"'()")
+    return " ".join(plain_width(text).casefold().split()).strip(" .,;:!\"'()")
 
 
 def stated(completion: str, record: Mapping[str, Any]) -> str | None:

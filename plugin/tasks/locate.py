@@ -16,7 +16,7 @@ from ..images import image_size
 from ..masks import check_size, read_mask
 from .task import Task
 
-__all__ = ["LOCATE"]
+__all__ = ["LOCATE", "mask_share"]
 
 
 def reward(completion: str, record: Mapping[str, Any], media_dir: str | Path = ".") -> float:
@@ -30,6 +30,8 @@ def reward(completion: str, record: Mapping[str, Any], media_dir: str | Path = "
     Raises:
         UserError: the mask or the query cannot be read, or lies outside `media_dir`.
     """
+    if not _states(completion, record):
+        return 0.0  # of a normal part too, where no box is right: nothing was said about it
     found = [box["bbox_2d"] for box in parse_boxes(split_thinking(completion)[1])]
     if record.get("mask"):
         path = path_inside(media_dir, record["mask"])
@@ -39,6 +41,15 @@ def reward(completion: str, record: Mapping[str, Any], media_dir: str | Path = "
         return bbox_mask_iou(found, truth, truth.size)
     size = _size(path_inside(media_dir, record["images"][-1]))
     return bbox_mask_iou(found, record.get("boxes") or [], size)
+
+
+def mask_share(record: Mapping[str, Any], media_dir: str | Path) -> float:
+    """Share of the query that a record's mask marks; 0 of a record without one.
+
+    Raises:
+        UserError: as `reward`.
+    """
+    return float(_mask(path_inside(media_dir, record["mask"])).mask.mean()) if record.get("mask") else 0.0
 
 
 @lru_cache(maxsize=4096)  # of every completion of a group, and again in every epoch

@@ -319,3 +319,10 @@ def test_numbers_from_0_to_1_in_answers():
         map_text_boxes(text, (50, 50), (100, 200)) == '[{"bbox_2d": [10, 40, 30, 80]}, {"bbox_2d": [0, 0, 100, 200]}]'
     )
     assert map_text_boxes('"bbox_2d": [0, 0, 1, 1]', (50, 50), (100, 200)) == '"bbox_2d": [0, 0, 1, 1]'
+
+
+@pytest.mark.parametrize("key", ["bbox_xywh", "polygon", "keypoints"])
+def test_what_is_said_to_be_no_box_is_none_for_want_of_better(key):
+    assert parse_bare_boxes(f'{{"{key}": [100, 200, 50, 60]}}') == []
+    found = parse_bare_boxes(f'{{"{key}": [100, 200, 50, 60]}} [20, 10, 40, 30]')
+    assert [box["bbox_2d"] for box in found] == [[20, 10, 40, 30]]

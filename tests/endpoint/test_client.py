@@ -57,6 +57,8 @@ def says(*responses):
         (200, {}, b'{"choices": [{"mess'),
         (200, {}, {"choices": []}),
         (200, {}, {"error": {"code": 503, "message": "busy"}}),
+        completion("The ans", finish="error"),  # broken off by what stands behind a router, or by the server
+        completion("", finish="abort"),
         None,
     ],
 )

@@ -1,6 +1,7 @@
 """What every benchmark's command says and does alike: what is missing, what is no run of it, what dies half-way."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -61,3 +62,48 @@ def test_an_endpoint_that_dies_half_way_keeps_its_answers(bench, benchmark, monk
         assert "answers are kept, start again to go on" in one.err
     found = one.run()
     assert (len(one.backend.asked), found["complete"]) == (found["asked"] - 2, True)
+
+
+@pytest.mark.parametrize("benchmark", MODULES)
+def test_a_part_is_not_scored_as_if_it_were_one(bench, benchmark, capsys):
+    """All of a run would be shown as the scores of a category."""
+    one = bench(benchmark)
+    one.run()
+    for part in (("--category", "bottle"), ("--limit", "1"), ("--quick", "2")):
+        assert f"and {part[0]} would choose a part" in refused(capsys, benchmark, "--score", one.folder, *part)
+
+
+@pytest.mark.parametrize("benchmark", MODULES)
+def test_answers_that_were_cut_off_are_said(bench, benchmark, monkeypatch):
+    answer = Seeing.answer
+
+    def cut(self, items, *, max_new_tokens):
+        for item, reply in answer(self, items, max_new_tokens=max_new_tokens):
+            yield item, replace(reply, truncated=True)
+
+    monkeypatch.setattr(Seeing, "answer", cut)
+    one = bench(benchmark)
+    asked = one.run("--max-new-tokens", "33")["asked"]
+    assert f"{asked} of {asked} answers were cut off at 33 tokens" in one.err
+    one.score()
+    assert f"{asked} of {asked} answers were cut off at 33 tokens" in one.err
+
+
+def test_boxes_in_another_space_are_said(bench, monkeypatch):
+    """A model that counts in thousandths, or in pixels of another size, gets numbers like any other's."""
+    one = bench("mmad-bbox")
+    one.run()
+    assert "reach out of the image" not in one.err
+    monkeypatch.setattr(Seeing, "says", lambda self, item: '[{"bbox_2d": [9, 9, 900, 40]}]')
+    one.folder = one.folder.parent / "other"
+    one.run()
+    assert "8 of 8 answers have boxes that reach out of the image; they were read as pixels of what the" in one.err
+    one.score()
+    assert "8 of 8 answers have boxes" in one.err
+
+
+@pytest.mark.parametrize("fields", ['{"messages": []}', '{"stream": true, "seed": 1}', '{"model": "another"}'])
+def test_a_request_is_about_the_question(mini_mmad, tmp_path, fields, capsys):
+    words = ["--backend", "api", "--base-url", "http://127.0.0.1:1/v1", "--model", "m", "--output", tmp_path / "run"]
+    err = refused(capsys, "mmad", "--data-root", mini_mmad, *words, "--request", fields)
+    assert "which this command writes itself" in err

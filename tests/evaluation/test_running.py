@@ -259,3 +259,17 @@ def test_two_processes_at_once(tmp_path, project_root):
     run, outcome = ask(tmp_path, make_items(), Stub())
     assert (outcome.known, outcome.answered) == (30, 0)
     assert len(run.answers().records) == 30
+
+
+def test_probabilities_of_a_reasonings_first_word_are_none(tmp_path):
+    """A model that reasons unasked begins with any word; an option's letter or Yes may be a probable one."""
+
+    class Reasoning(Stub):
+        def answer(self, items, *, max_new_tokens):
+            for item in items:
+                text = "A" if item.key.endswith("0") else "<think>A closer look</think>A"
+                yield item, Reply(text=text, option_logprobs={"A": -0.5, "B": -1.0})
+
+    ask(tmp_path, make_items(groups=2, each=2), Reasoning())
+    known = {line["item"]: line["reply"].get("option_logprobs") for line in read_records(tmp_path)}
+    assert [known[key] is None for key in ("0/0", "0/1", "1/0", "1/1")] == [False, True, False, True]

@@ -58,6 +58,8 @@ def test_a_missing_mask_is_found_before_training(rl_data, rl_records, tmp_path):
         ({"boxes": {"a": 1}}, "expected a list"),
         ({"boxes": [7]}, "is not four numbers"),
         ({"mask": [7]}, "expected a list and a path"),
+        ({"task": "loc", "answer": '[{"bbox_2d": [9, 9, 40, 40]}]', "boxes": [], "mask": ""}, "neither 'boxes' nor a"),
+        ({"task": "mc", "answer": "Q"}, "the answer 'Q' is no option of its question"),
         ({"images": [], "messages": [{"role": role, "content": "?"} for role in ("user", "assistant")]}, "no image"),
     ],
 )

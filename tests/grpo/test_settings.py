@@ -42,6 +42,12 @@ def test_early_stopping_is_judged_by_held_out_reward(tmp_path):
     )
 
 
+def test_the_policys_start_is_not_written_over(tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=r"output_dir .*: is the model that training starts from"):
+        settings(tmp_path, "", f"model_name_or_path={tmp_path}/../{tmp_path.name}/out")
+
+
 def test_one_server_or_several(tmp_path):
     assert settings(tmp_path, "rollout_server: http://127.0.0.1:1\n")[0].rollout_server == ["http://127.0.0.1:1"]
     two = settings(tmp_path, "", 'rollout_server=["http://a:1", "http://b:2"]')[0].rollout_server

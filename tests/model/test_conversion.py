@@ -232,6 +232,13 @@ def test_bad_bases_are_named_in_one_line(base, tmp_path, how):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("option", "value"), [("num_comparison_tokens", 0), ("comparison_num_heads", 7)])
+def test_options_that_the_base_cannot_have_are_named_in_one_line(qwen_base_dir, tmp_path, option, value):
+    with pytest.raises(UserError, match=f"{option} is {value}, .*; choose another value"):
+        conversion.convert(base=qwen_base_dir, output=tmp_path / "new", **{option: value})
+    assert not (tmp_path / "new").exists()
+
+
 def test_existing_output_is_left_alone(qwen_base_dir, tmp_path):
     (tmp_path / "keep.txt").write_text("mine")
     with pytest.raises(UserError, match="exists and is not empty"):

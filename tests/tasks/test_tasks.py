@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from adcopilot.errors import UserError
 from adcopilot.tasks import TASKS, task_of
 from adcopilot.tasks.count import COUNT, MOST, number_in
+from adcopilot.tasks.locate import LOCATE
 from adcopilot.tasks.verdict import VERDICT
 
 RIGHT = {"mc": "B", "loc": '[{"bbox_2d": [1, 2, 3, 4], "label": "dent"}]', "count": "3", "verdict": "Yes. A dent."}
@@ -68,9 +70,23 @@ def test_counting_asks_what_can_be_counted():
     assert COUNT.obstacle("anomalous", MOST + 1) == "have more than 20 regions"
 
 
+@pytest.mark.parametrize(("text", "right"), [("[]", 1), ("No defect.", 1), ("I like cake", 0), ("", 0)])
+def test_of_a_normal_part_too_something_has_to_be_said(tmp_path, text, right):
+    Image.new("RGB", (56, 56)).save(tmp_path / "part.png")
+    assert LOCATE.reward(text, {"boxes": [], "images": ["part.png"]}, tmp_path) == right
+
+
 @pytest.mark.parametrize(
     ("text", "right"),
-    [("Yes.", 1), ("**Yes**, there is", 1), ("No.", 0), ("Yesterday", 0), ("I think yes", 0), ("", 0)],
+    [
+        ("Yes.", 1),
+        ("**Yes**, there is", 1),
+        ("No.", 0),
+        ("Yesterday", 0),
+        ("Yes or No", 0),
+        ("I think yes", 0),
+        ("", 0),
+    ],
 )
 def test_a_verdict_is_what_an_answer_begins_with(text, right):
     assert VERDICT.reward(text, record("verdict"), ".") == right

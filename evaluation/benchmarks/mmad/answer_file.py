@@ -24,7 +24,7 @@ from adcopilot.files import read_json
 from adcopilot.jsonl import atomic_write
 
 from .dataset import Sample
-from .scoring import DATASETS, DISCRIMINATION
+from .scoring import DATASETS, DISCRIMINATION, TYPES, plain_type
 
 __all__ = [
     "MISSING",
@@ -64,16 +64,16 @@ def write_answer_file(path: str | os.PathLike, answers: Iterable[Mapping[str, An
 def read_answer_file(path: str | os.PathLike, *, samples: Sequence[Sample] | None = None) -> list[dict[str, Any]]:
     """Read and check an answer file. Fields beyond MMAD's are kept; `question` may be anything or absent.
 
-    `gpt_answer` may be any text or null: what is no letter counts as unreadable when it is scored. `image` becomes
-    MMAD's own name: see `mmad_name`.
+    `gpt_answer` may be any text or null: what is no letter counts as unreadable when it is scored. `image` and
+    `question_type` become MMAD's own: see `mmad_name`; case, spaces and underscores of a type do not matter.
 
     Args:
         path: the file.
         samples: of `mmad.json`, where it is at hand: names are then brought to those in it, whatever their datasets.
 
     Raises:
-        UserError: no such file, not JSON, not a list, or an entry without one of the fields or with an image that
-            cannot be told; it names the entry.
+        UserError: no such file, not JSON, not a list, or an entry without one of the fields or with an image or a
+            type that cannot be told; it names the entry.
     """
     path = Path(path)
     entries = read_json(path, check="check the path", again="expected MMAD's answer file, a list of answers")
@@ -82,6 +82,8 @@ def read_answer_file(path: str | os.PathLike, *, samples: Sequence[Sample] | Non
     if not entries:
         raise UserError(f"{path}: holds no answers")
     known = None if samples is None else {sample.image.casefold(): sample.image for sample in samples}
+    own = () if samples is None else (question.type for sample in samples for question in sample.questions)
+    types = {plain_type(name): name for name in (*TYPES, *own)}
     names: dict[str, str | None] = {}
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
@@ -101,6 +103,13 @@ def read_answer_file(path: str | os.PathLike, *, samples: Sequence[Sample] | Non
                 "names it with --data-root"
             )
         entry["image"] = names[image]
+        kind = types.get(plain_type(entry["question_type"]))
+        if kind is None and samples is None:  # its own column would change every average
+            raise UserError(
+                f"{path}: entry {number} has the question_type {_shown(entry['question_type'])}, expected one of "
+                f"{', '.join(TYPES)}; write it so, or give the mmad.json that has it with --data-root"
+            )
+        entry["question_type"] = kind or entry["question_type"]
     return entries
 
 

@@ -12,7 +12,7 @@ from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
 
-from ...command import evaluate, identity, say_lost, score_again, show_scores
+from ...command import evaluate, identity, refuse_selection, say_lost, score_again, show_scores
 from ...conversation import Conversation
 from ...options import add_arguments as add_arguments_of_a_run
 from ...options import make_backend, require
@@ -137,6 +137,7 @@ def _score(args: argparse.Namespace) -> int:
     """
     if args.score.is_dir():
         return score_again(args, BENCHMARK)
+    refuse_selection(args)
     samples = None if args.data_root is None else dataset.load(args.data_root)[0]
     entries = read_answer_file(args.score, samples=samples)
     given = len(entries)

@@ -20,12 +20,14 @@ from adcopilot.errors import UserError
 from adcopilot.files import read_json
 from adcopilot.jsonl import file_digest
 
-from .scoring import DATASETS, is_normal
+from .scoring import DATASETS, TYPES, is_normal, plain_type
 
 __all__ = ["Question", "Sample", "check_files", "domain_knowledge", "load", "mask_places", "templates"]
 
 #: The letters that options get, in the order in which they stand in the file, as in MMAD's scripts.
 _LETTERS = "ABCDE"
+
+_TYPES = {plain_type(name): name for name in TYPES}
 
 TEMPLATE_FIELDS = {"random": "random_templates", "similar": "similar_templates"}
 
@@ -178,7 +180,7 @@ def _question(index: int, turn: Any, where: str) -> Question:
         text=turn["Question"],
         options=dict(zip(_LETTERS, options.values(), strict=False)),
         answer=_LETTERS[list(options).index(turn["Answer"])],
-        type=turn["type"],
+        type=_TYPES.get(plain_type(turn["type"]), turn["type"]),
     )
 
 

@@ -16,8 +16,8 @@ from adcopilot.errors import UserError
 
 from .choices import LETTERS
 
-__all__ = ["DATASETS", "DISCRIMINATION", "SUB_TASKS", "average_rows", "complete_row", "is_letter", "is_normal",
-           "score", "sub_task", "title_of"]  # fmt: skip
+__all__ = ["DATASETS", "DISCRIMINATION", "SUB_TASKS", "TYPES", "average_rows", "complete_row", "is_letter",
+           "is_normal", "plain_type", "score", "sub_task", "title_of"]  # fmt: skip
 
 DISCRIMINATION = "Anomaly Detection"
 SUB_TASKS = (
@@ -31,6 +31,13 @@ SUB_TASKS = (
 )
 DATASETS = ("DS-MVTec", "MVTec-LOCO", "VisA", "GoodsAD")
 _MERGED = {"Object Structure": "Object Analysis", "Object Details": "Object Analysis"}
+#: What MMAD's files call its questions, and what tables do.
+TYPES = (*SUB_TASKS, *_MERGED)
+
+
+def plain_type(text: str) -> str:
+    """A question's type without what does not matter in it: case, spaces, underscores."""
+    return " ".join(text.replace("_", " ").casefold().split())
 
 
 def sub_task(question_type: str) -> str:
@@ -44,8 +51,11 @@ def title_of(task: str) -> str:
 
 
 def is_normal(image: str) -> bool:
-    """Whether an image is a normal one by its path: MMAD's `good`, in this case of letters (`GoodsAD` is none)."""
-    return "good" in image
+    """Whether an image is a normal one by its path: it lies in a folder `good` of its dataset, as in MMAD.
+
+    MMAD's own script takes "good" anywhere in a path, which is the same for its images, and not for `goodyear`.
+    """
+    return "good" in image.casefold().split("/")[1:-1]
 
 
 def score(

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from adcopilot.answering.families import Family, read_boxes, split_thinking
+from adcopilot.answering.families import Family, read_boxes, says_nothing_is_there, split_thinking
 from adcopilot.line.ranking import auroc
+from adcopilot.masks import MaskOptions
 from adcopilot.prompts import ANSWER_WORDS
 from adcopilot.tasks import TASKS
-from adcopilot.tasks.locate import LOCATE
+from adcopilot.tasks.locate import LOCATE, mask_share
 from adcopilot.tasks.verdict import VERDICT, stated
 
 from ...bootstrap import interval, ratio_draws, strata_of
@@ -38,13 +39,14 @@ def results(
         where a kind was not asked about; `average` of the tasks' scores; `intervals` of `average` and `balanced`, over
         draws of query images; `categories`: `tasks` by category; `columns`: task → score; `auroc`: of verdicts by the
         probability of their first word (percent), None where it is not known; `unread`: why an answer states nothing →
-        how many. Each: `item`, `task`, `category`, `image` (the query), `score` (0 to 1), `stated`, `kind` of a
-        verdict's right answer, `boxes` in pixels of the original.
+        how many; `masks_over_half`, where masks mark more than half of their image and are perhaps inverted. Each:
+        `item`, `task`, `category`, `image` (the query), `score` (0 to 1), `stated`, `kind` of a verdict's right
+        answer, `boxes` in pixels of the original.
 
         With `chosen`, boxes are its, and `boxes_by` has the row of the task of boxes for each of `BOXES`, `whose` they
         are here, and `boxes_made` how the map was made; `by` of a question is its score for each.
     """
-    each, unread, ranked = [], Counter(), []
+    each, unread, ranked, large = [], Counter(), [], 0
     for line in lines:
         meta, text = line["meta"], line["reply"]["text"]
         task = TASKS[meta["task"]]
@@ -53,12 +55,14 @@ def results(
         scored = {"item": line["item"], "task": task.name, "category": meta["category"], "image": meta["images"][-1]}
         if task is LOCATE:
             scored["boxes"] = [] if refused else _boxes(line, family)
+            large += mask_share(record, root) > MaskOptions.most
             if chosen is not None:
                 kinds = chosen.boxes(line["item"], scored["boxes"])
                 scored["by"] = {name: task.reward(json.dumps(some), record, root) for name, some in kinds.items()}
                 scored["boxes"] = kinds[chosen.whose]
-            # in pixels of the original, as the task reads them; the text itself where it has none
-            text = json.dumps(scored["boxes"]) if scored["boxes"] else split_thinking(text)[1]
+            # in pixels of the original, as the task reads them; boxes outside of the image say nothing
+            none = says_nothing_is_there(split_thinking(text)[1])
+            text = json.dumps(scored["boxes"]) if scored["boxes"] or none else ""
             if chosen is not None and chosen.whose == "map":
                 text, refused = json.dumps(scored["boxes"]), False
         states = not refused and task.states(text, record)
@@ -87,6 +91,7 @@ def results(
         },
         "auroc": None if found is None else 100 * found,
         "unread": dict(unread),
+        **({"masks_over_half": large} if large else {}),
         **({} if chosen is None else {"boxes_by": _by(each, chosen), "boxes_made": dict(chosen.made)}),
     }, each
 
@@ -141,6 +146,8 @@ def _intervals(each: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> dict[
 
 def show(found: Mapping[str, Any]) -> None:
     """Print a line a task."""
+    if found.get("masks_over_half"):
+        print(f"{found['masks_over_half']} masks mark more than half of their image: look whether they are inverted")
     for name, row in found["tasks"].items():
         what = "mean BBox-Mask IoU" if name == LOCATE.name else "right"
         print(f"{name}: {row['score']:.2f} % {what} of {row['questions']}{_spread(row['interval'])}")

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from adcopilot.answering.families import Family, read_boxes, split_thinking
-from adcopilot.tasks.choice import Parsed, strict_answer
+from adcopilot.boxes.notations import KEYS
+from adcopilot.tasks.choice import Parsed, plain_width, strict_answer
 
 __all__ = ["class_boxes", "letter_answer"]
 
@@ -38,7 +39,7 @@ def letter_answer(text: str, options: Mapping[str, str]) -> Parsed:
     strict = strict_answer(text, options)
     if strict.letter is not None:
         return strict
-    answer = split_thinking(text)[1]
+    answer = plain_width(split_thinking(text)[1])
     for pattern in (_STATED, _ALONE):
         letters = [letter for letter in map(str.upper, pattern.findall(answer)) if letter in options]
         if letters:
@@ -49,7 +50,7 @@ def letter_answer(text: str, options: Mapping[str, str]) -> Parsed:
 # `"class name": [` and what may stand in lists of numbers; the list may be cut off at its end.
 _CLASS = re.compile(r"""(["'])((?:(?!\1)[^\\\n]|\\u[0-9a-fA-F]{4}){1,100})\1\s*:\s*(\[[-+.,\d\seE\[\]]*)""")
 _FOUR_NUMBERS = re.compile(r"\[\s*([-+.\deE]+(?:\s*,\s*[-+.\deE]+){3})\s*,?\s*\]")
-_KEYS = frozenset({"bbox_2d", "box_2d", "bbox", "box", "boxes", "label", "coordinates"})
+_KEYS = frozenset({*KEYS, "label", "coordinates"})
 
 
 def class_boxes(

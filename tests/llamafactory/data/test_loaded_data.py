@@ -33,6 +33,10 @@ def test_training_runs_the_check(llamafactory, dataset_dir, lf, image_files):
         get_dataset(*arguments)
     write(record(image_files[:2]))
     assert len(get_dataset(*arguments)["train_dataset"]) == 1
+    arguments[1].model_name_or_path = str(folder)
+    arguments[3].do_train, arguments[3].output_dir = True, f"{folder}/"
+    with pytest.raises(UserError, match=r"output_dir .*: is the model that training starts from"):
+        get_dataset(*arguments)
 
 
 @pytest.fixture

@@ -160,6 +160,17 @@ def test_cutoff_len(llamafactory, dataset_dir, adcopilot_dir, image_files, lf, c
         ({"warmup_steps": [3]}, r"warmup_steps is \[3\], expected"),
         ({"seed": {"a": 1}}, "seed is {'a': 1}, expected a whole number"),
         ({"seed": "2024-01-02"}, "seed is '2024-01-02', expected a whole number"),
+        ({"learning_rate": 0}, "learning_rate is 0, which trains nothing"),
+        ({"num_train_epochs": 0.0}, "num_train_epochs is 0.0, which trains nothing"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0, expected a whole number, 1 or more"),
+        ({"lora_rank": 0}, "lora_rank is 0, expected a whole number, 1 or more"),
+        ({"num_generations": 8, "beta": 0.1}, "has beta, num_generations of `adcopilot grpo` and a template"),
+        ({"do_train": False}, "no do_train: LlamaFactory would load the model and end without training"),
+        ({"output_dir": __file__}, "output_dir .*: is a file, expected a folder"),
+        ({"resume_from_checkpoint": "saves/none"}, r"resume_from_checkpoint saves/none: no such folder"),
+        ({"finetuning_type": "lora", "lora_target": "q_proj,v_prj"}, "lora_target v_prj: no layer of the model"),
+        ({"finetuning_type": "lora", "additional_target": "queries_"}, "additional_target queries_: no layer of"),
+        ({"template": "adcopilt"}, "Template adcopilt does not exist; write `template: adcopilot`"),
         ({"dataset": {"a": 1}}, "dataset"),
         ({"accelerator_config": 7, "streaming": True, "dataloader_num_workers": 1}, "dispatch_batches"),
         ({"model_name_or_path": "/nowhere"}, "model_name_or_path /nowhere: no such folder"),
@@ -171,6 +182,17 @@ def test_cutoff_len(llamafactory, dataset_dir, adcopilot_dir, image_files, lf, c
 def test_wrong_settings(llamafactory, dataset_dir, adcopilot_dir, changes, expected):
     folder, _ = dataset_dir
     assert re.search(expected, refused(yaml_file(folder, adcopilot_dir, **changes)))
+
+
+def test_the_model_is_not_written_over(llamafactory, dataset_dir, adcopilot_dir):
+    folder, _ = dataset_dir
+    path = yaml_file(folder, adcopilot_dir, output_dir=f"{adcopilot_dir}/../{adcopilot_dir.name}/")
+    assert "is the model that training starts from" in refused(path)
+
+
+def test_steps_count_before_epochs(llamafactory, dataset_dir, adcopilot_dir):
+    folder, _ = dataset_dir
+    assert preflight(yaml_file(folder, adcopilot_dir, num_train_epochs=0, max_steps=3)) == 0
 
 
 def test_wrong_files(llamafactory, dataset_dir, adcopilot_dir, tmp_path):

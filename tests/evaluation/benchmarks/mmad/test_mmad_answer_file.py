@@ -259,3 +259,17 @@ def test_any_file(tmp_path_factory, entries):
         return
     assert str(file) in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("spelt", [str.lower, lambda text: text.replace(" ", "_"), lambda text: f" {text.upper()} "])
+def test_types_in_another_spelling_are_mmads(mini_mmad, score, spelt):
+    """A type of its own is a column of its own, and discrimination is then no mean of normal and anomalous images."""
+    entries = entries_of(mini_mmad)
+    _, expected, _ = score(entries)
+    others = [{**one, "question_type": spelt(one["question_type"])} if n % 2 else one for n, one in enumerate(entries)]
+    assert score(others)[1] == expected
+    assert score(others, "--data-root", mini_mmad)[1]["average"] == expected["average"]
+    entries[3]["question_type"] = "Defect Clasification"
+    code, _, err = score(entries)
+    assert code == 2
+    assert "entry 3 has the question_type 'Defect Clasification', expected one of Anomaly Detection, " in err

@@ -287,3 +287,18 @@ def test_names_of_answer_files():
     assert answer_file_name(**common, similar=True, domain_knowledge=True) == (
         "answers_1_shot_Qwen2.5-VL-7B-Instruct_Similar_template_Domain_knowledge.json"
     )
+
+
+@pytest.mark.parametrize(
+    ("image", "normal"),
+    [
+        ("VisA/pcb1/test/good/000.JPG", True),
+        ("GoodsAD/drink_can/test/good/000_000.jpg", True),
+        ("GoodsAD/drink_can/test/straw_missing/003_000.jpg", False),
+        ("own/goodyear/test/bad/000.png", False),
+        ("own/tyre/test/bad/not_good.png", False),
+        ("own/tyre/test/Good/000.png", True),
+    ],
+)
+def test_a_normal_image_lies_in_a_folder_good(image, normal):
+    assert is_normal(image) is normal

@@ -184,3 +184,26 @@ def test_the_tiny_model(file, tmp_path, adcopilot_dir, capsys):
     found = json.loads(capsys.readouterr().out)
     assert set(found["columns"]) == set(TASKS)
     assert 0 <= found["auroc"] <= 100 if found["auroc"] is not None else True
+
+
+def test_boxes_outside_of_the_image_state_nothing(file, tmp_path, capsys):
+    with Endpoint(lambda body, number: completion('[{"bbox_2d": [300, 300, 400, 400]}]')) as endpoint:
+        found, err = run(capsys, file, endpoint, "--output", tmp_path / "run", *PIXELS, "--task", "loc", code=1)
+    assert (found["columns"], found["unread"]) == ({"loc": 0.0}, {"state no answer of loc": 2})
+    assert "2 of 2 answers have boxes that reach out of the image" in err
+
+
+def test_categories_are_told_where_records_have_no_source(file, tmp_path, capsys):
+    with Endpoint(right) as endpoint:
+        _, err = run(capsys, file, endpoint, "--output", tmp_path / "run", "--category", "xyzzy", code=2)
+    assert "there are: part 0, part 1" in err
+
+
+def test_masks_that_are_perhaps_inverted(file, tmp_path, capsys):
+    with Image.open(tmp_path / "mask.png") as mask:
+        mask.point(lambda value: 255 - value).save(tmp_path / "mask.png")
+    with Endpoint(right) as endpoint:
+        found, _ = run(capsys, file, endpoint, "--output", tmp_path / "run", *PIXELS, "--task", "loc")
+    assert found["masks_over_half"] == 2
+    assert main(["eval", "records", "--score", str(tmp_path / "run")]) == 0
+    assert "2 masks mark more than half of their image" in capsys.readouterr().out

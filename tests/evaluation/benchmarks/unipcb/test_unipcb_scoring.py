@@ -28,6 +28,9 @@ OPTIONS = {"A": "LED", "B": "Resistor", "C": "No annotated components", "D": "�
         ("答案是B。", "B"),
         ("选项：B", "B"),
         ("选B", "B"),
+        ("\uff22", "B"),  # full-width, as a Chinese keyboard writes it
+        ("\uff08\uff22\uff09", "B"),
+        ("答案是\uff22。", "B"),
         ("B looks alike, but the answer is D.", "D"),
         ("A或B不对，答案：D", "D"),
         ("图中是缺焊，所以选D", "D"),
@@ -55,6 +58,10 @@ def test_how_a_letter_was_read():
 def read(text, family="adcopilot", size=(200, 100), model_size=(400, 200)):
     found = class_boxes(text, family=FAMILIES[family], size=size, model_size=model_size)
     return [(box["label"], box["bbox_2d"]) for box in found]
+
+
+def test_a_corner_with_width_and_height_is_no_class():
+    assert read('{"bbox_xywh": [40, 20, 80, 60]}') == []
 
 
 @pytest.mark.parametrize(
