@@ -1,11 +1,11 @@
-"""What names of folders, classes and labels say about a part: good, or a defect without its kind."""
+"""What names of folders, classes and labels say about a part: good, a defect without its kind, or its mask."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-__all__ = ["GOOD", "NO_KIND", "defect_name", "is_code", "is_good"]
+__all__ = ["GOOD", "NO_KIND", "defect_name", "is_code", "is_good", "is_masks"]
 
 # In English, and in the languages of other shop floors: German, French, Spanish, Italian, Portuguese, Dutch, Polish,
 # Czech, Turkish, Chinese, Japanese, Korean, Russian.
@@ -13,8 +13,9 @@ _NO_KIND = """
     abnormal abnormalities abnormality anomalies anomalous anomaly bad bads defect defected defective defectives
     defects error errors fail failed fails failure failures false fault faults faulty flaw flawed flaws general invalid
     issue issues ko kos misc miscellaneous mixed n_ok ng ngs no_name nok noks none null problem problems various waste
-    no_good no_ok non_conform non_conforming non_conformity nonconform nonconforming not_good notgood not_ok
-    notok other others outlier outliers reject rejected rejects scrap unknown unlabeled unlabelled unnamed wrong
+    incorrect no_good no_ok non_conform non_conforming non_conformity nonconform nonconforming not_good notgood
+    not_ok notok other others outlier outliers reject rejected rejects scrap unknown unlabeled unlabelled unnamed wrong
+    with_defect with_defects
     anomalie anomalien ausschuss defekt defekte fehler fehlerhaft n_i_o nicht_ok nio schlecht
     anormal defaut defauts defectueux mauvais non_conforme rebut
     anomalia anomalias defecto defectos defectuoso mala malo malos rechazado rechazo
@@ -23,12 +24,12 @@ _NO_KIND = """
     不良 不良品 缺陷 异常 異常 次品 不合格 坏 壞 瑕疵 欠陥 불량 불량품 결함 брак дефект дефекты плохо
 """
 _GOOD = """
-    acceptable accepted anomaly_free conforming defect_free defectfree flawless golden good goods
-    healthy no_anomaly no_defect no_defects nodefect nominal
+    acceptable accepted anomaly_free clean conforming correct defect_free defectfree flawless golden good goods
+    healthy intact no_anomaly no_defect no_defects nodefect nominal
     non_anomalous non_defective nondefective normal normals not_anomalous not_defective ok okay oks pass passed
-    passes
-    bom bon bonne bons buena bueno buenos buoni buono gut i_o in_ordnung io
-    良品 合格 合格品 正常 양품 정상 годен норма
+    passes perfect unbroken undamaged
+    bien bom bon bonne bons buena bueno buenos buoni buono conforme dobra dobre dobry goed gut i_o in_ordnung io
+    良 良好 良品 好 合格 合格品 正常 양품 정상 годен годные норма хорошие хороший
 """
 
 #: Names of folders and classes that say "not good" without saying how: in lower case, without accents, `_` between
@@ -36,6 +37,10 @@ _GOOD = """
 NO_KIND = frozenset(_NO_KIND.split())
 #: Names that say that a part is good.
 GOOD = frozenset(_GOOD.split())
+#: Folders of masks. A `label` that is torn is a kind.
+_MASKS = frozenset({"annotations", "ground_truth", "groundtruth", "gt", "labels", "mask", "masks", "segmentation"}) | {
+    *("segmentations", "segmentationclass", "segmentationobject")
+}
 #: Words that add nothing to either: `bad_parts`, `good_images`. A `wrong_part` is a kind.
 _OF_WHAT = frozenset(
     [f"{word}{ending}" for word in ("image", "img", "item", "part", "photo", "piece") for ending in ("", "s")]
@@ -51,6 +56,11 @@ _COUNTED = frozenset(
 def is_good(name: str) -> bool:
     """Whether a folder or class says that parts are good (`GOOD`): the whole name, so that `GoodsAD` does not."""
     return not GOOD.isdisjoint(_plain(name))
+
+
+def is_masks(name: str) -> bool:
+    """Whether a folder is called as folders of masks are: `Ground-Truth`, `mask_images`."""
+    return not _MASKS.isdisjoint(_plain(name))
 
 
 def defect_name(name: str) -> str:

@@ -40,6 +40,9 @@ __all__ = [
 
 IMAGE_PLACEHOLDER = "<image>"
 
+# What LlamaFactory would look for a file for.
+_OTHER_MEDIA = ("<video>", "<audio>")
+
 #: What can be done about a box of a data file that `check_box` refuses.
 REMEDIES = MappingProxyType(
     {
@@ -112,7 +115,7 @@ def check_form(record: Any, *, name: str) -> None:
     """What `check_record` says of a record's form: everything but its boxes.
 
     Raises:
-        UserError: the roles do not alternate, or `<image>` marks and `images` differ in number.
+        UserError: the roles do not alternate, `<image>` marks and `images` differ in number, or there are other media.
     """
     if not isinstance(record, dict):
         raise UserError(f"{name}: expected a JSON object, got {type(record).__name__}")
@@ -122,6 +125,11 @@ def check_form(record: Any, *, name: str) -> None:
     if not isinstance(images, list) or not all(isinstance(path, str) and path for path in images):
         raise UserError(f"{name}: 'images' is {_short(images)}, expected a list of file names")
     _check_roles(messages, name)
+    other = next((mark for mark in _OTHER_MEDIA for message in messages if mark in message["content"]), None)
+    if other:
+        raise UserError(
+            f"{name}: {other} in the messages, expected images only; leave the record out or write it otherwise"
+        )
     marks = sum(message["content"].count(IMAGE_PLACEHOLDER) for message in messages)
     if marks != len(images):
         raise UserError(

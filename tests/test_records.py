@@ -52,6 +52,7 @@ def test_make_record_marks_images_once_and_keeps_the_rest():
         ({"messages": [{"role": "user", "content": ""}]}, "the last message is the user's"),
         ({**record(), "images": "a.png"}, "'images' is a.png, expected a list of file names"),
         ({**record(), "images": ["a.png", ""]}, "expected a list of file names"),
+        (record(question="<image><image><video>Same?"), "<video> in the messages, expected images only"),
         (record(images=["a.png"]), "2 <image> in the messages but 1 in 'images'; write one <image> for each image"),
         (record(question="<image>Same?"), "1 <image> in the messages but 2 in 'images'"),
         (record('[{"bbox_2d": [1, 2, 3], "label": "x"}]'), "box [1, 2, 3] is not four numbers"),

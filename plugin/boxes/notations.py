@@ -96,7 +96,7 @@ KEYS = {
     # No corners, though a list of four numbers.
     **dict.fromkeys(("bbox_xywh", "xywh", "bbox_cxcywh", "cxcywh"), "points"),
     **dict.fromkeys(("point_2d", "points_2d", "point", "polygon", "polygons", "quad", "quad_2d"), "points"),
-    **dict.fromkeys(("segmentation", "keypoints"), "points"),
+    **dict.fromkeys(("segmentation", "keypoints", "points", "center", "top_left", "bottom_right"), "points"),
 }
 #: Opening tag → (syntax, closing tag).
 _TAGS = {
@@ -125,8 +125,8 @@ _EVENT = re.compile(
     r"|(?P<points><points?\s[^<>]{0,500}+>)"
     r"|(?P<locations>(?:<loc_?\d{1,4}>){4}|(?:<patch_index_\d{1,4}>){2})"
     # A coordinate under a key or a tag of its own; two corners, written as no prose writes them, without any space.
-    rf"""|(?P<pairs>["'](?:x_?1|x_?min|xtl|left|x)["']\s*+:\s*+{_NUMBER}\s*+,\s*+"""
-    rf"""["'](?:y_?1|y_?min|ytl|top|y)["']\s*+:\s*+{_NUMBER}|<xmin>\s*+{_NUMBER}\s*+</xmin>"""
+    rf"""|(?P<pairs>["'](?:x_?1|x_?min|xtl|left|x|cx|x_?center)["']\s*+:\s*+{_NUMBER}\s*+,\s*+"""
+    rf"""["'](?:y_?1|y_?min|ytl|top|y|cy|y_?center)["']\s*+:\s*+{_NUMBER}|<xmin>\s*+{_NUMBER}\s*+</xmin>"""
     r"|\(\d{1,5},\d{1,5}\),\(\d{1,5},\d{1,5}\))",
     re.IGNORECASE,
 )

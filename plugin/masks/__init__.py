@@ -125,9 +125,13 @@ def read_mask(
         images.image_size(path, name=name)
         try:
             with Image.open(path, formats=images.FORMATS) as image:
+                if told := images.frames_left_out(image, name=name):
+                    raise UserError(f"{told.partition(';')[0]}, expected one; save each as a mask of its own")
                 turn = images.orientation(image)
                 lossy = is_lossy(image, path)
                 values, full = image_numbers(image, indices=value is not None)
+        except UserError:
+            raise
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error…
             reason = one_line(error)
             raise UserError(f"{name}: the mask is truncated or corrupt ({reason}); copy it again") from error
@@ -147,9 +151,12 @@ def read_mask_folder(path: Path, **options) -> Marked:
         UserError: the folder is missing or empty, or a file is unreadable, of another size or a link out of it.
     """
     try:
-        files = sorted(one for one in path.iterdir() if one.suffix.lower() in MASK_SUFFIXES)
+        found = sorted(one for one in path.iterdir() if not one.name.startswith("."))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({reason_of(error)}), expected a folder of masks") from None
+    files = [one for one in found if one.suffix.lower() in MASK_SUFFIXES]
+    if folder := next((one for one in found if one.is_dir()), None):
+        raise UserError(f"{folder}: a folder among the masks of one image; move its masks up, or remove it")
     if not files:
         raise UserError(f"{path}: holds no image, expected a folder of masks")
     union, kinds = None, set()

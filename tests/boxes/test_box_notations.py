@@ -154,6 +154,9 @@ def test_expressions_do_not_go_back(unit):
         ("<object><patch_index_0044><patch_index_0863></object>", "locations"),
         ('{"bbox2d": [60, 40, 90, 70]}', "bbox"),
         ('{"rect": [60, 40, 90, 70]}', "bbox"),
+        ('{"cx": 60, "cy": 40, "w": 30, "h": 30}', "pairs"),
+        ('{"center": [60, 40], "size": [30, 30]}', "points"),
+        ('{"points": [[60, 40]]}', "points"),
         ('{"bbox_xywh": [60, 40, 30, 30]}', "points"),  # in an answer it must not be taken for corners
     ],
 )

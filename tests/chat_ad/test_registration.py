@@ -177,13 +177,14 @@ def test_bad_records_are_all_counted_and_nothing_is_registered(checkout, capsys)
         {"messages": record("a.png")["messages"], "images": []},
         {"conversations": []},
         {"messages": record()["messages"][::-1], "images": []},
+        {"messages": record()["messages"], "image": ["a.png"]},
     ] + [record("gone.png")] * 30
     file = write_lines(checkout / "bad.jsonl", bad)
     info = checkout / "dataset_info.json"
     before = info.read_bytes()
     assert run("bad", file, "--info", info) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: 35 of 36 records cannot be trained on: ")
+    assert error.startswith("error: 36 of 37 records cannot be trained on: ")
     assert error.count("\n") == 1
     for says in (
         f"{file}:2: {checkout / 'data/missing.png'}: no such image file",
@@ -191,7 +192,8 @@ def test_bad_records_are_all_counted_and_nothing_is_registered(checkout, capsys)
         f"{file}:4: 1 <image> in the messages but 0 in 'images'",
         f"{file}:5: has 'conversations' (from, value), expected 'messages'",
         f"{file}:6: message 0 has role 'assistant'",
-        "and 15 more",
+        f"{file}:7: has 'image', expected 'images'",
+        "and 16 more",
     ):
         assert says in error
     assert info.read_bytes() == before

@@ -213,6 +213,10 @@ def test_names_that_tell_no_kind(name):
         "good_parts",
         "OK-images",
         "golden",
+        "undamaged",
+        "Correct",
+        "良",
+        "dobrý",
     ],
 )
 def test_names_that_say_good(name):

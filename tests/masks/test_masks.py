@@ -229,6 +229,13 @@ def test_sixteen_bits(tmp_path):
     assert is_marked(read_mask(tmp_path / "b.tif"))
 
 
+def test_of_several_pages_none_is_taken(tmp_path):
+    """Tools write a page for each defect."""
+    page = Image.new("L", (16, 16))
+    with pytest.raises(UserError, match="2 frames or pages, expected one; save each as a mask of its own"):
+        saved(tmp_path, page, save_all=True, append_images=[Image.new("L", (16, 16), 255)])
+
+
 def test_another_size_is_never_made_to_fit():
     check_size(TRUE, SIZE, name="m")
     with pytest.raises(

@@ -206,6 +206,8 @@ class _Check:
     def _checked(self, record: dict[str, Any], *, name: str, number: int) -> dict[str, Any]:
         if "messages" not in record and "conversations" in record:
             raise UserError(f"{name}: has 'conversations' (from, value), expected 'messages' (role, content)")
+        if "images" not in record and "image" in record:
+            raise UserError(f"{name}: has 'image', expected 'images', a list of file names")
         check_form(record, name=name)
         if self.notations:
             sizes = record_image_sizes(record, name=name, media_dir=self.media_dir)

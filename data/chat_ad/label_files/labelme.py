@@ -9,8 +9,10 @@ import json
 import math
 from typing import Any
 
+from adcopilot.kinds import is_good
+
 from ...errors import UserError
-from ..sources.coco_file import storable
+from ..sources.coco_file import stated_size, storable
 
 __all__ = ["file_name", "load", "parse"]
 
@@ -25,7 +27,7 @@ def parse(data: bytes, name: str) -> tuple[list[dict[str, Any]], tuple[int, int]
     """The shapes as annotations, and the size that the file says.
 
     Raises:
-        UserError: it is no JSON, no LabelMe file, or a shape has no area.
+        UserError: it is no JSON, no LabelMe file, a shape has no area, or a flag says more than the shapes.
     """
     content = load(data, name)
     found = []
@@ -36,9 +38,15 @@ def parse(data: bytes, name: str) -> tuple[list[dict[str, Any]], tuple[int, int]
         if shape["label"] not in _NOTHING:
             label = " ".join(storable(shape["label"]).split())
             found.append({"id": f"of shape {number}", "label": label, **_area(shape, where)})
-    size = (content.get("imageWidth"), content.get("imageHeight"))
-    known = all(type(side) is int and 0 < side < 1 << 30 for side in size)
-    return found, size if known else None
+    flags = content.get("flags")
+    raised = (
+        [flag for flag, said in flags.items() if said is True and not is_good(flag)] if isinstance(flags, dict) else []
+    )
+    if raised and not found:
+        raise UserError(
+            f"{name}: the flag {raised[0][:40]!r} is set but there is no shape; draw the defect, or clear it"
+        )
+    return found, stated_size(content.get("imageWidth"), content.get("imageHeight"))
 
 
 def file_name(data: bytes, name: str) -> str:

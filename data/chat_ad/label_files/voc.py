@@ -6,6 +6,7 @@ A file without an object says that there is nothing in the image. Document types
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 from xml.parsers import expat
@@ -32,6 +33,9 @@ def parse(data: bytes, name: str) -> tuple[list[dict[str, Any]], tuple[int, int]
     for number, one in enumerate(root.findall("object"), 1):
         label = " ".join((one.findtext("name") or "").split())
         found.append({"id": f"of object {number}", "label": label, "bbox": _box(one, f"{name}: object {number}")})
+    other = next((one.tag for one in root.iter() if re.search("(bndbox|xmin)$", one.tag, re.IGNORECASE)), None)
+    if other and not found:
+        raise UserError(f"{name}: <{other[:40]}> in no <object> of <annotation>, expected Pascal VOC's; export it so")
     return found, _size(root)
 
 

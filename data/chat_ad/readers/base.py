@@ -32,6 +32,9 @@ __all__ = [
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp"})
 
+# Of zip files of macOS, of network disks, of Windows.
+_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
+
 
 class LayoutError(UserError):
     """The root does not look like the dataset that it was said to be."""
@@ -128,7 +131,9 @@ class Source:
         passed_over: files that are no images, counted by suffix.
         seen_categories: all that are there, asked for or not.
         bits: the depth that its images of 16 bits a channel use, None where there are none or they use all.
-        disputed: masks that were found for more than one image, by an earlier `scan`: those images are left out.
+        disputed: what an earlier `scan` has found contradictions about, so that it is left out: masks of more than one
+            image, and images of which records say different things.
+        looked_at: folders whose images were listed.
         budget: folders that may still be listed; more of them look empty. None for no limit.
         recipe: the key of a build's recipe that says all this; for messages.
     """
@@ -143,6 +148,7 @@ class Source:
     seen_categories: set[str] = field(default_factory=set)
     bits: int | None = None
     disputed: set[str] = field(default_factory=set)
+    looked_at: set[str] = field(default_factory=set)
     budget: int | None = None
     recipe: str = "datasets.SET"
     _recorded: set[tuple[str, str, str]] = field(default_factory=set)
@@ -165,6 +171,10 @@ class Source:
         if (problem.kind, problem.file, problem.reason) not in self._recorded:
             self._recorded.add((problem.kind, problem.file, problem.reason))
             self.problems.append(problem)
+
+    def told(self) -> set[str]:
+        """The files and folders that a problem or a note was about."""
+        return {file for _, file, _ in self._recorded}
 
     def say(self, option: str, value: str) -> str:
         """How one of the reader's options is typed where it is read."""
@@ -227,6 +237,7 @@ class Source:
         """
         folders, files = self._list(folder)
         images = self._of(files, is_image)
+        self.looked_at.add(folder)
         if not nested:
             for name in folders:
                 reason = "a folder among images, which would be left out; expected images only"
@@ -267,8 +278,8 @@ class Source:
             self.problem("unreadable-folder", folder, f"cannot be listed ({error.strerror or error})")
             return [], []
         for entry in found:
-            # Hidden files are no data; macOS leaves `._NAME.png` beside each NAME.png.
-            if entry.name.startswith("."):
+            # Hidden files are no data; macOS leaves `._NAME.png` beside each NAME.png, and other systems folders.
+            if entry.name.startswith(".") or entry.name in _SYSTEM_FOLDERS:
                 continue
             if not entry.name.isprintable() and _undecodable(entry.name):
                 name = os.fsencode(entry.name).decode("utf-8", "backslashreplace")

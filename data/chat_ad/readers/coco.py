@@ -22,7 +22,7 @@ from ... import images as image_files
 from ...errors import UserError
 from ..sources import coco_file
 from ..sources.references import format_reference
-from .base import Item, LayoutError, Option, Source, first_names, inside, join
+from .base import Item, LayoutError, Option, Source, first_names, inside, is_image, join
 
 __all__ = ["OPTIONS", "VISION_OPTIONS", "annotation_files", "looks_like", "scan"]
 
@@ -95,6 +95,15 @@ def scan(source: Source) -> Iterator[Item]:
                 source.problem("broken-json", file, str(error))
             else:
                 source.note("other-json", file, "not a COCO file, passed over")
+    if not source.options["annotations"] and not source.categories:
+        there = [join(one, name) for one in dict.fromkeys(map(os.path.dirname, seen)) for name in source.files(one)]
+        unlisted = [path for path in there if is_image(path) and path not in seen]
+        if unlisted:
+            source.note(
+                "unlisted",
+                ".",
+                f"{len(unlisted)} images are in no annotation file and left out: {first_names(unlisted)}",
+            )
     if other == len(files):
         raise LayoutError(
             f"{source.root}: no COCO file in it, expected images, annotations and categories in {first_names(files)}"
@@ -134,7 +143,10 @@ def _file_items(source: Source, file: str, category: str, seen: dict[str, str]) 
     folders = _image_folders(file)
     for image_id, image in sorted(coco.images.items(), key=lambda pair: (pair[1]["file_name"], pair[0])):
         path = _find(source, folders, image["file_name"], file)
-        if path is None or image_id in coco.incomplete:
+        if path is None:
+            continue
+        if image_id in coco.incomplete:
+            seen.setdefault(path, file)
             continue
         if path in seen:
             source.problem("listed-twice", path, f"is in {seen[path]} and in {file}; taken from the first")
@@ -167,8 +179,7 @@ def _item(source, coco, path, category, split, image_id, image, annotations) -> 
         source.problem("conflict", path, reason)
         return None
     names = [defect_name(coco.classes[one["category_id"]]) for one in annotations]
-    size = (image.get("width"), image.get("height"))
-    size = size if all(isinstance(length, int) and length > 0 for length in size) else None
+    size = coco_file.stated_size(image.get("width"), image.get("height"))
     mask, boxes = "", None
     if any(one.get("segmentation") for one in annotations):
         file = os.path.relpath(coco.path, source.root).replace(os.sep, "/")
@@ -178,8 +189,10 @@ def _item(source, coco, path, category, split, image_id, image, annotations) -> 
             bounds = size or image_files.image_size(source.path(path))
             where = f"{coco.path}: image {image_id}"
             boxes = tuple(
-                (coco_file.annotation_box(one, size=bounds, name=f"{where}, annotation {one.get('id')}"), name)
-                for one, name in zip(annotations, names, strict=True)
+                dict.fromkeys(
+                    (coco_file.annotation_box(one, size=bounds, name=f"{where}, annotation {one.get('id')}"), name)
+                    for one, name in zip(annotations, names, strict=True)
+                )
             )
         except UserError as error:
             source.problem("box", path, str(error))

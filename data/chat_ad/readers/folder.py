@@ -2,7 +2,9 @@
 
     CATEGORY/{train,test}/{good,DEFECT…}/NAME.png   an MVTec-style tree: read as such
     [CATEGORY/]{good,DEFECT…}/NAME.png              folders that say good (or ok, normal) and what is wrong elsewhere
-    [CATEGORY/]{ground_truth,masks,mask}/[DEFECT/]NAME[_mask].png
+    [CATEGORY/]{ground_truth,masks,…}/[DEFECT/]NAME[_mask].png   (`kinds.is_masks`)
+
+Images in no such place are a problem: a product without good parts, a folder more than is read.
 
 With `--option label=normal` (or `anomalous`) every image below the root is taken, whatever the folders are called:
 for a folder of pictures that only has to be compared with another.
@@ -13,13 +15,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from adcopilot.kinds import is_good
+from adcopilot.kinds import is_good, is_masks
 
 from ..sources.references import format_reference
 from . import mvtec_tree
-from .base import Item, LayoutError, Option, Source, join
+from .base import Item, LayoutError, Option, Source, is_image, join
 from .contents import what_is_there
-from .mvtec_tree import image_items
+from .mvtec_tree import SPLIT_FOLDERS, image_items, truth_folders
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
 
@@ -32,8 +34,6 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "split": Option(default="", choices=("", "train", "val", "test"), help="of images without a folder that says so"),
 }
-
-_MASK_FOLDERS = ("ground_truth", "masks", "mask")
 
 
 def looks_like(source: Source) -> bool:
@@ -53,6 +53,7 @@ def scan(source: Source) -> Iterator[Item]:
     if mvtec_tree.looks_like(source):
         source.found["an MVTec-style tree"] += 0
         yield from mvtec_tree.scan(source)
+        _name_left_over(source)
         return
     categories = _categories(source)
     if not categories:
@@ -65,6 +66,26 @@ def scan(source: Source) -> Iterator[Item]:
         category = folder or source.root.resolve().name
         if source.wants(category):
             yield from _category_items(source, folder, category)
+    _name_left_over(source)
+
+
+def _name_left_over(source: Source) -> None:
+    """Name the folders whose images nothing has looked at."""
+    if source.categories:
+        return
+    told = source.told()
+    for folder in source.walk():
+        parts = folder.split("/")
+        names = {"/".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+        if folder in source.looked_at or not names.isdisjoint(told) or any(map(is_masks, parts)):
+            continue
+        count = sum(map(is_image, source.files(folder)))
+        if count:
+            reason = (
+                f"{count} images in no folder that is read, expected PRODUCT/good and PRODUCT/KIND_OF_DEFECT, or both "
+                "below PRODUCT/train and PRODUCT/test in all of them; move or remove them"
+            )
+            source.problem("unread-folder", folder or ".", reason, count=count)
 
 
 def _categories(source: Source) -> list[str]:
@@ -78,12 +99,21 @@ def _categories(source: Source) -> list[str]:
 
 def _category_items(source: Source, folder: str, category: str) -> Iterator[Item]:
     inside = source.folders(folder)
-    masks = [join(folder, name) for name in _MASK_FOLDERS if name in inside]
+    masks = truth_folders(source, folder)
     loose = source.images(folder, nested=True)
     if loose:
         reason = f"{len(loose)} images lie beside the folders that say good or which defect; move them into one"
         source.problem("unlabelled", folder or ".", reason, count=len(loose))
-    kinds = [kind for kind in inside if kind not in _MASK_FOLDERS]
+    kinds = []
+    for name in inside:
+        images = source.images(join(folder, name), nested=True) if name.lower() in SPLIT_FOLDERS else []
+        if images:
+            reason = (
+                f"{len(images)} images in a folder that says neither good nor which defect; name it so, or move them"
+            )
+            source.problem("unlabelled", join(folder, name), reason, count=len(images))
+        elif not is_masks(name):
+            kinds.append(name)
     defective = {
         os.path.splitext(name)[0]
         for kind in kinds

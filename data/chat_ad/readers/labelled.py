@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from adcopilot.kinds import defect_name, is_good
+from adcopilot.kinds import defect_name, is_good, is_masks
 
 from ... import images as image_files
 from ...errors import UserError
@@ -171,6 +171,9 @@ def _add_named(source: Source, form: Form, files, pictures, labels) -> None:
 def _item(source: Source, form: Form, image: str, category: str, files: Sequence[str], users) -> Item | None:
     common = {"image": format_reference(image), "category": category, "split": _split(image, form)}
     if not files:
+        if any(map(is_masks, image.split("/")[:-1])):
+            source.note("mask", image, "in a folder of masks; passed over, since regions stand in the labels")
+            return None
         if source.options["unlabelled"] == "normal" or any(map(is_good, image.split("/")[:-1])):
             return Item(**common, anomalous=False)
         reason = (
@@ -193,6 +196,11 @@ def _item(source: Source, form: Form, image: str, category: str, files: Sequence
 def _labelled(source: Source, form: Form, image: str, file: str, common: Mapping) -> Item:
     read = label_files.read(source.path(file), form.name)
     order = label_files.labels_of(read.annotations)
+    nameless = [label for label in order if form.names and label not in form.names]
+    if nameless:
+        raise UserError(
+            f"class {nameless[0]} has no name, there are: {first_names([*form.names])}; correct one of them"
+        )
     names = {label: label if form.names is None else form.names.get(label, "") for label in order}
     defects = [one for one in read.annotations if not is_good(names[one["label"]])]
     if not defects:
@@ -211,9 +219,12 @@ def _labelled(source: Source, form: Form, image: str, file: str, common: Mapping
     else:
         size = read.size or image_files.image_size(source.path(image))
         placed = (label_files.in_pixels(one, form.name, size) for one in defects)
+        # Each once: tools write a box again when a file is saved again.
         boxes = tuple(
-            (coco_file.annotation_box(one, size=size, name=f"{file}: the box {one['id']}"), kinds[one["label"]])
-            for one in placed
+            dict.fromkeys(
+                (coco_file.annotation_box(one, size=size, name=f"{file}: the box {one['id']}"), kinds[one["label"]])
+                for one in placed
+            )
         )
     defect = ", ".join(sorted({kinds[one["label"]] for one in defects} - {""}))
     return Item(**common, anomalous=True, defect=defect, mask=mask, boxes=boxes, classes=classes, size=read.size)

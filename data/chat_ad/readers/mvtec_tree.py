@@ -1,7 +1,7 @@
 """MVTec-style trees: MVTec-AD, MPDD, GoodsAD, 3CAD, VIADUCT, VisA's one-class form, DS-MVTec, and users' own.
 
     CATEGORY/{train,val,validation,test}/{good,DEFECT…}/NAME.png
-    CATEGORY/ground_truth/DEFECT/{NAME_mask.png or NAME.png}        (or ground_truth/{train,test}/DEFECT/…)
+    CATEGORY/ground_truth/DEFECT/{NAME_mask.png or NAME.png}        (or ground_truth/{train,test}/DEFECT/…; masks/…)
 
     CATEGORY/image/{good,DEFECT…}/NAME.png                          DS-MVTec, as MMAD has it
     CATEGORY/{mask,rgb_mask,rbg_mask}/DEFECT/NAME_{mask,rgb_mask,rbg_mask}.png
@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 
-from adcopilot.kinds import defect_name, is_good
+from adcopilot.kinds import defect_name, is_good, is_masks
 
 from ..sources.references import format_reference
-from .base import Item, LayoutError, Option, Source, join
+from .base import Item, LayoutError, Option, Source, is_mask, join
 
 __all__ = [
     "OPTIONS",
@@ -31,6 +31,7 @@ __all__ = [
     "scan",
     "scan_with",
     "tree_items",
+    "truth_folders",
 ]
 
 OPTIONS: Mapping[str, Option] = {
@@ -46,6 +47,9 @@ SPLIT_FOLDERS: Mapping[str, str] = {"train": "train", "val": "val", "validation"
 # DS-MVTec's plain masks come first; the colour-coded ones stand in where there are none, under either spelling.
 _SPECTRUM_MASKS = ("mask", "rgb_mask", "rbg_mask")
 _MASK_ENDINGS = ("_mask", "_rgb_mask", "_rbg_mask", "_gt", "")
+
+# A second mask of an image: `a_mask_1`, `a (1)`.
+_NUMBERED = re.compile(r"(.+?)[ _.-]*(?:[ _.-][0-9]{1,3}|\([0-9]{1,3}\))", re.ASCII)
 
 # VIADUCT: `Image_<defect>_<id>_<view>`, views 0 to 4.
 _VIADUCT_NAME = re.compile(r"(?P<part>.+)_(?P<view>[0-9])", re.ASCII)
@@ -138,9 +142,17 @@ def tree_items(source: Source, folder: str, category: str) -> Iterator[Item]:
         return
     for split_folder in sorted(set(inside) & SPLIT_FOLDERS.keys(), key=list(SPLIT_FOLDERS).index):
         base = join(folder, split_folder)
-        truth = [join(folder, "ground_truth"), join(folder, f"ground_truth/{split_folder}")]
+        truth = truth_folders(source, folder) or [join(folder, "ground_truth")]
+        truth += [join(one, split_folder) for one in truth]
         masks = dict.fromkeys(source.folders(base), truth)
         yield from _split_items(source, base, category, SPLIT_FOLDERS[split_folder], masks)
+
+
+def truth_folders(source: Source, folder: str) -> list[str]:
+    """The folders in a folder that are called as folders of masks are and hold some, `ground_truth` first."""
+    names = [name for name in source.folders(folder) if is_masks(name)]
+    found = [join(folder, name) for name in sorted(names, key=lambda name: (name != "ground_truth", name))]
+    return [one for one in found if source.folders(one) or any(map(is_mask, source.files(one)))]
 
 
 def _split_items(source, base, category, split, masks) -> Iterator[Item]:
@@ -161,7 +173,7 @@ def image_items(
     *,
     kind: str,
     mask_folders: list[str],
-    defective: Container[str] = (),
+    defective: Collection[str] = (),
 ) -> Iterator[Item]:
     """The images of one folder, all good or all of one kind of defect.
 
@@ -174,12 +186,18 @@ def image_items(
         defective: stems of the defective images that a folder of masks for all kinds is about.
     """
     anomalous = not is_good(kind)
-    masks = Masks(source, mask_folders)
+    names = source.images(folder)
+    stems = {os.path.splitext(name)[0] for name in names}
+    masks = Masks(source, mask_folders, others=stems.union(defective))
     used = set()
     own = os.path.basename(masks.folder) == kind
-    for name in source.images(folder):
+    for name in names:
         mask, more = "", {}
         stem = os.path.splitext(name)[0]
+        if any(stem.endswith(one) and stem.removesuffix(one) in stems for one in _MASK_ENDINGS if one):
+            reason = f"a mask beside its photograph; move it to {masks.folder}/{name}"
+            source.problem("misplaced-mask", join(folder, name), reason, count=0)
+            continue
         if anomalous:
             mask = masks.find(join(folder, name), stem)
             used.add(mask)
@@ -217,11 +235,13 @@ class Masks:
     Args:
         source: the dataset.
         folders: where they may be; the first that exists is taken.
+        others: stems of all images that they may belong to.
     """
 
-    def __init__(self, source: Source, folders: list[str]) -> None:
+    def __init__(self, source: Source, folders: list[str], *, others: Collection[str]) -> None:
         self._source = source
         self._folders = folders
+        self._others = others
 
     @cached_property
     def folder(self) -> str:
@@ -239,12 +259,28 @@ class Masks:
             stems.setdefault(name, []).append(f"{name}/")
         return stems
 
+    @cached_property
+    def _numbered(self) -> dict[str, list[str]]:
+        """`a_mask` → `a_mask_1.png`, unless that is another image's."""
+        found: dict[str, list[str]] = {}
+        for stem, names in self._by_stem.items():
+            match = _NUMBERED.fullmatch(stem)
+            if match and not any(
+                stem.endswith(one) and stem.removesuffix(one) in self._others for one in _MASK_ENDINGS
+            ):
+                found.setdefault(match[1], []).extend(names)
+        return found
+
     def find(self, image: str, stem: str) -> str | None:
         """The reference of an image's mask, "" where it may do without one, None after naming the problem."""
         found = [(name, ending) for ending in _MASK_ENDINGS for name in self._by_stem.get(stem + ending, ())]
-        if len(found) > 1:
-            names = " and ".join(name for name, _ in found)
-            reason = f"two masks for one image, {names} in {self.folder}; remove the one that is not meant"
+        numbered = [name for ending in _MASK_ENDINGS for name in self._numbered.get(stem + ending, ())]
+        if len(found) + len(numbered) > 1:
+            names = " and ".join([*(name for name, _ in found), *numbered])
+            reason = (
+                f"several masks for one image, {names} in {self.folder}; remove what is not meant, or put those that "
+                f"mark a defect each into {self.folder}/{stem}/"
+            )
             self._source.problem("ambiguous-mask", image, reason)
             return None
         if found:

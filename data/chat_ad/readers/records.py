@@ -1,18 +1,22 @@
 """Pairs that are there already as records (the sample set, another build) as a dataset.
 
 The first of a record's two images becomes a normal image, the second is what the record says: `anomalous`, `category`,
-`defect`, `boxes` with `labels`, `mask`. An image that several records show becomes one row.
+`defect`, `boxes` with `labels`, `mask`. An image that several records show becomes one row; where they contradict each
+other it is left out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from adcopilot.kinds import defect_name, is_good
+
 from ...errors import UserError
-from ...jsonl import read_jsonl
 from ...records import check_box
+from ..general.json_stream import json_items
 from ..sources.references import format_reference
 from .base import Item, Option, Source, inside
 
@@ -37,12 +41,12 @@ def scan(source: Source) -> Iterator[Item]:
     Raises:
         UserError: a file cannot be read.
     """
-    seen: set[str] = set()
+    seen: dict[str, Item] = {}
     for file in source.options["files"].split(","):
         relative = inside(file.strip())
         if relative is None:
             raise UserError(f"{source.root}: file {file!r} leads out of it, expected a name within the root")
-        for number, record in read_jsonl(Path(source.path(relative))):
+        for number, record in json_items(Path(source.path(relative))):
             where = f"{relative}:{number}"
             try:
                 items = list(_items(record))
@@ -51,8 +55,11 @@ def scan(source: Source) -> Iterator[Item]:
                 source.problem("record", where, reason)
                 continue
             for item in items:
-                if item.image not in seen and source.wants(item.category):
-                    seen.add(item.image)
+                first = seen.setdefault(item.image, item)
+                if item != first:
+                    source.disputed.add(item.image)
+                    source.problem("conflict", where, f"says something else of {item.image} than an earlier record")
+                elif item is first and item.image not in source.disputed and source.wants(item.category):
                     yield item
 
 
@@ -64,26 +71,33 @@ def _items(record: dict[str, Any]) -> Iterator[Item]:
     if not isinstance(category, str) or not isinstance(anomalous, bool):
         raise ValueError(f"category {category!r:.40} and anomalous {anomalous!r:.40}")
     yield Item(image=format_reference(names[0]), category=category, anomalous=False)
+    defect, mask = record.get("defect") or "", record.get("mask") or ""
+    if not isinstance(defect, str) or (anomalous and is_good(defect)):
+        raise ValueError(f"defect {defect!r:.40} and anomalous {anomalous}")
     if not anomalous:
+        if record.get("boxes") or mask or (defect_name(defect) and not is_good(defect)):
+            raise ValueError("anomalous is false, but there is a defect, boxes or a mask")
         yield Item(image=format_reference(names[1]), category=category, anomalous=False)
         return
-    defect, mask = record.get("defect") or "", record.get("mask") or ""
+    defect = defect_name(defect)
     boxes = [_box(box, names[1]) for box in record.get("boxes") or []]
     labels = record.get("labels") or [defect] * len(boxes)
+    if not isinstance(labels, list) or len(labels) != len(boxes) or not all(isinstance(one, str) for one in labels):
+        raise ValueError(f"{len(boxes)} boxes and labels {labels!r:.60}")
     yield Item(
         image=format_reference(names[1]),
         category=category,
         anomalous=True,
-        defect=str(defect),
+        defect=defect,
         mask=format_reference(_name(mask)) if mask else "",
-        boxes=None if mask or not boxes else tuple(zip(boxes, map(str, labels), strict=True)),
+        boxes=None if mask or not boxes else tuple(zip(boxes, map(defect_name, labels), strict=True)),
         notes="" if mask else "no mask",
     )
 
 
 def _box(box: Any, image: str) -> tuple[int, ...]:
     check_box(box, name=image)
-    return tuple(int(value) for value in box)
+    return *map(math.floor, box[:2]), *map(math.ceil, box[2:])
 
 
 def _name(name: Any) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from ...errors import UserError
 from ...yaml_sections import read_yaml
 from . import labelled
-from .base import Item, Source, join
+from .base import Item, LayoutError, Source, join
 from .labelled import OPTIONS, Form
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
@@ -42,7 +42,7 @@ def scan(source: Source) -> Iterator[Item]:
     """All images, in order.
 
     Raises:
-        LayoutError: no image has a file of labels.
+        LayoutError: no image has a file of labels, or they are of key points.
     """
     yield from labelled.scan(source, _form(_names(source)))
 
@@ -54,7 +54,7 @@ def _form(names: Mapping[str, str]) -> Form:
 def _names(source: Source) -> dict[str, str]:
     """Number of a class → its name."""
     for folder in ("", *source.folders("")):
-        for name in source.files(folder):
+        for name in sorted(source.files(folder), key=lambda name: name != "data.yaml"):
             if name.lower().endswith((".yaml", ".yml")):
                 found = _yaml_names(source, join(folder, name))
                 if found:
@@ -76,6 +76,8 @@ def _yaml_names(source: Source, file: str) -> dict[str, str]:
     except UserError as error:
         source.fault("yaml", file, error)
         return {}
+    if isinstance(content, dict) and "kpt_shape" in content:
+        raise LayoutError(f"{source.path(file)}: kpt_shape says key points, expected boxes or polygons; export those")
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))

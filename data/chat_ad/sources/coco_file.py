@@ -9,6 +9,7 @@ import functools
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,16 @@ from adcopilot.kinds import is_good
 from ...boxes import SHARE_LIMIT
 from ...errors import UserError
 
-__all__ = ["CocoFile", "NotCocoError", "annotation_box", "annotation_mask", "image_values", "load", "storable"]
+__all__ = [
+    "CocoFile",
+    "NotCocoError",
+    "annotation_box",
+    "annotation_mask",
+    "image_values",
+    "load",
+    "stated_size",
+    "storable",
+]
 
 
 class NotCocoError(UserError):
@@ -143,9 +153,14 @@ def annotation_box(annotation: dict, *, size: tuple[int, int], name: str) -> tup
             f"{name}: bbox {values} has no number above 1, so its numbers look like shares of the image's sides; "
             "COCO's are pixels [x, y, width, height]: export the file with those"
         )
+    area = annotation.get("area")
+    if _is_number(area) and w > x >= 0 and h > y >= 0 and w * h != area == (w - x) * (h - y):
+        raise UserError(f"{name}: bbox {values} has the area {area} as corners, expected [x, y, width, height]")
     # Half a pixel of rounding beyond the border is common, more is a mistake.
     if w <= 0 or h <= 0 or x < -1 or y < -1 or x + w > size[0] + 1 or y + h > size[1] + 1:
-        raise UserError(f"{name}: bbox {values} is empty or outside its image of {size[0]}×{size[1]} pixels")
+        raise UserError(
+            f"{name}: bbox {values} is empty or outside its image of {size[0]}×{size[1]} pixels, as [x, y, w, h]"
+        )
     x1, y1 = max(0, math.floor(x)), max(0, math.floor(y))
     x2, y2 = min(size[0], math.ceil(x + w)), min(size[1], math.ceil(y + h))
     if x1 >= x2 or y1 >= y2:
@@ -182,6 +197,10 @@ def _load(text: str, _mtime: int, _size: int) -> CocoFile:
             incomplete.add(str(image["id"]))
         else:
             images[str(image["id"])] = image
+    listed = Counter(image["file_name"] for image in images.values())
+    for name in (name for name, count in listed.items() if count > 1):
+        faults.append(f"{name} has {listed[name]} ids; it is left out")
+        incomplete.update(one for one, image in images.items() if image["file_name"] == name)
     annotations: dict[str, list[dict]] = {}
     for number, annotation in enumerate(data.get("annotations") or []):
         if not isinstance(annotation, dict) or str(annotation.get("image_id")) not in images:
@@ -204,6 +223,15 @@ def _load(text: str, _mtime: int, _size: int) -> CocoFile:
     )
 
 
+def stated_size(width: Any, height: Any) -> tuple[int, int] | None:
+    """A file's (width, height) of an image, None where they are no numbers of pixels."""
+    try:
+        size = (float(width), float(height))  # tools write 640, 640.0 and "640"
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return (int(size[0]), int(size[1])) if all(0 < side < 1 << 30 and side == int(side) for side in size) else None
+
+
 def storable(text: str) -> str:
     """A text from a JSON file without lone surrogates, which no table can hold."""
     return text.encode("utf-8", "replace").decode()
@@ -214,7 +242,12 @@ def _classes(categories: Any, path: Path) -> dict[Any, str]:
     for category in categories if isinstance(categories, list) else ():
         if not isinstance(category, dict) or not isinstance(category.get("id"), (int, str)):
             raise UserError(f"{path}: a category is {str(category)[:60]}, expected an object with id and name")
-        classes[category["id"]] = storable(str(category.get("name", category["id"])))
+        name = storable(str(category.get("name", category["id"])))
+        if classes.setdefault(category["id"], name) != name:
+            both = f"{classes[category['id']]} and {name}"
+            raise UserError(
+                f"{path}: the id {category['id']!r} is that of two categories, {both}; export the file again"
+            )
     return classes
 
 

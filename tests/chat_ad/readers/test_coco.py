@@ -45,6 +45,10 @@ def test_coco_takes_polygons_boxes_and_images_without_either(tmp_path):
     ("change", "kind"),
     [
         (lambda content: content["images"][0].update(width=63), "mask-size"),
+        (lambda content: content["images"][0].update(width=63.0, height="48"), "mask-size"),
+        (lambda content: content["images"][0].update(file_name="1.png"), "annotation"),
+        (lambda content: content["annotations"][1].update(bbox=[20, 10, 32, 18], area=96), "box"),
+        (lambda content: content["categories"].append({**content["categories"][0], "name": "other"}), "broken-json"),
         (lambda content: content["images"][0].update(file_name="../../etc/passwd.png"), "outside-root"),
         (lambda content: content["images"][0].update(file_name="none.png"), "missing-image"),
         (lambda content: content["annotations"][0].update(segmentation=[[1, 2]]), "unreadable-mask"),
@@ -60,6 +64,19 @@ def test_coco_s_annotations_may_be_wrong(tmp_path, change, kind):
     change(content)
     path.write_text(json.dumps(content))
     assert [problem.kind for problem in read("coco", root).blocking] == [kind]
+
+
+def test_coco_s_box_twice_is_one_defect_and_unlisted_images_are_told(tmp_path):
+    root = build("coco", tmp_path)
+    path = root / "annotations/instances_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"] += [dict(content["annotations"][1], id=99)]
+    path.write_text(json.dumps(content))
+    shutil.copy(root / "images/1.png", root / "images/forgotten.png")
+    found = read("coco", root)
+    assert found.anomalous[1].boxes == (BOX,)
+    (note,) = (problem for problem in found.problems if problem.kind == "unlisted")
+    assert "1 images are in no annotation file and left out: images/forgotten.png" in note.reason
 
 
 def test_coco_s_image_with_an_unnamed_defect_is_not_normal(tmp_path):

@@ -232,6 +232,51 @@ def test_labelme_shapes_that_are_none(tmp_path, shape, reason):
     assert reason in problem.reason
 
 
+@pytest.mark.parametrize(
+    ("tool", "text", "reason"),
+    [
+        ("yolo", "7 0.5 0.5 0.2 0.2", "class 7 has no name, there are: 0"),
+        (
+            "voc",
+            "<annotation><Object><bndbox><xmin>1</xmin></bndbox></Object></annotation>",
+            "<bndbox> in no <object>",
+        ),
+        ("labelme", '{"shapes": [], "flags": {"ok": true, "torn": true}}', "the flag 'torn' is set but there is no"),
+        ("labelme", '{"shapes": [], "imageWidth": 640.0, "imageHeight": 480.0}', "made on 640×480"),
+    ],
+)
+def test_what_a_file_says_elsewhere_makes_no_good_part(tmp_path, tool, text, reason):
+    put(tmp_path, tool).write_text(text)
+    put(tmp_path, tool, image="b.png", boxes=())
+    (tmp_path / "data.yaml").write_text("names: [crack]")
+    (tmp_path / "args.yaml").write_text("names: [wrong, names]")
+    found = read(tool, tmp_path)
+    assert [entry.image for entry in found.entries] == ["b.png"]
+    assert reason in found.blocking[0].reason
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_box_twice_is_one_defect(tmp_path, tool):
+    put(tmp_path, tool, boxes=(BOX, BOX))
+    assert one(read(tool, tmp_path).entries, "a.png").boxes == (BOX,)
+
+
+def test_masks_beside_files_of_labels_are_no_photographs(tmp_path):
+    put(tmp_path, "voc", image="JPEGImages/a.png", file="Annotations/a.xml")
+    save(tmp_path / "SegmentationClass/a.png", picture(b"colours"))
+    for unlabelled in ("refuse", "normal"):
+        found = read("voc", tmp_path, unlabelled=unlabelled)
+        assert [entry.image for entry in found.entries] == ["JPEGImages/a.png"]
+        assert [problem.kind for problem in found.problems] == ["mask"]
+
+
+def test_yolo_s_key_points_are_no_polygons(tmp_path):
+    put(tmp_path, "yolo").write_text("0 0.5 0.5 0.2 0.2 0.4 0.4")
+    (tmp_path / "data.yaml").write_text("kpt_shape: [1, 2]\nnames: [crack]")
+    with pytest.raises(UserError, match="kpt_shape says key points"):
+        read("yolo", tmp_path)
+
+
 def test_labelme_names_its_image(tmp_path):
     """`imagePath` as Windows writes it; it leads nowhere but into the root."""
     root = tmp_path / "root"
