@@ -95,7 +95,8 @@ def read_folder(folder: Path) -> tuple[str, list[Photo]]:
         )
     for problem in source.problems:
         if problem.blocking:
-            raise UserError(f"{source.path(problem.file)}: {problem.reason}")
+            place = source.root if problem.file == "." else source.path(problem.file)
+            raise UserError(f"{place}: {problem.reason}")
     return name, photos
 
 

@@ -19,7 +19,7 @@ from adcopilot.kinds import is_good, is_masks
 
 from ..sources.references import format_reference
 from . import mvtec_tree
-from .base import Item, LayoutError, Option, Source, is_image, join
+from .base import Item, LayoutError, Option, Source, first_names, is_image, join
 from .contents import what_is_there
 from .mvtec_tree import SPLIT_FOLDERS, image_items, truth_folders
 
@@ -102,7 +102,10 @@ def _category_items(source: Source, folder: str, category: str) -> Iterator[Item
     masks = truth_folders(source, folder)
     loose = source.images(folder, nested=True)
     if loose:
-        reason = f"{len(loose)} images lie beside the folders that say good or which defect; move them into one"
+        reason = (
+            f"{len(loose)} of its images lie beside the folders that say good or which defect ({first_names(loose)}); "
+            "move them into one"
+        )
         source.problem("unlabelled", folder or ".", reason, count=len(loose))
     kinds = []
     for name in inside:

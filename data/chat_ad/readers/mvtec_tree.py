@@ -21,7 +21,7 @@ from functools import cached_property
 from adcopilot.kinds import defect_name, is_good, is_masks
 
 from ..sources.references import format_reference
-from .base import Item, LayoutError, Option, Source, is_mask, join
+from .base import Item, LayoutError, Option, Source, first_names, is_mask, join
 
 __all__ = [
     "OPTIONS",
@@ -158,7 +158,10 @@ def truth_folders(source: Source, folder: str) -> list[str]:
 def _split_items(source, base, category, split, masks) -> Iterator[Item]:
     loose = source.images(base, nested=True)
     if loose:
-        reason = f"{len(loose)} images lie beside the folders that say good or which defect; move them into one"
+        reason = (
+            f"{len(loose)} of its images lie beside the folders that say good or which defect ({first_names(loose)}); "
+            "move them into one"
+        )
         source.problem("unlabelled", base, reason, count=len(loose))
     for name in source.folders(base):
         folders = [join(folder, name) for folder in masks[name]]
