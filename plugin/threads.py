@@ -11,8 +11,8 @@ from threadpoolctl import ThreadpoolController
 
 __all__ = ["keep_to_one_core", "workers"]
 
-#: Threads at most: each holds the pictures that it works on.
-MOST = 8
+#: Threads at most. Each needs about 120 MB for a map of pixels, 330 MB for one of textures (768×768 compared pixels).
+MOST = 4
 
 
 def workers() -> int:
