@@ -96,8 +96,9 @@ def check_record(record: Any, *, name: str, sizes: Sequence[tuple[int, int]] | N
         sizes: (width, height) of each of its images in pixels, upright; without them the extents are not checked.
 
     Raises:
-        UserError: the roles do not alternate, `<image>` marks and `images` differ in number, or a box is malformed,
-            inverted, empty, before any image, outside its image, or in a notation that training does not map.
+        UserError: the roles do not alternate, an answer is empty, `<image>` marks and `images` differ in number, or a
+            box is malformed, inverted, empty, before any image, outside its image, or in a notation that training does
+            not map.
     """
     check_form(record, name=name)
     images = record.get("images", [])
@@ -115,7 +116,8 @@ def check_form(record: Any, *, name: str) -> None:
     """What `check_record` says of a record's form: everything but its boxes.
 
     Raises:
-        UserError: the roles do not alternate, `<image>` marks and `images` differ in number, or there are other media.
+        UserError: the roles do not alternate, an answer is empty, `<image>` marks and `images` differ in number, or
+            there are other media.
     """
     if not isinstance(record, dict):
         raise UserError(f"{name}: expected a JSON object, got {type(record).__name__}")
@@ -314,6 +316,11 @@ def _check_roles(messages: list[Any], name: str) -> None:
         raise UserError(f"{name}: message {index} has role {roles[index]!r}, expected {expected[index]!r}")
     if roles[-1] != "assistant":
         raise UserError(f"{name}: the last message is the {roles[-1]}'s, expected the assistant's answer")
+    for index, message in enumerate(messages):
+        if message["role"] == "assistant" and not message["content"].strip():
+            raise UserError(
+                f"{name}: message {index}, an answer, is empty, which would teach to say nothing; write it"
+            )
 
 
 def _is_number(value: Any) -> bool:

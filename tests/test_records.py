@@ -50,6 +50,7 @@ def test_make_record_marks_images_once_and_keeps_the_rest():
             "message 1 has role 'user', expected 'assistant'",
         ),
         ({"messages": [{"role": "user", "content": ""}]}, "the last message is the user's"),
+        (record(" \n"), "message 1, an answer, is empty, which would teach to say nothing"),
         ({**record(), "images": "a.png"}, "'images' is a.png, expected a list of file names"),
         ({**record(), "images": ["a.png", ""]}, "expected a list of file names"),
         (record(question="<image><image><video>Same?"), "<video> in the messages, expected images only"),
