@@ -354,7 +354,7 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
 
     @functools.wraps(Qwen2_5_VLForConditionalGeneration.forward)  # its signature, which `generate` and Trainer read
     def forward(self, *args, **kwargs):
-        """As upstream's; but with `logits_where_labels`, while training, logits are only made where the answer is judged.
+        """As upstream's; but while training with `logits_where_labels`, logits are made where the answer is judged.
 
         A prompt with two large images has 20,000 tokens and an answer of 100: logits for all of them are 6 GB in
         bfloat16 at 7B, and four times that with their float32 copy and gradients. `logits` of the output are
