@@ -187,6 +187,7 @@ class Trained:
 
         self.model, self.peft = model, None
         model.requires_grad_(False)
+        model.logits_where_labels = True  # as LlamaFactory sets it; a stock model has no such field
         model.gradient_checkpointing_enable({"use_reentrant": False})
         if stage:
             config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=LORA[stage])

@@ -85,12 +85,13 @@ def _liger_as_qwen(apply_liger_kernel):
     # Liger replaces classes and functions in Qwen2.5-VL's module, and the forward of the class that ours calls.
     # LlamaFactory chooses by model_type alone.
     def wrapped(config, model_args, is_trainable, require_logits):
-        if config.model_type != MODEL_TYPE or not model_args.enable_liger_kernel:
+        if config.model_type != MODEL_TYPE:
             return apply_liger_kernel(config, model_args, is_trainable, require_logits)
         from ..model import AdCopilotForConditionalGeneration
 
         apply_liger_kernel(SimpleNamespace(model_type="qwen2_5_vl"), model_args, is_trainable, require_logits)
-        AdCopilotForConditionalGeneration.logits_where_labels = False  # liger's loss takes all hidden states
+        # LlamaFactory's trainers ask for no other logits; liger's loss takes all hidden states
+        AdCopilotForConditionalGeneration.logits_where_labels = not model_args.enable_liger_kernel
         return None
 
     return wrapped

@@ -29,13 +29,18 @@ def size_for_model(size: tuple[int, int], processor) -> tuple[int, int]:
     )
 
 
+#: The model's own turns, as LlamaFactory calls them: an answer in words, or a call of a tool.
+ANSWERS = ("assistant", "function")
+
+
 def is_training_sample(messages: list[dict[str, str]]) -> bool:
-    """Whether messages come from a data set (they end with the answer) or from a chat (they end with the question).
+    """Whether messages come from a data set (they end with the answer, or a call of a tool) or from a chat (they end
+    with the question, or what a tool returned).
 
     Data files hold boxes in pixels of the original image. In a chat the model's earlier answers are already in its own
     space, and whoever talks to a server maps boxes on their side, so there nothing is mapped.
     """
-    return bool(messages) and messages[-1]["role"] == "assistant"
+    return bool(messages) and messages[-1]["role"] in ANSWERS
 
 
 @dataclass

@@ -85,8 +85,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
                 which = f"{len(compared)} of {which}, those after the first of each conversation,"
             raise ValueError(
                 f"{which} need {expected} comparison tokens ({config.num_comparison_tokens} each) but the text has "
-                f"{len(tokens)}: was the text cut (raise `cutoff_len`), or was it written by a processor with another "
-                "`num_comparison_tokens` or `comparison_of_first`?"
+                f"{len(tokens)}: was the text cut (raise `cutoff_len`), does it say <|compare_pad|> itself, or was it "
+                "written by a processor with another `num_comparison_tokens` or `comparison_of_first`?"
             )
         return tokens.view(len(compared), -1)
 
@@ -217,6 +217,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
         of_first = self.config.comparison_of_first
         compared = [index for index, previous in enumerate(pairs) if of_first or previous != index]
         places = self._comparison_tokens_of_images(comparison_mask, compared, len(image_grid_thw))
+        if previous_image is not None:
+            pairs = self._check_previous(previous_image, len(image_grid_thw))
         if places is not None and position_ids is not None:
             self._check_positions(position_ids, image_mask, image_grid_thw, compared, places)
 
@@ -227,9 +229,21 @@ class AdCopilotModel(Qwen2_5_VLModel):
         image_embeds, features = self.encode_images(pixel_values, image_grid_thw)
         inputs_embeds = put(image_mask, image_embeds)
         if places is not None:
-            compared_tokens = self.comparison_encoder(features, image_grid_thw, previous_image or pairs, compared)
+            compared_tokens = self.comparison_encoder(features, image_grid_thw, pairs, compared)
             inputs_embeds = put(comparison_mask, compared_tokens)
         return inputs_embeds, places is not None
+
+    @staticmethod
+    def _check_previous(previous_image, num_images: int) -> list[int]:
+        """A caller's `previous_image` as a list.
+
+        Raises:
+            ValueError: it is not one index of an image for each image.
+        """
+        pairs = [int(index) for index in previous_image]
+        if len(pairs) != num_images or not all(0 <= index < num_images for index in pairs):
+            raise ValueError(f"previous_image is {pairs}, expected {num_images} indices from 0 to {num_images - 1}")
+        return pairs
 
     def _check_positions(self, position_ids, image_mask, image_grid_thw, compared, places) -> None:
         """Comparison tokens share their image's time, or somebody made positions without `get_rope_index`.
@@ -265,8 +279,10 @@ class AdCopilotModel(Qwen2_5_VLModel):
                 `input_ids` (and each sequence of a packed row, seen from `position_ids`) is one conversation.
 
         Raises:
-            ValueError: image or comparison tokens that do not match the images; comparison tokens without images; or
-                images given together with a filled KV cache, where the predecessor of the first is no longer known.
+            ValueError: image or comparison tokens that do not match the images; comparison tokens without images;
+                images given together with a filled KV cache, where the predecessor of the first is no longer known,
+                nor their positions; embeddings of comparison tokens without `position_ids`; or a `previous_image`
+                that is not one index for each image.
         """
         if (kwargs.get("mm_encoder_outputs") or {}).get("image") is not None:
             raise ValueError(
@@ -286,12 +302,19 @@ class AdCopilotModel(Qwen2_5_VLModel):
             if not begins and previous_image is None:
                 raise ValueError(
                     "images were given with a filled KV cache: the image before them is not in this call, so they "
-                    "cannot be compared with it; pass the whole conversation, or `previous_image`"
+                    "cannot be compared with it; pass the whole conversation, or `previous_image` and position_ids"
                 )
             inputs_embeds, compared = self._embed_images(
                 input_ids, inputs_embeds, pixel_values, image_grid_thw, position_ids, previous_image
             )
-        if compared and input_ids is not None and position_ids is None and begins:
+        if compared and position_ids is None:
+            if input_ids is None or not begins:  # upstream would count all as text
+                raise ValueError(
+                    "images were given "
+                    + ("without input_ids" if input_ids is None else "with a filled KV cache")
+                    + ", from which their positions cannot be told: pass position_ids, `get_rope_index` of the whole "
+                    "conversation's ids makes them"
+                )
             # as upstream does a moment later; here, so that it is this class's positions whatever upstream calls then
             videos = {name: kwargs[name] for name in ("video_grid_thw", "second_per_grid_ts") if name in kwargs}
             position_ids, self.rope_deltas = self.get_rope_index(
@@ -316,8 +339,9 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     config_class = AdCopilotConfig
     _checkpoint_conversion_mapping = {}
     _no_split_modules = AdCopilotModel._no_split_modules
-    #: False where a fused loss never writes logits down and wants all hidden states (liger's kernels).
-    logits_where_labels = True
+    #: Whether logits are only made where a label is to be predicted (`forward`). LlamaFactory, whose trainers ask for
+    #: no more, sets it; other trainers (TRL's) hold the logits of training against the whole text.
+    logits_where_labels = False
 
     def __init__(self, config: AdCopilotConfig):
         warn_beyond_tried()
@@ -330,7 +354,7 @@ class AdCopilotForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
 
     @functools.wraps(Qwen2_5_VLForConditionalGeneration.forward)  # its signature, which `generate` and Trainer read
     def forward(self, *args, **kwargs):
-        """As upstream's; but while training, logits are only made where the answer is judged.
+        """As upstream's; but while training with `logits_where_labels`, logits are made where the answer is judged.
 
         A prompt with two large images has 20,000 tokens and an answer of 100: logits for all of them are 6 GB in
         bfloat16 at 7B, and four times that with their float32 copy and gradients. `logits` of the output are

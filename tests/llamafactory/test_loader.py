@@ -106,6 +106,7 @@ def test_liger_is_applied_as_for_qwen(llamafactory, monkeypatch):
     assert not AdCopilotForConditionalGeneration.logits_where_labels
     apply("adcopilot", enabled=False)
     assert len(calls) == 2
+    assert AdCopilotForConditionalGeneration.logits_where_labels
     apply("adcopilot", require_logits=True)
     apply("qwen2_5_vl", require_logits=True)
     assert calls[2] == calls[3]

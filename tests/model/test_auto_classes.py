@@ -144,3 +144,35 @@ def test_trl_by_folder(adcopilot_dir, tmp_path):
     )
     assert type(trainer.model) is AdCopilotForConditionalGeneration
     assert type(trainer.processing_class).__name__ == "AdCopilotProcessor"
+
+
+def test_trl_sft(adcopilot_dir, tmp_path):
+    """Its metrics are of the logits of the whole text, of which only the answer is trained on."""
+    datasets = pytest.importorskip("datasets")
+    if TRANSFORMERS_5:
+        pytest.skip("TRL 0.24 does not work under transformers 5")
+    trl = pytest.importorskip("trl")
+    from PIL import Image
+
+    images = [Image.new("RGB", (84, 56), colour) for colour in ("red", "green")]
+    sample = {
+        "images": images,
+        "prompt": [{"role": "user", "content": "Compare."}],
+        "completion": [{"role": "assistant", "content": "They differ."}],
+    }
+    trainer = trl.SFTTrainer(
+        model=str(adcopilot_dir),
+        args=trl.SFTConfig(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+            max_length=None,
+            max_steps=1,
+            logging_steps=1,
+            per_device_train_batch_size=2,
+        ),
+        train_dataset=datasets.Dataset.from_list([sample, sample]),
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["entropy"] > 0

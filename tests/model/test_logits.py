@@ -9,7 +9,8 @@ pytestmark = pytest.mark.forward
 
 
 @pytest.fixture
-def training(model):
+def training(model, monkeypatch):
+    monkeypatch.setattr(type(model), "logits_where_labels", True)  # as LlamaFactory does
     model.train()
     yield model
     model.eval()
@@ -58,6 +59,13 @@ def test_all_logits_where_they_are_asked_for(training, processor, conversations)
     assert training(**batch, labels=nothing, use_cache=False).logits.shape[1] == length
     training.eval()
     assert training(**batch, labels=labels, use_cache=False).logits.shape[1] == length
+
+
+def test_all_logits_for_other_trainers(training, processor, conversations, monkeypatch):
+    """TRL's SFTTrainer holds the logits of training against the whole text."""
+    monkeypatch.undo()
+    batch, labels = labelled(processor, conversations[:2], ((-4, None), (-4, None)))
+    assert training(**batch, labels=labels, use_cache=False).logits.shape[1] == labels.shape[1]
 
 
 def test_the_signature_is_upstreams():

@@ -332,6 +332,39 @@ def test_images_with_a_filled_cache_are_refused(model, processor, conversations)
         model(**inputs, past_key_values=cache)
 
 
+@pytest.mark.parametrize("previous", [[0], [0, -1], [0, 2], [0, 0, 0]])
+def test_a_previous_image_that_is_none(model, processor, conversations, previous):
+    with pytest.raises(ValueError, match=r"previous_image is \[.*, expected 2 indices from 0 to 1"):
+        model(**encode(processor, [conversations[0]]), previous_image=previous)
+
+
+def test_previous_image_as_a_tensor(model, processor, conversations):
+    inputs = encode(processor, [conversations[0]])
+    with torch.no_grad():
+        expected = model(**inputs, previous_image=[0, 0]).logits
+        assert torch.equal(model(**inputs, previous_image=torch.tensor([0, 0])).logits, expected)
+
+
+def test_images_whose_positions_cannot_be_told(model, processor, conversations):
+    """Upstream counts them as text then, and the answer is another one."""
+    inputs = encode(processor, [conversations[0]])
+    ids = inputs["input_ids"]
+    embeds = model.get_input_embeddings()(ids)
+    others = {name: inputs[name] for name in ("attention_mask", "pixel_values", "image_grid_thw")}
+    with pytest.raises(ValueError, match="without input_ids, from which their positions cannot be told"):
+        model(inputs_embeds=embeds, **others)
+
+    begin = model(input_ids=ids[:, :3], use_cache=True).past_key_values
+    rest = {"input_ids": ids[:, 3:], **others, "previous_image": [0, 0]}
+    with pytest.raises(ValueError, match="filled KV cache, from which their positions cannot be told"):
+        model(**rest, past_key_values=begin)
+    positions, _ = model.model.get_rope_index(ids, others["image_grid_thw"])
+    begin = model(input_ids=ids[:, :3], use_cache=True).past_key_values
+    with torch.no_grad():
+        found = model(**rest, past_key_values=begin, position_ids=positions[..., 3:]).logits
+        torch.testing.assert_close(found, model(**inputs).logits[:, 3:], atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.usefixtures("of_first")
 def test_input_embeddings_instead_of_ids(model, processor, conversations):
     inputs = encode(processor, [conversations[0]])

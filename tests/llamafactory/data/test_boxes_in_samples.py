@@ -70,6 +70,20 @@ def test_boxes_of_several_turns(lf, large_images):
     assert text.index(first) < text.index(second)
 
 
+def test_a_sample_that_ends_with_a_call(lf, large_images):
+    """A call of a tool is the model's answer too: its boxes, and those before it, are mapped."""
+    large = large_images[1]
+    box = (130, 90, 260, 180)
+    call = json.dumps({"name": "zoom", "arguments": {"bbox_2d": list(box)}})
+    one = sample(f"<image>Look at {answer(box)}.", call, images=[large])
+    one["_response"][0]["role"] = "function"
+    text = lf.tokenizer.decode(encode(lf.encoder(), one)["input_ids"][0])
+    seen = scale_box(box, (1300, 900), for_model(lf, large))
+    assert answer(seen) in text
+    assert text.count(json.dumps(list(seen))) == 2
+    assert json.dumps(list(box)) not in text
+
+
 def test_image_max_pixels_moves_the_boxes(lf, large_images, monkeypatch):
     monkeypatch.setattr(lf.processor, "image_max_pixels", 200 * 200)
     large = large_images[1]
