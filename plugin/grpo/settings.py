@@ -141,7 +141,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArgume
     for key in values:
         if key not in known:
             hint = did_you_mean(key, known, otherwise="see docs/grpo.md for the keys")
-            raise UserError(f"{path}: {key}: no such key{hint}")
+            raise UserError(f"{path}: {key if str(key).isprintable() else repr(key)}: no such key{hint}")
     for key in ("model_name_or_path", "dataset", "output_dir"):
         if not values.get(key):
             raise UserError(f"{path}: {key} is missing")

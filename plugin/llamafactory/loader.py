@@ -17,13 +17,14 @@ NEEDS = {
     "llamafactory.model.loader:apply_liger_kernel": ("config", "model_args", "is_trainable", "require_logits"),
     "llamafactory.model.loader:load_tokenizer": ("model_args",),
     "llamafactory.model.loader:patch_config": ("config", "tokenizer", "model_args", "init_kwargs", "is_trainable"),
+    "llamafactory.model.loader:patch_model": ("model", "tokenizer", "model_args", "is_trainable", "add_valuehead"),
     "llamafactory.model.loader:patch_tokenizer": ("tokenizer", "model_args"),
     "llamafactory.model.loader:patch_processor": ("processor", "tokenizer", "model_args"),
 }
 
 
 def register(loader) -> None:
-    """Register the auto classes and wrap functions of `llamafactory.model.loader`: three change something for
+    """Register the auto classes and wrap functions of `llamafactory.model.loader`: four change something for
     AD-Copilot's models only, two note what was loaded, for `matching.py`.
 
     LlamaFactory picks the model's class from transformers' registries, in each process anew.
@@ -35,6 +36,7 @@ def register(loader) -> None:
         ("_get_init_kwargs", _prefer_installed_code),
         ("apply_liger_kernel", _liger_as_qwen),
         ("patch_config", _refuse_to_overwrite),
+        ("patch_model", _logits_of_answers),
         ("load_tokenizer", _sizes_of_adapters),
         ("patch_tokenizer", note_tokenizer),
         ("patch_processor", note_processor),
@@ -85,14 +87,19 @@ def _liger_as_qwen(apply_liger_kernel):
     # Liger replaces classes and functions in Qwen2.5-VL's module, and the forward of the class that ours calls.
     # LlamaFactory chooses by model_type alone.
     def wrapped(config, model_args, is_trainable, require_logits):
-        if config.model_type != MODEL_TYPE:
-            return apply_liger_kernel(config, model_args, is_trainable, require_logits)
-        from ..model import AdCopilotForConditionalGeneration
+        if config.model_type == MODEL_TYPE:
+            config = SimpleNamespace(model_type="qwen2_5_vl")
+        return apply_liger_kernel(config, model_args, is_trainable, require_logits)
 
-        apply_liger_kernel(SimpleNamespace(model_type="qwen2_5_vl"), model_args, is_trainable, require_logits)
-        # LlamaFactory's trainers ask for no other logits; liger's loss takes all hidden states
-        AdCopilotForConditionalGeneration.logits_where_labels = not model_args.enable_liger_kernel
-        return None
+    return wrapped
+
+
+def _logits_of_answers(patch_model):
+    # LlamaFactory's trainers ask for no other logits than those of labels; liger's loss takes all hidden states.
+    def wrapped(model, tokenizer, model_args, is_trainable, add_valuehead):
+        if model.config.model_type == MODEL_TYPE:
+            model.logits_where_labels = not model_args.enable_liger_kernel
+        return patch_model(model, tokenizer, model_args, is_trainable, add_valuehead)
 
     return wrapped
 

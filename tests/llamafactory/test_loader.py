@@ -1,6 +1,7 @@
 """Loading through LlamaFactory: which class, liger's kernels, and a careful export."""
 
 import sys
+from contextlib import suppress
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -23,6 +24,7 @@ def test_model_is_the_installed_class(llamafactory, adcopilot_dir, trust_remote_
     tokenizer = load_tokenizer(arguments)["tokenizer"]
     model = load_model(tokenizer, arguments, FinetuningArguments())
     assert type(model) is AdCopilotForConditionalGeneration
+    assert model.logits_where_labels
 
 
 @pytest.mark.parametrize("trust_remote_code", [False, True])
@@ -84,9 +86,6 @@ def test_liger_is_applied_as_for_qwen(llamafactory, monkeypatch):
     """LlamaFactory chooses liger's kernels by model type; ours takes Qwen2.5-VL's, once, with the same settings."""
     from llamafactory.model import loader
 
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
-    monkeypatch.setattr(AdCopilotForConditionalGeneration, "logits_where_labels", True)
     calls = []
     stand_in = ModuleType("liger_kernel.transformers")
     stand_in.apply_liger_kernel_to_qwen2_5_vl = lambda **settings: calls.append(settings)
@@ -99,17 +98,27 @@ def test_liger_is_applied_as_for_qwen(llamafactory, monkeypatch):
         loader.apply_liger_kernel(config, model_args, is_trainable=True, require_logits=require_logits)
 
     apply("qwen2_5_vl")
-    assert AdCopilotForConditionalGeneration.logits_where_labels
     apply("adcopilot")
     assert len(calls) == 2
     assert calls[0] == calls[1]
-    assert not AdCopilotForConditionalGeneration.logits_where_labels
     apply("adcopilot", enabled=False)
     assert len(calls) == 2
-    assert AdCopilotForConditionalGeneration.logits_where_labels
     apply("adcopilot", require_logits=True)
     apply("qwen2_5_vl", require_logits=True)
     assert calls[2] == calls[3]
+
+
+@pytest.mark.parametrize("liger", [True, False])
+def test_a_model_that_llamafactory_loads_makes_logits_where_answers_are(llamafactory, liger):
+    from llamafactory.model import loader
+
+    model = SimpleNamespace(config=SimpleNamespace(model_type="adcopilot"))
+    stock = SimpleNamespace(config=SimpleNamespace(model_type="qwen2_5_vl"))
+    for one in (model, stock):
+        with suppress(AttributeError):  # LlamaFactory goes on to look at the rest of a model
+            loader.patch_model(one, None, SimpleNamespace(enable_liger_kernel=liger), True, False)
+    assert model.logits_where_labels is not liger
+    assert not hasattr(stock, "logits_where_labels")
 
 
 def test_liger_gets_every_hidden_state(adcopilot_dir, monkeypatch):
@@ -121,7 +130,6 @@ def test_liger_gets_every_hidden_state(adcopilot_dir, monkeypatch):
     model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir).train()
     given = []
     monkeypatch.setattr(Qwen2_5_VLForConditionalGeneration, "forward", lambda self, **kwargs: given.append(kwargs))
-    monkeypatch.setattr(AdCopilotForConditionalGeneration, "logits_where_labels", False)
     import torch
 
     ids = torch.arange(4)[None]

@@ -120,6 +120,7 @@ def no_such_key(where: str, key: str, known: Iterable[str]) -> UserError:
 def dotted(where: str, *keys: str) -> str:
     """The full name of a key, for messages."""
     for key in keys:
+        key = key if key.isprintable() else repr(key)
         where = f"{where} {key}" if where.endswith(":") else f"{where}.{key}"
     return where
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adcopilot.chat_ad.fitness.measures import QualityOptions
@@ -127,6 +127,7 @@ VALUES = st.recursive(
 )
 
 
+@example(("datasets", "mine", "pair"), {"\n": False})
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(PLACES), VALUES)
 def test_any_value_is_taken_or_named_in_one_line(place, value):

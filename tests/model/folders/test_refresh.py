@@ -261,7 +261,7 @@ modeling = folder / "modeling.py"
 text = modeling.read_text()
 modeling.write_text("import no_such_module_anywhere" + chr(10))
 check()
-modeling.write_text(text.replace("previous_image or pairs", "list(range(len(pairs)))"))
+modeling.write_text(text.replace("_grid_thw, pairs, compared)", "_grid_thw, list(range(len(pairs))), compared)"))
 check()
 print("exit", main(["refresh", str(folder)]))
 check()
