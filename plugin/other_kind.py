@@ -11,15 +11,36 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from .images import ImageSource, has_depth
+from .images import ImageSource, frames_left_out, has_depth
 
-__all__ = ["other_kind"]
+__all__ = ["notes_about", "other_kind"]
 
 #: Channels of a picture that differ by so much at most are those of a grey one (JPEG rounds), on the average pixel by
 #: so much or more those of one in colour. Between the two lie grey parts before a camera for colours.
 GREY, COLOUR = 2, 8
 #: Side in pixels of the grid at whose points a picture is looked at.
 LOOKED_AT = 64
+
+
+def notes_about(
+    query: Image.Image,
+    templates: Sequence[Image.Image],
+    *,
+    sources: Sequence[ImageSource],
+    name: str,
+    bits: int | None,
+) -> list[str]:
+    """What speaks against a verdict that is given all the same: frames that were not seen, and `other_kind`.
+
+    Args:
+        query, templates, sources, bits: as in `other_kind`.
+        name: of the query, for messages.
+    """
+    notes = (
+        frames_left_out(sources[0], name=name),
+        other_kind(query, templates, sources=sources, bits=bits),
+    )
+    return [note for note in notes if note]
 
 
 def other_kind(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ..anomaly_map.comparing import AnomalyMap, Mapper
 from ..anomaly_map.hints import hint_of, hinted_record
@@ -18,7 +15,7 @@ from ..inspect.opening import LEAST_TEMPLATES, MOST_TEMPLATES
 from ..line.thresholds import from_good
 from ..records import IMAGE_PLACEHOLDER, check_record
 
-__all__ = ["GOOD_PAIRS", "one_thread", "record_map", "threshold_of", "with_map_hint"]
+__all__ = ["GOOD_PAIRS", "record_map", "threshold_of", "with_map_hint"]
 
 #: Good pairs that a threshold of the map is found from, at most.
 GOOD_PAIRS = MOST_TEMPLATES
@@ -69,14 +66,3 @@ def with_map_hint(
     hinted = hinted_record(record, hint_of(found, threshold=threshold, space=found.size))
     check_record(hinted, name=record["images"][-1])
     return hinted
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums in one order, whatever else the process does: the same bytes with any number of workers."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

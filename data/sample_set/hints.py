@@ -90,11 +90,12 @@ def _mapper():
 
 def _threshold(folder: Path, root: Path) -> float:
     """Of the map, from the first good pairs of stage 1."""
-    from adcopilot.chat_ad.hinted import GOOD_PAIRS, one_thread, record_map, threshold_of
+    from adcopilot.chat_ad.hinted import GOOD_PAIRS, record_map, threshold_of
+    from adcopilot.threads import keep_to_one_core
 
     file, scores = folder / "stage1.jsonl", []
     if file.is_file():
-        with open(file, encoding="utf-8") as lines, one_thread():
+        with open(file, encoding="utf-8") as lines, keep_to_one_core():
             for line in lines:
                 record = json.loads(line)
                 if len(scores) < GOOD_PAIRS and not record["anomalous"]:
@@ -106,10 +107,11 @@ def _threshold(folder: Path, root: Path) -> float:
 
 
 def _write_shard(folder: Path, root: Path, threshold: float, split: str, start: int, lines: list[str]) -> Path:
-    from adcopilot.chat_ad.hinted import one_thread, with_map_hint
+    from adcopilot.chat_ad.hinted import with_map_hint
+    from adcopilot.threads import keep_to_one_core
 
     def hinted() -> Iterator[dict]:
-        with one_thread():
+        with keep_to_one_core():
             for record in map(json.loads, lines):
                 yield with_map_hint(record, _mapper(), threshold=threshold, folder=root) or record
 

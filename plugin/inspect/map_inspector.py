@@ -12,8 +12,8 @@ from typing import Any
 
 from ..anomaly_map.comparing import Mapper, MapSettings
 from ..errors import UserError
-from ..images import ImageSource, frames_left_out, open_image, used_bits
-from ..other_kind import other_kind
+from ..images import ImageSource, open_image, used_bits
+from ..other_kind import notes_about
 from .judging import Judge
 from .lines import AHEAD
 from .mapping import with_map
@@ -83,11 +83,9 @@ class MapInspector:
                 for source, name in zip(question.templates, names, strict=True)
             ]
             query = open_image(question.query, name=result.query, bits=bits)
-            notes = [
-                frames_left_out(question.query, name=result.query),
-                other_kind(query, templates, sources=(question.query, *question.templates), bits=bits),
-            ]
-            result = replace(result, size=query.size, note="; ".join(filter(None, notes)) or None)
+            sources = (question.query, *question.templates)
+            notes = notes_about(query, templates, sources=sources, name=result.query, bits=bits)
+            result = replace(result, size=query.size, note="; ".join(notes) or None)
             if not templates:
                 raise UserError(f"{result.query}: an anomaly map needs a template; give --template or --template-dir")
             if any(is_same_picture(template, query) for template in templates):

@@ -19,8 +19,8 @@ from ..answering.sizing import processor_sizing
 from ..boxes import boxes_in_image, map_text_boxes
 from ..errors import UserError
 from ..finite import not_finite_at
-from ..images import ImageSource, frames_left_out, open_image, used_bits
-from ..other_kind import other_kind
+from ..images import ImageSource, open_image, used_bits
+from ..other_kind import notes_about
 from ..prompts import ANSWER_WORDS, INSPECT_QUESTION
 from ..trained_sizes import far_outside, read_sizes
 from ..vision_tokens import escape_vision_tokens
@@ -200,11 +200,8 @@ class ModelInspector:
             query = open_image(question.query, name=prepared.query, bits=bits)
             prepared.is_same = any(is_same_picture(template, query) for template in templates)
             prepared.size = query.size
-            notes = [
-                frames_left_out(question.query, name=prepared.query),
-                other_kind(query, templates, sources=(question.query, *question.templates), bits=bits),
-            ]
-            prepared.notes = [note for note in notes if note]
+            sources_of_pair = (question.query, *question.templates)
+            prepared.notes = notes_about(query, templates, sources=sources_of_pair, name=prepared.query, bits=bits)
             if self.mapper and templates and not prepared.is_same:
                 more = [
                     open_image(source, name=source_name(source, "template"), bits=bits) for source in question.more

@@ -48,9 +48,8 @@ def strict_answer(text: str, options: Mapping[str, str]) -> Parsed:
     """The answer that a text states and nothing else does.
 
     A letter of an option alone (`B`, `(B).`, `b`), after "Answer:" and the like, or before the option's own text (`B.
-    Scratch`); or an option's text alone. Case, markup, punctuation around and
-    full-width letters do not matter. Any further words, a
-    second letter or a letter that is no option: no answer.
+    Scratch`); or an option's text alone. Case, markup, punctuation around and full-width letters do not matter. Any
+    further words, a second letter or a letter that is no option: no answer.
 
     Args:
         text: the model's whole text; reasoning is left out.

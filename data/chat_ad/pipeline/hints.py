@@ -50,10 +50,10 @@ def open_mapper(settings: Mapping[str, Any]):
 def score_good(pairs: Path, chosen: Sequence[int], root: str, settings: Mapping[str, Any]) -> Made:
     """`category` and `score` of some good pairs of a shard, in its windows; those without a map are left out."""
     from ...inspect.mapping import map_of_pair
-    from ..hinted import one_thread
+    from ...threads import keep_to_one_core
 
     mapper, found = open_mapper(settings), []
-    with one_thread():
+    with keep_to_one_core():  # the same bytes with any number of workers, a backbone's too
         for row in read(pairs).take(pa.array(chosen, pa.int64())).to_pylist():
             try:
                 cut = cut_pair(root, {**row, "mask": ""})
@@ -75,13 +75,14 @@ def add_hints(records: Path, pairs: Path, thresholds: Thresholds, media_dir: str
         media_dir: what its files are relative to.
         settings: of the map.
     """
-    from ..hinted import one_thread, with_map_hint
+    from ...threads import keep_to_one_core
+    from ..hinted import with_map_hint
 
     table, mapper = read(records), open_mapper(settings)
     rows = table["row"].to_pylist()
     categories = read(pairs, ["category"])["category"].take(pa.array(rows, pa.int64())).to_pylist()
     lines, counts = [], dict.fromkeys(("marked", "no_place", "no_hint"), 0)
-    with one_thread():
+    with keep_to_one_core():  # the same bytes with any number of workers, a backbone's too
         for text, category in zip(table["record"].to_pylist(), categories, strict=True):
             record = json.loads(text)
             found = with_map_hint(record, mapper, threshold=thresholds[category], folder=Path(media_dir))
