@@ -42,8 +42,9 @@ def check_folder(folder: Path) -> tuple[str, list[Path]]:
     """
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: no such model folder{near_folder(folder)}; give a folder that `adcopilot init` or "
-            "`llamafactory-cli export` wrote (a hub model: `hf download OWNER/NAME --local-dir DIR` first)"
+            f"{folder}: no such model folder{near_folder(folder)}; give a folder that `adcopilot init`, "
+            "`adcopilot adapt` or `llamafactory-cli export` wrote (a hub model: `hf download OWNER/NAME --local-dir DIR` "
+            "first)"
         )
     model_type = read_config(folder).get("model_type")
     if model_type not in MODEL_TYPES:
@@ -72,12 +73,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def near_folder(folder: Path) -> str:
-    """`; did you mean …?` from the model folders beside a path."""
+    """`; did you mean …?` from the folders of models and lines beside a path; a line of the map alone has no model."""
     try:
-        beside = [path.parent.name for path in folder.parent.glob("*/config.json")]
+        beside = {path.parent.name for file in ("config.json", INSPECTION) for path in folder.parent.glob(f"*/{file}")}
     except OSError:
         return ""
-    near = difflib.get_close_matches(folder.name, [name for name in beside if name != folder.name], n=1)
+    near = difflib.get_close_matches(folder.name, sorted(beside - {folder.name}), n=1)
     return f"; did you mean {folder.parent / near[0]}?" if near else ""
 
 

@@ -119,3 +119,11 @@ def test_weights_are_hashed_once_until_they_change(adcopilot_dir, tmp_path, monk
         file.write("\n")
     assert loading.model_digest(folder) != first
     assert len(read) == 2 * files
+
+
+@pytest.mark.parametrize("file", ["config.json", "inspection.json"])
+def test_a_slip_in_the_name_of_a_model_or_a_line_is_answered_with_the_right_one(tmp_path, file):
+    (tmp_path / "bracket").mkdir()
+    (tmp_path / "bracket" / file).write_text("{}")
+    with pytest.raises(UserError, match=f"brackt: no such model folder; did you mean {tmp_path / 'bracket'}"):
+        loading.check_folder(tmp_path / "brackt")
