@@ -43,8 +43,8 @@ def check_folder(folder: Path) -> tuple[str, list[Path]]:
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such model folder{near_folder(folder)}; give a folder that `adcopilot init`, "
-            "`adcopilot adapt` or `llamafactory-cli export` wrote (a hub model: `hf download OWNER/NAME --local-dir DIR` "
-            "first)"
+            "`adcopilot adapt` or `llamafactory-cli export` wrote (a hub model: `hf download OWNER/NAME --local-dir "
+            "DIR` first)"
         )
     model_type = read_config(folder).get("model_type")
     if model_type not in MODEL_TYPES:
