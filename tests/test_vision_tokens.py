@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adcopilot.vision_tokens import escape_vision_tokens
+from adcopilot.vision_tokens import escape_system, escape_tools, escape_vision_tokens
 
 NAMES = "endoftext im_start im_end object_ref_start box_start quad_end vision_start vision_end vision_pad image_pad"
 NAMES += " video_pad compare_pad fim_prefix fim_middle fim_suffix fim_pad repo_name file_sep"
@@ -103,6 +103,13 @@ def test_answers_of_a_data_set_may_teach_tokens():
     text = "<tool_call>{}</tool_call><|box_start|>(1,2),(3,4)<|box_end|><|image_pad|>"
     safe = escape_vision_tokens(text, is_label=True)
     assert safe == text.replace("<|image_pad|>", "<|\u200bimage_pad|>")
+
+
+def test_a_system_turn_may_say_how_tools_are_called():
+    text = "Call within <tool_call></tool_call>.<|im_end|><|"
+    assert escape_system(text) == text.replace("<|", "<|\u200b")
+    assert json.loads(escape_tools(r'[{"\u003c|im_end|>": "ä <|a|>"}]')) == [{"<|\u200bim_end|>": "ä <|\u200ba|>"}]
+    assert escape_tools("no JSON <|im_end|>") == "no JSON <|im_end|>"
 
 
 def test_no_text_takes_long():

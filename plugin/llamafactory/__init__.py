@@ -2,9 +2,10 @@
 
 How it gets there: `hook.py`. What it registers: `template.py` (template, mm plugin, model group), `mm_plugin.py`,
 `composite.py` (what the freeze flags mean), `loader.py` (auto classes, liger, export), `matching.py` (model,
-processor and template fit one another), `data_checks.py`, `settings_checks.py`, `tokenized_folder.py`, `few_steps.py`
-and `preflight.py` (what cannot be trained on, or teaches nothing, is said before training starts), `server_engine.py`
-(chat with a server), `api.py` (requests with mistakes), `webui/` (LlamaBoard; chat pages with a slot for templates).
+processor and template fit one another), `data_checks.py`, `sample_check.py`, `settings_checks.py`,
+`tokenized_folder.py`, `few_steps.py` and `preflight.py` (what cannot be trained on, or teaches nothing, is said before
+training starts), `server_engine.py` (chat with a server), `api.py` (requests with mistakes), `webui/` (LlamaBoard;
+chat pages with a slot for templates).
 """
 
 

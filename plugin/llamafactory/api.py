@@ -14,9 +14,8 @@ from llamafactory.extras.constants import AUDIO_PLACEHOLDER, IMAGE_PLACEHOLDER, 
 from PIL import Image
 
 from ..errors import UserError, one_line
-from ..vision_tokens import escape_vision_tokens
-from .data_checks import is_ours
 from .hook import wrap_once
+from .matching import is_ours
 from .server_engine import ServerEngine
 
 _MARKS = (IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, AUDIO_PLACEHOLDER)
@@ -43,14 +42,13 @@ def register(api_chat) -> None:
 def check_texts(request) -> None:
     """Refuse texts that would be taken for images, and parts of a message without what they are named for.
 
-    A system message stands outside the messages in which marks are counted; vision tokens in it become words.
+    A system message stands outside the messages in which marks are counted.
 
     Raises:
         UserError: naming the message, and how an image is sent.
     """
     for number, message in enumerate(request.messages):
         if number == 0 and message.role.value == "system":
-            _escape(message)
             continue
         for text in _texts(message, number):
             mark = next((mark for mark in _MARKS if mark in text), None)
@@ -60,13 +58,6 @@ def check_texts(request) -> None:
                     f"message {number}: its text holds {mark}, which stands for {kind[:-4]} data and not for words; "
                     f'send that as a part {{"type": "{kind}", …}} of the content, or leave {mark} out'
                 )
-
-
-def _escape(message) -> None:
-    if isinstance(message.content, str):
-        message.content = escape_vision_tokens(message.content)
-    for part in message.content if isinstance(message.content, list) else ():
-        part.text = escape_vision_tokens(part.text or "")
 
 
 def _texts(message, number: int) -> Iterator[str]:

@@ -21,6 +21,13 @@ from .settings_checks import check_folders
 BASES = {"qwen2_5_vl": "qwen2_vl"}
 
 
+def is_ours(template) -> bool:
+    """Whether a LlamaFactory template is `adcopilot`'s, under whatever name."""
+    from .mm_plugin import AdCopilotPlugin  # here, because that module may be the one that is importing LlamaFactory
+
+    return isinstance(template.mm_plugin, AdCopilotPlugin)
+
+
 @dataclass(kw_only=True)
 class Loaded:
     """What LlamaFactory loaded beside a tokenizer.
@@ -97,8 +104,6 @@ def check(template, loaded: Loaded) -> None:
     Raises:
         UserError: with the line to write instead.
     """
-    from .data_checks import is_ours
-
     folder, processor = loaded.folder, loaded.processor
     named = template_name(template)
     compares = hasattr(processor, "num_comparison_tokens")

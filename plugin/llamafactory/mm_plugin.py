@@ -31,6 +31,8 @@ def size_for_model(size: tuple[int, int], processor) -> tuple[int, int]:
 
 #: The model's own turns, as LlamaFactory calls them: an answer in words, or a call of a tool.
 ANSWERS = ("assistant", "function")
+#: Key of a message whose boxes are in the model's pixels already.
+_IS_MAPPED = "adcopilot_is_mapped"
 
 
 def is_training_sample(messages: list[dict[str, str]]) -> bool:
@@ -65,18 +67,7 @@ class AdCopilotPlugin(Qwen2VLPlugin):
         """
         self._validate_input(processor, images, videos, audios)
         self._validate_messages(messages, images, videos, audios)
-        trains = is_training_sample(messages)
-        messages = [
-            {
-                **message,
-                "content": escape_vision_tokens(
-                    message["content"], is_label=trains and message["role"] == "assistant"
-                ),
-            }
-            for message in messages
-        ]
-        if trains:
-            messages = self._map_boxes(messages, images, processor)
+        messages = self._written(messages, images, processor)
         messages = super().process_messages(messages, images, videos, audios, processor)
         if self.expand_mm_tokens:  # otherwise a server's own processor expands the single pad
             place = 0
@@ -87,17 +78,49 @@ class AdCopilotPlugin(Qwen2VLPlugin):
                 place += text.count("".join(ends.values()))
         return messages
 
+    def map_answers(self, prompt, answers, images, videos, audios, processor) -> list[dict[str, str]]:
+        """The answers to a prompt with their boxes in the model's pixels, marked so that `process_messages` leaves
+        them as they are: for KTO, which puts an answer behind another sample's prompt and images too.
+
+        Raises:
+            UserError: as `process_messages`.
+        """
+        mapped = []
+        for answer in answers:
+            if answer["content"]:  # of two, the one that is empty says what kind the other is
+                messages = [*prompt, answer]
+                self._validate_messages(messages, images, videos, audios)
+                answer = {**self._written(messages, images, processor)[-1], _IS_MAPPED: True}
+            mapped.append(answer)
+        return mapped
+
+    def _written(self, messages, images, processor) -> list[dict[str, str]]:
+        """Messages with control tokens as words and, of a sample, boxes in the model's pixels."""
+        trains = is_training_sample(messages)
+        messages = [
+            {
+                **message,
+                "content": escape_vision_tokens(message["content"], is_label=trains and message["role"] in ANSWERS),
+            }
+            for message in messages
+        ]
+        return self._map_boxes(messages, images, processor) if trains else messages
+
     def _map_boxes(self, messages, images, processor) -> list[dict[str, str]]:
         """Every `"bbox_2d"` of a sample from original pixels to the model's, by the last image before it.
 
         Whatever the stage, streamed or not, each sample comes through here: so boxes that would be mapped wrongly, or
         not at all, are refused here.
         """
+        given = [message for message in messages if _IS_MAPPED not in message]
         if images:
-            check_notations({"messages": messages}, name=f"sample with images {_names(images)}")
+            check_notations({"messages": given}, name=f"sample with images {_names(images)}")
         used = 0
         mapped = []
         for message in messages:
+            if _IS_MAPPED in message:
+                mapped.append(message)
+                continue
             pieces = message["content"].split(IMAGE_PLACEHOLDER)
             for index, piece in enumerate(pieces):
                 used += index > 0

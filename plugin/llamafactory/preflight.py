@@ -1,7 +1,7 @@
 """`adcopilot preflight stage1.yaml`: what a training run would refuse, found without starting one.
 
 The YAML is read by LlamaFactory itself, its data sets are loaded and every sample is checked as before training
-(`data_checks.py`), with images known by their headers. No model is loaded, no GPU needed, and nothing written but the
+(`sample_check.py`), with images known by their headers. No model is loaded, no GPU needed, and nothing written but the
 cache of the `datasets` library. A stage whose model is still to be trained is checked with what that is made from.
 """
 
@@ -32,7 +32,7 @@ from .settings_checks import (
 if TYPE_CHECKING:
     import torch
 
-    from .data_checks import Checked
+    from .sample_check import Checked
 
 #: Stages that are checked → what LlamaFactory's loader calls them.
 STAGES = {"sft": "sft", "dpo": "rm", "rm": "rm", "kto": "kto"}
@@ -281,7 +281,8 @@ def check(settings: dict[str, Any]) -> Iterator[tuple[str, Checked, int]]:
     from llamafactory.hparams.parser import _TRAIN_ARGS
     from llamafactory.model import load_tokenizer
 
-    from .data_checks import check_samples, encoder_of, is_ours
+    from .matching import is_ours
+    from .sample_check import check_samples, encoder_of
 
     with tempfile.TemporaryDirectory() as nowhere:
         settings = {key: value for key, value in settings.items() if key not in _NOT_NEEDED}

@@ -24,7 +24,7 @@ from ..endpoint.exchange import exchange_now
 from ..endpoint.images import image_part, image_url
 from ..errors import UserError, one_line
 from ..images import open_image, resize_for_training
-from ..vision_tokens import escape_vision_tokens
+from ..vision_tokens import escape_system, escape_vision_tokens
 from .mm_plugin import AdCopilotPlugin
 
 #: Seconds until a connection is given up, and between two pieces of an answer (the first waits for the images).
@@ -192,7 +192,7 @@ class ServerEngine(BaseEngine):
             raise UserError(f"{self.url}: tools, videos and audios are not sent to a server; leave them out")
         request = {
             "model": self.model,
-            "messages": [{"role": "system", "content": escape_vision_tokens(system)}] if system else [],
+            "messages": [{"role": "system", "content": escape_system(system)}] if system else [],
             "stream": True,
             "stream_options": {"include_usage": True},
             **self._sampling(input_kwargs),

@@ -4,9 +4,10 @@ import copy
 import dataclasses
 import functools
 
+from ..vision_tokens import escape_system, escape_tools
 from .composite import MODEL_TYPE
 from .hook import wrap_once
-from .matching import check_when_chosen
+from .matching import check_when_chosen, is_ours
 
 TEMPLATE = "adcopilot"
 
@@ -21,6 +22,7 @@ CHECKPOINTS = {
 NEEDS = {
     "llamafactory.data.template:TEMPLATES.qwen2_vl": None,
     "llamafactory.data.template:Template.fix_special_tokens": ("tokenizer",),
+    "llamafactory.data.template:Template._encode": ("tokenizer", "messages", "system", "tools"),
     "llamafactory.data.mm_plugin:PLUGINS": None,
     "llamafactory.data.mm_plugin:register_mm_plugin": ("name", "plugin_class"),
     "llamafactory.data.mm_plugin:get_mm_plugin": ("name", "image_token", "video_token"),
@@ -69,6 +71,7 @@ def register(template) -> None:
         template.TEMPLATES[TEMPLATE] = dataclasses.replace(copy.deepcopy(stock), mm_plugin=plugin)
 
     wrap_once(template.Template, "fix_special_tokens", check_when_chosen)
+    wrap_once(template.Template, "_encode", _escape_system_turn)
 
     constants.MROPE_MODELS.add(MODEL_TYPE)
     constants.register_model_group(
@@ -76,3 +79,13 @@ def register(template) -> None:
         template=TEMPLATE,
         multimodal=True,
     )
+
+
+def _escape_system_turn(encode):
+    # The mm plugin is shown messages alone: a data set's columns `system` and `tools`, and a chat's, meet it nowhere.
+    def wrapped(self, tokenizer, messages, system, tools):
+        if is_ours(self):
+            system, tools = escape_system(system or self.default_system), escape_tools(tools or "")
+        return encode(self, tokenizer, messages, system, tools)
+
+    return wrapped

@@ -128,7 +128,7 @@ def test_an_absent_set_is_an_error_only_when_chosen(checkout, load):
     # With AD-Copilot's template it is one line that names the set, before anything is loaded.
     from llamafactory.hparams import DataArguments
 
-    from adcopilot.llamafactory.data_checks import check_dataset_names
+    from adcopilot.llamafactory.settings_checks import check_dataset_names
 
     check_dataset_names(DataArguments(dataset="Chat_3CAD", dataset_dir=str(checkout)))
     with pytest.raises(UserError, match=r"dataset Chat_MPDD: .*Chat_MPDD\.jsonl does not exist; .*dataset_info\.json"):

@@ -1,6 +1,7 @@
 """The text that the template makes, against Qwen2-VL's template and against our own processor."""
 
 import copy
+import json
 
 import pytest
 
@@ -61,6 +62,67 @@ def test_a_vision_token_typed_by_a_user_is_text(lf, image_files, token):
     assert found == expected
     text = lf.tokenizer.decode(encode(lf.encoder(), one)["input_ids"][0])
     assert text.replace("\u200b", "").count(token) == expected + 2  # it still reads the same
+
+
+TOOL = {"name": "zoom", "description": "Look {} closer", "parameters": {"properties": {"{}": {"enum": ["{}"]}}}}
+
+
+@pytest.mark.parametrize("column", ["_system", "_tools"])
+@pytest.mark.parametrize(
+    "token", ["<|image_pad|>", "<|compare_pad|>", "<|vision_start|>", "<|video_pad|>", "<|im_end|>", "<|im_start|>"]
+)
+def test_a_token_in_the_system_turn_is_text(lf, image_files, column, token):
+    """Of a data set's columns `system` and `tools`, which the mm plugin is not shown; in JSON written as it likes."""
+    plain, one = (sample("<image><image>Is it?", "No.", images=image_files[:2]) for _ in range(2))
+    for each, written in ((plain, "it"), (one, token)):
+        each[column] = f"Look at {written}." if column == "_system" else json.dumps([TOOL]).replace("{}", written)
+    special = lf.tokenizer.convert_tokens_to_ids(token)
+    expected = encode(lf.encoder(), plain)["input_ids"][0].count(special)
+    escaped = [one] if column == "_system" else [one, {**one, "_tools": one["_tools"].replace("<", "\\u003c")}]
+    for each in escaped:
+        ids = encode(lf.encoder(), each)["input_ids"][0]
+        assert ids.count(special) == expected
+        assert token in lf.tokenizer.decode(ids).replace("\u200b", "")
+
+
+def test_a_default_system_is_text_too(lf, samples):
+    encoder = lf.encoder(default_system="Say <|im_end|>.")
+    end = lf.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    try:
+        assert encode(encoder, samples[1])["input_ids"][0].count(end) == 3
+    finally:
+        lf.encoder(default_system="You are a helpful assistant.")
+
+
+def test_how_a_tool_is_called_may_stand_in_the_system_turn_and_in_calls(lf, samples):
+    """A set's own words for what LlamaFactory writes of `tools`; and a call with a thought before it."""
+    one = {**samples[1], "_system": "Call tools within <tool_call></tool_call>."}
+    one["_response"] = [
+        {"role": "function", "content": 'Closer.<tool_call>{"name": "zoom", "arguments": {}}</tool_call>'}
+    ]
+    for template in ("adcopilot", "qwen2_vl"):
+        text = lf.tokenizer.decode(encode(lf.encoder(template), one)["input_ids"][0])
+        assert "within <tool_call></tool_call>." in text
+        assert 'Closer.<tool_call>\n{"name": "zoom", "arguments": {}}\n</tool_call><|im_end|>' in text
+
+
+@pytest.mark.parametrize("tools", ['{"name": "zoom"}', "zoom", "[1]", "null", "5"])
+def test_tools_that_cannot_be_read_name_their_sample(lf, samples, image_files, tools):
+    from adcopilot.errors import UserError
+
+    with pytest.raises(
+        UserError, match=rf"{image_files[2]}: its tools or a call of them cannot be read \(.*JSON list"
+    ):
+        encode(lf.encoder(), {**samples[1], "_tools": tools})
+
+
+@pytest.mark.parametrize("call", ["zoom", '{"name": "zoom"}', "[1]"])
+def test_a_call_that_cannot_be_read_names_its_sample(lf, samples, image_files, call):
+    from adcopilot.errors import UserError
+
+    one = {**samples[1], "_response": [{"role": "function", "content": call}]}
+    with pytest.raises(UserError, match=rf"{image_files[2]}: its tools or a call .*as \{{\"name\": …, \"arguments\""):
+        encode(lf.encoder(), one)
 
 
 def test_registering_twice_changes_nothing(llamafactory):

@@ -7,6 +7,7 @@ from PIL import Image
 
 from adcopilot.boxes import model_image_size, scale_box
 from adcopilot.errors import UserError
+from adcopilot.llamafactory.sample_check import encoder_of
 
 from ..conftest import encode, random_image, sample
 
@@ -114,6 +115,41 @@ def test_rotated_file_is_upright(lf, tmp_path):
     plugin = TEMPLATES["adcopilot"].mm_plugin
     pixels = [plugin.get_mm_inputs([str(p)], [], [], [1], [0], [0], [[]], lf.processor) for p in (turned, plain)]
     assert pixels[0]["pixel_values"].equal(pixels[1]["pixel_values"])
+
+
+def feedback(text: str, *, images, good=True) -> dict:
+    one = sample("<image>Where?", text, images=images)
+    return {
+        **one,
+        "_response": [{"role": "assistant", "content": each} for each in ((text, "") if good else ("", text))],
+    }
+
+
+def test_boxes_of_kto_are_those_of_their_own_image(lf, large_images):
+    """LlamaFactory measures a KL divergence on each answer behind the next sample's prompt, with that one's images."""
+    small, large = large_images
+    encoder = encoder_of("kto", lf.encoder().template, lf.encoder().data_args, lf.tokenizer, lf.processor)
+    box = (30, 20, 150, 100)
+    shares = sample("What are shares?", answer((0, 0, 1, 1)))
+    rows = [
+        feedback(answer(box), images=[small]),
+        feedback(answer(box), images=[large], good=False),
+        {**shares, "_response": [*shares["_response"], {"role": "assistant", "content": ""}]},
+        sample("<image>No feedback", answer(box), images=[small]),
+        {**sample("", ""), "_prompt": [], "_response": []},  # what LlamaFactory's converters leave of a broken record
+    ]
+    encoded = encode(encoder, *rows)
+    own = [answer(scale_box(box, (300, 200), (308, 196))), answer(scale_box(box, (1300, 900), for_model(lf, large)))]
+    own.append(answer((0, 0, 1, 1)))  # about no image
+
+    def texts(key):
+        return [lf.tokenizer.decode([t for t in one if t != -100]).partition("<|im_end|>")[0] for one in encoded[key]]
+
+    assert texts("labels") == own
+    assert texts("kl_labels") == [own[2], own[0], own[1]]
+    assert encoded["kto_tags"] == [True, False, True]
+    with pytest.raises(UserError, match=f"^sample with images {large}: a box stands before any <image>"):
+        encode(encoder, rows[0], {**rows[1], "_prompt": [{"role": "user", "content": f"{answer(box)}<image>"}]})
 
 
 def test_a_chat_is_left_alone(lf, large_images):
