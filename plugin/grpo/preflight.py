@@ -36,6 +36,7 @@ def preflight(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: 
 
     from ..inspect.hub import is_hub_id
     from ..inspect.loading import check_folder
+    from ..llamafactory.settings_checks import check_files
     from ..yaml_sections import assign_all, read_yaml
     from .prompts import open_records, run_prompts
     from .settings import OVERRIDES, read_settings
@@ -43,6 +44,7 @@ def preflight(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: 
     written = read_yaml(path)
     if isinstance(written, dict):
         assign_all(written, overrides, **OVERRIDES)
+        check_files(written)
     batch = written.get("per_device_train_batch_size", 8) if isinstance(written, dict) else 1
     # how completions fall into batches depends on the number of processes, which is 1 here
     everywhere = [f"per_device_train_batch_size={batch * gpus}"] if isinstance(batch, int) else []

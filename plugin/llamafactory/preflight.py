@@ -22,6 +22,7 @@ from ..inspect.hub import is_hub_id
 from ..yaml_sections import read_yaml, short
 from .settings_checks import (
     check_dataset_names,
+    check_files,
     check_numbers,
     check_packing,
     check_run,
@@ -212,6 +213,7 @@ def read_settings(path: str, overrides: list[str]) -> dict[str, Any]:
             f"{path}: has {', '.join(mixed)} of `adcopilot grpo` and a template; leave out one or the other"
         )
     check_run(settings)
+    check_files(settings)
     check_numbers(settings)
     if settings.get("streaming"):
         accelerator = settings.get("accelerator_config")

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..dataset_info import BOM, first_bytes, read_entries
 from ..errors import UserError
-from ..files import check_output_dir
+from ..files import check_output_dir, read_json
 from ..yaml_sections import short
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -169,6 +169,28 @@ def check_run(settings: Mapping[str, Any]) -> None:
             f"resume_from_checkpoint {resumed}: {found} (seen from {Path.cwd()}); name a checkpoint-N of this run, or "
             "leave it out: the last one in output_dir is found"
         )
+
+
+def check_files(settings: Mapping[str, Any]) -> None:
+    """Refuse a file of settings that a YAML names and that is not there, or is none: of `deepspeed` and `fsdp_config`,
+    which count nothing until a run starts on the machines that they are for.
+
+    Args:
+        settings: of a YAML for `llamafactory-cli train` or `adcopilot grpo`.
+
+    Raises:
+        UserError: naming the file.
+    """
+    for key in ("deepspeed", "fsdp_config"):
+        value = settings.get(key)
+        if not value or isinstance(value, dict) or (isinstance(value, str) and value.lstrip().startswith("{")):
+            continue  # transformers takes the settings themselves too
+        expected = f"expected the path of a JSON file, as examples/deepspeed/zero2.json, or no {key}"
+        if not isinstance(value, str):
+            raise UserError(f"{key} is {short(value)}, {expected}")
+        if not Path(value).is_file():
+            raise UserError(f"{key} {value}: no such file (seen from {Path.cwd()}); {expected}")
+        read_json(value, check=expected, again=expected, kind=dict)
 
 
 def check_numbers(settings: Any) -> None:

@@ -25,7 +25,6 @@ def yaml_file(folder, adcopilot_dir, **changes):
         "cutoff_len": 512,
         "output_dir": str(folder / "out"),
         "bf16": True,
-        "deepspeed": "ds_z2.json",
         **changes,
     }
     path = folder / "train.yaml"
@@ -54,16 +53,36 @@ def refused(path, *overrides) -> str:
 
 def test_good_data_passes(llamafactory, dataset_dir, adcopilot_dir, image_files, lf, capsys):
     folder, _ = dataset_dir
-    assert preflight(yaml_file(folder, adcopilot_dir)) == 0
+    zero = folder / "zero.json"
+    zero.write_text("{}")
+    assert preflight(yaml_file(folder, adcopilot_dir, deepspeed=str(zero))) == 0
     one = sample("<image><image>Is there a defect?", "No.", images=image_files[:2])
     tokens = len(encode(lf.encoder(), one)["input_ids"][0])
     *_, data, memory = capsys.readouterr().out.splitlines()
     assert data == f"parts: 3 samples can be trained on, the longest has {tokens} of 512 tokens"
-    assert memory == "memory: not counted with deepspeed: ds_z2.json (no JSON file with zero_optimization)"
+    assert memory == f"memory: not counted with deepspeed: {zero} (no JSON file with zero_optimization)"
     assert preflight(yaml_file(folder, adcopilot_dir), "deepspeed=null") == 0
     memory = capsys.readouterr().out.splitlines()[-1]
     assert memory.startswith("memory of one GPU in bfloat16, from shapes and not measured: 0.0 GiB (0.0 weights + ")
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("key", ["deepspeed", "fsdp_config"])
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("zero9.json", r"{key} zero9\.json: no such file \(seen from .*expected the path of a JSON file"),
+        ("broken.json", r"broken\.json: not JSON .*expected the path"),
+        ("list.json", r"list\.json: holds a JSON list, expected an object"),
+        (2, r"{key} is 2, expected the path"),
+    ],
+)
+def test_a_file_of_settings_that_is_none(tmp_path, monkeypatch, key, value, says):
+    """Before anything is loaded: there is no model, and no data either."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "list.json").write_text("[]")
+    assert re.match(says.format(key=key), refused(yaml_file(tmp_path, "nowhere/model", **{key: value})))
 
 
 def test_every_bad_sample_is_named(llamafactory, dataset_dir, adcopilot_dir, image_files, tmp_path):
@@ -235,7 +254,7 @@ def test_preflight_of_preferences(llamafactory, dataset_dir, adcopilot_dir, imag
         pair = {"messages": one["messages"][:1], "images": one["images"]}
         write(pair | {"chosen": one["messages"][1], "rejected": rejected})
     (folder / "dataset_info.json").write_text(json.dumps(info))
-    path = yaml_file(folder, adcopilot_dir, stage=stage, deepspeed=None, per_device_train_batch_size=4)
+    path = yaml_file(folder, adcopilot_dir, stage=stage, per_device_train_batch_size=4)
     assert preflight(path, "--gpu-memory", "80") == 0
     data, memory = capsys.readouterr().out.splitlines()[-2:]
     assert re.match(r"parts: [12] samples can be trained on, the longest has \d+ ", data)
