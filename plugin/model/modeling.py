@@ -220,7 +220,8 @@ class AdCopilotModel(Qwen2_5_VLModel):
         if previous_image is not None:
             pairs = self._check_previous(previous_image, len(image_grid_thw))
         if places is not None and position_ids is not None:
-            self._check_positions(position_ids, image_mask, image_grid_thw, compared, places)
+            by_ids = input_ids is not None
+            self._check_positions(position_ids, image_mask, image_grid_thw, compared, places, by_ids)
 
         def put(mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
             # tower, encoder and embeddings may lie on three devices (`device_map`), as upstream allows for its own
@@ -245,7 +246,7 @@ class AdCopilotModel(Qwen2_5_VLModel):
             raise ValueError(f"previous_image is {pairs}, expected {num_images} indices from 0 to {num_images - 1}")
         return pairs
 
-    def _check_positions(self, position_ids, image_mask, image_grid_thw, compared, places) -> None:
+    def _check_positions(self, position_ids, image_mask, image_grid_thw, compared, places, by_ids) -> None:
         """Comparison tokens share their image's time, or somebody made positions without `get_rope_index`.
 
         Raises:
@@ -257,6 +258,12 @@ class AdCopilotModel(Qwen2_5_VLModel):
         if len(compared) < len(first):
             first = first[compared]
         if not torch.equal(time[places], time[first][:, None].expand_as(places)):
+            if not by_ids:
+                raise ValueError(
+                    "images were given with inputs_embeds, whose positions `generate` counts as if all were text: "
+                    "leave inputs_embeds out and pass input_ids beside pixel_values and image_grid_thw, or call the "
+                    "model itself with the position_ids that `get_rope_index` makes of the ids"
+                )
             raise ValueError(
                 UNTRIED.format("gives comparison tokens positions that are not those of `get_rope_index`")
             )

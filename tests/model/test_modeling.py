@@ -354,6 +354,10 @@ def test_images_whose_positions_cannot_be_told(model, processor, conversations):
     with pytest.raises(ValueError, match="without input_ids, from which their positions cannot be told"):
         model(inputs_embeds=embeds, **others)
 
+    for given in ({}, {"input_ids": ids}):  # with both, `generate` passes the embeddings on alone
+        with pytest.raises(ValueError, match="leave inputs_embeds out and pass input_ids"):
+            model.generate(inputs_embeds=embeds, **others, **given, max_new_tokens=1)
+
     begin = model(input_ids=ids[:, :3], use_cache=True).past_key_values
     rest = {"input_ids": ids[:, 3:], **others, "previous_image": [0, 0]}
     with pytest.raises(ValueError, match="filled KV cache, from which their positions cannot be told"):
