@@ -88,7 +88,7 @@ def _weight_files(folder: Path) -> list[Path]:
         names = _read_json(index).get("weight_map")
         if not isinstance(names, dict) or not names:
             raise UserError(f"{index}: has no 'weight_map'; copy or export the model again")
-        files = [folder / Path(str(name)).name for name in sorted(set(names.values()))]
+        files = [folder / Path(name).name for name in sorted({*map(str, names.values())})]
     else:
         files = [folder / "model.safetensors"]
         if not files[0].is_file():

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -52,13 +53,14 @@ def convert(
         comparison_options: fields of `AdCopilotConfig` that begin with `comparison_`, and `num_comparison_tokens`.
 
     Raises:
-        UserError: the base is not Qwen2.5-VL, lacks weights, or has no free row in its vocabulary; the output exists;
-            an option has a value that the base cannot have.
+        UserError: the base is not Qwen2.5-VL, lacks weights or files, or has no free row in its vocabulary; the output
+            exists, or what is there under the name of an unfinished one is none; an option has a value that the base
+            cannot have.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} exists and is not empty: choose a new --output, or remove it first")
+    partial = check_output(output)
     base_config = read_base_config(base)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = read_from(base, "tokenizer", AutoTokenizer.from_pretrained)
+    processor = read_from(base, "processor", Qwen2_5_VLProcessor.from_pretrained)
     comparison_token_id = add_comparison_token(tokenizer, base, rows=base_config.text_config.vocab_size)
     fields = base_config.to_dict()
     for field in ("model_type", "transformers_version", "auto_map"):
@@ -67,28 +69,32 @@ def convert(
     fields["architectures"] = fields["text_config"]["architectures"] = [AdCopilotForConditionalGeneration.__name__]
     # transformers 4 writes a tied base's `tie_word_embeddings` into text_config alone, where transformers 5 misses it
     fields["tie_word_embeddings"] = base_config.text_config.tie_word_embeddings or base_config.tie_word_embeddings
+    heads = comparison_options.get("comparison_num_heads")
+    if heads is not None and heads < 1:  # the configuration takes 0 for the vision tower's
+        raise UserError(f"comparison_num_heads is {heads}, expected 1 or more; choose another value")
     try:
         config = AdCopilotConfig.from_dict(
             {**fields, **comparison_options, "comparison_token_id": comparison_token_id}
         )
     except ValueError as error:
         raise UserError(f"{one_line(error)}; choose another value") from None
+    generation = read_from(base, "generation_config.json", lambda base: generation_config_without_pads(base, config))
     shards = list_shards(base)
     with torch.device("meta"):
-        model = AdCopilotForConditionalGeneration(config)
+        model = read_from(base, "config.json", lambda _: AdCopilotForConditionalGeneration(config))
     check_weights(base, shards, model)
 
     register_auto_classes()
-    dtype = config.dtype if isinstance(config.dtype, torch.dtype) else getattr(torch, config.dtype or "float32")
+    dtype = config.dtype if isinstance(config.dtype, torch.dtype) else getattr(torch, config.dtype or "float32", None)
+    if dtype is None or not dtype.is_floating_point:
+        raise UserError(f"{base / 'config.json'}: dtype is {config.dtype}, expected that of the weights, as bfloat16")
     tensors = encoder(config, dtype) if encoder else gaussian_encoder(config, seed=seed, dtype=dtype)
-    partial = output.with_name(output.name + ".partial")
     advice = f"what is done is kept in {partial.name}: make room and run the same command again, or remove it"
     with writing(output, advice):
         start_or_go_on(partial, base, shards)
         write_weights(base, shards, tensors, partial)
         custom_object_save(model, partial, config=config)
         config.save_pretrained(partial)
-        processor = Qwen2_5_VLProcessor.from_pretrained(base)
         AdCopilotProcessor(
             image_processor=processor.image_processor,
             tokenizer=tokenizer,
@@ -98,11 +104,47 @@ def convert(
             comparison_of_first=config.comparison_of_first,
             trained_sizes={},
         ).save_pretrained(partial)
-        generation_config_without_pads(base, config).save_pretrained(partial)
-        (partial / ORIGIN_FILE).unlink()
-        if output.exists():
-            output.rmdir()
-        os.rename(partial, output)
+        generation.save_pretrained(partial)
+        target = output.resolve()
+        if target.exists():
+            target.rmdir()
+        os.rename(partial, target)
+        (target / ORIGIN_FILE).unlink()  # last: a folder without it is nothing that may be removed
+
+
+def check_output(output: Path) -> Path:
+    """The folder that an unfinished conversion to `output` is kept in, beside where it leads if it is a link.
+
+    Raises:
+        UserError: the output exists; or there is a folder of somebody's own in the other's place.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} exists and is not empty: choose a new --output, or remove it first")
+    target = output.resolve()
+    if target == Path.cwd():
+        raise UserError(f"{output}: is the folder you are in, which is replaced as a whole; name a new one in it")
+    partial = target.with_name(target.name + ".partial")
+    is_ours = partial.is_dir() and ((partial / ORIGIN_FILE).is_file() or not any(partial.iterdir()))
+    if partial.exists() and not is_ours:
+        raise UserError(
+            f"{partial}: is needed for what is not finished, but holds something else; choose another --output, or "
+            "move it away"
+        )
+    return partial
+
+
+def read_from(folder: Path, what: str, read: Callable[[Path], Any]) -> Any:
+    """`read(folder)` of something that transformers reads.
+
+    Raises:
+        UserError: it cannot be read, for whatever reason.
+    """
+    try:
+        return read(folder)
+    except Exception as error:  # transformers raises whatever its readers stumble on
+        raise UserError(
+            f"{folder}: its {what} cannot be used ({one_line(error)}); download, copy or export the model again"
+        ) from error
 
 
 def start_or_go_on(partial: Path, base: Path, shards: list[str]) -> None:
@@ -136,7 +178,7 @@ def read_base_config(base: Path) -> Qwen2_5_VLConfig:
         raise UserError(
             f"{file}: model_type is {model_type!r}, expected 'qwen2_5_vl': give a Qwen2.5-VL checkpoint as --base"
         )
-    return Qwen2_5_VLConfig.from_pretrained(base)
+    return read_from(base, "config.json", Qwen2_5_VLConfig.from_pretrained)
 
 
 def add_comparison_token(tokenizer, base: Path, *, rows: int) -> int:
@@ -156,7 +198,7 @@ def list_shards(base: Path) -> list[str]:
     index = base / INDEX_FILE
     if index.is_file():
         try:
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            shards = sorted({*map(str, json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())})
         except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             raise UserError(f"{index}: not an index of weights; download the base checkpoint again") from None
     else:

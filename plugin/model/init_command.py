@@ -4,6 +4,8 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import UserError, shortened
+
 TINY_BASE = Path(__file__).parent / "tiny_base"
 
 
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, type=Path, help="folder to write; must not exist")
     parser.add_argument("--hub", choices=("huggingface", "modelscope"), default="huggingface")
     parser.add_argument("--revision", help="branch, tag or commit on the hub")
-    parser.add_argument("--seed", type=int, default=0, help="of the comparison encoder's Gaussian weights (0)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the comparison encoder's Gaussian weights (0)")
     parser.add_argument("--num-comparison-tokens", type=int, help="comparison tokens of each image (100; tiny: 8)")
     parser.add_argument("--comparison-num-heads", type=int, help="heads of the encoder (the vision tower's)")
     parser.add_argument("--comparison-position-encoding", choices=("none", "rope2d"), help="(none; tiny: rope2d)")
@@ -46,13 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def seed_number(text: str) -> int:
+    """A seed that torch takes, as argparse's `type`."""
+    seed = int(text)
+    if not -(1 << 63) <= seed < 1 << 64:
+        raise argparse.ArgumentTypeError(f"{shortened(text)} is no number of 64 bits")
+    return seed
+
+
 def find_base(name: str, *, hub: str, revision: str | None) -> Path:
     """A local folder as it is; anything else is downloaded from the hub.
 
     Raises:
         UserError: neither a folder nor to be had from the hub.
     """
-    from ..errors import UserError
     from ..inspect.hub import download
 
     folder = Path(name).expanduser()

@@ -33,7 +33,7 @@ from ..inspect.loading import check_folder
 from ..jsonl import atomic_write, content_key, file_digest
 from .comparison_encoder import ComparisonEncoder
 from .configuration import COMPARISON_TOKEN, AdCopilotConfig
-from .conversion import ENCODER_PREFIX, convert, current_name, list_shards, read_base_config
+from .conversion import ENCODER_PREFIX, check_output, convert, current_name, list_shards, read_base_config, read_from
 from .processing import AdCopilotProcessor
 
 __all__ = ["Alignment", "fit_alignment", "shared_tokens", "transfer"]
@@ -96,13 +96,14 @@ def transfer(*, source: Path, base: Path, output: Path, seed: int = 0) -> dict:
         UserError: one of the folders is not what it should be, the towers differ in shape, or the vocabularies share
             too few tokens to determine the map.
     """
+    check_output(output)  # before the towers and tokenizers are read
     model_type, _ = check_folder(source)
     if model_type != AdCopilotConfig.model_type:
         raise UserError(
             f"{source / 'config.json'}: model_type is {model_type!r}, expected 'adcopilot': --model has no "
             "comparison encoder to transfer"
         )
-    config = AdCopilotConfig.from_pretrained(source)
+    config = read_from(source, "config.json", AdCopilotConfig.from_pretrained)
     target = read_base_config(base)
     check_towers(source, config.vision_config, base, target.vision_config)
     ids = shared_tokens(source, base)
@@ -160,7 +161,7 @@ def shared_tokens(source: Path, base: Path) -> torch.Tensor:
 
     Pads of images, videos and comparisons are left out: their rows are never looked up, so training never moved them.
     """
-    known = [AutoTokenizer.from_pretrained(folder).get_vocab() for folder in (source, base)]
+    known = [read_from(folder, "tokenizer", AutoTokenizer.from_pretrained).get_vocab() for folder in (source, base)]
     pads = {"<|image_pad|>", "<|video_pad|>", "<|vision_pad|>", COMPARISON_TOKEN}
     pairs = sorted((known[0][token], known[1][token]) for token in known[0].keys() & known[1].keys() - pads)
     return torch.tensor(pairs, dtype=torch.long).view(-1, 2)

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from .init_command import find_base, seed_number
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, type=Path, metavar="DIR|ID", help="model with the trained encoder")
@@ -10,13 +12,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write; must not exist")
     parser.add_argument("--hub", choices=("huggingface", "modelscope"), default="huggingface")
     parser.add_argument("--revision", help="branch, tag or commit of --base on the hub")
-    parser.add_argument("--seed", type=int, default=0, help="of the tokens that the reported fit has not seen (0)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, help="of the tokens that the reported fit has not seen (0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from ..inspect.hub import model_folder
     from ..inspect.loading import check_folder
-    from .init_command import find_base
 
     args.model = model_folder(args.model)
     check_folder(args.model)  # before the imports and the download

@@ -1,0 +1,119 @@
+"""`adcopilot init` and `transfer` on folders that are not as they should be: one line, and nothing of anybody's is
+touched."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from adcopilot.model.conversion import ORIGIN_FILE
+
+
+@pytest.fixture
+def base(qwen_base_dir, tmp_path) -> Path:
+    """The small base, to be changed."""
+    return Path(shutil.copytree(qwen_base_dir, tmp_path / "base"))
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def damage(base: Path, name: str, content: str | None) -> None:
+    if content is None:
+        for path in [path for pattern in name.split() for path in base.glob(pattern)]:
+            path.unlink()
+    else:
+        (base / name).write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("*token* vocab* merges*", None, "its tokenizer cannot be used"),
+        ("tokenizer.json", "{", "its tokenizer cannot be used"),
+        ("preprocessor_config.json", None, "its processor cannot be used"),
+        ("preprocessor_config.json", "{", "its processor cannot be used"),
+        ("generation_config.json", "[", "its generation_config.json cannot be used"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 5, "b": "c"}}', "5 not found"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": []}}', "[] not found"),
+        ("config.json", ("text_config", "hidden_size", "x"), "its config.json cannot be used"),
+        ("config.json", ("dtype", None, "float99"), "its config.json cannot be used"),
+        ("config.json", ("dtype", None, "int8"), "int8, expected that of the weights"),
+    ],
+)
+@pytest.mark.parametrize("made_by", ["init", "transfer"])
+def test_a_base_that_cannot_be_read(base, checked_dir, tmp_path, command, made_by, name, content, says):
+    """By all that reads it, and before anything is written: not as if the disk were full."""
+    if isinstance(content, tuple):
+        section, field, value = content
+        fields = json.loads((base / name).read_text())
+        if field:
+            fields[section][field] = value
+        else:
+            fields[section] = fields["torch_dtype"] = value
+        content = json.dumps(fields)
+    damage(base, name, content)
+    before = files(tmp_path)
+    words = ["--model", checked_dir] if made_by == "transfer" else []
+    code, lines = command(made_by, *words, "--base", base, "--output", tmp_path / "out")
+    assert code == 2
+    assert says in lines[0]
+    assert str(base) in lines[0]
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("made_by", ["init", "transfer"])
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_lies_where_an_unfinished_one_would_is_not_removed(base, checked_dir, tmp_path, command, made_by, kind):
+    mine = tmp_path / "out.partial"
+    if kind == "folder":
+        mine.mkdir()
+        mine = mine / "notes.txt"
+    mine.write_text("mine")
+    words = ["--model", checked_dir] if made_by == "transfer" else []
+    code, lines = command(made_by, *words, "--base", base, "--output", tmp_path / "out")
+    assert code == 2
+    assert f"{tmp_path / 'out.partial'}: is needed for what is not finished, but holds something else" in lines[0]
+    assert mine.read_text() == "mine"
+
+
+def test_an_output_that_is_a_link(base, tmp_path, command):
+    (tmp_path / "disk").mkdir()
+    for target in ("disk/there", "disk/new"):
+        if target == "disk/there":
+            (tmp_path / target).mkdir()
+        link = tmp_path / f"link to {Path(target).name} ä图"
+        link.symlink_to(tmp_path / target)
+        code, lines = command("init", "--base", base, "--output", link)
+        assert (code, lines) == (0, [f"wrote {link}"])
+        assert link.is_symlink()
+        assert (tmp_path / target / "config.json").is_file()
+        assert not (tmp_path / target / ORIGIN_FILE).exists()
+
+
+def test_an_output_that_is_where_one_is(base, tmp_path, command, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    code, lines = command("init", "--base", base, "--output", ".")
+    assert code == 2
+    assert "is the folder you are in" in lines[0]
+    assert sorted(os.listdir(tmp_path)) == ["base", "here"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--comparison-num-heads", "0"], "comparison_num_heads is 0, expected 1 or more"),
+        (["--comparison-num-heads", "-1"], "comparison_num_heads is -1, expected 1 or more"),
+        (["--seed", str(1 << 64)], "18446744073709551616 is no number of 64 bits"),
+    ],
+)
+def test_numbers_that_are_none(base, tmp_path, nursery, words, says):
+    done = nursery.run("init", "--base", base, "--output", tmp_path / "out", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
+    assert not (tmp_path / "out").exists()
