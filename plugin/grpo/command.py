@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cli.saying import say
-from ..errors import UserError, reason_of
+from ..errors import UserError, one_line, reason_of
 from ..inspect.loading import model_digest
 from ..jsonl import file_digest
 
@@ -120,6 +120,8 @@ def train(args: Any, config: Any) -> Any:
     model, processor = load_policy(args.model_name_or_path, attention=args.attention, bf16=bool(config.bf16))
     train_prompts = run_prompts(records, args=args, config=config, processor=processor)
     eval_prompts = run_prompts(held_out, args=args, config=config, processor=processor) if held_out else None
+    if main and (both := {one["key"] for one in records} & {one["key"] for one in held_out}):
+        say(f"held out: {len(both)} of {len(held_out)} records are trained on too, so their rewards say less")
     for name, some in (("training", train_prompts), ("held out", eval_prompts)):
         if main and some is not None and some.too_long:
             whole = len(some) + some.too_long
@@ -127,7 +129,9 @@ def train(args: Any, config: Any) -> Any:
     _check_count(config, len(train_prompts))
 
     banned = pad_tokens(model, processor)
-    config.generation_kwargs = {**(config.generation_kwargs or {}), "suppress_tokens": list(banned)}
+    given = config.generation_kwargs or {}
+    suppressed = sorted({*banned, *(given.get("suppress_tokens") or ())})
+    config.generation_kwargs = {**given, "suppress_tokens": suppressed}
     functions, weights = reward_functions(
         format_weight=args.format_weight,
         media_dir=media_dir,
@@ -137,22 +141,24 @@ def train(args: Any, config: Any) -> Any:
     config.reward_weights = weights
     vocabulary = model.get_input_embeddings().num_embeddings
     servers = _servers(args, config, banned=banned, vocabulary=vocabulary) if args.rollout_server else None
-    trainer = AdCopilotGRPOTrainer(
-        **train_prompts.budget,
-        servers=servers,
-        log=RolloutLog(folder=config.output_dir, step=found[1] if found else 0) if main else None,
-        model=model,
-        reward_funcs=functions,
-        args=config,
-        train_dataset=train_prompts,
-        eval_dataset=eval_prompts,
-        processing_class=processor,
-        peft_config=language_model_lora(rank=args.lora_rank, alpha=args.lora_alpha, dropout=args.lora_dropout),
-        callbacks=[
-            Progress(),
-            *([EarlyStoppingCallback(args.early_stopping_steps)] if args.early_stopping_steps else []),
-        ],
-    )
+    log = RolloutLog(folder=config.output_dir, step=found[1] if found else 0) if main else None
+    stopping = [EarlyStoppingCallback(args.early_stopping_steps)] if args.early_stopping_steps else []
+    try:
+        trainer = AdCopilotGRPOTrainer(
+            **train_prompts.budget,
+            servers=servers,
+            log=log,
+            model=model,
+            reward_funcs=functions,
+            args=config,
+            train_dataset=train_prompts,
+            eval_dataset=eval_prompts,
+            processing_class=processor,
+            peft_config=language_model_lora(rank=args.lora_rank, alpha=args.lora_alpha, dropout=args.lora_dropout),
+            callbacks=[Progress(), *stopping],
+        )
+    except (ValueError, ImportError) as error:  # of a setting that TRL or transformers looks at only now
+        raise UserError(f"TRL does not begin ({one_line(error)}); correct the setting, or leave it out") from error
     if main:
         about = {
             "settings": settings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -46,6 +47,11 @@ def dataset_files(names: Sequence[str], dataset_dir: str | Path) -> list[Path]:
         if name.endswith(".jsonl"):
             file = Path(name)
         else:
+            if not registry.is_file():
+                raise UserError(
+                    f"dataset_dir {dataset_dir}: no dataset_info.json there (seen from {Path.cwd()}), in which {name} "
+                    "would be registered; set dataset_dir to the folder that holds it"
+                )
             entries = entries or read_entries(registry)
             if name not in entries:
                 known = ", ".join(sorted(entries)) or "none"
@@ -158,7 +164,10 @@ def run_prompts(records: Sequence[dict[str, Any]], *, args: Any, config: Any, pr
     Raises:
         UserError: as `RolloutPrompts`.
     """
-    budget = trained_budget(processor, smallest=args.image_min_pixels, largest=args.image_max_pixels)
+    try:
+        budget = trained_budget(processor, smallest=args.image_min_pixels, largest=args.image_max_pixels)
+    except UserError as error:  # it names the options of other commands
+        raise UserError(re.sub(r"--image-(min|max)-pixels", r"image_\1_pixels", str(error))) from None
     return RolloutPrompts(
         records=records,
         processor=processor,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers import GenerationConfig
 from trl import GRPOConfig
 
 from ..endpoint.address import KEY_VARIABLE, checked_address
@@ -112,11 +113,35 @@ _RANGES = (
         "1 or more",
     ),
     (("temperature", "repetition_penalty", "num_train_epochs"), lambda n: n > 0, "more than 0"),
-    (("learning_rate", "beta", "weight_decay", "max_grad_norm"), lambda n: n >= 0, "0 or more"),
+    (("num_generations",), lambda n: n >= 2, "2 or more"),
+    (
+        (
+            *("learning_rate", "beta", "weight_decay", "max_grad_norm", "epsilon", "epsilon_high", "top_k"),
+            "dataloader_num_workers",
+        ),
+        lambda n: n >= 0,
+        "0 or more",
+    ),
+    (("seed",), lambda n: 0 <= n < 1 << 32, f"0 to {(1 << 32) - 1}"),
     (("lora_dropout",), lambda n: 0 <= n < 1, "0 to below 1"),
     (("top_p",), lambda n: 0 < n <= 1, "above 0 and at most 1"),
-    (("min_p",), lambda n: 0 <= n <= 1, "0 to 1"),
+    (("min_p", "top_entropy_quantile"), lambda n: 0 <= n <= 1, "0 to 1"),
+    (("loss_type",), ("grpo", "dapo", "bnpo", "dr_grpo").__contains__, "grpo, dapo, bnpo or dr_grpo"),
+    (("scale_rewards",), ("group", "batch", "none").__contains__, "group, batch or none"),
+    (("importance_sampling_level",), ("token", "sequence").__contains__, "token or sequence"),
 )
+#: Settings of TRL's that cannot be had here, or that something else decides: key → why, and what to do.
+_NOT_HERE = {
+    "use_vllm": "TRL's own vLLM needs vLLM beside the trainer and pushes whole weights; start `vllm serve` in its "
+    "environment and set rollout_server (docs/grpo.md)",
+    "use_transformers_paged": "it samples without the images; leave it out",
+    "max_prompt_length": "it would cut through an image's tokens, use cutoff_len, which leaves long prompts out",
+    "remove_unused_columns": "rewards need the whole record; leave it out",
+    "reward_weights": "the form counts format_weight and each answer 1; set format_weight",
+    "model_init_kwargs": "the model is loaded as bf16 and flash_attn say; set these",
+    "sync_ref_model": "the reference is the policy without its adapter, which does not change; leave it out",
+    "resume_from_checkpoint": "a run goes on from the last whole checkpoint of its output_dir by itself; leave it out",
+}
 
 
 def read_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[GrpoArguments, GRPOConfig]:
@@ -195,6 +220,10 @@ def _converted(value: Any, kind: Any, where: str) -> Any:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"{where} is {short(value)}, expected a text or a list of texts")
         return names if typing.get_origin(kind) is list else value
+    if value and any((typing.get_origin(one) or one) is dict for one in kinds):
+        if not isinstance(value, (dict, str) if str in kinds else dict):
+            raise UserError(f"{where} is {short(value)}, expected keys with values")
+        return value
     if any(typing.get_origin(one) for one in kinds):
         return value
     if float in kinds and str not in kinds and not isinstance(value, bool):
@@ -215,6 +244,8 @@ def _converted(value: Any, kind: Any, where: str) -> Any:
 
 
 def _check(args: GrpoArguments, path: Path) -> None:
+    if not args.datasets:
+        raise UserError(f"{path}: dataset is {short(args.dataset)}, expected the name of a data set")
     for key, low in (("val_size", 0), ("lora_rank", 1), ("lora_alpha", 1), ("cutoff_len", 1), ("format_weight", 0)):
         if getattr(args, key) < low:
             raise UserError(f"{path}: {key} is {getattr(args, key)}, expected {low} or more")
@@ -235,20 +266,21 @@ def _check(args: GrpoArguments, path: Path) -> None:
 
 
 def _check_trl(trl: dict[str, Any], args: GrpoArguments, path: Path) -> None:
-    if trl.get("use_vllm"):
-        raise UserError(
-            f"{path}: use_vllm is TRL's own vLLM, which needs vLLM beside the trainer and pushes whole weights; "
-            "start `vllm serve` in its environment and set rollout_server (docs/grpo.md)"
-        )
-    if trl.get("max_prompt_length") is not None:
-        raise UserError(
-            f"{path}: max_prompt_length is {short(trl['max_prompt_length'])}; it would cut through an image's "
-            "tokens, use cutoff_len, which leaves long prompts out"
-        )
+    for key, why in _NOT_HERE.items():
+        if trl.get(key):
+            raise UserError(f"{path}: {key} is {short(trl[key])}; {why}")
+    generation = trl.get("generation_kwargs") or {}
+    if generation and args.rollout_server:
+        raise UserError(f"{path}: generation_kwargs are not sent to a rollout_server; leave them out")
+    for key in generation:
+        if not hasattr(GenerationConfig(), key):
+            hint = did_you_mean(key, vars(GenerationConfig()))
+            raise UserError(f"{path}: generation_kwargs: {key}: transformers knows no such key{hint}")
     evaluates = str(trl.get("eval_strategy", "no")) != "no"
     held_out = bool(args.eval_datasets or args.val_size)
-    if evaluates and not held_out:
-        raise UserError(f"{path}: eval_strategy is set but nothing is held out; give eval_dataset or val_size")
+    if not held_out and (evaluates or trl.get("eval_on_start")):
+        key = "eval_strategy" if evaluates else "eval_on_start"
+        raise UserError(f"{path}: {key} is set but nothing is held out; give eval_dataset or val_size")
     if args.early_stopping_steps and not evaluates:
         raise UserError(
             f"{path}: early_stopping_steps needs held-out rewards; set eval_strategy: steps, eval_steps, and "

@@ -56,6 +56,7 @@ def test_prompts_and_memory(config, rl_records, policy_processor, rl_data, capsy
         ({"dataset": "rll.jsonl"}, 8, None, "rll"),
         ({"cutoff_len": 70}, 8, None, "cutoff_len 70: no prompt is short enough"),
         ({"beta": -1}, 8, None, "beta is -1"),
+        ({"image_min_pixels": 5000}, 8, None, "^image_min_pixels 5000 and image_max_pixels 3136: expected 0 < min"),
         ({"deepspeed": "nowhere.json"}, 8, None, "deepspeed nowhere.json: no such file"),
         (
             {"gradient_checkpointing": False, "per_device_train_batch_size": 64},

@@ -23,6 +23,8 @@ def test_reads_what_the_registry_names(rl_data):
     assert len(read_records(files, media_dir=rl_data)) == 32
     with pytest.raises(UserError, match=r"has no data set 'nothing'; there are: rl, rl_test, thinking"):
         dataset_files(["nothing"], rl_data)
+    with pytest.raises(UserError, match=r"dataset_dir nowhere: no dataset_info.json there .* in which rl would be"):
+        dataset_files(["rl"], "nowhere")
 
 
 def test_problems_are_listed_together(rl_data, rl_records, tmp_path):

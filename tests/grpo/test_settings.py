@@ -67,7 +67,7 @@ def test_one_server_or_several(tmp_path):
         ("learning_rate: .nan\n", "learning_rate is nan, expected a number"),
         ("rollout_server: [{a: 1}]\n", "rollout_server is [{'a': 1}], expected a text or a list of texts"),
         ("eval_dataset: 7\n", "eval_dataset is 7, expected a text or a list of texts"),
-        ("num_generations: 0\n", "correct the setting"),
+        ("num_generations: 0\n", "num_generations is 0, expected 2 or more"),
         ("num_iterations: 0\n", "num_iterations is 0, expected 1 or more"),
         ("accelerator_config: nowhere.json\n", "nowhere.json"),
         ("fsdp: [{a: 1}]\n", "correct the setting"),
@@ -92,6 +92,29 @@ def test_one_server_or_several(tmp_path):
         ("num_generations: 3\n", "divisible"),
         ("save_steps: 3\nnum_iterations: 2\ngradient_accumulation_steps: 1\n", "use a multiple"),
         ("dataset: x\n", "stands there twice"),
+        ("seed: -1\n", "seed is -1, expected 0 to 4294967295"),
+        ("seed: 4294967296\n", "seed is 4294967296, expected 0 to 4294967295"),
+        ("top_k: -5\n", "top_k is -5, expected 0 or more"),
+        ("epsilon: -1\n", "epsilon is -1.0, expected 0 or more"),
+        ("dataloader_num_workers: -1\n", "dataloader_num_workers is -1, expected 0 or more"),
+        ("top_entropy_quantile: 2\n", "top_entropy_quantile is 2.0, expected 0 to 1"),
+        ("loss_type: banana\n", "loss_type is 'banana', expected grpo, dapo, bnpo or dr_grpo"),
+        ("scale_rewards: banana\n", "scale_rewards is 'banana', expected group, batch or none"),
+        ("importance_sampling_level: word\n", "importance_sampling_level is 'word', expected token or sequence"),
+        ("reward_weights: [1, 2]\n", "reward_weights is [1, 2]; the form counts format_weight"),
+        ("model_init_kwargs: {dtype: x}\n", "as bf16 and flash_attn say"),
+        ("resume_from_checkpoint: saves/x\n", "goes on from the last whole checkpoint of its output_dir"),
+        ("remove_unused_columns: true\n", "rewards need the whole record"),
+        ("use_transformers_paged: true\n", "samples without the images"),
+        ("sync_ref_model: true\n", "the policy without its adapter"),
+        ("generation_kwargs: text\n", "generation_kwargs is 'text', expected keys with values"),
+        ("gradient_checkpointing_kwargs: 5\n", "gradient_checkpointing_kwargs is 5, expected keys with values"),
+        (
+            "generation_kwargs: {top_n: 1}\n",
+            "generation_kwargs: top_n: transformers knows no such key; did you mean top_",
+        ),
+        ("generation_kwargs: {top_k: 1}\nrollout_server: http://a:1\n", "not sent to a rollout_server"),
+        ("eval_on_start: true\n", "eval_on_start is set but nothing is held out"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, text, said):
@@ -99,6 +122,11 @@ def test_mistakes_are_one_line(tmp_path, text, said):
         settings(tmp_path, text)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_no_data_set(tmp_path):
+    with pytest.raises(UserError, match="dataset is ',,', expected the name of a data set"):
+        settings(tmp_path, "", "dataset=',,'")
 
 
 def test_missing_keys(tmp_path):

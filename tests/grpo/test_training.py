@@ -6,6 +6,9 @@ import shutil
 import pytest
 import torch
 
+from adcopilot.errors import UserError
+from adcopilot.grpo.trainer import AdCopilotGRPOTrainer
+
 from .fake_server import FakeServer, running
 from .runs import rollouts, run, weights
 
@@ -223,3 +226,22 @@ def test_rollouts_from_a_server_are_trained_on(write_config, policy_dir, tmp_pat
         assert [one["rewards"]["format"] for one in row["completions"]] == [1.0, 1.0, 0.0, 0.0]
     logged = [row for row in trainer.state.log_history if "reward" in row]
     assert all(row["seconds/adapter_sync"] > 0 for row in logged)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"report_to": "banana"}, "banana is not supported"),
+        ({"cache_implementation": "banana"}, "Invalid `cache_implementation`"),
+    ],
+)
+def test_what_trl_refuses_only_then(write_config, changes, says):
+    with pytest.raises(UserError, match=f"TRL does not begin .*{says}.*; correct the setting"):
+        run(write_config(**changes))
+
+
+def test_what_is_held_out_and_trained_on_is_said(write_config, capsys, monkeypatch):
+    monkeypatch.setattr(AdCopilotGRPOTrainer, "train", lambda self, **_: None)
+    trainer = run(write_config(eval_dataset="rl", max_samples=8, generation_kwargs={"suppress_tokens": [7]}))
+    assert "held out: 8 of 24 records are trained on too" in capsys.readouterr().err
+    assert {7, trainer.model.config.image_token_id} <= set(trainer.generation_config.suppress_tokens)
