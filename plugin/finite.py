@@ -25,6 +25,7 @@ __all__ = [
     "check_weights",
     "finite_logits",
     "not_finite_at",
+    "opened",
 ]
 
 _MEASURED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # aminmax knows no other
@@ -126,18 +127,29 @@ def _all_finite(files: Iterable[Path]) -> bool:
     return seen
 
 
-def _stored(files: Iterable[Path]) -> Iterator[tuple[Path, str, torch.Tensor]]:
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """A safetensors file, open for torch.
+
+    Raises:
+        UserError: it cannot be read, now or while it is open.
+    """
     from safetensors import safe_open
 
+    try:
+        with safe_open(file, framework="pt") as inside:
+            yield inside
+    except UserError:  # of whoever looks at a tensor
+        raise
+    except Exception as error:  # safetensors has its own, untyped errors
+        raise UserError(f"{file}: not a readable safetensors file ({error}); copy it again") from None
+
+
+def _stored(files: Iterable[Path]) -> Iterator[tuple[Path, str, torch.Tensor]]:
     for file in files:
-        try:
-            with safe_open(file, framework="pt") as opened:
-                for key in opened.keys():
-                    yield file, key, opened.get_tensor(key)
-        except UserError:  # of whoever looks at a tensor
-            raise
-        except Exception as error:  # safetensors has its own, untyped errors
-            raise UserError(f"{file}: not a readable safetensors file ({error}); copy it again") from None
+        with opened(file) as inside:
+            for key in inside.keys():
+                yield file, key, inside.get_tensor(key)
 
 
 def not_finite_at(step: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, one_line
+from ..files import read_json
 from ..jsonl import content_key, file_digest
 from ..model.check import FIXTURE
 from ..prompts import INSPECT_QUESTION
@@ -24,12 +24,14 @@ __all__ = [
     "pick_device",
     "pick_dtype",
     "read_config",
+    "weight_files",
     "wider_dtype",
 ]
 
 MODEL_TYPES = ("adcopilot", "qwen2_5_vl")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-_INDEX = "model.safetensors.index.json"
+INDEX_FILE = "model.safetensors.index.json"
+_AGAIN = "download, copy or export the model again"
 #: `line.inspection.FILE`, whose thresholds change verdicts and no answers.
 INSPECTION = "inspection.json"
 
@@ -52,7 +54,7 @@ def check_folder(folder: Path) -> tuple[str, list[Path]]:
             f"{folder / 'config.json'}: model_type is {model_type!r}, expected 'adcopilot' or 'qwen2_5_vl'; give "
             "another --model"
         )
-    return model_type, _weight_files(folder)
+    return model_type, weight_files(folder)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def read_config(folder: Path) -> dict[str, Any]:
                 f"`llamafactory-cli export` (adapter_name_or_path: {folder})"
             )
         raise UserError(f"{file}: not found, expected a model's folder{near_folder(folder)}")
-    return _read_json(file)
+    return read_json(file, check=_AGAIN, again=_AGAIN, kind=dict)
 
 
 def near_folder(folder: Path) -> str:
@@ -82,34 +84,30 @@ def near_folder(folder: Path) -> str:
     return f"; did you mean {folder.parent / near[0]}?" if near else ""
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / _INDEX
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder of any model, by name.
+
+    Raises:
+        UserError: there are none, one is absent, or their index names none.
+    """
+    index = folder / INDEX_FILE
     if index.is_file():
-        names = _read_json(index).get("weight_map")
+        names = read_json(index, check=_AGAIN, again=_AGAIN, kind=dict).get("weight_map")
         if not isinstance(names, dict) or not names:
-            raise UserError(f"{index}: has no 'weight_map'; copy or export the model again")
-        files = [folder / Path(name).name for name in sorted({*map(str, names.values())})]
+            raise UserError(f"{index}: has no 'weight_map'; {_AGAIN}")
+        files = [folder / name for name in sorted({*map(str, names.values())})]
+        if odd := [name for name in files if name.parent != folder]:
+            raise UserError(f"{index}: names {odd[0]}, expected a file beside it; {_AGAIN}")
     else:
         files = [folder / "model.safetensors"]
         if not files[0].is_file():
             raise UserError(
-                f"{folder}: no weights, expected model.safetensors or {_INDEX}; export the model again "
-                "(only safetensors are read)"
+                f"{folder}: no weights, expected model.safetensors or {INDEX_FILE} (nothing else is read); {_AGAIN}"
             )
     for file in files:
         if not file.is_file():
-            raise UserError(f"{file}: not found, but {_INDEX} names it; copy or export the model again")
+            raise UserError(f"{file}: not found, but {INDEX_FILE} names it; {_AGAIN}")
     return files
-
-
-def _read_json(file: Path) -> dict:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: cannot be read as JSON ({error}); copy or export the model again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{file}: expected a JSON object; copy or export the model again")
-    return value
 
 
 def model_digest(folder: Path) -> str:
@@ -225,7 +223,7 @@ def load_model(
     try:
         config = Model.config_class.from_pretrained(folder, local_files_only=True)
         # Folders that transformers 4 wrote say only in text_config that lm_head is tied; transformers 5 looks above.
-        raw = _read_json(folder / "config.json")
+        raw = read_config(folder)
         if (raw.get("text_config") or {}).get("tie_word_embeddings") and raw.get("tie_word_embeddings", True):
             config.tie_word_embeddings = True
         model, info = Model.from_pretrained(

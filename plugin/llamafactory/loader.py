@@ -1,10 +1,10 @@
 """What has to happen where LlamaFactory loads a model: auto classes, liger, and a careful export."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
 from ..errors import UserError
+from ..files import read_json
 from ..model.processing import AdCopilotProcessor
 from ..trained_sizes import merge_sizes, read_sizes
 from .composite import MODEL_TYPE
@@ -76,10 +76,8 @@ def _trained_sizes(file: Path) -> dict | None:
     """The field of an adapter's folder, as in the processor: None where it is not known."""
     if not file.is_file():
         return None
-    try:
-        value = json.loads(file.read_text(encoding="utf-8")).get("trained_sizes")
-    except (OSError, ValueError, RecursionError, AttributeError) as error:
-        raise UserError(f"{file}: cannot be read as a JSON object ({error}); copy it from the run again") from None
+    again = "copy it from the run again"
+    value = read_json(file, check=again, again=again, kind=dict).get("trained_sizes")
     return None if value is None else read_sizes(value, folder=file.parent) or {}
 
 

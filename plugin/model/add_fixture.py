@@ -6,7 +6,6 @@ makes it.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -53,12 +52,12 @@ def add_fixture(folder: Path, loaded: tuple[Any, Any] | None = None) -> str | No
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
-    from ..inspect.loading import load_model
+    from ..inspect.loading import load_model, read_config
 
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if size > MOST_BYTES:
         raise UserError(f"weights of {size / 2**30:.1f} GiB are not loaded for it, {MOST_BYTES / 2**30:.0f} at most")
-    dtype = stored_dtype(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    dtype = stored_dtype(read_config(folder))
     return load_model(folder, device="cpu", dtype=dtype, attention="sdpa")
 
 

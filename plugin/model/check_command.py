@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from ..errors import UserError, one_line
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: whatever is not as it was: file, found, expected, and what to type.
     """
     from ..inspect.hub import is_hub_id, model_folder
-    from ..inspect.loading import check_folder, pick_device
+    from ..inspect.loading import check_folder, pick_device, read_config
 
     if args.write and is_hub_id(args.folder):
         raise UserError(
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             f"with `adcopilot init --base {args.folder} --output NEW_FOLDER`"
         )
     fixture = None if args.write else read_fixture(args.folder)
-    config = json.loads((args.folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(args.folder)
     device = pick_device(args.device)
     dtype = args.dtype if args.dtype != "auto" else fixture.dtype if fixture else stored_dtype(config)
     remedy = _remedy(args.folder, config, fixture, own=args.trust_remote_code)

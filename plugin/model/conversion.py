@@ -21,7 +21,8 @@ from transformers.models.qwen2_5_vl import Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 
 from ..cli.saying import progress
 from ..errors import UserError, one_line, writing
-from ..finite import check_tensor
+from ..finite import check_tensor, opened
+from ..inspect.loading import INDEX_FILE, read_config, weight_files
 from .comparison_encoder import ComparisonEncoder
 from .configuration import COMPARISON_TOKEN, AdCopilotConfig
 from .modeling import AdCopilotForConditionalGeneration
@@ -29,7 +30,6 @@ from .processing import AdCopilotProcessor
 from .registration import register_auto_classes
 
 ENCODER_PREFIX = "model.comparison_encoder."
-INDEX_FILE = "model.safetensors.index.json"
 #: In the folder of an unfinished conversion: which weights its shards are copies of.
 ORIGIN_FILE = "conversion.json"
 
@@ -79,7 +79,7 @@ def convert(
     except ValueError as error:
         raise UserError(f"{one_line(error)}; choose another value") from None
     generation = read_from(base, "generation_config.json", lambda base: generation_config_without_pads(base, config))
-    shards = list_shards(base)
+    shards = weight_files(base)
     with torch.device("meta"):
         model = read_from(base, "config.json", lambda _: AdCopilotForConditionalGeneration(config))
     check_weights(base, shards, model)
@@ -91,8 +91,8 @@ def convert(
     tensors = encoder(config, dtype) if encoder else gaussian_encoder(config, seed=seed, dtype=dtype)
     advice = f"what is done is kept in {partial.name}: make room and run the same command again, or remove it"
     with writing(output, advice):
-        start_or_go_on(partial, base, shards)
-        write_weights(base, shards, tensors, partial)
+        start_or_go_on(partial, shards)
+        write_weights(shards, tensors, partial)
         custom_object_save(model, partial, config=config)
         config.save_pretrained(partial)
         AdCopilotProcessor(
@@ -147,12 +147,12 @@ def read_from(folder: Path, what: str, read: Callable[[Path], Any]) -> Any:
         ) from error
 
 
-def start_or_go_on(partial: Path, base: Path, shards: list[str]) -> None:
+def start_or_go_on(partial: Path, shards: list[Path]) -> None:
     """Make the folder of an unfinished conversion, empty unless an earlier one of the same weights began it.
 
     Shards that are there are not copied again, so they must be this base's: told by place, sizes and times.
     """
-    files = [(base / shard).resolve() for shard in shards]
+    files = [shard.resolve() for shard in shards]
     origin = json.dumps([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files])
     mark = partial / ORIGIN_FILE
     if partial.is_dir() and not (mark.is_file() and mark.read_text(encoding="utf-8") == origin):
@@ -163,13 +163,7 @@ def start_or_go_on(partial: Path, base: Path, shards: list[str]) -> None:
 
 def read_base_config(base: Path) -> Qwen2_5_VLConfig:
     """The base's configuration; UserError if it is missing, unreadable or of another model."""
-    file = base / "config.json"
-    if not file.is_file():
-        raise UserError(f"{file} not found: --base must be the folder (or hub id) of a Qwen2.5-VL checkpoint")
-    try:
-        model_type = json.loads(file.read_text(encoding="utf-8")).get("model_type")
-    except (json.JSONDecodeError, RecursionError, UnicodeDecodeError, AttributeError) as error:
-        raise UserError(f"{file} is not a JSON object ({error}): download the base checkpoint again") from None
+    file, model_type = base / "config.json", read_config(base).get("model_type")
     if model_type == AdCopilotConfig.model_type:
         raise UserError(
             f"{file}: model_type is 'adcopilot', so {base} is an AD-Copilot model already: use it as it is"
@@ -193,27 +187,6 @@ def add_comparison_token(tokenizer, base: Path, *, rows: int) -> int:
     return token_id
 
 
-def list_shards(base: Path) -> list[str]:
-    """File names of the base's safetensors shards; UserError if there are none or one is missing."""
-    index = base / INDEX_FILE
-    if index.is_file():
-        try:
-            shards = sorted({*map(str, json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())})
-        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{index}: not an index of weights; download the base checkpoint again") from None
-    else:
-        shards = ["model.safetensors"]
-    for shard in shards:
-        if Path(shard).name != shard:
-            raise UserError(f"{index}: shard {shard!r} is not a plain file name: download the base checkpoint again")
-        if not (base / shard).is_file():
-            raise UserError(
-                f"{base / shard} not found: the base needs its weights in safetensors; "
-                "download it again, or save it with transformers' save_pretrained"
-            )
-    return shards
-
-
 def current_name(key: str) -> str:
     """Name of a weight in today's class, from either naming that Qwen2.5-VL files use (transformers moved
     `visual` and `model` under `model` in 4.52)."""
@@ -224,7 +197,7 @@ def current_name(key: str) -> str:
     return key
 
 
-def check_weights(base: Path, shards: list[str], model: AdCopilotForConditionalGeneration) -> None:
+def check_weights(base: Path, shards: list[Path], model: AdCopilotForConditionalGeneration) -> None:
     """UserError unless the base holds exactly the weights, by name and shape, that the model wants beside the encoder.
 
     Only the files' headers are read.
@@ -235,13 +208,8 @@ def check_weights(base: Path, shards: list[str], model: AdCopilotForConditionalG
         expected.pop("lm_head.weight", None)
     found = {}
     for shard in shards:
-        try:
-            with safe_open(base / shard, framework="pt") as file:
-                found |= {current_name(key): file.get_slice(key).get_shape() for key in file.keys()}
-        except Exception as error:  # safetensors has its own, untyped errors
-            raise UserError(
-                f"{base / shard} is not a readable safetensors file ({error}): download it again"
-            ) from None
+        with opened(shard) as file:
+            found |= {current_name(key): file.get_slice(key).get_shape() for key in file.keys()}
     if model.config.tie_word_embeddings:
         found.pop("lm_head.weight", None)
     for name in sorted(expected.keys() | found.keys()):
@@ -266,7 +234,7 @@ def gaussian_encoder(config: AdCopilotConfig, *, seed: int, dtype: torch.dtype) 
     return {ENCODER_PREFIX + name: weight.to(dtype) for name, weight in encoder.state_dict().items()}
 
 
-def write_weights(base: Path, shards: list[str], encoder: dict[str, torch.Tensor], folder: Path) -> None:
+def write_weights(shards: list[Path], encoder: dict[str, torch.Tensor], folder: Path) -> None:
     """Copy the base's shards under today's names, add the encoder's as the last shard, and write the index.
 
     Raises:
@@ -278,12 +246,12 @@ def write_weights(base: Path, shards: list[str], encoder: dict[str, torch.Tensor
         if shard is None:
             tensors = encoder
         else:
-            with safe_open(base / shard, framework="pt") as file:
+            with safe_open(shard, framework="pt") as file:
                 keys = list(file.keys())
                 done = folder / name
                 tensors = None if done.is_file() else {current_name(key): file.get_tensor(key) for key in keys}
                 for key, tensor in (tensors or {}).items():
-                    check_tensor(tensor, name=f"{base / shard}: {key}")
+                    check_tensor(tensor, name=f"{shard}: {key}")
                 if tensors is None:  # an earlier, interrupted conversion wrote it
                     with safe_open(done, framework="pt") as written:
                         tensors = {key: written.get_tensor(key) for key in written.keys()}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, one_line, shortened
+from ..files import read_json
 from ..jsonl import atomic_write
 
 #: Where a saved processor names its class: in the first always, in the others an older transformers reads it.
@@ -178,18 +179,8 @@ def _named(folder: Path, config: dict[str, Any]) -> dict[str, tuple[dict[str, An
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: cannot be read as JSON ({one_line(error)}); nothing was changed: copy or export the model again"
-        ) from None
-    if not isinstance(value, dict):
-        raise UserError(
-            f"{path}: is {type(value).__name__}, expected a JSON object; nothing was changed: copy or export the "
-            "model again"
-        )
-    return value
+    remedy = "nothing was changed: copy or export the model again"
+    return read_json(path, check=remedy, again=remedy, kind=dict)
 
 
 def _json(fields: dict[str, Any]) -> bytes:

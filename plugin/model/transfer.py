@@ -21,19 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from transformers import AutoTokenizer
 
 from adcopilot import __version__
 
 from ..cli.saying import progress
 from ..errors import UserError
-from ..finite import check_tensor
-from ..inspect.loading import check_folder
+from ..finite import check_tensor, opened
+from ..inspect.loading import check_folder, weight_files
 from ..jsonl import atomic_write, content_key, file_digest
 from .comparison_encoder import ComparisonEncoder
 from .configuration import COMPARISON_TOKEN, AdCopilotConfig
-from .conversion import ENCODER_PREFIX, check_output, convert, current_name, list_shards, read_base_config, read_from
+from .conversion import ENCODER_PREFIX, check_output, convert, current_name, read_base_config, read_from
 from .processing import AdCopilotProcessor
 
 __all__ = ["Alignment", "fit_alignment", "shared_tokens", "transfer"]
@@ -139,7 +138,7 @@ def transfer(*, source: Path, base: Path, output: Path, seed: int = 0) -> dict:
         "widths": [config.text_config.hidden_size, target.text_config.hidden_size],
         **report,
         "vision_towers_apart": tower_distance(source, base),
-        "base_digest": content_key([[name, file_digest(base / name)] for name in list_shards(base)]),
+        "base_digest": content_key([[file.name, file_digest(file)] for file in weight_files(base)]),
     }
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     atomic_write(output / REPORT_FILE, lambda file: file.write(text.encode()))
@@ -262,21 +261,16 @@ def _tensors(folder: Path, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
         UserError: there are none, a shard cannot be read, or a weight is not finite.
     """
     found = False
-    for shard in list_shards(folder):
-        try:
-            with safe_open(folder / shard, framework="pt") as file:
-                for key in file.keys():
-                    # Older names are of Qwen2.5-VL's weights only.
-                    name = key if key.startswith(ENCODER_PREFIX) else current_name(key)
-                    if name.startswith(prefix):
-                        found = True
-                        tensor = file.get_tensor(key)
-                        check_tensor(tensor, name=f"{folder / shard}: {key}")
-                        yield name, tensor
-        except UserError:
-            raise
-        except Exception as error:  # safetensors has its own, untyped errors
-            raise UserError(f"{folder / shard}: not a readable safetensors file ({error}); copy it again") from None
+    for shard in weight_files(folder):
+        with opened(shard) as file:
+            for key in file.keys():
+                # Older names are of Qwen2.5-VL's weights only.
+                name = key if key.startswith(ENCODER_PREFIX) else current_name(key)
+                if name.startswith(prefix):
+                    found = True
+                    tensor = file.get_tensor(key)
+                    check_tensor(tensor, name=f"{shard}: {key}")
+                    yield name, tensor
     if not found:
         raise UserError(f"{folder}: has no weight {prefix}…: its weights and its config.json are of different models")
 

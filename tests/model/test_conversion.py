@@ -190,13 +190,13 @@ def spoil(base, how):
         return "is an AD-Copilot model already"
     if how == "no config":
         (base / "config.json").unlink()
-        return r"config\.json not found"
+        return r"config\.json: not found"
     if how == "config not json":
         (base / "config.json").write_text("{")
-        return "is not a JSON object"
+        return r"config\.json: not JSON"
     if how == "no weights":
         weights.unlink()
-        return r"model\.safetensors not found"
+        return r"no weights, expected model\.safetensors"
     if how == "truncated weights":
         weights.write_bytes(weights.read_bytes()[:5000])
         return "not a readable safetensors file"
@@ -207,7 +207,7 @@ def spoil(base, how):
         return "has shape missing"
     assert how == "shard outside"
     (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "../model.safetensors"}}))
-    return "is not a plain file name"
+    return r"names .*model\.safetensors, expected a file beside it"
 
 
 @pytest.mark.parametrize(

@@ -207,10 +207,13 @@ def test_killed_in_the_middle_it_goes_on(refresh, folder, monkeypatch):
     ("spoil", "said"),
     [
         (lambda folder: (folder / "config.json").unlink(), "config.json: not found, expected the folder of a whole"),
-        (lambda folder: (folder / "config.json").write_text("{"), "config.json: cannot be read as JSON"),
-        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "config.json: cannot be read as JSON"),
-        (lambda folder: (folder / "config.json").write_text("[]"), "config.json: is list, expected a JSON object"),
-        (lambda folder: (folder / "processor_config.json").write_text("7"), "processor_config.json: is int, expected"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json: not JSON"),
+        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "config.json: not JSON"),
+        (
+            lambda folder: (folder / "config.json").write_text("[]"),
+            "config.json: holds a JSON list, expected an object",
+        ),
+        (lambda folder: (folder / "processor_config.json").write_text("7"), "processor_config.json: holds a JSON int, expected"),
         (
             lambda folder: change(folder / "config.json", model_type="qwen2_5_vl"),
             "config.json: model_type is 'qwen2_5_vl', expected 'adcopilot'; nothing was changed",
