@@ -1,4 +1,7 @@
-"""The small checkpoint with weights large enough that a wrong pairing or position shows in the logits."""
+"""The small checkpoint with weights large enough that a wrong pairing or position shows in the logits; pictures."""
+
+import numpy as np
+from PIL import Image
 
 
 def awake(folder):
@@ -15,3 +18,9 @@ def awake(folder):
                 weight.normal_(std=0.15, generator=generator)
         model.comparison_encoder.comparison_queries.weight.normal_(std=1.0, generator=generator)
     return model
+
+
+def random_image(seed: int, width: int = 84, height: int = 56) -> Image.Image:
+    """Of noise, the same for the same seed."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)

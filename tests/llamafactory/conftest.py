@@ -5,11 +5,9 @@ import importlib.util
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from ..awake import awake
+from ..awake import awake, random_image
 
 L = 5  # comparison tokens of the shared checkpoint
 
@@ -62,11 +60,6 @@ def lf(llamafactory, adcopilot_dir, qwen_base_dir):
 @pytest.fixture(scope="session")
 def model(adcopilot_dir, llamafactory):
     return awake(adcopilot_dir)
-
-
-def random_image(seed: int, width: int = 84, height: int = 56) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,10 @@
 """A small model and conversations of random images, shared by the model's tests."""
 
-import numpy as np
 import pytest
 import torch
 import transformers
-from PIL import Image
 
-from ..awake import awake
+from ..awake import awake, random_image
 
 TRANSFORMERS_5 = not transformers.__version__.startswith("4.")
 
@@ -34,11 +32,6 @@ def base_model(model, qwen_base_dir):
     weights = {name: weight for name, weight in model.state_dict().items() if "comparison" not in name}
     base.load_state_dict(weights)
     return base
-
-
-def random_image(seed: int, width: int = 84, height: int = 56) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
 
 
 def chat(processor, *turns) -> str:

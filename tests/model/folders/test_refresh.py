@@ -213,7 +213,10 @@ def test_killed_in_the_middle_it_goes_on(refresh, folder, monkeypatch):
             lambda folder: (folder / "config.json").write_text("[]"),
             "config.json: holds a JSON list, expected an object",
         ),
-        (lambda folder: (folder / "processor_config.json").write_text("7"), "processor_config.json: holds a JSON int, expected"),
+        (
+            lambda folder: (folder / "processor_config.json").write_text("7"),
+            "processor_config.json: holds a JSON int, expected",
+        ),
         (
             lambda folder: change(folder / "config.json", model_type="qwen2_5_vl"),
             "config.json: model_type is 'qwen2_5_vl', expected 'adcopilot'; nothing was changed",
