@@ -6,13 +6,13 @@ the combination in one order everywhere (all stages, chat, api, webchat, LlamaBo
 it loads tokenizer and processor, then gives the tokenizer to the template.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..errors import UserError
+from ..files import stored_object
 from .composite import MODEL_TYPE
 from .hook import wrap_once
 from .settings_checks import check_folders
@@ -185,9 +185,8 @@ def _foreign_adapter(adapters: list[str] | None) -> tuple[str, str] | None:
     """The first of some adapters whose weights hold the comparison encoder's, with the base it names."""
     for adapter in adapters or []:
         folder = Path(adapter)
-        try:
-            base = json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
-        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        base = stored_object(folder / "adapter_config.json").get("base_model_name_or_path")
+        if base is None:
             continue
         if _holds_comparison_weights(folder) or read_model_type(str(base), {}) == MODEL_TYPE:
             return adapter, str(base)

@@ -10,7 +10,6 @@ Units: bytes, unless a name says otherwise.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from ..files import stored_object
 from ..model import AdCopilotConfig, AdCopilotForConditionalGeneration
 from ..model.pairing import comparison_tokens_of
 from ..model.vision import Windows
@@ -147,10 +147,8 @@ def _zero(settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """`zero_optimization` of the run's DeepSpeed settings; empty without DeepSpeed, None if it cannot be known."""
     if not settings.get("deepspeed"):
         return {}
-    try:
-        zero = json.loads(Path(settings["deepspeed"]).read_text(encoding="utf-8"))["zero_optimization"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None
+    given = settings["deepspeed"]
+    zero = (given if isinstance(given, dict) else stored_object(Path(str(given)))).get("zero_optimization")
     return zero if isinstance(zero, dict) and isinstance(zero.get("stage"), int) else None
 
 

@@ -25,7 +25,7 @@ from ..endpoint.images import image_part, image_url
 from ..errors import UserError, one_line
 from ..images import open_image, resize_for_training
 from ..vision_tokens import escape_system, escape_vision_tokens
-from .mm_plugin import AdCopilotPlugin
+from .matching import is_ours
 
 #: Seconds until a connection is given up, and between two pieces of an answer (the first waits for the images).
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 300.0
@@ -101,7 +101,7 @@ class ServerEngine(BaseEngine):
         self.endpoint = Endpoint(self.url, key_of())
         # one of its own: the chat page changes `enable_thinking` in place
         self.template = copy.deepcopy(TEMPLATES.get(data_args.template))
-        if self.template is None or not isinstance(self.template.mm_plugin, AdCopilotPlugin):
+        if self.template is None or not is_ours(self.template):
             raise UserError(
                 f"{self.url}: a server needs template adcopilot, found template {data_args.template}; "
                 "write `template: adcopilot`"

@@ -21,7 +21,8 @@ from ...boxes import boxes_in_image, map_text_boxes
 from ...drawing import draw_boxes
 from ...errors import UserError, one_line
 from ...images import image_size, open_image
-from ..mm_plugin import AdCopilotPlugin, size_for_model
+from ..matching import is_ours
+from ..mm_plugin import size_for_model
 
 #: Key of a message's images among the messages that the page keeps: paths of uploaded files.
 IMAGES = "images"
@@ -39,7 +40,7 @@ class ComparingChatModel(WebChatModel):
     @property
     def compares(self) -> bool:
         """Whether the loaded model is an AD-Copilot model, whatever name was chosen for it."""
-        return self.loaded and isinstance(self.engine.template.mm_plugin, AdCopilotPlugin)
+        return self.loaded and is_ours(self.engine.template)
 
     def load_model(self, data) -> Generator[str, None, None]:
         """As upstream's; a user's mistake is told in words instead of as an "Error"."""
