@@ -88,13 +88,15 @@ def test_gradients_stop_before_the_first_trained_part(shapes):
     ],
 )
 def test_what_deepspeed_shares(shapes, project_root, tmp_path, zero, gpus, weights, training):
-    (tmp_path / "zero.json").write_text(json.dumps({"zero_optimization": zero}))
+    written = {"zero_optimization": zero}
+    (tmp_path / "zero.json").write_text(json.dumps(written))
     plain = {**settings(project_root, 1), "deepspeed": None}
     alone = shapes.need(plain, LARGEST, gpus=gpus)  # without DeepSpeed each has all
-    shared = shapes.need({**plain, "deepspeed": str(tmp_path / "zero.json")}, LARGEST, gpus=gpus)
-    assert shared.weights == pytest.approx(alone.weights * weights)
-    assert shared.training == pytest.approx(alone.training * training)
-    assert (shared.activations, shared.logits) == (alone.activations, alone.logits)
+    for given in (str(tmp_path / "zero.json"), written):
+        shared = shapes.need({**plain, "deepspeed": given}, LARGEST, gpus=gpus)
+        assert shared.weights == pytest.approx(alone.weights * weights)
+        assert shared.training == pytest.approx(alone.training * training)
+        assert (shared.activations, shared.logits) == (alone.activations, alone.logits)
 
 
 def test_four_bits_and_pure_bfloat16(shapes, project_root):
