@@ -7,11 +7,11 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import gradio as gr
 import numpy as np
 from PIL import Image
 
@@ -21,7 +21,9 @@ from ..inspect.judging import Judge
 from ..inspect.pairs import Pair, TemplatePool, find_pairs
 from ..inspect.question import Question
 from ..inspect.result import Result
+from ..line.thresholds import Threshold
 from ..prompts import thinking_question
+from .engines.answer import Answer
 from .limits import Limits, open_upload
 from .questions import INSPECT, PageQuestion
 from .store import Store
@@ -56,8 +58,8 @@ class Engine(Protocol):
     def ask(self, question: Question) -> tuple[Result, np.ndarray | None]:
         """One answer, and the comparison tokens' attention over the query (rows, columns)."""
 
-    def inspect(self, pairs: Any) -> Any:
-        """(pair, `adcopilot inspect`'s line, its map or None) for each pair."""
+    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Result]]:
+        """Each pair with its result, or with what went wrong in it."""
 
 
 class GoodParts:
@@ -100,7 +102,6 @@ class Service:
         templates_each: how many good parts a map is made with, where no visitor names them.
         good_parts: of the line whose folder was given, for visitors who bring none.
         marks: where visitors' marks go; None where they cannot mark.
-        page: the page that is being built.
     """
 
     engine: Engine
@@ -112,7 +113,6 @@ class Service:
     templates_each: int = 1
     good_parts: GoodParts | None = None
     marks: Marks | None = None
-    page: gr.Blocks = field(repr=False)
 
     def open(self, path: str | os.PathLike, *, visitor: str) -> Image.Image:
         """A visitor's picture.
@@ -133,6 +133,28 @@ class Service:
             return self.good_parts.pair(query, each=self.templates_each)
         except UserError as error:
             raise UserError(self.without_paths(str(error))) from None
+
+    def threshold_of(self, good: Iterable[Pair]) -> Threshold | None:
+        """A threshold from good parts, each paired with others; None where a model or a line has one, or there are
+        too few."""
+        if self.engine.speaks or self.judge.map_threshold is not None:
+            return None
+        return self.engine.threshold_of(good)
+
+    def answer(self, result: Result, *, threshold: Threshold | None = None, **about: Any) -> Answer:
+        """What is said of a result.
+
+        Args:
+            threshold: of the map, if one was found from good parts: the verdict is by it.
+            about: further fields of `Answer`.
+        """
+        judge = self.judge
+        if threshold is not None and result.map is not None:
+            from ..inspect.mapping import with_map  # loads torch, which has made the map
+
+            judge = replace(judge, map_threshold=threshold.value)
+            result = judge.judged(with_map(result, result.map, threshold=threshold.value, alone=True))
+        return Answer(result=result, judge=judge, by_map=not self.engine.speaks, threshold=threshold, **about)
 
     def free_question(self, words: str) -> str:
         """A visitor's own words as they are put to the model.

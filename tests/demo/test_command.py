@@ -148,6 +148,15 @@ def test_a_lines_folder_that_cannot_work(changed, words, message, line_dir, own_
     assert said.count("\n") == 1
 
 
+def service_of(monkeypatch, model, *words):
+    """What the page would be built with."""
+    built = []
+    monkeypatch.setattr("adcopilot.demo.page.build_page", lambda service, **_: built.append(service))
+    monkeypatch.setattr("adcopilot.demo.server.serve", lambda *_, **__: None)
+    assert not main(["demo", "--model", str(model), *words])
+    return built[0]
+
+
 @pytest.mark.parametrize(
     ("words", "threshold", "each"),
     [
@@ -161,21 +170,14 @@ def test_a_threshold_holds_for_the_map_that_it_was_found_with(
     words, threshold, each, line_dir, own_files, capsys, monkeypatch
 ):
     """As in `adcopilot inspect`."""
-    built = {}
-    monkeypatch.setattr("adcopilot.demo.page.build_page", lambda **page: built.update(page))
-    monkeypatch.setattr("adcopilot.demo.server.serve", lambda *_, **__: None)
-    assert not main(["demo", "--model", str(line_dir), *words])
-    assert (built["judge"].map_threshold, built["templates_each"]) == (threshold, each)
+    service = service_of(monkeypatch, line_dir, *words)
+    assert (service.judge.map_threshold, service.templates_each) == (threshold, each)
     assert ("does not hold for these" in capsys.readouterr().err) == (threshold is None)
 
 
 @pytest.mark.parametrize(("words", "each"), [([], 1), (["--map", "texture"], 32), (["--map-templates", "3"], 3)])
 def test_without_a_line_the_map_says_how_many_templates_it_needs(words, each, own_files, monkeypatch):
-    built = {}
-    monkeypatch.setattr("adcopilot.demo.page.build_page", lambda **page: built.update(page))
-    monkeypatch.setattr("adcopilot.demo.server.serve", lambda *_, **__: None)
-    assert not main(["demo", "--model", "none", *words])
-    assert built["templates_each"] == each
+    assert service_of(monkeypatch, "none", *words).templates_each == each
 
 
 def test_a_model_that_is_not_finite_serves_no_page(speaking_dir, own_files, tmp_path, capsys):

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from ...answering.api import ApiBackend
 from ...answering.base import Reply
@@ -79,9 +78,9 @@ class EndpointEngine:
         result = self._result(item, reply)
         return PageMap.added(result, coming) if coming else result, None
 
-    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any], None]]:
-        """A line as `adcopilot inspect`'s for each pair, as soon as its answer is there; no maps, which would take
-        longer than the answers.
+    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Result]]:
+        """Each pair with its result, as soon as its answer is there; without maps, which would take longer than the
+        answers.
 
         Raises:
             UserError: as `ask`.
@@ -92,17 +91,14 @@ class EndpointEngine:
             items = []
             for pair in some:
                 if pair.error is not None:
-                    yield pair, _error_line(pair, pair.error), None
+                    yield pair, _failed(pair, pair.error)
                     continue
                 items.append(self._item(Question(templates=(pair.template,), query=pair.query, text=self.question)))
                 asked[items[-1].key] = pair
             try:
                 for item, reply in self.backend.answer(items, max_new_tokens=self.max_new_tokens):
                     pair = asked[item.key]
-                    if reply.error:
-                        yield pair, _error_line(pair, reply.error), None
-                    else:
-                        yield pair, self._result(item, reply).to_dict(), None
+                    yield pair, _failed(pair, reply.error) if reply.error else self._result(item, reply)
             except UserError as error:
                 raise _unavailable(str(error)) from error
 
@@ -164,9 +160,9 @@ def _is_same(template: Path, query: Path) -> bool:
     return sizes[0] == sizes[1] and is_same_picture(open_image(template), open_image(query))
 
 
-def _error_line(pair: Pair, message: str) -> dict[str, Any]:
+def _failed(pair: Pair, message: str) -> Result:
     template = str(pair.template) if pair.template else None
-    return Result(query=str(pair.query), template=template, error=message).to_dict()
+    return Result(query=str(pair.query), template=template, error=message)
 
 
 def _unavailable(reason: str) -> UserError:

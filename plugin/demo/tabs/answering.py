@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,33 +106,15 @@ class Answering:
             turns=tuple((turn.question, turn.result.answer) for turn in turns),
         )
         result, heat = service.ask(question)
-        threshold, judge = None, service.judge
-        if not service.engine.speaks and judge.map_threshold is None:
-            threshold = service.engine.threshold_of(_each_with_others(files[:-1]))
-        if threshold is not None and result.map is not None:
-            from ...inspect.mapping import with_map  # loads torch, which has made the map
-
-            judge = replace(judge, map_threshold=threshold.value)
-            result = judge.judged(with_map(result, result.map, threshold=threshold.value, alone=True))
-        names = [Path(path).name for path in files]
-        result = replace(result, query=names[-1], template=names[-2] if len(names) > 1 else None)
-        answer = Answer(
-            question=text,
-            result=result,
-            yes_or_no=yes_or_no,
-            templates=tuple(names[:-1]),
-            heat=heat,
-            judge=judge,
-            by_map=not service.engine.speaks,
-            threshold=threshold,
-        )
-        return answer, images
+        threshold = service.threshold_of(_each_with_others(files[:-1]))
+        *good, part = names = [Path(path).name for path in files]
+        result = replace(result, query=part, template=names[-2] if good else None)
+        about = {"question": text, "yes_or_no": yes_or_no, "templates": tuple(good), "heat": heat}
+        return service.answer(result, threshold=threshold, **about), images
 
 
-def _each_with_others(good: Sequence[str]) -> list[Pair]:
+def _each_with_others(good: Sequence[str]) -> Iterator[Pair]:
     """Each good part, compared with all others; nothing of one alone."""
-    pairs = []
     for one in good if len(good) > 1 else ():
         template, *more = (Path(other) for other in good if other != one)
-        pairs.append(Pair(query=Path(one), template=template, name=one, more=tuple(more)))
-    return pairs
+        yield Pair(query=Path(one), template=template, name=one, more=tuple(more))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import enum
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -21,7 +20,6 @@ from ...line.thresholds import Threshold
 from .. import fragments, table
 from ..belonging import files_of, mark
 from ..components import UploadedFiles
-from ..engines.answer import Answer
 from ..fragments import VERDICTS
 from ..limits import MIB, check_pixels
 from ..service import Service
@@ -29,11 +27,7 @@ from ..table import Row
 from ..words import label, say
 from .collecting import collect, leave_out_unusable
 from .marking import MarkRow
-from .marking import told as marked
 from .part_pictures import PartPictures, write_zip
-
-if TYPE_CHECKING:
-    from ...anomaly_map.comparing import AnomalyMap
 
 __all__ = ["ManyParts", "ServerFolder"]
 
@@ -85,6 +79,7 @@ class ManyParts:
 
     def __init__(self, *, service: Service, folder: ServerFolder | None) -> None:
         self.service, self.folder = service, folder
+        self.marking = MarkRow(service=service, part=self.marked, name="many")
         self._ends: dict[str, _End | None] = {}  # of visitors whose folder is under way
 
     def build(self) -> None:
@@ -128,10 +123,9 @@ class ManyParts:
                 elem_id="adc-which",
                 visible=self.service.marks is not None,
             )
-            marking = MarkRow(name="many", visible=self.service.marks is not None)
-            marks = marking.build()
+            marks = self.marking.build()
         pictures, results = [good, parts, tree], [state, shown, as_csv, which, as_zip]
-        marking.connect(marks, self.mark_event, [which, *pictures])
+        self.marking.connect(marks, which, pictures)
         running = {
             "inputs": pictures,
             "outputs": results,
@@ -205,36 +199,24 @@ class ManyParts:
         except UserError as error:
             yield _nothing(fragments.notice(f"{self.service.without_paths(str(error), root)}."))
 
-    def mark_event(self, good: bool) -> Callable[..., str]:
-        """Write down what a part of the table is."""
-
-        def on_mark(kind: str, which: str | None, goods, parts, tree, request: gr.Request) -> str:
-            if self.service.marks is None:
-                return fragments.notice("This page keeps no marks.")
-            if not which:
-                return fragments.notice("Choose a part of the table first.")
-            place, _, name = which.partition("/")
-            about, kind = mark(files_of(goods, parts, tree)), kind or ""
+    @contextmanager
+    def marked(self, which: str | None, slots: tuple, visitor: str) -> Iterator[tuple[Path, str, bool]]:
+        """A part of the table."""
+        if not which:
+            raise UserError("Choose a part of the table first.")
+        place, _, name = which.partition("/")
+        is_upload = place != _SERVER or self.folder is None
+        # unpacked again, the same way: nothing of a visitor's is kept between two of his requests
+        with self.service.store.work_folder() as work:
+            folder = work / "parts" if is_upload else self.folder.queries
+            if is_upload:
+                collect(self.service, [*slots[1], *slots[2]], folder, visitor=visitor)
             try:
-                if place == _SERVER and self.folder is not None:
-                    self._mark(self.folder.queries, name, good=good, kind=kind, is_upload=False)
-                else:  # unpacked again, the same way: nothing of a visitor's is kept between two of his requests
-                    with self.service.store.work_folder() as folder:
-                        collect(self.service, [*parts, *tree], folder / "parts", visitor=request.session_hash)
-                        self._mark(folder / "parts", name, good=good, kind=kind, is_upload=True)
-            except UserError as error:
-                return fragments.notice(f"{self.service.without_paths(str(error))}".removesuffix(".") + ".")
-            return marked(name, good=good, kind=kind, about=about)
-
-        return on_mark
-
-    def _mark(self, folder: Path, name: str, *, good: bool, kind: str, is_upload: bool) -> None:
-        try:
-            picture = path_inside(folder, name)
-            check_pixels(picture, name=name, limits=self.service.limits)
-        except UserError:
-            raise UserError(f"{name} is not among the parts any more. Inspect them again") from None
-        self.service.marks.add(picture, good=good, kind=kind, is_upload=is_upload)
+                picture = path_inside(folder, name)
+                check_pixels(picture, name=name, limits=self.service.limits)
+            except UserError:
+                raise UserError(f"{name} is not among the parts any more. Inspect them again") from None
+            yield picture, name, is_upload
 
     @contextmanager
     def _run(self, request: gr.Request) -> Iterator[None]:
@@ -266,9 +248,9 @@ class ManyParts:
         thresholds: dict[Path, Threshold | None] = {}  # by query
         told = [say("Done.")]
         try:
-            with closing(self.service.engine.inspect(self._pairs(groups, pools, thresholds))) as lines:
-                for pair, line, found in lines:
-                    rows.append(self._row(pair, line, found, folders, thresholds.get(pair.query), pictures))
+            with closing(self.service.engine.inspect(self._pairs(groups, pools, thresholds))) as results:
+                for pair, result in results:
+                    rows.append(self._row(pair, result, folders, thresholds.get(pair.query), pictures))
                     if self._ends[request.session_hash]:
                         told = [say("Stopped.")]
                         break
@@ -318,7 +300,8 @@ class ManyParts:
             own = self.service.good_parts and self.service.good_parts.folder.resolve() == folder.resolve()
             pool = TemplatePool(folder=folder, by_name=by_name and not own)
             pools.append(pool)
-            threshold = self._threshold(pool)
+            good = find_pairs([(file, "") for file in pool.files], pool, templates=self.service.templates_each)
+            threshold = self.service.threshold_of(good if len(pool.files) > 1 else ())
             for query, name in queries:
                 thresholds[query] = threshold
                 try:
@@ -328,43 +311,28 @@ class ManyParts:
                     continue
                 yield from find_pairs([(query, name)], pool, templates=self.service.templates_each)
 
-    def _threshold(self, pool: TemplatePool) -> Threshold | None:
-        engine = self.service.engine
-        if engine.speaks or self.service.judge.map_threshold is not None or len(pool.files) < 2:
-            return None
-        return engine.threshold_of(
-            find_pairs([(file, "") for file in pool.files], pool, templates=self.service.templates_each)
-        )
-
     def _row(
         self,
         pair: Pair,
-        line: dict[str, Any],
-        found: AnomalyMap | None,
+        result: Result,
         folders: tuple[Path, ...],
         threshold: Threshold | None,
         pictures: PartPictures,
     ) -> Row:
-        if error := line.pop("error", None):
-            return Row(name=pair.name, error=self.service.without_paths(error, *folders))
-        result, judge = Result.from_dict(line), self.service.judge
-        if threshold is not None and found is not None:
-            from ...inspect.mapping import with_map  # loads torch, which has made the map
-
-            judge = replace(judge, map_threshold=threshold.value)
-            result = judge.judged(with_map(result, found, threshold=threshold.value, alone=True))
-        if result.reason:
-            result = replace(result, reason=self.service.without_paths(result.reason, *folders))
-        speaks = self.service.engine.speaks
-        answer = Answer(question="", result=result, yes_or_no=True, judge=judge, by_map=not speaks)
-        small, large = pictures.write(pair, answer, found)
+        if result.error:
+            return Row(name=pair.name, error=self.service.without_paths(result.error, *folders))
+        answer = self.service.answer(result, threshold=threshold, question="", yes_or_no=True)
+        if reason := answer.result.reason:
+            told = self.service.without_paths(reason, *folders)
+            answer = replace(answer, result=replace(answer.result, reason=told))
+        small, large = pictures.write(pair, answer)
         return Row(
             name=pair.name,
             template=pair.template.name,
             score=answer.score,
             verdict=answer.verdict,
-            boxes=result.boxes,
-            answer=answer.words[:200] if speaks else "",
+            boxes=answer.result.boxes,
+            answer="" if answer.by_map else answer.words[:200],
             small=small,
             large=large,
         )

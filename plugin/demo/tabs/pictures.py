@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from ...drawing import draw_boxes, draw_map, draw_result
+from ...drawing import draw_boxes, draw_map
 from ...images import FORMATS
 from ...jsonl import atomic_write
 from .. import fragments
@@ -84,25 +84,15 @@ class AnswerFiles:
 
     def to_save(self) -> list[Path]:
         """The line as JSON, and the picture that `adcopilot inspect --draw` makes."""
-        store, answer, result = self.service.store, self.answer, self.answer.result
+        store, answer = self.service.store, self.answer
         as_json = store.new_file(f"{self.stem}.json", visitor=self.visitor)
         as_json.write_text(json.dumps(answer.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         as_png = store.new_file(f"{self.stem} inspected.png", visitor=self.visitor)
         if answer.verdict is None or self.template is None:
-            picture = draw_boxes(self.query, result.boxes)
+            picture = draw_boxes(self.query, answer.result.boxes)
         else:
-            picture = draw_result(
-                template=self.template,
-                query=self.query,
-                boxes=result.boxes,
-                anomalous=answer.verdict.anomalous,
-                reason=answer.verdict.reason,
-                score=answer.score,
-                template_name=result.template,
-                query_name=result.query,
-                anomaly_map=result.map,
-                map_threshold=answer.judge.map_threshold,
-            )
+            limit = answer.judge.map_threshold
+            picture = answer.drawn(self.template, self.query, name=answer.result.query, map_threshold=limit)
         picture.save(as_png)
         return [as_json, as_png]
 

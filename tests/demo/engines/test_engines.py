@@ -57,10 +57,10 @@ def test_a_model_here_answers_as_inspect_does(inspector, files):  # noqa: F811
             width, height = inspector.model_size(image.size)
         assert heat.shape == (height // 14, width // 14)
         assert float(heat.sum()) == pytest.approx(1, abs=1e-5)
-    lines = [line for _, line, _ in local.inspect([pair_of(files[0], query) for query in files[1:]])]
+    found = [result.to_dict() for _, result in local.inspect([pair_of(files[0], query) for query in files[1:]])]
     wanted = [result.to_dict() for result in inspector.inspect_many([(files[0], query) for query in files[1:]])]
-    assert [{**line, "score": None} for line in lines] == [{**line, "score": None} for line in wanted]
-    assert [line["score"] for line in lines] == pytest.approx([line["score"] for line in wanted], abs=1e-5)
+    assert [{**line, "score": None} for line in found] == [{**line, "score": None} for line in wanted]
+    assert [line["score"] for line in found] == pytest.approx([line["score"] for line in wanted], abs=1e-5)
 
 
 def test_a_question_gets_its_turn_between_batches(inspector, files):  # noqa: F811
@@ -194,12 +194,12 @@ def test_an_endpoint_inspects_folders(said, files, tmp_path):
     (tmp_path / "bad.png").write_text("x")
     pairs = [pair_of(files[0], query) for query in (files[1], tmp_path / "bad.png", files[2])]
     pairs.append(Pair(template=None, query=tmp_path / "none.png", name="none", error="no such file"))
-    found = {pair.name: line for pair, line, _ in engine(said).inspect(pairs)}
+    found = {pair.name: result for pair, result in engine(said).inspect(pairs)}
     assert len(found) == 4
-    assert [found[name].get("error") is None for name in (files[1], files[2])] == [True, True]
-    assert "not an image" in found[str(tmp_path / "bad.png")]["error"]
-    assert found["none"]["error"] == "no such file"
-    assert found[files[1]]["score"] == pytest.approx(0.2)
+    assert [found[name].error for name in (files[1], files[2])] == [None, None]
+    assert "not an image" in found[str(tmp_path / "bad.png")].error
+    assert found["none"].error == "no such file"
+    assert found[files[1]].score == pytest.approx(0.2)
 
 
 def test_page_inspect_and_llamafactorys_api_agree(speaking_dir, files, tmp_path):

@@ -18,7 +18,6 @@ from adcopilot.demo.engines.endpoint import EndpointEngine  # noqa: E402
 from adcopilot.demo.engines.maps import MapEngine, PageMap  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
 from adcopilot.demo.service import GoodParts, Service  # noqa: E402
-from adcopilot.demo.store import Store  # noqa: E402
 from adcopilot.demo.tabs.one_part import OnePart  # noqa: E402
 from adcopilot.drawing import draw_map  # noqa: E402
 from adcopilot.inspect import Question  # noqa: E402
@@ -33,30 +32,10 @@ REQUEST = SimpleNamespace(session_hash="anna")
 SIZE = (300, 200)
 
 
-@pytest.fixture
-def store(monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", None)
-    found = Store(seconds=60, stored_bytes=1 << 30)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def upload(store):
-    """Makes a visitor's file of a picture."""
-
-    def of(image, name):
-        path = store.new_file(name, visitor="anna")
-        image.save(path)
-        return str(path)
-
-    return of
-
-
 def map_tab(store, *, judge, **of_a_line):
     """The first tab without a model."""
     engine = MapEngine(inspector=MapInspector(map=MapSettings(), judge=judge), title="the anomaly map")
-    service = Service(engine=engine, store=store, limits=Limits(), judge=judge, page=None, **of_a_line)
+    service = Service(engine=engine, store=store, limits=Limits(), judge=judge, **of_a_line)
     return OnePart(service=service, examples=())
 
 
@@ -108,7 +87,7 @@ def test_a_model_and_no_threshold_of_the_map(store, upload, said):
     backend = ApiBackend(base_url=said.url, model="ad-copilot", option_logprobs=True, attempts=1)
     maps = PageMap(lambda: Mapper(MapSettings()))
     engine = EndpointEngine(backend=backend, question=INSPECT_QUESTION, threshold=0.5, max_new_tokens=50, maps=maps)
-    tab = OnePart(service=Service(engine=engine, store=store, limits=Limits(), page=None), examples=())
+    tab = OnePart(service=Service(engine=engine, store=store, limits=Limits()), examples=())
     values = answered(tab, template, query)
     assert "No defect found" in values[1]
     assert "No threshold is known: yellow is a difference of 0.25, red 0.5, in every picture." in values[10]
