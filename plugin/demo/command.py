@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -322,15 +323,13 @@ def page_map(args: argparse.Namespace) -> PageMap | None:
         return None
     from .engines.maps import PageMap
 
+    @cache
+    def make() -> Mapper:
+        from ..anomaly_map.comparing import Mapper
+
+        return Mapper(map_settings(args, None))
+
     given = (args.map, args.map_backbone, args.map_search, args.box_growth, args.image_max_pixels)
-    if all(one is None for one in given):  # nothing that could be wrong: torch waits for the first map
-        return PageMap(lambda: make_mapper(args))
-    mapper = make_mapper(args)
-    return PageMap(lambda: mapper)
-
-
-def make_mapper(args: argparse.Namespace) -> Mapper:
-    """What compares pictures, by the options."""
-    from ..anomaly_map.comparing import Mapper
-
-    return Mapper(map_settings(args, None))
+    if any(one is not None for one in given):  # else nothing could be wrong, and torch waits for the first map
+        make()
+    return PageMap(make)

@@ -75,8 +75,12 @@ class EndpointEngine:
             raise _unavailable(str(error)) from error
         if reply.error:
             raise _unavailable(reply.error)
-        result = self._result(item, reply)
-        return PageMap.added(result, coming) if coming else result, None
+        result, found = self._result(item, reply), coming.result() if coming else None
+        if found is None:
+            return result, None
+        from ...inspect.mapping import with_map  # loads torch, which has made the map
+
+        return with_map(result, found, threshold=None, alone=False), None
 
     def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Result]]:
         """Each pair with its result, as soon as its answer is there; without maps, which would take longer than the

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,7 @@ class PageMap:
     """
 
     def __init__(self, make: Callable[[], Mapper]) -> None:
-        self._make = make
-        self._mapper: Mapper | None = None
+        self._mapper = cache(make)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="map")
 
     def start(self, question: Question) -> Future[AnomalyMap | None]:
@@ -53,25 +53,14 @@ class PageMap:
 
         sources = (question.query, *question.templates, *question.more)
         try:
-            self._mapper = self._mapper or self._make()
             bits = used_bits(sources)
             query, *templates = (open_image(source, bits=bits) for source in sources)
-            return map_of_pair(self._mapper, query, templates)
+            return map_of_pair(self._mapper(), query, templates)
         except UserError:
             return None
         except Exception:  # such as too little memory; the model's answer does not depend on it
             traceback.print_exc()
             return None
-
-    @staticmethod
-    def added(result: Result, coming: Future[AnomalyMap | None]) -> Result:
-        """The result with its map, if there is one."""
-        found = coming.result()
-        if found is None:
-            return result
-        from ...inspect.mapping import with_map
-
-        return with_map(result, found, threshold=None, alone=False)
 
 
 class MapEngine:

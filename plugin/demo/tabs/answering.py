@@ -18,7 +18,7 @@ from .. import fragments
 from ..belonging import Asked, Coming, Talk, mark, nothing
 from ..engines.answer import Answer
 from ..service import Service
-from .pictures import AnswerFiles, entry
+from .pictures import entry, save_answer
 
 __all__ = ["MOST_TEMPLATES", "Answering"]
 
@@ -53,19 +53,19 @@ class Answering:
         about = mark(asked.files)
         turns = talk.answers if talk.about == about else ()
         talk = Talk(about=about, answers=(*turns, answer.without_pictures()))
-        files = AnswerFiles(self.service, answer, images, visitor=asked.visitor)
+        files = save_answer(self.service, answer, images, visitor=asked.visitor)
         results = (
             fragments.of(about, fragments.verdict(answer)),
-            files.marked(),
+            files["marked"],
             fragments.of(about, fragments.name(answer.result.query)),
-            files.compared(),
+            files["compared"],
             fragments.of(about, fragments.conversation(talk.answers)),
-            *(gr.DownloadButton(value=str(path), interactive=True) for path in files.to_save()),
+            *(gr.DownloadButton(value=files[name], interactive=True) for name in ("json", "inspected")),
             about,
-            files.differs(),
+            files["differs"],
             fragments.of(about, fragments.map_about(answer)) if self.service.engine.has_map else "",
             "",
-            files.good(),
+            files["good part"],
             fragments.of(about, fragments.name(answer.templates[-1] if answer.templates else "")),
             fragments.of(about, fragments.heat_about(answer)),
             fragments.of(about, fragments.places(answer)),

@@ -19,7 +19,7 @@ from ..service import Service
 from ..words import label, say
 from .answering import MOST_TEMPLATES, Answering
 from .marking import MarkRow
-from .pictures import file_of, shown
+from .pictures import shown
 
 __all__ = ["OnePart"]
 
@@ -225,7 +225,7 @@ class OnePart:
 
         def on_example(request: gr.Request) -> tuple:
             good, part = (
-                file_of(self.service, image, f"{name}.png", visitor=request.session_hash)
+                self.service.store.save(image, f"{name}.png", visitor=request.session_hash, compress_level=1)
                 for name, image in (("good part", example.template), ("part to inspect", example.query))
             )
             return good, None, part, "", *nothing()

@@ -51,8 +51,7 @@ class PartPictures:
         return self._file(beside(query, template), f"{stem} small.jpg"), self._file(large, f"{stem} inspected.jpg")
 
     def _file(self, picture: Image.Image, name: str) -> Path:
-        path = self.service.store.new_file(name, visitor=self.visitor)
-        picture.save(path, quality=88)
+        path = Path(self.service.store.save(picture, name, visitor=self.visitor, quality=88))
         self._room -= path.stat().st_size
         return path
 
