@@ -13,7 +13,7 @@ from ..drawing import BOX_COLOURS
 from ..endpoint.images import data_url
 from ..line.thresholds import Threshold
 from ..verdict import Verdict
-from .colours import heat_scale, map_scale
+from .colours import HEAT_SCALE, map_scale
 from .engines.answer import Answer
 from .words import CHINESE, say
 
@@ -245,7 +245,7 @@ def heat_about(answer: Answer) -> str:
     """What the colours of the attention are tied to."""
     if answer.heat is None:
         return ""
-    middle, top = heat_scale()
+    middle, top = HEAT_SCALE
     most = float(answer.heat.max() / answer.heat.mean())
     words = (
         "Where it looked, not where a defect is: yellow is {middle} times an even share of its attention, red {top} "

@@ -36,6 +36,7 @@ READABLE = {
     "block_label_text_color_dark": "*neutral_200",
     "block_title_text_color": "*neutral_700",
     "block_info_text_color": "*neutral_600",
+    "link_text_color_dark": "*secondary_300",
     "input_placeholder_color": "*neutral_600",
     "input_placeholder_color_dark": "*neutral_300",
 }

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "GoodParts", "Service"]
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Who answers: `LocalEngine`, `EndpointEngine`, or `MapEngine` without a model.
 

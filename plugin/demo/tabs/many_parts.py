@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,12 +169,9 @@ class ManyParts:
                         raise UserError(missing)
                     collect(self.service, files, folder / name, visitor=request.session_hash)
                 unusable = [] if own else leave_out_unusable(self.service, folder / "good")
-                queries = [(file, str(file.relative_to(folder / "parts"))) for file in find_images(folder / "parts")]
-                groups = [(queries, own or folder / "good", True)]
+                groups = [(find_images(folder / "parts"), own or folder / "good", True)]
                 about = mark(files_of(good, parts, tree))
-                yield from self._inspect(
-                    groups, (folder / "parts", folder / "good"), unusable, request, about, _UPLOAD
-                )
+                yield from self._inspect(folder / "parts", groups, request, about, _UPLOAD, unusable)
         except UserError as error:
             yield _nothing(fragments.notice(f"{self.service.without_paths(str(error))}."))
 
@@ -186,16 +183,11 @@ class ManyParts:
         root = self.folder.queries
         try:
             if self.folder.templates:
-                queries = [(file, str(file.relative_to(root))) for file in find_images(root)]
-                groups = [(queries, self.folder.templates, True)]
+                groups = [(find_images(root), self.folder.templates, True)]
             else:
-                groups = [
-                    ([(file, str(file.relative_to(root))) for file in files], good, False)
-                    for _, good, files in mvtec_queries(root)
-                ]
-            folders = (root, self.folder.templates) if self.folder.templates else (root,)
+                groups = [(files, own, False) for _, own, files in mvtec_queries(root)]
             with self._run(request):
-                yield from self._inspect(groups, folders, [], request, mark(files_of(good, parts, tree)), _SERVER)
+                yield from self._inspect(root, groups, request, mark(files_of(good, parts, tree)), _SERVER)
         except UserError as error:
             yield _nothing(fragments.notice(f"{self.service.without_paths(str(error), root)}."))
 
@@ -228,10 +220,12 @@ class ManyParts:
             del self._ends[request.session_hash]
 
     def _inspect(
-        self, groups, folders: tuple[Path, ...], unusable: list[str], request: gr.Request, about: str, place: str
+        self, root: Path, groups, request: gr.Request, about: str, place: str, unusable: Sequence[str] = ()
     ) -> Iterator[tuple]:
-        """Results of some groups of (queries, folder of templates, whether equal names belong together)."""
+        """Results of some groups of (queries, folder of templates, whether equal names belong together), the queries
+        named by their paths below a folder."""
         total = sum(len(queries) for queries, _, _ in groups)
+        folders = (root, *(folder for _, folder, _ in groups))
         rows: list[Row] = []
         began = last = time.monotonic()
         pictures = PartPictures(self.service, visitor=request.session_hash)
@@ -248,7 +242,7 @@ class ManyParts:
         thresholds: dict[Path, Threshold | None] = {}  # by query
         told = [say("Done.")]
         try:
-            with closing(self.service.engine.inspect(self._pairs(groups, pools, thresholds))) as results:
+            with closing(self.service.engine.inspect(self._pairs(root, groups, pools, thresholds))) as results:
                 for pair, result in results:
                     rows.append(self._row(pair, result, folders, thresholds.get(pair.query), pictures))
                     if self._ends[request.session_hash]:
@@ -269,15 +263,13 @@ class ManyParts:
             yield _nothing()
             return
         told.append(_counts(rows))
+        failed = [row for row in rows if row.error]
         unusable = [*unusable, *(message for pool in pools for message in pool.unusable)]
-        for number, words in (
-            (
-                sum(bool(row.error) for row in rows),
-                "{number} of them could not be inspected; they stand at the end of the table.",
-            ),
-            (len(unusable), "{number} of the pictures of good parts could not be used."),
-            (pictures.left_out, "There was no room for the pictures of {number} parts."),
-        ):
+        for words, number in {
+            "{number} of them could not be inspected; they stand at the end of the table.": len(failed),
+            "{number} of the pictures of good parts could not be used.": len(unusable),
+            "There was no room for the pictures of {number} parts.": pictures.left_out,
+        }.items():
             told += [say(words, number=number)] if number else []
         for threshold in dict.fromkeys(filter(None, thresholds.values())):
             told.append(fragments.threshold(threshold))
@@ -288,11 +280,12 @@ class ManyParts:
         table.write_csv(csv, table.in_order(rows))
         write_zip(archive, table.in_order(rows))
         names = [(row.name, f"{place}/{row.name}") for row in table.in_order(rows) if not row.error]
-        files = (gr.DownloadButton(value=str(path), interactive=True) for path in (csv, archive))
-        as_csv, as_zip = files
+        as_csv, as_zip = (gr.DownloadButton(value=str(path), interactive=True) for path in (csv, archive))
         yield progress(" ".join(told), runs=False), shown(MOST_ROWS), as_csv, gr.Dropdown(names, value=None), as_zip
 
-    def _pairs(self, groups, pools: list[TemplatePool], thresholds: dict[Path, Threshold | None]) -> Iterator[Pair]:
+    def _pairs(
+        self, root: Path, groups, pools: list[TemplatePool], thresholds: dict[Path, Threshold | None]
+    ) -> Iterator[Pair]:
         """Each query with its template; too large pictures become errors before anything decodes them. Where nobody
         knows a threshold of the map, which is all there is, each group's good parts give one."""
         for queries, folder, by_name in groups:
@@ -302,8 +295,8 @@ class ManyParts:
             pools.append(pool)
             good = find_pairs([(file, "") for file in pool.files], pool, templates=self.service.templates_each)
             threshold = self.service.threshold_of(good if len(pool.files) > 1 else ())
-            for query, name in queries:
-                thresholds[query] = threshold
+            for query in queries:
+                name, thresholds[query] = str(query.relative_to(root)), threshold
                 try:
                     check_pixels(query, name=name, limits=self.service.limits)
                 except UserError as error:

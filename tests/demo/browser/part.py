@@ -33,6 +33,16 @@ class Part(Page):
         """A button that can be seen, or None."""
         return self._visible(By.XPATH, f"//button[normalize-space()={quoted(text)}]")
 
+    def ask(self, words: str) -> None:
+        """Press the first button, and wait until the verdict, or what is said in its place, has these words."""
+        self.press("Is it defective?")
+        self.wait(repr(words), lambda: words in self.said("verdict") or words in self.problem())
+
+    def save_into(self, folder: Path) -> None:
+        """Where files that are saved are to lie."""
+        settings = {"behavior": "allow", "downloadPath": str(folder)}
+        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", settings)
+
     def upload(self, label: str, path: Path) -> None:
         """Choose a file, as the file dialogue does."""
         block = f"//label[normalize-space()={quoted(label)}]/{BLOCK}//input[@type='file']"

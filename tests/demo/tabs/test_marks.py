@@ -11,8 +11,6 @@ import pytest
 
 gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 
-from adcopilot.anomaly_map.comparing import MapSettings  # noqa: E402
-from adcopilot.demo.engines.maps import MapEngine  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
 from adcopilot.demo.service import Service  # noqa: E402
 from adcopilot.demo.tabs.many_parts import ManyParts, ServerFolder  # noqa: E402
@@ -20,11 +18,11 @@ from adcopilot.demo.tabs.marking import Marks  # noqa: E402
 from adcopilot.demo.tabs.one_part import OnePart  # noqa: E402
 from adcopilot.errors import UserError  # noqa: E402
 from adcopilot.inspect.judging import Judge  # noqa: E402
-from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
 from adcopilot.jsonl import file_digest  # noqa: E402
 from adcopilot.line.marks import append_mark, find_marked, read_marks  # noqa: E402
 
 from ...inspect.conftest import part  # noqa: E402
+from ..engines.making import map_engine  # noqa: E402
 
 REQUEST = SimpleNamespace(session_hash="anna")
 
@@ -32,9 +30,8 @@ REQUEST = SimpleNamespace(session_hash="anna")
 @pytest.fixture
 def service(store, tmp_path):
     judge = Judge(source="map", map_threshold=0.2)
-    engine = MapEngine(inspector=MapInspector(map=MapSettings(), judge=judge), title="the anomaly map")
     marks = Marks(tmp_path / "line 3" / "marks.jsonl", most_bytes=1 << 20)
-    return Service(engine=engine, store=store, limits=Limits(), judge=judge, marks=marks)
+    return Service(engine=map_engine(judge), store=store, limits=Limits(), judge=judge, marks=marks)
 
 
 def asked(tab, template, query):

@@ -8,8 +8,11 @@ import pytest
 gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 
 from adcopilot.answering.families import FAMILIES  # noqa: E402
+from adcopilot.demo import service  # noqa: E402
 from adcopilot.demo.belonging import Talk, mark  # noqa: E402
+from adcopilot.demo.event_queue import ForgettingQueue  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
+from adcopilot.demo.page import build_page  # noqa: E402
 from adcopilot.demo.questions import INSPECT, QUESTIONS, question_of_line  # noqa: E402
 from adcopilot.demo.service import Service  # noqa: E402
 from adcopilot.demo.tabs.one_part import KEPT, OnePart  # noqa: E402
@@ -17,7 +20,6 @@ from adcopilot.errors import UserError  # noqa: E402
 from adcopilot.inspect import Question, Result  # noqa: E402
 
 from ...inspect.conftest import part  # noqa: E402
-from ..engines.interface import lacks  # noqa: E402
 
 REQUEST = SimpleNamespace(session_hash="anna")
 WHY = "its pictures are far outside the sizes of training"
@@ -41,14 +43,19 @@ class Engine:
             yield pair, self.ask(Question(templates=(pair.template,), query=pair.query, text=""))[0]
 
 
-def test_the_engine_of_these_tests_has_the_interface_of_the_real_ones():
-    engine = Engine()
-    assert lacks(engine) == []
-    del Engine.parameters
-    try:
-        assert lacks(engine) == ["parameters"]
-    finally:
-        Engine.parameters = None
+def test_the_engine_of_these_tests_has_the_interface_of_the_real_ones(monkeypatch):
+    assert isinstance(Engine(), service.Engine)
+    monkeypatch.delattr(Engine, "parameters")
+    assert not isinstance(Engine(), service.Engine)
+
+
+@pytest.mark.parametrize("has_map", [True, False])
+def test_a_page_has_places_for_what_its_engine_has_and_our_queue(store, monkeypatch, has_map):
+    monkeypatch.setattr(Engine, "has_map", has_map)
+    page = build_page(Service(engine=Engine(), store=store, limits=Limits()), examples=(), folder=None, queue=7)
+    assert (type(page._queue), page._queue.max_size, page.api_open) == (ForgettingQueue, 7, False)
+    places = {one.elem_id: one.parent.visible for one in page.blocks.values() if one.elem_id}
+    assert [places[f"adc-{name}"] for name in ("marked", "differs", "heat")] == [True, has_map, False]
 
 
 @pytest.fixture

@@ -20,6 +20,6 @@ def test_equal_names_mean_something_of_a_visitors_pictures_alone(tmp_path, of_li
     good_parts = GoodParts(good) if of_line else None
     service = Service(engine=SimpleNamespace(speaks=True), store=None, limits=Limits(), good_parts=good_parts)
     pools = []
-    [pair] = ManyParts(service=service, folder=None)._pairs([([(query, query.name)], good, True)], pools, {})
+    [pair] = ManyParts(service=service, folder=None)._pairs(tmp_path, [([query], good, True)], pools, {})
     assert pair.template == good / "000.png"
     assert pools[0].chosen == ({"likeness": 1} if of_line else {"equal names": 1})
