@@ -307,7 +307,7 @@ def make_endpoint_engine(args: argparse.Namespace, judge: Judge) -> Engine:
     return EndpointEngine(
         backend=backend,
         question=question,
-        threshold=judge.model_threshold,
+        judge=judge,
         max_new_tokens=args.max_new_tokens,
         maps=page_map(args),
     )

@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -124,17 +125,6 @@ class Service:
         found = self.store.use(path, visitor=visitor)
         return open_upload(found, name=found.name, limits=self.limits)
 
-    def own_pair(self, query: Path) -> Pair:
-        """A visitor's picture with the line's good parts that it is compared with.
-
-        Raises:
-            UserError: as `GoodParts.pair`, without this machine's paths.
-        """
-        try:
-            return self.good_parts.pair(query, each=self.templates_each)
-        except UserError as error:
-            raise UserError(self.without_paths(str(error))) from None
-
     def threshold_of(self, good: Iterable[Pair]) -> Threshold | None:
         """A threshold from good parts, each paired with others; None where a model or a line has one, or there are
         too few."""
@@ -172,21 +162,28 @@ class Service:
         """The engine's answer.
 
         Raises:
-            UserError: there is none, in words for visitors; what happened is on stderr for the operator.
+            UserError: there is none; why is on stderr too, for the operator.
         """
         try:
             result, heat = self.engine.ask(question)
         except UserError as error:
             print(f"model: {error}", file=sys.stderr, flush=True)
+            raise
+        if result.error:
+            raise UserError(result.error)
+        return replace(result, reason=result.reason and self.without_paths(result.reason)), heat
+
+    @contextmanager
+    def for_visitors(self) -> Iterator[None]:
+        """Whatever goes wrong in the block is a `UserError` in words for visitors; more is on stderr."""
+        try:
+            yield
+        except UserError as error:
             raise UserError(self.without_paths(str(error))) from error
         except Exception as error:
             traceback.print_exc()
-            raise UserError(
-                "Something went wrong on the server; it has been written down there. Try again."
-            ) from error
-        if result.error:
-            raise UserError(self.without_paths(result.error))
-        return replace(result, reason=result.reason and self.without_paths(result.reason)), heat
+            words = "Something went wrong on the server; it has been written down there. Try again."
+            raise UserError(words) from error
 
     def without_paths(self, text: str, *folders: os.PathLike) -> str:
         """A message without this machine's folders: of a stored file only its name is left."""

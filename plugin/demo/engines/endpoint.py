@@ -16,12 +16,12 @@ from ...answering.items import Item
 from ...boxes import boxes_in_image, map_text_boxes
 from ...errors import UserError
 from ...images import image_size, open_image
+from ...inspect.judging import Judge
 from ...inspect.pairs import Pair
 from ...inspect.question import Question
 from ...inspect.result import Result
 from ...inspect.same_picture import SAME_PICTURE, is_same_picture
 from ...prompts import ANSWER_WORDS
-from ...verdict import decide
 from .maps import PageMap
 
 __all__ = ["EndpointEngine"]
@@ -38,7 +38,7 @@ class EndpointEngine:
     Args:
         backend: the endpoint; with `option_logprobs` there is a score where it tells the first token's probabilities.
         question: what is asked about the pairs of a folder.
-        threshold: a score from here on is anomalous.
+        judge: from where on a score is anomalous.
         max_new_tokens: longest answer.
         maps: makes the anomaly maps beside single answers; None for none.
     """
@@ -50,12 +50,12 @@ class EndpointEngine:
         *,
         backend: ApiBackend,
         question: str,
-        threshold: float,
+        judge: Judge,
         max_new_tokens: int,
         maps: PageMap | None = None,
     ) -> None:
         self.backend = backend
-        self.question, self.threshold, self.max_new_tokens = question, threshold, max_new_tokens
+        self.question, self.judge, self.max_new_tokens = question, judge, max_new_tokens
         self.family = backend.family
         self.title = backend.model_name
         self.concurrency = backend.concurrency
@@ -130,22 +130,21 @@ class EndpointEngine:
             text = map_text_boxes(reply.text, seen, size) if self.family.pixels else reply.text
         # What stands before the answer, if only empty tags, has the first token.
         score, mass = _score(reply) if said == reply.text.strip() else (None, None)
-        doubts = []
-        if any(_is_same(template, item.images[-1]) for template in item.images[:-1]):
-            doubts, score, mass = [SAME_PICTURE], None, None
-        verdict = decide(score=score, yes_no_mass=mass, threshold=self.threshold, answer=said, doubts=doubts)
-        return Result(
+        is_same = any(_is_same(template, item.images[-1]) for template in item.images[:-1])
+        if is_same:
+            score = mass = None
+        result = Result(
             query=str(item.images[-1]),
             template=str(item.images[-2]) if len(item.images) > 1 else None,
-            anomalous=verdict.anomalous,
-            reason=verdict.reason,
             score=None if score is None else round(score, 6),
             boxes=boxes,
             text=text,
             answer=reply.text,
             yes_no_mass=None if mass is None else round(mass, 6),
             size=size,
+            doubt=SAME_PICTURE if is_same else None,
         )
+        return self.judge.judged(result)
 
 
 def _score(reply: Reply) -> tuple[float | None, float | None]:

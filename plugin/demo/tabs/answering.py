@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,15 +38,11 @@ class Answering:
     def answer(self, talk: Talk, asked: Asked, text: str, *, yes_or_no: bool) -> tuple:
         """What goes to the page next, and the conversation with it: an answer, or words on why there is none."""
         try:
-            answer, images = self.ask(talk, asked, text, yes_or_no=yes_or_no)
-            return self._found(talk, asked, answer, images)
+            with self.service.for_visitors():
+                answer, images = self.ask(talk, asked, text, yes_or_no=yes_or_no)
+                return self._found(talk, asked, answer, images)
         except UserError as error:
             return self.problem(asked, str(error))
-        except Exception:
-            traceback.print_exc()
-            return self.problem(
-                asked, "Something went wrong on the server; it has been written down there. Try again."
-            )
 
     def _found(self, talk: Talk, asked: Asked, answer: Answer, images: list[Image.Image]) -> tuple[Coming, Talk]:
         about = mark(asked.files)
@@ -94,7 +89,7 @@ class Answering:
         images = [service.open(path, visitor=visitor) for path in files]
         more = ()
         if not asked.templates and service.good_parts is not None:
-            pair = service.own_pair(Path(files[-1]))
+            pair = service.good_parts.pair(Path(files[-1]), each=service.templates_each)
             files, more = (str(pair.template), *files), tuple(map(str, pair.more))
             images.insert(0, open_image(pair.template))
         turns = talk.answers if talk.about == mark(asked.files) else ()

@@ -304,15 +304,16 @@ class OnePart:
         engine = self.service.engine
         words = (words or "").strip()
         try:
-            text = self.service.free_question(words) if words else ""
-            text = text or wording(
-                self.service.inspects, templates=1, family=engine.family, thinking=self.service.thinking
-            )
-            if words and not engine.speaks:
-                raise UserError("there is no model here that a question could be put to; leave it empty")
-            if not template and self.service.good_parts is None:
-                raise UserError("the picture of a good part is missing")
-            asked = Asked(files=files_of(template, [], query), visitor=request.session_hash)
-            return self.answering.ask(Talk(), asked, text, yes_or_no=not words)[0].to_dict()
+            with self.service.for_visitors():
+                text = self.service.free_question(words) if words else ""
+                text = text or wording(
+                    self.service.inspects, templates=1, family=engine.family, thinking=self.service.thinking
+                )
+                if words and not engine.speaks:
+                    raise UserError("there is no model here that a question could be put to; leave it empty")
+                if not template and self.service.good_parts is None:
+                    raise UserError("the picture of a good part is missing")
+                asked = Asked(files=files_of(template, [], query), visitor=request.session_hash)
+                return self.answering.ask(Talk(), asked, text, yes_or_no=not words)[0].to_dict()
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error

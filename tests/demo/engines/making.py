@@ -13,7 +13,7 @@ def endpoint_engine(stub, *, maps=None, **options) -> EndpointEngine:
     """Asks the stub, once; `options` are the backend's."""
     settings = {"option_logprobs": True, "attempts": 1, "first_wait": 0.01, "timeout": 60, "give_up": 2, **options}
     backend = ApiBackend(base_url=stub.url, model="ad-copilot", **settings)
-    return EndpointEngine(backend=backend, question=INSPECT_QUESTION, threshold=0.5, max_new_tokens=50, maps=maps)
+    return EndpointEngine(backend=backend, question=INSPECT_QUESTION, judge=Judge(), max_new_tokens=50, maps=maps)
 
 
 def map_engine(judge=Judge(source="map")) -> MapEngine:  # noqa: B008 - it is frozen

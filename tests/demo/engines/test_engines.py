@@ -13,6 +13,7 @@ from adcopilot.demo.engines.local import LocalEngine
 from adcopilot.demo.service import Engine
 from adcopilot.errors import UserError
 from adcopilot.inspect import Pair, Question
+from adcopilot.inspect.judging import Judge
 from adcopilot.inspect.same_picture import SAME_PICTURE
 from adcopilot.prompts import INSPECT_QUESTION
 
@@ -212,7 +213,7 @@ def test_page_inspect_and_llamafactorys_api_agree(speaking_dir, files, tmp_path)
     local = LocalEngine(inspector=inspector)
     with served("api", str(config), folder=tmp_path / "api") as server:
         backend = ApiBackend(base_url=f"{server.url}v1", model="ad-copilot", attempts=1)
-        remote = EndpointEngine(backend=backend, question=INSPECT_QUESTION, threshold=0.5, max_new_tokens=NEW_TOKENS)
+        remote = EndpointEngine(backend=backend, question=INSPECT_QUESTION, judge=Judge(), max_new_tokens=NEW_TOKENS)
         said = []
         for query in files[1:]:
             question = Question(templates=(files[0],), query=query, text=INSPECT_QUESTION)
