@@ -20,7 +20,6 @@ from ...line.thresholds import Threshold
 from .. import fragments, table
 from ..belonging import files_of, mark
 from ..components import UploadedFiles
-from ..fragments import VERDICTS
 from ..limits import MIB, check_pixels
 from ..service import Service
 from ..table import Row
@@ -251,7 +250,7 @@ class ManyParts:
                     is_time = time.monotonic() - last > TABLE_EVERY
                     last = time.monotonic() if is_time else last
                     table_now = shown(MOST_UNDER_WAY) if is_time else gr.skip()
-                    yield progress(_counts(rows)), table_now, gr.skip(), gr.skip(), gr.skip()
+                    yield progress(table.told(rows)), table_now, gr.skip(), gr.skip(), gr.skip()
         except UserError as error:
             reason = self.service.without_paths(str(error), *folders).removesuffix(".")
             told = [say("It ended early: {reason}.", reason=fragments.plain(reason))]
@@ -262,7 +261,7 @@ class ManyParts:
         if self._ends[request.session_hash] is _End.CHANGED:
             yield _nothing()
             return
-        told.append(_counts(rows))
+        told.append(table.told(rows))
         failed = [row for row in rows if row.error]
         unusable = [*unusable, *(message for pool in pools for message in pool.unusable)]
         for words, number in {
@@ -329,10 +328,3 @@ class ManyParts:
             small=small,
             large=large,
         )
-
-
-def _counts(rows: list[Row]) -> str:
-    """How many of each verdict, and how many have none, in words."""
-    found = table.counts(rows)
-    words = VERDICTS | ({table.NONE: "Not inspected"} if found[table.NONE] else {})
-    return ", ".join(f"{say(words[word])}: {found[word]}" for word in words) + "."
