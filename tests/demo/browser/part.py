@@ -5,7 +5,12 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+pytest.importorskip("gradio", reason="needs gradio: the extra web")
+pytest.importorskip("selenium", reason="needs selenium: the extra dev")
+
 from selenium.webdriver.common.by import By
 
 from ...webui.page import BLOCK, Page, quoted

@@ -5,9 +5,6 @@ import zipfile
 
 import pytest
 
-pytest.importorskip("gradio", reason="needs gradio: the extra web")
-pytest.importorskip("selenium", reason="needs selenium: the extra dev")
-
 from adcopilot.demo.belonging import files_of, mark
 
 from ...inspect.conftest import part

@@ -5,10 +5,6 @@ import re
 import zipfile
 
 import pytest
-
-pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
-pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
-
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 

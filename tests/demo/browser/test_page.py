@@ -7,10 +7,6 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-
-pytest.importorskip("gradio", reason="needs gradio: the extra web")
-pytest.importorskip("selenium", reason="needs selenium: the extra dev")
-
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys

@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("gradio", reason="needs gradio: the extra web")
-pytest.importorskip("selenium", reason="needs selenium: the extra dev")
-
 from adcopilot.anomaly_map.comparing import Mapper, MapSettings
 from adcopilot.drawing import draw_map
 from adcopilot.line.marks import find_marked, read_marks

@@ -5,9 +5,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
-pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
-
 from ...inspect.conftest import part
 from ...inspect.test_command import bad_files
 from .part import Part, ready
