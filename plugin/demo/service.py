@@ -182,8 +182,9 @@ class Service:
             raise UserError(self.without_paths(str(error))) from error
         except Exception as error:
             traceback.print_exc()
-            words = "Something went wrong on the server; it has been written down there. Try again."
-            raise UserError(words) from error
+            raise UserError(
+                "Something went wrong on the server; it has been written down there. Try again."
+            ) from error
 
     def without_paths(self, text: str, *folders: os.PathLike) -> str:
         """A message without this machine's folders: of a stored file only its name is left."""
