@@ -18,6 +18,7 @@ from PIL import Image
 
 from ..answering.families import Family
 from ..errors import UserError
+from ..images import open_image
 from ..inspect.judging import Judge
 from ..inspect.pairs import Pair, TemplatePool, find_pairs
 from ..inspect.question import Question
@@ -25,7 +26,7 @@ from ..inspect.result import Result
 from ..line.thresholds import Threshold
 from ..prompts import thinking_question
 from .engines.answer import Answer
-from .limits import Limits, open_upload
+from .limits import Limits, check_pixels
 from .questions import INSPECT, PageQuestion
 from .store import Store
 
@@ -117,13 +118,14 @@ class Service:
     marks: Marks | None = None
 
     def open(self, path: str | os.PathLike, *, visitor: str) -> Image.Image:
-        """A visitor's picture.
+        """A visitor's picture, decoded as everywhere in this package (`adcopilot.images.open_image`).
 
         Raises:
-            UserError: as `Store.use` and `open_upload`; it names the file as the visitor does.
+            UserError: as `Store.use` and `check_pixels`, or it is damaged; it names the file as the visitor does.
         """
         found = self.store.use(path, visitor=visitor)
-        return open_upload(found, name=found.name, limits=self.limits)
+        check_pixels(found, name=found.name, limits=self.limits)
+        return open_image(found, name=found.name)
 
     def threshold_of(self, good: Iterable[Pair]) -> Threshold | None:
         """A threshold from good parts, each paired with others; None where a model or a line has one, or there are
