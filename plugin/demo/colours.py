@@ -7,23 +7,18 @@ from PIL import Image
 
 from ..anomaly_map.picture import laid_over
 
-__all__ = ["draw_heat", "heat_scale", "map_scale"]
+__all__ = ["HEAT_SCALE", "draw_heat", "map_scale"]
 
 #: Yellow where no threshold is known; differences of brightness go from 0 to 1.
 UNKNOWN = 0.25
-#: Yellow of the attention, in even shares: what each patch had if the model looked everywhere alike.
-EVEN_SHARES = 2.0
+#: Yellow and red of the attention, in even shares: what each patch had if the model looked everywhere alike.
+HEAT_SCALE = 2.0, 4.0
 
 
 def map_scale(threshold: float | None) -> tuple[float, float]:
     """The differences that are yellow and red: the threshold of scores, where one is known, and twice that."""
     middle = threshold or UNKNOWN
     return middle, 2 * middle
-
-
-def heat_scale() -> tuple[float, float]:
-    """The multiples of an even share of attention that are yellow and red."""
-    return EVEN_SHARES, 2 * EVEN_SHARES
 
 
 def draw_heat(image: Image.Image, grid: np.ndarray) -> Image.Image:
@@ -36,4 +31,4 @@ def draw_heat(image: Image.Image, grid: np.ndarray) -> Image.Image:
     Returns:
         A new picture of `image.size`.
     """
-    return laid_over(image, (grid / grid.mean()).astype(np.float32), top=heat_scale()[1])
+    return laid_over(image, (grid / grid.mean()).astype(np.float32), top=HEAT_SCALE[1])

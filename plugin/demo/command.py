@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from ..errors import UserError
 from ..inspect.command import add_map_arguments, map_options, map_settings
 from ..inspect.hub import title as title_of
 from ..inspect.loading import check_folder
-from ..inspect.opening import NO_MODEL, choose_judge, folder_of_templates, set_up
+from ..inspect.opening import NO_MODEL, choose_judge, folder_of_templates, open_engine, set_up
 from ..inspect.pairs import find_images, mvtec_queries
 from ..line.marks import read_marks
 from .limits import MIB, Limits
@@ -128,22 +129,21 @@ def run(args: argparse.Namespace) -> None:
         from .examples import read_examples
         from .page import build_page
         from .server import serve
-        from .service import GoodParts
+        from .service import GoodParts, Service
+        from .tabs.marking import Marks
 
-        page = build_page(
+        service = Service(
             engine=make_engine(args, found) if found else make_endpoint_engine(args, judge),
             store=store,
             limits=limits,
             judge=judge,
             thinking=args.thinking,
-            examples=read_examples(),
-            folder=folder,
-            queue=args.queue,
             inspects=asked_for(found),
             templates_each=found.templates_each if found else args.map_templates or 1,
             good_parts=good_parts and GoodParts(good_parts),
-            marks=args.marks,
+            marks=args.marks and Marks(args.marks, most_bytes=limits.stored_bytes),
         )
+        page = build_page(service, examples=read_examples(), folder=folder, queue=args.queue)
         serve(page, store=store, limits=limits, host=args.host, port=args.port, auth=auth)
     finally:
         store.close()
@@ -258,35 +258,23 @@ def make_engine(args: argparse.Namespace, found: Setup) -> Engine:
     Raises:
         UserError: the folder cannot be used.
     """
+    names = ("device", "dtype", "batch_size", "max_new_tokens", "image_max_pixels", "image_min_pixels")
+    options = {name: getattr(args, name) for name in names}
+    inspector = open_engine(
+        found.folder, no_model=found.no_model, map=found.map, judge=found.judge, attention="sdpa", **options
+    )
+    inspector.bits = found.bits
     if found.no_model:
-        from ..inspect.map_inspector import MapInspector
         from .engines.maps import MapEngine
 
         title = "the anomaly map" if args.model == NO_MODEL else title_of(found.folder)
-        alone = MapInspector(map=found.map, judge=found.judge, device=args.device)
-        alone.bits = found.bits
-        return MapEngine(inspector=alone, title=title)
-    from ..answering.families import family_of_config
-    from ..inspect.model_inspector import ModelInspector
+        return MapEngine(inspector=inspector, title=title)
     from .engines.local import LocalEngine
     from .questions import wording
 
-    inspector = ModelInspector(
-        model=found.folder,
-        judge=found.judge,
-        device=args.device,
-        dtype=args.dtype,
-        attention="sdpa",
-        batch_size=args.batch_size,
-        max_new_tokens=args.max_new_tokens,
-        map=found.map,
-        image_max_pixels=args.image_max_pixels,
-        image_min_pixels=args.image_min_pixels,
-    )
-    inspector.bits = found.bits
-    family = family_of_config(inspector.model.config.model_type)
-    inspector.question = wording(asked_for(found), templates=1, family=family, thinking=args.thinking)
-    return LocalEngine(inspector=inspector)
+    engine = LocalEngine(inspector=inspector)
+    inspector.question = wording(asked_for(found), templates=1, family=engine.family, thinking=args.thinking)
+    return engine
 
 
 def make_endpoint_engine(args: argparse.Namespace, judge: Judge) -> Engine:
@@ -319,7 +307,7 @@ def make_endpoint_engine(args: argparse.Namespace, judge: Judge) -> Engine:
     return EndpointEngine(
         backend=backend,
         question=question,
-        threshold=judge.model_threshold,
+        judge=judge,
         max_new_tokens=args.max_new_tokens,
         maps=page_map(args),
     )
@@ -335,15 +323,13 @@ def page_map(args: argparse.Namespace) -> PageMap | None:
         return None
     from .engines.maps import PageMap
 
+    @cache
+    def make() -> Mapper:
+        from ..anomaly_map.comparing import Mapper
+
+        return Mapper(map_settings(args, None))
+
     given = (args.map, args.map_backbone, args.map_search, args.box_growth, args.image_max_pixels)
-    if all(one is None for one in given):  # nothing that could be wrong: torch waits for the first map
-        return PageMap(lambda: make_mapper(args))
-    mapper = make_mapper(args)
-    return PageMap(lambda: mapper)
-
-
-def make_mapper(args: argparse.Namespace) -> Mapper:
-    """What compares pictures, by the options."""
-    from ..anomaly_map.comparing import Mapper
-
-    return Mapper(map_settings(args, None))
+    if any(one is not None for one in given):  # else nothing could be wrong, and torch waits for the first map
+        make()
+    return PageMap(make)

@@ -2,7 +2,7 @@
 
 A visitor's browser sends the address of a file that it has uploaded before. Gradio 5.50 lets such an address be any
 http(s) URL, which it then downloads; and it decodes a picture's header on its own before anybody looked at its size.
-Here only uploads count, and pictures are opened in one place (`limits.open_upload`).
+Here only uploads count, and pictures are opened in one place (`Service.open`).
 """
 
 from __future__ import annotations

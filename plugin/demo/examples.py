@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..images import open_image
+
 __all__ = ["Example", "read_examples"]
 
 #: The pictures' names in `pictures/`, a category of the sample set each, and what there is to see.
@@ -33,12 +35,8 @@ class Example:
 def read_examples() -> list[Example]:
     """The pairs."""
     folder = Path(__file__).with_name("pictures")
-
-    def read(name: str, kind: str) -> Image.Image:
-        with Image.open(folder / f"{name}-{kind}.png") as opened:
-            return opened.convert("RGB")
-
-    return [
-        Example(title=title, template=read(name, "template"), query=read(name, "query"))
-        for name, title in CHOSEN.items()
-    ]
+    found = []
+    for name, title in CHOSEN.items():
+        template, query = (open_image(folder / f"{name}-{kind}.png") for kind in ("template", "query"))
+        found.append(Example(title=title, template=template, query=query))
+    return found

@@ -13,7 +13,7 @@ from ..drawing import BOX_COLOURS
 from ..endpoint.images import data_url
 from ..line.thresholds import Threshold
 from ..verdict import Verdict
-from .colours import heat_scale, map_scale
+from .colours import HEAT_SCALE, map_scale
 from .engines.answer import Answer
 from .words import CHINESE, say
 
@@ -125,9 +125,11 @@ def chip(verdict: Verdict | None) -> str:
 def about(answer: Answer) -> str:
     """Which pictures an answer is about, by their files' names."""
     good = ", ".join(map(bold, answer.templates))
-    query = bold(answer.result.query)
-    words = say("About {query}, compared with {good}.", query=query, good=good) if good else ""
-    return f'<p class="adc-small adc-about">{words or say("About {query}.", query=query)}</p>'
+    return f'<p class="adc-small adc-about">{_compared(bold(answer.result.query), good)}</p>'
+
+
+def _compared(query: str, good: str) -> str:
+    return say("About {query}, compared with {good}." if good else "About {query}.", query=query, good=good)
 
 
 def name(file: str) -> str:
@@ -228,15 +230,12 @@ def map_about(answer: Answer) -> str:
             words = "No map: it needs a good part of the same shape and view."
         return f'<p class="adc-small">{say(words)}</p>'
     middle, top = map_scale(answer.judge.map_threshold)
+    words = "No threshold is known: yellow is a difference of {middle}, red {top}, in every picture."
     if answer.judge.map_threshold:
-        scale = say(
-            "Yellow is the threshold {threshold}, red twice as much, in every picture.", threshold=f"{middle:.3g}"
-        )
-    else:
-        words = "No threshold is known: yellow is a difference of {middle}, red {top}, in every picture."
-        scale = say(words, middle=f"{middle:g}", top=f"{top:g}")
+        words = "Yellow is the threshold {threshold}, red twice as much, in every picture."
+    scale = say(words, threshold=f"{middle:.3g}", middle=f"{middle:g}", top=f"{top:g}")
     score = f"{say(MAPS_SCORE)} <b>{found.pred_score:.3f}</b>."
-    parts = [score, _legend("0", middle, top), scale]
+    parts = [score, _legend(middle, top), scale]
     if answer.result.map_doubt:
         parts.append(say("Take care: {warning}.", warning=plain(answer.result.map_doubt)))
     return f'<p class="adc-small">{" ".join(parts)}</p>'
@@ -246,19 +245,19 @@ def heat_about(answer: Answer) -> str:
     """What the colours of the attention are tied to."""
     if answer.heat is None:
         return ""
-    middle, top = heat_scale()
+    middle, top = HEAT_SCALE
     most = float(answer.heat.max() / answer.heat.mean())
     words = (
         "Where it looked, not where a defect is: yellow is {middle} times an even share of its attention, red {top} "
         "times, in every picture. Here at most {most} times."
     )
     told = say(words, middle=f"{middle:g}", top=f"{top:g}", most=f"{most:.1f}")
-    return f'<p class="adc-small">{_legend("0", middle, top)} {told}</p>'
+    return f'<p class="adc-small">{_legend(middle, top)} {told}</p>'
 
 
-def _legend(*stops: Any) -> str:
+def _legend(middle: float, top: float) -> str:
     """The colours of both maps, with their numbers."""
-    numbers = "".join(f"<span>{one if isinstance(one, str) else f'{one:.3g}'}</span>" for one in stops)
+    numbers = f"<span>0</span><span>{middle:.3g}</span><span>{top:.3g}</span>"
     return f'<span class="adc-legend"><i></i><span class="adc-stops">{numbers}</span></span>'
 
 
@@ -308,13 +307,8 @@ def history_list(entries: Sequence[dict[str, Any]]) -> str:
         if not isinstance(anomalous, bool):
             anomalous = None
         found = Verdict(anomalous=anomalous, reason=reason or None) if (anomalous is None) == bool(reason) else None
-        query, good = plain(entry.get("query", "")), plain(entry.get("templates") or "")
-        query = f'<span class="adc-name">{query}</span>'
-        compared = (
-            say("About {query}, compared with {good}.", query=query, good=good)
-            if good
-            else say("About {query}.", query=query)
-        )
+        query = f'<span class="adc-name">{plain(entry.get("query", ""))}</span>'
+        compared = _compared(query, plain(entry.get("templates") or ""))
         why = f"<p>{say('No verdict: {reason}.', reason=plain(reason))}</p>" if found and reason else ""
         rows.append(
             f"<li>{picture}<div>{chip(found)} <b>{value}</b> {compared} "

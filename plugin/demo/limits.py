@@ -8,10 +8,10 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import UserError
-from ..images import FORMATS, MAX_PIXELS, image_size, open_image
+from ..images import FORMATS, MAX_PIXELS, image_size
 from .door.layout import check_layout
 
-__all__ = ["MIB", "Limits", "check_pixels", "open_upload"]
+__all__ = ["MIB", "Limits", "check_pixels"]
 
 MIB = 1 << 20
 #: Bytes of a request: without files (the pictures that a browser's history keeps are small), and for each file.
@@ -85,13 +85,3 @@ def check_pixels(path: Path, *, name: str, limits: Limits) -> tuple[int, int]:
                     "this page takes; save it without transparency, or shrink it first"
                 )
     return width, height
-
-
-def open_upload(path: Path, *, name: str, limits: Limits) -> Image.Image:
-    """A visitor's picture, decoded as everywhere in this package (`adcopilot.images.open_image`).
-
-    Raises:
-        UserError: as `check_pixels`, or the picture is damaged. The message names the file as the visitor does.
-    """
-    check_pixels(path, name=name, limits=limits)
-    return open_image(path, name=name)

@@ -9,17 +9,12 @@ from typing import Any
 
 import gradio as gr
 
-from ..inspect.judging import Judge
 from . import fragments
 from .door.guard import where
 from .event_queue import with_queue
 from .examples import Example
-from .limits import Limits
-from .questions import INSPECT, PageQuestion
-from .service import Engine, GoodParts, Service
-from .store import Store
+from .service import Engine, Service
 from .tabs.many_parts import ManyParts, ServerFolder
-from .tabs.marking import Marks
 from .tabs.one_part import OnePart
 from .words import CHINESE, label, say
 
@@ -41,6 +36,7 @@ READABLE = {
     "block_label_text_color_dark": "*neutral_200",
     "block_title_text_color": "*neutral_700",
     "block_info_text_color": "*neutral_600",
+    "link_text_color_dark": "*secondary_300",
     "input_placeholder_color": "*neutral_600",
     "input_placeholder_color_dark": "*neutral_300",
 }
@@ -68,36 +64,14 @@ class Page(gr.Blocks):
             ) from None
 
 
-def build_page(
-    *,
-    engine: Engine,
-    store: Store,
-    limits: Limits,
-    judge: Judge,
-    thinking: bool,
-    examples: Sequence[Example],
-    folder: ServerFolder | None,
-    queue: int,
-    inspects: PageQuestion = INSPECT,
-    templates_each: int = 1,
-    good_parts: GoodParts | None = None,
-    marks: Path | None = None,
-) -> gr.Blocks:
+def build_page(service: Service, *, examples: Sequence[Example], folder: ServerFolder | None, queue: int) -> gr.Blocks:
     """The page, not launched.
 
     Args:
-        engine: who answers.
-        store: where visitors' files lie; `GRADIO_TEMP_DIR` has to name its `served`.
-        limits: how much visitors may bring.
-        judge: whose verdicts they are, and from where on a part is defective.
-        thinking: ask for the reasoning before each answer.
+        service: what both tabs work with; `GRADIO_TEMP_DIR` has to name its store's `served`.
         examples: pairs to try.
         folder: of this machine, which visitors may have inspected.
         queue: so many questions may wait; further ones are told to come again.
-        inspects: what is asked for a verdict.
-        templates_each: how many good parts a map is made with, where no visitor names them.
-        good_parts: of the line whose folder was given, for visitors who bring none.
-        marks: the file that visitors' marks go to; None where they cannot mark.
     """
     theme = gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONOSPACE).set(**READABLE)
     folder_of_scripts = Path(__file__).with_name("browser")
@@ -106,20 +80,8 @@ def build_page(
     page = Page(
         title="AD-Copilot inspection", theme=theme, css=css, head=scripts, analytics_enabled=False, fill_width=True
     )
-    service = Service(
-        engine=engine,
-        store=store,
-        limits=limits,
-        judge=judge,
-        thinking=thinking,
-        inspects=inspects,
-        templates_each=templates_each,
-        good_parts=good_parts,
-        marks=marks and Marks(marks, most_bytes=limits.stored_bytes),
-        page=page,
-    )
     with page:
-        gr.HTML(_header(engine, has_good_parts=good_parts is not None), padding=False)
+        gr.HTML(_header(service.engine, has_good_parts=service.good_parts is not None), padding=False)
         with gr.Tab(label("One part")):
             OnePart(service=service, examples=examples).build()
         with gr.Tab(label("Many parts")):
@@ -128,7 +90,7 @@ def build_page(
 
         def leave(request: gr.Request) -> None:
             many.stop(request)
-            store.leave(request.session_hash)
+            service.store.leave(request.session_hash)
 
         page.unload(leave)  # when a visitor closes or reloads the page
     return with_queue(page, waiting=queue)

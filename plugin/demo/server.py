@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -43,14 +42,13 @@ def serve(
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost", host]))
     guard = Middleware(Guard, store=store, limits=limits, throttle=Throttle() if auth else None)
-    options: dict[str, Any] = {"middleware": [guard]}
     try:
         page.launch(
             server_name=host,
             server_port=port,
             auth=auth or None,
             auth_message="Please log in." if auth else None,
-            app_kwargs=options,
+            app_kwargs={"middleware": [guard]},
             max_file_size=limits.upload_bytes,
             prevent_thread_lock=True,
             quiet=True,

@@ -7,22 +7,26 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import gradio as gr
 import numpy as np
 from PIL import Image
 
 from ..answering.families import Family
 from ..errors import UserError
+from ..images import open_image
 from ..inspect.judging import Judge
 from ..inspect.pairs import Pair, TemplatePool, find_pairs
 from ..inspect.question import Question
 from ..inspect.result import Result
+from ..line.thresholds import Threshold
 from ..prompts import thinking_question
-from .limits import Limits, open_upload
+from .engines.answer import Answer
+from .limits import Limits, check_pixels
 from .questions import INSPECT, PageQuestion
 from .store import Store
 
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "GoodParts", "Service"]
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Who answers: `LocalEngine`, `EndpointEngine`, or `MapEngine` without a model.
 
@@ -56,8 +61,8 @@ class Engine(Protocol):
     def ask(self, question: Question) -> tuple[Result, np.ndarray | None]:
         """One answer, and the comparison tokens' attention over the query (rows, columns)."""
 
-    def inspect(self, pairs: Any) -> Any:
-        """(pair, `adcopilot inspect`'s line, its map or None) for each pair."""
+    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Result]]:
+        """Each pair with its result, or with what went wrong in it."""
 
 
 class GoodParts:
@@ -100,7 +105,6 @@ class Service:
         templates_each: how many good parts a map is made with, where no visitor names them.
         good_parts: of the line whose folder was given, for visitors who bring none.
         marks: where visitors' marks go; None where they cannot mark.
-        page: the page that is being built.
     """
 
     engine: Engine
@@ -112,27 +116,38 @@ class Service:
     templates_each: int = 1
     good_parts: GoodParts | None = None
     marks: Marks | None = None
-    page: gr.Blocks = field(repr=False)
 
     def open(self, path: str | os.PathLike, *, visitor: str) -> Image.Image:
-        """A visitor's picture.
+        """A visitor's picture, decoded as everywhere in this package (`adcopilot.images.open_image`).
 
         Raises:
-            UserError: as `Store.use` and `open_upload`; it names the file as the visitor does.
+            UserError: as `Store.use` and `check_pixels`, or it is damaged; it names the file as the visitor does.
         """
         found = self.store.use(path, visitor=visitor)
-        return open_upload(found, name=found.name, limits=self.limits)
+        check_pixels(found, name=found.name, limits=self.limits)
+        return open_image(found, name=found.name)
 
-    def own_pair(self, query: Path) -> Pair:
-        """A visitor's picture with the line's good parts that it is compared with.
+    def threshold_of(self, good: Iterable[Pair]) -> Threshold | None:
+        """A threshold from good parts, each paired with others; None where a model or a line has one, or there are
+        too few."""
+        if self.engine.speaks or self.judge.map_threshold is not None:
+            return None
+        return self.engine.threshold_of(good)
 
-        Raises:
-            UserError: as `GoodParts.pair`, without this machine's paths.
+    def answer(self, result: Result, *, threshold: Threshold | None = None, **about: Any) -> Answer:
+        """What is said of a result.
+
+        Args:
+            threshold: of the map, if one was found from good parts: the verdict is by it.
+            about: further fields of `Answer`.
         """
-        try:
-            return self.good_parts.pair(query, each=self.templates_each)
-        except UserError as error:
-            raise UserError(self.without_paths(str(error))) from None
+        judge = self.judge
+        if threshold is not None and result.map is not None:
+            from ..inspect.mapping import with_map  # loads torch, which has made the map
+
+            judge = replace(judge, map_threshold=threshold.value)
+            result = judge.judged(with_map(result, result.map, threshold=threshold.value, alone=True))
+        return Answer(result=result, judge=judge, by_map=not self.engine.speaks, threshold=threshold, **about)
 
     def free_question(self, words: str) -> str:
         """A visitor's own words as they are put to the model.
@@ -149,21 +164,29 @@ class Service:
         """The engine's answer.
 
         Raises:
-            UserError: there is none, in words for visitors; what happened is on stderr for the operator.
+            UserError: there is none; why is on stderr too, for the operator.
         """
         try:
             result, heat = self.engine.ask(question)
         except UserError as error:
             print(f"model: {error}", file=sys.stderr, flush=True)
+            raise
+        if result.error:
+            raise UserError(result.error)
+        return replace(result, reason=result.reason and self.without_paths(result.reason)), heat
+
+    @contextmanager
+    def for_visitors(self) -> Iterator[None]:
+        """Whatever goes wrong in the block is a `UserError` in words for visitors; more is on stderr."""
+        try:
+            yield
+        except UserError as error:
             raise UserError(self.without_paths(str(error))) from error
         except Exception as error:
             traceback.print_exc()
             raise UserError(
                 "Something went wrong on the server; it has been written down there. Try again."
             ) from error
-        if result.error:
-            raise UserError(self.without_paths(result.error))
-        return replace(result, reason=result.reason and self.without_paths(result.reason)), heat
 
     def without_paths(self, text: str, *folders: os.PathLike) -> str:
         """A message without this machine's folders: of a stored file only its name is left."""

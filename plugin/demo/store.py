@@ -17,6 +17,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from ..errors import UserError
 
@@ -91,6 +94,16 @@ class Store:
         with self._lock:
             self._users[path] = {visitor}
         return path
+
+    def save(self, picture: Image.Image, name: str, *, visitor: str, **options: Any) -> str:
+        """A picture as a file of the visitor's, by `new_file`; gradio would keep its own copy longer.
+
+        Args:
+            options: of Pillow's `save`.
+        """
+        path = self.new_file(name, visitor=visitor)
+        picture.save(path, **options)
+        return str(path)
 
     def shown_file(self, found: Path, *, visitor: str) -> Path:
         """Where to write the PNG that is shown instead of a file which no browser shows."""

@@ -14,11 +14,12 @@ from ..verdict import Verdict
 from .fragments import VERDICTS, chip, plain, said
 from .words import say
 
-__all__ = ["Row", "counts", "enlarged", "in_order", "progress", "table", "write_csv"]
+__all__ = ["Row", "counts", "enlarged", "in_order", "progress", "table", "told", "write_csv"]
 
 COLUMNS = ("file", "good part", "verdict", "reason", "score", "boxes", "places", "answer", "error")
 #: The verdict of a part that could not be inspected, for the filter.
 NONE = "error"
+WORDS = {**VERDICTS, NONE: "Not inspected"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +63,14 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
 
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
-    """How many of each verdict, and how many could not be inspected."""
+    """How many of each verdict, and how many could not be inspected, if any."""
     found = Counter(NONE if row.verdict is None else row.verdict.word for row in rows)
-    return {word: found[word] for word in (*VERDICTS, NONE)}
+    return {word: found[word] for word in WORDS if found[word] or word != NONE}
+
+
+def told(rows: Sequence[Row]) -> str:
+    """The same in words."""
+    return ", ".join(f"{say(WORDS[word])}: {number}" for word, number in counts(rows).items()) + "."
 
 
 def progress(done: int, total: int, *, seconds: float, runs: bool, told: str = "") -> str:
@@ -106,13 +112,10 @@ def table(rows: Sequence[Row], *, most: int) -> str:
 
 
 def _filter(rows: Sequence[Row]) -> str:
-    words = {"": "All", **VERDICTS, NONE: "Not inspected"}
-    numbers = {"": len(rows), **counts(rows)}
     buttons = "".join(
-        f'<button type="button" data-only="{word}" aria-pressed="{str(not word).lower()}">{say(words[word])} '
-        f"<b>{number}</b></button>"
-        for word, number in numbers.items()
-        if number or word != NONE
+        f'<button type="button" data-only="{word}" aria-pressed="{str(not word).lower()}">'
+        f"{say(WORDS.get(word, 'All'))} <b>{number}</b></button>"
+        for word, number in {"": len(rows), **counts(rows)}.items()
     )
     return f'<div class="adc-tools" role="group">{buttons}</div>'
 

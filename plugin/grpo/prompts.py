@@ -6,6 +6,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from ..prompts import THINK_INSTRUCTION, thinking_question
 from ..records import IMAGE_PLACEHOLDER, REMEDIES, check_box, check_record
 from ..tasks import task_of
 from ..tasks.choice import CHOICE, options_of
-from ..tasks.locate import LOCATE
+from ..tasks.locate import LOCATE, read_truth
+from ..threads import workers
 from ..vision_tokens import escape_vision_tokens
 
 __all__ = ["RolloutPrompts", "dataset_files", "open_records", "read_records", "run_prompts"]
@@ -72,6 +74,7 @@ def read_records(files: Sequence[Path], *, media_dir: str | Path) -> list[dict[s
         UserError: naming the first `MAX_NAMED` records that cannot be used, and the number of all.
     """
     records, problems = [], []
+    masked: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
     for file in files:
         for number, record in progress(read_jsonl(file), desc=file.name, unit=" records", hidden=None):
             name = f"{file}:{number}"
@@ -97,13 +100,16 @@ def read_records(files: Sequence[Path], *, media_dir: str | Path) -> list[dict[s
                         f"{name}: its answer has boxes, but it has neither 'boxes' nor a 'mask' that an answer could "
                         "be held against; add 'boxes'"
                     )
-                if task is LOCATE and record.get("mask") and not path_inside(media_dir, record["mask"]).is_file():
-                    raise UserError(f"{name}: mask {record['mask']} not found in {media_dir}; check media_dir")
+                if task is LOCATE and record.get("mask"):
+                    if not path_inside(media_dir, record["mask"]).is_file():
+                        raise UserError(f"{name}: mask {record['mask']} not found in {media_dir}; check media_dir")
+                    masked.setdefault((record["mask"], record["images"][-1]), (name, record))
             except UserError as error:
                 problems.append(str(error) if name in str(error) else f"{name}: {error}")
                 continue
             record.setdefault("key", content_key(record))
             records.append(record)
+    problems += _bad_masks(list(masked.values()), media_dir)
     if problems:
         more = f" (and {len(problems) - MAX_NAMED} more)" if len(problems) > MAX_NAMED else ""
         raise UserError("; ".join(problems[:MAX_NAMED]) + more)
@@ -113,6 +119,22 @@ def read_records(files: Sequence[Path], *, media_dir: str | Path) -> list[dict[s
     if double:
         raise UserError(f"{len(double)} records are there twice (key {double[0]}); give each data set once")
     return records
+
+
+def _bad_masks(named: Sequence[tuple[str, Mapping[str, Any]]], media_dir: str | Path) -> list[str]:
+    """What is wrong with masks that answers would be held against, hours later. All are read: a picture's header says
+    neither that its end is missing nor that it marks nothing."""
+
+    def problem(one: tuple[str, Mapping[str, Any]]) -> str:
+        name, record = one
+        try:
+            read_truth(record, media_dir)
+        except UserError as error:
+            return f"{name}: {error}"
+        return ""
+
+    with ThreadPoolExecutor(workers()) as pool:
+        return list(filter(None, progress(pool.map(problem, named), total=len(named), unit=" masks", hidden=None)))
 
 
 def _check_truth(record: Mapping[str, Any], size: tuple[int, int], name: str) -> None:

@@ -16,7 +16,7 @@ from ..images import image_size
 from ..masks import check_size, read_mask
 from .task import Task
 
-__all__ = ["LOCATE", "mask_share"]
+__all__ = ["LOCATE", "mask_share", "read_truth"]
 
 
 def reward(completion: str, record: Mapping[str, Any], media_dir: str | Path = ".") -> float:
@@ -33,14 +33,26 @@ def reward(completion: str, record: Mapping[str, Any], media_dir: str | Path = "
     if not _states(completion, record):
         return 0.0  # of a normal part too, where no box is right: nothing was said about it
     found = [box["bbox_2d"] for box in parse_boxes(split_thinking(completion)[1])]
-    if record.get("mask"):
-        path = path_inside(media_dir, record["mask"])
-        truth = _mask(path)
-        if record.get("images"):
-            check_size(truth.mask, _size(path_inside(media_dir, record["images"][-1])), name=str(path))
+    truth = read_truth(record, media_dir)
+    if truth is not None:
         return bbox_mask_iou(found, truth, truth.size)
     size = _size(path_inside(media_dir, record["images"][-1]))
     return bbox_mask_iou(found, record.get("boxes") or [], size)
+
+
+def read_truth(record: Mapping[str, Any], media_dir: str | Path) -> MaskTruth | None:
+    """What a record's mask marks; None of a record without one.
+
+    Raises:
+        UserError: the mask cannot be read, marks nothing, is of another size than the query, or lies outside.
+    """
+    if not record.get("mask"):
+        return None
+    path = path_inside(media_dir, record["mask"])
+    truth = _mask(path)
+    if record.get("images"):
+        check_size(truth.mask, _size(path_inside(media_dir, record["images"][-1])), name=str(path))
+    return truth
 
 
 def mask_share(record: Mapping[str, Any], media_dir: str | Path) -> float:
@@ -49,7 +61,8 @@ def mask_share(record: Mapping[str, Any], media_dir: str | Path) -> float:
     Raises:
         UserError: as `reward`.
     """
-    return float(_mask(path_inside(media_dir, record["mask"])).mask.mean()) if record.get("mask") else 0.0
+    truth = read_truth(record, media_dir)
+    return 0.0 if truth is None else float(truth.mask.mean())
 
 
 @lru_cache(maxsize=4096)  # of every completion of a group, and again in every epoch

@@ -2,6 +2,7 @@
 
 import pytest
 
+from adcopilot.demo.store import Store
 from adcopilot.line.inspection import Inspection
 
 from ..inspect.conftest import (
@@ -54,6 +55,27 @@ def page(chromium, stub_demo, said):  # noqa: F811 - the fixture
 
     yield Part(driver=chromium, url=stub_demo.url)
     assert complaints(chromium) == []
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """The files of the visitor `anna`, in this process."""
+    monkeypatch.setattr("tempfile.tempdir", None)
+    found = Store(seconds=60, stored_bytes=1 << 30)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def upload(store):
+    """Makes a visitor's file of a picture."""
+
+    def of(image, name):
+        path = store.new_file(name, visitor="anna")
+        image.save(path)
+        return str(path)
+
+    return of
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from adcopilot.demo.archive import unpack
 from adcopilot.demo.limits import MIB, Limits
 from adcopilot.errors import UserError
 
+#: What stands before a file in a zip, and in its list of files.
+HERE, LISTED = b"PK\3\4", b"PK\1\2"
 LIMITS = Limits(upload_bytes=MIB, unpacked_bytes=2 * MIB, files=5)
 
 
@@ -99,31 +101,15 @@ def test_too_many_files(tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def locked(path):
-    make(path, ("a.png", b"x" * 50))
+def stored(path):
+    return make(path, ("a.png", bytes(range(256)) * 40), compression=zipfile.ZIP_STORED)
+
+
+def patched(path, *places):
+    """With other bytes: (mark, offset behind it, what is changed in the byte there)."""
     data = bytearray(path.read_bytes())
-    for mark, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
-        data[data.index(mark) + offset] |= 1
-    path.write_bytes(data)
-
-
-def strange(path):
-    make(path, ("a.png", b"x" * 50))
-    data = bytearray(path.read_bytes())
-    for mark, offset in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
-        data[data.index(mark) + offset] = 97
-    path.write_bytes(data)
-
-
-def torn(path):
-    make(path, ("a.png", bytes(range(256)) * 40), compression=zipfile.ZIP_STORED)
-    path.write_bytes(path.read_bytes()[:5000])
-
-
-def broken(path):
-    make(path, ("a.png", bytes(range(256)) * 40), compression=zipfile.ZIP_STORED)
-    data = bytearray(path.read_bytes())
-    data[1000] ^= 255
+    for mark, offset, change in places:
+        data[data.index(mark) + offset] ^= change
     path.write_bytes(data)
 
 
@@ -137,10 +123,10 @@ def broken(path):
         (lambda path: make(path, ("a/b.png", b"x"), ("a/b.png", b"y")), "has b.png twice in the same folder"),
         (lambda path: make(path, ("a.png", b"x"), ("a.png/b.png", b"y")), "has a.png twice in the same folder"),
         (lambda path: make(path, ("x" * 300 + ".png", b"x")), "cannot be unpacked here"),
-        (locked, "locked with a password"),
-        (strange, "packed in a way that cannot be read here"),
-        (torn, "no zip, or it is damaged"),
-        (broken, "no zip, or it is damaged"),
+        (lambda path: patched(stored(path), (HERE, 6, 1), (LISTED, 8, 1)), "locked with a password"),
+        (lambda path: patched(stored(path), (HERE, 8, 97), (LISTED, 10, 97)), "packed in a way that cannot be read"),
+        (lambda path: stored(path).write_bytes(path.read_bytes()[:5000]), "no zip, or it is damaged"),
+        (lambda path: patched(stored(path), (HERE, 1000, 255)), "no zip, or it is damaged"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -14,6 +14,29 @@ from ..inspect.conftest import part
 from .running import demo
 
 
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    """What the command sets for its whole process is put back."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    monkeypatch.setenv("GRADIO_EXAMPLES_CACHE", "")
+
+
+@pytest.fixture
+def refused(capsys):
+    """What the command says, on one line, when it ends with an error."""
+
+    def by(*words):
+        assert main(["demo", *map(str, words)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: "), said
+        assert said.count("\n") == 1
+        return said.removeprefix("error: ").rstrip()
+
+    return by
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -36,24 +59,16 @@ from .running import demo
         (["--model", "none", "--marks", "marks"], "--marks marks: is no name of a file, expected one with a suffix"),
     ],
 )
-def test_mistakes_are_one_line(words, message, capsys, tmp_path, monkeypatch):
+def test_mistakes_are_one_line(words, message, refused, own_files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    monkeypatch.setenv("GRADIO_EXAMPLES_CACHE", "")
-    assert main(["demo", *words]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: {message}"), said
-    assert said.count("\n") == 1
+    assert refused(*words).startswith(message)
     assert list(tmp_path.iterdir()) == []  # its temporary folder has gone again
 
 
-def test_a_folder_without_templates_says_what_is_missing(capsys, tmp_path):
+def test_a_folder_without_templates_says_what_is_missing(refused, tmp_path):
     part(1).save(tmp_path / "a.png")
-    assert main(["demo", "--model", "m", "--folder", str(tmp_path)]) == 2
-    assert "not an MVTec-style tree" in (said := capsys.readouterr().err)
-    assert said.rstrip().endswith("or give --template-dir with pictures of good parts")
+    assert "not an MVTec-style tree" in (said := refused("--model", "m", "--folder", tmp_path))
+    assert said.endswith("or give --template-dir with pictures of good parts")
 
 
 def test_logins(monkeypatch):
@@ -64,26 +79,15 @@ def test_logins(monkeypatch):
             logins(bad)
 
 
-@pytest.fixture
-def own_files(tmp_path, monkeypatch):
-    """What the command sets for its whole process is put back."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    monkeypatch.setenv("GRADIO_EXAMPLES_CACHE", "")
-
-
 @pytest.mark.parametrize("when", ["before anything slow", "between that and the page"])
-def test_a_port_that_is_taken(stub_demo, stub, own_files, capsys, monkeypatch, when):
+def test_a_port_that_is_taken(stub_demo, stub, own_files, refused, monkeypatch, when):
     port = stub_demo.url.rpartition(":")[2]
     if when == "before anything slow":
         monkeypatch.setattr("adcopilot.demo.command.make_engine", lambda *_: pytest.fail("made an engine"))
     else:
         monkeypatch.setattr("adcopilot.demo.command.check_port", lambda host, port: None)
-    assert main(["demo", "--endpoint", stub.url, "--model", "m", "--port", port]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: --host 127.0.0.1, --port {port}: cannot listen there"), said
-    assert said.count("\n") == 1
+    said = refused("--endpoint", stub.url, "--model", "m", "--port", port)
+    assert said.startswith(f"--host 127.0.0.1, --port {port}: cannot listen there"), said
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]", "localhost", "0.0.0.0", "::"])
@@ -119,16 +123,14 @@ def test_a_page_over_an_endpoint_starts_without_torch(stub, tmp_path):
         ('{"query": "a.png"}\n', "marks.jsonl:1: {'query': 'a.png'}, expected a mark with `query`"),
     ],
 )
-def test_marks_are_looked_at_before_anybody_marks(content, message, own_files, tmp_path, monkeypatch, capsys):
+def test_marks_are_looked_at_before_anybody_marks(content, message, own_files, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "marks.jsonl").write_text(content)
-    assert main(["demo", "--model", "none", "--marks", "marks.jsonl"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: {message}"), said
-    assert said.rstrip().endswith("give another --marks FILE, such as marks.jsonl")
+    said = refused("--model", "none", "--marks", "marks.jsonl")
+    assert said.startswith(message), said
+    assert said.endswith("give another --marks FILE, such as marks.jsonl")
     assert (tmp_path / "marks.jsonl").read_text() == content
-    assert main(["demo", "--model", "none", "--marks", str(tmp_path / "marks.jsonl" / "x.jsonl")]) == 2
-    assert "cannot be written (" in capsys.readouterr().err
+    assert "cannot be written (" in refused("--model", "none", "--marks", tmp_path / "marks.jsonl" / "x.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -139,13 +141,19 @@ def test_marks_are_looked_at_before_anybody_marks(content, message, own_files, t
         ({"templates": ["gone.png"]}, [], "gone.png: not found, but inspection.json names it as a template"),
     ],
 )
-def test_a_lines_folder_that_cannot_work(changed, words, message, line_dir, own_files, capsys):
+def test_a_lines_folder_that_cannot_work(changed, words, message, line_dir, own_files, refused):
     path = line_dir / "inspection.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
-    assert main(["demo", "--model", str(line_dir), *words]) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
+    assert message in refused("--model", line_dir, *words)
+
+
+def service_of(monkeypatch, model, *words):
+    """What the page would be built with."""
+    built = []
+    monkeypatch.setattr("adcopilot.demo.page.build_page", lambda service, **_: built.append(service))
+    monkeypatch.setattr("adcopilot.demo.server.serve", lambda *_, **__: None)
+    assert not main(["demo", "--model", str(model), *words])
+    return built[0]
 
 
 @pytest.mark.parametrize(
@@ -161,21 +169,19 @@ def test_a_threshold_holds_for_the_map_that_it_was_found_with(
     words, threshold, each, line_dir, own_files, capsys, monkeypatch
 ):
     """As in `adcopilot inspect`."""
-    built = {}
-    monkeypatch.setattr("adcopilot.demo.page.build_page", lambda **page: built.update(page))
-    monkeypatch.setattr("adcopilot.demo.server.serve", lambda *_, **__: None)
-    assert not main(["demo", "--model", str(line_dir), *words])
-    assert (built["judge"].map_threshold, built["templates_each"]) == (threshold, each)
+    service = service_of(monkeypatch, line_dir, *words)
+    assert (service.judge.map_threshold, service.templates_each) == (threshold, each)
     assert ("does not hold for these" in capsys.readouterr().err) == (threshold is None)
 
 
 @pytest.mark.parametrize(("words", "each"), [([], 1), (["--map", "texture"], 32), (["--map-templates", "3"], 3)])
 def test_without_a_line_the_map_says_how_many_templates_it_needs(words, each, own_files, monkeypatch):
-    built = {}
-    monkeypatch.setattr("adcopilot.demo.page.build_page", lambda **page: built.update(page))
-    monkeypatch.setattr("adcopilot.demo.server.serve", lambda *_, **__: None)
-    assert not main(["demo", "--model", "none", *words])
-    assert built["templates_each"] == each
+    assert service_of(monkeypatch, "none", *words).templates_each == each
+
+
+@pytest.mark.parametrize(("words", "has_map"), [([], True), (["--map", "off"], False)])
+def test_the_map_beside_an_endpoint_can_be_left_out(words, has_map, stub, own_files, monkeypatch):
+    assert service_of(monkeypatch, "m", "--endpoint", stub.url, *words).engine.has_map is has_map
 
 
 def test_a_model_that_is_not_finite_serves_no_page(speaking_dir, own_files, tmp_path, capsys):

@@ -13,14 +13,7 @@ gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 
 from gradio.queueing import Queue  # noqa: E402
 
-from adcopilot.anomaly_map.comparing import MapSettings  # noqa: E402
-from adcopilot.demo.engines.maps import MapEngine  # noqa: E402
-from adcopilot.demo.event_queue import ForgettingQueue, with_queue  # noqa: E402
-from adcopilot.demo.limits import Limits  # noqa: E402
-from adcopilot.demo.page import build_page  # noqa: E402
-from adcopilot.demo.store import Store  # noqa: E402
-from adcopilot.inspect.judging import Judge  # noqa: E402
-from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
+from adcopilot.demo.event_queue import with_queue  # noqa: E402
 
 from ..waiting import until  # noqa: E402
 
@@ -157,23 +150,3 @@ def test_who_leaves_is_forgotten_with_the_session(page, client):
     # the one that had waited may end after those two
     until(lambda: not {event, waiting} & page._queue.event_ids_to_events.keys(), "all three to be forgotten")
     assert gone not in page._queue.pending_event_ids_session
-
-
-def test_the_demos_page_has_this_queue():
-    store = Store(seconds=60, stored_bytes=1 << 20)
-    engine = MapEngine(inspector=MapInspector(map=MapSettings(), judge=Judge(source="map")), title="anomaly map")
-    try:
-        page = build_page(
-            engine=engine,
-            store=store,
-            limits=Limits(),
-            judge=Judge(),
-            thinking=False,
-            examples=(),
-            folder=None,
-            queue=7,
-        )
-    finally:
-        store.close()
-    assert type(page._queue) is ForgettingQueue
-    assert (page._queue.max_size, page.api_open) == (7, False)

@@ -16,7 +16,7 @@ from adcopilot.answering.families import FAMILIES, split_thinking
 from adcopilot.demo import fragments, table
 from adcopilot.demo.engines.answer import Answer
 from adcopilot.demo.examples import CHOSEN, read_examples
-from adcopilot.demo.limits import Limits, open_upload
+from adcopilot.demo.limits import Limits, check_pixels
 from adcopilot.demo.questions import INSPECT, QUESTIONS, wording
 from adcopilot.demo.table import Row
 from adcopilot.demo.words import CHINESE
@@ -246,8 +246,8 @@ def test_limits_by_the_header_alone(tmp_path):
     Image.new("1", (4000, 3000)).save(tmp_path / "large.png")
     assert (tmp_path / "large.png").stat().st_size < 10_000
     with pytest.raises(UserError, match=r"^large: 4000×3000 pixels are more than the 5 million"):
-        open_upload(tmp_path / "large.png", name="large", limits=Limits(pixels=5_000_000))
-    assert open_upload(tmp_path / "large.png", name="large", limits=Limits(pixels=12_000_000)).size == (4000, 3000)
+        check_pixels(tmp_path / "large.png", name="large", limits=Limits(pixels=5_000_000))
+    assert check_pixels(tmp_path / "large.png", name="large", limits=Limits(pixels=12_000_000)) == (4000, 3000)
     for bad in ({"pixels": 0}, {"pixels": 10**9}, {"files": -1}):
         with pytest.raises(UserError, match="expected"):
             Limits(**bad)

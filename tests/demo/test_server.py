@@ -1,6 +1,5 @@
 """The server as a stranger meets it over HTTP: no path of the machine, no other host, no more than the limits."""
 
-import contextlib
 import io
 import json
 import os
@@ -289,30 +288,20 @@ def test_bodies_are_refused_unread_and_never_logged(stub_demo, local_demo):
 
 
 def test_wrong_passwords_are_slowed(local_demo):
-    """Many at the same time, each said to come from elsewhere, as a proxy on this machine would say it."""
+    """Many at the same time, said to come from elsewhere, as a proxy on this machine would say it."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from adcopilot.demo.door.throttle import FREE, FREE_TOGETHER, INTERVAL_TOGETHER, LONGEST
+    from adcopilot.demo.door.throttle import FREE, INTERVAL, LONGEST
 
-    def log_in(password, address, client=None):
-        with contextlib.nullcontext(client) if client else local_demo.client() as client:
-            data = {"username": "anna", "password": password}
-            return client.post("/login", data=data, headers={"x-forwarded-for": address}).status_code
+    def log_in(password, address):
+        data = {"username": "anna", "password": password}
+        return client.post("/login", data=data, headers={"x-forwarded-for": address}).status_code
 
-    def all_wrong(addresses):
-        """What comes of wrong passwords, and the seconds it took: the bounds grow with them, on a slow machine too."""
+    # one client: to make each its own takes so long that they do not come at the same time
+    with local_demo.client(limits=httpx.Limits(max_connections=40)) as client, ThreadPoolExecutor(40) as pool:
         start = time.monotonic()
-        # one client: to make each its own takes so long that they do not come at the same time
-        with local_demo.client(limits=httpx.Limits(max_connections=40)) as client, ThreadPoolExecutor(40) as pool:
-            statuses = list(pool.map(lambda address: log_in("wrong", address, client), addresses))
-        return statuses, time.monotonic() - start
-
-    statuses, seconds = all_wrong(["10.0.0.1"] * 200)
-    assert set(statuses) == {400, 429}
-    assert statuses.count(400) <= FREE + seconds / 2 + LONGEST
-    assert log_in("secret", "10.0.0.2") == 200
-    statuses, seconds = all_wrong([f"10.1.0.{number}" for number in range(200)])
-    assert statuses.count(400) <= FREE_TOGETHER + (seconds + LONGEST) / INTERVAL_TOGETHER
-    assert 429 in statuses
-    assert log_in("secret", "10.0.0.2") == 200  # from where somebody has logged in
-    until(lambda: log_in("secret", "10.2.0.1") == 200, "a right password from elsewhere to be taken", pause=0.5)
+        statuses = list(pool.map(log_in, ["wrong"] * 200, ["10.0.0.1"] * 200))
+        assert set(statuses) == {400, 429}
+        # the bound grows with the time, on a slow machine too
+        assert statuses.count(400) <= FREE + (time.monotonic() - start + LONGEST) / INTERVAL
+        assert log_in("secret", "10.0.0.2") == 200

@@ -1,8 +1,10 @@
 """`adcopilot.grpo.prompts`: records as prompts."""
 
 import json
+import shutil
 
 import pytest
+from PIL import Image
 
 from adcopilot.errors import UserError
 from adcopilot.grpo.prompts import RolloutPrompts, dataset_files, draw, read_records
@@ -44,12 +46,26 @@ def test_problems_are_listed_together(rl_data, rl_records, tmp_path):
     assert "leads out of" in said
 
 
-def test_a_missing_mask_is_found_before_training(rl_data, rl_records, tmp_path):
-    located = next(record for record in rl_records if record["task"] == "locate")
+def test_masks_that_no_answer_can_be_held_against_are_found_before_training(rl_data, rl_records, tmp_path):
+    media = shutil.copytree(rl_data, tmp_path / "media")
+    located = next(record for record in rl_records if record["task"] == "locate" and record["mask"])
+    with Image.open(media / located["mask"]) as mask:
+        mask.resize((20, 20)).save(media / "small.png")
+        Image.new("L", mask.size).save(media / "empty.png")
+    (media / "cut.png").write_bytes((media / located["mask"]).read_bytes()[:-30])
+    masks = {
+        "none.png": "mask none.png not found",
+        "small.png": "small.png: the mask has 20×20 pixels but its image",
+        "empty.png": "empty.png: the mask marks nothing",
+        "cut.png": "cut.png: the mask cannot be read (the mask is truncated or corrupt",
+    }
     file = tmp_path / "rl.jsonl"
-    file.write_text(json.dumps({**located, "mask": "masks/none.png"}) + "\n")
-    with pytest.raises(UserError, match=r"mask masks/none\.png not found"):
-        read_records([file], media_dir=rl_data)
+    file.write_text("".join(json.dumps({**located, "key": name, "mask": name}) + "\n" for name in masks))
+    with pytest.raises(UserError) as caught:
+        read_records([file], media_dir=media)
+    for number, says in enumerate(masks.values(), 1):
+        assert f"rl.jsonl:{number}: " in str(caught.value)
+        assert says in str(caught.value)
 
 
 @pytest.mark.parametrize(

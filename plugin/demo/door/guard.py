@@ -79,20 +79,14 @@ class Guard:
             await send(message)
 
         path = scope["path"].rstrip("/")
-        refusal = self._refusal(scope, path)
-        if refusal is None and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
-            await self._take(scope, path, receive, send_with_headers)
+        # Gradio redirects to any http(s) address behind `file=`, and forwards to other gradio apps behind `proxy=`. It
+        # remembers, for everybody and for ever, the name of an upload whose progress is asked for.
+        if "proxy=" in path or ELSEWHERE.search(path) or path.endswith("/upload_progress"):
+            await PlainTextResponse("not here", 404)(scope, receive, send_with_headers)
+        elif scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self._bounded(scope, self.limits.request_bytes, receive, send_with_headers)
         else:
-            await self._answer(refusal or self.app, scope, receive, send_with_headers)
-
-    def _refusal(self, scope: Scope, path: str) -> PlainTextResponse | None:
-        # Gradio redirects to any http(s) address behind `file=`, and forwards to other gradio apps behind `proxy=`.
-        if "proxy=" in path or ELSEWHERE.search(path):
-            return PlainTextResponse("not here", 404)
-        # Gradio remembers, for everybody and for ever, the name of an upload whose progress is asked for.
-        if path.endswith("/upload_progress"):
-            return PlainTextResponse("not here", 404)
-        return None
+            await self._take(scope, path, receive, send_with_headers)
 
     async def _take(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
         """A request with a body."""
@@ -159,31 +153,18 @@ class Guard:
         await self._bounded(scope, most, receive, look)
 
     async def _bounded(self, scope: Scope, most: int, receive: Receive, send: Send) -> None:
-        body = Body(scope, receive, send, most=most)
-        await self._answer(self.app, scope, body.receive, body.send, body)
-        if body.is_too_much and not body.has_begun:
-            refusal = PlainTextResponse("That is too much at once. Please add fewer pictures.", 413)
-            await refusal(scope, receive, send)
-
-    async def _answer(
-        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, body: Body | None = None
-    ) -> None:
-        """An app's answer. What goes wrong in it is written down without its message, which may quote the request."""
-        has_begun = False
-
-        async def note(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
+        """Gradio's answer. What goes wrong in it is written down without its message, which may quote the request."""
+        body, refusal = Body(scope, receive, send, most=most), None
         try:
-            await app(scope, receive, note)
+            await self.app(scope, body.receive, body.send)
         except Exception as error:
-            if body is not None and body.is_too_much:
-                return
-            print(f"server: {where(error)}", file=sys.stderr, flush=True)
-            if not has_begun:
-                await PlainTextResponse("Something went wrong here.", 500)(scope, receive, send)
+            if not body.is_too_much:
+                print(f"server: {where(error)}", file=sys.stderr, flush=True)
+                refusal = PlainTextResponse("Something went wrong here.", 500)
+        if body.is_too_much:
+            refusal = PlainTextResponse("That is too much at once. Please add fewer pictures.", 413)
+        if refusal is not None and not body.has_begun:
+            await refusal(scope, receive, send)
 
 
 def where(error: BaseException) -> str:

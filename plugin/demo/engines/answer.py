@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ...answering.families import split_thinking
+from ...drawing import draw_result
 from ...inspect.judging import Judge
 from ...inspect.result import Result
 from ...line.thresholds import Threshold
@@ -120,6 +123,29 @@ class Answer:
         if not isinstance(value, dict):
             return {}
         return {str(name): text for name, text in value.items() if isinstance(text, str) and text.strip()}
+
+    def drawn(
+        self, template: Image.Image, query: Image.Image, *, name: str, map_threshold: float | None
+    ) -> Image.Image:
+        """The picture that `adcopilot inspect --draw` makes of a verdict.
+
+        Args:
+            template, query: upright RGB.
+            name: what the query is called.
+            map_threshold: that the map's colours are tied to.
+        """
+        return draw_result(
+            template=template,
+            query=query,
+            boxes=self.result.boxes,
+            anomalous=self.verdict.anomalous,
+            reason=self.verdict.reason,
+            score=self.score,
+            template_name=Path(self.result.template).name,
+            query_name=name,
+            anomaly_map=self.result.map,
+            map_threshold=map_threshold,
+        )
 
     def without_pictures(self) -> Answer:
         """What a conversation needs to go on."""

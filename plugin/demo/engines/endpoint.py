@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from ...answering.api import ApiBackend
 from ...answering.base import Reply
@@ -17,12 +16,12 @@ from ...answering.items import Item
 from ...boxes import boxes_in_image, map_text_boxes
 from ...errors import UserError
 from ...images import image_size, open_image
+from ...inspect.judging import Judge
 from ...inspect.pairs import Pair
 from ...inspect.question import Question
 from ...inspect.result import Result
 from ...inspect.same_picture import SAME_PICTURE, is_same_picture
 from ...prompts import ANSWER_WORDS
-from ...verdict import decide
 from .maps import PageMap
 
 __all__ = ["EndpointEngine"]
@@ -39,7 +38,7 @@ class EndpointEngine:
     Args:
         backend: the endpoint; with `option_logprobs` there is a score where it tells the first token's probabilities.
         question: what is asked about the pairs of a folder.
-        threshold: a score from here on is anomalous.
+        judge: from where on a score is anomalous.
         max_new_tokens: longest answer.
         maps: makes the anomaly maps beside single answers; None for none.
     """
@@ -51,12 +50,12 @@ class EndpointEngine:
         *,
         backend: ApiBackend,
         question: str,
-        threshold: float,
+        judge: Judge,
         max_new_tokens: int,
         maps: PageMap | None = None,
     ) -> None:
         self.backend = backend
-        self.question, self.threshold, self.max_new_tokens = question, threshold, max_new_tokens
+        self.question, self.judge, self.max_new_tokens = question, judge, max_new_tokens
         self.family = backend.family
         self.title = backend.model_name
         self.concurrency = backend.concurrency
@@ -76,12 +75,16 @@ class EndpointEngine:
             raise _unavailable(str(error)) from error
         if reply.error:
             raise _unavailable(reply.error)
-        result = self._result(item, reply)
-        return PageMap.added(result, coming) if coming else result, None
+        result, found = self._result(item, reply), coming.result() if coming else None
+        if found is None:
+            return result, None
+        from ...inspect.mapping import with_map  # loads torch, which has made the map
 
-    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any], None]]:
-        """A line as `adcopilot inspect`'s for each pair, as soon as its answer is there; no maps, which would take
-        longer than the answers.
+        return with_map(result, found, threshold=None, alone=False), None
+
+    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Result]]:
+        """Each pair with its result, as soon as its answer is there; without maps, which would take longer than the
+        answers.
 
         Raises:
             UserError: as `ask`.
@@ -92,17 +95,14 @@ class EndpointEngine:
             items = []
             for pair in some:
                 if pair.error is not None:
-                    yield pair, _error_line(pair, pair.error), None
+                    yield pair, _failed(pair, pair.error)
                     continue
                 items.append(self._item(Question(templates=(pair.template,), query=pair.query, text=self.question)))
                 asked[items[-1].key] = pair
             try:
                 for item, reply in self.backend.answer(items, max_new_tokens=self.max_new_tokens):
                     pair = asked[item.key]
-                    if reply.error:
-                        yield pair, _error_line(pair, reply.error), None
-                    else:
-                        yield pair, self._result(item, reply).to_dict(), None
+                    yield pair, _failed(pair, reply.error) if reply.error else self._result(item, reply)
             except UserError as error:
                 raise _unavailable(str(error)) from error
 
@@ -130,22 +130,21 @@ class EndpointEngine:
             text = map_text_boxes(reply.text, seen, size) if self.family.pixels else reply.text
         # What stands before the answer, if only empty tags, has the first token.
         score, mass = _score(reply) if said == reply.text.strip() else (None, None)
-        doubts = []
-        if any(_is_same(template, item.images[-1]) for template in item.images[:-1]):
-            doubts, score, mass = [SAME_PICTURE], None, None
-        verdict = decide(score=score, yes_no_mass=mass, threshold=self.threshold, answer=said, doubts=doubts)
-        return Result(
+        is_same = any(_is_same(template, item.images[-1]) for template in item.images[:-1])
+        if is_same:
+            score = mass = None
+        result = Result(
             query=str(item.images[-1]),
             template=str(item.images[-2]) if len(item.images) > 1 else None,
-            anomalous=verdict.anomalous,
-            reason=verdict.reason,
             score=None if score is None else round(score, 6),
             boxes=boxes,
             text=text,
             answer=reply.text,
             yes_no_mass=None if mass is None else round(mass, 6),
             size=size,
+            doubt=SAME_PICTURE if is_same else None,
         )
+        return self.judge.judged(result)
 
 
 def _score(reply: Reply) -> tuple[float | None, float | None]:
@@ -164,9 +163,9 @@ def _is_same(template: Path, query: Path) -> bool:
     return sizes[0] == sizes[1] and is_same_picture(open_image(template), open_image(query))
 
 
-def _error_line(pair: Pair, message: str) -> dict[str, Any]:
+def _failed(pair: Pair, message: str) -> Result:
     template = str(pair.template) if pair.template else None
-    return Result(query=str(pair.query), template=template, error=message).to_dict()
+    return Result(query=str(pair.query), template=template, error=message)
 
 
 def _unavailable(reason: str) -> UserError:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ...answering.families import family_of_config
 from ...inspect.hub import title
-from ...inspect.lines import inspect_all
+from ...inspect.lines import results_of
 from ...inspect.model_inspector import ModelInspector
 from ...inspect.pairs import Pair
 from ...inspect.question import Question
 from ...inspect.result import Result
 from .heat_map import watch
 
-if TYPE_CHECKING:
-    from ...anomaly_map.comparing import AnomalyMap
-
 __all__ = ["LocalEngine"]
-
-T = TypeVar("T")
-_END = object()
 
 
 class LocalEngine:
@@ -66,18 +59,15 @@ class LocalEngine:
         size = self.inspector.model_size(result.size)
         return result, seen.grid(size, patch_size=images.patch_size, merge_size=images.merge_size)
 
-    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any], AnomalyMap | None]]:
-        """`adcopilot inspect`'s line of each pair, in order, a batch at a time, and its map.
+    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Result]]:
+        """Each pair with `adcopilot inspect`'s result, in order, a batch at a time.
 
         Raises:
             UserError: as `ModelInspector.inspect_many`.
         """
-        lines = inspect_all(self.inspector, pairs, model="", log=None)
+        results = results_of(self.inspector, pairs)
         try:
-            while (found := self._in_turn(lambda: next(lines, _END))) is not _END:
+            while found := self._model_thread.submit(next, results, None).result():
                 yield found
         finally:
-            self._in_turn(lines.close)
-
-    def _in_turn(self, work: Callable[[], T]) -> T:
-        return self._model_thread.submit(work).result()
+            self._model_thread.submit(results.close).result()

@@ -9,16 +9,17 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...answering.families import FAMILIES
 from ...errors import UserError
 from ...images import open_image, used_bits
+from ...inspect.lines import results_of
 from ...inspect.pairs import Pair
 from ...inspect.question import Question
 from ...inspect.result import Result
-from ...inspect.same_picture import is_same_picture
 from ...line.thresholds import Threshold, from_good
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ class PageMap:
     """
 
     def __init__(self, make: Callable[[], Mapper]) -> None:
-        self._make = make
-        self._mapper: Mapper | None = None
+        self._mapper = cache(make)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="map")
 
     def start(self, question: Question) -> Future[AnomalyMap | None]:
@@ -49,29 +49,18 @@ class PageMap:
         return self._thread.submit(self._compare, question)
 
     def _compare(self, question: Question) -> AnomalyMap | None:
-        sources = (*question.templates, *question.more)
+        from ...inspect.mapping import map_of_pair
+
+        sources = (question.query, *question.templates, *question.more)
         try:
-            self._mapper = self._mapper or self._make()
-            bits = used_bits((*sources, question.query))
-            query, *templates = (open_image(source, bits=bits) for source in (question.query, *sources))
-            if not templates or any(is_same_picture(template, query) for template in templates):
-                return None
-            return self._mapper.compare(query, templates)
+            bits = used_bits(sources)
+            query, *templates = (open_image(source, bits=bits) for source in sources)
+            return map_of_pair(self._mapper(), query, templates)
         except UserError:
             return None
         except Exception:  # such as too little memory; the model's answer does not depend on it
             traceback.print_exc()
             return None
-
-    @staticmethod
-    def added(result: Result, coming: Future[AnomalyMap | None]) -> Result:
-        """The result with its map, if there is one."""
-        found = coming.result()
-        if found is None:
-            return result
-        from ...inspect.mapping import with_map
-
-        return with_map(result, found, threshold=None, alone=False)
 
 
 class MapEngine:
@@ -94,13 +83,11 @@ class MapEngine:
         [result] = self.inspector.ask([whole])
         return result, None
 
-    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, dict[str, Any], AnomalyMap | None]]:
-        """`adcopilot inspect`'s line of each pair, in order, and its map."""
-        from ...inspect.lines import inspect_all
-
-        yield from inspect_all(self.inspector, pairs, model="", log=None)
+    def inspect(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Result]]:
+        """Each pair with `adcopilot inspect`'s result, in order."""
+        return results_of(self.inspector, pairs)
 
     def threshold_of(self, good: Iterable[Pair]) -> Threshold | None:
         """A threshold from good parts, each paired with others; None where none of them can be compared."""
-        scores = [line["score"] for _, line, _ in self.inspect(islice(good, MOST_GOOD)) if line["score"] is not None]
+        scores = [one.score for _, one in self.inspect(islice(good, MOST_GOOD)) if one.score is not None]
         return from_good(scores, of_map=True) if scores else None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from .. import fragments
 from ..belonging import Asked, Coming, Talk, mark, nothing
 from ..engines.answer import Answer
 from ..service import Service
-from .pictures import AnswerFiles, entry
+from .pictures import entry, save_answer
 
 __all__ = ["MOST_TEMPLATES", "Answering"]
 
@@ -39,33 +38,29 @@ class Answering:
     def answer(self, talk: Talk, asked: Asked, text: str, *, yes_or_no: bool) -> tuple:
         """What goes to the page next, and the conversation with it: an answer, or words on why there is none."""
         try:
-            answer, images = self.ask(talk, asked, text, yes_or_no=yes_or_no)
-            return self._found(talk, asked, answer, images)
+            with self.service.for_visitors():
+                answer, images = self.ask(talk, asked, text, yes_or_no=yes_or_no)
+                return self._found(talk, asked, answer, images)
         except UserError as error:
             return self.problem(asked, str(error))
-        except Exception:
-            traceback.print_exc()
-            return self.problem(
-                asked, "Something went wrong on the server; it has been written down there. Try again."
-            )
 
     def _found(self, talk: Talk, asked: Asked, answer: Answer, images: list[Image.Image]) -> tuple[Coming, Talk]:
         about = mark(asked.files)
         turns = talk.answers if talk.about == about else ()
         talk = Talk(about=about, answers=(*turns, answer.without_pictures()))
-        files = AnswerFiles(self.service, answer, images, visitor=asked.visitor)
+        files = save_answer(self.service, answer, images, visitor=asked.visitor)
         results = (
             fragments.of(about, fragments.verdict(answer)),
-            files.marked(),
+            files["marked"],
             fragments.of(about, fragments.name(answer.result.query)),
-            files.compared(),
+            files["compared"],
             fragments.of(about, fragments.conversation(talk.answers)),
-            *(gr.DownloadButton(value=str(path), interactive=True) for path in files.to_save()),
+            *(gr.DownloadButton(value=files[name], interactive=True) for name in ("json", "inspected")),
             about,
-            files.differs(),
+            files["differs"],
             fragments.of(about, fragments.map_about(answer)) if self.service.engine.has_map else "",
             "",
-            files.good(),
+            files["good part"],
             fragments.of(about, fragments.name(answer.templates[-1] if answer.templates else "")),
             fragments.of(about, fragments.heat_about(answer)),
             fragments.of(about, fragments.places(answer)),
@@ -94,7 +89,7 @@ class Answering:
         images = [service.open(path, visitor=visitor) for path in files]
         more = ()
         if not asked.templates and service.good_parts is not None:
-            pair = service.own_pair(Path(files[-1]))
+            pair = service.good_parts.pair(Path(files[-1]), each=service.templates_each)
             files, more = (str(pair.template), *files), tuple(map(str, pair.more))
             images.insert(0, open_image(pair.template))
         turns = talk.answers if talk.about == mark(asked.files) else ()
@@ -106,33 +101,15 @@ class Answering:
             turns=tuple((turn.question, turn.result.answer) for turn in turns),
         )
         result, heat = service.ask(question)
-        threshold, judge = None, service.judge
-        if not service.engine.speaks and judge.map_threshold is None:
-            threshold = service.engine.threshold_of(_each_with_others(files[:-1]))
-        if threshold is not None and result.map is not None:
-            from ...inspect.mapping import with_map  # loads torch, which has made the map
-
-            judge = replace(judge, map_threshold=threshold.value)
-            result = judge.judged(with_map(result, result.map, threshold=threshold.value, alone=True))
-        names = [Path(path).name for path in files]
-        result = replace(result, query=names[-1], template=names[-2] if len(names) > 1 else None)
-        answer = Answer(
-            question=text,
-            result=result,
-            yes_or_no=yes_or_no,
-            templates=tuple(names[:-1]),
-            heat=heat,
-            judge=judge,
-            by_map=not service.engine.speaks,
-            threshold=threshold,
-        )
-        return answer, images
+        threshold = service.threshold_of(_each_with_others(files[:-1]))
+        *good, part = names = [Path(path).name for path in files]
+        result = replace(result, query=part, template=names[-2] if good else None)
+        about = {"question": text, "yes_or_no": yes_or_no, "templates": tuple(good), "heat": heat}
+        return service.answer(result, threshold=threshold, **about), images
 
 
-def _each_with_others(good: Sequence[str]) -> list[Pair]:
+def _each_with_others(good: Sequence[str]) -> Iterator[Pair]:
     """Each good part, compared with all others; nothing of one alone."""
-    pairs = []
     for one in good if len(good) > 1 else ():
         template, *more = (Path(other) for other in good if other != one)
-        pairs.append(Pair(query=Path(one), template=template, name=one, more=tuple(more)))
-    return pairs
+        yield Pair(query=Path(one), template=template, name=one, more=tuple(more))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import enum
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -21,19 +20,13 @@ from ...line.thresholds import Threshold
 from .. import fragments, table
 from ..belonging import files_of, mark
 from ..components import UploadedFiles
-from ..engines.answer import Answer
-from ..fragments import VERDICTS
 from ..limits import MIB, check_pixels
 from ..service import Service
 from ..table import Row
 from ..words import label, say
 from .collecting import collect, leave_out_unusable
 from .marking import MarkRow
-from .marking import told as marked
 from .part_pictures import PartPictures, write_zip
-
-if TYPE_CHECKING:
-    from ...anomaly_map.comparing import AnomalyMap
 
 __all__ = ["ManyParts", "ServerFolder"]
 
@@ -85,6 +78,7 @@ class ManyParts:
 
     def __init__(self, *, service: Service, folder: ServerFolder | None) -> None:
         self.service, self.folder = service, folder
+        self.marking = MarkRow(service=service, part=self.marked, name="many")
         self._ends: dict[str, _End | None] = {}  # of visitors whose folder is under way
 
     def build(self) -> None:
@@ -128,10 +122,9 @@ class ManyParts:
                 elem_id="adc-which",
                 visible=self.service.marks is not None,
             )
-            marking = MarkRow(name="many", visible=self.service.marks is not None)
-            marks = marking.build()
+            marks = self.marking.build()
         pictures, results = [good, parts, tree], [state, shown, as_csv, which, as_zip]
-        marking.connect(marks, self.mark_event, [which, *pictures])
+        self.marking.connect(marks, which, pictures)
         running = {
             "inputs": pictures,
             "outputs": results,
@@ -175,12 +168,9 @@ class ManyParts:
                         raise UserError(missing)
                     collect(self.service, files, folder / name, visitor=request.session_hash)
                 unusable = [] if own else leave_out_unusable(self.service, folder / "good")
-                queries = [(file, str(file.relative_to(folder / "parts"))) for file in find_images(folder / "parts")]
-                groups = [(queries, own or folder / "good", True)]
+                groups = [(find_images(folder / "parts"), own or folder / "good", True)]
                 about = mark(files_of(good, parts, tree))
-                yield from self._inspect(
-                    groups, (folder / "parts", folder / "good"), unusable, request, about, _UPLOAD
-                )
+                yield from self._inspect(folder / "parts", groups, request, about, _UPLOAD, unusable)
         except UserError as error:
             yield _nothing(fragments.notice(f"{self.service.without_paths(str(error))}."))
 
@@ -192,49 +182,32 @@ class ManyParts:
         root = self.folder.queries
         try:
             if self.folder.templates:
-                queries = [(file, str(file.relative_to(root))) for file in find_images(root)]
-                groups = [(queries, self.folder.templates, True)]
+                groups = [(find_images(root), self.folder.templates, True)]
             else:
-                groups = [
-                    ([(file, str(file.relative_to(root))) for file in files], good, False)
-                    for _, good, files in mvtec_queries(root)
-                ]
-            folders = (root, self.folder.templates) if self.folder.templates else (root,)
+                groups = [(files, own, False) for _, own, files in mvtec_queries(root)]
             with self._run(request):
-                yield from self._inspect(groups, folders, [], request, mark(files_of(good, parts, tree)), _SERVER)
+                yield from self._inspect(root, groups, request, mark(files_of(good, parts, tree)), _SERVER)
         except UserError as error:
             yield _nothing(fragments.notice(f"{self.service.without_paths(str(error), root)}."))
 
-    def mark_event(self, good: bool) -> Callable[..., str]:
-        """Write down what a part of the table is."""
-
-        def on_mark(kind: str, which: str | None, goods, parts, tree, request: gr.Request) -> str:
-            if self.service.marks is None:
-                return fragments.notice("This page keeps no marks.")
-            if not which:
-                return fragments.notice("Choose a part of the table first.")
-            place, _, name = which.partition("/")
-            about, kind = mark(files_of(goods, parts, tree)), kind or ""
+    @contextmanager
+    def marked(self, which: str | None, slots: tuple, visitor: str) -> Iterator[tuple[Path, str, bool]]:
+        """A part of the table."""
+        if not which:
+            raise UserError("Choose a part of the table first.")
+        place, _, name = which.partition("/")
+        is_upload = place != _SERVER or self.folder is None
+        # unpacked again, the same way: nothing of a visitor's is kept between two of his requests
+        with self.service.store.work_folder() as work:
+            folder = work / "parts" if is_upload else self.folder.queries
+            if is_upload:
+                collect(self.service, [*slots[1], *slots[2]], folder, visitor=visitor)
             try:
-                if place == _SERVER and self.folder is not None:
-                    self._mark(self.folder.queries, name, good=good, kind=kind, is_upload=False)
-                else:  # unpacked again, the same way: nothing of a visitor's is kept between two of his requests
-                    with self.service.store.work_folder() as folder:
-                        collect(self.service, [*parts, *tree], folder / "parts", visitor=request.session_hash)
-                        self._mark(folder / "parts", name, good=good, kind=kind, is_upload=True)
-            except UserError as error:
-                return fragments.notice(f"{self.service.without_paths(str(error))}".removesuffix(".") + ".")
-            return marked(name, good=good, kind=kind, about=about)
-
-        return on_mark
-
-    def _mark(self, folder: Path, name: str, *, good: bool, kind: str, is_upload: bool) -> None:
-        try:
-            picture = path_inside(folder, name)
-            check_pixels(picture, name=name, limits=self.service.limits)
-        except UserError:
-            raise UserError(f"{name} is not among the parts any more. Inspect them again") from None
-        self.service.marks.add(picture, good=good, kind=kind, is_upload=is_upload)
+                picture = path_inside(folder, name)
+                check_pixels(picture, name=name, limits=self.service.limits)
+            except UserError:
+                raise UserError(f"{name} is not among the parts any more. Inspect them again") from None
+            yield picture, name, is_upload
 
     @contextmanager
     def _run(self, request: gr.Request) -> Iterator[None]:
@@ -246,10 +219,12 @@ class ManyParts:
             del self._ends[request.session_hash]
 
     def _inspect(
-        self, groups, folders: tuple[Path, ...], unusable: list[str], request: gr.Request, about: str, place: str
+        self, root: Path, groups, request: gr.Request, about: str, place: str, unusable: Sequence[str] = ()
     ) -> Iterator[tuple]:
-        """Results of some groups of (queries, folder of templates, whether equal names belong together)."""
+        """Results of some groups of (queries, folder of templates, whether equal names belong together), the queries
+        named by their paths below a folder."""
         total = sum(len(queries) for queries, _, _ in groups)
+        folders = (root, *(folder for _, folder, _ in groups))
         rows: list[Row] = []
         began = last = time.monotonic()
         pictures = PartPictures(self.service, visitor=request.session_hash)
@@ -266,16 +241,16 @@ class ManyParts:
         thresholds: dict[Path, Threshold | None] = {}  # by query
         told = [say("Done.")]
         try:
-            with closing(self.service.engine.inspect(self._pairs(groups, pools, thresholds))) as lines:
-                for pair, line, found in lines:
-                    rows.append(self._row(pair, line, found, folders, thresholds.get(pair.query), pictures))
+            with closing(self.service.engine.inspect(self._pairs(root, groups, pools, thresholds))) as results:
+                for pair, result in results:
+                    rows.append(self._row(pair, result, folders, thresholds.get(pair.query), pictures))
                     if self._ends[request.session_hash]:
                         told = [say("Stopped.")]
                         break
                     is_time = time.monotonic() - last > TABLE_EVERY
                     last = time.monotonic() if is_time else last
                     table_now = shown(MOST_UNDER_WAY) if is_time else gr.skip()
-                    yield progress(_counts(rows)), table_now, gr.skip(), gr.skip(), gr.skip()
+                    yield progress(table.told(rows)), table_now, gr.skip(), gr.skip(), gr.skip()
         except UserError as error:
             reason = self.service.without_paths(str(error), *folders).removesuffix(".")
             told = [say("It ended early: {reason}.", reason=fragments.plain(reason))]
@@ -286,16 +261,14 @@ class ManyParts:
         if self._ends[request.session_hash] is _End.CHANGED:
             yield _nothing()
             return
-        told.append(_counts(rows))
+        told.append(table.told(rows))
+        failed = [row for row in rows if row.error]
         unusable = [*unusable, *(message for pool in pools for message in pool.unusable)]
-        for number, words in (
-            (
-                sum(bool(row.error) for row in rows),
-                "{number} of them could not be inspected; they stand at the end of the table.",
-            ),
-            (len(unusable), "{number} of the pictures of good parts could not be used."),
-            (pictures.left_out, "There was no room for the pictures of {number} parts."),
-        ):
+        for words, number in {
+            "{number} of them could not be inspected; they stand at the end of the table.": len(failed),
+            "{number} of the pictures of good parts could not be used.": len(unusable),
+            "There was no room for the pictures of {number} parts.": pictures.left_out,
+        }.items():
             told += [say(words, number=number)] if number else []
         for threshold in dict.fromkeys(filter(None, thresholds.values())):
             told.append(fragments.threshold(threshold))
@@ -306,11 +279,12 @@ class ManyParts:
         table.write_csv(csv, table.in_order(rows))
         write_zip(archive, table.in_order(rows))
         names = [(row.name, f"{place}/{row.name}") for row in table.in_order(rows) if not row.error]
-        files = (gr.DownloadButton(value=str(path), interactive=True) for path in (csv, archive))
-        as_csv, as_zip = files
+        as_csv, as_zip = (gr.DownloadButton(value=str(path), interactive=True) for path in (csv, archive))
         yield progress(" ".join(told), runs=False), shown(MOST_ROWS), as_csv, gr.Dropdown(names, value=None), as_zip
 
-    def _pairs(self, groups, pools: list[TemplatePool], thresholds: dict[Path, Threshold | None]) -> Iterator[Pair]:
+    def _pairs(
+        self, root: Path, groups, pools: list[TemplatePool], thresholds: dict[Path, Threshold | None]
+    ) -> Iterator[Pair]:
         """Each query with its template; too large pictures become errors before anything decodes them. Where nobody
         knows a threshold of the map, which is all there is, each group's good parts give one."""
         for queries, folder, by_name in groups:
@@ -318,9 +292,10 @@ class ManyParts:
             own = self.service.good_parts and self.service.good_parts.folder.resolve() == folder.resolve()
             pool = TemplatePool(folder=folder, by_name=by_name and not own)
             pools.append(pool)
-            threshold = self._threshold(pool)
-            for query, name in queries:
-                thresholds[query] = threshold
+            good = find_pairs([(file, "") for file in pool.files], pool, templates=self.service.templates_each)
+            threshold = self.service.threshold_of(good if len(pool.files) > 1 else ())
+            for query in queries:
+                name, thresholds[query] = str(query.relative_to(root)), threshold
                 try:
                     check_pixels(query, name=name, limits=self.service.limits)
                 except UserError as error:
@@ -328,50 +303,28 @@ class ManyParts:
                     continue
                 yield from find_pairs([(query, name)], pool, templates=self.service.templates_each)
 
-    def _threshold(self, pool: TemplatePool) -> Threshold | None:
-        engine = self.service.engine
-        if engine.speaks or self.service.judge.map_threshold is not None or len(pool.files) < 2:
-            return None
-        return engine.threshold_of(
-            find_pairs([(file, "") for file in pool.files], pool, templates=self.service.templates_each)
-        )
-
     def _row(
         self,
         pair: Pair,
-        line: dict[str, Any],
-        found: AnomalyMap | None,
+        result: Result,
         folders: tuple[Path, ...],
         threshold: Threshold | None,
         pictures: PartPictures,
     ) -> Row:
-        if error := line.pop("error", None):
-            return Row(name=pair.name, error=self.service.without_paths(error, *folders))
-        result, judge = Result.from_dict(line), self.service.judge
-        if threshold is not None and found is not None:
-            from ...inspect.mapping import with_map  # loads torch, which has made the map
-
-            judge = replace(judge, map_threshold=threshold.value)
-            result = judge.judged(with_map(result, found, threshold=threshold.value, alone=True))
-        if result.reason:
-            result = replace(result, reason=self.service.without_paths(result.reason, *folders))
-        speaks = self.service.engine.speaks
-        answer = Answer(question="", result=result, yes_or_no=True, judge=judge, by_map=not speaks)
-        small, large = pictures.write(pair, answer, found)
+        if result.error:
+            return Row(name=pair.name, error=self.service.without_paths(result.error, *folders))
+        answer = self.service.answer(result, threshold=threshold, question="", yes_or_no=True)
+        if reason := answer.result.reason:
+            told = self.service.without_paths(reason, *folders)
+            answer = replace(answer, result=replace(answer.result, reason=told))
+        small, large = pictures.write(pair, answer)
         return Row(
             name=pair.name,
             template=pair.template.name,
             score=answer.score,
             verdict=answer.verdict,
-            boxes=result.boxes,
-            answer=answer.words[:200] if speaks else "",
+            boxes=answer.result.boxes,
+            answer="" if answer.by_map else answer.words[:200],
             small=small,
             large=large,
         )
-
-
-def _counts(rows: list[Row]) -> str:
-    """How many of each verdict, and how many have none, in words."""
-    found = table.counts(rows)
-    words = VERDICTS | ({table.NONE: "Not inspected"} if found[table.NONE] else {})
-    return ", ".join(f"{say(words[word])}: {found[word]}" for word in words) + "."

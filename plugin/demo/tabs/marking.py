@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -15,8 +17,12 @@ from ...inspect.pairs import IMAGE_SUFFIXES
 from ...jsonl import atomic_write, file_digest
 from ...line.marks import append_mark
 from .. import fragments
+from ..belonging import files_of, mark
 from ..limits import MIB
 from ..words import label, say
+
+if TYPE_CHECKING:
+    from ..service import Service
 
 __all__ = ["MarkRow", "Marks"]
 
@@ -71,21 +77,25 @@ class Marks:
 
 @dataclass(frozen=True, kw_only=True)
 class MarkRow:
-    """The row. `build` puts it on the page, `connect` says what its buttons do.
+    """The row. `build` puts it on the page, `connect` says which components tell what is marked.
 
     Attributes:
+        service: whose marks they are; without any, the row is hidden.
+        part: from (which of several, values of the three upload components, visitor) to a part: its picture, its
+            name, and whether it is an upload. It raises a `UserError` where there is nothing to mark.
         name: of the tab, for the page's style and tests.
-        visible: whether visitors may mark.
         label: of the field for the kind.
     """
 
+    service: Service
+    part: Callable[[str | None, tuple, str], AbstractContextManager[tuple[Path, str, bool]]]
     name: str
-    visible: bool
     label: str = "Kind of defect (may be empty)"
 
     def build(self) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.HTML]:
         """Field for the kind, the two buttons, and the place for what was said."""
-        with gr.Row(visible=self.visible, elem_id=f"adc-marks-{self.name}", elem_classes="adc-marks"):
+        visible = self.service.marks is not None
+        with gr.Row(visible=visible, elem_id=f"adc-marks-{self.name}", elem_classes="adc-marks"):
             kind = gr.Textbox(
                 label=label(self.label),
                 placeholder=label("scratch"),
@@ -96,22 +106,38 @@ class MarkRow:
             )
             bad = gr.Button(label("Mark as defective"), min_width=150)
             good = gr.Button(label("Mark as good"), min_width=150)
-        told = gr.HTML("", elem_id=f"adc-told-{self.name}", padding=False, visible=self.visible)
+        told = gr.HTML("", elem_id=f"adc-told-{self.name}", padding=False, visible=visible)
         return kind, bad, good, told
 
-    def connect(self, row, event: Callable[[bool], Callable], inputs: list) -> None:
-        """Both buttons call `event(good)` with the kind and `inputs`; it returns what is to be said."""
+    def connect(self, row, which: gr.components.Component, pictures: list) -> None:
+        """Let both buttons write down what the part is that `which` and the three upload components tell."""
         kind, bad, good, told = row
         for button, is_good in ((bad, False), (good, True)):
             button.click(
-                event(is_good),
-                [kind, *inputs],
+                self.event(is_good),
+                [kind, which, *pictures],
                 [told],
                 concurrency_limit=4,
                 concurrency_id="files",
                 api_name=False,
                 show_progress="hidden",
             )
+
+    def event(self, good: bool) -> Callable[..., str]:
+        """What a button does."""
+
+        def on_mark(kind: str, which: str | None, first, second, third, request: gr.Request) -> str:
+            slots, kind = (first, second, third), kind or ""
+            try:
+                if self.service.marks is None:
+                    raise UserError("This page keeps no marks.")
+                with self.part(which, slots, request.session_hash) as (picture, name, is_upload):
+                    self.service.marks.add(picture, good=good, kind=kind, is_upload=is_upload)
+            except UserError as error:
+                return fragments.notice(self.service.without_paths(str(error)).removesuffix(".") + ".")
+            return told(name, good=good, kind=kind, about=mark(files_of(*slots)))
+
+        return on_mark
 
 
 def told(name: str, *, good: bool, kind: str, about: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,8 +18,8 @@ from ..questions import QUESTIONS, PageQuestion, wording
 from ..service import Service
 from ..words import label, say
 from .answering import MOST_TEMPLATES, Answering
-from .marking import MarkRow, told
-from .pictures import file_of, shown
+from .marking import MarkRow
+from .pictures import shown
 
 __all__ = ["OnePart"]
 
@@ -35,6 +37,8 @@ class OnePart:
 
     def __init__(self, *, service: Service, examples: Sequence[Example]) -> None:
         self.service, self.examples, self.answering = service, examples, Answering(service)
+        kind = "Was the verdict wrong? Kind of defect (may be empty)"
+        self.marking = MarkRow(service=service, part=self.marked, name="one", label=kind)
         self.questions = (service.inspects, *(QUESTIONS[1:] if service.engine.speaks else ()))
 
     def build(self) -> None:
@@ -78,12 +82,7 @@ class OnePart:
                     interactive=True,
                 )
                 talked = gr.HTML("", elem_id="adc-conversation", padding=False, visible=service.engine.speaks)
-                marking = MarkRow(
-                    name="one",
-                    visible=service.marks is not None,
-                    label="Was the verdict wrong? Kind of defect (may be empty)",
-                )
-                marks = marking.build()
+                marks = self.marking.build()
                 with gr.Row(elem_id="adc-saving"):
                     saving = {"interactive": False, "elem_classes": "adc-save", "min_width": 130, "size": "md"}
                     as_json = gr.DownloadButton(label("Save as JSON"), **saving)
@@ -139,10 +138,9 @@ class OnePart:
         for example, button in zip(self.examples, example_buttons, strict=True):
             button.click(self.example_event(example), None, [*pictures, said, *results], **checking)
         anew.click(self.on_start_again, None, [*pictures, said, *results, words, talk], **quick)
-        marking.connect(marks, self.mark_event, [about, *pictures])
+        self.marking.connect(marks, about, pictures)
         forget.click(list, None, [kept], **quick)
-        kept.change(fragments.history_list, [kept], [earlier], **quick)
-        gr.on([service.page.load], fragments.history_list, [kept], [earlier], **quick)
+        gr.on(None, fragments.history_list, [kept], [earlier], **quick)  # when it changes, and at the start
 
         hidden = gr.Button(visible=False)
         hidden.click(
@@ -227,7 +225,7 @@ class OnePart:
 
         def on_example(request: gr.Request) -> tuple:
             good, part = (
-                file_of(self.service, image, f"{name}.png", visitor=request.session_hash)
+                self.service.store.save(image, f"{name}.png", visitor=request.session_hash, compress_level=1)
                 for name, image in (("good part", example.template), ("part to inspect", example.query))
             )
             return good, None, part, "", *nothing()
@@ -284,24 +282,14 @@ class OnePart:
         """Other pictures: what is about the ones before goes."""
         return (gr.skip(),) * 15 if about == mark(files_of(template, more, query)) else nothing()
 
-    def mark_event(self, good: bool) -> Callable[..., str]:
-        """Write down what the part is that an answer on the page is about."""
-
-        def on_mark(kind: str, about: str, template, more, query, request: gr.Request) -> str:
-            asked = Asked(files=files_of(template, more, query), visitor=request.session_hash)
-            service = self.service
-            if service.marks is None:
-                return fragments.notice("This page keeps no marks.")
-            if asked.query is None or about != mark(asked.files):
-                return fragments.notice("Ask about the part first, then mark it.")
-            try:
-                picture = service.store.original(asked.query, visitor=asked.visitor)
-                service.marks.add(picture, good=good, kind=kind or "", is_upload=True)
-            except UserError as error:
-                return fragments.notice(f"{service.without_paths(str(error))}".removesuffix(".") + ".")
-            return told(picture.name, good=good, kind=kind or "", about=about)
-
-        return on_mark
+    @contextmanager
+    def marked(self, about: str, slots: tuple, visitor: str) -> Iterator[tuple[Path, str, bool]]:
+        """The part that an answer on the page is about."""
+        asked = Asked(files=files_of(*slots), visitor=visitor)
+        if asked.query is None or about != mark(asked.files):
+            raise UserError("Ask about the part first, then mark it.")
+        picture = self.service.store.original(asked.query, visitor=visitor)
+        yield picture, picture.name, True
 
     def on_start_again(self) -> tuple:
         """Everything as at the beginning, except what the browser keeps."""
@@ -316,15 +304,16 @@ class OnePart:
         engine = self.service.engine
         words = (words or "").strip()
         try:
-            text = self.service.free_question(words) if words else ""
-            text = text or wording(
-                self.service.inspects, templates=1, family=engine.family, thinking=self.service.thinking
-            )
-            if words and not engine.speaks:
-                raise UserError("there is no model here that a question could be put to; leave it empty")
-            if not template and self.service.good_parts is None:
-                raise UserError("the picture of a good part is missing")
-            asked = Asked(files=files_of(template, [], query), visitor=request.session_hash)
-            return self.answering.ask(Talk(), asked, text, yes_or_no=not words)[0].to_dict()
+            with self.service.for_visitors():
+                text = self.service.free_question(words) if words else ""
+                text = text or wording(
+                    self.service.inspects, templates=1, family=engine.family, thinking=self.service.thinking
+                )
+                if words and not engine.speaks:
+                    raise UserError("there is no model here that a question could be put to; leave it empty")
+                if not template and self.service.good_parts is None:
+                    raise UserError("the picture of a good part is missing")
+                asked = Asked(files=files_of(template, [], query), visitor=request.session_hash)
+                return self.answering.ask(Talk(), asked, text, yes_or_no=not words)[0].to_dict()
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error

@@ -5,11 +5,9 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ...drawing import draw_result
 from ...images import open_image
 from ...inspect.pairs import Pair
 from ..colours import map_scale
@@ -17,9 +15,6 @@ from ..engines.answer import Answer
 from ..fragments import THUMBNAIL, VERDICTS
 from ..service import Service
 from ..table import Row
-
-if TYPE_CHECKING:
-    from ...anomaly_map.comparing import AnomalyMap
 
 __all__ = ["PartPictures", "write_zip"]
 
@@ -44,31 +39,19 @@ class PartPictures:
         self.service, self.visitor, self.left_out = service, visitor, 0
         self._room = service.limits.stored_bytes - service.store.size()
 
-    def write(self, pair: Pair, answer: Answer, found: AnomalyMap | None) -> tuple[Path | None, Path | None]:
+    def write(self, pair: Pair, answer: Answer) -> tuple[Path | None, Path | None]:
         """The files of the small and the large picture."""
         if self._room <= 0:
             self.left_out += 1
             return None, None
         template, query = open_image(pair.template), open_image(pair.query)
-        verdict, stem = answer.verdict, Path(pair.name).stem[:60]
-        large = draw_result(
-            template=template,
-            query=query,
-            boxes=answer.result.boxes,
-            anomalous=verdict.anomalous,
-            reason=verdict.reason,
-            score=answer.score,
-            template_name=pair.template.name,
-            query_name=pair.name,
-            anomaly_map=found,
-            map_threshold=map_scale(answer.judge.map_threshold)[0],
-        )
+        stem, (middle, _) = Path(pair.name).stem[:60], map_scale(answer.judge.map_threshold)
+        large = answer.drawn(template, query, name=pair.name, map_threshold=middle)
         large.thumbnail((WIDEST, WIDEST))
         return self._file(beside(query, template), f"{stem} small.jpg"), self._file(large, f"{stem} inspected.jpg")
 
     def _file(self, picture: Image.Image, name: str) -> Path:
-        path = self.service.store.new_file(name, visitor=self.visitor)
-        picture.save(path, quality=88)
+        path = Path(self.service.store.save(picture, name, visitor=self.visitor, quality=88))
         self._room -= path.stat().st_size
         return path
 

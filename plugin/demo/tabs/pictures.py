@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from ...drawing import draw_boxes, draw_map, draw_result
+from ...drawing import draw_boxes, draw_map
 from ...images import FORMATS
 from ...jsonl import atomic_write
 from .. import fragments
@@ -18,7 +18,7 @@ from ..colours import draw_heat, map_scale
 from ..engines.answer import Answer
 from ..service import Service
 
-__all__ = ["AnswerFiles", "entry", "file_of", "shown"]
+__all__ = ["entry", "save_answer", "shown"]
 
 #: What every browser shows as it is; anything else is shown, and used, as the PNG that it decodes to.
 SHOWN_AS_IT_IS = {"PNG": ("L", "RGB", "RGBA", "P"), "JPEG": ("L", "RGB"), "WEBP": ("RGB", "RGBA")}
@@ -37,74 +37,37 @@ def shown(service: Service, path: str, *, visitor: str) -> Any:
     return str(path)
 
 
-def file_of(service: Service, picture: Image.Image | None, name: str, *, visitor: str) -> str | None:
-    """A picture as a file of the visitor's, which goes when he leaves; gradio would keep its own copy longer."""
-    if picture is None:
-        return None
-    path = service.store.new_file(name, visitor=visitor)
-    picture.save(path, compress_level=1)
-    return str(path)
-
-
-class AnswerFiles:
-    """The pictures of an answer, and the files to save.
+def save_answer(service: Service, answer: Answer, images: list[Image.Image], *, visitor: str) -> dict[str, str | None]:
+    """The pictures of an answer, and what can be saved of it, as files of the visitor's.
 
     Args:
-        service: whose store they lie in.
-        answer: the answer.
         images: that it is about, templates first.
-        visitor: whose they are.
+
+    Returns:
+        Paths: of the "good part" that the query is compared with, as large as the query is drawn, the "marked" query
+        with its numbered boxes, where the model "compared", and where the query "differs", None for what there is not;
+        of the line as "json", and of the picture that `adcopilot inspect --draw` makes ("inspected").
     """
-
-    def __init__(self, service: Service, answer: Answer, images: list[Image.Image], *, visitor: str) -> None:
-        self.service, self.answer, self.query, self.visitor = service, answer, images[-1], visitor
-        self.template = images[-2] if len(images) > 1 else None
-        self.stem = Path(answer.result.query).stem[:60]
-
-    def good(self) -> str | None:
-        """The good part that the query is compared with, as large as the query is drawn."""
-        return None if self.template is None else self._file(draw_boxes(self.template, []), "good part")
-
-    def marked(self) -> str:
-        """The query with its boxes, numbered."""
-        return self._file(draw_boxes(self.query, self.answer.result.boxes, numbered=True), "marked")
-
-    def compared(self) -> str | None:
-        """Where the model compared."""
-        heat = self.answer.heat
-        return None if heat is None else self._file(draw_heat(draw_boxes(self.query, []), heat), "compared")
-
-    def differs(self) -> str | None:
-        """Where the query differs."""
-        found, (middle, _) = self.answer.result.map, map_scale(self.answer.judge.map_threshold)
-        return None if found is None else self._file(draw_map(self.query, found, threshold=middle), "differs")
-
-    def _file(self, picture: Image.Image, role: str) -> str:
-        return file_of(self.service, picture, f"{self.stem} {role}.png", visitor=self.visitor)
-
-    def to_save(self) -> list[Path]:
-        """The line as JSON, and the picture that `adcopilot inspect --draw` makes."""
-        store, answer, result = self.service.store, self.answer, self.answer.result
-        as_json = store.new_file(f"{self.stem}.json", visitor=self.visitor)
-        as_json.write_text(json.dumps(answer.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        as_png = store.new_file(f"{self.stem} inspected.png", visitor=self.visitor)
-        if answer.verdict is None or self.template is None:
-            picture = draw_boxes(self.query, result.boxes)
-        else:
-            picture = draw_result(
-                template=self.template,
-                query=self.query,
-                boxes=result.boxes,
-                anomalous=answer.verdict.anomalous,
-                reason=answer.verdict.reason,
-                score=answer.score,
-                template_name=result.template,
-                query_name=result.query,
-                anomaly_map=result.map,
-                map_threshold=answer.judge.map_threshold,
-            )
-        picture.save(as_png)
-        return [as_json, as_png]
+    *templates, query = images
+    result, found, limit = answer.result, answer.result.map, answer.judge.map_threshold
+    stem = Path(result.query).stem[:60]
+    pictures = {
+        "good part": draw_boxes(templates[-1], []) if templates else None,
+        "marked": draw_boxes(query, result.boxes, numbered=True),
+        "compared": None if answer.heat is None else draw_heat(draw_boxes(query, []), answer.heat),
+        "differs": None if found is None else draw_map(query, found, threshold=map_scale(limit)[0]),
+    }
+    files = {
+        role: picture and service.store.save(picture, f"{stem} {role}.png", visitor=visitor, compress_level=1)
+        for role, picture in pictures.items()
+    }
+    as_json = service.store.new_file(f"{stem}.json", visitor=visitor)
+    as_json.write_text(json.dumps(answer.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    inspected = draw_boxes(query, result.boxes)
+    if answer.verdict is not None and templates:
+        inspected = answer.drawn(templates[-1], query, name=result.query, map_threshold=limit)
+    as_png = service.store.save(inspected, f"{stem} inspected.png", visitor=visitor)
+    return {**files, "json": str(as_json), "inspected": as_png}
 
 
 def entry(answer: Answer, image: Image.Image) -> dict[str, Any]:

@@ -5,7 +5,12 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+pytest.importorskip("gradio", reason="needs gradio: the extra web")
+pytest.importorskip("selenium", reason="needs selenium: the extra dev")
+
 from selenium.webdriver.common.by import By
 
 from ...webui.page import BLOCK, Page, quoted
@@ -32,6 +37,16 @@ class Part(Page):
     def button(self, text: str):
         """A button that can be seen, or None."""
         return self._visible(By.XPATH, f"//button[normalize-space()={quoted(text)}]")
+
+    def ask(self, words: str) -> None:
+        """Press the first button, and wait until the verdict, or what is said in its place, has these words."""
+        self.press("Is it defective?")
+        self.wait(repr(words), lambda: words in self.said("verdict") or words in self.problem())
+
+    def save_into(self, folder: Path) -> None:
+        """Where files that are saved are to lie."""
+        settings = {"behavior": "allow", "downloadPath": str(folder)}
+        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", settings)
 
     def upload(self, label: str, path: Path) -> None:
         """Choose a file, as the file dialogue does."""

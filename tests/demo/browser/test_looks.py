@@ -5,10 +5,6 @@ import re
 import zipfile
 
 import pytest
-
-pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
-pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
-
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
@@ -100,14 +96,17 @@ def test_one_part_from_empty_to_an_error(page, pictures, said, tmp_path):
     ask(page, "No defect found")
     check(driver, "good", folder=tmp_path)
     said.text, said.logprobs = "Hm", [-6.0, -4.0]
-    ask(page, "Undecided")
+    ask(page, "the answer begins with 'Hm', which is neither 'Yes' nor 'No'")
+    shown = driver.find_element("css selector", VERDICT)  # in amber, and without a score
+    red, green, blue = map(int, shown.value_of_css_property("background-color").strip("rgba()").split(",")[:3])
+    assert (shown.text, red > green > blue) == ("Undecided", True)
+    assert "Score" not in page.said("verdict")
     check(driver, "undecided", folder=tmp_path)
     said.logprobs, said.text, said.yes = ..., SAID.replace("Yes", "No"), 0.9
     ask(page, "The model's own words say the opposite of this verdict.")
     check(driver, "contradiction", folder=tmp_path, sizes=((1280, 900),))
     said.status = 500
-    page.press("Is it defective?")
-    page.wait("words", lambda: "The model's server does not answer just now" in page.problem())
+    page.ask("The model's server does not answer just now")
     page.wait_for_the_end()
     driver.execute_script("scrollTo(0, 0)")
     assert box(driver, "#adc-problem")["bottom"] <= 900
@@ -155,7 +154,7 @@ def test_many_parts_sorted_filtered_and_enlarged(page, said, tmp_path):
     many = Many(driver=driver, url=page.url)
     check(driver, "many-empty", folder=tmp_path)
     folder = tmp_path / "saved"
-    driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+    many.save_into(folder)
     many.give("Good parts: pictures or a zip", tmp_path / "good.png")
     many.give("Parts to inspect: pictures or a zip", tmp_path / "lot.zip")
     said.replies = [(SAID, 0.8), (SAID, 0.95), ("No.", 0.1)]

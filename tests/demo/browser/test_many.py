@@ -41,6 +41,11 @@ class Many(Part):
         self.tab("Many parts")
         self.wait("the tab", lambda: self.button("Inspect all"))
 
+    def inspect(self, words: str) -> None:
+        """Press the button, and wait until the progress has these words."""
+        self.press("Inspect all")
+        self.wait(repr(words), lambda: words in self.said("progress"))
+
     def give(self, label: str, *paths) -> None:
         """Upload files and wait until their names are shown."""
         before = len(self.files())
@@ -93,17 +98,13 @@ def test_a_zip_becomes_a_sorted_table_and_a_file(page, said, stub_demo, tmp_path
         part(index + 10, size=(84, 56 + 10 * index)).save(tmp_path / f"{index}.png")
     (tmp_path / "no.png").write_bytes(b"hello")
     driver = page.driver
-    driver.execute_cdp_cmd(
-        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path / "saved")}
-    )
+    page.save_into(tmp_path / "saved")
     said.text, said.yes = 'Yes. [{"bbox_2d": [10, 10, 40, 40], "label": "scratch"}]', 0.9
 
-    page.press("Inspect all")
-    page.wait("words", lambda: "Add pictures of good parts first" in page.said("progress"))
+    page.inspect("Add pictures of good parts first")
     page.give("Good parts: pictures or a zip", tmp_path / "0.png", tmp_path / "3.png", tmp_path / "no.png")
     page.give("Parts to inspect: pictures or a zip", archive)
-    page.press("Inspect all")
-    page.wait("the end", lambda: "Done." in page.said("progress"))
+    page.inspect("Done.")
     assert "7 of 7 pictures inspected." in page.said("progress")
     assert "2 of them could not be inspected" in page.said("progress")
     assert "1 of the pictures of good parts could not be used" in page.said("progress")
@@ -149,8 +150,7 @@ def test_a_folder_of_the_visitors(page, said, tmp_path):
     with page.told():
         page.upload("Folder of parts to inspect", tree)
         page.wait("the files", lambda: len(page.files()) == 3)
-    page.press("Inspect all")
-    page.wait("the end", lambda: "2 of 2 pictures inspected. Done." in page.said("progress"))
+    page.inspect("2 of 2 pictures inspected. Done.")
     assert [row[1] for row in page.rows()] == ["000 (2).png", "000.png"]
 
 
@@ -163,8 +163,7 @@ def test_zips_that_are_refused_and_stopping(page, said, tmp_path):
             for name, data in members:
                 opened.writestr(name, data)
         page.give("Parts to inspect: pictures or a zip", tmp_path / "parts.zip")
-        page.press("Inspect all")
-        page.wait(words, lambda: words in page.said("progress"))
+        page.inspect(words)
         page.take_out("Parts to inspect: pictures or a zip")
         page.wait("an empty page", lambda: page.said("progress") == "")
 
@@ -192,12 +191,10 @@ def test_zips_that_are_refused_and_stopping(page, said, tmp_path):
     page.wait("the file", lambda: page.button("Save the table (CSV)").is_enabled())
     # and so is what was finished when the model's server goes away
     said.status = 401
-    page.press("Inspect all")
-    page.wait("words", lambda: "It ended early: The model's server does not answer" in page.said("progress"))
+    page.inspect("It ended early: The model's server does not answer")
     said.status = 200
     # and the page goes on working
-    page.press("Inspect all")
-    page.wait("the end", lambda: "12 of 12 pictures inspected. Done." in page.said("progress"))
+    page.inspect("12 of 12 pictures inspected. Done.")
 
 
 def test_the_servers_own_folder(chromium, stub, said, tmp_path):

@@ -7,10 +7,6 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-
-pytest.importorskip("gradio", reason="needs gradio: the extra web")
-pytest.importorskip("selenium", reason="needs selenium: the extra dev")
-
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -44,8 +40,7 @@ def edge(pixels, colour, size):
 def test_two_pictures_an_answer_and_its_boxes(page, pictures, said):
     said.text, said.yes = SAID, 0.9
     ready(page, pictures)
-    page.press("Is it defective?")
-    page.wait("the verdict", lambda: "Defect found" in page.said("verdict"))
+    page.ask("Defect found")
     assert "Score 0.900" in page.said("verdict")
     assert said.requests[-1]["messages"][0]["content"][-1]["text"] == INSPECT_QUESTION
 
@@ -69,23 +64,6 @@ def test_two_pictures_an_answer_and_its_boxes(page, pictures, said):
     assert np.abs(np.subtract(found, wanted)).max() <= 2, (found, wanted)
 
 
-def test_an_example(page, said):
-    """Its pictures are loaded, and the endpoint is sent those; here it says what is true of them."""
-    pair = draw_pair(stream(0, 90, 1), category="gear", size=56, anomalous=True)  # as in test_pieces.py
-    label = "stain"
-    said.text = f"Yes. {json.dumps([{'bbox_2d': box, 'label': label} for box in pair.boxes])}"
-    said.yes = 0.97
-    page.press("Gear: stain")
-    page.wait("the example", lambda: page.shown("Good part") and page.shown("Part to inspect"))
-    page.press("Is it defective?")
-    page.wait("the verdict", lambda: "Defect found" in page.said("verdict"))
-    urls = [piece["image_url"]["url"] for piece in said.requests[0]["messages"][0]["content"][:2]]
-    sent = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in urls]
-    for image, wanted in zip(sent, (pair.template, pair.query), strict=True):
-        assert np.array_equal(image, wanted)
-    assert page.said("conversation").endswith("Model: Yes.")
-
-
 def test_a_login_and_the_heat_map(chromium, local_demo, inspector, pictures):  # noqa: F811
     """Over a model on this machine: the answer and the score are the Inspector's, the map is `heat_map`'s."""
     door = Page(driver=chromium, url=local_demo.url)
@@ -97,8 +75,7 @@ def test_a_login_and_the_heat_map(chromium, local_demo, inspector, pictures):  #
     door.wait("the page", lambda: door._visible(By.XPATH, inside))
     page = Part(driver=chromium, url=local_demo.url)
     ready(page, pictures)
-    page.press("Is it defective?")
-    page.wait("the verdict", lambda: "About query.png" in page.said("verdict"))
+    page.ask("About query.png")
     question = inspector.pair_question(*map(str, pictures))
     with watch(inspector.model) as seen:
         [wanted] = inspector.ask([question])
@@ -118,17 +95,16 @@ def test_a_login_and_the_heat_map(chromium, local_demo, inspector, pictures):  #
     differs = np.asarray(draw_map(opened, found, threshold=0.25)).astype(int)
     assert np.array_equal(page.picture("Where it differs"), differs)
     assert f"Map's score {found.pred_score:.3f}" in page.said("differs-about")
+    assert "No threshold is known: yellow is a difference of 0.25, red 0.5" in page.said("differs-about")
+    assert page.button("Mark as good") is None
 
 
 def test_a_conversation_downloads_and_history(page, pictures, said, tmp_path):
     driver = page.driver
-    driver.execute_cdp_cmd(
-        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path / "saved")}
-    )
+    page.save_into(tmp_path / "saved")
     said.text, said.yes = SAID, 0.9
     ready(page, pictures)
-    page.press("Is it defective?")
-    page.wait("the verdict", lambda: "Defect found" in page.said("verdict"))
+    page.ask("Defect found")
     said.text = "<think>It is thin and dark.</think><answer>A scratch.</answer>"
     page.field("Your own question (goes on with the conversation)").send_keys("What is it?", Keys.ENTER)
     page.wait("the second answer", lambda: "A scratch." in page.said("conversation"))
@@ -166,7 +142,8 @@ def test_a_conversation_downloads_and_history(page, pictures, said, tmp_path):
 
 
 def test_keyboard_only(page, pictures, said):
-    """Everything but the file dialogue, which is the system's, is reached by Tab, seen, and pressed by Enter."""
+    """Everything but the file dialogue, which is the system's, is reached by Tab, seen, and pressed by Enter. The
+    pictures are an example's, which the endpoint is sent."""
     driver = page.driver
     reached = []
 
@@ -192,6 +169,11 @@ def test_keyboard_only(page, pictures, said):
     assert driver.execute_script(outline) == ["solid", "3px"]
     ActionChains(driver).send_keys(Keys.ENTER).perform()
     page.wait("the verdict", lambda: "No defect found" in page.said("verdict"))
+    assert page.said("conversation").endswith("Model: No.")
+    pair = draw_pair(stream(0, 90, 1), category="gear", size=56, anomalous=True)  # as in test_pieces.py
+    urls = [piece["image_url"]["url"] for piece in said.requests[0]["messages"][0]["content"][:2]]
+    for url, wanted in zip(urls, (pair.template, pair.query), strict=True):
+        assert np.array_equal(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))), wanted)
     tab_to("For example")
     ActionChains(driver).send_keys("Are you sure?", Keys.ENTER).perform()
     page.wait("the second answer", lambda: "Are you sure?" in page.said("conversation"))

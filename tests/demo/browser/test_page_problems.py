@@ -5,9 +5,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-pytest.importorskip("gradio", reason="needs gradio: pip install adcopilot[web]")
-pytest.importorskip("selenium", reason="needs selenium: pip install adcopilot[dev]")
-
 from ...inspect.conftest import part
 from ...inspect.test_command import bad_files
 from .part import Part, ready
@@ -16,21 +13,17 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
 
 def test_problems_are_words(page, pictures, said, tmp_path):
-    page.press("Is it defective?")
-    page.wait("words", lambda: "Add a picture of a good part first" in page.problem())
+    page.ask("Add a picture of a good part first")
     page.add("Good part", pictures[0])
-    page.press("Is it defective?")
-    page.wait("words", lambda: "Add a picture of the part to inspect first." in page.problem())
+    page.ask("Add a picture of the part to inspect first.")
     page.press("Ask")
     page.wait("words", lambda: "Write a question first" in page.problem())
     page.add("Part to inspect", pictures[1])
     page.wait_for_no_problem()
     said.status = 500
-    page.press("Is it defective?")
-    page.wait("words", lambda: "The model's server does not answer just now" in page.problem())
+    page.ask("The model's server does not answer just now")
     said.status = 200
-    page.press("Is it defective?")
-    page.wait("the verdict", lambda: "No defect found" in page.said("verdict"))
+    page.ask("No defect found")
     page.wait_for_no_problem()
     page.press("Start again")
     page.wait("an empty page", lambda: not page.shown("Good part") and page.said("verdict") == "")
@@ -99,5 +92,4 @@ def test_reload_in_mid_answer_and_the_queue(page, pictures, said, stub_demo, tmp
         said.may_answer.set()
         other.wait("the other's verdict", lambda: "No defect found" in other.said("verdict"))
     ready(page, pictures)
-    page.press("Is it defective?")
-    page.wait("the verdict", lambda: "No defect found" in page.said("verdict"))
+    page.ask("No defect found")

@@ -11,52 +11,27 @@ gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 from PIL import Image  # noqa: E402
 
 from adcopilot.anomaly_map.comparing import Mapper, MapSettings  # noqa: E402
-from adcopilot.answering.api import ApiBackend  # noqa: E402
 from adcopilot.demo import fragments  # noqa: E402
 from adcopilot.demo.colours import UNKNOWN  # noqa: E402
-from adcopilot.demo.engines.endpoint import EndpointEngine  # noqa: E402
-from adcopilot.demo.engines.maps import MapEngine, PageMap  # noqa: E402
+from adcopilot.demo.engines.maps import PageMap  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
 from adcopilot.demo.service import GoodParts, Service  # noqa: E402
-from adcopilot.demo.store import Store  # noqa: E402
 from adcopilot.demo.tabs.one_part import OnePart  # noqa: E402
 from adcopilot.drawing import draw_map  # noqa: E402
 from adcopilot.inspect import Question  # noqa: E402
 from adcopilot.inspect.judging import Judge  # noqa: E402
-from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
 from adcopilot.line.inspection import read_inspection  # noqa: E402
-from adcopilot.prompts import INSPECT_QUESTION  # noqa: E402
 
 from ...inspect.conftest import part  # noqa: E402
+from .making import endpoint_engine, map_engine  # noqa: E402
 
 REQUEST = SimpleNamespace(session_hash="anna")
 SIZE = (300, 200)
 
 
-@pytest.fixture
-def store(monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", None)
-    found = Store(seconds=60, stored_bytes=1 << 30)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def upload(store):
-    """Makes a visitor's file of a picture."""
-
-    def of(image, name):
-        path = store.new_file(name, visitor="anna")
-        image.save(path)
-        return str(path)
-
-    return of
-
-
 def map_tab(store, *, judge, **of_a_line):
     """The first tab without a model."""
-    engine = MapEngine(inspector=MapInspector(map=MapSettings(), judge=judge), title="the anomaly map")
-    service = Service(engine=engine, store=store, limits=Limits(), judge=judge, page=None, **of_a_line)
+    service = Service(engine=map_engine(judge), store=store, limits=Limits(), judge=judge, **of_a_line)
     return OnePart(service=service, examples=())
 
 
@@ -76,10 +51,8 @@ def test_beside_an_endpoint_the_map_is_made_here(said, tmp_path):
     template, query = tmp_path / "t.png", tmp_path / "q.png"
     part(1, size=SIZE).save(template)
     part(6, size=SIZE, defect=True).save(query)
-    backend = ApiBackend(base_url=said.url, model="ad-copilot", option_logprobs=True, attempts=1)
-    options = {"backend": backend, "question": INSPECT_QUESTION, "threshold": 0.5, "max_new_tokens": 50}
-    engine = EndpointEngine(**options, maps=PageMap(lambda: Mapper(MapSettings())))
-    assert (engine.has_map, EndpointEngine(**options).has_map) == (True, False)
+    engine = endpoint_engine(said, maps=PageMap(lambda: Mapper(MapSettings())))
+    assert (engine.has_map, endpoint_engine(said).has_map) == (True, False)
 
     def ask(*templates, **more):
         return engine.ask(Question(templates=templates, query=str(query), text="Is it?", **more))[0]
@@ -96,7 +69,7 @@ def test_beside_an_endpoint_the_map_is_made_here(said, tmp_path):
         assert (found := ask(*other)).map is None
         assert found.map_score is None
     assert ask(str(tmp_path / "narrow.png")).anomalous is False
-    broken = EndpointEngine(**options, maps=PageMap(lambda: 1 / 0))
+    broken = endpoint_engine(said, maps=PageMap(lambda: 1 / 0))
     result, _ = broken.ask(Question(templates=(str(template),), query=str(query), text="Is it?"))
     assert (result.anomalous, result.map) == (False, None)
 
@@ -105,10 +78,8 @@ def test_a_model_and_no_threshold_of_the_map(store, upload, said):
     """The picture is on a scale that is the same in every picture, and says so; the conversation goes on without the
     map's pixels."""
     template, query = upload(part(1, size=SIZE), "good.png"), upload(part(6, size=SIZE, defect=True), "part.png")
-    backend = ApiBackend(base_url=said.url, model="ad-copilot", option_logprobs=True, attempts=1)
-    maps = PageMap(lambda: Mapper(MapSettings()))
-    engine = EndpointEngine(backend=backend, question=INSPECT_QUESTION, threshold=0.5, max_new_tokens=50, maps=maps)
-    tab = OnePart(service=Service(engine=engine, store=store, limits=Limits(), page=None), examples=())
+    engine = endpoint_engine(said, maps=PageMap(lambda: Mapper(MapSettings())))
+    tab = OnePart(service=Service(engine=engine, store=store, limits=Limits()), examples=())
     values = answered(tab, template, query)
     assert "No defect found" in values[1]
     assert "No threshold is known: yellow is a difference of 0.25, red 0.5, in every picture." in values[10]

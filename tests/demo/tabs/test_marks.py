@@ -3,6 +3,7 @@
 import json
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,46 +11,27 @@ import pytest
 
 gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 
-from adcopilot.anomaly_map.comparing import MapSettings  # noqa: E402
-from adcopilot.demo.engines.maps import MapEngine  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
 from adcopilot.demo.service import Service  # noqa: E402
-from adcopilot.demo.store import Store  # noqa: E402
 from adcopilot.demo.tabs.many_parts import ManyParts, ServerFolder  # noqa: E402
 from adcopilot.demo.tabs.marking import Marks  # noqa: E402
 from adcopilot.demo.tabs.one_part import OnePart  # noqa: E402
 from adcopilot.errors import UserError  # noqa: E402
 from adcopilot.inspect.judging import Judge  # noqa: E402
-from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
 from adcopilot.jsonl import file_digest  # noqa: E402
 from adcopilot.line.marks import append_mark, find_marked, read_marks  # noqa: E402
 
 from ...inspect.conftest import part  # noqa: E402
+from ..engines.making import map_engine  # noqa: E402
 
 REQUEST = SimpleNamespace(session_hash="anna")
 
 
 @pytest.fixture
-def service(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", None)
-    store = Store(seconds=60, stored_bytes=1 << 30)
+def service(store, tmp_path):
     judge = Judge(source="map", map_threshold=0.2)
-    engine = MapEngine(inspector=MapInspector(map=MapSettings(), judge=judge), title="the anomaly map")
     marks = Marks(tmp_path / "line 3" / "marks.jsonl", most_bytes=1 << 20)
-    yield Service(engine=engine, store=store, limits=Limits(), judge=judge, marks=marks, page=None)
-    store.close()
-
-
-@pytest.fixture
-def upload(service):
-    """Makes a visitor's file of a picture."""
-
-    def of(image, name):
-        path = service.store.new_file(name, visitor="anna")
-        image.save(path)
-        return str(path)
-
-    return of
+    return Service(engine=map_engine(judge), store=store, limits=Limits(), judge=judge, marks=marks)
 
 
 def asked(tab, template, query):
@@ -62,7 +44,7 @@ def test_a_mark_has_a_form_that_reports_write_too(service, upload, tmp_path, mon
     tab = OnePart(service=service, examples=())
     template, query = upload(part(1), "good.png"), upload(part(6), "../../our <part>.png".replace("/", "_"))
     about = asked(tab, template, query)
-    said = tab.mark_event(False)(" deep\n scratch ", about, template, [], query, REQUEST)
+    said = tab.marking.event(False)(" deep\n scratch ", about, template, [], query, REQUEST)
     assert "is marked as defective: deep scratch." in said
     assert said.startswith(f'<div data-about="{about}">')
     assert "<part>" not in said
@@ -94,7 +76,7 @@ def test_the_last_mark_counts_and_a_good_part_has_no_kind(service, upload, tmp_p
     template, query = upload(part(1), "good.png"), upload(part(6), "part.png")
     about = asked(tab, template, query)
     for good in (False, True):
-        tab.mark_event(good)("dent", about, template, [], query, REQUEST)
+        tab.marking.event(good)("dent", about, template, [], query, REQUEST)
     [mark] = read_marks(tmp_path / "line 3/marks.jsonl").values()
     assert (mark.good, mark.kind) == (True, "")
     assert len(list((tmp_path / "line 3/marks-pictures").iterdir())) == 1
@@ -106,7 +88,7 @@ def test_the_upload_is_kept_where_a_png_is_shown(service, upload, tmp_path):
     template, tiff = upload(part(1), "good.png"), upload(part(6), "part.tif")
     png, _ = tab.upload_event("the part to inspect")(tiff, REQUEST)
     about = asked(tab, template, png)
-    assert "part.tif" in tab.mark_event(True)("", about, template, [], png, REQUEST)
+    assert "part.tif" in tab.marking.event(True)("", about, template, [], png, REQUEST)
     [mark] = read_marks(tmp_path / "line 3/marks.jsonl").values()
     assert mark.digest == file_digest(tiff)
     assert Path(mark.query).suffix == ".tif"
@@ -116,7 +98,7 @@ def test_what_cannot_be_marked_is_words(service, upload, tmp_path, capsys):
     tab = OnePart(service=service, examples=())
     template, query, other = upload(part(1), "good.png"), upload(part(6), "part.png"), upload(part(7), "other.png")
     about = asked(tab, template, query)
-    event = tab.mark_event(True)
+    event = tab.marking.event(True)
     for wrong in (("", "", template, [], query), ("", about, template, [], other), ("", about, template, [], None)):
         assert "Ask about the part first, then mark it." in event(*wrong, REQUEST)
     service.store.leave("anna")
@@ -129,10 +111,8 @@ def test_what_cannot_be_marked_is_words(service, upload, tmp_path, capsys):
     assert str(tmp_path) not in said
     assert "MiB of marked pictures, expected at most 1 (--max-stored-mb)" in capsys.readouterr().err
     assert not (tmp_path / "line 3/marks.jsonl").exists()
-    plain = OnePart(
-        service=Service(engine=service.engine, store=service.store, limits=Limits(), page=None), examples=()
-    )
-    assert "This page keeps no marks." in plain.mark_event(True)("", about, template, [], query, REQUEST)
+    plain = OnePart(service=replace(service, marks=None), examples=())
+    assert "This page keeps no marks." in plain.marking.event(True)("", about, template, [], query, REQUEST)
 
 
 def test_parts_of_a_zip_and_of_the_servers_folder(service, upload, tmp_path):
@@ -148,17 +128,17 @@ def test_parts_of_a_zip_and_of_the_servers_folder(service, upload, tmp_path):
         opened.write(tmp_path / "6.png", "lot 7/6.png")
         opened.writestr("lot 7/7.png", b"no picture")
     slots = ([], [(str(archive), "lot.zip")], [])
-    assert "lot 7/6.png" in tab.mark_event(False)("dent", "upload/lot 7/6.png", *slots, REQUEST)
-    assert "8.png" in tab.mark_event(True)("", "server/8.png", *slots, REQUEST)
+    assert "lot 7/6.png" in tab.marking.event(False)("dent", "upload/lot 7/6.png", *slots, REQUEST)
+    assert "8.png" in tab.marking.event(True)("", "server/8.png", *slots, REQUEST)
     marks = read_marks(tmp_path / "line 3/marks.jsonl")
     found = {path: (mark.good, mark.kind) for path, mark in find_marked(marks, [])}
     kept = tmp_path / "line 3/marks-pictures" / f"{file_digest(tmp_path / '6.png')}.png"
     assert found == {kept: (False, "dent"), folder / "8.png": (True, "")}
     for name in ("upload/lot 7/9.png", "upload/lot 7/7.png", "upload/../../x.png", "server/../secret.png", "server/"):
-        said = tab.mark_event(True)("", name, *slots, REQUEST)
+        said = tab.marking.event(True)("", name, *slots, REQUEST)
         assert "is not among the parts any more" in said
         assert str(tmp_path) not in said
-    assert "Choose a part of the table first." in tab.mark_event(True)("", None, *slots, REQUEST)
+    assert "Choose a part of the table first." in tab.marking.event(True)("", None, *slots, REQUEST)
     assert len(read_marks(tmp_path / "line 3/marks.jsonl")) == 2
     assert list(service.store.work.iterdir()) == []
 

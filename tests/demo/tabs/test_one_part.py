@@ -8,17 +8,18 @@ import pytest
 gr = pytest.importorskip("gradio", reason="needs gradio: the extra web")
 
 from adcopilot.answering.families import FAMILIES  # noqa: E402
+from adcopilot.demo import service  # noqa: E402
 from adcopilot.demo.belonging import Talk, mark  # noqa: E402
+from adcopilot.demo.event_queue import ForgettingQueue  # noqa: E402
 from adcopilot.demo.limits import Limits  # noqa: E402
+from adcopilot.demo.page import build_page  # noqa: E402
 from adcopilot.demo.questions import INSPECT, QUESTIONS, question_of_line  # noqa: E402
 from adcopilot.demo.service import Service  # noqa: E402
-from adcopilot.demo.store import Store  # noqa: E402
 from adcopilot.demo.tabs.one_part import KEPT, OnePart  # noqa: E402
 from adcopilot.errors import UserError  # noqa: E402
 from adcopilot.inspect import Question, Result  # noqa: E402
 
 from ...inspect.conftest import part  # noqa: E402
-from ..engines.interface import lacks  # noqa: E402
 
 REQUEST = SimpleNamespace(session_hash="anna")
 WHY = "its pictures are far outside the sizes of training"
@@ -39,37 +40,33 @@ class Engine:
 
     def inspect(self, pairs):
         for pair in pairs:
-            yield pair, self.ask(Question(templates=(pair.template,), query=pair.query, text=""))[0].to_dict(), None
+            yield pair, self.ask(Question(templates=(pair.template,), query=pair.query, text=""))[0]
 
 
-def test_the_engine_of_these_tests_has_the_interface_of_the_real_ones():
-    engine = Engine()
-    assert lacks(engine) == []
-    del Engine.parameters
-    try:
-        assert lacks(engine) == ["parameters"]
-    finally:
-        Engine.parameters = None
+def test_the_engine_of_these_tests_has_the_interface_of_the_real_ones(monkeypatch):
+    assert isinstance(Engine(), service.Engine)
+    monkeypatch.delattr(Engine, "parameters")
+    assert not isinstance(Engine(), service.Engine)
 
 
-@pytest.fixture
-def tab(tmp_path, monkeypatch):
-    store = Store(seconds=60, stored_bytes=1 << 30)
-    monkeypatch.setattr("tempfile.tempdir", None)
-    found = OnePart(service=Service(engine=Engine(), store=store, limits=Limits(), page=None), examples=())
-    yield found
-    store.close()
+@pytest.mark.parametrize("has_map", [True, False])
+def test_a_page_has_places_for_what_its_engine_has_and_our_queue(store, monkeypatch, has_map):
+    monkeypatch.setattr(Engine, "has_map", has_map)
+    page = build_page(Service(engine=Engine(), store=store, limits=Limits()), examples=(), folder=None, queue=7)
+    assert (type(page._queue), page._queue.max_size, page.api_open) == (ForgettingQueue, 7, False)
+    places = {one.elem_id: one.parent.visible for one in page.blocks.values() if one.elem_id}
+    assert [places[f"adc-{name}"] for name in ("marked", "differs", "heat")] == [True, has_map, False]
 
 
 @pytest.fixture
-def files(tab):
+def tab(store):
+    return OnePart(service=Service(engine=Engine(), store=store, limits=Limits()), examples=())
+
+
+@pytest.fixture
+def files(upload):
     """A good part, another, and two parts to inspect, as uploads."""
-    found = []
-    for number, name in enumerate(("good", "better", "query", "other")):
-        path = tab.service.store.new_file(f"{name}.png", visitor="anna")
-        part(number).save(path)
-        found.append(str(path))
-    return found
+    return [upload(part(number), f"{name}.png") for number, name in enumerate(("good", "better", "query", "other"))]
 
 
 def ask(tab, template, query, *, more=(), task=INSPECT):
@@ -118,13 +115,12 @@ def test_an_answer_stands_beside_its_own_pictures_only(tab, files):
     assert all(map(is_kept, shown(tab, None, good, query)))
 
 
-def test_the_png_that_is_shown_instead_is_the_same_picture(tab, files):
+def test_the_png_that_is_shown_instead_is_the_same_picture(tab, files, upload):
     """It comes while an answer is under way already."""
     good, _, query, _ = files
-    tiff = tab.service.store.new_file("wide.one.tif", visitor="anna")
-    part(5).save(tiff)
-    coming = ask(tab, good, str(tiff))
-    png, problem = tab.upload_event("the part to inspect")(str(tiff), REQUEST)
+    tiff = upload(part(5), "wide.one.tif")
+    coming = ask(tab, good, tiff)
+    png, problem = tab.upload_event("the part to inspect")(tiff, REQUEST)
     assert (os.path.basename(png), problem) == ("wide.one.png", "")
     values = shown(tab, coming, good, png)
     assert "About <b>wide.one.tif</b>" in values[1]
@@ -136,7 +132,7 @@ def test_the_png_that_is_shown_instead_is_the_same_picture(tab, files):
     assert tab.on_change(values[8], good, [], query)[0] == ""
     tab.service.store.leave("anna")
     assert list(tab.service.store.served.rglob("*wide*")) == []
-    assert not tiff.parent.exists()
+    assert not os.path.exists(os.path.dirname(tiff))
 
 
 def test_the_history_has_a_bound_and_may_be_anything(tab, files):
@@ -221,22 +217,15 @@ def test_other_questions_have_an_answer_and_no_verdict(tab, files):
     assert "2001 letters" in coming.problem
 
 
-def test_a_line_is_asked_in_the_words_that_its_threshold_was_found_with(tmp_path, monkeypatch):
-    store = Store(seconds=60, stored_bytes=1 << 30)
-    monkeypatch.setattr("tempfile.tempdir", None)
+def test_a_line_is_asked_in_the_words_that_its_threshold_was_found_with(store, files):
     engine = Engine()
     engine.family, engine.says = FAMILIES["qwen3-vl"], {**Engine.says, "anomalous": True}
     inspects = question_of_line("Is a screw missing?")
-    tab = OnePart(
-        service=Service(engine=engine, store=store, limits=Limits(), page=None, inspects=inspects), examples=()
-    )
-    good, query = (store.new_file(name, visitor="anna") for name in ("good.png", "query.png"))
-    part(0).save(good)
-    part(1).save(query)
-    values = shown(tab, ask(tab, str(good), str(query), task=tab.questions[0]), str(good), str(query))
+    tab = OnePart(service=Service(engine=engine, store=store, limits=Limits(), inspects=inspects), examples=())
+    good, _, query, _ = files
+    values = shown(tab, ask(tab, good, query, task=tab.questions[0]), good, query)
     assert engine.asked.text == "Is a screw missing?"
     assert "bad" in values[1]  # with a verdict
-    assert tab.on_api(str(good), str(query), "", REQUEST)["verdict"] == "anomalous"
+    assert tab.on_api(good, query, "", REQUEST)["verdict"] == "anomalous"
     assert engine.asked.text == "Is a screw missing?"
     assert question_of_line(None).question == INSPECT.question  # without a request for boxes, as calibrate asks
-    store.close()

@@ -207,6 +207,13 @@ def test_doubled_answers(mini_mmad, score):
     assert (code, found["unread"]) == (1, {"stand there twice": 16})
 
 
+def test_a_part_is_called_one(mini_mmad, tmp_path, capsys):
+    file = tmp_path / "answers_1_shot_other.json"
+    file.write_text(json.dumps(entries_of(mini_mmad)[:60]))
+    assert cli.main(["eval", "mmad", "--score", str(file)]) == 0
+    assert capsys.readouterr().out.endswith("these are 60 of MMAD's 39,672 questions\n")
+
+
 def test_held_against_mmad_json(mini_mmad, score):
     root = ("--data-root", mini_mmad)
     entries = entries_of(mini_mmad)
