@@ -28,8 +28,10 @@ _GOOD = """
     healthy intact no_anomaly no_defect no_defects nodefect nominal
     non_anomalous non_defective nondefective normal normals not_anomalous not_defective ok okay oks pass passed
     passes perfect unbroken undamaged
-    bien bom bon bonne bons buena bueno buenos buoni buono conforme dobra dobre dobry goed gut i_o in_ordnung io
-    良 良好 良品 好 合格 合格品 正常 양품 정상 годен годные норма хорошие хороший
+    bien bom bon bonne bons buena bueno buenos buoni buono conforme dobra dobre dobry fehlerfrei goed gut gute gutteil
+    gutteile i_o in_ordnung io normale normales normali sans_defaut sans_defauts sem_defeito sem_defeitos
+    senza_difetti sin_defecto sin_defectos
+    良 良好 良品 好 合格 合格品 正常 正常品 无缺陷 無缺陷 양품 정상 годен годные норма хорошие хороший
 """
 
 #: Names of folders and classes that say "not good" without saying how: in lower case, without accents, `_` between

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..drawing import draw_result, save_picture
 from ..errors import UserError
-from ..images import open_image
+from ..images import IMAGE_SUFFIXES, open_image
 from ..jsonl import content_key
-from .pairs import IMAGE_SUFFIXES, Pair
+from .pairs import Pair
 from .result import printable
 
 if TYPE_CHECKING:  # needs torch

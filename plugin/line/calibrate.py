@@ -32,7 +32,7 @@ from ..jsonl import JsonlLog, content_key, file_digest
 from .aligning import suited_map
 from .deciding import Goal, decide_line
 from .inspection import CALIBRATION, FILE, TEMPLATES, Inspection, templates_digest
-from .pictures import Picture, check_good, labelled
+from .pictures import Picture, check_good, check_whole, labelled
 from .placing import check_place, place, place_model
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         _check_apart(output, (args.good, args.bad, args.template_dir))
     pictures = labelled(args.good, args.bad, args.marks)
     good = [one.file for one in pictures if not one.bad]
+    check_whole([one.file for one in pictures])
     check_good(good, args.good, mixed=args.mixed, textures=takes_texture(args))
     settings = map_settings(args, None)
     if not no_model and output.resolve() != args.model.resolve():

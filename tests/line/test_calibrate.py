@@ -114,7 +114,7 @@ def test_marks_come_before_folders(parts, bad, tmp_path, capsys):
     assert (code, "1 of 1 marked pictures are not there" in err) == (2, True)
 
 
-def test_bad_input_is_one_line_before_anything_long(parts, tmp_path, capsys):
+def test_bad_input_is_one_line_before_anything_long(parts, bad, tmp_path, capsys, monkeypatch):
     def said(*words):
         code, _, err = run(capsys, "calibrate", "none", *words)
         assert code == 2
@@ -144,6 +144,14 @@ def test_bad_input_is_one_line_before_anything_long(parts, tmp_path, capsys):
     same = tmp_path / "same"
     shutil.copytree(parts / "good", same)
     assert "are the same picture, once good and once defective" in said("--good", parts / "good", "--bad", same)
+    # all that are damaged at once, before one is compared
+    broken = [same / "003.png", *sorted(bad.rglob("*.png"))[2:4]]
+    for file in broken:
+        file.write_bytes(file.read_bytes()[:-200])
+    monkeypatch.setattr(Mapper, "compare", None)
+    line = said("--good", same, "--bad", bad)
+    assert f"{broken[0]}: the image is truncated or corrupt" in line
+    assert line.endswith(f"; 2 more cannot be used: {broken[1]}, {broken[2]}\n")
 
 
 def test_tiles_are_cut_as_they_happened_to_be(parts, bad, tmp_path, capsys):

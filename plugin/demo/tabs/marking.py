@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 
 from ...errors import UserError
-from ...inspect.pairs import IMAGE_SUFFIXES
+from ...images import IMAGE_SUFFIXES
 from ...jsonl import atomic_write, file_digest
 from ...line.marks import append_mark
 from .. import fragments

@@ -216,6 +216,16 @@ def test_bad_input_is_one_line_before_anything_long(few, tmp_path, capsys):
     picture = min((masks / kind).iterdir())
     picture.write_bytes(picture.read_bytes()[:20])
     assert str(picture) in said(masks)
+    # what is damaged further in is found before the long work, all of it
+    shutil.rmtree(masks)
+    shutil.copytree(few, masks)
+    broken = [*sorted((masks / "good").iterdir())[1:3], max((masks / kind).iterdir())]
+    for picture in broken:
+        picture.write_bytes(picture.read_bytes()[:-200])
+    line = said(masks)
+    assert line.count("truncated or corrupt") == 1
+    assert "; 2 more cannot be used: " in line
+    assert all(str(picture) in line for picture in broken)
     shutil.rmtree(masks)
     shutil.copytree(few, masks)
     shutil.copy(min((masks / kind).iterdir()), masks / "good/same.png")
