@@ -27,8 +27,7 @@ from PIL import Image
 from ..cli.saying import progress
 from ..errors import UserError
 from ..images import ASPECT_SLACK, IMAGE_SUFFIXES, ImageSource, aspect, open_image
-from ..kinds import is_good
-from ..line.labels import labels_of
+from ..kinds import is_good, labels_of
 from .result import source_name
 from .same_picture import is_same_picture, pixel_counts
 

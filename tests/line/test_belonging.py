@@ -10,8 +10,8 @@ from PIL import Image
 from adcopilot.cli import main
 from adcopilot.errors import UserError
 from adcopilot.inspect import Inspector
+from adcopilot.kinds import labels_of
 from adcopilot.line.inspection import read_inspection
-from adcopilot.line.labels import labels_of
 from adcopilot.line.placing import place
 from adcopilot.sample.photographs import photographs
 
