@@ -35,16 +35,6 @@ def line(made, tmp_path):
     return shutil.copytree(made, tmp_path / "line")
 
 
-@pytest.fixture
-def run(capsys):
-    def call(*words):
-        code = main([str(word) for word in words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
-
-
 def bad_picture(parts):
     return min(file for file in parts.glob("*/*.png") if file.parent.name not in ("good", "ground_truth"))
 
