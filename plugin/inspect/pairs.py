@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -41,7 +42,10 @@ __all__ = [
     "find_pairs",
     "masks_below",
     "mvtec_queries",
+    "spread",
 ]
+
+T = TypeVar("T")
 
 #: Folders that hold no photographs, whatever lies beside them: what public sets call the masks of their defects. (Not
 #: `mask`, which can be a part's name.)
@@ -348,6 +352,11 @@ class TemplatePool:
         self._shapes = np.array([shape for _, (_, shape, _) in good])
         self._counts = [counts for _, (_, _, counts) in good]
         self._index()
+
+
+def spread(files: Sequence[T], count: int) -> list[T]:
+    """At most so many, spread over all."""
+    return list(files[:: -(-len(files) // count)]) if files else []
 
 
 def check_all_good(files: Sequence[Path], folder: Path) -> None:

@@ -145,6 +145,8 @@ def test_bad_input_is_one_line_before_anything_long(parts, bad, tmp_path, run, c
     line = said("--good", same, "--bad", bad)
     assert f"{broken[0]}: the image is truncated or corrupt" in line
     assert line.endswith(f"; 2 more cannot be used: {broken[1]}, {broken[2]}\n")
+    # a damaged template would be one of the line's
+    assert f"{broken[0]}: the image is truncated" in said("--good", parts / "good", "--template-dir", same)
 
 
 def test_tiles_are_cut_as_they_happened_to_be(parts, bad, tmp_path, run):
