@@ -39,6 +39,7 @@ from .image_depth import bands, bits_of, is_wide, scaled, stated_bits
 __all__ = [
     "ASPECT_SLACK",
     "FORMATS",
+    "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "MIN_SIDE",
     "SHAPE",
@@ -65,6 +66,11 @@ MIN_SIDE = 8
 
 # 2× Pillow's own threshold, where Pillow too refuses. The largest published industrial images are about 118 million.
 MAX_PIXELS = 178_956_970
+
+#: What the files of pictures end in, in lower case, wherever a folder is looked through: photographs and masks.
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pbm", ".pgm", ".pnm", ".ppm"}
+)
 
 _NOT_READ = "{}; expected PNG, JPEG, BMP, TIFF, WebP, GIF or PPM"
 

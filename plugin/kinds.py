@@ -1,11 +1,17 @@
-"""What names of folders, classes and labels say about a part: good, a defect without its kind, or its mask."""
+"""What names of folders, classes and labels say about a part: good, a kind of defect, a defect without one, or its
+mask."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from pathlib import PurePosixPath
 
-__all__ = ["GOOD", "NO_KIND", "defect_name", "is_code", "is_good", "is_masks"]
+__all__ = ["GOOD", "NO_KIND", "Label", "defect_name", "is_code", "is_good", "is_masks", "labels_of"]
+
+#: (is defective, kind of defect or "")
+Label = tuple[bool, str]
 
 # In English, and in the languages of other shop floors: German, French, Spanish, Italian, Portuguese, Dutch, Polish,
 # Czech, Turkish, Chinese, Japanese, Korean, Russian.
@@ -28,8 +34,10 @@ _GOOD = """
     healthy intact no_anomaly no_defect no_defects nodefect nominal
     non_anomalous non_defective nondefective normal normals not_anomalous not_defective ok okay oks pass passed
     passes perfect unbroken undamaged
-    bien bom bon bonne bons buena bueno buenos buoni buono conforme dobra dobre dobry goed gut i_o in_ordnung io
-    良 良好 良品 好 合格 合格品 正常 양품 정상 годен годные норма хорошие хороший
+    bien bom bon bonne bons buena bueno buenos buoni buono conforme dobra dobre dobry fehlerfrei goed gut gute gutteil
+    gutteile i_o in_ordnung io normale normales normali sans_defaut sans_defauts sem_defeito sem_defeitos
+    senza_difetti sin_defecto sin_defectos
+    良 良好 良品 好 合格 合格品 正常 正常品 无缺陷 無缺陷 양품 정상 годен годные норма хорошие хороший
 """
 
 #: Names of folders and classes that say "not good" without saying how: in lower case, without accents, `_` between
@@ -76,6 +84,24 @@ def is_code(name: str) -> bool:
         return True
     # A single sign of Chinese is a word; one letter of an alphabet is a code.
     return len(words) == 1 and len(words[0]) == 1 and words[0].lower() != words[0].upper()
+
+
+def labels_of(names: Iterable[str]) -> dict[str, Label]:
+    """The label of each query, by the folder it lies in; nothing where no folder is called good.
+
+    What lies deeper in a folder of good parts has no label: its own folder may be a shift, or a kind of defect.
+
+    Args:
+        names: paths below the folder of queries, with `/`: `good/1.png`, `test/scratch/2.png`.
+    """
+    folders = {name: PurePosixPath(name).parts[:-1] for name in names}
+    if not any(is_good(folder) for parts in folders.values() for folder in parts):
+        return {}
+    return {
+        name: (False, "") if is_good(parts[-1]) else (True, defect_name(parts[-1]))
+        for name, parts in folders.items()
+        if parts and (is_good(parts[-1]) or not any(map(is_good, parts)))
+    }
 
 
 def _plain(name: str) -> set[str]:

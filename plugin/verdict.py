@@ -14,7 +14,7 @@ from typing import Literal
 
 from .prompts import ANSWER_WORDS
 
-__all__ = ["LEAST_MASS", "Verdict", "VerdictWord", "decide", "first_word_says"]
+__all__ = ["LEAST_MASS", "Verdict", "VerdictWord", "decide", "first_word_says", "word_of"]
 
 VerdictWord = Literal["anomalous", "normal", "undecided"]
 
@@ -50,7 +50,12 @@ class Verdict:
     @property
     def word(self) -> VerdictWord:
         """`anomalous`, `normal` or `undecided`."""
-        return "undecided" if self.anomalous is None else "anomalous" if self.anomalous else "normal"
+        return word_of(self.anomalous)
+
+
+def word_of(anomalous: bool | None) -> VerdictWord:
+    """A verdict as a word."""
+    return "undecided" if anomalous is None else "anomalous" if anomalous else "normal"
 
 
 def first_word_says(answer: str) -> bool | None:

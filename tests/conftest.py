@@ -95,6 +95,19 @@ def _fixed_seeds():
         sys.modules["torch"].manual_seed(0)
 
 
+@pytest.fixture
+def run(capsys):
+    """Runs `adcopilot …` in this process: (exit code, stdout, stderr)."""
+    from adcopilot.cli import main
+
+    def run(*words) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def project_root() -> Path:
     """The top of the checkout."""

@@ -7,7 +7,6 @@ dozen cells, whatever the size of the image.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -73,19 +72,6 @@ class MaskTruth:
         return bands[:, 1:] - bands[:, :-1]
 
 
-class _PlainMask(MaskTruth):
-    """A mask that is looked at once: counting inside the cells is cheaper than preparing all of it."""
-
-    def cells(self, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
-        if len(xs) * len(ys) > 256:
-            return super().cells(xs, ys)
-        counts = np.zeros((len(ys) - 1, len(xs) - 1), np.int64)
-        for row in range(len(ys) - 1):
-            for column in range(len(xs) - 1):
-                counts[row, column] = np.count_nonzero(self.mask[ys[row] : ys[row + 1], xs[column] : xs[column + 1]])
-        return counts
-
-
 def bbox_mask_iou(
     predicted: Sequence[Sequence[float]],
     truth: Sequence[Sequence[float]] | np.ndarray | MaskTruth,
@@ -118,7 +104,7 @@ def bbox_mask_iou(
     elif isinstance(truth, np.ndarray) and (
         truth.dtype == bool or (truth.ndim == 2 and truth.shape == (height, width))
     ):
-        mask = _PlainMask(truth)
+        mask = MaskTruth(truth)
     else:
         true_boxes = _whole_boxes(truth, width, height)
     if mask is not None and mask.size != (width, height):
@@ -134,11 +120,7 @@ def bbox_mask_iou(
 def _whole_boxes(boxes: Sequence[Sequence[float]] | np.ndarray, width: int, height: int) -> np.ndarray:
     """(n, 4) integers inside the image; boxes without area are left out."""
     try:
-        if len(boxes) <= _FEW:
-            whole = [_whole_box(*map(float, box), width, height) for box in boxes]
-            array = np.array([box for box in whole if box[0] < box[2] and box[1] < box[3]], np.int64)
-            return array.reshape(-1, 4)
-        array = np.asarray(boxes, dtype=np.float64)
+        array = np.asarray(boxes, dtype=np.float64) if len(boxes) else np.empty((0, 4))
         if array.shape != (len(boxes), 4) or not np.isfinite(array).all():
             raise ValueError
     except (TypeError, ValueError, OverflowError):
@@ -147,17 +129,6 @@ def _whole_boxes(boxes: Sequence[Sequence[float]] | np.ndarray, width: int, heig
     array = np.minimum(np.maximum(array, 0.0), (width, height, width, height))
     array = np.floor(array + 0.5).astype(np.int64)
     return array[(array[:, 0] < array[:, 2]) & (array[:, 1] < array[:, 3])]
-
-
-def _whole_box(x1: float, y1: float, x2: float, y2: float, width: int, height: int) -> tuple[int, int, int, int]:
-    if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        raise ValueError
-    return (
-        math.floor(min(max(x1, 0.0), width) + 0.5),
-        math.floor(min(max(y1, 0.0), height) + 0.5),
-        math.floor(min(max(x2, 0.0), width) + 0.5),
-        math.floor(min(max(y2, 0.0), height) + 0.5),
-    )
 
 
 def _areas(boxes: np.ndarray, true_boxes: np.ndarray | None, mask: MaskTruth | None) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
-from ..inspect.pairs import IMAGE_SUFFIXES
+from ..images import IMAGE_SUFFIXES
 from .limits import MIB, Limits
 
 __all__ = ["unpack"]

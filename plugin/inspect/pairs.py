@@ -20,19 +20,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from ..cli.saying import progress
 from ..errors import UserError
-from ..images import ASPECT_SLACK, ImageSource, aspect, open_image
-from ..line.labels import labels_of
+from ..images import ASPECT_SLACK, IMAGE_SUFFIXES, ImageSource, aspect, open_image
+from ..kinds import is_good, labels_of
 from .result import source_name
 from .same_picture import is_same_picture, pixel_counts
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "NamePattern",
     "Pair",
     "TemplatePool",
@@ -42,9 +42,10 @@ __all__ = [
     "find_pairs",
     "masks_below",
     "mvtec_queries",
+    "spread",
 ]
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+T = TypeVar("T")
 
 #: Folders that hold no photographs, whatever lies beside them: what public sets call the masks of their defects. (Not
 #: `mask`, which can be a part's name.)
@@ -125,18 +126,34 @@ def masks_below(folder: Path) -> list[Path]:
 def mvtec_queries(root: Path) -> list[tuple[str, Path, list[Path]]]:
     """`(category, folder of normal images, queries)` of a tree like MVTec AD's.
 
-    That is `root/<category>/train/good/*` and `root/<category>/test/<defect>/*`; `root` may also be one category.
+    That is `root/<category>/train/good/*` (or another name that says good, `kinds.is_good`) and
+    `root/<category>/test/<defect>/*`; `root` may also be one category.
 
     Raises:
-        UserError: there is no such category, or one has no images.
+        UserError: there is no such category, one has no images, or none of its `train`'s folders says good.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; check --mvtec")
     folders = [root] if (root / "test").is_dir() else sorted(path for path in root.iterdir() if path.is_dir())
-    categories = [folder for folder in folders if (folder / "train/good").is_dir() and (folder / "test").is_dir()]
+    categories = [folder for folder in folders if (folder / "train").is_dir() and (folder / "test").is_dir()]
     if not categories:
         raise UserError(f"{root}: not an MVTec-style tree, expected <category>/train/good and <category>/test in it")
-    return [(path.resolve().name, path / "train/good", find_images(path / "test")) for path in categories]
+    return [(path.resolve().name, _good_folder(path / "train"), find_images(path / "test")) for path in categories]
+
+
+def _good_folder(train: Path) -> Path:
+    """The folder of good parts: `good`, or the only one that is called as such.
+
+    Raises:
+        UserError: there is none, or several.
+    """
+    inside = sorted(path for path in train.iterdir() if path.is_dir() and not path.name.startswith("."))
+    good = [path for path in inside if path.name == "good"] or [path for path in inside if is_good(path.name)]
+    if len(good) == 1:
+        return good[0]
+    names = ", ".join(repr(path.name) for path in (good or inside)[:5])
+    told = f"{names} all say good" if good else f"no folder of good parts in it, only {names or 'files'}"
+    raise UserError(f"{train}: {told}; expected one folder called good")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,6 +352,11 @@ class TemplatePool:
         self._shapes = np.array([shape for _, (_, shape, _) in good])
         self._counts = [counts for _, (_, _, counts) in good]
         self._index()
+
+
+def spread(files: Sequence[T], count: int) -> list[T]:
+    """At most so many, spread over all."""
+    return list(files[:: -(-len(files) // count)]) if files else []
 
 
 def check_all_good(files: Sequence[Path], folder: Path) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..drawing import draw_result, save_picture
+from ..drawing import save_picture
 from ..errors import UserError
-from ..images import open_image
+from ..images import IMAGE_SUFFIXES
 from ..jsonl import content_key
-from .pairs import IMAGE_SUFFIXES, Pair
-from .result import printable
+from .pairs import Pair
+from .result import Result, printable
 
 if TYPE_CHECKING:  # needs torch
     from ..anomaly_map.comparing import AnomalyMap
@@ -56,23 +57,12 @@ class Pictures:
             UserError: the picture cannot be written.
         """
         try:
-            template, query = (open_image(line[role], bits=self.bits) for role in ("template", "query"))
+            result = replace(Result.from_dict(line), map=anomaly_map, map_threshold=threshold)
+            picture = result.draw(bits=self.bits, query_name=pair.name)
         except UserError as error:
             self.undrawn += 1
             print(f"not drawn: {printable(str(error))}", file=sys.stderr)
             return
-        picture = draw_result(
-            template=template,
-            query=query,
-            boxes=line["boxes"],
-            anomalous=line["anomalous"],
-            score=line["score"],
-            reason=line.get("reason"),
-            template_name=printable(Path(line["template"]).name),
-            query_name=printable(pair.name),
-            anomaly_map=anomaly_map,
-            map_threshold=threshold,
-        )
         save_picture(picture, self._names.of(pair.name) if self.is_folder else self.path)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..verdict import VerdictWord
+from ..verdict import VerdictWord, word_of
 
 if TYPE_CHECKING:  # numpy and Pillow are loaded when a map or a picture is asked for
     import numpy as np
@@ -78,15 +78,19 @@ class Result:
     @property
     def verdict(self) -> VerdictWord:
         """`anomalous`, `normal`, or `undecided`, after an error too."""
-        return "undecided" if self.anomalous is None else "anomalous" if self.anomalous else "normal"
+        return word_of(self.anomalous)
 
     @property
     def anomaly_map(self) -> np.ndarray | None:
         """(height, width) of the upright query, float32, 0 for no difference; None where no map was made."""
         return None if self.map is None else self.map.anomaly_map
 
-    def draw(self) -> Image.Image:
+    def draw(self, *, bits: int | None = None, query_name: str | None = None) -> Image.Image:
         """The picture that `adcopilot inspect --draw` writes: template, query with its boxes, anomaly map, verdict.
+
+        Args:
+            bits: that the pictures of the set use (`images.used_bits`); None for those of the two.
+            query_name: what the query is called; None for its file's name.
 
         Raises:
             UserError: there was no template, or one of the two pictures cannot be opened (any more).
@@ -98,12 +102,10 @@ class Result:
             raise UserError(f"{self.query}: was compared with no template, so there is nothing to draw")
         roles, names = ("template", "query"), (self.template, self.query)
         sources = self.pictures or names
-        bits = used_bits(sources)
+        bits = bits or used_bits(sources)
         template, query = (open_image(one, name=name, bits=bits) for one, name in zip(sources, names, strict=True))
         # what came without a name is called by its role, which the caption says anyway
-        template_name, query_name = (
-            "" if name == role else printable(Path(name).name) for name, role in zip(names, roles, strict=True)
-        )
+        shown = ["" if name == role else Path(name).name for name, role in zip(names, roles, strict=True)]
         return draw_result(
             template=template,
             query=query,
@@ -111,8 +113,8 @@ class Result:
             anomalous=self.anomalous,
             score=self.score,
             reason=self.reason,
-            template_name=template_name,
-            query_name=query_name,
+            template_name=printable(shown[0]),
+            query_name=printable(shown[1] if query_name is None else query_name),
             anomaly_map=self.map,
             map_threshold=self.map_threshold,
         )

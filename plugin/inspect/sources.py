@@ -9,10 +9,9 @@ from pathlib import Path
 
 from ..cli.saying import say
 from ..errors import UserError
-from ..images import open_image, used_bits
+from ..images import IMAGE_SUFFIXES, open_image, used_bits
 from ..line.inspection import CALIBRATION, FILE
 from .pairs import (
-    IMAGE_SUFFIXES,
     NamePattern,
     Pair,
     TemplatePool,

@@ -19,7 +19,7 @@ from ..cli.saying import progress
 from ..images import open_image, used_bits
 from ..inspect.judging import Judge
 from ..inspect.lines import results_of
-from ..inspect.pairs import TemplatePool, find_pairs
+from ..inspect.pairs import TemplatePool, find_pairs, spread
 from .measures import LEAST_BAD, choose_source
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def suited_map(
     good = [one for one in pictures if not one.bad and not one.marked]
     if len(bad) < LEAST_BAD or len(good) < LEAST_BAD:
         return replace(settings, kind=default), told or "the default"
-    ranked = [*_spread(good, RANKED), *_spread(bad, RANKED)]
+    ranked = [*spread(good, RANKED), *spread(bad, RANKED)]
     scores, bits = {}, used_bits(one.file for one in pictures)
     with progress(total=2 * len(ranked), desc="which map", unit="picture", hidden=None) as bar:
         for kind in ("pixels", "texture"):
@@ -99,7 +99,7 @@ def likeness(files: Sequence[Path]) -> float | None:
     from ..anomaly_map.registration import place, register
     from ..threads import keep_to_one_core, workers
 
-    some = _spread(list(files), LOOKED_AT)
+    some = spread(files, LOOKED_AT)
     if len(some) < 2:
         return None
     bits = used_bits(some)
@@ -127,8 +127,3 @@ def _correlation(query: torch.Tensor, template: torch.Tensor, seen: np.ndarray) 
     first, second = first - first.mean(), second - second.mean()
     power = float((first**2).mean() * (second**2).mean()) ** 0.5
     return float((first * second).mean()) / power if power > 1e-9 else 1.0  # two plain pictures are alike
-
-
-def _spread(values: list, count: int) -> list:
-    """At most so many, spread over all."""
-    return values[:: -(-len(values) // count)] if values else []

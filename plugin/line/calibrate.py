@@ -26,13 +26,13 @@ from ..inspect.hub import is_hub_id, model_folder
 from ..inspect.judging import SOURCES, Judge
 from ..inspect.lines import inspect_all, renew
 from ..inspect.loading import check_folder, model_digest
-from ..inspect.pairs import NamePattern, Pair, TemplatePool, find_pairs
+from ..inspect.pairs import NamePattern, Pair, TemplatePool, find_images, find_pairs, spread
 from ..inspect.sources import one_template
 from ..jsonl import JsonlLog, content_key, file_digest
 from .aligning import suited_map
 from .deciding import Goal, decide_line
 from .inspection import CALIBRATION, FILE, TEMPLATES, Inspection, templates_digest
-from .pictures import Picture, check_good, labelled
+from .pictures import Picture, check_good, check_whole, labelled
 from .placing import check_place, place, place_model
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
         _check_apart(output, (args.good, args.bad, args.template_dir))
     pictures = labelled(args.good, args.bad, args.marks)
     good = [one.file for one in pictures if not one.bad]
+    templates = [args.template] if args.template else find_images(args.template_dir) if args.template_dir else []
+    check_whole(list(dict.fromkeys([*(one.file for one in pictures), *templates])))
     check_good(good, args.good, mixed=args.mixed, textures=takes_texture(args))
     settings = map_settings(args, None)
     if not no_model and output.resolve() != args.model.resolve():
@@ -313,8 +315,7 @@ def _own_templates(args) -> bool:
 
 def _kept(pictures: Sequence[Picture], templates: Sequence[Path] | None) -> list[Path]:
     """The good pictures that are templates, at most as many as a line keeps, spread over all."""
-    good = list(templates or [one.file for one in pictures if not one.bad])
-    return good[:: -(-len(good) // MOST_TEMPLATES)] if good else []
+    return spread(templates or [one.file for one in pictures if not one.bad], MOST_TEMPLATES)
 
 
 def _pairs(args, pictures: Sequence[Picture], templates: Sequence[Path] | None, *, each: int, bits: int | None):
@@ -326,7 +327,7 @@ def _pairs(args, pictures: Sequence[Picture], templates: Sequence[Path] | None, 
         pattern = NamePattern.parse(args.pair_pattern) if args.pair_pattern else None
         folder = args.template_dir or args.good
         pool = TemplatePool(folder=folder, by_name=True, pattern=pattern, bits=bits)
-        kept = [] if pattern else pool.files[:: -(-len(pool.files) // MOST_TEMPLATES)]
+        kept = [] if pattern else spread(pool.files, MOST_TEMPLATES)
         return find_pairs(_named(pictures, args, pattern), pool, templates=each), kept
     chosen = _kept(pictures, templates)
     pool = TemplatePool(folder=Path(), by_name=True, files=chosen, bits=bits)

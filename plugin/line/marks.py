@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from ..errors import UserError, shortened
 from ..jsonl import file_digest, read_jsonl
@@ -74,12 +73,12 @@ def read_marks(path: Path) -> dict[str, Mark]:
     """
     found: dict[str, Mark] = {}
     for number, line in read_jsonl(path):
-        where = f"{path}:{number}"
+        where = f"{path}:{number}: {shortened(str(line))}"
         query, digest, good, kind = (line.get(name) for name in ("query", "digest", "good", "kind"))
         if not isinstance(query, str) or not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{16,64}", digest):
-            raise UserError(f"{where}: {_told(line)}, expected a mark with `query` and the picture's `digest`")
+            raise UserError(f"{where}, expected a mark with `query` and the picture's `digest`")
         if not isinstance(good, bool) or not isinstance(kind or "", str):
-            raise UserError(f"{where}: {_told(line)}, expected `good`: true or false, and `kind` a text")
+            raise UserError(f"{where}, expected `good`: true or false, and `kind` a text")
         found[digest] = Mark(query=query, digest=digest, good=good, kind=(kind or "").strip())
     if not found:
         raise UserError(
@@ -115,7 +114,3 @@ def find_marked(marks: dict[str, Mark], folders: Iterable[Path]) -> list[tuple[P
             "back to where they were"
         )
     return found
-
-
-def _told(line: dict[str, Any]) -> str:
-    return shortened(str(line))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..cli.saying import progress
 from ..errors import UserError
 from ..images import ASPECT_SLACK, aspect, image_size, open_image, used_bits
 from ..inspect.pairs import check_all_good, descriptor, find_images
@@ -16,12 +20,14 @@ from ..kinds import defect_name, is_good
 from .aligning import ALIGNED, likeness
 from .marks import find_marked, read_marks
 
-__all__ = ["Picture", "check_good", "labelled", "with_marks"]
+__all__ = ["Picture", "check_good", "check_whole", "labelled", "the_others", "with_marks"]
 
 #: Of thumbnails (0 to 1): what two groups of good pictures are apart at least, in all and by how much more than the
 #: pictures of a group among each other.
 LEAST_APART = 0.1
 TIMES_WITHIN = 4
+#: Damaged pictures that are named beside the first.
+MOST_NAMED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +91,40 @@ def with_marks(pictures: Sequence[Picture], marks: Path | None, folders: Sequenc
         file = known.file if known else file
         digests[mark.digest] = Picture(file=file, bad=not mark.good, kind=mark.kind, marked=True)
     return list(digests.values())
+
+
+def check_whole(files: Sequence[Path]) -> None:
+    """Decode every picture once, so that all that are damaged are named before the long work and not one at its turn.
+
+    Raises:
+        UserError: some cannot be opened; it says why of the first, and names the others.
+    """
+
+    def damage(file: Path) -> str:
+        try:
+            open_image(file)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of animations: said when they are inspected
+        bar = progress(
+            pool.map(damage, files), total=len(files), desc="opening", unit="picture", leave=False, hidden=None
+        )
+        found = {file: reason for file, reason in zip(files, bar, strict=True) if reason}
+    if not found:
+        return
+    file, *others = found
+    raise UserError(f"{found[file]}; take it out of the folder, or mend it{the_others(others)}")
+
+
+def the_others(files: Sequence[Path | str]) -> str:
+    """What is said behind the error of one file about others that cannot be used either."""
+    if not files:
+        return ""
+    names = ", ".join(map(str, files[:MOST_NAMED])) + ", …" * (len(files) > MOST_NAMED)
+    return f"; {len(files)} more cannot be used: {names}"
 
 
 def check_good(files: Sequence[Path], folder: Path, *, mixed: bool = False, textures: bool = True) -> None:

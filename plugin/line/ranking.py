@@ -15,15 +15,14 @@ def auroc(scores: Sequence[float], anomalous: Sequence[bool]) -> float | None:
     Returns:
         0 to 1; None where one of the two kinds is missing.
     """
+    from scipy.stats import rankdata
+
     scores, anomalous = np.asarray(scores, float), np.asarray(anomalous, bool)
     positives = int(anomalous.sum())
     negatives = len(anomalous) - positives
     if not positives or not negatives:
         return None
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    # The mean rank, from 1, of all that share a value.
-    ranks = np.cumsum(counts) - (counts - 1) / 2
-    wins = ranks[place][anomalous].sum() - positives * (positives + 1) / 2
+    wins = rankdata(scores)[anomalous].sum() - positives * (positives + 1) / 2
     return float(wins / (positives * negatives))
 
 

@@ -22,10 +22,10 @@ from ..anomaly_map.picture import map_colours, map_top
 from ..errors import UserError
 from ..images import open_image
 from ..jsonl import atomic_write, file_digest
+from ..kinds import Label, labels_of
 from ..pages.gallery import Box, Picture, picture_of
 from ..pages.html import render
 from ..pages.text import shorten
-from .labels import Label, labels_of
 from .measures import measures
 
 if TYPE_CHECKING:
@@ -122,9 +122,7 @@ class Report:
         """How far a line's score is above its threshold, 1 being on it; what asks to be looked at comes before all."""
         if "error" in line:
             return 1e9
-        score = line.get("map_score", line.get("score")) if self.judge.source != "model" else line.get("score")
-        threshold = self._threshold
-        height = (score or 0.0) / (threshold or 1.0)
+        height = (self._score(line) or 0.0) / (self._threshold or 1.0)
         return height + (1e6 if line.get("disagree") else 0) + (1e5 if line["verdict"] == "undecided" else 0)
 
     def write(self) -> Path:

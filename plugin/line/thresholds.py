@@ -125,13 +125,12 @@ def _promised(name: str, count: int, total: int, share: float, value: float, *, 
 
 def share_interval(count: int, total: int) -> tuple[float, float]:
     """Clopper and Pearson's 95 % interval of a share; (0, 1) of nothing."""
-    from scipy.stats import beta
+    from scipy.stats import binomtest
 
     if not total:
         return 0.0, 1.0
-    low = beta.ppf(0.025, count, total - count + 1) if count else 0.0
-    high = beta.ppf(0.975, count + 1, total - count) if count < total else 1.0
-    return float(low), float(high)
+    found = binomtest(count, total).proportion_ci(method="exact")
+    return float(found.low), float(found.high)
 
 
 def _between(scores: np.ndarray) -> list[float]:

@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 #: Files that can be masks: images, and arrays of NumPy.
-MASK_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp", ".npy"})
+MASK_SUFFIXES = images.IMAGE_SUFFIXES | {".npy"}
 
 #: Which masks are taken as inverted: none, all, or those that mark more than `MaskOptions.most`.
 INVERSIONS = ("none", "all", "large")

@@ -6,9 +6,6 @@ import os
 import pytest
 from PIL import Image
 
-from adcopilot.cli import main
-
-from ..waiting import until
 from .conftest import part
 
 pytestmark = pytest.mark.forward
@@ -29,16 +26,15 @@ FIELDS = {
 
 
 @pytest.fixture
-def inspect(adcopilot_dir, capsys):
+def inspect(adcopilot_dir, run):
     """Run the command with short answers on the CPU; returns its code, its JSON lines and what it said on stderr."""
 
-    def run(*options, model=adcopilot_dir):
-        words = ["inspect", "--model", model, "--device", "cpu", "--max-new-tokens", "2", "--json", *options]
-        code = main([str(word) for word in words])
-        said = capsys.readouterr()
-        return code, [json.loads(line) for line in said.out.splitlines()], said.err
+    def inspect(*options, model=adcopilot_dir):
+        words = ("inspect", "--model", model, "--device", "cpu", "--max-new-tokens", "2", "--json", *options)
+        code, out, err = run(*words)
+        return code, [json.loads(line) for line in out.splitlines()], err
 
-    return run
+    return inspect
 
 
 def stored(path):
@@ -54,13 +50,6 @@ def test_one_pair(inspect, deciding_dir, folders):
     assert 0 <= line["score"] <= 1
     with Image.open(picture) as drawn:
         assert drawn.width > 2 * 448
-
-
-def test_words(deciding_dir, folders, capsys):
-    words = ["inspect", "--model", deciding_dir, "--device", "cpu", "--max-new-tokens", "2"]
-    words += ["--template", folders / "good/0.png", "--query", folders / "test/0.png", "--threshold", "0"]
-    assert main([str(word) for word in words]) == 0
-    assert capsys.readouterr().out.startswith("ANOMALOUS  0.")
 
 
 def bad_files(folder):
@@ -146,49 +135,6 @@ def test_mvtec_tree(inspect, tmp_path):
     assert [os.path.basename(line["template"]) for line in lines] == ["001.png", "000.png"]  # not by name
 
 
-def lines_in(path) -> int:
-    return path.read_bytes().count(b"\n")
-
-
-def test_killed_and_resumed(nursery, inspect, adcopilot_dir, tmp_path):
-    """kill -9 in the middle, a torn last line on top: afterwards each query has one line, as in a run in one go."""
-    (tmp_path / "test").mkdir()
-    part().save(tmp_path / "good.png")
-    for index in range(40):
-        part(index, defect=index % 2 == 1).save(tmp_path / "test" / f"{index:02d}.png")
-    sources = ["--template", tmp_path / "good.png", "--query-dir", tmp_path / "test", "--batch-size", "1"]
-    output = tmp_path / "results.jsonl"
-    words = ["inspect", "--model", adcopilot_dir, "--device", "cpu", "--max-new-tokens", "2"]
-
-    def kill():
-        """The lines of a run that was killed; of one that had ended before it could be, nothing is left."""
-        process = nursery.start(*words, *sources, "--output", output)
-        try:
-            until(lambda: process.poll() is not None or (output.exists() and lines_in(output) >= 3), "three answers")
-        finally:
-            process.kill()
-        assert process.wait() <= 0
-        if process.returncode == 0 or lines_in(output) == 40:
-            output.unlink()
-        return output.exists() and lines_in(output)
-
-    done = until(kill, "a run to be killed before it ends")
-    assert 3 <= done < 40
-    with open(output, "ab") as file:
-        file.write(b'{"key": "torn", "query": "')
-    before = output.read_bytes()
-
-    code, lines, _ = inspect(*sources, "--output", output)
-    assert code == 0
-    assert output.read_bytes().startswith(before[: before.rindex(b"\n") + 1])  # nothing done is done again
-    names = [f"{index:02d}.png" for index in range(40)]
-    assert [os.path.basename(line["query"]) for line in stored(output)] == names
-    assert [os.path.basename(line["query"]) for line in lines] == names
-    _, whole, _ = inspect(*sources)
-    assert [line["text"] for line in lines] == [line["text"] for line in whole]
-    assert [line["score"] for line in lines] == pytest.approx([line["score"] for line in whole], abs=1e-5)
-
-
 def test_only_what_changed_is_done_again(inspect, folders):
     output = folders / "results.jsonl"
     options = ["--template-dir", folders / "good", "--query-dir", folders / "test", "--output", output]
@@ -227,11 +173,3 @@ def test_mistakes_are_one_line(inspect, folders, monkeypatch, options, message):
     assert said.startswith("error: ")
     assert message in said
     assert said.count("\n") == 1
-
-
-def test_missing_model_is_one_line(inspect, folders):
-    code, _, said = inspect(
-        "--template", folders / "good/0.png", "--query", folders / "test/0.png", model=folders / "no"
-    )
-    assert code == 2
-    assert said.startswith(f"error: {folders / 'no'}: no such model folder")

@@ -123,6 +123,7 @@ def test_killed_with_a_torn_line_then_resumed(nursery, inspect, adcopilot_dir, f
     assert inspect(adcopilot_dir, *options).returncode == 1
     assert output.read_bytes().startswith(whole)  # what was there is not touched
     found = lines(output)
+    assert [line["query"] for line in found] == [line["query"] for line in whole_run[1]]
     assert len(found) == len({line["key"] for line in found}) == len(whole_run[1])
     assert_same_answers(found, whole_run[1])
     # Another run has nothing to do and says the same.

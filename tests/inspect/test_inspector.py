@@ -219,9 +219,10 @@ def test_a_bad_file_raises_alone_and_is_a_result_among_many(model, tmp_path):
     pairs = [(good, part(16)), (good, tmp_path / "empty.png"), (good, part(17, defect=True))]
     first, bad, last = model.inspect_many(pairs)
     assert (first.verdict, last.verdict) != (None, None)
-    assert first.score is not None
-    assert "empty.png: the image file is empty" in bad.error
-    assert bad.verdict == "undecided"
+    assert bad.error.startswith(f"{tmp_path / 'empty.png'}: the image file is empty")
+    assert (bad.verdict, bad.anomalous, bad.score, bad.boxes) == ("undecided", None, None, [])
+    alone = [one.score for one in model.inspect_many(pairs[::2])]
+    assert [first.score, last.score] == pytest.approx(alone, abs=1e-5)
     assert bad._repr_png_() is None
     assert list(bad.to_dict())[-1] == "error"
     assert list(model.inspect_many([])) == []

@@ -202,6 +202,19 @@ def test_mvtec_tree(tmp_path):
     assert [query.parent.name for query in queries] == ["good", "scratch"]
     with pytest.raises(UserError, match="not an MVTec-style tree"):
         mvtec_queries(tmp_path / "readme")
+    # a product whose good parts are called otherwise is no product less
+    train = tmp_path / "bolt/train"
+    for name in ("OK", "正常", "gut"):
+        (train / "good").rename(train / name)
+        assert [good for _, good, _ in mvtec_queries(tmp_path)] == [train / name, tmp_path / "nut/train/good"]
+        (train / name).rename(train / "good")
+    (train / "good").rename(train / "series_a")
+    with pytest.raises(UserError, match="bolt/train: no folder of good parts in it, only 'series_a'; expected one"):
+        mvtec_queries(tmp_path)
+    (train / "ok").mkdir()
+    (train / "pass").mkdir()
+    with pytest.raises(UserError, match="'ok', 'pass' all say good"):
+        mvtec_queries(tmp_path)
 
 
 def hostile(folder):

@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 
-from adcopilot.cli import main
 from adcopilot.inspect.model_inspector import ModelInspector
 
 from .conftest import part
@@ -16,16 +15,11 @@ pytestmark = pytest.mark.forward
 
 
 @pytest.fixture
-def run(capsys):
+def run(run):
     """Run `inspect` on the CPU with short answers; returns code, stdout, stderr."""
-
-    def run(model, *options):
-        words = ["inspect", "--model", model, "--device", "cpu", "--max-new-tokens", "2", *options]
-        code = main([str(word) for word in words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+    return lambda model, *options: run(
+        "inspect", "--model", model, "--device", "cpu", "--max-new-tokens", "2", *options
+    )
 
 
 def told(line):
@@ -56,6 +50,9 @@ def test_a_model_that_decides_is_counted(run, deciding_dir, folders):
     assert f"6 queries: {counts[0]} anomalous, {counts[1]} normal, 0 undecided" in err
     for line in lines:
         assert told(line) == {"verdict": line["verdict"], "anomalous": line["score"] >= 0.5}
+    pair = ("--template", folders / "good/0.png", "--query", folders / "test/0.png")
+    code, out, _ = run(deciding_dir, *pair, "--threshold", "0")
+    assert (code, out[:13]) == (0, "ANOMALOUS  0.")
 
 
 def test_a_line_of_an_older_version_gets_its_verdict_by_the_same_rule(run, adcopilot_dir, folders):

@@ -10,8 +10,8 @@ from PIL import Image
 from adcopilot.cli import main
 from adcopilot.errors import UserError
 from adcopilot.inspect import Inspector
+from adcopilot.kinds import labels_of
 from adcopilot.line.inspection import read_inspection
-from adcopilot.line.labels import labels_of
 from adcopilot.line.placing import place
 from adcopilot.sample.photographs import photographs
 
@@ -33,16 +33,6 @@ def made(parts, tmp_path_factory):
 @pytest.fixture
 def line(made, tmp_path):
     return shutil.copytree(made, tmp_path / "line")
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*words):
-        code = main([str(word) for word in words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 def bad_picture(parts):
@@ -71,9 +61,19 @@ def test_other_templates_have_no_threshold(parts, line, run, change):
         ({"threshold": True, "thresholds": {"map": True}}, "is no number"),
         ({"bits": "12"}, "bits is '12', expected 8 to 16"),
         ({"asked": {"question": 5}}, "asked.question is 5"),
+        ({"templates": ["../secret.png"]}, "leads out of"),
+        ({"templates": ["templates/none.png"]}, "not found, but inspection.json names it"),
+        ({"thresholds": {"map": "high"}}, "is no inspection's file"),
+        ({"verdict_from": "model"}, "is no inspection's file"),
+        ({"map": {"kind": "words"}}, "--map is 'words'"),
+        ({"threshold": 5}, "they are one, change both"),
+        ({"threshold": "x"}, "they are one, change both"),
+        ({"templates_each": "q"}, "templates_each is 'q', expected 1 to 64"),
+        ({"verdict_from": "nobody"}, "is from 'nobody', expected model, map, either"),
+        ({"map": {"colour": 1}}, "is no inspection's file"),
     ],
 )
-def test_values_of_another_type_are_refused(line, change, message):
+def test_a_changed_file_is_refused(line, change, message):
     file = line / "inspection.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(UserError, match=message):

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from adcopilot.chat_ad.readers import index, make_source, scan
 from adcopilot.chat_ad.sources.references import content_sha256, open_image, open_mask
 from adcopilot.chat_ad.table import read_entries
 from adcopilot.cli import main
+from adcopilot.images import IMAGE_SUFFIXES
+from adcopilot.inspect.pairs import find_images
 from adcopilot.kinds import defect_name, is_good
-from adcopilot.masks import MaskOptions
+from adcopilot.masks import MASK_SUFFIXES, MaskOptions
 
 BOX = (12, 10, 30, 20)
 
@@ -163,6 +166,25 @@ def test_a_good_part_with_a_mask_and_a_bad_folder_inside_a_good_one(parts):
     (parts / "bracket/ground_truth/good/0_mask.png").unlink()
     photograph(parts / "bracket/good/bad/1.png", 99)
     assert [problem.kind for problem in read(parts)[1]] == ["unexpected-folder"]
+
+
+@pytest.mark.parametrize("suffix", sorted(MASK_SUFFIXES - {".npy"}))
+def test_masks_of_every_kind_of_picture_are_found(parts, suffix):
+    path = parts / "bracket/ground_truth/scratch/7_mask.png"
+    with Image.open(path) as image:
+        drawn = image.convert("L")
+    path.unlink()
+    drawn.save(path.with_suffix(suffix), **({"lossless": True} if suffix == ".webp" else {}))
+    rows, problems = read(parts, options={"masks": "optional"})
+    assert not problems
+    assert any(row.boxes == (BOX,) for row in rows)
+
+
+def test_photographs_are_found_by_inspection_and_by_data_alike(parts):
+    for suffix in IMAGE_SUFFIXES:
+        photograph(parts / f"bracket/good/other{suffix}", 1)
+    rows, _ = read(parts)
+    assert {Path(row.image).name for row in rows} == {path.name for path in find_images(parts)}
 
 
 def test_arrays_are_masks_too(parts):

@@ -22,7 +22,7 @@ from adcopilot.jsonl import content_key, file_digest
 from adcopilot.line import calibrate as calibration
 from adcopilot.line.calibrate import calibrate, quoted, share, takes_texture
 from adcopilot.line.inspection import FILE
-from adcopilot.line.pictures import check_good, with_marks
+from adcopilot.line.pictures import check_good, check_whole, with_marks
 from adcopilot.line.placing import place_model
 
 from .folder import Split, copy_held_out, read_folder, split
@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     known = {one.file for one in pictures} - {one.file for one in marked}
     kept = [one for one in photos if one.file in known]
     good = [one.file for one in pictures if not one.bad]
+    check_whole([one.file for one in pictures])
     textures = takes_texture(_calibration_arguments(args, output, no_model=True))
     check_good(good, args.folder, mixed=args.mixed, textures=textures)
     parts = split(kept, may_train=not args.no_train, forced=args.steps is not None)

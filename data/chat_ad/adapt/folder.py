@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
-from adcopilot.line.pictures import Picture
+from adcopilot.line.pictures import Picture, the_others
 
 from ..readers import GUESSES, READERS, Problem, make_source, measure, scan
 from ..sources.references import parse_reference
@@ -73,7 +73,7 @@ def read_folder(folder: Path) -> tuple[str, list[Photo]]:
         raise UserError(f"{folder}: no such folder; give one with good/ and a folder for each kind of defect in it")
     name = next((name for name in (*GUESSES, "folder") if _fits(folder, name)), "folder")
     source = make_source(name, folder, options=reader_options(name), recipe="")
-    photos, products = [], {}
+    photos, products, unusable = [], {}, {}
     for item in scan(source):
         products.setdefault(item.category, item.image)
         reference = parse_reference(item.image)
@@ -85,9 +85,13 @@ def read_folder(folder: Path) -> tuple[str, list[Photo]]:
         found = measure(item, root=folder, dataset=name, licence="")
         if isinstance(found, Problem):  # a build leaves it out; here nobody would see that
             remedy = "; mend it, or take the mask away: none is needed" if item.mask else "; mend it, or take it away"
-            raise UserError(f"{source.path(found.file)}: {found.reason}{remedy}")
+            unusable.setdefault(source.path(found.file), f"{found.reason}{remedy}")
+            continue
         file = Path(source.path(reference.path))
         photos.append(Photo(file=file, bad=item.anomalous, kind=item.defect, group=item.group or reference.path))
+    if unusable:
+        file, *others = unusable
+        raise UserError(f"{file}: {unusable[file]}{the_others(others)}")
     if len(products) > 1:
         names = ", ".join(sorted(products)[:5])
         raise UserError(

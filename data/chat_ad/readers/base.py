@@ -18,10 +18,10 @@ from types import ModuleType
 from typing import NamedTuple
 
 from ...errors import UserError
+from ...images import IMAGE_SUFFIXES
 from ...masks import MASK_SUFFIXES
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "Item",
     "LayoutError",
     "Option",
@@ -29,8 +29,6 @@ __all__ = [
     "Reader",
     "Source",
 ]
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp"})
 
 # Of zip files of macOS, of network disks, of Windows.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
@@ -246,7 +244,7 @@ class Source:
 
     def masks(self, folder: str) -> list[str]:
         """The names of the masks in a folder: images, and arrays of NumPy."""
-        return self._of(self.files(folder), lambda name: is_image(name) or is_mask(name))
+        return self._of(self.files(folder), is_mask)
 
     def _of(self, files: list[str], wanted: Callable[[str], bool]) -> list[str]:
         """Those of some names that are wanted; the others are counted."""

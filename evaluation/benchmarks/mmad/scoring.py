@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adcopilot.errors import UserError
+from adcopilot.kinds import is_good
 
 from .choices import LETTERS
 
@@ -51,11 +52,13 @@ def title_of(task: str) -> str:
 
 
 def is_normal(image: str) -> bool:
-    """Whether an image is a normal one by its path: it lies in a folder `good` of its dataset, as in MMAD.
+    """Whether an image is a normal one by its path: it lies in a folder `good` of its dataset, as in MMAD, or its own
+    folder has another name that says so (`kinds.is_good`), as in one's own sets.
 
     MMAD's own script takes "good" anywhere in a path, which is the same for its images, and not for `goodyear`.
     """
-    return "good" in image.casefold().split("/")[1:-1]
+    folders = image.casefold().split("/")[1:-1]
+    return "good" in folders or any(map(is_good, folders[-1:]))
 
 
 def score(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from ...errors import UserError
-from ...inspect.pairs import IMAGE_SUFFIXES
+from ...images import IMAGE_SUFFIXES
 from ...jsonl import atomic_write, file_digest
 from ...line.marks import append_mark
 from .. import fragments

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from adcopilot.chat_ad.adapt.folder import read_folder, split
-from adcopilot.cli import main
 from adcopilot.errors import UserError
 from adcopilot.jsonl import file_digest
 from adcopilot.sample.photographs import photographs
@@ -24,19 +23,13 @@ def few(tmp_path_factory):
     return photographs(tmp_path_factory.mktemp("few"), good=20, bad=5)
 
 
-def run(capsys, *words):
-    code = main([str(word) for word in words])
-    said = capsys.readouterr()
-    return code, said.out, said.err
-
-
 def inspection(line):
     return json.loads((line / "inspection.json").read_text())
 
 
-def test_too_few_to_train_with(few, tmp_path, capsys):
+def test_too_few_to_train_with(few, tmp_path, run):
     line = tmp_path / "bracket"
-    code, out, err = run(capsys, "adapt", few, "--output", line)
+    code, out, err = run("adapt", few, "--output", line)
     assert code == 0, err
     assert (
         "20 good and 5 defective pictures are too few to train with (about 40 are needed, 8 of them defective)" in err
@@ -50,15 +43,15 @@ def test_too_few_to_train_with(few, tmp_path, capsys):
     assert out.startswith(f"adcopilot inspect --model {line} --query-dir DIR")
     # a copy of the folder elsewhere is the same line
     shutil.copytree(few, tmp_path / "elsewhere")
-    assert run(capsys, "adapt", tmp_path / "elsewhere", "--output", tmp_path / "again")[0] == 0
+    assert run("adapt", tmp_path / "elsewhere", "--output", tmp_path / "again")[0] == 0
     assert inspection(tmp_path / "again") == found
     # and what it printed works
     shutil.copytree(few / "good", tmp_path / "today")
-    code, _, err = run(capsys, "inspect", "--model", line, "--query-dir", tmp_path / "today")
+    code, _, err = run("inspect", "--model", line, "--query-dir", tmp_path / "today")
     assert "20 queries:" in err
 
 
-def test_killed_and_started_again(few, tmp_path, nursery, capsys):
+def test_killed_and_started_again(few, tmp_path, nursery, run):
     line = tmp_path / "line"
     process = nursery.start("adapt", str(few), "--output", str(line), cwd=tmp_path)
     log = line / "calibration.jsonl"
@@ -66,20 +59,20 @@ def test_killed_and_started_again(few, tmp_path, nursery, capsys):
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = [json.loads(row) for row in log.read_bytes()[: log.read_bytes().rindex(b"\n") + 1].splitlines()]
-    assert run(capsys, "adapt", few, "--output", line)[0] == 0
+    assert run("adapt", few, "--output", line)[0] == 0
     rows = [json.loads(row) for row in log.read_text().splitlines()]
     assert [(row["key"], row["score"]) for row in rows][: len(kept)] == [(row["key"], row["score"]) for row in kept]
     keys = [row["key"] for row in rows]
     assert len(keys) == len(set(keys)) == 25
-    assert run(capsys, "adapt", few, "--output", tmp_path / "whole")[0] == 0
+    assert run("adapt", few, "--output", tmp_path / "whole")[0] == 0
     assert inspection(line) == inspection(tmp_path / "whole")
 
 
-def test_training_through_the_stock_commands(tmp_path, capsys):
+def test_training_through_the_stock_commands(tmp_path, run):
     folder = photographs(tmp_path / "parts", good=12, bad=8, size=56)
     line = tmp_path / "line"
     words = ("adapt", folder, "--output", line, "--steps", "2")
-    code, _, err = run(capsys, *words)
+    code, _, err = run(*words)
     assert code == 0, err
     work = line / "work"
     assert "max_steps: 2" in (work / "train.yaml").read_text()
@@ -97,7 +90,7 @@ def test_training_through_the_stock_commands(tmp_path, capsys):
     assert (line / "model.safetensors").is_file()
     # again: nothing is trained a second time, and nothing changes
     before = (work / "trained.done").stat().st_mtime_ns
-    again = run(capsys, *words)
+    again = run(*words)
     assert again[0] == 0
     assert (work / "trained.done").stat().st_mtime_ns == before
     assert inspection(line) == found
@@ -109,7 +102,7 @@ def test_training_through_the_stock_commands(tmp_path, capsys):
     marks.write_text(json.dumps({"query": str(marked), "digest": file_digest(marked), "good": False}) + "\n")
     for file in (photographs(tmp_path / "more", good=4, bad=0, size=56, first=50) / "good").iterdir():
         shutil.copy(file, folder / "good" / f"more{file.name}")
-    code, _, err = run(capsys, *words[:-1], "1", "--marks", marks)
+    code, _, err = run(*words[:-1], "1", "--marks", marks)
     assert code == 0, err
     again = [json.loads(row) for row in (work / "data/Verdict.jsonl").read_text().splitlines()]
     assert {row["images"][-1] for row in again} != trained
@@ -133,10 +126,10 @@ def boards(root, folder, number=30):
     return folder
 
 
-def test_real_boards(deeppcb_root, tmp_path, capsys):
+def test_real_boards(deeppcb_root, tmp_path, run):
     """Each good picture is another design: they tell nothing of each other, and that is what has to be said."""
     folder, line = boards(deeppcb_root, tmp_path / "boards"), tmp_path / "line"
-    code, _, err = run(capsys, "adapt", folder, "--output", line, "--steps", "2", "--mixed", "--map", "pixels")
+    code, _, err = run("adapt", folder, "--output", line, "--steps", "2", "--mixed", "--map", "pixels")
     assert code == 0, err
     found = inspection(line)
     assert found["metrics"]["good"] + found["metrics"]["defective"] + found["made"]["trained_on"] == 60
@@ -144,15 +137,15 @@ def test_real_boards(deeppcb_root, tmp_path, capsys):
     assert "do not tell good from defective" in (line / "report.html").read_text()
     # with its own template each board is what the map is for (docs/results/anomaly-map.md)
     words = ("inspect", "--model", "none", "--query-dir", folder / "defect", "--template-dir", folder / "good")
-    code, out, _ = run(capsys, *words, "--pair-pattern", "{}={}", "--threshold", "0.48", "--json")
+    code, out, _ = run(*words, "--pair-pattern", "{}={}", "--threshold", "0.48", "--json")
     rows = [json.loads(row) for row in out.splitlines()]
     assert sum(row["verdict"] == "anomalous" for row in rows) >= 27
 
 
-def test_real_boards_as_a_texture(deeppcb_root, tmp_path, capsys):
+def test_real_boards_as_a_texture(deeppcb_root, tmp_path, run):
     """What no other board shows is found though no two boards are alike: `--map` decides, and the numbers say so."""
     folder, line = boards(deeppcb_root, tmp_path / "boards"), tmp_path / "line"
-    code, _, err = run(capsys, "adapt", folder, "--output", line, "--no-train", "--mixed", "--map", "texture")
+    code, _, err = run("adapt", folder, "--output", line, "--no-train", "--mixed", "--map", "texture")
     assert code == 0, err
     assert inspection(line)["metrics"]["auroc"] == pytest.approx(0.93, abs=0.03)
 
@@ -178,9 +171,9 @@ def test_pictures_are_held_out_by_content_and_in_groups(tmp_path):
     assert contents(again.held_out) == contents(parts.held_out)
 
 
-def test_bad_input_is_one_line_before_anything_long(few, tmp_path, capsys):
+def test_bad_input_is_one_line_before_anything_long(few, tmp_path, run):
     def said(*words):
-        code, _, err = run(capsys, "adapt", *words, "--output", tmp_path / "line")
+        code, _, err = run("adapt", *words, "--output", tmp_path / "line")
         assert code == 2
         lines = [line for line in err.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1
@@ -216,13 +209,23 @@ def test_bad_input_is_one_line_before_anything_long(few, tmp_path, capsys):
     picture = min((masks / kind).iterdir())
     picture.write_bytes(picture.read_bytes()[:20])
     assert str(picture) in said(masks)
+    # what is damaged further in is found before the long work, all of it
+    shutil.rmtree(masks)
+    shutil.copytree(few, masks)
+    broken = [*sorted((masks / "good").iterdir())[1:3], max((masks / kind).iterdir())]
+    for picture in broken:
+        picture.write_bytes(picture.read_bytes()[:-200])
+    line = said(masks)
+    assert line.count("truncated or corrupt") == 1
+    assert "; 2 more cannot be used: " in line
+    assert all(str(picture) in line for picture in broken)
     shutil.rmtree(masks)
     shutil.copytree(few, masks)
     shutil.copy(min((masks / kind).iterdir()), masks / "good/same.png")
     assert "are the same picture, once good and once defective" in said(masks)
     assert "no such model folder" in said(few, "--base", tmp_path / "nothing")
     assert "--map off" in said(few, "--no-train", "--map", "off")
-    code, _, err = run(capsys, "adapt", few, "--output", few / "line")
+    code, _, err = run("adapt", few, "--output", few / "line")
     assert (code, "lies inside" in err) == (2, True)
 
 

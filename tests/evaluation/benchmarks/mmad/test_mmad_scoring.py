@@ -298,6 +298,9 @@ def test_names_of_answer_files():
         ("own/goodyear/test/bad/000.png", False),
         ("own/tyre/test/bad/not_good.png", False),
         ("own/tyre/test/Good/000.png", True),
+        ("own/tyre/test/OK/000.png", True),
+        ("own/tyre/正常/000.png", True),
+        ("own/normal/test/scratch/000.png", False),
     ],
 )
 def test_a_normal_image_lies_in_a_folder_good(image, normal):
