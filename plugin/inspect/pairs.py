@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 #: Folders that hold no photographs, whatever lies beside them: what public sets call the masks of their defects. (Not
 #: `mask`, which can be a part's name.)
-MASK_FOLDERS = frozenset({"ground_truth", "masks"})
+MASK_FOLDERS = frozenset({"ground_truth", "ground-truth", "groundtruth", "gt", "masks"})
 
 #: Side in pixels of the thumbnails that templates are chosen by.
 DESCRIPTOR_SIDE = 16

@@ -172,11 +172,11 @@ def test_find_images(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [str(file.relative_to(tmp_path)) for file in find_images(tmp_path)] == ["a.png", "b.JPG", "deep/c.tiff"]
-    for name in ("ground_truth/scratch/a_mask.png", "deep/Masks/c.png"):
+    for name in ("ground_truth/scratch/a_mask.png", "deep/Masks/c.png", "gt/b.png"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
     assert [str(file.relative_to(tmp_path)) for file in find_images(tmp_path)] == ["a.png", "b.JPG", "deep/c.tiff"]
-    assert masks_below(tmp_path) == [tmp_path / "deep/Masks", tmp_path / "ground_truth"]
+    assert masks_below(tmp_path) == [tmp_path / "deep/Masks", tmp_path / "ground_truth", tmp_path / "gt"]
     (tmp_path / "only/ground_truth").mkdir(parents=True)
     (tmp_path / "only/ground_truth/a.png").touch()
     with pytest.raises(UserError, match="only masks in it"):

@@ -1,6 +1,7 @@
 """Pascal VOC: an XML file an image, `object` elements with `name` and `bndbox`, pixels counted from 1, ends included.
 
-A file without an object says that there is nothing in the image. Document types, and with them entities, are refused.
+A file without an object says that there is nothing in the image, and so does one whose objects are all `deleted`.
+Document types, and with them entities, are refused.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ def parse(data: bytes, name: str) -> tuple[list[dict[str, Any]], tuple[int, int]
         UserError: it is no XML, no VOC file, or a box is none.
     """
     root = _root(data, name)
-    found = []
-    for number, one in enumerate(root.findall("object"), 1):
+    objects, found = root.findall("object"), []
+    for number, one in enumerate(objects, 1):
+        if (one.findtext("deleted") or "0").strip().lower() not in ("0", "false", "no"):
+            continue  # tools that keep what was taken away say so here
         label = " ".join((one.findtext("name") or "").split())
         found.append({"id": f"of object {number}", "label": label, "bbox": _box(one, f"{name}: object {number}")})
     other = next((one.tag for one in root.iter() if re.search("(bndbox|xmin)$", one.tag, re.IGNORECASE)), None)
-    if other and not found:
+    if other and not objects:
         raise UserError(f"{name}: <{other[:40]}> in no <object> of <annotation>, expected Pascal VOC's; export it so")
     return found, _size(root)
 

@@ -47,7 +47,8 @@ class CocoFile:
         images: its image objects by id (as text).
         classes: names by category id; id 0 is an ordinary one.
         annotations: of each image id (as text), in the file's order; images without any are absent.
-        faults: annotations that belong to no image or class, and images listed twice or without a name, in words.
+        faults: annotations that belong to no image or class or are to be ignored, and images listed twice or without a
+            name, in words.
         incomplete: ids (as text) of images that have such an annotation: what is left of theirs is not the truth.
     """
 
@@ -210,6 +211,10 @@ def _load(text: str, _mtime: int, _size: int) -> CocoFile:
         if not isinstance(category, (int, str)) or category not in classes:
             name = images[image_id]["file_name"]
             faults.append(f"annotations[{number}] has category_id {category!r}, which has no name; {name} is left out")
+            incomplete.add(image_id)
+        elif annotation.get("ignore"):  # neither a defect nor none, as its file says
+            name = images[image_id]["file_name"]
+            faults.append(f"annotations[{number}] is to be ignored; {name} is left out")
             incomplete.add(image_id)
         else:
             annotations.setdefault(image_id, []).append(annotation)

@@ -206,6 +206,16 @@ def test_voc_files_that_are_none(tmp_path, text, reason):
     assert reason in problem.reason
 
 
+def test_voc_objects_that_were_deleted_are_none():
+    text = voc_text("a.png", [(1, 2, 3, 4), (10, 20, 30, 40)])
+    one = text.replace("<object>", "<object><deleted>1</deleted>", 1).replace("<xmin>2<", "<xmin>wrong<")
+    assert [box["bbox"] for box in label_files.voc.parse(one.encode(), "a.xml")[0]] == [[10.0, 20.0, 20.0, 20.0]]
+    both = text.replace("<object>", "<object><deleted>true</deleted>")
+    assert label_files.voc.parse(both.encode(), "a.xml")[0] == []
+    none = text.replace("<object>", "<object><deleted>0</deleted>")
+    assert len(label_files.voc.parse(none.encode(), "a.xml")[0]) == 2
+
+
 def test_an_entity_bomb_costs_nothing(tmp_path):
     lines = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
     bomb = f'<!DOCTYPE a [<!ENTITY l0 "lol">{lines}]><annotation>&l11;</annotation>'

@@ -118,14 +118,18 @@ def test_faults_are_named(tmp_path):
     content = coco_content(["0.png", "1.png"], [(0, 0, BOX, None), (5, 0, BOX, None), (1, 9, BOX, None)])
     content["images"] += [{"id": 0, "file_name": "again.png"}, {"id": 8}]
     content["annotations"].append("text")
+    content["annotations"].append({**content["annotations"][0], "image_id": 1, "ignore": 1})
     (tmp_path / "a.json").write_text(json.dumps(content))
-    faults = coco_file.load(tmp_path / "a.json").faults
-    assert len(faults) == 5
+    found = coco_file.load(tmp_path / "a.json")
+    faults = found.faults
+    assert len(faults) == 6
+    assert "1" in found.incomplete
     for word in (
         "listed twice",
         "no file_name",
         "annotations[1] belongs to no image",
         "category_id 9",
         "annotations[3]",
+        "annotations[4] is to be ignored; 1.png is left out",
     ):
         assert any(word in fault for fault in faults), word
