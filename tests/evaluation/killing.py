@@ -9,9 +9,12 @@ from pathlib import Path
 import psutil
 
 
-def kill_again_and_again(start: Callable, run: Path, *, kills: int, seed: int, wait: float = 0.2) -> None:
+def kill_again_and_again(
+    start: Callable, run: Path, *, kills: int, seed: int, wait: float = 0.2, near: int = 50
+) -> None:
     """Start a command, kill -9 it up to `wait` seconds after its first new answers, again and again; near the end of
-    the run (72 answers) the log is torn and shortened. What a killed process had started must end by itself.
+    the run, where more than `near` answers are there (72 are all of mini MMAD), the log is torn and shortened. What a
+    killed process had started must end by itself.
 
     `start()` returns a running process: `subprocess.Popen`, or a fork of the tests' nursery.
     """
@@ -31,6 +34,6 @@ def kill_again_and_again(start: Callable, run: Path, *, kills: int, seed: int, w
         done += process.wait() == -signal.SIGKILL
         _, alive = psutil.wait_procs(started, timeout=60)
         assert alive == []
-        if log.read_bytes().count(b"\n") > 50:
+        if log.read_bytes().count(b"\n") > near:
             lines = log.read_bytes().splitlines(keepends=True)
             log.write_bytes(b"".join(lines[: dice.randrange(20)]) + lines[-1][: dice.randrange(1, 100)])

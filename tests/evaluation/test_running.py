@@ -1,9 +1,6 @@
 """Runs that lose nothing: resuming, kills, several processes; and what the folder refuses."""
 
 import json
-import os
-import random
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +15,8 @@ from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.evaluation.run_folder import read_manifest, read_records
 from adcopilot.evaluation.running import Run, Shard, check_groups
+
+from .killing import kill_again_and_again
 
 IDENTITY = {"benchmark": "test", "backend": {"model": "stub", "dtype": "float32"}}
 
@@ -225,26 +224,10 @@ def start(folder, root, shard="1/1"):
 
 def test_twenty_kills_lose_and_double_nothing(tmp_path, project_root):
     """Each process is killed a few answers after it began, in the middle of whatever it did."""
-    items = make_items()
-    dice = random.Random(8)
-    log = tmp_path / "answers.jsonl"
-    kills = 0
-
-    def size():
-        return log.stat().st_size if log.exists() else 0
-
-    while kills < 20:
-        before = size()
-        process = start(tmp_path, project_root)
-        while process.poll() is None and size() == before:
-            time.sleep(0.002)
-        time.sleep(dice.uniform(0, 0.012))
-        os.kill(process.pid, signal.SIGKILL)
-        killed = process.wait() == -signal.SIGKILL
-        kills += 1
-        if not killed:  # it was through: begin anew with fewer answers
-            lines = log.read_bytes().splitlines(keepends=True)
-            log.write_bytes(b"".join(lines[: dice.randrange(8)]) + lines[-1][:17])
+    items, log = make_items(), tmp_path / "answers.jsonl"
+    kill_again_and_again(
+        lambda: start(tmp_path, project_root), tmp_path, kills=20, seed=8, wait=0.012, near=len(items) - 8
+    )
     assert start(tmp_path, project_root).wait() == 0
     _, outcome = ask(tmp_path, items, Stub())
     assert (outcome.known, outcome.answered) == (30, 0)
