@@ -12,12 +12,7 @@ from adcopilot import cli
 from adcopilot.errors import UserError
 from adcopilot.evaluation.line_checks import check_line
 
-from .benchmarks.captions.test_captions_dataset import pairs_folder
-from .benchmarks.mmad import mini_mmad
-from .benchmarks.unipcb import mini_unipcb
-from .seeing import MODULES, Seeing
-
-OPTIONS = {"unipcb": ["--sbert", "none", "--bertscore", "none"], "caption": ["--tokenizer", "plain"]}
+from .seeing import MODULES, Bench
 
 BIG = 10**400
 values = st.recursive(
@@ -36,14 +31,12 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         if shutil.which("java"):
             patch.setenv("PATH", str(folder))
-        for benchmark, module in MODULES.items():
-            build = {"unipcb": mini_unipcb.build, "caption": pairs_folder}.get(benchmark, mini_mmad.build)
-            root = build(folder / f"data-{benchmark}")
-            patch.setattr(f"adcopilot.evaluation.benchmarks.{module}.command.make_backend", lambda args: Seeing())
-            words = ["--data-root", root, "--model", "m", "--output", folder / benchmark, "--max-lost", "1"]
+        for benchmark in MODULES:
+            one = Bench(benchmark, folder / benchmark, patch, capsys=None)
+            words = one.words("--data-root", one.root, "--model", "m", "--output", one.folder)
             more = ["--anomaly-score"] if benchmark == "mmad-bbox" else []
-            assert cli.main(["eval", benchmark, *OPTIONS.get(benchmark, []), *map(str, words), *more]) == 0
-            found[benchmark] = folder / benchmark
+            assert cli.main([*words, *more]) == 0
+            found[benchmark] = one
         yield found
 
 
@@ -72,8 +65,8 @@ def put(line, path, value):
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_value_in_any_field(runs, benchmark, capsys, data):
-    run = runs[benchmark]
-    log = run / "answers.jsonl"
+    one = runs[benchmark]
+    log = one.folder / "answers.jsonl"
     whole = log.read_bytes()
     lines = [json.loads(line) for line in whole.splitlines()]
     number = data.draw(st.integers(0, len(lines) - 1))
@@ -82,7 +75,7 @@ def test_any_value_in_any_field(runs, benchmark, capsys, data):
     try:
         log.write_text("".join(json.dumps(line) + "\n" for line in lines))
         capsys.readouterr()
-        code = cli.main(["eval", benchmark, "--score", str(run), *OPTIONS.get(benchmark, []), "--json"])
+        code = cli.main(["eval", benchmark, *one.scoring, "--score", str(one.folder), "--json"])
     finally:
         log.write_bytes(whole)
     out, err = capsys.readouterr()
@@ -107,7 +100,7 @@ def test_an_integer_of_400_digits_is_no_finite_number():
     "line", [b"[" * 100_000, b"\xff\xfe\x00", b'{"key": 1}', b"null", b'{"key": "k"', b"1" * 5000]
 )
 def test_lines_that_are_none(runs, capsys, line):
-    run = runs["mmad"]
+    run = runs["mmad"].folder
     log = run / "answers.jsonl"
     whole = log.read_bytes()
     try:
@@ -126,7 +119,7 @@ def test_lines_that_are_none(runs, capsys, line):
 @example(data=None)
 def test_damaged_files_in_a_report(runs, name, tmp_path, capsys, data):
     """One line that names the file."""
-    run = runs["mmad"]
+    run = runs["mmad"].folder
     file = run / name
     whole = file.read_bytes()
     if data is None:
