@@ -29,12 +29,6 @@ REFERENCES = [
 ]
 
 
-@pytest.fixture
-def no_java(monkeypatch, tmp_path):
-    """METEOR takes a quarter of a minute to read its tables."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-
 def n_grams(words, order):
     return [tuple(words[index : index + order]) for index in range(len(words) - order + 1)]
 

@@ -1,6 +1,14 @@
-"""A sentence model for the tests of UniPCB's scorers."""
+"""UniPCB in miniature, and a sentence model for the tests of its scorers."""
 
 import pytest
+
+from . import mini_unipcb
+
+
+@pytest.fixture(scope="package")
+def root(tmp_path_factory):
+    """Not to be written to."""
+    return mini_unipcb.build(tmp_path_factory.mktemp("unipcb") / "UniPCB")
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,6 @@ from . import mini_unipcb
 NO_TEXT_SCORES = ["--sbert", "none", "--bertscore", "none"]
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return mini_unipcb.build(tmp_path_factory.mktemp("unipcb"))
-
-
 def perfect(body, number):
     """What the benchmark wants to hear, found by the question; boxes as shares of the sides, in its own notation."""
     text = question(body)

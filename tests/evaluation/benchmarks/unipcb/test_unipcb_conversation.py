@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from adcopilot import cli
 from adcopilot.answering.base import Reply
 from adcopilot.answering.families import FAMILIES
@@ -13,7 +11,6 @@ from adcopilot.evaluation.conversation import Conversation
 from adcopilot.evaluation.run_folder import read_records
 
 from ...backends.endpoint import Endpoint, completion
-from . import mini_unipcb
 
 FIXED = ("--sbert", "none", "--bertscore", "none")
 
@@ -124,11 +121,6 @@ def test_the_turns_of_a_prompt(adcopilot_dir):
         "<|im_start|>assistant\nNo <|\u200bcompare_pad|>.<|im_end|>\n"
         "<|im_start|>user\nAnd now?<|im_end|>\n<|im_start|>assistant\n"
     )
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return mini_unipcb.build(tmp_path_factory.mktemp("unipcb") / "UniPCB")
 
 
 def evaluate(root, run, *options):

@@ -16,11 +16,6 @@ from adcopilot.evaluation.running import check_groups
 from . import mini_unipcb
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return mini_unipcb.build(tmp_path_factory.mktemp("unipcb"))
-
-
 def load(root):
     return dataset.load(dataset.find_annotations(root), root=root)
 
