@@ -12,6 +12,8 @@ from adcopilot.evaluation.report.sources import read_source
 from adcopilot.evaluation.report.tables import main_tables
 from adcopilot.evaluation.table import Row, Table
 
+from .test_report_comparable import run
+
 MMAD = benchmark("mmad")
 HEADS = [*SUB_TASKS, "Average", "Recall", "Precision", "F1", "Overkill"]
 
@@ -120,27 +122,19 @@ def test_the_best_of_a_column_leaves_out_people_and_parts():
     assert Table(key="k", title="t", columns=[("a", "A")], rows=rows[:2]).best("a") is None
 
 
-def mmad_run(folder, *, shots, average, template="random", knowledge=None, model="org/M-7B", f1=50.0):
-    """A run of all of MMAD whose answers are not there."""
-    folder.mkdir(parents=True)
-    identity = {"benchmark": "mmad", "shots": shots, "template": template, "domain_knowledge": knowledge,
-                "thinking": False, "backend": {"model": model}}  # fmt: skip
-    row = dict.fromkeys(SUB_TASKS, average) | {"average": average, "precision": 1.0, "recall": 1.0, "f1": f1}
-    results = {"datasets": {"VisA": row}, "average": row, "categories": {}, "questions": 39_672, "shots": shots,
-               "template": template}  # fmt: skip
-    (folder / "manifest.json").write_text(json.dumps({"identity": identity, "selection": {"model": model}}))
-    (folder / "results.json").write_text(json.dumps(results))
-    return read_source(str(folder))
+def mmad_run(*, model="org/M-7B", **settings):
+    """Of a version that did not say whose words it asked with."""
+    return run("M-7B", whose=None, thinking=False, backend={"model": model}, **settings)
 
 
-def test_tables_nine_to_eleven(tmp_path):
+def test_tables_nine_to_eleven():
     runs = [
-        mmad_run(tmp_path / "a", shots=0, average=60.0),
-        mmad_run(tmp_path / "b", shots=1, average=70.0),
-        mmad_run(tmp_path / "c", shots=4, average=71.0),
-        mmad_run(tmp_path / "d", shots=1, average=72.0, template="similar"),
-        mmad_run(tmp_path / "e", shots=1, average=73.0, knowledge="0123"),
-        mmad_run(tmp_path / "f", shots=1, average=50.0, model="other/M-7B"),
+        mmad_run(shots=0, average=60.0),
+        mmad_run(shots=1, average=70.0),
+        mmad_run(shots=4, average=71.0),
+        mmad_run(shots=1, average=72.0, template="similar"),
+        mmad_run(shots=1, average=73.0, knowledge="0123"),
+        mmad_run(shots=1, average=50.0, model="other/M-7B"),
     ]
     shots, knowledge, template = setting_tables(runs, paper=True)
     rows = {row.name: row.values for row in shots.rows if row.own}
@@ -158,10 +152,10 @@ def test_tables_nine_to_eleven(tmp_path):
     assert setting_tables(runs[1:2], paper=True) == []
 
 
-def test_main_tables_hold_what_was_run(tmp_path):
-    (table,) = main_tables([mmad_run(tmp_path / "a", shots=1, average=83.0)], paper=True, others=[])
+def test_main_tables_hold_what_was_run():
+    (table,) = main_tables([mmad_run(shots=1, average=83.0)], paper=True, others=[])
     assert (table.key, len(table.rows), table.best("average")) == ("mmad", 22, 83.0)
     assert table.rows[0].name == "M-7B"
     assert not table.rows[0].apart
-    (table,) = main_tables([mmad_run(tmp_path / "b", shots=1, average=83.0)], paper=False, others=[])
+    (table,) = main_tables([mmad_run(shots=1, average=83.0)], paper=False, others=[])
     assert [row.name for row in table.rows] == ["M-7B"]
