@@ -1,9 +1,12 @@
 """`adcopilot eval mmad` from the command line to the table, with the tiny model and through an endpoint."""
 
+import contextlib
 import hashlib
+import io
 import json
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,55 +43,58 @@ def texts(run):
     return {record["item"]: record["reply"]["text"] for record in read_records(run)}
 
 
-def test_from_images_to_the_table(mini_mmad, model, tmp_path, capsys):
-    assert evaluate(mini_mmad, model, tmp_path / "run", "--json") == 0
-    out, err = capsys.readouterr()
-    found = json.loads(out)
-    assert "72/72" in err  # the progress, with time left
-    assert found == json.loads((tmp_path / "run/results.json").read_text())
+@pytest.fixture(scope="module")
+def whole(mini_mmad, model, tmp_path_factory):
+    """All 72 questions asked once: the run's `folder`, not to be written to, and what its command said."""
+    folder, out, err = tmp_path_factory.mktemp("runs") / "whole", io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert evaluate(mini_mmad, model, folder, "--json") == 0
+    return SimpleNamespace(folder=folder, out=out.getvalue(), err=err.getvalue())
+
+
+def test_from_images_to_the_table(whole, model, capsys):
+    found = json.loads(whole.out)
+    assert "72/72" in whole.err  # the progress, with time left
+    assert found == json.loads((whole.folder / "results.json").read_text())
     assert (found["complete"], found["asked"], found["answered"], found["questions"]) == (True, 72, 72, 72)
     assert list(found["datasets"]) == ["DS-MVTec", "MVTec-LOCO", "VisA", "GoodsAD"]
-    assert len(set(texts(tmp_path / "run").values())) > 10
+    assert len(set(texts(whole.folder).values())) > 10
     # MMAD's own file, scored by the rule written down once more, gives the same table.
-    entries = read_answer_file(tmp_path / f"run/answers_1_shot_{model.name}.json")
+    file = whole.folder / f"answers_1_shot_{model.name}.json"
+    entries = read_answer_file(file)
     assert set(entries[0]) == {"image", "question", "question_type", "correct_answer", "gpt_answer"}
     expected = reference(entries)
     for dataset, row in {**found["datasets"], "average": found["average"]}.items():
         for column, value in row.items():
             assert value == pytest.approx(expected.loc[dataset, column], abs=1e-9)
     # Scoring again needs no model, from the run or from MMAD's file.
-    assert cli.main(["eval", "mmad", "--score", str(tmp_path / "run"), "--json", "--max-lost", "1"]) == 0
+    assert cli.main(["eval", "mmad", "--score", str(whole.folder), "--json", "--max-lost", "1"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again.items() <= found.items()
     assert again["logprobs"]["questions"] == 72
     assert set(again["discrimination"]["average"]) == {"auroc", "average_precision"}
     assert sum(again["parsing"]["official"].values()) == sum(again["parsing"]["strict"].values()) == 72
-    assert (
-        cli.main(["eval", "mmad", "--score", str(tmp_path / f"run/answers_1_shot_{model.name}.json"), "--json"]) == 0
-    )
+    assert cli.main(["eval", "mmad", "--score", str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["average"] == found["average"]
 
 
-def test_the_same_answers_at_any_batch_size_and_without_reuse(mini_mmad, model, tmp_path):
-    runs = {"16": [], "1": ["--batch-size", 1], "4": ["--batch-size", 4]}
-    runs |= {f"whole {size}": ["--batch-size", size, "--no-reuse"] for size in (1, 16)}
-    answers = {}
-    for name, options in runs.items():
-        assert evaluate(mini_mmad, model, tmp_path / name, *options) == 0
-        answers[name] = texts(tmp_path / name)
-    assert len(answers["16"]) == 72
-    for name in runs:
-        assert answers[name] == answers["16"], name
-        probabilities = [
-            {record["item"]: record["reply"]["option_logprobs"] for record in read_records(tmp_path / one)}
-            for one in (name, "16")
-        ]
-        for item, letters in probabilities[0].items():
-            assert letters == pytest.approx(probabilities[1][item], abs=1e-3)
+@pytest.mark.parametrize(
+    "options",
+    [["--batch-size", 1], ["--batch-size", 4], ["--batch-size", 1, "--no-reuse"], ["--batch-size", 16, "--no-reuse"]],
+)
+def test_the_same_answers_at_any_batch_size_and_without_reuse(mini_mmad, model, whole, tmp_path, options):
+    assert evaluate(mini_mmad, model, tmp_path / "run", *options) == 0
+    assert texts(tmp_path / "run") == texts(whole.folder)
+    assert len(texts(whole.folder)) == 72
+    probabilities = [
+        {record["item"]: record["reply"]["option_logprobs"] for record in read_records(folder)}
+        for folder in (tmp_path / "run", whole.folder)
+    ]
+    for item, letters in probabilities[0].items():
+        assert letters == pytest.approx(probabilities[1][item], abs=1e-3)
 
 
-def test_the_same_answers_from_an_endpoint(mini_mmad, model, tmp_path):
-    assert evaluate(mini_mmad, model, tmp_path / "here") == 0
+def test_the_same_answers_from_an_endpoint(mini_mmad, model, whole, tmp_path):
     from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 
     (tmp_path / "images").mkdir()
@@ -98,7 +104,7 @@ def test_the_same_answers_from_an_endpoint(mini_mmad, model, tmp_path):
                 mini_mmad, model.name, tmp_path / backend, "--backend", backend, "--base-url", endpoint.url,
                 "--family", "adcopilot",
             ) == 0  # fmt: skip
-    assert texts(tmp_path / "vllm") == texts(tmp_path / "api") == texts(tmp_path / "here")
+    assert texts(tmp_path / "vllm") == texts(tmp_path / "api") == texts(whole.folder)
 
 
 def test_an_endpoint_that_declines_some_questions(mini_mmad, tmp_path, capsys):
@@ -151,18 +157,17 @@ KILLS = pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.
 
 
 @KILLS
-def test_kills_and_the_results_of_one_run(nursery, mini_mmad, model, tmp_path, kills):
+def test_kills_and_the_results_of_one_run(nursery, mini_mmad, model, whole, tmp_path, kills):
     """The command itself, with the model on this machine."""
-    run, whole = tmp_path / "killed", tmp_path / "whole"
-    assert evaluate(mini_mmad, model, whole) == 0
+    run = tmp_path / "killed"
     start = partial(nursery.start, *words(mini_mmad, model, run, "--batch-size", 1))
     kill_again_and_again(start, run, kills=kills, seed=4)
     assert 0 < len(texts(run)) < 72
     assert evaluate(mini_mmad, model, run) == 0
-    assert texts(run) == texts(whole)
+    assert texts(run) == texts(whole.folder)
     assert len((run / "answers.jsonl").read_bytes().splitlines()) == 72
     name = f"answers_1_shot_{model.name}.json"
-    assert (run / name).read_bytes() == (whole / name).read_bytes()
+    assert (run / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
 @KILLS
@@ -189,7 +194,7 @@ def test_kills_while_an_endpoint_answers(nursery, mini_mmad, tmp_path, kills):
     assert len(set(texts(run).values())) == 4
 
 
-def test_several_processes_make_one_result(mini_mmad, model, tmp_path, capsys, monkeypatch):
+def test_several_processes_make_one_result(mini_mmad, model, whole, tmp_path, capsys, monkeypatch):
     from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 
     backend = TransformersBackend(model=str(model))
@@ -198,9 +203,8 @@ def test_several_processes_make_one_result(mini_mmad, model, tmp_path, capsys, m
         assert evaluate(mini_mmad, model, tmp_path / "parts", "--shard", f"{index}/3") == 0
         waiting = "questions are other processes' and not answered yet" in capsys.readouterr().err
         assert waiting == (index < 3)
-    assert evaluate(mini_mmad, model, tmp_path / "whole") == 0
-    parts, whole = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("parts", "whole"))
-    assert {**parts, "seconds": 0} == {**whole, "seconds": 0}
+    parts = json.loads((tmp_path / "parts/results.json").read_text())
+    assert {**parts, "seconds": 0} == {**json.loads(whole.out), "seconds": 0}
 
 
 def test_settings_that_make_other_questions(mini_mmad, model, tmp_path, capsys):
