@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def with_most_missed(good: Sequence[float], bad: Sequence[float], share: float) 
     others = np.asarray(good, float)
     below = others[others < value]
     if len(below):  # in the middle of the gap, on the safe side of no picture at hand
-        value = (value + float(below.max())) / 2
+        value = float(_middle(below.max(), value))
     missed = int((bad < value).sum())
     return _promised("missed", missed, len(bad), share, value, what="defective")
 
@@ -136,4 +137,10 @@ def share_interval(count: int, total: int) -> tuple[float, float]:
 def _between(scores: np.ndarray) -> list[float]:
     """Values that part the scores in every way, from the lowest on."""
     values = np.unique(scores)
-    return [float(values[0]), *((values[1:] + values[:-1]) / 2).tolist()]
+    return [float(values[0]), *_middle(values[:-1], values[1:]).tolist()]
+
+
+def _middle(low: Any, high: Any) -> Any:
+    """Half-way from `low` to `high`, above `low` where no number lies between the two."""
+    middle = (low + high) / 2
+    return np.where(middle > low, middle, high)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from adcopilot.errors import UserError
-from adcopilot.grpo.trainer import AdCopilotGRPOTrainer
 
 from .fake_server import FakeServer, running
 from .runs import rollouts, run, weights
@@ -241,6 +240,8 @@ def test_what_trl_refuses_only_then(write_config, changes, says):
 
 
 def test_what_is_held_out_and_trained_on_is_said(write_config, capsys, monkeypatch):
+    from adcopilot.grpo.trainer import AdCopilotGRPOTrainer
+
     monkeypatch.setattr(AdCopilotGRPOTrainer, "train", lambda self, **_: None)
     trainer = run(write_config(eval_dataset="rl", max_samples=8, generation_kwargs={"suppress_tokens": [7]}))
     assert "held out: 8 of 24 records are trained on too" in capsys.readouterr().err

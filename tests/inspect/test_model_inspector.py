@@ -220,7 +220,7 @@ def forget_encoder(folder):
 BAD_FOLDERS = {
     "other model": (lambda folder: edit_config(folder, model_type="llava"), "model_type is 'llava'"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json: not found"),
-    "bad config": (lambda folder: (folder / "config.json").write_text("{"), "config.json: cannot be read"),
+    "bad config": (lambda folder: (folder / "config.json").write_text("{"), "config.json: not JSON"),
     "no weights": (remove_weights, "no weights, expected model.safetensors"),
     "lost shard": (lambda folder: sorted(folder.glob("*.safetensors"))[0].unlink(), "not found, but model.safet"),
     "truncated weights": (truncate_weights, "cannot be loaded"),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adcopilot.errors import UserError
@@ -29,6 +29,7 @@ def test_good_pictures_alone():
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.lists(st.floats(0, 1), min_size=1, max_size=12))
+@example([0.0], [5e-324])  # nothing lies between them
 def test_the_best_f1_of_all_thresholds(good, bad):
     def f1(value):
         hits = sum(one >= value for one in bad)

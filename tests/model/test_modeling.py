@@ -5,7 +5,7 @@ import torch
 
 from adcopilot.model.positions import window_order
 
-from .conftest import chat, encode, random_image
+from .conftest import TRANSFORMERS_5, chat, encode, random_image
 
 pytestmark = pytest.mark.forward
 
@@ -354,9 +354,16 @@ def test_images_whose_positions_cannot_be_told(model, processor, conversations):
     with pytest.raises(ValueError, match="without input_ids, from which their positions cannot be told"):
         model(inputs_embeds=embeds, **others)
 
-    for given in ({}, {"input_ids": ids}):  # with both, `generate` passes the embeddings on alone
+    def generate(**given):
+        return model.generate(**given, **others, max_new_tokens=3, do_sample=False)[:, -3:]
+
+    with pytest.raises(ValueError, match="leave inputs_embeds out and pass input_ids"):
+        generate(inputs_embeds=embeds)
+    if TRANSFORMERS_5:  # it counts positions by the ids where there are both
+        assert torch.equal(generate(inputs_embeds=embeds, input_ids=ids), generate(input_ids=ids))
+    else:  # it passes the embeddings on alone
         with pytest.raises(ValueError, match="leave inputs_embeds out and pass input_ids"):
-            model.generate(inputs_embeds=embeds, **others, **given, max_new_tokens=1)
+            generate(inputs_embeds=embeds, input_ids=ids)
 
     begin = model(input_ids=ids[:, :3], use_cache=True).past_key_values
     rest = {"input_ids": ids[:, 3:], **others, "previous_image": [0, 0]}
