@@ -153,6 +153,13 @@ class Benchmark:
         """Print scores."""
         raise NotImplementedError
 
+    def part_of_whole(self, found: Mapping[str, Any]) -> str:
+        """How many of the benchmark's questions scores are of; "" for all of them, or where that is not known."""
+        count = found.get("questions")
+        if not (self.questions and isinstance(count, int) and count < self.questions):
+            return ""
+        return f"{count:,} of {self.title}'s {self.questions:,} questions"
+
     def problem(self, found: Mapping[str, Any]) -> str:
         """Why scores are not what was asked for, "" if they are; it is said last, and ends the command with 1."""
         return ""

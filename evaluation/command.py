@@ -244,6 +244,8 @@ def show_scores(args: argparse.Namespace, benchmark: Benchmark, found: dict[str,
         print(text)
     else:
         benchmark.show(found)
+        if part := benchmark.part_of_whole(found):
+            print(f"these are {part}")
     said = benchmark.problem(found)
     if said:
         print(said, file=sys.stderr)

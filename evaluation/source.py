@@ -81,9 +81,9 @@ class Source:
             reasons.append(f"only {shorten(', '.join(map(str, self.selection['category'])), 80)}")
         if self.selection.get("skip_missing"):
             reasons.append("without those whose images were missing")
-        count, whole = self.results.get("questions"), self.benchmark.questions
-        if whole and not reasons and isinstance(count, int) and count < whole:
-            reasons.append(f"{count:,} of {self.benchmark.title}'s {whole:,} questions")
+        part = self.benchmark.part_of_whole(self.results)
+        if part and not reasons:
+            reasons.append(part)
         total = self.results.get("questions", self.results.get("answered")) or 1
         if self.unread / total > MAX_LOST:
             reasons.append(f"{self.unread:,} of {total:,} answers unread")

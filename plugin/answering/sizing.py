@@ -168,7 +168,7 @@ def trained_budget(processor: Any, *, smallest: int | None, largest: int | None)
         if stored is not None and (type(stored) is not int or stored < 1):
             raise UserError(
                 f"{Path(processor.tokenizer.name_or_path, 'processor_config.json')}: {name} is {stored!r}, expected a "
-                f"whole number of pixels; correct it there, or give --{name.replace('_', '-')}"
+                "whole number of pixels; correct it there, or give another for this run"
             )
         areas.append(given or stored or default)
     return Budget(smallest=areas[0], largest=areas[1])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from ..records import IMAGE_PLACEHOLDER, REMEDIES, check_box, check_record
 from ..tasks import task_of
 from ..tasks.choice import CHOICE, options_of
 from ..tasks.locate import LOCATE, read_truth
-from ..threads import workers
+from ..threads import side_by_side
 from ..vision_tokens import escape_vision_tokens
 
 __all__ = ["RolloutPrompts", "dataset_files", "open_records", "read_records", "run_prompts"]
@@ -133,8 +131,7 @@ def _bad_masks(named: Sequence[tuple[str, Mapping[str, Any]]], media_dir: str | 
             return f"{name}: {error}"
         return ""
 
-    with ThreadPoolExecutor(workers()) as pool:
-        return list(filter(None, progress(pool.map(problem, named), total=len(named), unit=" masks", hidden=None)))
+    return list(filter(None, side_by_side(problem, named, desc="reading", unit=" masks")))
 
 
 def _check_truth(record: Mapping[str, Any], size: tuple[int, int], name: str) -> None:
@@ -186,10 +183,7 @@ def run_prompts(records: Sequence[dict[str, Any]], *, args: Any, config: Any, pr
     Raises:
         UserError: as `RolloutPrompts`.
     """
-    try:
-        budget = trained_budget(processor, smallest=args.image_min_pixels, largest=args.image_max_pixels)
-    except UserError as error:  # it names the options of other commands
-        raise UserError(re.sub(r"--image-(min|max)-pixels", r"image_\1_pixels", str(error))) from None
+    budget = trained_budget(processor, smallest=args.image_min_pixels, largest=args.image_max_pixels)
     return RolloutPrompts(
         records=records,
         processor=processor,

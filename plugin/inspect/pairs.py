@@ -14,10 +14,8 @@ A picture is never its own template (`is_same_picture`).
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -25,10 +23,10 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from ..cli.saying import progress
 from ..errors import UserError
 from ..images import ASPECT_SLACK, IMAGE_SUFFIXES, ImageSource, aspect, open_image
 from ..kinds import is_good, labels_of
+from ..threads import side_by_side
 from .result import source_name
 from .same_picture import is_same_picture, pixel_counts
 
@@ -330,18 +328,7 @@ class TemplatePool:
                 return error
             return descriptor(image), aspect(image.size), pixel_counts(image)
 
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of animations: said when the template is used
-            found = list(
-                progress(
-                    pool.map(read, self.files),
-                    total=len(self.files),
-                    desc="templates",
-                    unit="image",
-                    leave=False,
-                    hidden=True if len(self.files) < 2 else None,  # None: not where stderr is no terminal
-                )
-            )
+        found = side_by_side(read, self.files, desc="templates", unit="image")
         self.unusable = [str(value) for value in found if isinstance(value, UserError)]
         good = [(f, v) for f, v in zip(self.files, found, strict=True) if not isinstance(v, UserError)]
         if not good:

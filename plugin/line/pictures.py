@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..cli.saying import progress
 from ..errors import UserError
 from ..images import ASPECT_SLACK, aspect, image_size, open_image, used_bits
 from ..inspect.pairs import check_all_good, descriptor, find_images
 from ..jsonl import file_digest
 from ..kinds import defect_name, is_good
+from ..threads import side_by_side
 from .aligning import ALIGNED, likeness
 from .marks import find_marked, read_marks
 
@@ -107,12 +104,8 @@ def check_whole(files: Sequence[Path]) -> None:
             return str(error)
         return ""
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of animations: said when they are inspected
-        bar = progress(
-            pool.map(damage, files), total=len(files), desc="opening", unit="picture", leave=False, hidden=None
-        )
-        found = {file: reason for file, reason in zip(files, bar, strict=True) if reason}
+    reasons = side_by_side(damage, files, desc="opening", unit="picture")
+    found = {file: reason for file, reason in zip(files, reasons, strict=True) if reason}
     if not found:
         return
     file, *others = found

@@ -82,10 +82,7 @@ class Mmad(Benchmark):
         told = {name: bool(value) for name, value in given(manifest, "domain_knowledge").items()}
         return {**asked, **told, **results_of_records(answers.records)}, []
 
-    def show(self, found: Mapping[str, Any]) -> None:
-        show(found)
-        if found["questions"] < self.questions:
-            print(f"these are {found['questions']:,} of MMAD's {self.questions:,} questions")
+    show = staticmethod(show)
 
     def values(self, results: Mapping[str, Any]) -> Mapping[str, float | None]:
         return results["average"]
