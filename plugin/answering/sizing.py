@@ -47,7 +47,7 @@ class Budget:
     def __post_init__(self) -> None:
         if not 0 < self.smallest <= self.largest:
             raise UserError(
-                f"--image-min-pixels {self.smallest} and --image-max-pixels {self.largest}: expected 0 < min <= max"
+                f"image_min_pixels {self.smallest} and image_max_pixels {self.largest}: expected 0 < min <= max"
             )
 
 
