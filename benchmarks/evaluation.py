@@ -67,16 +67,16 @@ SMALL_VISION = {
 def load(work: Path, *, name: str, device: str):
     """An AD-Copilot of these shapes with random weights (tiny: the preset's), and the tiny model's processor."""
     from adcopilot.answering.families import FAMILIES
-    from adcopilot.evaluation.backends.loading import Loaded
+    from adcopilot.evaluation.backends.loading import LoadedModel
     from adcopilot.inspect.loading import load_model
     from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration
-    from adcopilot.model.conversion import convert
+    from adcopilot.model.conversion import convert_base
     from adcopilot.model.init_command import PRESETS
     from adcopilot.sample.tiny_base import build_untrained
 
     folder = work / "adcopilot"
     build_untrained(work / "base", texts=100)
-    convert(base=work / "base", output=folder, **PRESETS["tiny"].options)
+    convert_base(base=work / "base", output=folder, **PRESETS["tiny"].options)
     model, processor = load_model(folder, device="cpu", dtype="float32", attention="sdpa")
     if name != "tiny":
         text, vision = {
@@ -102,7 +102,7 @@ def load(work: Path, *, name: str, device: str):
         finally:
             torch.set_default_dtype(dtype)
         model.generation_config.eos_token_id = ends
-    return Loaded(
+    return LoadedModel(
         name=f"AD-Copilot, {name}",
         model=model.to(device),
         processor=processor,

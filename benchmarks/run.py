@@ -23,13 +23,13 @@ RESULTS = ROOT / "docs" / "results"
 
 def make_tiny(work: Path) -> tuple[Path, Path]:
     """The untrained tiny base, and the same as an AD-Copilot checkpoint with the preset's options."""
-    from adcopilot.model.conversion import convert
+    from adcopilot.model.conversion import convert_base
     from adcopilot.model.init_command import PRESETS
     from adcopilot.sample.tiny_base import build_untrained
 
     stock, adcopilot = work / "qwen2_5_vl", work / "adcopilot"
     build_untrained(stock, texts=100)
-    convert(base=stock, output=adcopilot, **PRESETS["tiny"].options)
+    convert_base(base=stock, output=adcopilot, **PRESETS["tiny"].options)
     return stock, adcopilot
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from .bootstrap import Difference, Unit, ratio_differences
 from .run_folder import Answers
-from .source import Source
+from .source import ReportSource
 from .table import Columns, Row, Table
 
 __all__ = ["RIGHT_IOU", "Benchmark", "Boxes", "Compared", "Judged", "Line", "Reading", "Scores", "Traits", "given"]
@@ -110,7 +110,7 @@ class Benchmark:
         columns, main, axes, axes_called, note: of its table, as `table.Table`; without columns it is not shown.
         number: of the paper's table with these columns, "" for none.
         ablations: (number, of what) of the paper's tables that stand beside a plan.
-        gains: (column, how `compare` calls it) whose differences a plan shows.
+        gains: (column, how `compare_runs` calls it) whose differences a plan shows.
         unrankable: why no run can be ranked with the published rows, whatever it was asked.
         questions: of all of it, where that is known.
         settings: what of the results belongs to how its numbers were made.
@@ -196,33 +196,33 @@ class Benchmark:
             for row in table["rows"]
         ]
 
-    def told(self, source: Source) -> list[str]:
+    def told(self, source: ReportSource) -> list[str]:
         """How a run was asked, in words that stand beside its name."""
         shots = source.results.get("shots")
         similar = " similar" if source.results.get("template") == "similar" else ""
         return [] if shots is None else [f"{shots}-shot{similar}"]
 
-    def by_dataset(self, source: Source) -> Table | None:
+    def by_dataset(self, source: ReportSource) -> Table | None:
         """A run's rows by dataset, as `Table.plain`."""
         return None
 
-    def by_category(self, source: Source) -> Table | None:
+    def by_category(self, source: ReportSource) -> Table | None:
         """The same by category."""
         return None
 
-    def further(self, sources: Sequence[Source], *, paper: bool) -> list[Table]:
+    def further(self, sources: Sequence[ReportSource], *, paper: bool) -> list[Table]:
         """Tables of its own, about settings or readings of its answers, `paper`: beside published rows."""
         return []
 
     # What may be ranked with what
 
-    def wording_of(self, source: Source) -> str | None:
+    def wording_of(self, source: ReportSource) -> str | None:
         """Whose words a run asked with; None where that is not known."""
         described = source.selection.get("wording") or source.results.get("wording")
         whose = described.get("whose") if isinstance(described, Mapping) else None
         return whose if isinstance(whose, str) else None
 
-    def traits(self, source: Source) -> Traits:
+    def traits(self, source: ReportSource) -> Traits:
         """What a run's numbers depend on besides the model."""
         found, given = source.results, source.identity
         shots = found.get("shots")
@@ -235,7 +235,7 @@ class Benchmark:
             "conversation": found.get("conversation", given.get("conversation")),
         }
 
-    def column_traits(self, source: Source) -> Mapping[str, Traits]:
+    def column_traits(self, source: ReportSource) -> Mapping[str, Traits]:
         """Column → what it alone depends on."""
         return {}
 
@@ -245,7 +245,7 @@ class Benchmark:
 
     # Two runs
 
-    def compare(self, first: Source, second: Source, *, samples: int, seed: int) -> Compared:
+    def compare(self, first: ReportSource, second: ReportSource, *, samples: int, seed: int) -> Compared:
         """Two runs on the questions that both have answered, by draws of what `units` names."""
         pairs = [self.units(first), self.units(second)]
         common = sorted(pairs[0].keys() & pairs[1].keys())
@@ -262,7 +262,7 @@ class Benchmark:
         """Further columns of a comparison → those of `columns` that they are the mean of."""
         return {}
 
-    def units(self, source: Source) -> dict[str, Unit]:
+    def units(self, source: ReportSource) -> dict[str, Unit]:
         """Question → its unit, in words that are the same in every run."""
         return {}
 
@@ -301,7 +301,7 @@ class Benchmark:
 
     # What is no run
 
-    def read_file(self, path: Path) -> Source:
+    def read_file(self, path: Path) -> ReportSource:
         """A file of answers, of a benchmark that has such files (`benchmarks.FROM_FILES`)."""
         raise NotImplementedError
 

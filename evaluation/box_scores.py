@@ -18,7 +18,7 @@ from adcopilot import masks
 from adcopilot.boxes import bbox_mask_iou
 from adcopilot.errors import UserError
 
-__all__ = ["THRESHOLDS", "BoxRule", "decode_mask", "encode_mask", "read_mask", "score_image", "summarise"]
+__all__ = ["THRESHOLDS", "BoxRule", "decode_mask", "encode_mask", "read_truth_mask", "score_image", "summarise"]
 
 #: IoU from which on an image counts as right, in the order of the paper's Table III.
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5)
@@ -66,7 +66,7 @@ class BoxRule:
         return {"regions": self.regions, "min_area": self.min_area}
 
 
-def read_mask(path: Path, *, size: tuple[int, int]) -> np.ndarray:
+def read_truth_mask(path: Path, *, size: tuple[int, int]) -> np.ndarray:
     """A mask file, or the union of a folder of them, as truth values (height, width), by `adcopilot.masks`' rule.
 
     Raises:

@@ -22,7 +22,7 @@ from adcopilot.jsonl import atomic_write, write_jsonl
 
 from .benchmark import Benchmark
 from .run_folder import family_of_run, read_manifest, read_run
-from .running import Outcome, Run, Shard, write_json
+from .running import Outcome, Run, RunShard, write_json
 from .wording import Wording
 
 __all__ = ["evaluate", "identity", "refuse_selection", "say_lost", "score_again", "show_scores"]
@@ -94,7 +94,7 @@ def evaluate(
         items,
         backend,
         max_new_tokens=max_new_tokens,
-        shard=Shard.parse(args.shard),
+        shard=RunShard.parse(args.shard),
         extra=fields,
         refused_too=args.ask_refused,
     )

@@ -1,6 +1,7 @@
 """Which rows may be ranked with each other: those whose questions, words, settings and measures agree as far as known.
 
-A row that may not stands in its table without rank, with the reason beside it. `compare` sets two runs side by side.
+A row that may not stands in its table without rank, with the reason beside it. `compare_runs` sets two runs side by
+side.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from dataclasses import replace
 from adcopilot.pages.text import shorten
 
 from .benchmark import Benchmark, Compared, Traits
-from .source import Source
+from .source import ReportSource
 from .table import Row
 
-__all__ = ["asked_in", "compare", "differ", "marked", "run_row"]
+__all__ = ["asked_in", "compare_runs", "differ", "run_row", "set_apart"]
 
 #: How a setting is called where two rows differ in it.
 _CALLED = {
@@ -25,7 +26,7 @@ _CALLED = {
 }
 
 
-def run_row(source: Source) -> Row:
+def run_row(source: ReportSource) -> Row:
     """A run's row in its benchmark's table."""
     found = source.results
     answered = found.get("answered", found.get("questions"))
@@ -43,7 +44,7 @@ def run_row(source: Source) -> Row:
     )
 
 
-def asked_in(source: Source) -> str:
+def asked_in(source: ReportSource) -> str:
     """Whose words, where that is known, and of which commit."""
     described = source.selection.get("wording") or source.results.get("wording")
     commit = described.get("commit") if isinstance(described, Mapping) else None
@@ -69,9 +70,9 @@ def differ(one: Traits, other: Traits) -> str:
     return "; ".join(said)
 
 
-def marked(
+def set_apart(
     benchmark: Benchmark,
-    own: Sequence[tuple[Row, Source]],
+    own: Sequence[tuple[Row, ReportSource]],
     published: Sequence[Row] = (),
     *,
     ignore: Sequence[str] = (),
@@ -119,7 +120,7 @@ def marked(
     return rows
 
 
-def compare(first: Source, second: Source, *, samples: int, seed: int) -> Compared:
+def compare_runs(first: ReportSource, second: ReportSource, *, samples: int, seed: int) -> Compared:
     """How far two runs of one benchmark differ on the questions that both have answered: a paired bootstrap.
 
     What is drawn, with replacement and within each dataset, is what the benchmark says: images, samples or pairs of

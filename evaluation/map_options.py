@@ -15,9 +15,9 @@ from adcopilot.inspect.command import HINTS, add_map_arguments, map_settings
 from adcopilot.inspect.opening import LEAST_TEMPLATES
 from adcopilot.jsonl import content_key
 
-from .maps import Found, Maps, shown_in
+from .maps import MapFinding, Maps, shown_in
 from .options import asks_map
-from .running import Shard
+from .running import RunShard
 from .table import Columns, Table
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from adcopilot.answering.items import Item
 
     from .benchmark import Benchmark
-    from .source import Source
+    from .source import ReportSource
 
 __all__ = [
     "BOXES",
@@ -117,7 +117,7 @@ def open_maps(args: argparse.Namespace, *, folder: Path | None) -> Maps:
             "--map and its options out, or give --threshold"
         )
     kept = inspection.thresholds["map"] if inspection else None
-    shard = Shard.parse(args.shard)
+    shard = RunShard.parse(args.shard)
     return Maps(
         settings,
         bits=inspection.bits if inspection else None,
@@ -162,7 +162,7 @@ def ready(args: argparse.Namespace, backend: Backend, items: Sequence[Item]) -> 
     return hinted, {"hints": {"sentence": HINT, **maps.describe()}}
 
 
-def told_of(source: Source) -> list[str]:
+def told_of(source: ReportSource) -> list[str]:
     """What stands beside a run's name: hints in its questions, boxes that are not the model's alone."""
     whose = source.results.get("boxes_by", {}).get("whose")
     hints = ["hints of the map"] if source.identity.get("hints") else []
@@ -171,7 +171,7 @@ def told_of(source: Source) -> list[str]:
 
 def tables_by(
     asked: Benchmark,
-    sources: Sequence[Source],
+    sources: Sequence[ReportSource],
     *,
     columns: Columns,
     values: Callable[[Mapping[str, Any]], Mapping[str, float | None]],
@@ -205,7 +205,7 @@ class Chosen:
     """
 
     whose: str
-    found: Mapping[str, Found]
+    found: Mapping[str, MapFinding]
     made: Mapping[str, Any]
 
     def boxes(self, item: str, model: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

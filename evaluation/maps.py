@@ -23,7 +23,7 @@ from .image_digests import image_digests
 if TYPE_CHECKING:  # it needs torch, which takes seconds
     from adcopilot.anomaly_map.comparing import MapSettings
 
-__all__ = ["Found", "Maps", "Shown", "shown_in"]
+__all__ = ["MapFinding", "Maps", "Shown", "shown_in"]
 
 
 class Shown(NamedTuple):
@@ -42,7 +42,7 @@ def shown_in(images: Iterable[str | Path], meta: Mapping[str, Any]) -> Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class MapFinding:
     """What a map says of a pair.
 
     Attributes:
@@ -141,7 +141,7 @@ class Maps:
                 "give --threshold, or --line DIR of `adcopilot calibrate`",
             )
 
-    def find(self, shown: Sequence[Shown]) -> Iterator[tuple[Shown, Found]]:
+    def find(self, shown: Sequence[Shown]) -> Iterator[tuple[Shown, MapFinding]]:
         """What is found in each of these, in any order.
 
         Raises:
@@ -152,7 +152,7 @@ class Maps:
                 raise UserError(f"{error}; the map needs the pictures of the run")
             yield one, found
 
-    def compare(self, shown: Sequence[Shown]) -> Iterator[tuple[Shown, Found, str]]:
+    def compare(self, shown: Sequence[Shown]) -> Iterator[tuple[Shown, MapFinding, str]]:
         """The same, with an error beside it where a picture cannot be read."""
         if self.file is None:
             for one, found, error in self._compare(shown):
@@ -172,14 +172,14 @@ class Maps:
         kept = {
             line["key"]: line for file in sorted(self.file.parent.glob("maps*.jsonl")) for _, line in read_jsonl(file)
         }
-        names = Found.__dataclass_fields__
+        names = MapFinding.__dataclass_fields__
         missing = []
         for one in shown:
             line = kept.get(key(one))
             if line is None:
                 missing.append(one)
             else:
-                yield one, Found(**{name: line[name] for name in names}), ""
+                yield one, MapFinding(**{name: line[name] for name in names}), ""
         if missing:
             with JsonlLog(path=self.file) as log:
                 for one, found, error in self._compare(missing):
@@ -190,7 +190,7 @@ class Maps:
     def _threshold_of(self, one: Shown) -> float | None:
         return self.threshold if self.threshold is not None else self.thresholds.get(one.category)
 
-    def _compare(self, shown: Sequence[Shown]) -> Iterator[tuple[Shown, Found, str]]:
+    def _compare(self, shown: Sequence[Shown]) -> Iterator[tuple[Shown, MapFinding, str]]:
         by_threshold: dict[float | None, list[Shown]] = {}
         for one in shown:
             by_threshold.setdefault(self._threshold_of(one), []).append(one)
@@ -200,14 +200,14 @@ class Maps:
             for one in some:
                 why = _cannot_be_compared(one, places=self.settings.kind != "texture")
                 if why:
-                    yield one, Found(refused=why), ""
+                    yield one, MapFinding(refused=why), ""
                 else:
                     fitting.append(one)
             questions = (self.inspector.pair_question(*one.templates[:1], one.query, one.templates[1:])
                          for one in fitting)  # fmt: skip
             for one, result in zip(fitting, self.inspector.ask(questions), strict=True):
                 unclear = result.anomalous is None and (result.doubt or result.map_doubt or "")
-                found = Found(
+                found = MapFinding(
                     score=result.score,
                     boxes=[] if result.anomalous is False or unclear else result.boxes,
                     anomalous=result.anomalous,

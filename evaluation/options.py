@@ -1,6 +1,6 @@
 """Options that the `adcopilot eval …` commands share: which model, which part of a benchmark, where to.
 
-A command adds its own options, then `add_arguments` or those of its parts that it needs.
+A command adds its own options, then `add_asking_arguments` or those of its parts that it needs.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from adcopilot.errors import UserError
 __all__ = [
     "BACKENDS",
     "MAX_LOST",
-    "add_arguments",
+    "add_asking_arguments",
+    "add_backend_arguments",
     "add_benchmark_arguments",
     "add_machine_arguments",
-    "add_model_arguments",
     "add_run_arguments",
     "asks_map",
     "make_backend",
@@ -44,9 +44,9 @@ def add_benchmark_arguments(
     return group
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_asking_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model is asked by which backend, and the run."""
-    group = add_model_arguments(parser)
+    group = add_backend_arguments(parser)
     group.add_argument(
         "--backend",
         default="transformers",
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> Any:
+def add_backend_arguments(parser: argparse.ArgumentParser) -> Any:
     """`--model`, how it answers, and at what size it sees images; the group of these options."""
     group = parser.add_argument_group("the model")
     group.add_argument(

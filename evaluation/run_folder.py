@@ -34,7 +34,7 @@ __all__ = [
     "MANIFEST",
     "REFUSED",
     "Answers",
-    "Asked",
+    "RunQuestion",
     "answers_to",
     "asked_before",
     "asked_now",
@@ -56,7 +56,7 @@ _NAMES = ("image", "role", "type", "question", "sample", "turn", "name")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class RunQuestion:
     """A question of a run.
 
     Attributes:
@@ -192,7 +192,7 @@ def place_of(fields: Mapping[str, Any]) -> str:
 
 def asked_now(
     items: Sequence[Item], keys: Sequence[str], folder: Path, *, truth: Any = None
-) -> tuple[list[Asked], dict[str, str]]:
+) -> tuple[list[RunQuestion], dict[str, str]]:
     """The questions of a start.
 
     Args:
@@ -223,7 +223,7 @@ def asked_now(
                     now |= {name: value for name, value in fresh.items() if line.get(name) != value}
                 except UserError as error:
                     problem = problems[item.key] = str(error)
-        found.append(Asked(place=_numbered(place, twins[place]), key=key, now=now, problem=problem))
+        found.append(RunQuestion(place=_numbered(place, twins[place]), key=key, now=now, problem=problem))
     return found, problems
 
 
@@ -241,7 +241,7 @@ def _numbered(place: str, number: int) -> str:
     return place if number == 1 else f"{place}#{number}"
 
 
-def asked_before(folder: Path) -> tuple[list[Asked] | None, str]:
+def asked_before(folder: Path) -> tuple[list[RunQuestion] | None, str]:
     """The questions of a run as its last start left them, and a note where they had to be guessed.
 
     A run of an earlier version has no such list. Of each question its latest line counts then.
@@ -264,7 +264,7 @@ def asked_before(folder: Path) -> tuple[list[Asked] | None, str]:
         return None, ""
     places = [place_of(record) for record in lines]
     last = dict(zip(places, lines, strict=True))
-    found: dict[str, list[Asked]] = {place: [] for place in places}  # in the order of their first lines
+    found: dict[str, list[RunQuestion]] = {place: [] for place in places}  # in the order of their first lines
     left_out = 0
     for place, record in zip(places, lines, strict=True):
         # Two questions with the same words about the same images are two; about other images, one of them is old.
@@ -272,22 +272,22 @@ def asked_before(folder: Path) -> tuple[list[Asked] | None, str]:
         if not same:
             left_out += 1
             continue
-        found[place].append(Asked(place=_numbered(place, len(found[place]) + 1), key=record["key"]))
+        found[place].append(RunQuestion(place=_numbered(place, len(found[place]) + 1), key=record["key"]))
     note = f"{folder}: has no {_QUESTIONS}, an earlier version's run; of each question the latest answer counts"
     return [
         one for these in found.values() for one in these
     ], f"{note}, {left_out} older ones do not" if left_out else ""
 
 
-def _asked(line: Mapping[str, Any], where: str) -> Asked:
+def _asked(line: Mapping[str, Any], where: str) -> RunQuestion:
     shape = {"place": str, "key": str, "now": dict, "problem": str}
     values = {name: line.get(name, kind()) for name, kind in shape.items()}
     if not all(isinstance(values[name], kind) for name, kind in shape.items()) or not values["key"]:
         raise UserError(f"{where}: not a question of a run; start the run again, which writes this file anew")
-    return Asked(**values)
+    return RunQuestion(**values)
 
 
-def write_asked(folder: Path, asked: Iterable[Asked]) -> None:
+def write_asked(folder: Path, asked: Iterable[RunQuestion]) -> None:
     """Write `questions.jsonl`.
 
     Raises:
@@ -305,7 +305,7 @@ def write_asked(folder: Path, asked: Iterable[Asked]) -> None:
     write_jsonl(folder / _QUESTIONS, lines)
 
 
-def answers_to(asked: Sequence[Asked], folder: Path, *, benchmark: str = "", note: str = "") -> Answers:
+def answers_to(asked: Sequence[RunQuestion], folder: Path, *, benchmark: str = "", note: str = "") -> Answers:
     """The lines of a run that answer these questions, checked.
 
     Args:

@@ -41,7 +41,7 @@ from .run_folder import (
     MANIFEST,
     REFUSED,
     Answers,
-    Asked,
+    RunQuestion,
     answers_to,
     asked_before,
     asked_now,
@@ -50,21 +50,21 @@ from .run_folder import (
     write_asked,
 )
 
-__all__ = ["Outcome", "Run", "Shard", "write_json"]
+__all__ = ["Outcome", "Run", "RunShard", "write_json"]
 
 #: So many refusals in a row are worth a word while a run is under way.
 _MANY_REFUSED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shard:
+class RunShard:
     """One of several processes that share a run's questions; `index` from 1 to `count`."""
 
     index: int = 1
     count: int = 1
 
     @classmethod
-    def parse(cls, text: str | None) -> Shard:
+    def parse(cls, text: str | None) -> RunShard:
         """`2/4`; without a text, the place that torchrun gives (RANK, WORLD_SIZE), or the only one.
 
         Raises:
@@ -125,7 +125,7 @@ class Run:
     def __init__(self, *, folder: str | os.PathLike, identity: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
         self.identity = json.loads(json.dumps(identity))
-        self.asked: list[Asked] = []
+        self.asked: list[RunQuestion] = []
         if (self.folder / MANIFEST).is_file():
             other = read_manifest(self.folder)["identity"]
             if other != self.identity:
@@ -186,7 +186,7 @@ class Run:
         backend: Backend,
         *,
         max_new_tokens: int,
-        shard: Shard,
+        shard: RunShard,
         extra: Any = None,
         refused_too: bool = False,
     ) -> Outcome:

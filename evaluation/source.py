@@ -17,11 +17,11 @@ from .run_folder import Answers, read_run
 if TYPE_CHECKING:
     from .benchmark import Benchmark
 
-__all__ = ["Source"]
+__all__ = ["ReportSource"]
 
 
 @dataclass(kw_only=True)
-class Source:
+class ReportSource:
     """A run, or an answer file, that the report shows.
 
     Attributes:

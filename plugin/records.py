@@ -21,7 +21,7 @@ from typing import Any
 
 from .boxes import SHARE_LIMIT
 from .boxes.named import about, remedy
-from .boxes.notations import Expression, bare_lists, scan
+from .boxes.notations import Expression, bare_lists, scan_boxes
 from .errors import UserError, shortened
 from .images import image_size
 
@@ -214,7 +214,7 @@ def foreign_boxes(record: dict[str, Any]) -> dict[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
     text = _text(record)
     start = text.find(IMAGE_PLACEHOLDER)
-    for expression in scan(text) if start >= 0 else ():
+    for expression in scan_boxes(text) if start >= 0 else ():
         if expression.syntax != "bbox_2d" and expression.start > start and expression.places:
             count, example = found.get(expression.syntax, (0, text[expression.start : expression.stop]))
             found[expression.syntax] = (count + expression.places, example)
@@ -228,7 +228,7 @@ def unnamed_boxes(record: dict[str, Any]) -> int:
     start = text.find(IMAGE_PLACEHOLDER)
     if start < 0:
         return 0
-    named = [(expression.start, expression.stop) for expression in scan(text)]
+    named = [(expression.start, expression.stop) for expression in scan_boxes(text)]
     count = 0
     for found in bare_lists(text):
         if found.start > start and not any(low <= found.start < high for low, high in named):
@@ -248,7 +248,7 @@ def record_boxes(record: dict[str, Any], *, name: str) -> Iterator[tuple[int, li
     """
     text = _text(record)
     marks = [match.start() for match in re.finditer(re.escape(IMAGE_PLACEHOLDER), text)]
-    for expression in scan(text):
+    for expression in scan_boxes(text):
         if expression.syntax != "bbox_2d":
             continue
         image = bisect(marks, expression.start) - 1

@@ -167,8 +167,8 @@ def qwen_base_dir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def adcopilot_dir(qwen_base_dir, tmp_path_factory) -> Path:
     """The same as an AD-Copilot checkpoint with 5 comparison tokens and rotary positions in the encoder."""
-    from adcopilot.model.conversion import convert
+    from adcopilot.model.conversion import convert_base
 
     folder = tmp_path_factory.mktemp("adcopilot") / "model"
-    convert(base=qwen_base_dir, output=folder, num_comparison_tokens=5, comparison_position_encoding="rope2d")
+    convert_base(base=qwen_base_dir, output=folder, num_comparison_tokens=5, comparison_position_encoding="rope2d")
     return folder

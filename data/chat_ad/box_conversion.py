@@ -11,7 +11,7 @@ from typing import Any
 
 from ..boxes import SHARE_LIMIT, Size, scale_box
 from ..boxes.named import NOTATIONS, Notation
-from ..boxes.notations import Expression, scan
+from ..boxes.notations import Expression, scan_boxes
 from ..errors import UserError, did_you_mean, shortened
 
 __all__ = ["Evenness", "convert_record", "notations_of"]
@@ -77,7 +77,7 @@ def _converted(
         pieces, at = [], 0
         marks = [match.start() for match in re.finditer("<image>", text)]
         seen = 0
-        for found in scan(text):
+        for found in scan_boxes(text):
             while seen < len(marks) and marks[seen] < found.start:
                 seen += 1
             notation = chosen.get(found.syntax)

@@ -12,11 +12,11 @@ from adcopilot.answering.items import Item
 from .branching import Prompt
 from .trunks import Stem
 
-__all__ = ["Group", "Whole", "halves"]
+__all__ = ["PromptGroup", "Whole", "halves"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class PromptGroup:
     """A group ready for the model, or why it is not.
 
     Attributes:
@@ -62,7 +62,7 @@ class Whole:
     error: str | None = None
 
 
-def halves(one: Group | Whole) -> list[list[Any]]:
+def halves(one: PromptGroup | Whole) -> list[list[Any]]:
     """For what does not fit into memory: a group's questions in two groups; nothing for a single question."""
     if len(one.items) < 2:
         return []

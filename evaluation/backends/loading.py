@@ -9,11 +9,10 @@ from typing import Any
 from adcopilot.answering.families import Family, family_of, family_of_config
 from adcopilot.errors import UserError, one_line
 from adcopilot.inspect.hub import hub_kind, is_hub_id, model_folder
-from adcopilot.inspect.loading import load_model as load_own
-from adcopilot.inspect.loading import make_ready, model_digest, near_folder, read_config, wider_dtype
+from adcopilot.inspect.loading import load_model, make_ready, model_digest, near_folder, read_config, wider_dtype
 from adcopilot.jsonl import content_key, file_digest
 
-__all__ = ["REUSABLE", "Loaded", "load_model"]
+__all__ = ["REUSABLE", "LoadedModel", "load_any_model"]
 
 #: Models whose prefix can be shared: `branching` knows how they place text after images, and tests hold it.
 REUSABLE = {
@@ -23,7 +22,7 @@ REUSABLE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaded:
+class LoadedModel:
     """A model in evaluation mode on its device, with all that is known about it.
 
     Attributes:
@@ -42,7 +41,7 @@ class Loaded:
     reusable: bool
 
 
-def load_model(
+def load_any_model(
     model: str,
     *,
     family: str | None,
@@ -50,7 +49,7 @@ def load_model(
     dtype: str,
     attention: str,
     trust_remote_code: bool = False,
-) -> Loaded:
+) -> LoadedModel:
     """Load a model folder, or a hub model by its name (`OWNER/NAME`).
 
     Args:
@@ -75,8 +74,8 @@ def load_model(
     model_type = config.get("model_type")
     own = REUSABLE.get(str(model_type)) in (config.get("architectures") or [None])
     if own and not trust_remote_code:
-        found, processor = load_own(folder, device=device, dtype=dtype, attention=attention)
-        return Loaded(
+        found, processor = load_model(folder, device=device, dtype=dtype, attention=attention)
+        return LoadedModel(
             name=model,
             model=found,
             processor=processor,
@@ -94,7 +93,7 @@ def load_model(
 
 def _load_any(
     model: str, folder: Path | None, family: str | None, device: str, dtype: str, attention: str, trusted: bool
-) -> Loaded:
+) -> LoadedModel:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
@@ -131,7 +130,7 @@ def _load_any(
         digest = content_key([[file.name, file_digest(file)] for file in files])
     else:
         digest = content_key(model, getattr(config, "_commit_hash", None))
-    return Loaded(
+    return LoadedModel(
         name=model,
         model=found,
         processor=processor,

@@ -19,7 +19,7 @@ from adcopilot.prompts import verdict_answer
 from adcopilot.tasks.locate import LOCATE
 from adcopilot.tasks.verdict import VERDICT
 
-from ..maps import Found, Maps, shown_in
+from ..maps import MapFinding, Maps, shown_in
 
 __all__ = ["MapBackend"]
 
@@ -86,7 +86,7 @@ class MapBackend:
                 yield item, _reply(item, found, error, seconds / len(these))
 
 
-def _reply(item: Item, found: Found, error: str, seconds: float) -> Reply:
+def _reply(item: Item, found: MapFinding, error: str, seconds: float) -> Reply:
     if error or found.refused:
         return Reply(error=error or found.refused, refused=not error, seconds=seconds)
     logprobs = None
@@ -97,7 +97,7 @@ def _reply(item: Item, found: Found, error: str, seconds: float) -> Reply:
     return Reply(text=_text(item, found), option_logprobs=logprobs, seconds=seconds)
 
 
-def _text(item: Item, found: Found) -> str:
+def _text(item: Item, found: MapFinding) -> str:
     boxes = json.dumps(found.boxes)
     if found.anomalous is None:
         return f"{UNDECIDED} {boxes}" if found.boxes else UNDECIDED

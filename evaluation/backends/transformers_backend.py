@@ -29,8 +29,8 @@ from adcopilot.threads import keep_to_one_core
 
 from .base import LocalBackend
 from .branching import Prefix, answer_branches, make_prompts, shared_length
-from .groups import Group, Whole, halves
-from .loading import Loaded, load_model
+from .groups import PromptGroup, Whole, halves
+from .loading import LoadedModel, load_any_model
 from .prompting import prompt_text, sorted_groups
 from .trunks import Trunk, grow, plant, trunk_length
 
@@ -64,7 +64,7 @@ class TransformersBackend(LocalBackend):
     def __init__(
         self,
         *,
-        model: str | Path | Loaded,
+        model: str | Path | LoadedModel,
         family: str | None = None,
         reuse: bool = True,
         device: str = "auto",
@@ -74,11 +74,11 @@ class TransformersBackend(LocalBackend):
         **options: int | None,
     ) -> None:
         super().__init__(family=family, **options)
-        if isinstance(model, Loaded):
+        if isinstance(model, LoadedModel):
             loaded = model
         else:
             device = pick_device(device)
-            loaded = load_model(
+            loaded = load_any_model(
                 str(model),
                 family=family,
                 device=device,
@@ -158,19 +158,19 @@ class TransformersBackend(LocalBackend):
         if batch:
             yield batch
 
-    def _prepare(self, items: list[Item]) -> Group:
+    def _prepare(self, items: list[Item]) -> PromptGroup:
         texts = [prompt_text(item, self.processor) for item in items]
         try:
             images = self.images(items[0])
         except UserError as error:
-            return Group(items=items, error=str(error))
+            return PromptGroup(items=items, error=str(error))
         inputs = self.processor(text=texts[:1], images=images or None, return_tensors="pt")
         grid = inputs.get("image_grid_thw")
         ids = self._all_ids(texts, inputs["input_ids"][0].tolist(), images)
         shared, trunk = shared_length(ids), 0
         if items[0].images[:-1] in self._shared:
             trunk = trunk_length(ids[0], image_end=self.model.config.vision_end_token_id)
-        return Group(
+        return PromptGroup(
             items=items,
             prompts=make_prompts(self.model, ids, grid),
             shared=shared,
@@ -197,7 +197,7 @@ class TransformersBackend(LocalBackend):
         whole = [self.processor(text=[text], images=images)["input_ids"][0] for text in texts[1:]]
         return [first, *(list(map(int, ids)) for ids in whole)]
 
-    def _branch(self, groups: list[Group], max_new_tokens: int) -> list[tuple[Item, Reply]]:
+    def _branch(self, groups: list[PromptGroup], max_new_tokens: int) -> list[tuple[Item, Reply]]:
         pairs = []
         shared, own = [one for one in groups if one.trunk], [one for one in groups if not one.trunk]
         if shared:
@@ -207,7 +207,7 @@ class TransformersBackend(LocalBackend):
             pairs += self._ask(own, prefix, max_new_tokens)
         return pairs
 
-    def _from_trunks(self, groups: list[Group]) -> Prefix:
+    def _from_trunks(self, groups: list[PromptGroup]) -> Prefix:
         fresh = {group.trunk_key: group for group in groups if group.trunk_key not in self._trunks}
         stems = [group.stems()[0] for group in fresh.values()]
         planted = plant(self.model, stems, pad=self.greedy.pad) if fresh else []
@@ -217,7 +217,7 @@ class TransformersBackend(LocalBackend):
         trunks = [self._trunks[group.trunk_key] for group in groups]
         return grow(self.model, [group.stems()[1] for group in groups], trunks, pad=self.greedy.pad)
 
-    def _ask(self, groups: list[Group], prefix: Prefix, max_new_tokens: int) -> list[tuple[Item, Reply]]:
+    def _ask(self, groups: list[PromptGroup], prefix: Prefix, max_new_tokens: int) -> list[tuple[Item, Reply]]:
         questions = [
             (item, (row, prompt, group.shared))
             for row, group in enumerate(groups)

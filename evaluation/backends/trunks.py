@@ -22,7 +22,7 @@ __all__ = ["Stem", "Trunk", "grow", "plant", "trunk_length"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class SeenImage:
     """An image that the vision tower has seen.
 
     Attributes:
@@ -47,7 +47,7 @@ class Trunk:
 
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
-    last: Seen
+    last: SeenImage
 
     @property
     def length(self) -> int:
@@ -106,7 +106,7 @@ def grow(model: Any, stems: Sequence[Stem], trunks: Sequence[Trunk] = (), *, pad
     return Prefix(cache=cache, mask=mask)
 
 
-def _see(model: Any, stems: Sequence[Stem]) -> list[list[Seen]]:
+def _see(model: Any, stems: Sequence[Stem]) -> list[list[SeenImage]]:
     """The images of each stem through the tower, all together."""
     pictured = [stem for stem in stems if stem.grid is not None]
     if not pictured:
@@ -123,7 +123,9 @@ def _see(model: Any, stems: Sequence[Stem]) -> list[list[Seen]]:
     merge = model.config.vision_config.spatial_merge_size**2
     each_tokens = tokens.split([number // merge for number in patches])
     each_features = [None] * len(patches) if features is None else features.split(patches)
-    images = (Seen(tokens=t, features=f, grid=g) for t, f, g in zip(each_tokens, each_features, grid, strict=True))
+    images = (
+        SeenImage(tokens=t, features=f, grid=g) for t, f, g in zip(each_tokens, each_features, grid, strict=True)
+    )
     return [[] if stem.grid is None else [next(images) for _ in stem.grid] for stem in stems]
 
 
@@ -132,7 +134,7 @@ def _compares(model: Any) -> bool:
 
 
 def _run(
-    model: Any, stems: Sequence[Stem], seen: Sequence[Sequence[Seen]], trunks: Sequence[Trunk], *, pad: int
+    model: Any, stems: Sequence[Stem], seen: Sequence[Sequence[SeenImage]], trunks: Sequence[Trunk], *, pad: int
 ) -> tuple[DynamicCache, torch.Tensor]:
     """Run the stems, one a row, behind their trunks if there are any.
 
@@ -183,7 +185,7 @@ def _to_length(states: torch.Tensor, length: int) -> torch.Tensor:
     return torch.nn.functional.pad(states, (0, 0, length - states.shape[2], 0))
 
 
-def _compare(model: Any, seen: Sequence[Sequence[Seen]], trunks: Sequence[Trunk]) -> torch.Tensor:
+def _compare(model: Any, seen: Sequence[Sequence[SeenImage]], trunks: Sequence[Trunk]) -> torch.Tensor:
     """(compared images, L, T) comparison tokens: each image with the one before it, the first with its trunk's or
     itself."""
     images = [image for row in seen for image in row]

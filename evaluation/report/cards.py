@@ -13,7 +13,7 @@ from adcopilot.pages.sampling import Draw
 from adcopilot.pages.text import clean, shorten
 
 from ..benchmark import Reading
-from ..source import Source
+from ..source import ReportSource
 
 __all__ = ["AnswerCard", "make_answers"]
 
@@ -63,7 +63,7 @@ class AnswerCard:
 
 
 def make_answers(
-    sources: Sequence[Source], *, samples: int, seed: int, budget: int, data_roots: Sequence[Path]
+    sources: Sequence[ReportSource], *, samples: int, seed: int, budget: int, data_roots: Sequence[Path]
 ) -> tuple[list[AnswerCard], int]:
     """Choose and make the cards.
 
@@ -108,7 +108,7 @@ def make_answers(
 
 
 def _filed(
-    source: Source, record: Mapping[str, Any], each: Mapping[str, Mapping[str, Any]]
+    source: ReportSource, record: Mapping[str, Any], each: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str, str, str] | None:
     """(dataset, task, label) of an answer; None of what the gallery does not show."""
     text = split_thinking(record["reply"]["text"])[1]
@@ -126,7 +126,13 @@ def _filed(
 
 
 def _card(
-    source: Source, record: Mapping[str, Any], line: Mapping[str, Any] | None, *, dataset: str, task: str, label: str
+    source: ReportSource,
+    record: Mapping[str, Any],
+    line: Mapping[str, Any] | None,
+    *,
+    dataset: str,
+    task: str,
+    label: str,
 ) -> AnswerCard:
     meta = record["meta"]
     thoughts, text = split_thinking(record["reply"]["text"])
@@ -177,7 +183,7 @@ def _cut(text: Any) -> str:
 
 def _show(
     card: AnswerCard,
-    source: Source,
+    source: ReportSource,
     record: Mapping[str, Any],
     line: Mapping[str, Any] | None,
     *,

@@ -15,11 +15,11 @@ from adcopilot.jsonl import atomic_write
 from adcopilot.pages.text import clean, plural
 
 from ..benchmarks import FROM_FILES, benchmark
-from ..comparable import compare
-from ..source import Source
+from ..comparable import compare_runs
+from ..source import ReportSource
 from ..wording import Wording
 from .cards import make_answers
-from .page import Report, render
+from .page import Report, render_report
 from .plan import Planned, ablation_tables, read_plan, scaling_figures
 from .sources import read_source
 from .tables import further_tables, main_tables, run_tables
@@ -98,13 +98,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _texts(
-    args: argparse.Namespace, planned: Sequence[Planned], sources: Sequence[Source]
+    args: argparse.Namespace, planned: Sequence[Planned], sources: Sequence[ReportSource]
 ) -> tuple[dict[str, str], int]:
     """The report's files, name → text, and how many pictures could not be shown."""
     others = [benchmark(FROM_FILES).read_table(Path(text)) for text in args.against if text != "published"]
     paper = "published" in args.against
     datasets, categories = run_tables(sources)
-    pairs = [compare(one, other, samples=args.draws, seed=args.seed) for one, other in _pairs(sources)]
+    pairs = [compare_runs(one, other, samples=args.draws, seed=args.seed) for one, other in _pairs(sources)]
     tables = [
         *ablation_tables(planned, pairs, paper=paper),
         *main_tables(sources, paper=paper, others=others),
@@ -126,7 +126,7 @@ def _texts(
         seed=args.seed,
     )
     return {
-        "report.html": render(report),
+        "report.html": render_report(report),
         "report.md": markdown(report),
         **{f"{table.key}.csv": table_csv(table) for table in (*tables, *datasets, *categories)},
         **{f"{figure.key}.svg": figure.svg for figure in report.figures},
@@ -135,7 +135,7 @@ def _texts(
     }, missing
 
 
-def _named(sources: list[Source]) -> list[Source]:
+def _named(sources: list[ReportSource]) -> list[ReportSource]:
     """Make the names of a benchmark's runs differ."""
     counts = Counter((source.benchmark.name, source.name) for source in sources)
     taken: set[tuple[str, str]] = set()
@@ -151,9 +151,9 @@ def _named(sources: list[Source]) -> list[Source]:
     return sources
 
 
-def _pairs(sources: Sequence[Source]) -> list[tuple[Source, Source]]:
+def _pairs(sources: Sequence[ReportSource]) -> list[tuple[ReportSource, ReportSource]]:
     """Each run with the first one of its benchmark."""
-    first: dict[str, Source] = {}
+    first: dict[str, ReportSource] = {}
     return [
         (first[source.benchmark.name], source)
         for source in sources
@@ -168,7 +168,7 @@ def _shown(text: Any) -> str:
     return text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
 
 
-def _settings(source: Source, args: argparse.Namespace) -> list[tuple[str, str]]:
+def _settings(source: ReportSource, args: argparse.Namespace) -> list[tuple[str, str]]:
     """What a run's numbers depend on, as its manifest has it, and how the report treats them."""
     facts: list[tuple[str, Any]] = [("run", source.path.name)]
     if source.version:

@@ -17,7 +17,7 @@ from .charts import charts, heat
 from .plan import Figure
 from .text_files import number_text
 
-__all__ = ["Report", "render"]
+__all__ = ["Report", "render_report"]
 
 _PAGE = Path(__file__).parent / "page"
 
@@ -55,7 +55,7 @@ class Report:
     seed: int
 
 
-def render(report: Report) -> str:
+def render_report(report: Report) -> str:
     """The page."""
     tiles = [
         (f"{row.name}, {one.title.partition(' (')[0]}", number_text(row.values.get(one.main)))

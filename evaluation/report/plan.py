@@ -27,8 +27,8 @@ from adcopilot.pages.charts import Point, Series, line_plot
 from adcopilot.pages.text import shorten
 
 from ..benchmark import Benchmark, Compared
-from ..comparable import marked, run_row
-from ..source import Source
+from ..comparable import run_row, set_apart
+from ..source import ReportSource
 from ..table import Columns, Row, Table
 from .sources import read_source
 from .tables import by_benchmark
@@ -48,7 +48,7 @@ _PLANNED = ("shots", "template", "knowledge", "conversation", "prompts")
 class Planned:
     """A row of a plan: the run, label → text, and how many samples it was trained with."""
 
-    source: Source
+    source: ReportSource
     labels: Mapping[str, str]
     samples: float | None = None
 
@@ -145,7 +145,7 @@ def _own_table(benchmark: Benchmark, rows: Sequence[Planned], pairs: Mapping[str
     heads = dict(benchmark.columns)
     drawn = []
     # What a plan compares is its own choice; another set or other words are not.
-    ranked = marked(benchmark, [(run_row(row.source), row.source) for row in rows], ignore=_PLANNED)
+    ranked = set_apart(benchmark, [(run_row(row.source), row.source) for row in rows], ignore=_PLANNED)
     for row, shown in zip(rows, ranked, strict=True):
         known = {one.column: one for one in pairs[row.source.name].differences} if row.source.name in pairs else {}
         gains = {_gain(column): known[name] for column, name in benchmark.gains if name in known}

@@ -12,12 +12,12 @@ from adcopilot.pages.text import shorten
 from ..benchmark import Benchmark
 from ..benchmarks import FROM_FILES, benchmark, shown
 from ..run_folder import read_manifest
-from ..source import Source
+from ..source import ReportSource
 
 __all__ = ["read_source"]
 
 
-def read_source(text: str) -> Source:
+def read_source(text: str) -> ReportSource:
     """A run's folder or a file of answers, `NAME=` before it where it is to be called so.
 
     Raises:
@@ -37,7 +37,7 @@ def read_source(text: str) -> Source:
     return found
 
 
-def _run(path: Path) -> Source:
+def _run(path: Path) -> ReportSource:
     manifest = read_manifest(path)
     identity, selection = manifest["identity"], manifest.get("selection", {})
     found = identity.get("benchmark")
@@ -47,7 +47,7 @@ def _run(path: Path) -> Source:
         raise UserError(f"{path}: is a run of {found!r:.60}, expected one of {known}")
     model = selection.get("model") or identity.get("backend", {}).get("model")
     thinks = "†" if identity.get("thinking") else ""
-    return Source(
+    return ReportSource(
         name=Path(str(model).rstrip("/\\")).name + thinks if model else path.name,
         path=path,
         benchmark=asked,

@@ -8,22 +8,22 @@ from typing import Any
 
 from ..benchmark import Benchmark
 from ..benchmarks import FROM_FILES, shown
-from ..comparable import marked, run_row
-from ..source import Source
+from ..comparable import run_row, set_apart
+from ..source import ReportSource
 from ..table import Row, Table
 
 __all__ = ["by_benchmark", "further_tables", "main_tables", "run_tables"]
 
 
 def by_benchmark(
-    rows: Sequence[Any], *, source: Callable[[Any], Source] = lambda row: row
+    rows: Sequence[Any], *, source: Callable[[Any], ReportSource] = lambda row: row
 ) -> list[tuple[Benchmark, list[Any]]]:
     """The benchmarks that there are runs of, in the command line's order, each with its rows; `source`: of one."""
     found = [(one, [row for row in rows if source(row).benchmark is one]) for one in shown()]
     return [(one, members) for one, members in found if members]
 
 
-def main_tables(sources: Sequence[Source], *, paper: bool, others: Sequence[Row]) -> list[Table]:
+def main_tables(sources: Sequence[ReportSource], *, paper: bool, others: Sequence[Row]) -> list[Table]:
     """The table of each benchmark that there are runs of.
 
     Args:
@@ -40,7 +40,7 @@ def main_tables(sources: Sequence[Source], *, paper: bool, others: Sequence[Row]
                 key=one.name,
                 title=f"{one.title} (Table {one.number})" if one.number else one.title,
                 columns=one.columns,
-                rows=marked(one, [(run_row(source), source) for source in runs], published),
+                rows=set_apart(one, [(run_row(source), source) for source in runs], published),
                 main=one.main,
                 axes=one.axes,
                 axes_called=one.axes_called,
@@ -50,12 +50,12 @@ def main_tables(sources: Sequence[Source], *, paper: bool, others: Sequence[Row]
     return found
 
 
-def further_tables(sources: Sequence[Source], *, paper: bool) -> list[Table]:
+def further_tables(sources: Sequence[ReportSource], *, paper: bool) -> list[Table]:
     """What benchmarks show besides: settings that runs differ in, and how answers were read."""
     return [table for one, runs in by_benchmark(sources) for table in one.further(runs, paper=paper)]
 
 
-def run_tables(sources: Sequence[Source]) -> tuple[list[Table], list[Table]]:
+def run_tables(sources: Sequence[ReportSource]) -> tuple[list[Table], list[Table]]:
     """Each run's rows by dataset, and by category, where its benchmark has any."""
     datasets, categories = [], []
     for number, source in enumerate(sources, 1):

@@ -27,7 +27,7 @@ from .base import Reply, grouped
 from .families import family_of
 from .image_urls import ImageUrls
 from .items import Item, chat_messages
-from .sizing import MMAD_PIXELS, PROCESSOR_PIXELS, SENT_PIXELS, TRAINING_PIXELS, Budget, Sizing
+from .sizing import MMAD_PIXELS, PROCESSOR_PIXELS, SENT_PIXELS, TRAINING_PIXELS, PixelBudget, Sizing
 
 __all__ = ["ApiBackend"]
 
@@ -295,11 +295,11 @@ def _by_turns(groups: Sequence[list[Item]]) -> list[Item]:
 
 def _sizing(family: str, side: int | None, smallest: int | None, largest: int | None) -> Sizing:
     if family == "adcopilot":
-        training = Budget(smallest=smallest or TRAINING_PIXELS[0], largest=largest or TRAINING_PIXELS[1])
-        own = Budget(smallest=PROCESSOR_PIXELS[0], largest=PROCESSOR_PIXELS[1])
+        training = PixelBudget(smallest=smallest or TRAINING_PIXELS[0], largest=largest or TRAINING_PIXELS[1])
+        own = PixelBudget(smallest=PROCESSOR_PIXELS[0], largest=PROCESSOR_PIXELS[1])
         return Sizing(side=side, training=training, processor=own)
     if family == "qwen2.5-vl":
-        budget = Budget(smallest=smallest or MMAD_PIXELS[0], largest=largest or MMAD_PIXELS[1])
+        budget = PixelBudget(smallest=smallest or MMAD_PIXELS[0], largest=largest or MMAD_PIXELS[1])
         return Sizing(side=side, processor=budget, here=True)
     if smallest:
         raise UserError("--image-min-pixels: for AD-Copilot and Qwen2.5-VL only at an endpoint")

@@ -17,7 +17,7 @@ __all__ = [
     "PROCESSOR_PIXELS",
     "SENT_PIXELS",
     "TRAINING_PIXELS",
-    "Budget",
+    "PixelBudget",
     "Sizing",
     "processor_sizing",
     "trained_budget",
@@ -34,7 +34,7 @@ SENT_PIXELS = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class PixelBudget:
     """Least and largest area of an image in pixels.
 
     Raises:
@@ -68,8 +68,8 @@ class Sizing:
     side: int | None = None
     largest: int | None = None
     largest_by_default: bool = False
-    training: Budget | None = None
-    processor: Budget | None = None
+    training: PixelBudget | None = None
+    processor: PixelBudget | None = None
     unit: int = 28
     here: bool = False
 
@@ -152,7 +152,7 @@ class Sizing:
         )
 
 
-def trained_budget(processor: Any, *, smallest: int | None, largest: int | None) -> Budget:
+def trained_budget(processor: Any, *, smallest: int | None, largest: int | None) -> PixelBudget:
     """The areas that AD-Copilot's training brings images between: as given, else as the processor's folder says, else
     LlamaFactory's defaults.
 
@@ -171,7 +171,7 @@ def trained_budget(processor: Any, *, smallest: int | None, largest: int | None)
                 "whole number of pixels; correct it there, or give another for this run"
             )
         areas.append(given or stored or default)
-    return Budget(smallest=areas[0], largest=areas[1])
+    return PixelBudget(smallest=areas[0], largest=areas[1])
 
 
 def processor_sizing(
@@ -198,10 +198,10 @@ def processor_sizing(
     unit = images.patch_size * images.merge_size
     if family == "adcopilot":
         training = trained_budget(processor, smallest=smallest, largest=largest)
-        own = Budget(smallest=edges[0], largest=edges[1])
+        own = PixelBudget(smallest=edges[0], largest=edges[1])
         return Sizing(side=side, training=training, processor=own, unit=unit)
     defaults = MMAD_PIXELS if family == "qwen2.5-vl" else edges
-    budget = Budget(smallest=smallest or defaults[0], largest=largest or defaults[1])
+    budget = PixelBudget(smallest=smallest or defaults[0], largest=largest or defaults[1])
     images.size = {"shortest_edge": budget.smallest, "longest_edge": budget.largest}
     for name, value in (("min_pixels", budget.smallest), ("max_pixels", budget.largest)):
         if hasattr(images, name):

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from ..errors import UserError
-from .notations import Expression, Number, bare_lists, scan
+from .notations import Expression, Number, bare_lists, scan_boxes
 
 __all__ = [
     "boxes_in_image",
@@ -222,7 +222,7 @@ def text_boxes(text: str) -> list[list[float]]:
 
 def _text_boxes(text: str) -> Iterator[tuple[list[float], tuple[Number, ...], bool]]:
     """([x1, y1, x2, y2], its numbers in the order of the text, whether y comes first there) of each box."""
-    for expression in scan(text):
+    for expression in scan_boxes(text):
         if expression.syntax in _READ:
             for numbers in expression.boxes:
                 y_first = expression.syntax == "box_2d"
@@ -243,7 +243,7 @@ def parse_boxes(text: str) -> list[dict]:
         the image or be inverted, and `boxes_that_count` says what they are pixels of), the label "" if there is none.
         Entries without four finite numbers are left out.
     """
-    expressions = [expression for expression in scan(text) if expression.syntax in _READ]
+    expressions = [expression for expression in scan_boxes(text) if expression.syntax in _READ]
     for syntaxes in _ANSWERS:
         found = []
         for expression in expressions:

@@ -1,7 +1,7 @@
 """Where boxes stand in a text, and in which notation: the one reader that all others ask.
 
-`scan` finds every expression that a family of models, or a labelling tool, writes boxes in. It says where each number
-stands and what surrounds it, and judges nothing: what a reader of training data refuses (`records.py`), what is
+`scan_boxes` finds every expression that a family of models, or a labelling tool, writes boxes in. It says where each
+number stands and what surrounds it, and judges nothing: what a reader of training data refuses (`records.py`), what is
 converted (`box_conversion.py`) and what is read out of an answer (`boxes.py`) is decided there.
 
     syntax     looks like                                                     written by
@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["KEYS", "Expression", "Number", "bare_lists", "scan"]
+__all__ = ["KEYS", "Expression", "Number", "bare_lists", "scan_boxes"]
 
 
 class Number(NamedTuple):
@@ -137,7 +137,7 @@ _NEXT_PAIR = re.compile(r"\s*+,\s*+[\[(]")
 _DIGITS = re.compile(r"\d+")
 
 
-def scan(text: str) -> Iterator[Expression]:
+def scan_boxes(text: str) -> Iterator[Expression]:
     """The expressions of a text, in order; `closed` is False for one that breaks off or holds something else."""
     at, before = 0, 0
     waiting: Expression | None = None  # a keyed one whose label may follow it, up to the next expression
@@ -162,7 +162,7 @@ def scan(text: str) -> Iterator[Expression]:
 def bare_lists(text: str) -> list[Expression]:
     """The lists of numbers of a text that stand under no key and in no tag, for answers that hold nothing better."""
     # What is said to be no box (points, a corner with width and height) is none for want of anything better.
-    text = _without(text, [(one.start, one.stop) for one in scan(text) if one.syntax == "points"])
+    text = _without(text, [(one.start, one.stop) for one in scan_boxes(text) if one.syntax == "points"])
     found, at = [], 0
     while match := _BRACKET.search(text, at):
         value = _Value(text, match.start())

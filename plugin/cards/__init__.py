@@ -13,12 +13,12 @@ import yaml
 
 from ..jsonl import atomic_write
 
-__all__ = ["UNKNOWN", "cell", "read_card", "write_card"]
+__all__ = ["UNKNOWN", "cell_text", "read_card", "write_card"]
 
 UNKNOWN = "not recorded"
 
 
-def cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """Text for a line or a cell of a table: from somebody's file, so nothing in it may end the cell or the line."""
     text = "" if value is None else " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
     return text[:200] or UNKNOWN

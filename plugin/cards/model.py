@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import __version__
 from ..files import stored_object
-from . import UNKNOWN, cell, read_card, write_card
+from . import UNKNOWN, cell_text, read_card, write_card
 
 __all__ = ["write_base_card", "write_export_card"]
 
@@ -81,7 +81,7 @@ def _row(stage: Path) -> str:
         f"{loss:.4g}" if isinstance(loss, (int, float)) else None,
         ", ".join(_versions(text, grpo)),
     )
-    return f"| {' | '.join(map(cell, told))} |"
+    return f"| {' | '.join(map(cell_text, told))} |"
 
 
 def _versions(text: str, grpo: Mapping[str, Any]) -> list[str]:
@@ -129,17 +129,17 @@ def _write(folder: Path, *, base: str, rows: Sequence[str], metrics: Mapping[str
 
 def _about(folder: Path, base: str) -> list[str]:
     config = stored_object(folder / "config.json")
-    tokens = cell(config.get("num_comparison_tokens"))
+    tokens = cell_text(config.get("num_comparison_tokens"))
     about = (
         "An AD-Copilot model: Qwen2.5-VL with a Comparison Encoder, which looks at an image together with the one "
         f"before it and adds tokens about their differences (here {tokens}). Given a picture of a good part and one "
         "of the part in question, it says whether the part is anomalous, where, and what is wrong."
     )
     return [
-        *(f"# {cell(folder.resolve().name)}", "", about, "", "```bash"),
+        *(f"# {cell_text(folder.resolve().name)}", "", about, "", "```bash"),
         *("adcopilot inspect --model THIS_FOLDER --template good.png --query test.png --json", "```", ""),
-        f"- base: {cell(base)}",
-        f"- written by adcopilot {__version__}, with transformers {cell(config.get('transformers_version'))}",
+        f"- base: {cell_text(base)}",
+        f"- written by adcopilot {__version__}, with transformers {cell_text(config.get('transformers_version'))}",
         "",
     ]
 
@@ -151,7 +151,7 @@ def _stages(rows: Sequence[str]) -> list[str]:
 
 def _measured(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
     lines = [
-        f"- {cell(stage)}: {', '.join(f'{name} {value:.4g}' for name, value in found.items())}"
+        f"- {cell_text(stage)}: {', '.join(f'{name} {value:.4g}' for name, value in found.items())}"
         for stage, found in metrics.items()
     ]
     return [
@@ -180,7 +180,7 @@ def _limits(folder: Path) -> list[str]:
 
 def _licence(base: str) -> list[str]:
     told = (
-        f"The weights derive from the base ({cell(base)}) and from the data above; their licences apply, and are not "
-        "recorded here. The code in this folder is adcopilot's, under Apache-2.0."
+        f"The weights derive from the base ({cell_text(base)}) and from the data above; their licences apply, and are "
+        "not recorded here. The code in this folder is adcopilot's, under Apache-2.0."
     )
     return ["## Licence", "", told]

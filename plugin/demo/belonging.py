@@ -21,7 +21,7 @@ import gradio as gr
 from . import fragments
 from .engines.answer import Answer
 from .store import SHOWN
-from .words import say
+from .words import bilingual
 
 __all__ = ["Asked", "Coming", "Files", "Talk", "files_of", "mark", "nothing"]
 
@@ -118,7 +118,7 @@ class Coming:
         """What is said instead if other pictures are there when it comes."""
         names = ", ".join(fragments.bold(Path(one).name) for slot in self.asked.files[::-1] for one in slot)
         words = "An answer about {names} came when other pictures were here, so it is not shown. Ask again."
-        return f'<p class="adc-notice" role="alert">{say(words, names=names)}</p>'
+        return f'<p class="adc-notice" role="alert">{bilingual(words, names=names)}</p>'
 
 
 def nothing() -> tuple:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..cli.saying import say
 from ..errors import UserError
 from ..inspect.command import add_map_arguments, map_options, map_settings
-from ..inspect.hub import title as title_of
+from ..inspect.hub import model_title
 from ..inspect.loading import check_folder
 from ..inspect.opening import NO_MODEL, choose_judge, folder_of_templates, open_engine, set_up
 from ..inspect.pairs import find_images, mvtec_queries
@@ -267,7 +267,7 @@ def make_engine(args: argparse.Namespace, found: Setup) -> Engine:
     if found.no_model:
         from .engines.maps import MapEngine
 
-        title = "the anomaly map" if args.model == NO_MODEL else title_of(found.folder)
+        title = "the anomaly map" if args.model == NO_MODEL else model_title(found.folder)
         return MapEngine(inspector=inspector, title=title)
     from .engines.local import LocalEngine
     from .questions import wording

@@ -15,7 +15,7 @@ from ..line.thresholds import Threshold
 from ..verdict import Verdict
 from .colours import HEAT_SCALE, map_scale
 from .engines.answer import Answer
-from .words import CHINESE, say
+from .words import CHINESE, bilingual
 
 __all__ = [
     "VERDICTS",
@@ -24,16 +24,16 @@ __all__ = [
     "chip",
     "chosen",
     "conversation",
+    "escaped",
     "heat_about",
     "history_list",
+    "in_both_languages",
     "map_about",
     "name",
     "notice",
     "of",
     "pair_strip",
     "places",
-    "plain",
-    "said",
     "threshold",
     "thumbnail",
     "verdict",
@@ -53,14 +53,14 @@ MORE_GOOD_PARTS = (
 THUMBNAIL = 88
 
 
-def plain(value: Any) -> str:
+def escaped(value: Any) -> str:
     """A text that is nothing but text, within an element or an attribute."""
     return html.escape(str(value))
 
 
 def bold(value: Any) -> str:
     """The same in bold letters."""
-    return f"<b>{plain(value)}</b>"
+    return f"<b>{escaped(value)}</b>"
 
 
 def thumbnail(image: Image.Image) -> str:
@@ -77,24 +77,24 @@ def thumbnail(image: Image.Image) -> str:
 
 def notice(message: str) -> str:
     """What went wrong, or nothing. The page's own words are said in both languages, others as they are."""
-    return f'<p class="adc-notice" role="alert">{said(message)}</p>' if message else ""
+    return f'<p class="adc-notice" role="alert">{in_both_languages(message)}</p>' if message else ""
 
 
-def said(message: str) -> str:
+def in_both_languages(message: str) -> str:
     """Words that may be the page's own, which then stand in both languages."""
-    return say(message) if message in CHINESE else plain(message)
+    return bilingual(message) if message in CHINESE else escaped(message)
 
 
 def words(answer: Answer) -> str:
     """The answer for people, without lists of boxes; the page's own words in both languages."""
     if answer.own_words is None:
-        return plain(answer.words)
-    return say(answer.own_words, number=len(answer.result.boxes))
+        return escaped(answer.words)
+    return bilingual(answer.own_words, number=len(answer.result.boxes))
 
 
 def of(about: str, shown: str) -> str:
     """Something that is about pictures, with their mark (`belonging.mark`)."""
-    return f'<div data-about="{plain(about)}">{shown}</div>'
+    return f'<div data-about="{escaped(about)}">{shown}</div>'
 
 
 def chosen(*slots: str) -> str:
@@ -109,17 +109,17 @@ def waiting(*, has_good_parts: bool) -> str:
     if has_good_parts:
         empty = "The verdict comes here. Add a part to inspect, then ask."
     return (
-        f'<p class="adc-empty">{say(empty)}</p><p class="adc-looking">{say("Looking at the pictures")} … '
+        f'<p class="adc-empty">{bilingual(empty)}</p><p class="adc-looking">{bilingual("Looking at the pictures")} … '
         f'<span class="adc-time" id="adc-elapsed">0:00</span></p>'
-        f'<p class="adc-looking adc-queued" hidden>{say("Place in the queue")}: <b id="adc-place"></b></p>'
+        f'<p class="adc-looking adc-queued" hidden>{bilingual("Place in the queue")}: <b id="adc-place"></b></p>'
     )
 
 
 def chip(verdict: Verdict | None) -> str:
     """The verdict in a coloured box, "Answer" where none was asked for; colour never says it alone."""
     if verdict is None:
-        return f'<span class="adc-chip neutral">{say("Answer")}</span>'
-    return f'<span class="adc-chip {CHIPS[verdict.word]}">{say(VERDICTS[verdict.word])}</span>'
+        return f'<span class="adc-chip neutral">{bilingual("Answer")}</span>'
+    return f'<span class="adc-chip {CHIPS[verdict.word]}">{bilingual(VERDICTS[verdict.word])}</span>'
 
 
 def about(answer: Answer) -> str:
@@ -129,12 +129,12 @@ def about(answer: Answer) -> str:
 
 
 def _compared(query: str, good: str) -> str:
-    return say("About {query}, compared with {good}." if good else "About {query}.", query=query, good=good)
+    return bilingual("About {query}, compared with {good}." if good else "About {query}.", query=query, good=good)
 
 
 def name(file: str) -> str:
     """A file's name below its picture."""
-    return f'<p class="adc-name adc-small">{plain(file)}</p>'
+    return f'<p class="adc-name adc-small">{escaped(file)}</p>'
 
 
 def verdict(answer: Answer) -> str:
@@ -142,18 +142,18 @@ def verdict(answer: Answer) -> str:
     judge, of_map = answer.judge, answer.by_map or answer.judge.source == "map"
     parts = [f'<p class="adc-verdict">{chip(answer.verdict)}']
     if answer.score is not None:
-        words = say(MAPS_SCORE if of_map else "Score")
+        words = bilingual(MAPS_SCORE if of_map else "Score")
         parts.append(f'<span class="adc-score">{words} <b>{answer.score:.3f}</b></span>')
     parts.append("</p>")
     if answer.verdict is not None and answer.verdict.reason:
-        told = say("No verdict: {reason}. Look at the part yourself.", reason=plain(answer.verdict.reason))
-        parts.append(f'<p class="adc-reason">{say(MORE_GOOD_PARTS) if answer.lacks_threshold else told}</p>')
+        told = bilingual("No verdict: {reason}. Look at the part yourself.", reason=escaped(answer.verdict.reason))
+        parts.append(f'<p class="adc-reason">{bilingual(MORE_GOOD_PARTS) if answer.lacks_threshold else told}</p>')
     for doubt in _doubts(answer):
-        parts.append(f'<p class="adc-reason">{say(doubt)}</p>')
+        parts.append(f'<p class="adc-reason">{bilingual(doubt)}</p>')
     parts.append(about(answer))
     if answer.score is not None and of_map:
         words = "0 is no difference from the good part. From {threshold} on a part counts as defective."
-        parts.append(f'<p class="adc-small">{say(words, threshold=f"{judge.map_threshold:.3g}")}</p>')
+        parts.append(f'<p class="adc-small">{bilingual(words, threshold=f"{judge.map_threshold:.3g}")}</p>')
     elif answer.score is not None:
         parts.append(_bar(answer))
     elif answer.verdict is not None and answer.verdict.reason is None:
@@ -162,7 +162,7 @@ def verdict(answer: Answer) -> str:
         )
         if answer.reasoning:
             words = "No score: the model reasoned first. The verdict is the first word of the answer."
-        parts.append(f'<p class="adc-small">{say(words)}</p>')
+        parts.append(f'<p class="adc-small">{bilingual(words)}</p>')
     if answer.threshold is not None:
         parts.append(f'<p class="adc-small">{threshold(answer.threshold)}</p>')
     return "".join(parts)
@@ -171,8 +171,8 @@ def verdict(answer: Answer) -> str:
 def threshold(found: Threshold) -> str:
     """A threshold that was found from good parts, how, and what has to be said with it."""
     words = "The threshold {threshold} is from the good parts that were brought: {chosen}."
-    told = say(words, threshold=f"{found.value:.3g}", chosen=plain(found.chosen))
-    return " ".join([told, *(say("Take care: {warning}.", warning=plain(one)) for one in found.warnings)])
+    told = bilingual(words, threshold=f"{found.value:.3g}", chosen=escaped(found.chosen))
+    return " ".join([told, *(bilingual("Take care: {warning}.", warning=escaped(one)) for one in found.warnings)])
 
 
 def _doubts(answer: Answer) -> list[str]:
@@ -190,10 +190,10 @@ def _bar(answer: Answer) -> str:
     """A model's score between 0 and 1, and the threshold."""
     judge, percent = answer.judge, round(answer.score * 100)
     words = "0 is like the good part, 1 is surely defective. From {threshold} on a part counts as defective."
-    told = say(words, threshold=f"{judge.model_threshold:g}")
+    told = bilingual(words, threshold=f"{judge.model_threshold:g}")
     if judge.source == "either" and judge.map_threshold is not None and answer.result.map_score is not None:
         limit, score = f"{judge.map_threshold:.3g}", f"{answer.result.map_score:.3f}"
-        told += " " + say("So does a map's score from {threshold} on ({score}).", threshold=limit, score=score)
+        told += " " + bilingual("So does a map's score from {threshold} on ({score}).", threshold=limit, score=score)
     return (
         f'<div class="adc-bar" role="img" aria-label="{percent} %"><i style="left:{percent}%"></i>'
         f'<b style="left:{judge.model_threshold * 100:g}%"></b></div><p class="adc-small">{told}</p>'
@@ -211,13 +211,13 @@ def places(answer: Answer) -> str:
         x1, y1, x2, y2 = box["bbox_2d"]
         colour = "#{:02x}{:02x}{:02x}".format(*BOX_COLOURS[labels.index(box["label"]) % len(BOX_COLOURS)])
         at = "" if not size else f' data-x="{50 * (x1 + x2) / size[0]:.1f}" data-y="{50 * (y1 + y2) / size[1]:.1f}"'
-        name = f"<b>{said(box['label'] or 'defect')}</b>"
-        where = f"{say('from {place}', place=f'{x1}, {y1}')} {say('to {place}', place=f'{x2}, {y2}')}"
+        name = f"<b>{in_both_languages(box['label'] or 'defect')}</b>"
+        where = f"{bilingual('from {place}', place=f'{x1}, {y1}')} {bilingual('to {place}', place=f'{x2}, {y2}')}"
         rows.append(
             f'<li><button type="button" class="adc-number" style="border-color:{colour}"{at}>{number}</button> '
             f'<span>{name} <span class="adc-where">{where}</span></span></li>'
         )
-    told = say("In pixels from the left and from the top. A number enlarges its place.")
+    told = bilingual("In pixels from the left and from the top. A number enlarges its place.")
     return f'<ul class="adc-boxes">{"".join(rows)}</ul><p class="adc-small">{told}</p>'
 
 
@@ -228,16 +228,16 @@ def map_about(answer: Answer) -> str:
         words = "No map: no good part to compare with."
         if answer.templates:
             words = "No map: it needs a good part of the same shape and view."
-        return f'<p class="adc-small">{say(words)}</p>'
+        return f'<p class="adc-small">{bilingual(words)}</p>'
     middle, top = map_scale(answer.judge.map_threshold)
     words = "No threshold is known: yellow is a difference of {middle}, red {top}, in every picture."
     if answer.judge.map_threshold:
         words = "Yellow is the threshold {threshold}, red twice as much, in every picture."
-    scale = say(words, threshold=f"{middle:.3g}", middle=f"{middle:g}", top=f"{top:g}")
-    score = f"{say(MAPS_SCORE)} <b>{found.pred_score:.3f}</b>."
+    scale = bilingual(words, threshold=f"{middle:.3g}", middle=f"{middle:g}", top=f"{top:g}")
+    score = f"{bilingual(MAPS_SCORE)} <b>{found.pred_score:.3f}</b>."
     parts = [score, _legend(middle, top), scale]
     if answer.result.map_doubt:
-        parts.append(say("Take care: {warning}.", warning=plain(answer.result.map_doubt)))
+        parts.append(bilingual("Take care: {warning}.", warning=escaped(answer.result.map_doubt)))
     return f'<p class="adc-small">{" ".join(parts)}</p>'
 
 
@@ -251,7 +251,7 @@ def heat_about(answer: Answer) -> str:
         "Where it looked, not where a defect is: yellow is {middle} times an even share of its attention, red {top} "
         "times, in every picture. Here at most {most} times."
     )
-    told = say(words, middle=f"{middle:g}", top=f"{top:g}", most=f"{most:.1f}")
+    told = bilingual(words, middle=f"{middle:g}", top=f"{top:g}", most=f"{most:.1f}")
     return f'<p class="adc-small">{_legend(middle, top)} {told}</p>'
 
 
@@ -265,20 +265,22 @@ def conversation(answers: Sequence[Answer]) -> str:
     """Questions and answers, the newest last, the reasoning folded away."""
     parts = ['<div class="adc-talk" role="log" tabindex="0">']
     for answer in answers:
-        parts.append(f'<p class="adc-asked"><b>{say("You")}:</b> {plain(answer.question)}</p><div class="adc-said">')
+        parts.append(
+            f'<p class="adc-asked"><b>{bilingual("You")}:</b> {escaped(answer.question)}</p><div class="adc-said">'
+        )
         if answer.reasoning:
             parts.append(
-                f"<details><summary>{say('How the model came to this (its reasoning)')}</summary>"
-                f"<p>{plain(answer.reasoning)}</p></details>"
+                f"<details><summary>{bilingual('How the model came to this (its reasoning)')}</summary>"
+                f"<p>{escaped(answer.reasoning)}</p></details>"
             )
         if report := answer.report:
             lines = (
-                f"<p><b>{plain(name.replace('_', ' ').capitalize())}:</b> {plain(text)}</p>"
+                f"<p><b>{escaped(name.replace('_', ' ').capitalize())}:</b> {escaped(text)}</p>"
                 for name, text in report.items()
             )
             parts += lines
         else:
-            parts.append(f"<p><b>{say('Model')}:</b> {words(answer)}</p>")
+            parts.append(f"<p><b>{bilingual('Model')}:</b> {words(answer)}</p>")
         parts.append("</div>")
     return "".join([*parts, "</div>"])
 
@@ -293,12 +295,12 @@ def pair_strip(template: Image.Image, query: Image.Image) -> str:
 def history_list(entries: Sequence[dict[str, Any]]) -> str:
     """Earlier answers, the newest first. They come from the visitor's own browser, so every field may be anything."""
     if not entries:
-        words = say("Nothing yet. Answers are kept in this browser only, not on the server.")
+        words = bilingual("Nothing yet. Answers are kept in this browser only, not on the server.")
         return f'<p class="adc-small">{words}</p>'
     rows = []
     for entry in entries:
         image = str(entry.get("image", ""))
-        picture = f'<img src="{plain(image)}" alt="">' if image.startswith("data:image/jpeg;base64,") else ""
+        picture = f'<img src="{escaped(image)}" alt="">' if image.startswith("data:image/jpeg;base64,") else ""
         score = entry.get("score")
         # In a browser 1.0 is 1, and a bool is no number.
         value = f"{score:.3f}" if isinstance(score, (int, float)) and not isinstance(score, bool) else ""
@@ -307,12 +309,12 @@ def history_list(entries: Sequence[dict[str, Any]]) -> str:
         if not isinstance(anomalous, bool):
             anomalous = None
         found = Verdict(anomalous=anomalous, reason=reason or None) if (anomalous is None) == bool(reason) else None
-        query = f'<span class="adc-name">{plain(entry.get("query", ""))}</span>'
-        compared = _compared(query, plain(entry.get("templates") or ""))
-        why = f"<p>{say('No verdict: {reason}.', reason=plain(reason))}</p>" if found and reason else ""
+        query = f'<span class="adc-name">{escaped(entry.get("query", ""))}</span>'
+        compared = _compared(query, escaped(entry.get("templates") or ""))
+        why = f"<p>{bilingual('No verdict: {reason}.', reason=escaped(reason))}</p>" if found and reason else ""
         rows.append(
             f"<li>{picture}<div>{chip(found)} <b>{value}</b> {compared} "
-            f'<span class="adc-small">{plain(entry.get("time", ""))}</span>{why}'
-            f"<p>{plain(entry.get('question', ''))}</p><p>{plain(entry.get('answer', ''))}</p></div></li>"
+            f'<span class="adc-small">{escaped(entry.get("time", ""))}</span>{why}'
+            f"<p>{escaped(entry.get('question', ''))}</p><p>{escaped(entry.get('answer', ''))}</p></div></li>"
         )
     return f'<ul class="adc-history">{"".join(rows)}</ul>'

@@ -16,7 +16,7 @@ from .examples import Example
 from .service import Engine, Service
 from .tabs.many_parts import ManyParts, ServerFolder
 from .tabs.one_part import OnePart
-from .words import CHINESE, label, say
+from .words import CHINESE, bilingual, label
 
 __all__ = ["build_page"]
 
@@ -99,23 +99,25 @@ def build_page(service: Service, *, examples: Sequence[Example], folder: ServerF
 def _header(engine: Engine, *, has_good_parts: bool) -> str:
     """What the page does, who answers, and the two languages."""
     if engine.speaks:
-        what = say(
+        what = bilingual(
             "The model looks at both pictures and says whether the part is defective, and where. It can be wrong."
         )
     else:
-        what = say("The anomaly map of both pictures says whether the part is defective, and where. It can be wrong.")
+        what = bilingual(
+            "The anomaly map of both pictures says whether the part is defective, and where. It can be wrong."
+        )
     if has_good_parts:
-        what += " " + say("This line has good parts of its own: bring the part alone, or both.")
-    name = say(engine.title) if engine.title in CHINESE else fragments.plain(engine.title)
-    about = f"{say('Model' if engine.speaks else 'Without a model')}: <b>{name}</b>"
+        what += " " + bilingual("This line has good parts of its own: bring the part alone, or both.")
+    name = bilingual(engine.title) if engine.title in CHINESE else fragments.escaped(engine.title)
+    about = f"{bilingual('Model' if engine.speaks else 'Without a model')}: <b>{name}</b>"
     if engine.parameters is not None:
         millions = engine.parameters / 1e6
-        about += ", " + say("{number} million parameters", number=f"{millions:,.{0 if millions >= 10 else 2}f}")
+        about += ", " + bilingual("{number} million parameters", number=f"{millions:,.{0 if millions >= 10 else 2}f}")
         if engine.parameters < TOY:
-            words = say("a toy: it shows how the page works, its answers mean little")
+            words = bilingual("a toy: it shows how the page works, its answers mean little")
             about += f' <span class="adc-chip unsure">{words}</span>'
     return (
-        f'<div class="adc-header"><h1>{say("Compare a part with a good one")}</h1><span class="adc-languages">'
+        f'<div class="adc-header"><h1>{bilingual("Compare a part with a good one")}</h1><span class="adc-languages">'
         '<button type="button" data-language="en" lang="en">English</button>'
         '<button type="button" data-language="zh-CN" lang="zh-CN">中文</button></span>'
         f"<p>{what}</p><p>{about}</p></div>"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gradio.i18n import I18n, I18nData
 
-__all__ = ["CHINESE", "label", "languages", "say"]
+__all__ = ["CHINESE", "bilingual", "label", "languages"]
 
 #: Chinese by English. A `{name}` is filled in and stands in both; there is no HTML but `<b>`.
 CHINESE = {
@@ -243,7 +243,7 @@ def label(english: str) -> I18nData:
     return I18nData(english)
 
 
-def say(english: str, **values: object) -> str:
+def bilingual(english: str, **values: object) -> str:
     """Words in HTML, in both languages.
 
     Args:

@@ -17,7 +17,7 @@ from ..model.registration import register_auto_classes
 _HERE = ("deepspeed=null", "fsdp=''", "bf16=false", "fp16=false", "tf32=null", "use_cpu=true")
 
 
-def preflight(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: int) -> list[str]:
+def preflight_grpo(path: Path, overrides: Sequence[str], *, gpu: float | None, gpus: int) -> list[str]:
     """Check a YAML of stage 3.
 
     Args:
@@ -103,7 +103,7 @@ def _memory(
     """
     from transformers import AutoConfig
 
-    from ..llamafactory.memory import GIB, Sample, Shapes, not_counted, told, uncounted
+    from ..llamafactory.memory import GIB, LongestBatch, Shapes, not_counted, told, uncounted
     from ..model import AdCopilotConfig
 
     config = AutoConfig.from_pretrained(args.model_name_or_path)
@@ -114,7 +114,7 @@ def _memory(
         return not_counted(setting, gpu=gpu)
     shapes = Shapes(config)
     patches = sum(width * height for width, height in sizes) // config.vision_config.patch_size**2
-    sample = Sample(tokens=rows * (tokens + completion), patches=rows * patches, labels=rows * completion)
+    sample = LongestBatch(tokens=rows * (tokens + completion), patches=rows * patches, labels=rows * completion)
     need = shapes.need(settings, sample, gpus=gpus, trained=shapes.trained_by_grpo(args.lora_rank))
     cache = shapes.cache(rollouts * (tokens + completion))
     line = told(

@@ -28,7 +28,7 @@ from ..tasks.locate import LOCATE, read_truth
 from ..threads import side_by_side
 from ..vision_tokens import escape_vision_tokens
 
-__all__ = ["RolloutPrompts", "dataset_files", "open_records", "read_records", "run_prompts"]
+__all__ = ["RolloutPrompts", "dataset_files", "open_records", "read_rollout_records", "run_prompts"]
 
 #: So many records that cannot be used are named; of the others only the number is.
 MAX_NAMED = 10
@@ -63,7 +63,7 @@ def dataset_files(names: Sequence[str], dataset_dir: str | Path) -> list[Path]:
     return files
 
 
-def read_records(files: Sequence[Path], *, media_dir: str | Path) -> list[dict[str, Any]]:
+def read_rollout_records(files: Sequence[Path], *, media_dir: str | Path) -> list[dict[str, Any]]:
     """All records, checked: their form, their images, and that the answer can be verified.
 
     Each gets a `key` if it has none, by its content.
@@ -162,8 +162,8 @@ def open_records(args: Any, *, seed: int) -> tuple[list[dict[str, Any]], list[di
     """
     train_files, eval_files = (dataset_files(names, args.dataset_dir) for names in (args.datasets, args.eval_datasets))
     media_dir = args.media_dir or args.dataset_dir
-    records = draw(read_records(train_files, media_dir=media_dir), args.max_samples, seed=seed)
-    held_out = read_records(eval_files, media_dir=media_dir) if eval_files else []
+    records = draw(read_rollout_records(train_files, media_dir=media_dir), args.max_samples, seed=seed)
+    held_out = read_rollout_records(eval_files, media_dir=media_dir) if eval_files else []
     if args.val_size:
         if args.val_size >= len(records):
             raise UserError(f"val_size is {args.val_size}, expected less than the {len(records)} records there are")
@@ -210,7 +210,7 @@ class RolloutPrompts(Dataset):
     What stood in the record's last answer is not in the prompt; earlier turns are, their boxes in the model's pixels.
 
     Args:
-        records: of `read_records`.
+        records: of `read_rollout_records`.
         processor: the model's; its settings decide about `model_size`.
         media_dir: the folder that the records' paths start from.
         image_max_pixels, image_min_pixels: LlamaFactory's settings, areas in pixels.

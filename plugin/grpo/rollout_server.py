@@ -17,7 +17,7 @@ from ..endpoint.exchange import TooLarge, exchange_now
 from ..endpoint.images import image_part, image_url
 from ..errors import UserError
 
-__all__ = ["RolloutServer", "Sampling", "ServerDown", "Unusable", "chat_messages", "check_servers"]
+__all__ = ["RolloutServer", "Sampling", "ServerDown", "Unusable", "check_servers", "openai_messages"]
 
 
 class ServerDown(Exception):
@@ -154,7 +154,7 @@ def check_servers(urls: Sequence[str]) -> None:
             )
 
 
-def chat_messages(prompt: Sequence[Mapping[str, Any]], images: Sequence[Image.Image]) -> list[dict[str, Any]]:
+def openai_messages(prompt: Sequence[Mapping[str, Any]], images: Sequence[Image.Image]) -> list[dict[str, Any]]:
     """OpenAI's form of a conversation, images as PNG: lossless, so that the server sees the trainer's pixels."""
     pictures = iter(images)
     return [

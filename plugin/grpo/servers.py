@@ -27,7 +27,7 @@ from PIL import Image
 
 from ..cli.saying import say
 from ..errors import UserError, reason_of
-from .rollout_server import RolloutServer, Sampling, ServerDown, Unusable, chat_messages
+from .rollout_server import RolloutServer, Sampling, ServerDown, Unusable, openai_messages
 
 __all__ = ["RolloutServers", "publish_adapter"]
 
@@ -191,7 +191,7 @@ class RolloutServers:
             if tasks and tasks[-1].prompt_ids == ids and _same(images[tasks[-1].first], pictures):
                 tasks[-1].count += 1
                 continue
-            body = {"messages": chat_messages(prompt, pictures), **self.sampling.request()}
+            body = {"messages": openai_messages(prompt, pictures), **self.sampling.request()}
             tasks.append(_Task(first=index, count=1, body=body, prompt_ids=ids))
         return tasks
 

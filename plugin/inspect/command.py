@@ -21,7 +21,7 @@ from ..files import check_writable
 from ..images import open_image
 from ..jsonl import JsonlLog
 from ..trained_sizes import FAR_OUTSIDE
-from .hub import title as title_of
+from .hub import model_title
 from .judging import SOURCES, Judge
 from .lines import inspect_all
 from .loading import check_folder, model_digest
@@ -42,7 +42,7 @@ from .spreadsheet import write_results
 if TYPE_CHECKING:  # they need torch, which takes seconds: only once the command line is known to be right
     from ..anomaly_map.comparing import MapSettings
     from ..line.inspection import Inspection
-    from ..line.report import Report
+    from ..line.report import LineReport
     from .map_inspector import MapInspector
     from .model_inspector import ModelInspector
 
@@ -274,12 +274,12 @@ def open_inspector(
 
 def open_report(
     args: argparse.Namespace, inspector: ModelInspector | MapInspector, inspection: Inspection | None, *, bits: int
-) -> Report:
+) -> LineReport:
     """The page that `--report` asks for."""
-    from ..line.report import Report
+    from ..line.report import LineReport
 
-    title = "anomaly map" if str(args.model) == "none" else title_of(args.model)
-    return Report(args.report, title=title, judge=inspector.judge, inspection=inspection, bits=bits)
+    title = "anomaly map" if str(args.model) == "none" else model_title(args.model)
+    return LineReport(args.report, title=title, judge=inspector.judge, inspection=inspection, bits=bits)
 
 
 def among_templates(

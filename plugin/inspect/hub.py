@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import UserError, one_line
 from ..files import stored_object
 
-__all__ = ["HUBS", "download", "hub_kind", "is_hub_id", "model_folder", "title"]
+__all__ = ["HUBS", "download", "hub_kind", "is_hub_id", "model_folder", "model_title"]
 
 HUBS = ("huggingface", "modelscope")
 #: Of a model, and of a line (`inspection.json` and the templates that it names).
@@ -84,7 +84,7 @@ def download(
         ) from None
 
 
-def title(folder: Path) -> str:
+def model_title(folder: Path) -> str:
     """What a model is called: its folder's name after that of the one above (`tiny/merged`: most are called merged),
     or in the hub's cache its id."""
     folder = folder.resolve()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..anomaly_map.comparing import MapSettings
-    from .pictures import Picture
+    from .pictures import LabelledPicture
 
 __all__ = ["ALIGNED", "likeness", "suited_map"]
 
@@ -43,7 +43,7 @@ SIDE = 384
 
 
 def suited_map(
-    pictures: Sequence[Picture], settings: MapSettings, *, templates: Sequence[Path], each: int
+    pictures: Sequence[LabelledPicture], settings: MapSettings, *, templates: Sequence[Path], each: int
 ) -> tuple[MapSettings, str]:
     """`pixels`, or `texture` where the pictures support that, and why, in words.
 

@@ -32,8 +32,8 @@ from ..jsonl import JsonlLog, content_key, file_digest
 from .aligning import suited_map
 from .deciding import Goal, decide_line
 from .inspection import CALIBRATION, FILE, TEMPLATES, Inspection, templates_digest
-from .pictures import Picture, check_good, check_whole, labelled
-from .placing import check_place, place, place_model
+from .pictures import LabelledPicture, check_good, check_whole, labelled
+from .placing import check_place, place_files, place_model
 
 if TYPE_CHECKING:
     from ..inspect.map_inspector import MapInspector
@@ -138,7 +138,7 @@ class Calibration:
     """
 
     inspection: Inspection
-    pictures: Sequence[Picture]
+    pictures: Sequence[LabelledPicture]
     pairs: list[Pair]
     inspector: ModelInspector | MapInspector
     log: Path | None
@@ -146,7 +146,7 @@ class Calibration:
 
 def calibrate(
     args: argparse.Namespace,
-    pictures: Sequence[Picture],
+    pictures: Sequence[LabelledPicture],
     *,
     settings,
     output: Path | None,
@@ -220,7 +220,7 @@ def calibrate(
         made={**_made(args, pictures), **({"map_because": because} if because else {}), **(made or {})},
     )
     if output is not None:  # at the end: a calibration that fails leaves a line as it was
-        place(kept, output / TEMPLATES)
+        place_files(kept, output / TEMPLATES)
         made = {**inspection.made, "templates": templates_digest(output)}
         inspection = replace(inspection, made=made)
         inspection.write(output)
@@ -235,11 +235,11 @@ def write_report(found: Calibration, path: Path, *, title: str) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    from .report import Report
+    from .report import LineReport
 
     inspector = found.inspector
     inspector.judge = found.inspection.judge()
-    report = Report(
+    report = LineReport(
         path,
         title=title,
         judge=inspector.judge,
@@ -313,12 +313,14 @@ def _own_templates(args) -> bool:
     return bool(args.template or args.template_dir or args.pair_pattern)
 
 
-def _kept(pictures: Sequence[Picture], templates: Sequence[Path] | None) -> list[Path]:
+def _kept(pictures: Sequence[LabelledPicture], templates: Sequence[Path] | None) -> list[Path]:
     """The good pictures that are templates, at most as many as a line keeps, spread over all."""
     return spread(templates or [one.file for one in pictures if not one.bad], MOST_TEMPLATES)
 
 
-def _pairs(args, pictures: Sequence[Picture], templates: Sequence[Path] | None, *, each: int, bits: int | None):
+def _pairs(
+    args, pictures: Sequence[LabelledPicture], templates: Sequence[Path] | None, *, each: int, bits: int | None
+):
     """The pair of each picture, and the templates that the line keeps."""
     queries = [(one.file, one.file.name) for one in pictures]
     if args.template:
@@ -334,7 +336,9 @@ def _pairs(args, pictures: Sequence[Picture], templates: Sequence[Path] | None, 
     return find_pairs(queries, pool, templates=each), chosen
 
 
-def _comparable(pictures: Sequence[Picture], pairs: list[Pair]) -> tuple[Sequence[Picture], list[Pair], list[str]]:
+def _comparable(
+    pictures: Sequence[LabelledPicture], pairs: list[Pair]
+) -> tuple[Sequence[LabelledPicture], list[Pair], list[str]]:
     """The pictures that a map can be made of with other good ones, and a sentence about those that it cannot.
 
     Raises:
@@ -354,7 +358,7 @@ def _comparable(pictures: Sequence[Picture], pairs: list[Pair]) -> tuple[Sequenc
     return [picture for picture, _ in kept], [pair for _, pair in kept], [told]
 
 
-def _named(pictures: Sequence[Picture], args, pattern: NamePattern | None) -> list[tuple[Path, str]]:
+def _named(pictures: Sequence[LabelledPicture], args, pattern: NamePattern | None) -> list[tuple[Path, str]]:
     """Queries with their paths below their folders; those that the pattern knows."""
     named = []
     for one in pictures:
@@ -388,7 +392,7 @@ def _check_apart(output: Path, read: Sequence[Path | None]) -> None:
         raise UserError(f"--output {output}: is a file, expected a folder; give another name")
 
 
-def _made(args, pictures: Sequence[Picture]) -> dict[str, Any]:
+def _made(args, pictures: Sequence[LabelledPicture]) -> dict[str, Any]:
     digests = sorted((file_digest(one.file), one.bad) for one in pictures)
     return {
         "command": "adcopilot calibrate",

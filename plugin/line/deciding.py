@@ -11,7 +11,7 @@ from ..inspect.judging import MOST_MAP
 from ..jsonl import content_key
 from .inspection import Inspection
 from .measures import choose_source, measures
-from .pictures import Picture
+from .pictures import LabelledPicture
 from .thresholds import Threshold, from_good, from_labels, with_most_false_alarms, with_most_missed
 
 __all__ = ["Goal", "decide_line"]
@@ -38,7 +38,7 @@ class Goal:
     source: str | None = None
 
 
-def decide_line(pictures: Sequence[Picture], scores: Scores, *, goal: Goal) -> Inspection:
+def decide_line(pictures: Sequence[LabelledPicture], scores: Scores, *, goal: Goal) -> Inspection:
     """Thresholds, the source of verdicts, and how right they are; templates and map are the caller's to add.
 
     Args:
@@ -103,7 +103,7 @@ def _threshold(scores: Sequence[float | None], bad: Sequence[bool], goal: Goal, 
     return from_labels(good_scores, bad_scores) if bad_scores else from_good(good_scores, of_map=of_map)
 
 
-def _metrics(pictures: Sequence[Picture], scores: Scores, source: str, goal: Goal) -> dict[str, Any]:
+def _metrics(pictures: Sequence[LabelledPicture], scores: Scores, source: str, goal: Goal) -> dict[str, Any]:
     """How right verdicts are, each by a threshold that its picture had no part in; marked pictures are left out."""
     names = [(one.bad, content_key(one.file.name)) for one in pictures]
     order = sorted(range(len(pictures)), key=lambda index: names[index])
@@ -131,7 +131,7 @@ def _metrics(pictures: Sequence[Picture], scores: Scores, source: str, goal: Goa
     ) | {"how": f"each picture judged by a threshold from the others, in {FOLDS} parts", "source": source}
 
 
-def _unlike(pictures: Sequence[Picture], scores: Scores, chosen: Mapping[str, Threshold]) -> list[str]:
+def _unlike(pictures: Sequence[LabelledPicture], scores: Scores, chosen: Mapping[str, Threshold]) -> list[str]:
     """A sentence about good pictures that look defective to the map: whoever sorted them may have missed something."""
     if "map" not in chosen:
         return []

@@ -17,7 +17,7 @@ from ..threads import side_by_side
 from .aligning import ALIGNED, likeness
 from .marks import find_marked, read_marks
 
-__all__ = ["Picture", "check_good", "check_whole", "labelled", "the_others", "with_marks"]
+__all__ = ["LabelledPicture", "check_good", "check_whole", "labelled", "the_others", "with_marks"]
 
 #: Of thumbnails (0 to 1): what two groups of good pictures are apart at least, in all and by how much more than the
 #: pictures of a group among each other.
@@ -28,7 +28,7 @@ MOST_NAMED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class LabelledPicture:
     """A labelled picture.
 
     Attributes:
@@ -44,7 +44,7 @@ class Picture:
     marked: bool = False
 
 
-def labelled(good: Path, bad: Path | None, marks: Path | None) -> list[Picture]:
+def labelled(good: Path, bad: Path | None, marks: Path | None) -> list[LabelledPicture]:
     """The pictures of two folders with their labels, corrected by marks.
 
     Raises:
@@ -56,17 +56,19 @@ def labelled(good: Path, bad: Path | None, marks: Path | None) -> list[Picture]:
         )
     files = find_images(good)
     check_all_good(files, good)
-    found = [Picture(file=file, bad=False) for file in files]
+    found = [LabelledPicture(file=file, bad=False) for file in files]
     if bad is not None:
         for file in find_images(bad):
             folder = file.parent.name if file.parent != bad else ""
             if is_good(folder):
                 raise UserError(f"{file}: lies in a folder called {folder!r} below --bad {bad}; give it by --good")
-            found.append(Picture(file=file, bad=True, kind=defect_name(folder)))
+            found.append(LabelledPicture(file=file, bad=True, kind=defect_name(folder)))
     return with_marks(found, marks, [folder for folder in (good, bad) if folder])
 
 
-def with_marks(pictures: Sequence[Picture], marks: Path | None, folders: Sequence[Path]) -> list[Picture]:
+def with_marks(
+    pictures: Sequence[LabelledPicture], marks: Path | None, folders: Sequence[Path]
+) -> list[LabelledPicture]:
     """The pictures, each content once, with the marks' labels before their own; marked pictures from elsewhere too.
 
     Args:
@@ -76,7 +78,7 @@ def with_marks(pictures: Sequence[Picture], marks: Path | None, folders: Sequenc
     Raises:
         UserError: a marked picture is nowhere, or one picture is good and defective.
     """
-    digests: dict[str, Picture] = {}
+    digests: dict[str, LabelledPicture] = {}
     for one in pictures:
         twin = digests.setdefault(file_digest(one.file), one)
         if twin.bad != one.bad:
@@ -86,7 +88,7 @@ def with_marks(pictures: Sequence[Picture], marks: Path | None, folders: Sequenc
     for file, mark in find_marked(read_marks(marks), folders) if marks is not None else ():
         known = digests.get(mark.digest)
         file = known.file if known else file
-        digests[mark.digest] = Picture(file=file, bad=not mark.good, kind=mark.kind, marked=True)
+        digests[mark.digest] = LabelledPicture(file=file, bad=not mark.good, kind=mark.kind, marked=True)
     return list(digests.values())
 
 

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..jsonl import atomic_write, file_digest
 from .inspection import FILE
 
-__all__ = ["check_place", "place", "place_model"]
+__all__ = ["check_place", "place_files", "place_model"]
 
 #: The names of what was placed in a folder, so that the next time takes away what it does not replace.
 _PLACED = ".placed"
@@ -25,7 +25,7 @@ def place_model(model: Path, line: Path) -> None:
         UserError: as `check_place`.
     """
     names = (file for file in sorted(model.iterdir()) if file.is_file() and not file.name.startswith("."))
-    place({file.name: file for file in names if file.name not in (FILE, "README.md")}, line, link=True)
+    place_files({file.name: file for file in names if file.name not in (FILE, "README.md")}, line, link=True)
 
 
 def check_place(files: Mapping[str, Path], folder: Path) -> set[str]:
@@ -46,7 +46,7 @@ def check_place(files: Mapping[str, Path], folder: Path) -> set[str]:
     return before
 
 
-def place(files: Mapping[str, Path], folder: Path, *, link: bool = False) -> None:
+def place_files(files: Mapping[str, Path], folder: Path, *, link: bool = False) -> None:
     """Put files into a folder, and take away what was placed there before and is none of them.
 
     Args:

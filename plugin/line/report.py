@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..inspect.judging import Judge
     from .inspection import Inspection
 
-__all__ = ["MOST_CARDS", "Report"]
+__all__ = ["MOST_CARDS", "LineReport"]
 
 _PAGE = Path(__file__).parent / "page"
 #: Pictures that a page shows; the rest is counted.
@@ -60,7 +60,7 @@ class ReportCard:
     pictures: list[Picture] = field(default_factory=list)
 
 
-class Report:
+class LineReport:
     """Collects lines and writes the page.
 
     Args:

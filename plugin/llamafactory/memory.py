@@ -26,10 +26,10 @@ from ..model.vision import Windows
 
 __all__ = [
     "GIB",
+    "LongestBatch",
     "Need",
-    "Sample",
     "Shapes",
-    "Step",
+    "StageStep",
     "kept_bytes",
     "not_counted",
     "sample_of",
@@ -47,7 +47,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class StageStep:
     """What a step of one of LlamaFactory's stages makes of a sample.
 
     Attributes:
@@ -66,15 +66,15 @@ class Step:
 #: Bytes as tests/llamafactory/test_memory.py measures them on LlamaFactory's trainers, which make float32 logits and
 #: their logarithms, each kept or not.
 _STEPS = {
-    "sft": Step(of_logit=12),
-    "rm": Step(of_logit=10, sequences=2),
-    "dpo": Step(of_logit=16, sequences=2, everywhere=True, compares=True),
-    "dpo alone": Step(of_logit=12, sequences=2, everywhere=True),
-    "kto": Step(of_logit=20, everywhere=True, compares=True),
+    "sft": StageStep(of_logit=12),
+    "rm": StageStep(of_logit=10, sequences=2),
+    "dpo": StageStep(of_logit=16, sequences=2, everywhere=True, compares=True),
+    "dpo alone": StageStep(of_logit=12, sequences=2, everywhere=True),
+    "kto": StageStep(of_logit=20, everywhere=True, compares=True),
 }
 
 
-def step_of(settings: Mapping[str, Any]) -> Step:
+def step_of(settings: Mapping[str, Any]) -> StageStep:
     """The step of a YAML for `llamafactory-cli train`."""
     stage = settings.get("stage", "sft")
     alone = stage == "dpo" and settings.get("pref_loss") in ("orpo", "simpo")
@@ -89,7 +89,7 @@ _UNCOUNTED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class LongestBatch:
     """The longest samples of a run, a batch of them.
 
     Attributes:
@@ -104,8 +104,13 @@ class Sample:
 
 
 def sample_of(
-    config: AdCopilotConfig, tokens: int, sizes: Sequence[tuple[int, int]], *, batch: int, step: Step = _STEPS["sft"]
-) -> Sample:
+    config: AdCopilotConfig,
+    tokens: int,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    batch: int,
+    step: StageStep = _STEPS["sft"],
+) -> LongestBatch:
     """A batch of so many samples like one.
 
     Args:
@@ -120,7 +125,7 @@ def sample_of(
     of_images = patches // vision.spatial_merge_size**2
     of_images += sum(comparison_tokens_of(config, place) for place in range(len(sizes)))
     labels = tokens if step.everywhere else max(tokens - of_images, 1)
-    return Sample(tokens=batch * tokens, patches=batch * patches, labels=batch * labels)
+    return LongestBatch(tokens=batch * tokens, patches=batch * patches, labels=batch * labels)
 
 
 def _reference_bits(settings: Mapping[str, Any]) -> int:
@@ -282,7 +287,7 @@ class Shapes:
     def need(
         self,
         settings: Mapping[str, Any],
-        sample: Sample,
+        sample: LongestBatch,
         *,
         gpus: int = 1,
         trained: Mapping[str, int] | None = None,
@@ -312,7 +317,7 @@ class Shapes:
             reference=_weights(self.model) * _reference_bits(settings) / 8 * of_weights,
         )
 
-    def _activations(self, trained: Mapping[str, int], sample: Sample, whole: bool) -> float:
+    def _activations(self, trained: Mapping[str, int], sample: LongestBatch, whole: bool) -> float:
         vision, text = self.config.vision_config, self.config.text_config
         parts = {  # tokens or patches; what autograd keeps of one in all of the part and in what is computed at once;
             # the width of an input, and how many of these are kept where the rest is computed again

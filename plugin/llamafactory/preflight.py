@@ -94,7 +94,7 @@ def run(args) -> int:
     if args.gpus < 1:
         raise UserError(f"--gpus {args.gpus}: expected 1 or more")
     if _is_grpo(args.yaml):
-        from ..grpo.preflight import preflight as preflight_grpo
+        from ..grpo.preflight import preflight_grpo
 
         overrides = _grpo_overrides(Path(args.yaml), args.overrides)
         print(*preflight_grpo(Path(args.yaml), overrides, gpu=args.gpu_memory, gpus=args.gpus), sep="\n")

@@ -15,7 +15,7 @@ from PIL import Image
 from ..errors import UserError
 from ..finite import bad_rows, not_finite_at
 
-__all__ = ["QUESTIONS", "STEPS", "Answer", "ask", "check_comparison", "draw_pair", "write_prompt"]
+__all__ = ["QUESTIONS", "STEPS", "GreedyAnswer", "ask", "check_comparison", "fixture_pair", "write_prompt"]
 
 #: Asked in this order until one is answered without a near tie; a trained model answers the first, "yes" or "no".
 QUESTIONS = (
@@ -28,7 +28,7 @@ STEPS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class GreedyAnswer:
     """What `ask` saw.
 
     Attributes:
@@ -46,7 +46,7 @@ class Answer:
     compared: torch.Tensor
 
 
-def draw_pair() -> tuple[Image.Image, Image.Image]:
+def fixture_pair() -> tuple[Image.Image, Image.Image]:
     """A template and a query of 84 x 56 pixels by a formula, so the same everywhere: the query has a red patch.
 
     Both sides are multiples of 28, so Qwen2.5-VL's image processor leaves the pixels as they are; they differ, so that
@@ -76,7 +76,7 @@ def ask(
     min_pixels: int,
     max_pixels: int,
     steps: int = STEPS,
-) -> Answer:
+) -> GreedyAnswer:
     """Let a model answer greedily by `generate`, and watch its Comparison Encoder.
 
     Whatever `generation_config.json` says of sampling, penalties and ends is put aside: the tokens are those of the
@@ -140,7 +140,7 @@ def ask(
         best = scores[0].float().topk(2).values
         margins.append(float(best[0] - best[1]))
     tokens = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
-    return Answer(
+    return GreedyAnswer(
         input_ids=inputs["input_ids"][0].tolist(),
         tokens=tokens,
         margins=margins,
@@ -149,7 +149,7 @@ def ask(
     )
 
 
-def check_comparison(model, processor, answer: Answer, *, images: Sequence[Image.Image], **question) -> None:
+def check_comparison(model, processor, answer: GreedyAnswer, *, images: Sequence[Image.Image], **question) -> None:
     """Ask once more with the query in the template's place: the query's own comparison tokens must change.
 
     The query and its features are the same in both, so a change can only come of what it is compared with.

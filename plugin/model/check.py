@@ -123,13 +123,13 @@ def make_fixture(model, processor) -> Fixture:
     import transformers
 
     from .. import __version__
-    from .answer import QUESTIONS, STEPS, ask, check_comparison, draw_pair, write_prompt
+    from .answer import QUESTIONS, STEPS, ask, check_comparison, fixture_pair, write_prompt
 
     dtype = str(model.dtype).removeprefix("torch.")
     limit = MARGIN_LIMITS.get(dtype)
     if limit is None:
         raise UserError(f"the weights are {dtype}, expected one of {', '.join(MARGIN_LIMITS)}; export them as such")
-    template, query = draw_pair()
+    template, query = fixture_pair()
     budget = {"min_pixels": 56 * 56, "max_pixels": 112 * 112}
     best = None
     start = time.monotonic()

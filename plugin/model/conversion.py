@@ -34,7 +34,7 @@ ENCODER_PREFIX = "model.comparison_encoder."
 ORIGIN_FILE = "conversion.json"
 
 
-def convert(
+def convert_base(
     *,
     base: Path,
     output: Path,

@@ -74,9 +74,9 @@ def find_base(name: str, *, hub: str, revision: str | None) -> Path:
 
 def run(args: argparse.Namespace) -> int:
     from ..cards.model import write_base_card
-    from ..inspect.hub import title
+    from ..inspect.hub import model_title
     from .add_fixture import add_fixture
-    from .conversion import convert
+    from .conversion import convert_base
 
     preset = PRESETS[args.preset] if args.preset else Preset(base=args.base)
     fields = (
@@ -88,9 +88,9 @@ def run(args: argparse.Namespace) -> int:
     )
     given = {name: getattr(args, name) for name in fields if getattr(args, name) is not None}
     base = find_base(preset.base, hub=args.hub, revision=args.revision)
-    convert(base=base, output=args.output, seed=args.seed, **{**preset.options, **given})
+    convert_base(base=base, output=args.output, seed=args.seed, **{**preset.options, **given})
     named = "adcopilot's bundled tiny base" if args.preset == "tiny" else preset.base
-    write_base_card(args.output, title(base) if base == Path(named).expanduser() else named)
+    write_base_card(args.output, model_title(base) if base == Path(named).expanduser() else named)
     print(f"wrote {args.output}")
     if lacks := add_fixture(args.output):
         print(lacks)

@@ -32,7 +32,7 @@ from ..inspect.loading import check_folder, weight_files
 from ..jsonl import atomic_write, content_key, file_digest
 from .comparison_encoder import ComparisonEncoder
 from .configuration import COMPARISON_TOKEN, AdCopilotConfig
-from .conversion import ENCODER_PREFIX, check_output, convert, current_name, read_base_config, read_from
+from .conversion import ENCODER_PREFIX, check_output, convert_base, current_name, read_base_config, read_from
 from .processing import AdCopilotProcessor
 
 __all__ = ["Alignment", "fit_alignment", "shared_tokens", "transfer"]
@@ -129,7 +129,7 @@ def transfer(*, source: Path, base: Path, output: Path, seed: int = 0) -> dict:
 
     options = ("num_comparison_tokens", "comparison_num_heads", "comparison_position_encoding",
                "comparison_position_ids", "comparison_of_first")  # fmt: skip
-    convert(base=base, output=output, encoder=encoder, **{name: getattr(config, name) for name in options})
+    convert_base(base=base, output=output, encoder=encoder, **{name: getattr(config, name) for name in options})
     _copy_image_budget(source, output)
     report = {
         "adcopilot": __version__,

@@ -13,10 +13,10 @@ from ..errors import UserError
 from .choice import CHOICE
 from .count import COUNT
 from .locate import LOCATE
-from .task import Pair, Task
+from .task import PairTruth, Task
 from .verdict import VERDICT
 
-__all__ = ["TASKS", "Pair", "Task", "task_of"]
+__all__ = ["TASKS", "PairTruth", "Task", "task_of"]
 
 #: By name, in the order in which an answer's form is asked for where a record does not say its task.
 TASKS: dict[str, Task] = {task.name: task for task in (CHOICE, LOCATE, COUNT, VERDICT)}

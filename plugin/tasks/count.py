@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..answering.families import split_thinking
-from .task import Pair, Task
+from .task import PairTruth, Task
 
 __all__ = ["COUNT", "number_in"]
 
@@ -35,7 +35,7 @@ def number_in(text: str) -> int | None:
     return numbers.pop() if len(numbers) == 1 else None
 
 
-def write(pair: Pair, rng: random.Random) -> tuple[str, str]:
+def write(pair: PairTruth, rng: random.Random) -> tuple[str, str]:
     """(question, answer): the number of the defect's connected regions, 0 of a normal part."""
     return rng.choice(QUESTIONS), str(len(pair.boxes))
 

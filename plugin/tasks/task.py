@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Pair", "Task"]
+__all__ = ["PairTruth", "Task"]
 
 
-class Pair(Protocol):
+class PairTruth(Protocol):
     """What a question is made from; Chat-AD's `PairView` is one.
 
     Attributes:
@@ -45,5 +45,5 @@ class Task:
     is_answer: Callable[[str], bool]
     states: Callable[[str, Mapping[str, Any]], bool]
     reward: Callable[[str, Mapping[str, Any], str | Path], float]
-    write: Callable[[Pair, random.Random], tuple[str, str]] | None = None
+    write: Callable[[PairTruth, random.Random], tuple[str, str]] | None = None
     obstacle: Callable[[str, int], str] | None = None

@@ -9,14 +9,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adcopilot.boxes import map_text_boxes, parse_bare_boxes, parse_boxes
-from adcopilot.boxes.notations import bare_lists, scan
+from adcopilot.boxes.notations import bare_lists, scan_boxes
 from adcopilot.records import foreign_boxes, unnamed_boxes
 
 pytestmark = pytest.mark.forward
 
 
 def found(text):
-    return [(one.syntax, [[n.value for n in item] for item in one.items], one.closed, one.plain) for one in scan(text)]
+    return [
+        (one.syntax, [[n.value for n in item] for item in one.items], one.closed, one.plain)
+        for one in scan_boxes(text)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +47,7 @@ def test_what_is_found(text, expected):
 
 def test_what_stands_around_is_kept_apart():
     text = 'a <ref>x</ref> <box>[[1, 2, 3, 4]]</box> b {"bbox_2d": [5, 6, 7, 8], "label": "y"} c'
-    first, second = scan(text)
+    first, second = scan_boxes(text)
     assert text[first.start : first.stop] == "<ref>x</ref> <box>[[1, 2, 3, 4]]</box>"
     assert text[second.start : second.stop] == '"bbox_2d": [5, 6, 7, 8]'
     assert text[slice(*second.key)] == "bbox_2d"
@@ -83,7 +86,7 @@ PIECES = [
 def test_any_text_is_read(text, size):
     """No exception, spans inside the text and in order, numbers that stand where they are said to."""
     at = 0
-    for one in scan(text):
+    for one in scan_boxes(text):
         assert at <= one.start <= one.value[0] <= one.value[1] <= one.stop <= len(text)
         at = one.stop
         for number in (number for item in one.items for number in item):
@@ -116,7 +119,7 @@ MORE = ['"bbox_2d": [', "[1, 2, 3, 4] , ", "(1,2),", '{"a":', "[1 ", "<ref>a</re
 
 
 def everything(text):
-    list(scan(text))
+    list(scan_boxes(text))
     bare_lists(text)
 
 
@@ -168,7 +171,7 @@ def test_boxes_without_their_tags_and_coordinates_by_themselves_are_named(text, 
 
 @pytest.mark.parametrize("text", ["Holes at (10, 20) and (30, 40).", "f(1,2), (3,4)", '{"x": "left", "y": 2}'])
 def test_prose_is_no_box(text):
-    assert not [*scan(text)]
+    assert not [*scan_boxes(text)]
 
 
 def test_lists_under_no_key_are_counted():

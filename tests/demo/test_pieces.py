@@ -18,7 +18,7 @@ from adcopilot.demo.engines.answer import Answer
 from adcopilot.demo.examples import CHOSEN, read_examples
 from adcopilot.demo.limits import Limits, check_pixels
 from adcopilot.demo.questions import INSPECT, QUESTIONS, wording
-from adcopilot.demo.table import Row
+from adcopilot.demo.table import PartRow
 from adcopilot.demo.words import CHINESE
 from adcopilot.errors import UserError
 from adcopilot.inspect import Result
@@ -119,7 +119,7 @@ def test_why_there_is_no_score_is_said():
 def test_undecided_is_never_green_anywhere():
     given = answer(score=0.035, mass=0.004, text="")
     entry = {"anomalous": None, "reason": given.verdict.reason, "query": "q.png", "templates": "t.png"}
-    row = Row(name="q.png", verdict=given.verdict)
+    row = PartRow(name="q.png", verdict=given.verdict)
     shown = [
         fragments.verdict(given),
         fragments.history_list([entry]),
@@ -208,7 +208,7 @@ def test_nothing_from_outside_becomes_html():
     box = {"bbox_2d": [1, 2, 3, 4], "label": EVIL}
     entry = dict.fromkeys(("time", "query", "templates", "question", "answer", "anomalous", "reason", "score"), EVIL)
     texts = dict.fromkeys(("name", "template", "answer"), EVIL)
-    row = Row(**texts, score=0.5, verdict=Verdict(anomalous=None, reason=EVIL), boxes=[box])
+    row = PartRow(**texts, score=0.5, verdict=Verdict(anomalous=None, reason=EVIL), boxes=[box])
     pictures = {"small": Path(f"/x/{EVIL}"), "large": Path(f"/x/{EVIL}")}
     shown = [
         fragments.verdict(replace(answer(boxes=[box]), templates=(EVIL,))),
@@ -261,13 +261,13 @@ def test_the_table_is_sorted_and_the_csv_is_safe(tmp_path):
     box = {"bbox_2d": [1, 2, 3, 4], "label": "dent"}
     found = table.in_order(
         [
-            Row(name="a.png", template="t.png", score=0.1, verdict=GOOD, answer="No."),
-            Row(name="bad.png", error="damaged"),
-            Row(name="=cmd()|x.png", template="t.png", score=0.9, verdict=BAD, boxes=[box, {**box, "label": ""}]),
-            Row(name="b.png", template="t.png", verdict=BAD),
-            Row(name="c.png", template="t.png", verdict=GOOD),
-            Row(name="d.png", template="t.png", verdict=UNSURE),
-            Row(name="ünï.png", template="t.png", score=0.5, verdict=BAD),
+            PartRow(name="a.png", template="t.png", score=0.1, verdict=GOOD, answer="No."),
+            PartRow(name="bad.png", error="damaged"),
+            PartRow(name="=cmd()|x.png", template="t.png", score=0.9, verdict=BAD, boxes=[box, {**box, "label": ""}]),
+            PartRow(name="b.png", template="t.png", verdict=BAD),
+            PartRow(name="c.png", template="t.png", verdict=GOOD),
+            PartRow(name="d.png", template="t.png", verdict=UNSURE),
+            PartRow(name="ünï.png", template="t.png", score=0.5, verdict=BAD),
         ]
     )
     names = ["b.png", "=cmd()|x.png", "ünï.png", "d.png", "a.png", "c.png", "bad.png"]
@@ -286,7 +286,7 @@ def test_the_table_is_sorted_and_the_csv_is_safe(tmp_path):
 
 
 def test_the_table_shows_so_many_rows_and_says_so():
-    many = [Row(name=f"{index}.png", score=0.5, verdict=BAD) for index in range(5)]
+    many = [PartRow(name=f"{index}.png", score=0.5, verdict=BAD) for index in range(5)]
     shown = table.table(many, most=4)
     assert shown.count("<tr ") == 4
     assert "The first 4 of 5" in shown

@@ -8,7 +8,7 @@ from PIL import Image
 
 from adcopilot.errors import UserError
 from adcopilot.evaluation.benchmarks.mmad import dataset
-from adcopilot.evaluation.comparable import compare
+from adcopilot.evaluation.comparable import compare_runs
 from adcopilot.evaluation.report.sources import read_source
 from adcopilot.evaluation.run_folder import read_records, read_run
 
@@ -38,7 +38,7 @@ def test_a_replaced_image(bench, benchmark):
     assert f"{asked} answers do not count, their images or questions were replaced since" in one.err
     # A line of its own for each question of the gallery and of the pairs of runs too.
     source = read_source(str(one.folder))
-    assert compare(source, source, samples=100, seed=0).questions <= first["answered"]
+    assert compare_runs(source, source, samples=100, seed=0).questions <= first["answered"]
     one.image.write_bytes(old)
     one.run()
     assert one.backend.asked == []

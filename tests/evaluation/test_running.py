@@ -14,7 +14,7 @@ from adcopilot.answering.families import FAMILIES
 from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.evaluation.run_folder import read_manifest, read_records
-from adcopilot.evaluation.running import Run, Shard, check_groups
+from adcopilot.evaluation.running import Run, RunShard, check_groups
 
 from .killing import kill_again_and_again
 
@@ -57,7 +57,7 @@ def make_items(groups=10, each=3):
 def ask(folder, items, backend, *, shard=None, **options):
     run = Run(folder=folder, identity=IDENTITY)
     run.select(items, selection={})
-    return run, run.ask(items, backend, max_new_tokens=8, shard=shard or Shard(), **options)
+    return run, run.ask(items, backend, max_new_tokens=8, shard=shard or RunShard(), **options)
 
 
 def test_a_second_start_asks_only_what_is_missing(tmp_path):
@@ -138,7 +138,7 @@ def test_keys_hold_everything_an_answer_depends_on(tmp_path):
 
 def test_torn_lines_of_other_processes_count_as_not_there(tmp_path):
     items = make_items(2)
-    ask(tmp_path, items[:3], Stub(), shard=Shard())
+    ask(tmp_path, items[:3], Stub(), shard=RunShard())
     with open(tmp_path / "answers-1-of-2.jsonl", "ab") as file:
         file.write(b'{"key": "abc", "reply": {"te')
     assert len(list(read_records(tmp_path))) == 3
@@ -152,7 +152,7 @@ def test_torn_lines_of_other_processes_count_as_not_there(tmp_path):
 
 def test_shards_part_the_groups_and_merge(tmp_path):
     items = make_items(40)
-    shards = [Shard(index=index, count=3) for index in (1, 2, 3)]
+    shards = [RunShard(index=index, count=3) for index in (1, 2, 3)]
     holders = [[shard.index for shard in shards if shard.holds(item)] for item in items]
     assert all(len(one) == 1 for one in holders)
     assert all(holders[3 * group] == holders[3 * group + 1] == holders[3 * group + 2] for group in range(40))
@@ -166,20 +166,20 @@ def test_shards_part_the_groups_and_merge(tmp_path):
     assert len(list(tmp_path.glob("answers-*-of-3.jsonl"))) == 3
     # Another number of processes goes on from there.
     backend = Stub()
-    ask(tmp_path, items, backend, shard=Shard(index=1, count=2))
+    ask(tmp_path, items, backend, shard=RunShard(index=1, count=2))
     assert backend.asked == []
 
 
 def test_shards_by_name(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    assert Shard.parse(None) == Shard(index=1, count=1)
-    assert Shard.parse("3/4") == Shard(index=3, count=4)
+    assert RunShard.parse(None) == RunShard(index=1, count=1)
+    assert RunShard.parse("3/4") == RunShard(index=3, count=4)
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert Shard.parse(None) == Shard(index=3, count=4)
+    assert RunShard.parse(None) == RunShard(index=3, count=4)
     for text in ("0/4", "5/4", "1", "a/b", "1/0", "-1/2"):
         with pytest.raises(UserError, match="--shard is"):
-            Shard.parse(text)
+            RunShard.parse(text)
 
 
 def test_two_processes_on_one_log(tmp_path):
@@ -189,10 +189,10 @@ def test_two_processes_on_one_log(tmp_path):
     class Second(Stub):
         def answer(self, items, *, max_new_tokens):
             with pytest.raises(UserError, match=r"another process is writing.*--shard 1/N"):
-                run.ask(items, Stub(), max_new_tokens=8, shard=Shard())
+                run.ask(items, Stub(), max_new_tokens=8, shard=RunShard())
             yield from super().answer(items, max_new_tokens=max_new_tokens)
 
-    assert run.ask(items, Second(), max_new_tokens=8, shard=Shard()).answered == 6
+    assert run.ask(items, Second(), max_new_tokens=8, shard=RunShard()).answered == 6
 
 
 def test_the_same_question_twice_is_refused():

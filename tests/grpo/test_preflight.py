@@ -7,7 +7,7 @@ import yaml
 
 from adcopilot.cli import main
 from adcopilot.errors import UserError
-from adcopilot.grpo.preflight import preflight
+from adcopilot.grpo.preflight import preflight_grpo
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_prompts_and_memory(config, rl_records, policy_processor, rl_data, capsy
     assert memory.startswith("memory of each of 8 GPUs in bfloat16")
     assert "steps on 1 completions" in memory
     assert "to sample 2 at once" in memory
-    assert "to sample" not in preflight(config(rollout_server=["http://127.0.0.1:1"]), [], gpu=None, gpus=8)[-1]
+    assert "to sample" not in preflight_grpo(config(rollout_server=["http://127.0.0.1:1"]), [], gpu=None, gpus=8)[-1]
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,13 @@ def test_prompts_and_memory(config, rl_records, policy_processor, rl_data, capsy
 )
 def test_what_is_refused(config, settings, gpus, gpu, says):
     if not says:
-        assert preflight(config(**settings), [], gpu=gpu, gpus=gpus)[-1] == "memory: not counted with fsdp: full_shard"
+        assert (
+            preflight_grpo(config(**settings), [], gpu=gpu, gpus=gpus)[-1]
+            == "memory: not counted with fsdp: full_shard"
+        )
         return
     with pytest.raises(UserError, match=says):
-        preflight(config(**settings), [], gpu=gpu, gpus=gpus)
+        preflight_grpo(config(**settings), [], gpu=gpu, gpus=gpus)
 
 
 def test_an_override_that_is_none(config, capsys):
@@ -85,7 +88,7 @@ def test_sampling_many_at_once(config):
     """Keys and values of 4,096 completions are more than the step's own needs."""
     path = config(steps_per_generation=4096, save_strategy="no", gradient_checkpointing=True)
     with pytest.raises(UserError, match=r"sampling 4096 completions at once needs about .*\(rollout_server\)"):
-        preflight(path, [], gpu=0.5, gpus=8)
+        preflight_grpo(path, [], gpu=0.5, gpus=8)
 
 
 def test_at_7b(config, untrained_policy, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from adcopilot.errors import UserError
-from adcopilot.grpo.prompts import RolloutPrompts, dataset_files, draw, read_records
+from adcopilot.grpo.prompts import RolloutPrompts, dataset_files, draw, read_rollout_records
 from adcopilot.images import open_image, resize_for_training
 from adcopilot.prompts import THINK_INSTRUCTION
 
@@ -22,7 +22,7 @@ def prompts(records, processor, media_dir, **changes):
 def test_reads_what_the_registry_names(rl_data):
     files = dataset_files(["rl", "rl_test"], rl_data)
     assert [file.name for file in files] == ["rl.jsonl", "rl_test.jsonl"]
-    assert len(read_records(files, media_dir=rl_data)) == 32
+    assert len(read_rollout_records(files, media_dir=rl_data)) == 32
     with pytest.raises(UserError, match=r"has no data set 'nothing'; there are: rl, rl_test, thinking"):
         dataset_files(["nothing"], rl_data)
     with pytest.raises(UserError, match=r"dataset_dir nowhere: no dataset_info.json there .* in which rl would be"):
@@ -38,7 +38,7 @@ def test_problems_are_listed_together(rl_data, rl_records, tmp_path):
     file = tmp_path / "bad.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in [*bad, rl_records[3]]))
     with pytest.raises(UserError) as caught:
-        read_records([file], media_dir=rl_data)
+        read_rollout_records([file], media_dir=rl_data)
     said = str(caught.value)
     assert "bad.jsonl:1" in said
     assert "expected the letter of an option" in said
@@ -62,7 +62,7 @@ def test_masks_that_no_answer_can_be_held_against_are_found_before_training(rl_d
     file = tmp_path / "rl.jsonl"
     file.write_text("".join(json.dumps({**located, "key": name, "mask": name}) + "\n" for name in masks))
     with pytest.raises(UserError) as caught:
-        read_records([file], media_dir=media)
+        read_rollout_records([file], media_dir=media)
     for number, says in enumerate(masks.values(), 1):
         assert f"rl.jsonl:{number}: " in str(caught.value)
         assert says in str(caught.value)
@@ -85,13 +85,13 @@ def test_the_truth_is_checked_as_the_text_is(rl_data, rl_records, tmp_path, chan
     file = tmp_path / "rl.jsonl"
     file.write_text(json.dumps({**rl_records[0], **changes}) + "\n")
     with pytest.raises(UserError, match=says):
-        read_records([file], media_dir=rl_data)
+        read_rollout_records([file], media_dir=rl_data)
 
 
 def test_the_same_records_twice_are_refused(rl_data):
     file = rl_data / "rl.jsonl"
     with pytest.raises(UserError, match="24 records are there twice"):
-        read_records([file, file], media_dir=rl_data)
+        read_rollout_records([file, file], media_dir=rl_data)
 
 
 def test_an_item_asks_for_reasons_once_and_hides_the_answer(rl_data, rl_records, policy_processor):

@@ -76,8 +76,8 @@ def test_no_code_is_had_unless_it_is_to_be_run(tmp_path, hub_of):
 
 
 def test_a_model_of_a_hub_is_called_by_its_id(tmp_path):
-    assert hub.title(tmp_path / "models--somebody--model/snapshots/0123abc") == "somebody/model"
-    assert hub.title(tmp_path / "mine") == f"{tmp_path.name}/mine"
+    assert hub.model_title(tmp_path / "models--somebody--model/snapshots/0123abc") == "somebody/model"
+    assert hub.model_title(tmp_path / "mine") == f"{tmp_path.name}/mine"
 
 
 def test_the_kind_is_known_by_one_small_file(tmp_path, hub_of):
@@ -163,11 +163,11 @@ def test_writing_into_a_hubs_cache_is_refused(no_network, capsys):
 
 
 def test_evaluation_opens_an_ad_copilot_of_a_hub_as_a_folder(adcopilot_dir, hub_of):
-    from adcopilot.evaluation.backends.loading import load_model
+    from adcopilot.evaluation.backends.loading import load_any_model
     from adcopilot.inspect.loading import model_digest
 
     asked = hub_of(adcopilot_dir)
-    found = load_model("somebody/model", family=None, device="cpu", dtype="float32", attention="sdpa")
+    found = load_any_model("somebody/model", family=None, device="cpu", dtype="float32", attention="sdpa")
     assert (found.name, found.digest) == ("somebody/model", model_digest(adcopilot_dir))
     assert asked[0] == ["config.json"]
 

@@ -12,7 +12,7 @@ from adcopilot.anomaly_map.comparing import MapSettings
 from adcopilot.cli import main
 from adcopilot.line import aligning
 from adcopilot.line.aligning import likeness, suited_map
-from adcopilot.line.pictures import Picture
+from adcopilot.line.pictures import LabelledPicture
 from adcopilot.sample.photographs import photographs
 
 
@@ -47,7 +47,7 @@ def parts(tmp_path_factory):
 
 def pictures(folder):
     return [
-        Picture(file=file, bad=kind != "good", kind="" if kind == "good" else kind)
+        LabelledPicture(file=file, bad=kind != "good", kind="" if kind == "good" else kind)
         for kind in sorted(path.name for path in folder.iterdir() if path.name != "ground_truth")
         for file in sorted((folder / kind).iterdir())
     ]
@@ -86,7 +86,7 @@ def test_enough_defective_ones_choose_by_what_ranks_better(parts, monkeypatch):
     settings, why = suited_map([*good, *bad], MapSettings(), **chosen)
     assert settings.kind == "texture"
     assert "AUROC on the pictures held out: pixels 0.500, texture 1.000; texture is better" in why
-    marked = [Picture(file=one.file, bad=True, marked=True) for one in bad]  # they are for no measure
+    marked = [LabelledPicture(file=one.file, bad=True, marked=True) for one in bad]  # they are for no measure
     assert suited_map([*good, *marked], MapSettings(), **chosen)[0].kind == "pixels"
 
 

@@ -12,7 +12,7 @@ from adcopilot.errors import UserError
 from adcopilot.inspect import Inspector
 from adcopilot.kinds import labels_of
 from adcopilot.line.inspection import read_inspection
-from adcopilot.line.placing import place
+from adcopilot.line.placing import place_files
 from adcopilot.sample.photographs import photographs
 
 CPU = ("--device", "cpu", "--max-new-tokens", "2")
@@ -122,13 +122,13 @@ def test_files_that_were_placed_go_with_their_line(tmp_path):
     source.mkdir()
     for name in ("one", "two\nlines", "shard"):
         (source / name).write_text(name)
-    place({"model": source / "one", "a\nb": source / "two\nlines"}, folder, link=True)
+    place_files({"model": source / "one", "a\nb": source / "two\nlines"}, folder, link=True)
     (folder / "notes").write_text("mine")
-    place({"shard": source / "shard"}, folder)
+    place_files({"shard": source / "shard"}, folder)
     assert sorted(file.name for file in folder.glob("[!.]*")) == ["notes", "shard"]
     with pytest.raises(UserError, match="is no part of the line"):
-        place({"notes": source / "one"}, folder)
-    place({"shard": folder / "shard"}, folder)  # onto itself
+        place_files({"notes": source / "one"}, folder)
+    place_files({"shard": folder / "shard"}, folder)  # onto itself
     assert (folder / "shard").read_text() == "shard"
     assert not list(folder.glob("*.part"))
 

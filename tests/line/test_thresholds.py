@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from adcopilot.errors import UserError
 from adcopilot.line.deciding import Goal, decide_line, larger
 from adcopilot.line.measures import choose_source, measures
-from adcopilot.line.pictures import Picture
+from adcopilot.line.pictures import LabelledPicture
 from adcopilot.line.thresholds import (
     from_good,
     from_labels,
@@ -96,8 +96,8 @@ def test_a_source_is_chosen_where_the_pictures_support_it():
 
 def test_marked_pictures_decide_and_are_not_measured(tmp_path):
     def pictures(marked):
-        good = [Picture(file=tmp_path / f"g{k}.png", bad=False, marked=k in marked) for k in range(10)]
-        return good + [Picture(file=tmp_path / f"b{k}.png", bad=True, kind="dent") for k in range(10)]
+        good = [LabelledPicture(file=tmp_path / f"g{k}.png", bad=False, marked=k in marked) for k in range(10)]
+        return good + [LabelledPicture(file=tmp_path / f"b{k}.png", bad=True, kind="dent") for k in range(10)]
 
     scores = {"map": [0.1] * 10 + [0.9] * 10}
     scores["map"][0] = 0.6
@@ -108,7 +108,7 @@ def test_marked_pictures_decide_and_are_not_measured(tmp_path):
 
 
 def test_scores_that_tell_nothing_are_said(tmp_path):
-    pictures = [Picture(file=tmp_path / f"{k}.png", bad=k % 2 == 0) for k in range(20)]
+    pictures = [LabelledPicture(file=tmp_path / f"{k}.png", bad=k % 2 == 0) for k in range(20)]
     found = decide_line(pictures, {"map": [float(k // 2) for k in range(20)]}, goal=Goal())
     assert any("do not tell good from defective" in one for one in found.warnings)
 
@@ -125,8 +125,8 @@ def test_a_good_picture_that_looks_defective_is_asked_about(tmp_path):
     """It would be a template, and hide the defect that it has; a mark says that somebody has looked."""
     scores = {"map": [0.1] * 10 + [0.5, 0.2]}
     for marked, defective in ((False, False), (True, False), (False, True)):
-        pictures = [Picture(file=tmp_path / f"{k}.png", bad=False) for k in range(12)]
-        pictures[10] = Picture(file=tmp_path / "10.png", bad=defective, marked=marked)
+        pictures = [LabelledPicture(file=tmp_path / f"{k}.png", bad=False) for k in range(12)]
+        pictures[10] = LabelledPicture(file=tmp_path / "10.png", bad=defective, marked=marked)
         told = [one for one in decide_line(pictures, scores, goal=Goal()).warnings if "look whether" in one]
         asked = not marked and not defective
         assert [one.startswith("1 good picture (10.png 0.500) of a map score of 0.4") for one in told] == [

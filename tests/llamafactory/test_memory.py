@@ -9,13 +9,13 @@ import torch
 import yaml
 
 from adcopilot.errors import UserError
-from adcopilot.llamafactory.memory import GIB, Need, Sample, Shapes, sample_of, step_of, uncounted
+from adcopilot.llamafactory.memory import GIB, LongestBatch, Need, Shapes, sample_of, step_of, uncounted
 from benchmarks.counts import config_of
 
 pytestmark = pytest.mark.forward
 
 #: A pair of 2800 x 2800 images with their comparison tokens and 64 tokens of text.
-LARGEST = Sample(tokens=20_264, patches=80_000, labels=64)
+LARGEST = LongestBatch(tokens=20_264, patches=80_000, labels=64)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_without_checkpointing_it_does_not(shapes, project_root):
 
 def test_stage_0_keeps_of_a_token_what_it_says(shapes, project_root):
     """As counted over the whole language model in test_checkpointing.py: inputs of its layers, bytes a token."""
-    more = Sample(tokens=LARGEST.tokens + 1000, patches=LARGEST.patches, labels=LARGEST.labels)
+    more = LongestBatch(tokens=LARGEST.tokens + 1000, patches=LARGEST.patches, labels=LARGEST.labels)
     grown = [shapes.need(settings(project_root, 0), one).activations for one in (LARGEST, more)]
     layers = 28 * 3584 * 2
     assert layers <= (grown[1] - grown[0]) / 1000 <= layers + 0.25e6
@@ -60,13 +60,13 @@ def test_stage_0_keeps_of_a_token_what_it_says(shapes, project_root):
 
 def test_a_sample(shapes):
     found = sample_of(shapes.config, 1000, [(280, 280), (280, 280)], batch=3)
-    assert found == Sample(tokens=3000, patches=3 * 800, labels=3 * (1000 - 200 - 200))
+    assert found == LongestBatch(tokens=3000, patches=3 * 800, labels=3 * (1000 - 200 - 200))
     assert str(Need(weights=GIB, training=0, activations=GIB / 2, logits=0)).startswith("1.5 GiB (1.0 weights + 0.0 ")
 
 
 def test_gradients_stop_before_the_first_trained_part(shapes):
     """A tower that nobody trains keeps nothing, whatever its images."""
-    small, large = (Sample(tokens=1, patches=patches, labels=1) for patches in (8, 8_000_000))
+    small, large = (LongestBatch(tokens=1, patches=patches, labels=1) for patches in (8, 8_000_000))
     only_language = {"finetuning_type": "full"}
     kept = [shapes.need(only_language, one).activations for one in (small, large)]
     encoder = shapes.need(only_language, large).activations
@@ -146,9 +146,9 @@ def test_samples_of_other_stages(shapes):
     dpo, rm, kto = (
         sample_of(shapes.config, 1000, sizes, batch=3, step=step_of({"stage": name})) for name in ("dpo", "rm", "kto")
     )
-    assert dpo == Sample(tokens=6000, patches=6 * 800, labels=6000)
-    assert rm == Sample(tokens=6000, patches=6 * 800, labels=6 * (1000 - 200 - 200))
-    assert kto == Sample(tokens=3000, patches=3 * 800, labels=3000)
+    assert dpo == LongestBatch(tokens=6000, patches=6 * 800, labels=6000)
+    assert rm == LongestBatch(tokens=6000, patches=6 * 800, labels=6 * (1000 - 200 - 200))
+    assert kto == LongestBatch(tokens=3000, patches=3 * 800, labels=3000)
 
 
 def test_the_head_of_a_reward_model_trains(shapes, project_root):

@@ -13,12 +13,12 @@ def export(saved: Path) -> None:
     import torch
 
     from adcopilot.model import AdCopilotForConditionalGeneration, AdCopilotProcessor
-    from adcopilot.model.conversion import convert
+    from adcopilot.model.conversion import convert_base
     from adcopilot.model.init_command import PRESETS
 
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "model"
-        convert(base=Path(PRESETS["tiny"].base), output=made, **PRESETS["tiny"].options)
+        convert_base(base=Path(PRESETS["tiny"].base), output=made, **PRESETS["tiny"].options)
         model = AdCopilotForConditionalGeneration.from_pretrained(made, dtype=torch.float32)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():

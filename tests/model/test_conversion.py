@@ -73,7 +73,7 @@ def test_names_of_older_files_are_understood(base, tmp_path):
     new_names = {conversion.current_name(key): value for key, value in old_names.items()}
     for index, names in enumerate((old_names, new_names)):
         save_file(names, base / "model.safetensors", metadata={"format": "pt"})
-        conversion.convert(base=base, output=tmp_path / f"out{index}")
+        conversion.convert_base(base=base, output=tmp_path / f"out{index}")
     first, second = weights_of(tmp_path / "out0"), weights_of(tmp_path / "out1")
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -104,12 +104,12 @@ def interrupted(monkeypatch, base, output, *, after: int) -> list:
     with monkeypatch.context() as patch:
         patch.setattr(conversion, "save_file", dying)
         with pytest.raises(KeyboardInterrupt):
-            conversion.convert(base=base, output=output)
+            conversion.convert_base(base=base, output=output)
     return saved
 
 
 def test_sharded_base_and_interruption(base, tmp_path, monkeypatch):
-    conversion.convert(base=base, output=tmp_path / "whole")
+    conversion.convert_base(base=base, output=tmp_path / "whole")
     shard(base)
     save = conversion.save_file
     saved = interrupted(monkeypatch, base, tmp_path / "out", after=2)
@@ -120,7 +120,7 @@ def test_sharded_base_and_interruption(base, tmp_path, monkeypatch):
         conversion, "save_file", lambda tensors, path, **kw: (saved.append(path), save(tensors, path, **kw))
     )
     saved.clear()
-    conversion.convert(base=base, output=tmp_path / "out")
+    conversion.convert_base(base=base, output=tmp_path / "out")
     assert not {path.name.removesuffix(".tmp") for path in saved} & set(written), "finished shards were written again"
     whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "out")
     assert whole.keys() == resumed.keys()
@@ -178,7 +178,7 @@ def test_no_free_row(base, tmp_path):
             weights[key] = weights[key][:rows].clone()
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=rf"would be token {rows} but the vocabulary has {rows} rows"):
-        conversion.convert(base=base, output=tmp_path / "out")
+        conversion.convert_base(base=base, output=tmp_path / "out")
 
 
 def cut_short(base):
@@ -198,7 +198,7 @@ def without_a_norm(base):
 def test_weights_that_are_not_the_bases(base, tmp_path, spoil, says):
     spoil(base)
     with pytest.raises(UserError, match=says) as error:
-        conversion.convert(base=base, output=tmp_path / "out")
+        conversion.convert_base(base=base, output=tmp_path / "out")
     assert "\n" not in str(error.value)
     assert str(base) in str(error.value)
     assert not (tmp_path / "out").exists()
@@ -207,14 +207,14 @@ def test_weights_that_are_not_the_bases(base, tmp_path, spoil, says):
 @pytest.mark.parametrize(("option", "value"), [("num_comparison_tokens", 0), ("comparison_num_heads", 7)])
 def test_options_that_the_base_cannot_have_are_named_in_one_line(qwen_base_dir, tmp_path, option, value):
     with pytest.raises(UserError, match=f"{option} is {value}, .*; choose another value"):
-        conversion.convert(base=qwen_base_dir, output=tmp_path / "new", **{option: value})
+        conversion.convert_base(base=qwen_base_dir, output=tmp_path / "new", **{option: value})
     assert not (tmp_path / "new").exists()
 
 
 def test_existing_output_is_left_alone(qwen_base_dir, tmp_path):
     (tmp_path / "keep.txt").write_text("mine")
     with pytest.raises(UserError, match="exists and is not empty"):
-        conversion.convert(base=qwen_base_dir, output=tmp_path)
+        conversion.convert_base(base=qwen_base_dir, output=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["keep.txt"]
 
 
@@ -305,8 +305,8 @@ def test_an_interrupted_conversion_of_other_weights_is_begun_anew(base, tmp_path
     save_file(changed, other / name, metadata={"format": "pt"})
 
     interrupted(monkeypatch, base, tmp_path / "out", after=1)
-    conversion.convert(base=other, output=tmp_path / "out")
-    conversion.convert(base=other, output=tmp_path / "whole")
+    conversion.convert_base(base=other, output=tmp_path / "out")
+    conversion.convert_base(base=other, output=tmp_path / "whole")
     whole, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "out")
     assert all(torch.equal(whole[key], found[key]) for key in whole)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -321,5 +321,5 @@ def test_a_weight_that_is_not_finite_is_not_handed_on(base, tmp_path):
     weights[name].view(-1)[0] = float("nan")
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(UserError, match=f"{file}: .*{name} has 1 NaN that are not finite"):
-        conversion.convert(base=base, output=tmp_path / "out", num_comparison_tokens=5)
+        conversion.convert_base(base=base, output=tmp_path / "out", num_comparison_tokens=5)
     assert not (tmp_path / "out").exists()

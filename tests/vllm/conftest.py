@@ -30,11 +30,11 @@ def pytest_runtest_setup(item):
 @pytest.fixture(scope="session")
 def tiny_dir(tmp_path_factory) -> Path:
     """The embedded tiny model: its base is trained, so that answers depend on the images; the encoder is Gaussian."""
-    from adcopilot.model.conversion import convert
+    from adcopilot.model.conversion import convert_base
     from adcopilot.model.init_command import TINY_BASE
 
     folder = tmp_path_factory.mktemp("tiny") / "model"
-    convert(base=TINY_BASE, output=folder, num_comparison_tokens=8, comparison_position_encoding="rope2d")
+    convert_base(base=TINY_BASE, output=folder, num_comparison_tokens=8, comparison_position_encoding="rope2d")
     return folder
 
 

@@ -16,7 +16,7 @@ from adcopilot.chat_ad.chain import Run, Step, tool
 from adcopilot.cli import saying
 from adcopilot.errors import UserError
 from adcopilot.inspect.command import add_map_arguments, map_settings
-from adcopilot.inspect.hub import model_folder, title
+from adcopilot.inspect.hub import model_folder, model_title
 from adcopilot.inspect.loading import check_folder
 from adcopilot.jsonl import content_key, file_digest
 from adcopilot.line import calibrate as calibration
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
             "layout": reader,
             "trained_on": len(parts.train),
             "not_trained": parts.why or None,
-            "base": None if args.base is None else title(args.base),
+            "base": None if args.base is None else model_title(args.base),
             "seed": SEED,
         },
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adcopilot.errors import UserError
 from adcopilot.jsonl import content_key, file_digest
-from adcopilot.line.pictures import Picture, the_others
+from adcopilot.line.pictures import LabelledPicture, the_others
 
 from ..readers import GUESSES, READERS, Problem, make_source, measure, scan
 from ..sources.references import parse_reference
@@ -43,9 +43,9 @@ class Photo:
     group: str
 
     @property
-    def picture(self) -> Picture:
+    def picture(self) -> LabelledPicture:
         """As a line is calibrated with it."""
-        return Picture(file=self.file, bad=self.bad, kind=self.kind)
+        return LabelledPicture(file=self.file, bad=self.bad, kind=self.kind)
 
 
 @dataclass(frozen=True, kw_only=True)

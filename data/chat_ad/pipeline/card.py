@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ...cards import cell, read_card, write_card
+from ...cards import cell_text, read_card, write_card
 from ...cli.saying import say
 
 __all__ = ["write_data_card"]
@@ -41,7 +41,7 @@ def write_data_card(manifest: Mapping[str, Any], folder: Path) -> None:
         f"adcopilot {__version__}. `manifest.json` has the recipe, all counts and digests; `dataset_info.json` is "
         "LlamaFactory's."
     )
-    lines = [_MARK, "", f"# {cell(', '.join(manifest['recipes']))}", "", about, ""]
+    lines = [_MARK, "", f"# {cell_text(', '.join(manifest['recipes']))}", "", about, ""]
     write_card(folder, front, [*lines, *_files(outputs), *_sources(datasets, outputs), *_limits(datasets, outputs)])
 
 
@@ -51,9 +51,8 @@ def _files(outputs: Mapping[str, Any]) -> list[str]:
         tasks = one["tasks"]
         told = ", ".join(f"{task} {count}" for task, count in tasks.items()) if isinstance(tasks, Mapping) else tasks
         whose = one.get("generator", "the source")
-        lines.append(
-            f"| {cell(name)}.jsonl | {one['records']} | {cell(told)} | {cell(whose)} | {cell(one['recipe'])} |"
-        )
+        columns = f"{cell_text(name)}.jsonl", one["records"], *map(cell_text, (told, whose, one["recipe"]))
+        lines.append(f"| {' | '.join(map(str, columns))} |")
     return [*lines, ""]
 
 
@@ -61,10 +60,10 @@ def _sources(datasets: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[st
     lines = ["## Sources", "", "| source | images | normal | anomalous | pairs | licence |", f"|{' --- |' * 6}"]
     for name, one in datasets.items():
         counts = " | ".join(str(one[key]) for key in ("images", "normal", "anomalous", "pairs"))
-        lines.append(f"| {cell(name)} ({cell(one['reader'])}) | {counts} | {cell(one['licence'])} |")
+        lines.append(f"| {cell_text(name)} ({cell_text(one['reader'])}) | {counts} | {cell_text(one['licence'])} |")
     for name, one in outputs.items():
         if "convert" in one:
-            lines.append(f"| {cell(name)} ({cell(one['convert'])}) | | | | | {cell(one['licence'])} |")
+            lines.append(f"| {cell_text(name)} ({cell_text(one['convert'])}) | | | | | {cell_text(one['licence'])} |")
     note = (
         "Licences are what is known to adcopilot of the sources; their own texts count, and hold for these files too."
     )
@@ -75,11 +74,11 @@ def _limits(datasets: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[str
     lines = ["## Limits", ""]
     for name, one in datasets.items():
         listed = ", ".join(f"{reason} {count}" for reason, count in one["left_out"].items())
-        lines += [f"- {cell(name)}: left out: {cell(listed)}."] if listed else []
+        lines += [f"- {cell_text(name)}: left out: {cell_text(listed)}."] if listed else []
     for name, one in outputs.items():
         wanted = one.get("wanted")
         short = isinstance(wanted, int) and one["records"] < wanted
-        lines += [f"- {cell(name)}: {one['records']} records of {wanted} that were wanted."] if short else []
+        lines += [f"- {cell_text(name)}: {one['records']} records of {wanted} that were wanted."] if short else []
     return [
         *lines,
         "- Labels, masks and boxes are the sources' own; `adcopilot data report` shows records as a page.",

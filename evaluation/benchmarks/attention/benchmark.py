@@ -11,7 +11,7 @@ from adcopilot.errors import UserError
 from ...benchmark import Benchmark, Scores, given
 from ...run_folder import Answers
 from ..mmad.benchmark import LINE
-from .results import plots, results_of_records, table_csv, table_text
+from .results import attention_csv, plots, results_of_records, table_text
 
 __all__ = ["BENCHMARK"]
 
@@ -33,7 +33,7 @@ class Attention(Benchmark):
         return {**given(manifest, "shots", "template"), **found}, []
 
     def files(self, found: Mapping[str, Any]) -> Mapping[str, str]:
-        return {"attention.csv": table_csv(found), **plots(found)}
+        return {"attention.csv": attention_csv(found), **plots(found)}
 
     def show(self, found: Mapping[str, Any]) -> None:
         print(table_text(found))

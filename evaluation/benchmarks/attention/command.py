@@ -10,7 +10,7 @@ from adcopilot.answering.items import Item
 from adcopilot.jsonl import content_key
 
 from ...command import evaluate, identity, score_again
-from ...options import add_machine_arguments, add_model_arguments, add_run_arguments, require
+from ...options import add_backend_arguments, add_machine_arguments, add_run_arguments, require
 from ..mmad import choosing
 from ..mmad.prompts import items, own_wording, own_words, read_prompts
 from .benchmark import BENCHMARK
@@ -19,7 +19,7 @@ from .benchmark import BENCHMARK
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = choosing.add_arguments(parser)
     what.add_argument("--prompts", type=Path, metavar="FILE", help="JSON object with other words for the prompts")
-    add_model_arguments(parser)
+    add_backend_arguments(parser)
     add_machine_arguments(parser)
     add_run_arguments(parser)
 

@@ -11,9 +11,9 @@ from adcopilot.pages.charts import Point, Series, column_plot, line_plot
 
 from ...bootstrap import interval, ratio_draws
 from ...table import aligned, csv_text
-from ..mmad.scoring import SUB_TASKS, sub_task, title_of
+from ..mmad.scoring import SUB_TASKS, sub_task, task_title
 
-__all__ = ["QUERIES", "plots", "results_of_records", "table_csv", "table_text"]
+__all__ = ["QUERIES", "attention_csv", "plots", "results_of_records", "table_text"]
 
 #: The two kinds of queries.
 QUERIES = ("answer", "question")
@@ -85,7 +85,7 @@ def _question(attention: Mapping[str, Any], kind: str) -> dict[str, Any]:
 def plots(found: Mapping[str, Any]) -> dict[str, str]:
     """File name → SVG: shares by task, and by layer."""
     tasks = list(found["tasks"])
-    titles = [title_of(task) for task in tasks]
+    titles = [task_title(task) for task in tasks]
     bars = [
         Series(
             name={"answer": "from the answer", "question": "from the question"}[kind],
@@ -116,7 +116,7 @@ def plots(found: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def table_csv(found: Mapping[str, Any]) -> str:
+def attention_csv(found: Mapping[str, Any]) -> str:
     """A row for each task and kind of query, with the shares by layer in columns of their own."""
     names = ("base", "comparison", "share", "density", "query_image")
     heads = ["task", "queries", "questions", "images", *names, "share 2.5%", "share 97.5%"]
@@ -125,7 +125,9 @@ def table_csv(found: Mapping[str, Any]) -> str:
         for kind in QUERIES:
             ends = row[kind]["interval"] or ("", "")
             values = [row[kind][name] for name in names]
-            rows.append([title_of(task), kind, row["questions"], row["images"], *values, *ends, *row[kind]["layers"]])
+            rows.append(
+                [task_title(task), kind, row["questions"], row["images"], *values, *ends, *row[kind]["layers"]]
+            )
     return csv_text(rows)
 
 
@@ -138,5 +140,5 @@ def table_text(found: Mapping[str, Any]) -> str:
         ends = "-" if answer["interval"] is None else "{:.2f} to {:.2f}".format(*answer["interval"])
         numbers = [f"{answer[name]:.2f}" for name in ("base", "comparison", "share")]
         last = f"{answer['density']:.2f}", f"{row['question']['share']:.2f}"
-        cells[title_of(task)] = [str(row["questions"]), *numbers, ends, *last]
+        cells[task_title(task)] = [str(row["questions"]), *numbers, ends, *last]
     return "\n".join(aligned(heads, cells, width=14))

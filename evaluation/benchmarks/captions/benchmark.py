@@ -10,7 +10,7 @@ from ...benchmark import Benchmark, Judged, Line, Scores, Traits
 from ...bootstrap import Unit
 from ...line_checks import TEXT
 from ...run_folder import Answers
-from ...source import Source
+from ...source import ReportSource
 from .results import results_of_records, show
 from .scorers import METRICS
 
@@ -44,12 +44,12 @@ class Captions(Benchmark):
 
     show = staticmethod(show)
 
-    def traits(self, source: Source) -> Traits:
+    def traits(self, source: ReportSource) -> Traits:
         found, given = source.results, source.identity
         known = {name: given.get(name, found.get(name)) for name in ("layout", "split", "references")}
         return {**super().traits(source), **known, "scorer": found.get("scorer"), "prompts": given.get("prompt")}
 
-    def units(self, source: Source) -> dict[str, Unit]:
+    def units(self, source: ReportSource) -> dict[str, Unit]:
         asked = {record["item"] for record in source.records}
         return {
             # BLEU of a set is no mean of its captions' scores.

@@ -14,8 +14,7 @@ from adcopilot.jsonl import content_key, file_digest
 from ... import selection
 from ...command import evaluate, identity, score_again
 from ...image_digests import image_digests
-from ...options import add_arguments as add_arguments_of_a_run
-from ...options import add_benchmark_arguments, make_backend, require
+from ...options import add_asking_arguments, add_benchmark_arguments, make_backend, require
 from ...wording import OWN, Wording
 from . import dataset
 from .benchmark import BENCHMARK
@@ -58,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Spot-the-diff: a person's sentences are one reference, or one each (joined)",
     )
     what.add_argument("--prompt", metavar="TEXT", help="another question")
-    add_arguments_of_a_run(parser)
+    add_asking_arguments(parser)
     how = parser.add_argument_group("the scores")
     how.add_argument(
         "--tokenizer",
@@ -107,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def choose(args: argparse.Namespace, pairs: Sequence[dataset.Pair]) -> list[dataset.Pair]:
+def choose(args: argparse.Namespace, pairs: Sequence[dataset.CaptionedPair]) -> list[dataset.CaptionedPair]:
     """The pairs that the options ask for, their images all in place."""
 
     return selection.choose(
@@ -123,7 +122,12 @@ def choose(args: argparse.Namespace, pairs: Sequence[dataset.Pair]) -> list[data
 
 
 def items(
-    pairs: Sequence[dataset.Pair], *, prompt: str, family: Family, thinking: bool = False, folder: Path | None = None
+    pairs: Sequence[dataset.CaptionedPair],
+    *,
+    prompt: str,
+    family: Family,
+    thinking: bool = False,
+    folder: Path | None = None,
 ) -> list[Item]:
     """Each pair with the one question; `meta` has its `name` and `category`.
 

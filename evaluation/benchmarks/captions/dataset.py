@@ -27,7 +27,7 @@ from adcopilot.errors import UserError
 from adcopilot.files import read_json
 from adcopilot.jsonl import read_jsonl
 
-__all__ = ["LAYOUTS", "REFERENCES", "SPLITS", "Pair", "load"]
+__all__ = ["LAYOUTS", "REFERENCES", "SPLITS", "CaptionedPair", "load"]
 
 #: It names the root.
 OPTION = "--data-root"
@@ -36,7 +36,7 @@ REFERENCES = ("joined", "sentences")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class CaptionedPair:
     """Two images and what is said of their difference.
 
     Attributes:
@@ -59,7 +59,7 @@ def load(
     split: str = "test",
     annotations: Path | None = None,
     references: str = "joined",
-) -> tuple[list[Pair], list[Path]]:
+) -> tuple[list[CaptionedPair], list[Path]]:
     """Read a benchmark.
 
     Args:
@@ -88,7 +88,7 @@ def load(
     return pairs, files
 
 
-def _pairs(root: Path, split: str, annotations: Path | None, kind: str) -> tuple[list[Pair], list[Path]]:
+def _pairs(root: Path, split: str, annotations: Path | None, kind: str) -> tuple[list[CaptionedPair], list[Path]]:
     path = annotations or root / "captions.jsonl"
     found = []
     for number, record in read_jsonl(path):
@@ -98,7 +98,7 @@ def _pairs(root: Path, split: str, annotations: Path | None, kind: str) -> tuple
             raise UserError(f"{where}: images is {images!r:.80}, expected two paths, before and after")
         name = record.get("id", str(number))
         found.append(
-            Pair(
+            CaptionedPair(
                 name=name if isinstance(name, str) else str(name),
                 images=(_inside(root, images[0], where), _inside(root, images[1], where)),
                 captions=_captions(record.get("captions"), where),
@@ -108,7 +108,9 @@ def _pairs(root: Path, split: str, annotations: Path | None, kind: str) -> tuple
     return found, [path]
 
 
-def _spot_the_diff(root: Path, split: str, annotations: Path | None, kind: str) -> tuple[list[Pair], list[Path]]:
+def _spot_the_diff(
+    root: Path, split: str, annotations: Path | None, kind: str
+) -> tuple[list[CaptionedPair], list[Path]]:
     path = annotations or spot_the_diff.annotations(root, split, option=OPTION)
     folder = spot_the_diff.pictures(root, option=OPTION)
     entries = read_json(path, kind=list, check="check the path", again="copy it again")
@@ -122,12 +124,16 @@ def _spot_the_diff(root: Path, split: str, annotations: Path | None, kind: str) 
         sentences = _captions(entry.get("sentences"), where)
         references.setdefault(entry["img_id"], []).extend([" ".join(sentences)] if kind == "joined" else sentences)
     return [
-        Pair(name=name, images=tuple(folder / image for image in spot_the_diff.pair(name)), captions=tuple(captions))
+        CaptionedPair(
+            name=name, images=tuple(folder / image for image in spot_the_diff.pair(name)), captions=tuple(captions)
+        )
         for name, captions in references.items()
     ], [path]
 
 
-def _clevr_change(root: Path, split: str, annotations: Path | None, kind: str) -> tuple[list[Pair], list[Path]]:
+def _clevr_change(
+    root: Path, split: str, annotations: Path | None, kind: str
+) -> tuple[list[CaptionedPair], list[Path]]:
     files = [clevr_change.file(root, name, option=OPTION) for name in ("splits.json", *clevr_change.CAPTIONS.values())]
     splits, *captions = (read_json(path, kind=dict, check="check the path", again="copy it again") for path in files)
     indices = splits.get(split)
@@ -139,7 +145,7 @@ def _clevr_change(root: Path, split: str, annotations: Path | None, kind: str) -
             images = tuple(path.parent / image for image in clevr_change.pair(index, change))
             before = images[0].name
             found.append(
-                Pair(
+                CaptionedPair(
                     name=f"{change}/{index:06d}",
                     images=images,
                     captions=_captions(references.get(before), f"{path}: {before}"),
@@ -150,7 +156,7 @@ def _clevr_change(root: Path, split: str, annotations: Path | None, kind: str) -
 
 
 #: `--layout` → its reader.
-LAYOUTS: Mapping[str, Callable[[Path, str, Path | None, str], tuple[list[Pair], list[Path]]]] = {
+LAYOUTS: Mapping[str, Callable[[Path, str, Path | None, str], tuple[list[CaptionedPair], list[Path]]]] = {
     "pairs": _pairs,
     "spot-the-diff": _spot_the_diff,
     "clevr-change": _clevr_change,

@@ -23,7 +23,7 @@ from adcopilot.errors import UserError
 from adcopilot.files import read_json
 from adcopilot.jsonl import atomic_write
 
-from .dataset import Sample
+from .dataset import MmadSample
 from .scoring import DATASETS, DISCRIMINATION, TYPES, plain_type
 
 __all__ = [
@@ -61,7 +61,7 @@ def write_answer_file(path: str | os.PathLike, answers: Iterable[Mapping[str, An
     atomic_write(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
-def read_answer_file(path: str | os.PathLike, *, samples: Sequence[Sample] | None = None) -> list[dict[str, Any]]:
+def read_answer_file(path: str | os.PathLike, *, samples: Sequence[MmadSample] | None = None) -> list[dict[str, Any]]:
     """Read and check an answer file. Fields beyond MMAD's are kept; `question` may be anything or absent.
 
     `gpt_answer` may be any text or null: what is no letter counts as unreadable when it is scored. `image` and
@@ -207,7 +207,7 @@ def _question(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 def compared(
-    entries: Sequence[dict[str, Any]], samples: Sequence[Sample]
+    entries: Sequence[dict[str, Any]], samples: Sequence[MmadSample]
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The entries that are `mmad.json`'s: its image, type and (where the entry has them) words, its right answer.
 

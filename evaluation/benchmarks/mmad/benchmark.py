@@ -21,10 +21,10 @@ from adcopilot.tasks.choice import strict_answer
 
 from ...benchmark import Benchmark, Boxes, Compared, Judged, Line, Reading, Scores, Traits, given
 from ...bootstrap import Difference
-from ...box_scores import BoxRule, read_mask
+from ...box_scores import BoxRule, read_truth_mask
 from ...line_checks import BOOL, CHOICE, NAME, PLACE, TEXT
 from ...run_folder import Answers
-from ...source import Source
+from ...source import ReportSource
 from ...table import Row, Table
 from ...wording import MMAD, OWN
 from .answer_file import distinct, read_answer_file
@@ -33,7 +33,7 @@ from .dataset import mask_places
 from .intervals import resampled
 from .prompts import PROMPTS
 from .results import answer_entries, results_of_entries, results_of_records, show
-from .scoring import SUB_TASKS, average_rows, score, sub_task, title_of
+from .scoring import SUB_TASKS, average_rows, score, sub_task, task_title
 from .tables import reading_table, setting_tables
 
 __all__ = ["BENCHMARK", "LINE"]
@@ -63,7 +63,7 @@ class Mmad(Benchmark):
     title = "MMAD"
     line = LINE
     needed = ("datasets", "average", "categories", "questions")
-    columns = (*((task, title_of(task)) for task in SUB_TASKS), ("average", "Average"), ("f1", "F1"))
+    columns = (*((task, task_title(task)) for task in SUB_TASKS), ("average", "Average"), ("f1", "F1"))
     main = "average"
     axes = SUB_TASKS
     axes_called = "By sub-task"
@@ -87,30 +87,30 @@ class Mmad(Benchmark):
     def values(self, results: Mapping[str, Any]) -> Mapping[str, float | None]:
         return results["average"]
 
-    def told(self, source: Source) -> list[str]:
+    def told(self, source: ReportSource) -> list[str]:
         return [*super().told(source), *(["domain knowledge"] if source.identity.get("domain_knowledge") else [])]
 
-    def by_dataset(self, source: Source) -> Table:
+    def by_dataset(self, source: ReportSource) -> Table:
         rows = {**source.results["datasets"], "Mean of the datasets": source.results["average"]}
         columns = [*self.columns[:-1], ("precision", "Precision"), ("recall", "Recall"), ("f1", "F1")]
         return Table.plain(columns, rows)
 
-    def by_category(self, source: Source) -> Table:
+    def by_category(self, source: ReportSource) -> Table:
         return Table.plain(self.columns, source.results["categories"])
 
-    def further(self, sources: Sequence[Source], *, paper: bool) -> list[Table]:
+    def further(self, sources: Sequence[ReportSource], *, paper: bool) -> list[Table]:
         return [*setting_tables(sources, paper=paper), *reading_table(sources)]
 
     # What may be ranked with what
 
-    def wording_of(self, source: Source) -> str | None:
+    def wording_of(self, source: ReportSource) -> str | None:
         # Runs of earlier versions know the hash of their words alone.
         known = source.identity.get("prompts")
         if (said := super().wording_of(source)) is not None or known is None:
             return said
         return OWN if known == content_key(PROMPTS) else "wording of --prompts"
 
-    def traits(self, source: Source) -> Traits:
+    def traits(self, source: ReportSource) -> Traits:
         known = super().traits(source)
         if "answer_file" in source.identity:
             return {**known, **_named(source.path.name)}
@@ -121,7 +121,7 @@ class Mmad(Benchmark):
 
     # Two runs
 
-    def compare(self, first: Source, second: Source, *, samples: int, seed: int) -> Compared:
+    def compare(self, first: ReportSource, second: ReportSource, *, samples: int, seed: int) -> Compared:
         """By `intervals.resampled`: a mean of means over datasets is no ratio of sums."""
         asked = [dict(_questions(source)) for source in (first, second)]
         common = [key for key in asked[0] if key in asked[1]]
@@ -155,7 +155,7 @@ class Mmad(Benchmark):
     def judge(self, record: Line, line: Line | None, text: str) -> Judged:
         read = stated_answer(text, record["options"]).letter
         right = None if read is None else read == record["reference"]
-        return Judged(record["meta"]["dataset"], title_of(sub_task(record["meta"]["type"])), right)
+        return Judged(record["meta"]["dataset"], task_title(sub_task(record["meta"]["type"])), right)
 
     def read(self, record: Line) -> Reading:
         text, options = record["reply"]["text"], record["options"]
@@ -177,7 +177,7 @@ class Mmad(Benchmark):
 
     # What is no run
 
-    def read_file(self, path: Path) -> Source:
+    def read_file(self, path: Path) -> ReportSource:
         """MMAD's answer file.
 
         Raises:
@@ -189,7 +189,7 @@ class Mmad(Benchmark):
         found = _FILE.fullmatch(path.stem)
         if found:
             results["shots"] = int(found[1])
-        return Source(
+        return ReportSource(
             name=(found and found[2]) or path.stem,
             path=path,
             benchmark=self,
@@ -237,7 +237,7 @@ def _named(name: str) -> dict[str, Any]:
     }
 
 
-def _questions(source: Source) -> Iterator[tuple[tuple, dict[str, Any]]]:
+def _questions(source: ReportSource) -> Iterator[tuple[tuple, dict[str, Any]]]:
     """MMAD's questions: by image, type and words, numbered where these are the same."""
     if source.entries is not None:
         entries = [{**one, "unread": one["gpt_answer"] not in [*LETTERS]} for one in source.entries]
@@ -263,7 +263,7 @@ def _mask_boxes(record: Mapping[str, Any], roots: Sequence[Path]) -> list[list[i
         for path in mask_places(root, image, name):
             if path.exists() and path.resolve().is_relative_to(inside):
                 try:
-                    return BoxRule().boxes(read_mask(path, size=image_size(root / image)))
+                    return BoxRule().boxes(read_truth_mask(path, size=image_size(root / image)))
                 except UserError:
                     return None
     return None

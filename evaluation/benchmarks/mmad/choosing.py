@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser, **helps: str) -> Any:
 
 
 def choose(
-    args: argparse.Namespace, *, keep: Callable[[dataset.Sample], bool] | None = None
-) -> tuple[list[dataset.Sample], str]:
+    args: argparse.Namespace, *, keep: Callable[[dataset.MmadSample], bool] | None = None
+) -> tuple[list[dataset.MmadSample], str]:
     """The samples that the options ask for, their images all in place, and the hash of `mmad.json`.
 
     Args:
@@ -41,7 +41,7 @@ def choose(
         raise UserError(f"--shots is {args.shots}, expected 0 or more")
     samples, digest = dataset.load(args.data_root)
 
-    def files(sample: dataset.Sample) -> tuple[str, ...]:
+    def files(sample: dataset.MmadSample) -> tuple[str, ...]:
         return sample.image, *dataset.templates(sample, shots=args.shots, kind=args.template)
 
     def missing(names: list[str]) -> tuple[list[str], str]:

@@ -14,8 +14,7 @@ from adcopilot.jsonl import content_key, file_digest
 
 from ...command import evaluate, identity, refuse_selection, say_lost, score_again, show_scores
 from ...conversation import Conversation
-from ...options import add_arguments as add_arguments_of_a_run
-from ...options import make_backend, require
+from ...options import add_asking_arguments, make_backend, require
 from ...wording import Wording
 from . import choosing, dataset
 from .answer_file import MISSING, answer_file_name, compared, distinct, read_answer_file, write_answer_file
@@ -23,7 +22,7 @@ from .benchmark import BENCHMARK
 from .prompts import CONVERSATIONS, items, own_wording, own_words, read_prompts
 from .protocol import read_protocol
 from .results import answer_entries, results_of_entries
-from .words import Words
+from .words import PromptWords
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       "of the model's family)")  # fmt: skip
     what.add_argument("--conversation", default="alone", choices=CONVERSATIONS, help="what else about the image is in "
                       "view: nothing, its earlier questions, or these with the model's answers (alone)")  # fmt: skip
-    add_arguments_of_a_run(parser)
+    add_asking_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -104,13 +103,13 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def _protocol(args: argparse.Namespace, *, family: str) -> tuple[Words, Wording]:
+def _protocol(args: argparse.Namespace, *, family: str) -> tuple[PromptWords, Wording]:
     return read_protocol(
         args.protocol, family=family, shots=args.shots, told=args.domain_knowledge, script=args.protocol_file
     )
 
 
-def _words(args: argparse.Namespace, prompts: Mapping[str, str], *, family: str) -> tuple[Words, Wording]:
+def _words(args: argparse.Namespace, prompts: Mapping[str, str], *, family: str) -> tuple[PromptWords, Wording]:
     """What is asked with, and whose words they are; another's are said on stderr."""
     if args.protocol is not None:
         words, wording = _protocol(args, family=family)

@@ -22,7 +22,7 @@ from adcopilot.jsonl import file_digest
 
 from .scoring import DATASETS, TYPES, is_normal, plain_type
 
-__all__ = ["Question", "Sample", "check_files", "domain_knowledge", "load", "mask_places", "templates"]
+__all__ = ["MmadQuestion", "MmadSample", "check_files", "domain_knowledge", "load", "mask_places", "templates"]
 
 #: The letters that options get, in the order in which they stand in the file, as in MMAD's scripts.
 _LETTERS = "ABCDE"
@@ -33,7 +33,7 @@ TEMPLATE_FIELDS = {"random": "random_templates", "similar": "similar_templates"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class MmadQuestion:
     """A question about an image.
 
     Attributes:
@@ -52,7 +52,7 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class MmadSample:
     """A query image with its questions.
 
     Attributes:
@@ -64,7 +64,7 @@ class Sample:
     image: str
     mask_path: str | None
     templates: Mapping[str, tuple[str, ...]]
-    questions: tuple[Question, ...]
+    questions: tuple[MmadQuestion, ...]
 
     @property
     def dataset(self) -> str:
@@ -103,14 +103,14 @@ class Sample:
 
 
 def mask_places(root: Path, image: str, mask_path: str) -> list[Path]:
-    """As `Sample.masks`, from an image's name and `mask_path` as `mmad.json` has them."""
+    """As `MmadSample.masks`, from an image's name and `mask_path` as `mmad.json` has them."""
     parts = PurePosixPath(image).parts
     name = mask_path.replace("\\", "/").strip("/")
     starts = ["/".join(parts[:2]), "/".join(parts[:3]), parts[0], ""]
     return [root / start / name for start in starts]
 
 
-def load(root: str | os.PathLike) -> tuple[list[Sample], str]:
+def load(root: str | os.PathLike) -> tuple[list[MmadSample], str]:
     """Read `mmad.json`.
 
     Returns:
@@ -130,7 +130,7 @@ def load(root: str | os.PathLike) -> tuple[list[Sample], str]:
     return [_sample(image, entry, file) for image, entry in data.items()], file_digest(file)
 
 
-def _sample(image: str, entry: Any, file: Path) -> Sample:
+def _sample(image: str, entry: Any, file: Path) -> MmadSample:
     where = f"{file}: {image!r}"
     parts = PurePosixPath(image).parts
     # A dataset is the first folder of a name, whatever stands before it.
@@ -153,7 +153,7 @@ def _sample(image: str, entry: Any, file: Path) -> Sample:
     mask = entry.get("mask_path") or None
     if mask is not None and (not isinstance(mask, str) or ".." in PurePosixPath(mask).parts):
         raise UserError(f"{where}: 'mask_path' is {str(mask)[:60]!r}, expected a path below the category")
-    return Sample(
+    return MmadSample(
         image=image,
         mask_path=mask,
         templates=chosen,
@@ -161,7 +161,7 @@ def _sample(image: str, entry: Any, file: Path) -> Sample:
     )
 
 
-def _question(index: int, turn: Any, where: str) -> Question:
+def _question(index: int, turn: Any, where: str) -> MmadQuestion:
     where = f"{where}, question {index}"
     if not isinstance(turn, dict):
         raise UserError(f"{where}: expected an object with 'Question', 'Answer', 'Options' and 'type'")
@@ -175,7 +175,7 @@ def _question(index: int, turn: Any, where: str) -> Question:
         raise UserError(f"{where}: has {len(options)} options, expected 2 to {len(_LETTERS)}")
     if turn["Answer"] not in options:
         raise UserError(f"{where}: the answer {turn['Answer']!r} is none of the options {', '.join(options)}")
-    return Question(
+    return MmadQuestion(
         index=index,
         text=turn["Question"],
         options=dict(zip(_LETTERS, options.values(), strict=False)),
@@ -204,7 +204,7 @@ def _wrong_layout(root: Path) -> str:
     return f"{root}: is not MMAD's folder (it holds {', '.join(found) or 'nothing'}); {expected}"
 
 
-def templates(sample: Sample, *, shots: int, kind: str) -> tuple[str, ...]:
+def templates(sample: MmadSample, *, shots: int, kind: str) -> tuple[str, ...]:
     """The first `shots` templates of a sample.
 
     Raises:

@@ -18,8 +18,8 @@ from adcopilot.jsonl import content_key
 
 from ...image_digests import image_digests
 from ...wording import OWN, Wording
-from .dataset import Sample, templates
-from .words import Words
+from .dataset import MmadSample, templates
+from .words import PromptWords
 
 __all__ = ["CONVERSATIONS", "PROMPTS", "items", "own_wording", "own_words", "read_prompts"]
 
@@ -62,28 +62,28 @@ def read_prompts(file: Path | None) -> dict[str, str]:
     return prompts
 
 
-def own_words(prompts: Mapping[str, str], *, shots: int) -> Words:
+def own_words(prompts: Mapping[str, str], *, shots: int) -> PromptWords:
     """The words of a prompt with so many templates, from the pieces that `read_prompts` gives."""
     role, knowledge = (prompts["role"] + prompts["form"],), (prompts["knowledge"],)
     shown: tuple[Part, ...] = (prompts["query"], shots)
     if shots:
         before = prompts["template" if shots == 1 else "templates"].replace("{count}", str(shots))
         shown = (before, *range(shots), *shown)
-    return Words(untold=(*role, *shown), told=(*role, *knowledge, *shown), question=prompts["question"])
+    return PromptWords(untold=(*role, *shown), told=(*role, *knowledge, *shown), question=prompts["question"])
 
 
-def own_wording(words: Words, *, told: bool, file: Path | None) -> Wording:
+def own_wording(words: PromptWords, *, told: bool, file: Path | None) -> Wording:
     """Whose `own_words` are: this package's, or those of a file that was given for them."""
     return Wording(whose=OWN if file is None else f"wording of {file.name}", text=words.text(told=told))
 
 
 def items(
-    samples: Sequence[Sample],
+    samples: Sequence[MmadSample],
     *,
     root: Path,
     shots: int,
     kind: str,
-    words: Words,
+    words: PromptWords,
     conversation: str = "alone",
     knowledge: Mapping[tuple[str, str], str] | None = None,
     family: Family | None = None,

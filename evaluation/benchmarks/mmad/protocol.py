@@ -14,7 +14,7 @@ from adcopilot.errors import UserError
 from ...wording import MMAD, Wording
 from .script_module import load
 from .script_text import read_words
-from .words import Words
+from .words import PromptWords
 
 __all__ = ["commit_of", "find_script", "read_protocol"]
 
@@ -29,7 +29,7 @@ _MOST_BYTES = 4 << 20
 
 def read_protocol(
     checkout: Path, *, family: str, shots: int, told: bool, script: str | None = None
-) -> tuple[Words, Wording]:
+) -> tuple[PromptWords, Wording]:
     """The words of one of MMAD's scripts.
 
     Args:

@@ -18,7 +18,7 @@ from adcopilot.kinds import is_good
 from .choices import LETTERS
 
 __all__ = ["DATASETS", "DISCRIMINATION", "SUB_TASKS", "TYPES", "average_rows", "complete_row", "is_letter",
-           "is_normal", "plain_type", "score", "sub_task", "title_of"]  # fmt: skip
+           "is_normal", "plain_type", "score", "sub_task", "task_title"]  # fmt: skip
 
 DISCRIMINATION = "Anomaly Detection"
 SUB_TASKS = (
@@ -46,7 +46,7 @@ def sub_task(question_type: str) -> str:
     return _MERGED.get(question_type, question_type)
 
 
-def title_of(task: str) -> str:
+def task_title(task: str) -> str:
     """A sub-task as tables call it: detection is discrimination in the paper."""
     return task.replace("Detection", "Discrimination")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from adcopilot.errors import UserError
 
-__all__ = ["Module", "Refused", "load", "methods", "short", "unparsed"]
+__all__ = ["Module", "NotKnown", "load", "methods", "unparsed"]
 
 MOST_BYTES = 1 << 20
 
 
-class Refused(Exception):
+class NotKnown(Exception):
     """A text that cannot be known: why, and the line."""
 
     def __init__(self, why: str, node: ast.AST | None = None) -> None:
@@ -137,8 +137,3 @@ def unparsed(node: ast.AST) -> str:
         return ast.unparse(node)
     except (RecursionError, ValueError):
         return type(node).__name__
-
-
-def short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 60 else text[:57] + "…"

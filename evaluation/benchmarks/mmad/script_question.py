@@ -6,8 +6,8 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .script_module import Module, Refused, methods
-from .script_reader import OPTIONS, QUESTIONS, Reader, Returned, Unknown
+from .script_module import Module, NotKnown, methods
+from .script_reader import OPTIONS, QUESTIONS, Returned, ScriptReader, Unknown
 
 __all__ = ["flags_of", "question_text", "texts_of"]
 
@@ -38,7 +38,7 @@ def flags_of(module: Module, parser: ast.FunctionDef, notes: list[str]) -> dict[
     }
 
 
-def texts_of(reader: Reader, function: ast.FunctionDef, flags: Mapping[str, bool]) -> list[str]:
+def texts_of(reader: ScriptReader, function: ast.FunctionDef, flags: Mapping[str, bool]) -> list[str]:
     """The texts that `parse_conversation` makes of `QUESTIONS` with their `OPTIONS`."""
     turns = [
         {"Question": one, "Options": dict(zip("ABC", these, strict=True)), "Answer": "A", "type": "Anomaly Detection"}
@@ -54,7 +54,7 @@ def texts_of(reader: Reader, function: ast.FunctionDef, flags: Mapping[str, bool
         made = [turn.get("text") for turn in one if isinstance(turn, dict)] if isinstance(one, list) else []
         if len(made) == len(turns) and all(isinstance(text, str) for text in made):
             return made
-    raise Refused('has no {"text": …} for a question', function)
+    raise NotKnown('has no {"text": …} for a question', function)
 
 
 def question_text(texts: Sequence[str]) -> tuple[str, str, str]:
@@ -69,12 +69,12 @@ def question_text(texts: Sequence[str]) -> tuple[str, str, str]:
     made = [_one(*one) for one in zip(texts, QUESTIONS, OPTIONS, strict=True)]
     asked, *option = made[0]
     if made[1][1:] != made[0][1:] or len(made[1][0]) != len(asked):
-        raise Refused("two questions do not have the same words")
+        raise NotKnown("two questions do not have the same words")
     letters = list(asked)
     for place, (one, other) in enumerate(zip(asked, made[1][0], strict=True)):
         if one != other:
             if (one, other) != ("1", "2"):
-                raise Refused("two questions do not have the same words")
+                raise NotKnown("two questions do not have the same words")
             letters[place] = "{number}"
     return "".join(letters), *option
 
@@ -84,7 +84,7 @@ def _one(text: str, question: str, options: str) -> tuple[str, str, str]:
     places = [text.find(one) for one in options]
     once = all(text.count(one) == 1 for one in (question, *options))
     if not once or places != sorted(places) or places[0] < text.find(question) < places[-1]:
-        raise Refused("a question's text does not hold the question and its options once each")
+        raise NotKnown("a question's text does not hold the question and its options once each")
     first, second, last = places
     steps = text[first + 1 : second], text[second + 1 : last]
     at = next((place for place, pair in enumerate(zip(*steps, strict=False)) if pair == ("B", "C")), None)
@@ -95,7 +95,7 @@ def _one(text: str, question: str, options: str) -> tuple[str, str, str]:
     # The first option has its letter too, and begins as the others do: on its line, as far as they agree.
     own = ("A" if letter else "") + behind
     if steps[1] != before + ("C" if letter else "") + behind or not text[:first].endswith(own):
-        raise Refused("the options do not have the same form")
+        raise NotKnown("the options do not have the same form")
     lead = text[: first - len(own)]
     line = before.rpartition("\n")[2]
     start = next(line[size:] for size in range(len(line) + 1) if lead.endswith(line[size:]))

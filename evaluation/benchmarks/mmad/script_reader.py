@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .script_module import Module, Refused, short, unparsed
+from adcopilot.errors import shortened
+
+from .script_module import Module, NotKnown, unparsed
 from .words import PLACES
 
-__all__ = ["KNOWLEDGE", "OPTIONS", "QUESTIONS", "TOKEN", "Image", "Off", "Reader", "Returned", "Unknown"]
+__all__ = ["KNOWLEDGE", "OPTIONS", "QUESTIONS", "TOKEN", "Image", "Off", "Returned", "ScriptReader", "Unknown"]
 
 _MOST_TEXT = 100_000
 _MOST_STEPS = 20_000
@@ -45,7 +47,7 @@ class Unknown:
     what: str
 
 
-class Reader:
+class ScriptReader:
     """Follows the text through one function, with what the prompt depends on; `lenient`: whether what is not known may
     decide about a branch, because it is refused where it becomes part of the text."""
 
@@ -93,13 +95,13 @@ class Reader:
             elif isinstance(node, ast.Expr):
                 self.call_for_effect(node.value, env)
             elif not isinstance(node, (ast.Pass, ast.Import, ast.ImportFrom, ast.Assert)):
-                raise Refused(f"a {type(node).__name__.lower()} statement is more than text", node)
+                raise NotKnown(f"a {type(node).__name__.lower()} statement is more than text", node)
         return None
 
     def step(self, node: ast.AST) -> None:
         self.steps += 1
         if self.steps > _MOST_STEPS:
-            raise Refused("takes too many steps", node)
+            raise NotKnown("takes too many steps", node)
 
     def assign(self, target: ast.expr, value: Any, env: dict[str, Any]) -> None:
         if isinstance(target, ast.Name):
@@ -116,7 +118,7 @@ class Reader:
     def call_for_effect(self, node: ast.expr, env: dict[str, Any]) -> None:
         """`list.append(…)` and `list.extend(…)`; prints and plots are left out."""
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "shuffle":
-            raise Refused("shuffles the options, which is another benchmark with each run", node)
+            raise NotKnown("shuffles the options, which is another benchmark with each run", node)
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and len(node.args) == 1):
             return
         if node.func.attr in ("append", "extend") and isinstance(node.func.value, ast.Name):
@@ -132,21 +134,21 @@ class Reader:
         if isinstance(value, Unknown) and self.lenient:
             return True
         if isinstance(value, Unknown):
-            raise Refused(f"depends on {short(value.what)}, which is not known here", node)
+            raise NotKnown(f"depends on {shortened(value.what)}, which is not known here", node)
         return bool(value)
 
     def each(self, node: ast.expr, env: dict[str, Any]) -> list[Any]:
         value = self.value(node, env)
         if isinstance(value, list):
             return list(value)
-        raise Refused(f"goes through {short(ast.unparse(node))}, which is not known here", node)
+        raise NotKnown(f"goes through {shortened(ast.unparse(node))}, which is not known here", node)
 
     def value(self, node: ast.expr, env: dict[str, Any]) -> Any:
         self.step(node)
         kind = getattr(self, f"of_{type(node).__name__.lower()}", None)
         found = kind(node, env) if kind else Unknown(unparsed(node))
         if isinstance(found, str) and len(found) > _MOST_TEXT:
-            raise Refused("makes a text that is too long", node)
+            raise NotKnown("makes a text that is too long", node)
         return found
 
     def of_constant(self, node: ast.Constant, env: dict[str, Any]) -> Any:
@@ -155,7 +157,7 @@ class Reader:
                 (one for one in (*QUESTIONS, KNOWLEDGE, *"".join(OPTIONS), *PLACES) if one in node.value), None
             )
             if used is not None:
-                raise Refused(f"has {used!r} in its text, which is filled in here", node)
+                raise NotKnown(f"has {used!r} in its text, which is filled in here", node)
             return node.value
         return node.value if isinstance(node.value, (int, float, type(None))) else Unknown(repr(node.value))
 
@@ -178,7 +180,7 @@ class Reader:
         if isinstance(value, (str, int)) and not isinstance(value, bool):
             return str(value)
         what = value.what if isinstance(value, Unknown) else unparsed(node)
-        raise Refused(f"{short(what)!r} stands in the text and is not known here", node)
+        raise NotKnown(f"{shortened(what)!r} stands in the text and is not known here", node)
 
     def of_binop(self, node: ast.BinOp, env: dict[str, Any]) -> Any:
         left, right = self.value(node.left, env), self.value(node.right, env)
@@ -333,13 +335,13 @@ class Reader:
         try:
             pieces = list(string.Formatter().parse(holder))
         except ValueError:
-            raise Refused("its braces do not fit together", node) from None
+            raise NotKnown("its braces do not fit together", node) from None
         for literal, key, spec, conversion in pieces:
             found += literal
             if key is None:
                 continue
             if spec or conversion:
-                raise Refused(f"{{{key}}} is formatted in a way that is not known here", node)
+                raise NotKnown(f"{{{key}}} is formatted in a way that is not known here", node)
             if key == "" or key.isdigit():
                 index = int(key) if key else place
                 place += not key

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from adcopilot.answering.items import Part
-from adcopilot.errors import UserError
+from adcopilot.errors import UserError, shortened
 
-from .script_module import Module, Refused, methods, short
+from .script_module import Module, NotKnown, methods
 from .script_question import flags_of, question_text, texts_of
-from .script_reader import KNOWLEDGE, QUESTIONS, TOKEN, Image, Off, Reader, Returned, Unknown
-from .words import Words
+from .script_reader import KNOWLEDGE, QUESTIONS, TOKEN, Image, Off, Returned, ScriptReader, Unknown
+from .words import PromptWords
 
 __all__ = ["read_words"]
 
 
-def read_words(module: Module, *, shots: int) -> tuple[Words, list[str]]:
+def read_words(module: Module, *, shots: int) -> tuple[PromptWords, list[str]]:
     """The words of a script's prompt with so many templates.
 
     Returns:
@@ -45,25 +45,25 @@ def read_words(module: Module, *, shots: int) -> tuple[Words, list[str]]:
         prefixes = {}
         for told in (False, True):
             place = queries[0]
-            reader = Reader(place, shots=shots, told=told, notes=notes)
+            reader = ScriptReader(place, shots=shots, told=told, notes=notes)
             parts = _parts(reader, queries[1], QUESTIONS[:1])
             prefixes[told], tail = _cut(parts, shots=shots, picture_words=_picture_words(module), notes=notes)
             if told and not any(isinstance(part, str) and KNOWLEDGE in part for part in prefixes[told]):
                 prefixes[told] = ()
-        two, last = _cut(_parts(Reader(place, shots=shots, told=False, notes=[]), queries[1], QUESTIONS),
+        two, last = _cut(_parts(ScriptReader(place, shots=shots, told=False, notes=[]), queries[1], QUESTIONS),
                          shots=shots, picture_words=_picture_words(module), notes=[])  # fmt: skip
         between = last.partition(QUESTIONS[1])[0].removeprefix(QUESTIONS[0]) if two == prefixes[False] else ""
         place = parsers[0]
-        reader = Reader(place, shots=shots, told=False, notes=[])
+        reader = ScriptReader(place, shots=shots, told=False, notes=[])
         asked, option, separator = question_text(texts_of(reader, parsers[1], flags_of(module, parsers[1], notes)))
-    except Refused as error:
+    except NotKnown as error:
         line = f", line {error.line}" if error.line else ""
         top = ", ".join(sorted(place.constants())[:8]) or "nothing"
         known = f" (set at the top of the file: {top})" if "not known here" in str(error) else ""
         raise UserError(f"{place.path}{line}: {error}{known}; give another script with --protocol-file") from None
     except RecursionError:
         raise UserError(f"{place.path}: nested too deeply; give another script with --protocol-file") from None
-    words = Words(
+    words = PromptWords(
         untold=prefixes[False],
         told=tuple(part.replace(KNOWLEDGE, "{text}") if isinstance(part, str) else part for part in prefixes[True]),
         question=asked,
@@ -75,16 +75,16 @@ def read_words(module: Module, *, shots: int) -> tuple[Words, list[str]]:
     return words, list(dict.fromkeys(notes))
 
 
-def _parts(reader: Reader, function: ast.FunctionDef, questions: Sequence[str]) -> list[str | Image]:
+def _parts(reader: ScriptReader, function: ast.FunctionDef, questions: Sequence[str]) -> list[str | Image]:
     """What `get_query` returns for some questions: texts and images in order."""
     names = [one.arg for one in function.args.args]
     if len(names) < 2:
-        raise Refused("get_query takes no questions", function)
+        raise NotKnown("get_query takes no questions", function)
     env: dict[str, Any] = dict.fromkeys(names[2:], Off())
     env[names[1]] = [{"type": "text", "text": one} for one in questions]
     found = reader.run(function.body, env)
     if not isinstance(found, Returned):
-        raise Refused("get_query returns nothing that is known", function)
+        raise NotKnown("get_query returns nothing that is known", function)
     return _flat(found.value, function, reader.notes)
 
 
@@ -102,9 +102,9 @@ def _flat(value: Any, node: ast.AST, notes: list[str]) -> list[str | Image]:
         for key in ("messages", "content", "parts", "text", "image", "image_url", "url", "inline_data", "data"):
             if key in value:
                 return _flat(value[key], node, notes)
-        raise Refused(f"a message has {', '.join(value) or 'nothing'}, expected a text or an image", node)
+        raise NotKnown(f"a message has {', '.join(value) or 'nothing'}, expected a text or an image", node)
     what = value.what if isinstance(value, Unknown) else str(value)
-    raise Refused(f"{short(what)!r} is part of the prompt and is not known here", node)
+    raise NotKnown(f"{shortened(what)!r} is part of the prompt and is not known here", node)
 
 
 def _picture_words(module: Module) -> bool:
@@ -127,7 +127,7 @@ def _cut(
     tokens = sum(text.count(TOKEN) for text in texts)
     images = [part.index for part in parts if isinstance(part, Image)]
     if tokens and images:
-        raise Refused("images stand both as parts and as words")
+        raise NotKnown("images stand both as parts and as words")
     if not tokens and not images:
         notes.append("the text names no place for images: they stand first")
         parts = [*map(Image, range(shots + 1)), *parts]
@@ -140,13 +140,13 @@ def _cut(
         parts = split
     places = [part.index for part in parts if isinstance(part, Image)]
     if places != list(range(shots + 1)):
-        raise Refused(f"shows the images {places}, expected {shots} templates and then the query")
+        raise NotKnown(f"shows the images {places}, expected {shots} templates and then the query")
     before: list[Part] = []
     after = ""
     for part in parts:
         if isinstance(part, Image):
             if after:
-                raise Refused("an image stands behind the question")
+                raise NotKnown("an image stands behind the question")
             before += [f"Picture {part.index + 1}: "] if picture_words else []
             before.append(part.index)
         elif after or QUESTIONS[0] in part:
@@ -156,5 +156,5 @@ def _cut(
         elif part:
             before.append(part)
     if after.count(QUESTIONS[0]) != 1:
-        raise Refused("the question does not stand in the text once")
+        raise NotKnown("the question does not stand in the text once")
     return tuple(before), after

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...comparable import asked_in, marked, run_row
-from ...source import Source
+from ...comparable import asked_in, run_row, set_apart
+from ...source import ReportSource
 from ...table import Row, Table
 from ...wording import MMAD
 
@@ -16,7 +16,7 @@ __all__ = ["reading_table", "setting_tables"]
 _SHOTS = ("0", "1", "2", "4", "8")
 
 
-def setting_tables(runs: Sequence[Source], *, paper: bool) -> list[Table]:
+def setting_tables(runs: Sequence[ReportSource], *, paper: bool) -> list[Table]:
     """Tables IX to XI, where runs have several numbers of templates, domain knowledge or none, or other choices of
     templates; `paper`: beside the paper's rows."""
     runs = [source for source in runs if source.results.get("shots") is not None]
@@ -27,7 +27,7 @@ def setting_tables(runs: Sequence[Source], *, paper: bool) -> list[Table]:
     def rows(number: str) -> list[Row]:
         return mmad.published(number) if paper else []
 
-    def shots(source: Source) -> str:
+    def shots(source: ReportSource) -> str:
         return str(source.results["shots"])
 
     tables = []
@@ -35,7 +35,7 @@ def setting_tables(runs: Sequence[Source], *, paper: bool) -> list[Table]:
         own = _by_shots(runs)
         heads = [count for count in _SHOTS if count != "1" or any("1" in row.values for row, _ in own)]
         heads += sorted({shots(source) for source in runs} - set(_SHOTS), key=int)
-        full = marked(mmad, own, rows("IX"), ignore=("shots", "prompts"))
+        full = set_apart(mmad, own, rows("IX"), ignore=("shots", "prompts"))
         tables.append(Table(key="shots", title="Number of templates (Table IX)", rows=full,
                             columns=[(count, f"{count}-shot") for count in heads],
                             note="Average accuracy on MMAD, percent."))  # fmt: skip
@@ -51,17 +51,17 @@ def setting_tables(runs: Sequence[Source], *, paper: bool) -> list[Table]:
         if len(set(map(differ, compared))) > 1:
             own = [(replace(run_row(source), name=f"{source.name}: {say(source)}"), source) for source in compared]
             # What these tables compare is no reason not to.
-            full = marked(mmad, own, rows(number), ignore=("shots", "template", "knowledge", "prompts"))
+            full = set_apart(mmad, own, rows(number), ignore=("shots", "template", "knowledge", "prompts"))
             tables.append(
                 Table(key=key, title=f"{title} (Table {number})", columns=columns, rows=full, note="On MMAD, percent.")
             )
     return tables
 
 
-def _by_shots(runs: Sequence[Source]) -> list[tuple[Row, Source]]:
+def _by_shots(runs: Sequence[ReportSource]) -> list[tuple[Row, ReportSource]]:
     """Table IX's rows, each with its first run: those of one model that differ in the number of templates alone share
     a row."""
-    found: dict[tuple, tuple[str, dict[str, float | None], Source]] = {}
+    found: dict[tuple, tuple[str, dict[str, float | None], ReportSource]] = {}
     labels: set[str] = set()
     for source in runs:
         told = [words for words, there in (("similar template", _similar(source)), ("domain knowledge", _told(source)),
@@ -86,22 +86,22 @@ def _by_shots(runs: Sequence[Source]) -> list[tuple[Row, Source]]:
     ]  # fmt: skip
 
 
-def _told(source: Source) -> bool:
+def _told(source: ReportSource) -> bool:
     return bool(source.identity.get("domain_knowledge"))
 
 
-def _similar(source: Source) -> bool:
+def _similar(source: ReportSource) -> bool:
     return source.results.get("template") == "similar"
 
 
-def _model(source: Source) -> str:
+def _model(source: ReportSource) -> str:
     model = source.selection.get("model")
     if not isinstance(model, str):
         return source.name
     return model.rstrip("/\\").replace("\\", "/").rpartition("/")[2] + ("†" if source.identity.get("thinking") else "")
 
 
-def reading_table(sources: Sequence[Source]) -> list[Table]:
+def reading_table(sources: Sequence[ReportSource]) -> list[Table]:
     """How MMAD's answers were read: MMAD's rule, the strict one, and by probabilities of the options."""
     rows = []
     for source in sources:

@@ -9,16 +9,16 @@ from typing import Any
 
 from adcopilot.answering.items import Part
 
-from .dataset import Question
+from .dataset import MmadQuestion
 
-__all__ = ["PLACES", "Words"]
+__all__ = ["PLACES", "PromptWords"]
 
 #: What is filled in: domain knowledge; a question, its options and its number; an option's letter and text.
 PLACES = ("{text}", "{question}", "{options}", "{number}", "{letter}", "{option}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
+class PromptWords:
     """A prompt for one number of templates.
 
     Attributes:
@@ -45,11 +45,11 @@ class Words:
             return self.untold
         return tuple(part.replace("{text}", knowledge) if isinstance(part, str) else part for part in self.told)
 
-    def asked(self, question: Question, earlier: Sequence[Question] = ()) -> str:
+    def asked(self, question: MmadQuestion, earlier: Sequence[MmadQuestion] = ()) -> str:
         """A question with its options, after the earlier ones of its image."""
         return self.between.join(self._one(one) for one in (*earlier, question)) + self.after
 
-    def _one(self, question: Question) -> str:
+    def _one(self, question: MmadQuestion) -> str:
         options = self.option_separator.join(
             _filled(self.option, {"letter": letter, "option": text}) for letter, text in question.options.items()
         )

@@ -15,9 +15,9 @@ from ...box_scores import THRESHOLDS
 from ...line_checks import BOOL, MASK, NAME, PLACE, SIZE, one_of
 from ...map_options import choose_boxes, tables_by, told_of
 from ...run_folder import Answers, family_of_run
-from ...source import Source
+from ...source import ReportSource
 from ...table import Table
-from .results import results, rule_of, show
+from .results import results_of_records, rule_of, show
 
 __all__ = ["BENCHMARK"]
 
@@ -50,7 +50,7 @@ class MmadBbox(Benchmark):
 
     def score(self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers) -> Scores:
         asked = [record for record in answers.records if record["meta"]["role"] == "boxes"]
-        found, images = results(
+        found, images = results_of_records(
             answers.records, family=family_of_run(manifest), rule=rule_of(args), chosen=choose_boxes(args, asked)
         )
         return {**given(manifest, "shots", "template"), **found}, images
@@ -60,25 +60,25 @@ class MmadBbox(Benchmark):
     def values(self, results: Mapping[str, Any]) -> Mapping[str, float | None]:
         return {"mean_iou": results["overall"]["mean_iou"], **results["overall"]["accuracy"]}
 
-    def by_dataset(self, source: Source) -> Table:
+    def by_dataset(self, source: ReportSource) -> Table:
         found = source.results
         rows = {f"{name} defects": row for name, row in found.get("sizes", {}).items()}
         columns = [("images", "Images"), *self.columns, ("mask_mean_iou", "Mask mIoU"), ("empty", "No box")]
         return Table.plain(columns, _flat({**found["datasets"], **rows, "All images": found["overall"]}),
                            counts=("images",))  # fmt: skip
 
-    def by_category(self, source: Source) -> Table:
+    def by_category(self, source: ReportSource) -> Table:
         return Table.plain(self.columns, _flat(source.results["categories"]))
 
-    def traits(self, source: Source) -> Traits:
+    def traits(self, source: ReportSource) -> Traits:
         rule = source.results.get("rule")
         said = ", ".join(f"{name} {value}" for name, value in rule.items()) if isinstance(rule, Mapping) else rule
         return {**super().traits(source), "rule": f"true boxes by {said}" if rule else None}
 
-    def told(self, source: Source) -> list[str]:
+    def told(self, source: ReportSource) -> list[str]:
         return [*super().told(source), *told_of(source)]
 
-    def further(self, sources: Sequence[Source], *, paper: bool) -> list[Table]:
+    def further(self, sources: Sequence[ReportSource], *, paper: bool) -> list[Table]:
         columns = [*self.columns, ("empty", "No box")]
         return tables_by(
             self,
@@ -87,7 +87,7 @@ class MmadBbox(Benchmark):
             values=lambda row: {"mean_iou": row["mean_iou"], **row["accuracy"], "empty": row["empty"]},
         )
 
-    def units(self, source: Source) -> dict[str, Unit]:
+    def units(self, source: ReportSource) -> dict[str, Unit]:
         return {
             image["image"]: (
                 image["dataset"],

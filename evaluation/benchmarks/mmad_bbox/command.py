@@ -15,8 +15,7 @@ from adcopilot.answering.items import Item
 
 from ... import map_options
 from ...command import evaluate, identity, score_again
-from ...options import add_arguments as add_arguments_of_a_run
-from ...options import make_backend, require
+from ...options import add_asking_arguments, make_backend, require
 from ...wording import OWN, Wording
 from ..mmad import choosing
 from .benchmark import BENCHMARK
@@ -38,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--min-area", type=int, metavar="N", help="smallest region that has a box (1 pixel; with --score the run's)"
     )
-    add_arguments_of_a_run(parser)
+    add_asking_arguments(parser)
     map_options.add_arguments(parser)
 
 

@@ -13,7 +13,7 @@ from adcopilot.images import image_size
 from adcopilot.jsonl import content_key
 from adcopilot.tasks.verdict import OPTIONS
 
-from ...box_scores import encode_mask, read_mask
+from ...box_scores import encode_mask, read_truth_mask
 from ...image_digests import image_digests
 from ..mmad import dataset
 from ..mmad.prompts import PROMPTS
@@ -24,7 +24,7 @@ __all__ = ["find_masks", "items", "truth_fields"]
 _DEFECTIVE = "Is there any defect in the query image? Answer with the letter of the right option.\nA. Yes.\nB. No."
 
 
-def find_masks(root: Path, samples: Sequence[dataset.Sample]) -> dict[str, Path]:
+def find_masks(root: Path, samples: Sequence[dataset.MmadSample]) -> dict[str, Path]:
     """Image → its mask file or folder, for anomalous samples.
 
     Raises:
@@ -48,7 +48,7 @@ def find_masks(root: Path, samples: Sequence[dataset.Sample]) -> dict[str, Path]
 
 
 def items(
-    samples: Sequence[dataset.Sample],
+    samples: Sequence[dataset.MmadSample],
     *,
     root: Path,
     shots: int,
@@ -137,5 +137,5 @@ def truth_fields(
     fields: dict[str, Any] = {"size": list(size), "model_size": list(model_size(size))}
     path = masks.get(item.meta["image"])
     if path is not None:
-        fields["mask"] = encode_mask(read_mask(path, size=size))
+        fields["mask"] = encode_mask(read_truth_mask(path, size=size))
     return fields

@@ -18,7 +18,7 @@ from ...run_folder import stored_results
 from ...table import aligned
 from ..mmad.scoring import DATASETS
 
-__all__ = ["results", "rule_of", "show"]
+__all__ = ["results_of_records", "rule_of", "show"]
 
 #: Share of an image above which its mask is perhaps inverted.
 _LARGE = 0.5
@@ -39,7 +39,7 @@ def rule_of(args: argparse.Namespace) -> BoxRule:
         ) from None
 
 
-def results(
+def results_of_records(
     records: Sequence[Mapping[str, Any]], *, family: Family, rule: BoxRule, chosen: Chosen | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Table III, and the images that it is made of.

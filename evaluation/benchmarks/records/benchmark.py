@@ -16,9 +16,9 @@ from ...bootstrap import Unit
 from ...line_checks import NAME, SIZE, TEXT, TEXTS, one_of
 from ...map_options import choose_boxes, tables_by, told_of
 from ...run_folder import Answers, family_of_run
-from ...source import Source
+from ...source import ReportSource
 from ...table import Table
-from .results import KINDS, cells, results, show
+from .results import KINDS, cells, results_of_records, show
 
 __all__ = ["BENCHMARK"]
 
@@ -62,7 +62,7 @@ class Records(Benchmark):
         root = args.data_root or Path(manifest["selection"]["data_root"])
         asked = [record for record in answers.records if record["meta"]["task"] == LOCATE.name]
         chosen = choose_boxes(args, asked)
-        return results(answers.records, family=family_of_run(manifest), root=root, chosen=chosen)
+        return results_of_records(answers.records, family=family_of_run(manifest), root=root, chosen=chosen)
 
     show = staticmethod(show)
 
@@ -73,25 +73,25 @@ class Records(Benchmark):
         tasks = {name: row["interval"] for name, row in results["tasks"].items() if row["interval"]}
         return {**tasks, **super().intervals(results)}
 
-    def by_category(self, source: Source) -> Table:
+    def by_category(self, source: ReportSource) -> Table:
         rows = {
             name or "(none)": {task: row["score"] for task, row in tasks.items()}
             for name, tasks in source.results["categories"].items()
         }
         return Table.plain([one for one in self.columns if one[0] in TASKS], rows)
 
-    def told(self, source: Source) -> list[str]:
+    def told(self, source: ReportSource) -> list[str]:
         return [*super().told(source), *told_of(source)]
 
-    def further(self, sources: Sequence[Source], *, paper: bool) -> list[Table]:
+    def further(self, sources: Sequence[ReportSource], *, paper: bool) -> list[Table]:
         columns = [(LOCATE.name, LOCATE.title.capitalize())]
         return tables_by(self, sources, columns=columns, values=lambda row: {LOCATE.name: row["score"]})
 
-    def traits(self, source: Source) -> Traits:
+    def traits(self, source: ReportSource) -> Traits:
         hints = "hints of the map" if source.identity.get("hints") else None
         return {**super().traits(source), "tasks": f"tasks {', '.join(source.results['tasks'])}", "hints": hints}
 
-    def units(self, source: Source) -> dict[str, Unit]:
+    def units(self, source: ReportSource) -> dict[str, Unit]:
         asked = {record["item"] for record in source.records}
         return {
             line["item"]: (line["category"], line["image"], cells(line))

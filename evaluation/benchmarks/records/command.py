@@ -17,8 +17,7 @@ from adcopilot.tasks import TASKS, task_of
 
 from ... import map_options, selection
 from ...command import evaluate, identity, score_again
-from ...options import add_arguments as add_arguments_of_a_run
-from ...options import add_benchmark_arguments, make_backend, require
+from ...options import add_asking_arguments, add_benchmark_arguments, make_backend, require
 from ...wording import Wording
 from .benchmark import BENCHMARK
 from .items import items, truth_fields
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files", nargs="*", default=[], type=Path, metavar="FILE", help="records, one JSON object a line"
     )
     what.add_argument("--task", action="append", default=[], choices=list(TASKS), help="only records of this task")
-    add_arguments_of_a_run(parser)
+    add_asking_arguments(parser)
     map_options.add_arguments(parser)
 
 
@@ -69,13 +68,13 @@ def choose(args: argparse.Namespace) -> list[dict[str, Any]]:
     Raises:
         UserError: some cannot be used (it names the first ones), or none is left.
     """
-    from adcopilot.grpo.prompts import read_records
+    from adcopilot.grpo.prompts import read_rollout_records
 
     for file in args.files:
         _check_root(file, args.data_root)
     return selection.choose(
         args,
-        read_records(args.files, media_dir=args.data_root),
+        read_rollout_records(args.files, media_dir=args.data_root),
         keep=lambda record: not args.task or task_of(record).name in args.task,
         names=lambda record: (str(record.get("category") or ""), str(record.get("source") or "")),
         kinds="category or source",
@@ -83,7 +82,7 @@ def choose(args: argparse.Namespace) -> list[dict[str, Any]]:
         inner=lambda record: bool(record.get("anomalous")),
         name=lambda record: record["key"],
         plural="records",
-        files=lambda record: (),  # `read_records` has looked
+        files=lambda record: (),  # `read_labelled` has looked
     )
 
 

@@ -22,13 +22,13 @@ from ...bootstrap import interval, ratio_draws, strata_of
 from ...map_options import BOXES, Chosen
 from ...ranking import anomaly_score
 
-__all__ = ["KINDS", "cells", "results", "show"]
+__all__ = ["KINDS", "cells", "results_of_records", "show"]
 
 #: What verdicts are about; a balanced accuracy is the mean of the shares of right ones of both.
 KINDS = ("defective", "normal")
 
 
-def results(
+def results_of_records(
     lines: Sequence[Mapping[str, Any]], *, family: Family, root: Path, chosen: Chosen | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores of a run, and of each question.

@@ -15,11 +15,11 @@ from ...benchmark import Benchmark, Boxes, Judged, Line, Reading, Scores, Traits
 from ...bootstrap import Unit
 from ...line_checks import BOXES, CHOICE, SIZE, TEXT, WHOLE, one_of
 from ...run_folder import Answers
-from ...running import Shard
-from ...source import Source
+from ...running import RunShard
+from ...source import ReportSource
 from .answers import letter_answer
 from .dataset import LEVELS
-from .judge import judge
+from .judge import grade_answers
 from .results import iou_of, judge_backend, make_scorers, problem, read_boxes_of, results_of_records, show
 from .scoring import COLUMNS, parts
 
@@ -73,11 +73,13 @@ class UniPcb(Benchmark):
     def score(self, args: argparse.Namespace, manifest: Mapping[str, Any], answers: Answers) -> Scores:
         grader = judge_backend(args)
         # Of several processes the last one asks the judge: two would ask twice.
-        early = args.score is None and Shard.parse(args.shard).count > 1 and len(answers.records) < answers.asked
+        early = args.score is None and RunShard.parse(args.shard).count > 1 and len(answers.records) < answers.asked
         return results_of_records(
             answers.records,
             scorers=make_scorers(args),
-            grade=partial(judge, backend=grader, folder=args.score or args.output) if grader and not early else None,
+            grade=partial(grade_answers, backend=grader, folder=args.score or args.output)
+            if grader and not early
+            else None,
             iou=iou_of(args),
         )
 
@@ -87,7 +89,7 @@ class UniPcb(Benchmark):
     def values(self, results: Mapping[str, Any]) -> Mapping[str, float | None]:
         return {**results["columns"], "average": results["average"]}
 
-    def traits(self, source: Source) -> Traits:
+    def traits(self, source: ReportSource) -> Traits:
         found, given = source.results, source.identity
         known = {**super().traits(source)}
         known |= {name: f"{name.replace('_', ' ')} {found[name]}" for name in ("image_size_order", "box_frame")
@@ -96,7 +98,7 @@ class UniPcb(Benchmark):
             known["conversation"] = "conversations" if given["conversation"] else "each question alone"
         return known
 
-    def column_traits(self, source: Source) -> Mapping[str, Traits]:
+    def column_traits(self, source: ReportSource) -> Mapping[str, Traits]:
         found = source.results
         own: dict[str, Traits] = {"F1": {"iou": f"IoU {found['iou']:g}" if found.get("iou") else None}}
         scorers = found.get("scorers") or {}
@@ -109,7 +111,7 @@ class UniPcb(Benchmark):
         own["average"] = {f"{column} {name}": value for column, one in own.items() for name, value in one.items()}
         return own
 
-    def units(self, source: Source) -> dict[str, Unit]:
+    def units(self, source: ReportSource) -> dict[str, Unit]:
         places = {record["item"]: record["meta"] for record in source.records}
         found: dict[str, Unit] = {}
         for line in source.each:

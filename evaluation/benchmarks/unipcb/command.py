@@ -15,8 +15,7 @@ from adcopilot.jsonl import content_key, file_digest
 from ... import selection
 from ...command import evaluate, identity, score_again
 from ...conversation import Conversation
-from ...options import add_arguments as add_arguments_of_a_run
-from ...options import add_benchmark_arguments, make_backend, require
+from ...options import add_asking_arguments, add_benchmark_arguments, make_backend, require
 from . import dataset
 from .benchmark import BENCHMARK
 from .classes import ClassNames
@@ -48,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="ask each question by itself; otherwise an image's questions are one conversation, as in the benchmark",
     )
-    add_arguments_of_a_run(parser)
+    add_asking_arguments(parser)
     how = parser.add_argument_group("the scores")
     how.add_argument(
         "--iou", type=float, metavar="X", help=f"least overlap of boxes that match ({IOU}; with --score the run's)"
@@ -122,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def choose(args: argparse.Namespace, samples: Sequence[dataset.Sample]) -> list[dataset.Sample]:
+def choose(args: argparse.Namespace, samples: Sequence[dataset.PcbSample]) -> list[dataset.PcbSample]:
     """The samples that the options ask for, their images all in place."""
 
     return selection.choose(

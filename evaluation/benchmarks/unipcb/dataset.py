@@ -35,7 +35,7 @@ from adcopilot.images import image_size
 
 from .classes import ClassNames
 
-__all__ = ["FRAMES", "LEVELS", "SIZE_ORDERS", "Prepared", "Question", "Sample", "find_annotations", "load"]
+__all__ = ["FRAMES", "LEVELS", "SIZE_ORDERS", "PcbQuestion", "PcbSample", "Prepared", "find_annotations", "load"]
 
 LEVELS = ("P1", "P2", "P3")
 SIZE_ORDERS = ("auto", "hw", "wh")
@@ -48,7 +48,7 @@ _BOXES = re.compile(r"coordinate|bbox", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class PcbSample:
     """An image with its questions.
 
     Attributes:
@@ -73,7 +73,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class PcbQuestion:
     """A question that can be scored.
 
     Attributes:
@@ -85,7 +85,7 @@ class Question:
         size, frame: for boxes, (width, height) of the original and of what the file's boxes are pixels of.
     """
 
-    sample: Sample
+    sample: PcbSample
     turn: int
     form: str
     options: Mapping[str, str] | None
@@ -110,7 +110,7 @@ def find_annotations(root: Path) -> Path:
     )
 
 
-def load(path: Path, *, root: Path) -> list[Sample]:
+def load(path: Path, *, root: Path) -> list[PcbSample]:
     """Read the benchmark's file.
 
     Args:
@@ -127,7 +127,7 @@ def load(path: Path, *, root: Path) -> list[Sample]:
     for number, entry in enumerate(entries):
         names, turns, level, language = _checked(entry, f"{path}: sample {number}")
         samples.append(
-            Sample(
+            PcbSample(
                 number=number,
                 entry=entry,
                 names=tuple(names),
@@ -166,12 +166,12 @@ class Prepared:
     """
 
     def __init__(
-        self, samples: Sequence[Sample], *, names: ClassNames, size_order: str = "auto", frame: str = "image_size"
+        self, samples: Sequence[PcbSample], *, names: ClassNames, size_order: str = "auto", frame: str = "image_size"
     ) -> None:
         self._names, self._size_order, self._frame = names, size_order, frame
         self._odd: set[int] = set()
         self._outside = 0
-        self.questions: list[Question] = []
+        self.questions: list[PcbQuestion] = []
         self.unusable: Counter[str] = Counter()
         for sample in samples:
             for turn, entry in enumerate(sample.turns):
@@ -189,24 +189,26 @@ class Prepared:
         if self._outside:
             self.notes.append(f"{self._outside} reference boxes reach out of their frame; see --box-frame")
 
-    def _question(self, sample: Sample, turn: int, entry: Mapping[str, Any]) -> Question:
+    def _question(self, sample: PcbSample, turn: int, entry: Mapping[str, Any]) -> PcbQuestion:
         options = _options(entry.get("options"))
         given = entry.get("correct_option")
         if options:
             letter = _right_letter(entry, options)
-            return Question(sample=sample, turn=turn, form="choice", options=options, reference=letter)
+            return PcbQuestion(sample=sample, turn=turn, form="choice", options=options, reference=letter)
         kind = str(entry.get("type", ""))
         if not _BOXES.search(kind):
             text = given.strip() if isinstance(given, str) else None
-            return Question(sample=sample, turn=turn, form="open", options=None, reference=text)
+            return PcbQuestion(sample=sample, turn=turn, form="open", options=None, reference=text)
         size = image_size(sample.images[-1])
         frame = self._frame_size(sample, size)
         boxes = self._boxes(given, frame, size)
         for box in boxes or ():
             box["names"] = self._names.names(box["label"], dataset=sample.dataset, kind=kind)
-        return Question(sample=sample, turn=turn, form="boxes", options=None, reference=boxes, size=size, frame=frame)
+        return PcbQuestion(
+            sample=sample, turn=turn, form="boxes", options=None, reference=boxes, size=size, frame=frame
+        )
 
-    def _frame_size(self, sample: Sample, size: tuple[int, int]) -> tuple[int, int]:
+    def _frame_size(self, sample: PcbSample, size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) of the frame that the boxes are pixels of."""
         if self._frame == "original":
             return size

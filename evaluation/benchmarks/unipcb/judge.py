@@ -19,9 +19,9 @@ from adcopilot.answering.families import split_thinking
 from adcopilot.answering.items import Item
 from adcopilot.jsonl import content_key
 
-from ...running import Run, Shard
+from ...running import Run, RunShard
 
-__all__ = ["CRITERIA", "OpenAnswer", "judge", "judge_prompt", "read_grade"]
+__all__ = ["CRITERIA", "OpenAnswer", "grade_answers", "judge_prompt", "read_grade"]
 
 CRITERIA = ("correctness", "completeness", "relevance", "clarity", "conciseness")
 
@@ -68,7 +68,7 @@ def judge_prompt(question: OpenAnswer) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], _PROMPT)
 
 
-def judge(
+def grade_answers(
     questions: Sequence[OpenAnswer], *, backend: Backend, folder: Path
 ) -> tuple[list[float | None], dict[str, Any]]:
     """Grade answers; an empty answer is worth 1 without asking.
@@ -97,7 +97,7 @@ def judge(
         key = content_key("judge", prompt)
         items[prompt] = Item(key=key, group=key, images=(), prefix=(), question=prompt)
     run.select(list(items.values()), selection={})
-    outcome = run.ask(list(items.values()), backend, max_new_tokens=_MAX_NEW_TOKENS, shard=Shard())
+    outcome = run.ask(list(items.values()), backend, max_new_tokens=_MAX_NEW_TOKENS, shard=RunShard())
     graded = run.answers()
     replies = {
         record["item"]: record["reply"]["text"] for record in graded.records if not record["reply"].get("refused")

@@ -16,7 +16,7 @@ from adcopilot.jsonl import content_key
 
 from ...image_digests import image_digests
 from ...wording import OWN, Wording
-from .dataset import Question
+from .dataset import PcbQuestion
 
 __all__ = ["FORMS", "items", "own_wording"]
 
@@ -83,7 +83,7 @@ def question_text(
 
 
 def items(
-    questions: Sequence[Question],
+    questions: Sequence[PcbQuestion],
     *,
     family: Family,
     thinking: bool = False,

@@ -18,7 +18,7 @@ from adcopilot.errors import UserError
 from ...run_folder import stored_results
 from ...running import write_json
 from .answers import class_boxes, letter_answer
-from .dataset import Sample
+from .dataset import PcbSample
 from .judge import OpenAnswer
 from .scoring import COLUMNS, IOU, Scored, match_boxes, summary
 from .text_scores import BertScore, SBert, TextScorer
@@ -191,7 +191,7 @@ def _missing(
     return reasons
 
 
-def official_predictions(path: Path, records: Sequence[Mapping[str, Any]], samples: Sequence[Sample]) -> None:
+def official_predictions(path: Path, records: Sequence[Mapping[str, Any]], samples: Sequence[PcbSample]) -> None:
     """Write the benchmark's own form of predictions: its samples with `model_response` at each question.
 
     Boxes are written in the benchmark's notation and frame, so that its evaluation reads them whatever the model's

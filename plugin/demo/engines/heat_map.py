@@ -18,11 +18,11 @@ import numpy as np
 if TYPE_CHECKING:  # a page over an endpoint, which has no attention to show, starts without torch and transformers
     import torch
 
-__all__ = ["Attention", "watch"]
+__all__ = ["WatchedAttention", "watch"]
 
 
 @dataclass(kw_only=True)
-class Attention:
+class WatchedAttention:
     """What `watch` has seen.
 
     Attributes:
@@ -49,13 +49,13 @@ class Attention:
 
 
 @contextmanager
-def watch(model: torch.nn.Module) -> Iterator[Attention]:
+def watch(model: torch.nn.Module) -> Iterator[WatchedAttention]:
     """Read the attention of the last image that a model compares in this block.
 
     Args:
         model: an AD-Copilot model; on any other nothing is read. Only one thread may use it meanwhile.
     """
-    seen = Attention()
+    seen = WatchedAttention()
     encoder = getattr(model, "comparison_encoder", None)
     if encoder is None:
         yield seen

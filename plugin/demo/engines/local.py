@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ...answering.families import family_of_config
-from ...inspect.hub import title
+from ...inspect.hub import model_title
 from ...inspect.lines import results_of
 from ...inspect.model_inspector import ModelInspector
 from ...inspect.pairs import Pair
@@ -36,7 +36,7 @@ class LocalEngine:
     def __init__(self, *, inspector: ModelInspector) -> None:
         self.inspector = inspector
         self.family = family_of_config(inspector.model.config.model_type)
-        self.title = title(inspector.folder)
+        self.title = model_title(inspector.folder)
         self.parameters = inspector.model.num_parameters()
         self.has_map = inspector.map is not None
         self.has_heat = hasattr(inspector.model, "comparison_encoder")

@@ -17,7 +17,7 @@ from .. import fragments
 from ..belonging import Asked, Coming, Talk, mark, nothing
 from ..engines.answer import Answer
 from ..service import Service
-from .pictures import entry, save_answer
+from .pictures import kept_entry, save_answer
 
 __all__ = ["MOST_TEMPLATES", "Answering"]
 
@@ -65,7 +65,7 @@ class Answering:
             fragments.of(about, fragments.heat_about(answer)),
             fragments.of(about, fragments.places(answer)),
         )
-        return Coming(asked=asked, results=results, entry=entry(answer, images[-1])), talk
+        return Coming(asked=asked, results=results, entry=kept_entry(answer, images[-1])), talk
 
     def problem(self, asked: Asked, message: str) -> tuple:
         """Words in the place for problems, and no verdict; a conversation about these pictures can go on."""

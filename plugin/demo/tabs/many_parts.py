@@ -22,8 +22,8 @@ from ..belonging import files_of, mark
 from ..components import UploadedFiles
 from ..limits import MIB, check_pixels
 from ..service import Service
-from ..table import Row
-from ..words import label, say
+from ..table import PartRow
+from ..words import bilingual, label
 from .collecting import collect, leave_out_unusable
 from .marking import MarkRow
 from .part_pictures import PartPictures, write_zip
@@ -84,7 +84,7 @@ class ManyParts:
     def build(self) -> None:
         """Put the components into the tab that is open, and connect them."""
         limits = self.service.limits
-        words = say(
+        words = bilingual(
             "Add pictures of good parts and pictures to inspect. Each part is compared with the good part that looks "
             "most alike; one of the same file name comes first if it is of the same shape and looks alike too. Up to "
             "{files} pictures, {size} MB each.",
@@ -225,7 +225,7 @@ class ManyParts:
         named by their paths below a folder."""
         total = sum(len(queries) for queries, _, _ in groups)
         folders = (root, *(folder for _, folder, _ in groups))
-        rows: list[Row] = []
+        rows: list[PartRow] = []
         began = last = time.monotonic()
         pictures = PartPictures(self.service, visitor=request.session_hash)
 
@@ -236,16 +236,16 @@ class ManyParts:
         def shown(most: int) -> str:
             return fragments.of(about, table.table(table.in_order(rows), most=most))
 
-        yield _nothing(progress(say("Getting ready.")))
+        yield _nothing(progress(bilingual("Getting ready.")))
         pools: list[TemplatePool] = []
         thresholds: dict[Path, Threshold | None] = {}  # by query
-        told = [say("Done.")]
+        told = [bilingual("Done.")]
         try:
             with closing(self.service.engine.inspect(self._pairs(root, groups, pools, thresholds))) as results:
                 for pair, result in results:
                     rows.append(self._row(pair, result, folders, thresholds.get(pair.query), pictures))
                     if self._ends[request.session_hash]:
-                        told = [say("Stopped.")]
+                        told = [bilingual("Stopped.")]
                         break
                     is_time = time.monotonic() - last > TABLE_EVERY
                     last = time.monotonic() if is_time else last
@@ -253,11 +253,11 @@ class ManyParts:
                     yield progress(table.told(rows)), table_now, gr.skip(), gr.skip(), gr.skip()
         except UserError as error:
             reason = self.service.without_paths(str(error), *folders).removesuffix(".")
-            told = [say("It ended early: {reason}.", reason=fragments.plain(reason))]
+            told = [bilingual("It ended early: {reason}.", reason=fragments.escaped(reason))]
         except Exception:
             traceback.print_exc()
-            reason = say("something went wrong on the server; it has been written down there")
-            told = [say("It ended early: {reason}.", reason=reason)]
+            reason = bilingual("something went wrong on the server; it has been written down there")
+            told = [bilingual("It ended early: {reason}.", reason=reason)]
         if self._ends[request.session_hash] is _End.CHANGED:
             yield _nothing()
             return
@@ -269,7 +269,7 @@ class ManyParts:
             "{number} of the pictures of good parts could not be used.": len(unusable),
             "There was no room for the pictures of {number} parts.": pictures.left_out,
         }.items():
-            told += [say(words, number=number)] if number else []
+            told += [bilingual(words, number=number)] if number else []
         for threshold in dict.fromkeys(filter(None, thresholds.values())):
             told.append(fragments.threshold(threshold))
         csv, archive = (
@@ -310,15 +310,15 @@ class ManyParts:
         folders: tuple[Path, ...],
         threshold: Threshold | None,
         pictures: PartPictures,
-    ) -> Row:
+    ) -> PartRow:
         if result.error:
-            return Row(name=pair.name, error=self.service.without_paths(result.error, *folders))
+            return PartRow(name=pair.name, error=self.service.without_paths(result.error, *folders))
         answer = self.service.answer(result, threshold=threshold, question="", yes_or_no=True)
         if reason := answer.result.reason:
             told = self.service.without_paths(reason, *folders)
             answer = replace(answer, result=replace(answer.result, reason=told))
         small, large = pictures.write(pair, answer)
-        return Row(
+        return PartRow(
             name=pair.name,
             template=pair.template.name,
             score=answer.score,

@@ -19,7 +19,7 @@ from ...line.marks import append_mark
 from .. import fragments
 from ..belonging import files_of, mark
 from ..limits import MIB
-from ..words import label, say
+from ..words import bilingual, label
 
 if TYPE_CHECKING:
     from ..service import Service
@@ -142,11 +142,13 @@ class MarkRow:
 
 def told(name: str, *, good: bool, kind: str, about: str) -> str:
     """That a mark was written down."""
-    name, kind = fragments.bold(name), fragments.plain(" ".join(kind.split())[:KIND])
+    name, kind = fragments.bold(name), fragments.escaped(" ".join(kind.split())[:KIND])
     if good:
-        words = say("{name} is marked as good. The last mark of a picture counts.", name=name)
+        words = bilingual("{name} is marked as good. The last mark of a picture counts.", name=name)
     elif kind:
-        words = say("{name} is marked as defective: {kind}. The last mark of a picture counts.", name=name, kind=kind)
+        words = bilingual(
+            "{name} is marked as defective: {kind}. The last mark of a picture counts.", name=name, kind=kind
+        )
     else:
-        words = say("{name} is marked as defective. The last mark of a picture counts.", name=name)
+        words = bilingual("{name} is marked as defective. The last mark of a picture counts.", name=name)
     return fragments.of(about, f'<p class="adc-small" role="status">{words}</p>')

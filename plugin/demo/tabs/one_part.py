@@ -16,10 +16,10 @@ from ..components import UploadedFiles, UploadedImage
 from ..examples import Example
 from ..questions import QUESTIONS, PageQuestion, wording
 from ..service import Service
-from ..words import label, say
+from ..words import bilingual, label
 from .answering import MOST_TEMPLATES, Answering
 from .marking import MarkRow
-from .pictures import shown
+from .pictures import shown_upload
 
 __all__ = ["OnePart"]
 
@@ -89,7 +89,7 @@ class OnePart:
                     as_png = gr.DownloadButton(label("Save as picture (PNG)"), **saving)
             with gr.Column(elem_id="adc-rest"):
                 with gr.Column(visible=service.engine.speaks):
-                    gr.HTML(f"<h3>{say('More questions')}</h3>", padding=False)
+                    gr.HTML(f"<h3>{bilingual('More questions')}</h3>", padding=False)
                     with gr.Row(elem_classes="adc-tasks"):
                         buttons += [gr.Button(label(task.title), size="md", min_width=120) for task in others]
                     with gr.Row(equal_height=True):
@@ -185,7 +185,7 @@ class OnePart:
     def _build_examples(self) -> list[gr.Button]:
         if not self.examples:
             return []
-        gr.HTML(f"<h3>{say('Or try an example')}</h3>", padding=False)
+        gr.HTML(f"<h3>{bilingual('Or try an example')}</h3>", padding=False)
         buttons = []
         with gr.Row(elem_classes="adc-examples"):
             for example in self.examples:
@@ -203,7 +203,7 @@ class OnePart:
             if path is None:
                 return gr.skip(), ""
             try:
-                return shown(self.service, path, visitor=request.session_hash), ""
+                return shown_upload(self.service, path, visitor=request.session_hash), ""
             except UserError as error:
                 return None, fragments.notice(f"{error}. It was not taken as {role}.")
 

@@ -14,7 +14,7 @@ from ..colours import map_scale
 from ..engines.answer import Answer
 from ..fragments import THUMBNAIL, VERDICTS
 from ..service import Service
-from ..table import Row
+from ..table import PartRow
 
 __all__ = ["PartPictures", "write_zip"]
 
@@ -70,7 +70,7 @@ def beside(*images: Image.Image) -> Image.Image:
     return row
 
 
-def write_zip(path: Path, rows: Sequence[Row]) -> None:
+def write_zip(path: Path, rows: Sequence[PartRow]) -> None:
     """The large pictures, in a folder for each verdict, under the parts' own paths."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as opened:  # JPEG does not shrink further
         for row in rows:

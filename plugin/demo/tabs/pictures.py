@@ -18,13 +18,13 @@ from ..colours import draw_heat, map_scale
 from ..engines.answer import Answer
 from ..service import Service
 
-__all__ = ["entry", "save_answer", "shown"]
+__all__ = ["kept_entry", "save_answer", "shown_upload"]
 
 #: What every browser shows as it is; anything else is shown, and used, as the PNG that it decodes to.
 SHOWN_AS_IT_IS = {"PNG": ("L", "RGB", "RGBA", "P"), "JPEG": ("L", "RGB"), "WEBP": ("RGB", "RGBA")}
 
 
-def shown(service: Service, path: str, *, visitor: str) -> Any:
+def shown_upload(service: Service, path: str, *, visitor: str) -> Any:
     """What the browser shows of an upload: the PNG of one that no browser shows."""
     found = service.store.use(path, visitor=visitor)
     image = service.open(path, visitor=visitor)
@@ -70,7 +70,7 @@ def save_answer(service: Service, answer: Answer, images: list[Image.Image], *, 
     return {**files, "json": str(as_json), "inspected": as_png}
 
 
-def entry(answer: Answer, image: Image.Image) -> dict[str, Any]:
+def kept_entry(answer: Answer, image: Image.Image) -> dict[str, Any]:
     """What the visitor's browser keeps of an answer."""
     return {
         "time": time.strftime("%Y-%m-%d %H:%M"),

@@ -7,7 +7,7 @@ from PIL import Image
 
 from adcopilot.anomaly_map.comparing import AnomalyMap
 from adcopilot.demo.colours import draw_heat
-from adcopilot.demo.engines.heat_map import Attention, watch
+from adcopilot.demo.engines.heat_map import WatchedAttention, watch
 from adcopilot.drawing import draw_map
 from adcopilot.inspect import Question
 
@@ -79,7 +79,7 @@ def test_the_grid_undoes_the_order_of_the_image_processor():
         for dy in range(2)
         for dx in range(2)
     ]
-    seen = Attention(weights=torch.tensor(listed))
+    seen = WatchedAttention(weights=torch.tensor(listed))
     assert np.array_equal(seen.grid((columns * 14, rows * 14), patch_size=14, merge_size=2), wanted)
 
 

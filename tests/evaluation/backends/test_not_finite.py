@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends.loading import load_model
+from adcopilot.evaluation.backends.loading import load_any_model
 from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 from adcopilot.evaluation.benchmarks.attention.probe import AttentionProbe
 
@@ -32,7 +32,9 @@ def test_a_weight_that_is_not_finite_is_refused(qwen_base_dir, tmp_path, trust):
     """With trust, the way that any other family's model is loaded."""
     folder = spoil(qwen_base_dir, tmp_path / "m", "norm.weight", float("inf"))
     with pytest.raises(UserError, match="1 Inf of its weights are not finite, the first in model"):
-        load_model(str(folder), family=None, device="cpu", dtype="float32", attention="sdpa", trust_remote_code=trust)
+        load_any_model(
+            str(folder), family=None, device="cpu", dtype="float32", attention="sdpa", trust_remote_code=trust
+        )
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adcopilot.errors import UserError
-from adcopilot.evaluation.backends.loading import load_model
+from adcopilot.evaluation.backends.loading import load_any_model
 from adcopilot.evaluation.backends.prompting import prompt_text
 from adcopilot.evaluation.backends.transformers_backend import TransformersBackend
 from adcopilot.images import open_image
@@ -189,7 +189,7 @@ def test_missing_weights_are_not_filled_with_random_numbers(qwen3_dir, tmp_path)
     del weights[name]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="1 weights are missing"):
-        load_model(str(folder), family=None, device="cpu", dtype="float32", attention="sdpa")
+        load_any_model(str(folder), family=None, device="cpu", dtype="float32", attention="sdpa")
 
 
 def test_checkpoint_with_code_of_its_own(nursery, adcopilot_dir, tmp_path, items):

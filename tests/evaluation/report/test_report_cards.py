@@ -10,7 +10,7 @@ from adcopilot import cli
 from adcopilot.answering.base import Reply
 from adcopilot.evaluation.benchmarks import benchmark
 from adcopilot.evaluation.report.cards import _filed
-from adcopilot.evaluation.source import Source
+from adcopilot.evaluation.source import ReportSource
 
 from .report_runs import Scripted, evaluate
 
@@ -18,7 +18,7 @@ OPTIONS = {"A": "Yes.", "B": "No."}
 
 
 def source(name):
-    return Source(name="run", path=None, benchmark=benchmark(name), results={})
+    return ReportSource(name="run", path=None, benchmark=benchmark(name), results={})
 
 
 def judged(text, *, reference="B", options=OPTIONS, **reply):

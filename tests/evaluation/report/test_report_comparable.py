@@ -13,10 +13,10 @@ from adcopilot.evaluation.benchmarks.mmad.prompts import PROMPTS
 from adcopilot.evaluation.benchmarks.mmad.scoring import SUB_TASKS
 from adcopilot.evaluation.benchmarks.mmad.tables import setting_tables
 from adcopilot.evaluation.benchmarks.unipcb.scoring import COLUMNS
-from adcopilot.evaluation.comparable import compare
+from adcopilot.evaluation.comparable import compare_runs
 from adcopilot.evaluation.report.charts import bars, lines
 from adcopilot.evaluation.report.tables import main_tables
-from adcopilot.evaluation.source import Source
+from adcopilot.evaluation.source import ReportSource
 from adcopilot.evaluation.table import Row
 from adcopilot.jsonl import content_key
 
@@ -26,7 +26,7 @@ NOWHERE = Path("nowhere")
 
 
 def source(asked, name, results, identity, selection=None):
-    return Source(name=name, path=NOWHERE, benchmark=benchmark(asked), results=results, identity=identity,
+    return ReportSource(name=name, path=NOWHERE, benchmark=benchmark(asked), results=results, identity=identity,
                   selection=selection or {})  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def run(name="M", *, whose=MMAD, average=90.0, shots=1, template="random", knowl
     results = {"datasets": {"VisA": row}, "average": row, "categories": {}, "questions": 39_672, "shots": shots,
                "template": template, **more.pop("results", {})}  # fmt: skip
     identity = {"data": data, "domain_knowledge": knowledge, **more}
-    return Source(
+    return ReportSource(
         name=name, path=NOWHERE, benchmark=benchmark("mmad"), results=results, identity=identity, selection=selection
     )
 
@@ -200,14 +200,14 @@ def test_pairs_say_what_differs_and_need_the_same_files():
         {"image": "VisA/pcb1/test/bad/0.JPG", "question": "q", "question_type": "Anomaly Detection",
          "correct_answer": "A", "gpt_answer": "A"}
     ]  # fmt: skip
-    found = compare(first, second, samples=100, seed=0)
+    found = compare_runs(first, second, samples=100, seed=0)
     assert found.questions == 1
     assert found.note == (
         "The second was asked otherwise, so a difference is not the model's alone: AD-Copilot's wording, not MMAD's "
         "wording; 4-shot, not 1-shot."
     )
     second.identity["data"] = "other"
-    found = compare(first, second, samples=100, seed=0)
+    found = compare_runs(first, second, samples=100, seed=0)
     assert (found.questions, found.differences) == (0, ())
     assert "different versions of the benchmark's files" in found.note
 

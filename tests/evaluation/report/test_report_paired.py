@@ -8,8 +8,8 @@ import pytest
 from adcopilot.evaluation.benchmarks import benchmark
 from adcopilot.evaluation.benchmarks.mmad.intervals import resampled
 from adcopilot.evaluation.bootstrap import ratio_differences
-from adcopilot.evaluation.comparable import compare
-from adcopilot.evaluation.source import Source
+from adcopilot.evaluation.comparable import compare_runs
+from adcopilot.evaluation.source import ReportSource
 
 
 def units(seed, count=60):
@@ -83,13 +83,15 @@ def answers(seed, share, count=80):
 
 
 def source(name, entries, path, **identity):
-    return Source(name=name, path=path, benchmark=benchmark("mmad"), results={}, entries=entries, identity=identity)
+    return ReportSource(
+        name=name, path=path, benchmark=benchmark("mmad"), results={}, entries=entries, identity=identity
+    )
 
 
 def test_two_runs_of_mmad(tmp_path):
     first, second = answers(1, 0.4), answers(2, 0.9)
     file = tmp_path / "none"
-    found = compare(source("a", first, file), source("b", second[::-1], file), samples=500, seed=7)
+    found = compare_runs(source("a", first, file), source("b", second[::-1], file), samples=500, seed=7)
     assert found.questions == 160
     average = {one.column: one for one in found.differences}["average"]
     drawn = [resampled(entries, samples=500, seed=7)["average"] for entries in (first, second)]
@@ -101,18 +103,18 @@ def test_two_runs_of_mmad(tmp_path):
     assert sum(found.counts) == 160
     assert sum(found.counts[:2]) == sum(right[0])
     # Against itself nothing differs; the interval is no wider than nothing.
-    same = compare(source("a", first, file), source("a", first, file), samples=100, seed=7)
+    same = compare_runs(source("a", first, file), source("a", first, file), samples=100, seed=7)
     assert {(one.value, one.low, one.high) for one in same.differences} == {(0, 0, 0)}
 
 
 def test_only_common_questions_count(tmp_path):
     first, second = answers(1, 0.5), answers(1, 0.5)
-    found = compare(source("a", first[:100], tmp_path), source("b", second[40:], tmp_path), samples=100, seed=0)
+    found = compare_runs(source("a", first[:100], tmp_path), source("b", second[40:], tmp_path), samples=100, seed=0)
     assert found.questions == 60
     assert {one.value for one in found.differences} == {0}
-    nothing = compare(source("a", first[:40], tmp_path), source("b", second[40:], tmp_path), samples=100, seed=0)
+    nothing = compare_runs(source("a", first[:40], tmp_path), source("b", second[40:], tmp_path), samples=100, seed=0)
     assert (nothing.questions, nothing.differences) == (0, ())
     assert "No question" in nothing.note
     versions = [source(name, first, tmp_path, data=name) for name in "ab"]
-    other = compare(*versions, samples=100, seed=0)
+    other = compare_runs(*versions, samples=100, seed=0)
     assert "different versions" in other.note

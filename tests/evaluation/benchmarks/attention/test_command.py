@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from adcopilot import cli
-from adcopilot.evaluation.benchmarks.attention.results import results_of_records, table_csv
+from adcopilot.evaluation.benchmarks.attention.results import attention_csv, results_of_records
 from adcopilot.evaluation.run_folder import read_records
 
 from ...commands import refused
@@ -89,7 +89,7 @@ def test_numbers_of_a_made_up_run():
     assert every["answer"]["share"] == pytest.approx(35)
     assert every["answer"]["interval"] == pytest.approx([20, 50])
     assert found["truncated"] == 2
-    assert len(table_csv(found).splitlines()) == 7
+    assert len(attention_csv(found).splitlines()) == 7
 
 
 def test_a_run_goes_on_where_it_stopped(run, mini_mmad, adcopilot_dir, tmp_path, capsys):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adcopilot.errors import UserError
-from adcopilot.evaluation.benchmarks.mmad.dataset import Question
+from adcopilot.evaluation.benchmarks.mmad.dataset import MmadQuestion
 from adcopilot.evaluation.benchmarks.mmad.protocol import commit_of, read_protocol
 from adcopilot.evaluation.benchmarks.mmad.script_module import load
 from adcopilot.evaluation.benchmarks.mmad.script_text import read_words
@@ -22,8 +22,13 @@ ROLE = "\nLook after our cups.\nOne letter will do.\n"
 CUPS = "\nCups again.\n1. Answer: B.\nThe first 1 are good.The last is asked about\n"
 
 
-OWN_QUESTION = Question(index=2, text="Is {options} chipped?", options={"A": "Yes.", "B": "{question}"}, answer="A",
-                        type="Anomaly Detection")  # fmt: skip
+OWN_QUESTION = MmadQuestion(
+    index=2,
+    text="Is {options} chipped?",
+    options={"A": "Yes.", "B": "{question}"},
+    answer="A",
+    type="Anomaly Detection",
+)
 
 
 def words_of(checkout, *, shots=1, told=False, family="adcopilot", script=None):
@@ -72,13 +77,14 @@ def test_which_file_and_which_commit(checkout):
 def test_the_scripts_of_other_families(checkout, family, script, prefix, question):
     words = words_of(checkout, family=family, script=script and f"evaluation/examples/{script}")
     assert words.prefix() == prefix
-    one = Question(index=2, text="Q", options={"A": "Yes.", "B": "No."}, answer="A", type="x")
+    one = MmadQuestion(index=2, text="Q", options={"A": "Yes.", "B": "No."}, answer="A", type="x")
     assert words.asked(one) == question
 
 
 def test_earlier_questions_stand_as_the_script_puts_them(checkout):
     two = [
-        Question(index=index, text=f"Q{index}", options={"A": "a", "B": "b"}, answer="A", type="x") for index in (0, 1)
+        MmadQuestion(index=index, text=f"Q{index}", options={"A": "a", "B": "b"}, answer="A", type="x")
+        for index in (0, 1)
     ]
     assert words_of(checkout).asked(two[1], two[:1]) == "Riddle 1: Q0 \nA) a\nB) b\nRiddle 2: Q1 \nA) a\nB) b\n"
     assert words_of(checkout, family="internvl").asked(two[1], two[:1]) == (

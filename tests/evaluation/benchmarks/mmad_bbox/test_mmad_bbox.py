@@ -14,8 +14,8 @@ from adcopilot.answering.families import FAMILIES
 from adcopilot.errors import UserError
 from adcopilot.evaluation.benchmarks.mmad import dataset
 from adcopilot.evaluation.benchmarks.mmad_bbox import command as mmad_bbox
-from adcopilot.evaluation.benchmarks.mmad_bbox.results import results, show
-from adcopilot.evaluation.box_scores import BoxRule, decode_mask, encode_mask, read_mask, score_image, summarise
+from adcopilot.evaluation.benchmarks.mmad_bbox.results import results_of_records, show
+from adcopilot.evaluation.box_scores import BoxRule, decode_mask, encode_mask, read_truth_mask, score_image, summarise
 from adcopilot.evaluation.run_folder import read_records
 from adcopilot.images import image_size
 from adcopilot.line.ranking import auroc, average_precision
@@ -77,15 +77,15 @@ def test_what_is_no_run_lengths():
 def test_masks_are_read_and_checked(mini_mmad, tmp_path):
     folder = mini_mmad / "MVTec-LOCO/screw_bag/ground_truth/logical_anomalies/000"
     assert len(list(folder.iterdir())) == 2
-    mask = read_mask(folder, size=(112, 84))
+    mask = read_truth_mask(folder, size=(112, 84))
     expected = mask_of((10, 14, 30, 26), (103, 76, 109, 80), size=(112, 84))
     np.testing.assert_array_equal(mask, expected)
-    colours = read_mask(
+    colours = read_truth_mask(
         mini_mmad / "DS-MVTec/bottle/rbg_mask/broken_large/000_rbg_mask.png", size=(84, 84)
     )  # fmt: skip
     np.testing.assert_array_equal(colours, mask_of((10, 14, 30, 26), (75, 76, 81, 80), size=(84, 84)))
     with pytest.raises(UserError, match="000: the mask has 112×84 pixels but its image 84×84"):
-        read_mask(folder, size=(84, 84))
+        read_truth_mask(folder, size=(84, 84))
 
 
 def test_the_columns_of_table_three():
@@ -160,7 +160,7 @@ class Oracle:
         space = self.model_size(size) if self.family.pixels else (1000, 1000)
         boxes = [
             [round(value * space[axis % 2] / size[axis % 2]) for axis, value in enumerate(box)]
-            for box in BoxRule().boxes(read_mask(self.masks[item.meta["image"]], size=size))
+            for box in BoxRule().boxes(read_truth_mask(self.masks[item.meta["image"]], size=size))
         ]
         if self.family.name == "internvl":
             return f"<ref>dent</ref><box>{boxes}</box>"
@@ -292,7 +292,7 @@ def test_masks_that_mark_nothing_or_most_are_counted_first(capsys):
                 "mask": encode_mask(mask)}  # fmt: skip
 
     masks = {"a": mask_of((0, 0, 8, 8), size=(56, 56)), "b": np.zeros((56, 56), bool), "c": np.ones((56, 56), bool)}
-    found, images = results(
+    found, images = results_of_records(
         [line(name, mask) for name, mask in masks.items()], family=FAMILIES["generic"], rule=BoxRule()
     )
     # Nothing found where there is nothing to find would have been a perfect answer about a defective part.

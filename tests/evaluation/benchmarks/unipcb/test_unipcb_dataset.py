@@ -92,7 +92,7 @@ def test_auto_finds_the_boxes_of_a_resized_copy_again(width, height, wh, corners
     y1, y2 = sorted(corners[2:])
     box = [x1 * frame[0], y1 * frame[1], x2 * frame[0], y2 * frame[1]]
     entry = {"image_size": list(frame if wh else frame[::-1])}
-    sample = dataset.Sample(
+    sample = dataset.PcbSample(
         number=0, entry=entry, names=("a",), images=(), turns=(), level="P3", language="en", dataset=""
     )
     work = dataset.Prepared([], names=ClassNames(), size_order="auto", frame="image_size")

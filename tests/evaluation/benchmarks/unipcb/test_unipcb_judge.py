@@ -5,7 +5,7 @@ import json
 import pytest
 
 from adcopilot.answering.api import ApiBackend
-from adcopilot.evaluation.benchmarks.unipcb.judge import CRITERIA, OpenAnswer, judge, judge_prompt, read_grade
+from adcopilot.evaluation.benchmarks.unipcb.judge import CRITERIA, OpenAnswer, grade_answers, judge_prompt, read_grade
 
 from ...backends.endpoint import Endpoint, completion, question
 
@@ -68,7 +68,7 @@ def by_answer(grades):
 def test_each_answer_gets_its_grade_and_equal_ones_are_asked_once(tmp_path):
     with Endpoint(by_answer({"good": 9, "bad": 2, "odd": "I cannot say"})) as endpoint:
         questions = [ask("good"), ask("bad"), ask(" "), ask("odd"), ask("good")]
-        grades, found = judge(questions, backend=make(endpoint), folder=tmp_path)
+        grades, found = grade_answers(questions, backend=make(endpoint), folder=tmp_path)
         assert grades == [9.0, 2.0, 1.0, None, 9.0]
         assert found["unreadable"] == 1
         assert len(endpoint.bodies) == 3
@@ -78,11 +78,11 @@ def test_each_answer_gets_its_grade_and_equal_ones_are_asked_once(tmp_path):
 
 def test_grades_are_kept_and_another_judge_has_its_own(tmp_path):
     with Endpoint(by_answer({"good": 9, "bad": 2, "new": 5})) as endpoint:
-        judge([ask("good"), ask("bad")], backend=make(endpoint), folder=tmp_path)
-        again, _ = judge([ask("good"), ask("bad"), ask("new")], backend=make(endpoint), folder=tmp_path)
+        grade_answers([ask("good"), ask("bad")], backend=make(endpoint), folder=tmp_path)
+        again, _ = grade_answers([ask("good"), ask("bad"), ask("new")], backend=make(endpoint), folder=tmp_path)
         assert again == [9.0, 2.0, 5.0]
         assert len(endpoint.bodies) == 3
-        other, _ = judge([ask("good")], backend=make(endpoint, "judge-2"), folder=tmp_path)
+        other, _ = grade_answers([ask("good")], backend=make(endpoint, "judge-2"), folder=tmp_path)
         assert other == [9.0]
         assert len(endpoint.bodies) == 4
     assert len(list(tmp_path.glob("judge-*/answers.jsonl"))) == 2
@@ -92,11 +92,11 @@ def test_a_judge_that_dies_half_way(tmp_path):
     with Endpoint(lambda body, number: completion('{"overall": 8}') if number < 2 else (401, {}, {})) as endpoint:
         backend = make(endpoint, concurrency=1)
         questions = [ask(f"answer {index}") for index in range(5)]
-        grades, found = judge(questions, backend=backend, folder=tmp_path)
+        grades, found = grade_answers(questions, backend=backend, folder=tmp_path)
         assert sorted(grade or 0 for grade in grades) == [0, 0, 0, 8, 8]
         assert "401" in found["stopped"]
     with Endpoint(lambda body, number: completion('{"overall": 3}')) as endpoint:
-        grades, found = judge(questions, backend=make(endpoint), folder=tmp_path)
+        grades, found = grade_answers(questions, backend=make(endpoint), folder=tmp_path)
         assert "stopped" not in found
         assert sorted(grades) == [3, 3, 3, 8, 8]
         assert len(endpoint.bodies) == 3
@@ -108,6 +108,6 @@ def test_a_question_that_the_judge_refuses(tmp_path):
         return (400, {}, {"error": {"message": "no"}}) if bad else completion('{"overall": 6}')
 
     with Endpoint(respond) as endpoint:
-        grades, found = judge([ask("good"), ask("bad")], backend=make(endpoint), folder=tmp_path)
+        grades, found = grade_answers([ask("good"), ask("bad")], backend=make(endpoint), folder=tmp_path)
         assert grades == [6.0, None]
         assert (found["failed"], found["refused"], found["unreadable"]) == (0, 1, 0)
