@@ -15,10 +15,20 @@ from typing import Any
 import numpy as np
 
 from adcopilot import masks
+from adcopilot.answering.families import Family, read_boxes
 from adcopilot.boxes import bbox_mask_iou
 from adcopilot.errors import UserError
 
-__all__ = ["THRESHOLDS", "BoxRule", "decode_mask", "encode_mask", "read_truth_mask", "score_image", "summarise"]
+__all__ = [
+    "THRESHOLDS",
+    "BoxRule",
+    "answered_boxes",
+    "decode_mask",
+    "encode_mask",
+    "read_truth_mask",
+    "score_image",
+    "summarise",
+]
 
 #: IoU from which on an image counts as right, in the order of the paper's Table III.
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5)
@@ -64,6 +74,12 @@ class BoxRule:
     def describe(self) -> dict[str, Any]:
         """For the results."""
         return {"regions": self.regions, "min_area": self.min_area}
+
+
+def answered_boxes(line: Mapping[str, Any], *, family: Family) -> list[dict[str, Any]]:
+    """The boxes of a run's line in pixels of the original: `{"bbox_2d": [x1, y1, x2, y2], "label": …}`."""
+    size, model_size = tuple(line["size"]), tuple(line["model_size"])
+    return read_boxes(line["reply"]["text"], family=family, size=size, model_size=model_size)
 
 
 def read_truth_mask(path: Path, *, size: tuple[int, int]) -> np.ndarray:

@@ -33,7 +33,7 @@ from adcopilot.answering.base import Backend, Reply
 from adcopilot.answering.families import split_thinking
 from adcopilot.answering.items import Item
 from adcopilot.cli.saying import progress, say
-from adcopilot.errors import UserError, shortened
+from adcopilot.errors import UserError, changed_settings
 from adcopilot.jsonl import JsonlLog, atomic_write, content_key
 
 from .run_folder import (
@@ -128,10 +128,11 @@ class Run:
         self.asked: list[RunQuestion] = []
         if (self.folder / MANIFEST).is_file():
             other = read_manifest(self.folder)["identity"]
-            if other != self.identity:
+            changed = changed_settings(other, self.identity)
+            if changed:
                 raise UserError(
-                    f"{self.folder}: holds a run with other settings ({_difference(other, self.identity)}); choose "
-                    "another --output"
+                    f"{self.folder}: holds a run with other settings ({'; '.join(changed[:3])}); choose another "
+                    "--output"
                 )
         elif self.folder.is_dir() and any(self.folder.glob(LOGS)):
             raise UserError(f"{self.folder}: has answers but no {MANIFEST}; choose another --output")
@@ -299,23 +300,6 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically, readable."""
     text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     atomic_write(path, lambda file: file.write(text.encode(errors="backslashreplace")))
-
-
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> str:
-    """The first few settings that differ, with both values."""
-    found = []
-    for name in dict.fromkeys([*old, *new]):
-        a, b = old.get(name), new.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            if a != b:
-                found.append(_difference(a, b, f"{path}{name}."))
-        elif a != b:
-            found.append(f"{path}{name} {_short(a)}, now {_short(b)}")
-    return "; ".join(found[:3])
-
-
-def _short(value: Any) -> str:
-    return shortened(json.dumps(value, ensure_ascii=False))
 
 
 def check_groups(items: Sequence[Item]) -> None:

@@ -1,11 +1,22 @@
 """The one exception for mistakes a user can fix, and what the disk says in one line."""
 
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
 
-__all__ = ["UserError", "did_you_mean", "one_line", "os_reason", "reason_of", "shortened", "writing"]
+__all__ = [
+    "UserError",
+    "changed_settings",
+    "did_you_mean",
+    "one_line",
+    "os_reason",
+    "reason_of",
+    "shortened",
+    "writing",
+]
 
 
 class UserError(ValueError):
@@ -24,6 +35,19 @@ def shortened(text: str, most: int = 60) -> str:
     """A text that a user gave, on one line of at most `most` characters."""
     text = " ".join(text.split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any], *, within: str = "") -> list[str]:
+    """The settings that differ, as `name old, now new`; of nested ones their dotted names."""
+    found = []
+    for name in dict.fromkeys([*before, *now]):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += changed_settings(old, new, within=f"{within}{name}.")
+        elif old != new:
+            both = (shortened(json.dumps(value, ensure_ascii=False, default=str)) for value in (old, new))
+            found.append(f"{within}{name} {', now '.join(both)}")
+    return found
 
 
 def did_you_mean(name: object, known: Iterable[str], *, otherwise: str = "") -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from adcopilot.answering.families import split_thinking
 from adcopilot.pages.gallery import Box, Gallery, Picture
 from adcopilot.pages.sampling import Draw
-from adcopilot.pages.text import clean, shorten
+from adcopilot.pages.text import cut, shorten
 
 from ..benchmark import Reading
 from ..source import ReportSource
@@ -19,7 +19,6 @@ __all__ = ["AnswerCard", "make_answers"]
 
 MOST_PICTURES = 4
 MOST_BOXES = 40
-MOST_TEXT = 2_500
 # Colours of the style sheet: bluish green for what is true, red for what was predicted.
 _TRUE, _PREDICTED = 3, 0
 
@@ -144,9 +143,9 @@ def _card(
         label=label,
         title=shorten(meta.get("category") or meta.get("dataset") or "answer", 80),
         where=shorten(name, 160),
-        question=_cut(meta.get("question") or record["question"].strip()),
-        text=_cut(text or record["reply"]["text"]),
-        thoughts=_cut(thoughts or ""),
+        question=cut(meta.get("question") or record["question"].strip()),
+        text=cut(text or record["reply"]["text"]),
+        thoughts=cut(thoughts or ""),
     )
     error = record["reply"].get("error")
     if error:
@@ -166,19 +165,14 @@ def _card(
             values = ", ".join(f"{letter} {value:.2f}" for letter, value in sorted(known.items()))
             card.facts.append(("log-probabilities", shorten(values, 200)))
     elif isinstance(record["reference"], list):
-        card.wanted = [_cut(one) for one in record["reference"][:6] if isinstance(one, str)]
+        card.wanted = [cut(one) for one in record["reference"][:6] if isinstance(one, str)]
     elif isinstance(record["reference"], str):
-        card.wanted = [_cut(record["reference"])]
+        card.wanted = [cut(record["reference"])]
     for key in source.benchmark.facts:
         if line is not None and isinstance(line.get(key), (int, float)):
             card.facts.append((key.replace("_", " "), f"{line[key]:.3f}"))
     card.facts.append(("prompt", shorten(record["question"], 600)))
     return card
-
-
-def _cut(text: Any) -> str:
-    text = clean(str(text))
-    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} … ({len(text):,} characters)"
 
 
 def _show(

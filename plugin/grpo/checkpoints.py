@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ..errors import UserError, reason_of, shortened
+from ..errors import UserError, changed_settings, reason_of
 from ..files import stored_object
 from ..jsonl import atomic_write
 
@@ -84,12 +84,11 @@ def check_same_run(
     unknown = sorted(now.keys() - before.keys())
     if unknown:
         say(f"{file}: an older version wrote it, without {', '.join(unknown[:6])}; these are not compared")
-    changed = sorted(key for key in {*before, *now}.difference(unknown) if before.get(key) != now.get(key))
+    changed = sorted(changed_settings(before, {key: now[key] for key in now if key not in unknown}))
     if changed:
-        words = ", ".join(f"{key} {_short(before.get(key))}, now {_short(now.get(key))}" for key in changed[:6])
         raise UserError(
-            f"{output_dir}: holds a run with other settings ({words}); give another output_dir, or the same settings "
-            "to go on"
+            f"{output_dir}: holds a run with other settings ({'; '.join(changed[:6])}); give another output_dir, or "
+            "the same settings to go on"
         )
     began = about.get("versions") if isinstance(about.get("versions"), dict) else {}
     other = [
@@ -146,10 +145,6 @@ def finish(output_dir: Path, checkpoint: Path, *, best: bool) -> None:
 def read_about(output_dir: Path) -> dict[str, Any]:
     """What `grpo.json` holds; nothing where there is none."""
     return stored_object(output_dir / ABOUT)
-
-
-def _short(value: Any) -> str:
-    return shortened(json.dumps(value, ensure_ascii=False), 40)
 
 
 def _whole(folder: Path) -> bool:

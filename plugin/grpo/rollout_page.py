@@ -20,7 +20,7 @@ from ..pages.charts import Point, Series, chart_style, line_plot
 from ..pages.gallery import Box, Gallery, Picture
 from ..pages.html import render
 from ..pages.sampling import Draw
-from ..pages.text import clean, shorten
+from ..pages.text import cut, shorten
 from .checkpoints import read_about
 from .rollout_log import FILE
 
@@ -30,7 +30,6 @@ _PAGE = Path(__file__).parent / "page"
 # Colours of the style sheet: bluish green for what is true, red for what the best completion says.
 _TRUE, _PREDICTED = 3, 0
 MOST_BOXES = 40
-MOST_TEXT = 2_500
 
 
 @dataclass(kw_only=True)
@@ -165,10 +164,10 @@ def make_cards(
             task={"mc": "multiple choice", "loc": "localisation"}.get(row["task"], row["task"]),
             part=part,
             step=row["step"],
-            question=_cut(row["question"].replace("<image>", "")),
-            truth=_cut(str(row["truth"])),
+            question=cut(row["question"].replace("<image>", "")),
+            truth=cut(str(row["truth"])),
             mean=sum(one["total"] for one in best) / len(best),
-            completions=[{**one, "text": _cut(one["text"])} for one in best],
+            completions=[{**one, "text": cut(one["text"])} for one in best],
         )
         for number, path in enumerate(row["images"]):
             role = "query" if number == len(row["images"]) - 1 else "template"
@@ -188,11 +187,6 @@ def make_cards(
 
 def _part(step: int, last: int) -> str:
     return ("first third", "middle", "last third")[min(3 * step // (last + 1), 2)]
-
-
-def _cut(text: str) -> str:
-    text = clean(text)
-    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} … ({len(text):,} characters)"
 
 
 def _flat(about: Mapping[str, Any]) -> list[tuple[str, str]]:

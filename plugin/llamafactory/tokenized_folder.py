@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import UserError
+from ..errors import UserError, changed_settings
 from ..jsonl import atomic_write
 
 RECORD = "adcopilot.json"
@@ -55,15 +55,17 @@ def check(folder: str | Path, now: dict[str, Any]) -> None:
     try:
         # folders from before the setting existed were made as its default makes them
         made = {"comparison_of_first": True, **json.loads(path.read_text("utf-8"))["made_with"]}
-        differs = [key for key in now if made[key] != now[key] and not (key in _NAMES and now[key] is None)]
+        compared = [key for key in now if not (key in _NAMES and now[key] is None)]
+        differs = changed_settings({key: made[key] for key in compared}, {key: now[key] for key in compared})
     except FileNotFoundError:
         what = "unfinished, or not made with template adcopilot"
         raise UserError(f"tokenized_path {folder}: {what}; {remedy}") from None
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         raise UserError(f"{path}: cannot be read as the record of this folder; {remedy}") from None
     if differs:
-        named = "; ".join(f"{key} was {made[key]}, is {now[key]}" for key in differs)
-        raise UserError(f"tokenized_path {folder}: its samples were made with other settings ({named}); {remedy}")
+        raise UserError(
+            f"tokenized_path {folder}: its samples were made with other settings ({'; '.join(differs)}); {remedy}"
+        )
 
 
 def write(folder: str | Path, made: dict[str, Any]) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["clean", "plural", "shorten"]
+__all__ = ["clean", "cut", "plural", "shorten"]
+
+#: Characters of an answer, or of what is asked, that a page shows.
+MOST_TEXT = 2_500
 
 # Everything that HTML forbids or that has no shape, but tabs and line ends; and the marks that reorder the text around
 # them, by which a name could look like another.
@@ -21,6 +24,12 @@ def shorten(text: object, limit: int = 120) -> str:
     # Cut first: a value may have millions of characters.
     line = " ".join(clean(str(text)[: 4 * limit + 4]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def cut(text: object) -> str:
+    """A value's clean text as far as `MOST_TEXT`, and how long it is where that is not all."""
+    whole = clean(str(text))
+    return whole if len(whole) <= MOST_TEXT else f"{whole[:MOST_TEXT]} … ({len(whole):,} characters)"
 
 
 def plural(count: int, noun: str, many: str | None = None) -> str:

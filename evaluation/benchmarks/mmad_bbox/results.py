@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from adcopilot.answering.families import Family, read_boxes, says_nothing_is_there, split_thinking
+from adcopilot.answering.families import Family, says_nothing_is_there, split_thinking
 from adcopilot.errors import UserError
 
-from ...box_scores import SIZES, THRESHOLDS, BoxRule, decode_mask, score_image, summarise
+from ...box_scores import SIZES, THRESHOLDS, BoxRule, answered_boxes, decode_mask, score_image, summarise
 from ...map_options import BOXES, Chosen
 from ...ranking import anomaly_score, by_dataset
 from ...run_folder import stored_results
@@ -70,8 +70,7 @@ def results_of_records(
             scores[meta["image"]] = (value, meta["dataset"], not meta["normal"])
         if meta["role"] != "boxes":
             continue
-        size, model_size = tuple(record["size"]), tuple(record["model_size"])
-        boxes = read_boxes(record["reply"]["text"], family=family, size=size, model_size=model_size)
+        size, boxes = tuple(record["size"]), answered_boxes(record, family=family)
         if not boxes and counts and not record["reply"].get("refused"):
             said = split_thinking(record["reply"]["text"])[1]
             unread["hold neither a box nor a word that there is none"] += not says_nothing_is_there(said)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from adcopilot.answering.families import Family, read_boxes, says_nothing_is_there, split_thinking
+from adcopilot.answering.families import Family, says_nothing_is_there, split_thinking
 from adcopilot.line.ranking import auroc
 from adcopilot.masks import MaskOptions
 from adcopilot.prompts import ANSWER_WORDS
@@ -19,6 +19,7 @@ from adcopilot.tasks.locate import LOCATE, mask_share
 from adcopilot.tasks.verdict import VERDICT, stated
 
 from ...bootstrap import interval, ratio_draws, strata_of
+from ...box_scores import answered_boxes
 from ...map_options import BOXES, Chosen
 from ...ranking import anomaly_score
 
@@ -54,7 +55,7 @@ def results_of_records(
         refused = bool(line["reply"].get("refused"))
         scored = {"item": line["item"], "task": task.name, "category": meta["category"], "image": meta["images"][-1]}
         if task is LOCATE:
-            scored["boxes"] = [] if refused else _boxes(line, family)
+            scored["boxes"] = [] if refused else answered_boxes(line, family=family)
             large += mask_share(record, root) > MaskOptions.most
             if chosen is not None:
                 kinds = chosen.boxes(line["item"], scored["boxes"])
@@ -99,12 +100,6 @@ def results_of_records(
 def _by(each: Sequence[Mapping[str, Any]], chosen: Chosen) -> dict[str, Any]:
     asked = [one["by"] for one in each if "by" in one]
     return {"whose": chosen.whose, **{whose: _row([one[whose] for one in asked]) for whose in BOXES if asked}}
-
-
-def _boxes(line: Mapping[str, Any], family: Family) -> list[dict[str, Any]]:
-    """The boxes of an answer in pixels of the original."""
-    size, model_size = tuple(line["size"]), tuple(line["model_size"])
-    return read_boxes(line["reply"]["text"], family=family, size=size, model_size=model_size)
 
 
 def _by_task(each: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
