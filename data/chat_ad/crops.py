@@ -20,7 +20,6 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 from PIL import Image
 
@@ -28,13 +27,12 @@ from ..errors import UserError
 from ..images import is_like_shape
 from .draws import rank
 from .pairing import PAIR_SCHEMA
-from .sources.references import open_image, open_mask
-from .windows import TRIES, seen_boxes
+from .sources.references import open_image
+from .windows import TRIES, Seen, seen_boxes
 
 __all__ = [
     "KEEP",
     "CropOptions",
-    "Cut",
     "choose_crops",
     "choose_window",
     "collect_decoys",
@@ -42,6 +40,7 @@ __all__ = [
     "cut_pair",
     "map_window",
     "parse_shares",
+    "shown_window",
 ]
 
 Box = tuple[int, int, int, int]
@@ -74,27 +73,6 @@ class CropOptions:
     keep: str = "all"
     margin: int = 8
     seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """A pair as it is shown.
-
-    Attributes:
-        query, template: upright RGB images, each in its own pixels.
-        window: what was cut, in pixels of the original query.
-        boxes, box_labels: of the defects in view, in pixels of `query`.
-        mask: (height, width) bool, the query's, or None where there is none.
-        hidden: the defects outside, by their index in the row's `boxes`.
-    """
-
-    query: Image.Image
-    template: Image.Image
-    window: Box
-    boxes: tuple[Box, ...]
-    box_labels: tuple[str, ...]
-    mask: np.ndarray | None
-    hidden: tuple[int, ...]
 
 
 def parse_shares(text: str, *, name: str = "crop") -> tuple[float, float]:
@@ -191,8 +169,10 @@ def collect_decoys(tables: Iterable[pa.Table], *, seed: int = 0) -> dict[tuple[s
     return {key: [kept[place] for place in sorted(kept)] for key, kept in sorted(found.items())}
 
 
-def cut_pair(root: str | os.PathLike, row: Mapping, *, opened: Callable[..., Image.Image] = open_image) -> Cut:
-    """Open a pair and cut it.
+def cut_pair(
+    root: str | os.PathLike, row: Mapping, *, opened: Callable[..., Image.Image] = open_image
+) -> tuple[Image.Image, Image.Image]:
+    """Open a pair and cut it: (template, query), upright RGB images, each in its own pixels.
 
     Args:
         root: what its references are relative to.
@@ -200,34 +180,24 @@ def cut_pair(root: str | os.PathLike, row: Mapping, *, opened: Callable[..., Ima
         opened: (root, reference) → image: `references.open_image`, or one that keeps some (`opened.OpenedImages`).
 
     Raises:
-        UserError: an image or the mask cannot be read, their sizes are not the row's, or the window cuts a defect,
-            leaves all of them out, or leaves the image.
+        UserError: an image cannot be read, the query's size is not the row's, or the window cuts a defect, leaves all
+            of them out, or leaves the image.
     """
-    size = (row["width"], row["height"])
-    window = tuple(row["crop"]) if row["crop"] is not None else (0, 0, *size)
-    boxes = [tuple(box) for box in row["boxes"]]
-    seen = _seen(row, boxes, window, size)
+    size, window = (row["width"], row["height"]), shown_window(row)
+    _seen(row)
     query = opened(root, row["image"])
     if query.size != size:
         raise UserError(
             f"{row['image']}: has {query.width}×{query.height} pixels, its row says {size[0]}×{size[1]}; index the "
             "dataset again"
         )
-    mask = None
-    if row["mask"]:
-        mask = open_mask(root, row["mask"], size=size)[window[1] : window[3], window[0] : window[2]]
-    shown = query.crop(window)
     template = opened(root, row["template"])
-    template = template.crop(map_window(window, size, template.size))
-    return Cut(
-        query=shown,
-        template=template,
-        window=window,
-        boxes=tuple(one.box for one in seen),
-        box_labels=tuple(row["box_labels"][one.index] for one in seen),
-        mask=mask,
-        hidden=tuple(sorted(set(range(len(boxes))) - {one.index for one in seen})),
-    )
+    return template.crop(map_window(window, size, template.size)), query.crop(window)
+
+
+def shown_window(row: Mapping) -> Box:
+    """The window that a row of `pairing.PAIR_SCHEMA` shows, in pixels of the original query: all where none is cut."""
+    return tuple(row["crop"]) if row["crop"] is not None else (0, 0, row["width"], row["height"])
 
 
 def cut_boxes(row: Mapping) -> tuple[list[list[int]], list[str]]:
@@ -236,9 +206,7 @@ def cut_boxes(row: Mapping) -> tuple[list[list[int]], list[str]]:
     Raises:
         UserError: as `cut_pair`, of the window.
     """
-    size = (row["width"], row["height"])
-    window = tuple(row["crop"]) if row["crop"] is not None else (0, 0, *size)
-    seen = _seen(row, [tuple(box) for box in row["boxes"]], window, size)
+    seen = _seen(row)
     return [list(one.box) for one in seen], [row["box_labels"][one.index] for one in seen]
 
 
@@ -253,7 +221,8 @@ def map_window(window: Box, from_size: tuple[int, int], to_size: tuple[int, int]
     return corners[0][0], corners[1][0], corners[0][1], corners[1][1]
 
 
-def _seen(row: Mapping, boxes: list[Box], window: Box, size: tuple[int, int]):
+def _seen(row: Mapping) -> list[Seen]:
+    size, window, boxes = (row["width"], row["height"]), shown_window(row), [tuple(box) for box in row["boxes"]]
     name = f"{row['image']}: crop {list(window)}"
     if not (0 <= window[0] < window[2] <= size[0] and 0 <= window[1] < window[3] <= size[1]):
         raise UserError(f"{name} is not inside its {size[0]}×{size[1]} pixels; start the build again")

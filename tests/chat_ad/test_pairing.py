@@ -16,9 +16,9 @@ from adcopilot.chat_ad.pipeline.dataset_steps import EMBED, PAIR, POOL
 from adcopilot.chat_ad.recipe.specs import EmbedSpec
 from adcopilot.chat_ad.runners import HERE
 from adcopilot.chat_ad.steps import Job, Steps, notes_of, read, save
-from adcopilot.chat_ad.table import SCHEMA, Entry
+from adcopilot.chat_ad.table import SCHEMA
 
-from .drawn import as_table, draw_dataset, invented
+from .drawn import as_table, draw_dataset, entry_of, invented
 
 
 def rows_of(count, seed, *, categories=2, views=2, groups=0):
@@ -116,7 +116,7 @@ def test_like_is_paired_with_like_and_with_normal():
             assert row["template_sha256"] == template.sha256
             assert row["crop"] is None
             assert (row["similarity"] is None) == (options.method == "random")
-            assert Entry.from_row(row) == query
+            assert entry_of(row) == query
 
 
 def paired(entries, options=None, queries=None):

@@ -49,9 +49,6 @@ class AnnotationsGenerator:
     async def finish(self) -> None:
         """Nothing is under way."""
 
-    def close(self) -> None:
-        """Nothing is open."""
-
     async def generate(self, pair: PairView, step: str, context: Mapping[str, Any]) -> str:
         """The text of `caption`, `dialogue` or `think`."""
         rng = dice(self.seed, step, pair.key)

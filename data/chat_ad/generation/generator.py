@@ -54,7 +54,3 @@ class Generator(Protocol):
     async def finish(self) -> None:
         """Start nothing new, let what is under way end, and release what belongs to the running event loop."""
         ...
-
-    def close(self) -> None:
-        """Release files."""
-        ...

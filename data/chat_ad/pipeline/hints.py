@@ -56,10 +56,10 @@ def score_good(pairs: Path, chosen: Sequence[int], root: str, settings: Mapping[
     with keep_to_one_core():  # the same bytes with any number of workers, a backbone's too
         for row in read(pairs).take(pa.array(chosen, pa.int64())).to_pylist():
             try:
-                cut = cut_pair(root, {**row, "mask": ""})
+                template, query = cut_pair(root, row)
             except UserError:  # it is refused, and said, where it is cut for its record
                 continue
-            made = map_of_pair(mapper, cut.query, [cut.template])
+            made = map_of_pair(mapper, query, [template])
             if made is not None:
                 found.append({"category": row["category"], "score": made.pred_score})
     return pa.Table.from_pylist(found, schema=pa.schema([("category", pa.string()), ("score", pa.float64())])), {}

@@ -141,9 +141,7 @@ class OutputBuild:
             made.extend(new)
             return sum(shard.rows for _, shard in new)
 
-        taken = 0
-        for taken, _ in draw_waves(candidates, spec.amount, make):  # noqa: B007 - the last one counts
-            pass
+        taken = draw_waves(candidates, spec.amount, make)
         counts, places = self._write(output / f"{spec.name}.jsonl", made, candidates)
         refused = [one for _, shard in made for one in shard.notes["refused"]]
         unasked = _Unasked(spec.tasks, candidates)
