@@ -18,15 +18,17 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import pyarrow as pa
 from PIL import Image
+from pydantic import Field, model_validator
 
 from ..errors import UserError
 from ..images import is_like_shape
 from .draws import rank
 from .pairing import PAIR_SCHEMA
+from .recipe.model import Spec, Text
 from .sources.references import open_image
 from .windows import TRIES, Seen, seen_boxes
 
@@ -57,26 +59,8 @@ DECOYS = 64
 _LEAST = 56
 
 
-@dataclass(frozen=True, kw_only=True)
-class CropOptions:
-    """How windows are chosen.
-
-    Attributes:
-        least, most: share of the image's sides, from which the window's is drawn.
-        keep: one of `KEEP`.
-        margin: pixels between a defect and the window's edge, where the image has them.
-        seed: of the choice.
-    """
-
-    least: float = 0.5
-    most: float = 1.0
-    keep: str = "all"
-    margin: int = 8
-    seed: int = 0
-
-
 def parse_shares(text: str, *, name: str = "crop") -> tuple[float, float]:
-    """`0.5:1` → (0.5, 1.0), `least` and `most` of `CropOptions`; `name` is the key's, for messages.
+    """`0.5:1` → (0.5, 1.0); `name` is the key's, for messages.
 
     Raises:
         UserError: not two shares in order.
@@ -91,6 +75,25 @@ def parse_shares(text: str, *, name: str = "crop") -> tuple[float, float]:
     return least, most
 
 
+class CropOptions(Spec):
+    """How windows are chosen: a recipe's `crop`.
+
+    Attributes:
+        shares: `LEAST:MOST` of the image's sides, between which the window's are drawn.
+        keep: one of `KEEP`.
+        margin: pixels between a defect and the window's edge, where the image has them.
+    """
+
+    shares: Text
+    keep: Literal[KEEP] = "all"
+    margin: Annotated[int, Field(ge=0)] = 8
+
+    @model_validator(mode="after")
+    def _shares(self) -> CropOptions:
+        parse_shares(self.shares, name=".shares")
+        return self
+
+
 def choose_window(
     rng: random.Random, *, size: tuple[int, int], boxes: Sequence[Box], options: CropOptions
 ) -> Box | None:
@@ -102,7 +105,7 @@ def choose_window(
         boxes: the defects, (x1, y1, x2, y2) within it.
         options: as they say.
     """
-    share = rng.uniform(options.least, options.most)
+    share = rng.uniform(*parse_shares(options.shares))
     wanted = [min(length, max(round(length * share), _LEAST)) for length in size]
     if options.keep == "one" and len(boxes) > 1:
         target = boxes[rng.randrange(len(boxes))]
@@ -116,20 +119,21 @@ def choose_window(
 
 
 def choose_crops(
-    pairs: pa.Table, *, options: CropOptions, decoys: Mapping[tuple[str, str], Sequence[Decoy]]
+    pairs: pa.Table, *, options: CropOptions, decoys: Mapping[tuple[str, str], Sequence[Decoy]], seed: int = 0
 ) -> pa.Table:
     """The pairs with their column `crop` filled.
 
     Args:
         pairs: of `pairing.PAIR_SCHEMA`.
-        options: how windows are chosen; each row's depends on the seed and its own query and template alone.
+        options: how windows are chosen.
         decoys: `(source, category)` → what `collect_decoys` found.
+        seed: of the choice; each row's depends on it and its own query and template alone.
     """
     names = ["image", "template", "label", "boxes", "width", "height", "source", "category"]
     names += ["template_width", "template_height"]
     windows = []
     for row in pairs.select(names).to_pylist():
-        rng = random.Random(rank(options.seed, row["image"], row["template"]))
+        rng = random.Random(rank(seed, row["image"], row["template"]))
         size = row["width"], row["height"]
         boxes = [tuple(box) for box in row["boxes"]]
         found = decoys.get((row["source"], row["category"]))

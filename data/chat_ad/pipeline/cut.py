@@ -71,7 +71,7 @@ def cut_pairs(
     """
     writer, opened = _Files(Path(media_dir), prefix, dataset, images), OpenedImages()
     shown, uncut = [], {}
-    for place, row in zip(chosen, read(pairs).take(pa.array(chosen, pa.int64())).to_pylist(), strict=True):
+    for place, row in zip(chosen, read(pairs, rows=chosen).to_pylist(), strict=True):
         try:
             shown.append({**_show(row, root, writer, marked_prefix, opened=opened), "pair_row": place})
         except UserError as error:

@@ -8,8 +8,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from adcopilot.chat_ad.crops import CropOptions
 from adcopilot.chat_ad.fitness.measures import QualityOptions
 from adcopilot.chat_ad.generation.endpoint import EndpointSettings
+from adcopilot.chat_ad.pairing import PairOptions
 from adcopilot.chat_ad.recipe import specs
 from adcopilot.chat_ad.recipe.model import keys_of
 from adcopilot.chat_ad.recipe.reading import load_recipe, parse_recipe
@@ -114,9 +116,9 @@ PLACES = [
     *(("generator", key) for key in keys_of(EndpointSettings)),
     *(("datasets", "mine", key) for key in keys_of(specs.DatasetSpec)),
     *(("datasets", "mine", "filter", key) for key in keys_of(QualityOptions)),
-    *(("datasets", "mine", "pair", key) for key in keys_of(specs.PairSpec)),
+    *(("datasets", "mine", "pair", key) for key in keys_of(PairOptions)),
     *(("datasets", "mine", "mask", key) for key in keys_of(specs.MaskSpec)),
-    *(("datasets", "mine", "crop", key) for key in keys_of(specs.CropSpec)),
+    *(("datasets", "mine", "crop", key) for key in keys_of(CropOptions)),
     *(("outputs", "Chat_mine", key) for key in keys_of(specs.OutputSpec)),
     *(("outputs", "MagicBrush", key) for key in keys_of(specs.ConvertSpec)),
 ]
