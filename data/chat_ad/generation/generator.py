@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
+from ...endpoint.client import Refused
 from .pair_view import PairView
 
-__all__ = ["STEPS", "Generator"]
+__all__ = ["STEPS", "Generator", "write_checked"]
+
+T = TypeVar("T")
 
 #: What a generator is asked for, and what its answer holds:
 #: `caption`   the JSON object of `caption.Caption`
@@ -54,3 +57,39 @@ class Generator(Protocol):
     async def finish(self) -> None:
         """Start nothing new, let what is under way end, and release what belongs to the running event loop."""
         ...
+
+
+async def write_checked(
+    pair: PairView,
+    generator: Generator,
+    step: str,
+    check: Callable[[str, int], Awaitable[tuple[T, Sequence[str]]]],
+    *,
+    what: str,
+    again: str = "",
+    context: Mapping[str, Any] | None = None,
+    clean: Callable[[str], str] = str,
+) -> T:
+    """A text of a generator, given back to it with what is wrong as often as it allows, until nothing is.
+
+    Args:
+        pair: that it is about.
+        generator: writes it.
+        step: what is asked for.
+        check: from a text and its round to what it holds, and what is wrong with it.
+        what: the text is called.
+        again: the step that is asked for when a text is given back; the same by default.
+        context: of the step, but for draft, problems and round.
+        clean: what is taken of an answer.
+
+    Raises:
+        Refused: problems remain, or the generator refuses.
+    """
+    told = {**(context or {}), "draft": "", "problems": [], "round": 0}
+    for number in range(generator.rounds + 1):
+        text = clean(await generator.generate(pair, (again or step) if number else step, told))
+        found, problems = await check(text, number)
+        if not problems:
+            return found
+        told |= {"draft": text, "problems": list(problems), "round": number + 1}
+    raise Refused(f"the {what} could not be verified: {'; '.join(problems)}")
