@@ -13,11 +13,11 @@ from typing import Any
 
 from .command import add_common_arguments, run_source
 from .parquet import parquet_files, parquet_rows
-from .source import Item
+from .source import Item, Source
 from .texts import checked_record, conversation_turns
 
 
-class OlmoSft:
+class OlmoSft(Source):
     """OLMo 2's mixture as a `source.Source` of text without images.
 
     Args:
@@ -28,9 +28,7 @@ class OlmoSft:
     """
 
     name = "OLMo-2-SFT"
-    version = 1
     licence = "tulu-3-sft-olmo-2-mixture (Ai2): ODC-BY 1.0, parts under their own terms"
-    workers = 1
 
     def __init__(self, *, root: Path) -> None:
         self.root, self.files = root, parquet_files(root)

@@ -20,12 +20,12 @@ from .fetching import Fetcher, is_web_url, url_key
 from .media import ImageFolder
 from .parquet import parquet_files, parquet_rows
 from .questions import ASK_DESCRIPTION
-from .source import Item, Rejected
-from .texts import checked_record, checked_text
+from .source import Item, Rejected, Source
+from .texts import caption_record, checked_text
 
 
-class PixMoCap:
-    """PixMo-cap as a `source.Source`.
+class PixMoCap(Source):
+    """PixMo-cap.
 
     Args:
         root: the folder that holds the Parquet files.
@@ -38,7 +38,6 @@ class PixMoCap:
     """
 
     name = "PixMo-cap"
-    version = 1
     licence = "PixMo-cap (Ai2): ODC-BY 1.0 for the texts; each image keeps the terms of the site it is from"
 
     def __init__(self, *, root: Path, fetcher: Fetcher, media_dir: Path, workers: int = 1) -> None:
@@ -78,14 +77,7 @@ class PixMoCap:
             raise Rejected("image not reachable", found.reason, expected=True)
         pictures = self.folder.opened([found.file])
         answer = checked_text(item.data["caption"], what="the caption")
-        return checked_record(
-            self.name,
-            item.key,
-            **pictures,
-            turns=[(rng.choice(ASK_DESCRIPTION), answer)],
-            task="caption",
-            answer=answer,
-        )
+        return caption_record(self.name, item.key, rng=rng, questions=ASK_DESCRIPTION, caption=answer, **pictures)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

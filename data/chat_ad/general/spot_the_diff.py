@@ -20,8 +20,8 @@ from ...files import read_json
 from .command import AGAIN, add_common_arguments, run_source
 from .media import ImageFolder
 from .questions import ASK_DIFFERENCES
-from .source import Item, Rejected
-from .texts import checked_record, checked_text, sentence
+from .source import Item, Rejected, Source
+from .texts import caption_record, checked_text, sentence
 
 # People say in many ways that they see none, misspelt and without apostrophes ("i don t see a differnce").
 _NOTHING = re.compile(
@@ -39,8 +39,8 @@ _APOSTROPHE = re.compile(
 )
 
 
-class SpotTheDiff:
-    """Spot-the-diff as a `source.Source`.
+class SpotTheDiff(Source):
+    """Spot-the-diff.
 
     Args:
         root: the authors' repository, with the images in it.
@@ -52,9 +52,7 @@ class SpotTheDiff:
     """
 
     name = "Spot-the-diff"
-    version = 1
     licence = "Spot-the-diff (Jhamtani, Berg-Kirkpatrick 2018): no licence stated; research use, do not redistribute"
-    workers = 1
 
     def __init__(self, *, root: Path, media_dir: Path, splits: list[str]) -> None:
         self.root = root
@@ -101,14 +99,7 @@ class SpotTheDiff:
         """The pair with one person's sentences."""
         pictures = self.folder.opened(layout.pair(item.data["img_id"]))
         answer = self._answer(item.data)
-        return checked_record(
-            self.name,
-            item.key,
-            **pictures,
-            turns=[(rng.choice(ASK_DIFFERENCES), answer)],
-            task="caption",
-            answer=answer,
-        )
+        return caption_record(self.name, item.key, rng=rng, questions=ASK_DIFFERENCES, caption=answer, **pictures)
 
     def _answer(self, entry: dict[str, Any]) -> str:
         sentences = [text for text in entry["sentences"] if text.strip()]
