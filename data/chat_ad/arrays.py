@@ -108,7 +108,11 @@ def read_mask(path: Path, name: str, index: int | None) -> np.ndarray:
         UserError: as `image_size`, or it has several channels.
     """
     values = _read(path, name, index)
-    return _flat(values, path, name)
+    if values.ndim == 3 and values.shape[2] == 1:
+        return values[..., 0]
+    if values.ndim != 2:
+        raise UserError(f"{path}: a mask of {name} has shape {values.shape}, expected height × width")
+    return values
 
 
 def sha256(path: Path, name: str, index: int | None) -> str:
@@ -128,14 +132,6 @@ def _read(path: Path, name: str, index: int | None) -> np.ndarray:
         _check_index(path, name, count, index)
         dataset = _dataset(path, name)
         return dataset[()] if index is None else dataset[index]
-
-
-def _flat(values: np.ndarray, path: Path, name: str) -> np.ndarray:
-    if values.ndim == 3 and values.shape[2] == 1:
-        return values[..., 0]
-    if values.ndim != 2:
-        raise UserError(f"{path}: a mask of {name} has shape {values.shape}, expected height × width")
-    return values
 
 
 def _layout(path: Path, name: str) -> tuple[int | None, int, int]:

@@ -121,17 +121,10 @@ class Entry:
         if len(self.boxes) != len(self.box_labels):
             raise ValueError(f"{self.image}: {len(self.boxes)} boxes but {len(self.box_labels)} labels for them")
 
-    def to_row(self) -> dict[str, Any]:
-        """A row for `pa.RecordBatch.from_pylist(rows, schema=SCHEMA)`, columns in the schema's order."""
-        row = {name: getattr(self, name) for name in SCHEMA.names}
-        row["boxes"] = [list(box) for box in self.boxes]
-        row["box_labels"] = list(self.box_labels)
-        return row
-
 
 def to_batch(entries: Iterable[Entry]) -> pa.RecordBatch:
     """Rows as one Arrow batch of `SCHEMA`."""
-    return pa.RecordBatch.from_pylist([entry.to_row() for entry in entries], schema=SCHEMA)
+    return pa.RecordBatch.from_pylist([vars(entry) for entry in entries], schema=SCHEMA)
 
 
 def make_metadata(

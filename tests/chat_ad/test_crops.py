@@ -129,7 +129,7 @@ def pairs(tmp_path_factory):
         other = next(other for other in others if other != one)
         added = {"template": other.image, "template_sha256": other.sha256, "similarity": 0.5, "crop": None}
         added |= {"template_width": other.width, "template_height": other.height}
-        rows.append({**one.to_row(), **added})
+        rows.append({**vars(one), **added})
     return root, pa.Table.from_pylist(rows, schema=PAIR_SCHEMA)
 
 

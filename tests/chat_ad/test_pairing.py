@@ -15,7 +15,6 @@ from adcopilot.chat_ad.pairing import PAIR_SCHEMA, PairOptions, Pool, pair_shard
 from adcopilot.chat_ad.pipeline.dataset_steps import EMBED, PAIR, POOL
 from adcopilot.chat_ad.runners import HERE
 from adcopilot.chat_ad.steps import Job, Steps, notes_of, read, save
-from adcopilot.chat_ad.table import SCHEMA
 
 from .drawn import as_table, draw_dataset, entry_of, invented
 
@@ -261,8 +260,3 @@ def test_pairing_by_a_vision_tower(dataset, adcopilot_dir, tmp_path):
             same = [name for name in normal if name.split("/")[0] == row["category"] and name != row["image"]]
             best = max(float(known[row["image"]].astype(float) @ known[name].astype(float)) for name in same)
             assert row["similarity"] == pytest.approx(best, abs=1e-6)
-
-
-def test_schema_begins_with_the_tables():
-    names = ["template", "template_sha256", "template_width", "template_height", "similarity", "crop"]
-    assert PAIR_SCHEMA.names == [*SCHEMA.names, *names]

@@ -108,13 +108,6 @@ def test_what_is_hopeless_ends_the_run_at_once_and_the_key_is_not_told(make, end
     assert len(endpoint.requests) == 1
 
 
-def test_the_key_is_nowhere_on_the_disk(make, on_disk, monkeypatch, tmp_path):
-    monkeypatch.setenv("SOME_KEY", "sk-very-secret")
-    generator = make(key_variable="SOME_KEY")
-    records, _ = run(generator, [on_disk()], TEXT_TASKS)
-    assert "very-secret" not in json.dumps(records) + (tmp_path / "answers.jsonl").read_text()
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -195,13 +195,3 @@ def test_a_command_of_earlier_versions_names_the_new_one(name, capsys):
     assert said.count("\n") == 1
     assert cli.main(["data", "convert", "deeppcb", "--root", "DeepPCB"]) == 2
     assert "type `adcopilot data build examples/data/deeppcb.yaml" in capsys.readouterr().err
-
-
-def test_help_names_the_docs_readers_and_their_options(capsys):
-    with pytest.raises(SystemExit) as left:
-        cli.main(["data", "build", "--help"])
-    assert left.value.code == 0
-    said = capsys.readouterr().out
-    choices = ("split: 1cls|2cls_fewshot|2cls_highshot (1cls)", "label: folders|normal|anomalous")
-    for word in ("docs/data.md", "real-iad-variety", *choices):
-        assert word in said

@@ -37,13 +37,6 @@ def parsed(**changes):
     return parse_recipe(values, name="r")
 
 
-def test_good():
-    recipe = parsed()
-    assert recipe.outputs["Chat_mine"].amount is None
-    assert recipe.datasets["mine"].pair.method == "nearest"
-    assert recipe.endpoint is None
-
-
 def test_table_ones_amounts_are_the_defaults():
     recipe = parsed(outputs={"Caption_MPDD": {"datasets": "mine", "tasks": "caption"}})
     assert recipe.outputs["Caption_MPDD"].amount == 500
