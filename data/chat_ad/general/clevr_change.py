@@ -10,6 +10,7 @@ import argparse
 import random
 import re
 from collections.abc import Container, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,15 +144,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_box_share(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Convert and say what came out.
-
-    Raises:
-        UserError: as `writing.convert`.
-    """
+def opened(args: argparse.Namespace) -> ClevrChange:
+    """The source that the options name."""
     splits = ["train", "val", "test"] if args.include_test else ["train"]
-    source = ClevrChange(root=args.root, media_dir=args.media_dir, splits=splits, box_share=args.box_share)
-    return run_source(source, args)
+    return ClevrChange(root=args.root, media_dir=args.media_dir, splits=splits, box_share=args.box_share)
+
+
+run = partial(run_source, opened)
 
 
 def _object(path: Path) -> dict[str, Any]:

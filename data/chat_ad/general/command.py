@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,13 @@ def add_box_share(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--box-share", type=_share, default=0.5, help="of the pairs with a box, how many ask for it")
 
 
-def run_source(source: Source, args: argparse.Namespace) -> int:
-    """Convert and print the summary.
+def run_source(opened: Callable[[argparse.Namespace], Source], args: argparse.Namespace) -> int:
+    """Convert the source that the options name, and say what came out.
 
     Raises:
-        UserError: as `writing.convert`.
+        UserError: as `writing.convert`, or the source's.
     """
+    source = opened(args)
     amounts = {"table": default_amount(source.name), "all": None}
     request = Request(
         output=args.output,

@@ -16,6 +16,7 @@ import os
 import random
 import re
 from collections.abc import Container, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,11 +218,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_box_share(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Convert and say what came out.
+def opened(args: argparse.Namespace) -> MagicBrush:
+    """The source that the options name."""
+    return MagicBrush(root=args.root, output=args.output, media_dir=args.media_dir, box_share=args.box_share)
 
-    Raises:
-        UserError: as `writing.convert`.
-    """
-    source = MagicBrush(root=args.root, output=args.output, media_dir=args.media_dir, box_share=args.box_share)
-    return run_source(source, args)
+
+run = partial(run_source, opened)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Container, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, OlmoSft.name, root=root, images=False)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Convert and say what came out.
+def opened(args: argparse.Namespace) -> OlmoSft:
+    """The source that the options name."""
+    return OlmoSft(root=args.root)
 
-    Raises:
-        UserError: as `writing.convert`.
-    """
-    return run_source(OlmoSft(root=args.root), args)
+
+run = partial(run_source, opened)

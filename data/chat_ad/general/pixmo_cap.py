@@ -123,4 +123,4 @@ def run(args: argparse.Namespace) -> int:
     )
     with fetcher:
         source = PixMoCap(root=args.root, fetcher=fetcher, media_dir=args.media_dir, workers=args.workers)
-        return run_source(source, args)
+        return run_source(lambda _: source, args)

@@ -11,6 +11,7 @@ import argparse
 import random
 import re
 from collections.abc import Container, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,14 +121,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Convert and say what came out.
-
-    Raises:
-        UserError: as `writing.convert`.
-    """
+def opened(args: argparse.Namespace) -> SpotTheDiff:
+    """The source that the options name."""
     splits = ["train", "val", *(["test"] if args.include_test else [])]
-    return run_source(SpotTheDiff(root=args.root, media_dir=args.media_dir, splits=splits), args)
+    return SpotTheDiff(root=args.root, media_dir=args.media_dir, splits=splits)
+
+
+run = partial(run_source, opened)
 
 
 def repaired(text: str) -> str:

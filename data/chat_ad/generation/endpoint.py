@@ -26,7 +26,7 @@ from ..recipe.model import Count, Spec, Text
 from .cache import AnswerCache
 from .cost import Cost, Prices
 from .facts import Facts
-from .generator import STEPS
+from .generator import STEPS, Generator
 from .pair_view import MAX_BOXES, PairView
 from .prompt_files import PromptFiles
 from .verify import is_refusal
@@ -111,7 +111,7 @@ class EndpointSettings(Spec):
         return self
 
 
-class EndpointGenerator:
+class EndpointGenerator(Generator):
     """A `Generator` that asks an endpoint.
 
     Args:

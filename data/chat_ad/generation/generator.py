@@ -23,7 +23,7 @@ STEPS = ("caption", "refine", "verify", "dialogue", "think")
 
 
 class Generator(Protocol):
-    """Writes text about pairs.
+    """Writes text about pairs; each is a class of this one, at once and unchecked where it says nothing else.
 
     Attributes:
         name: what records say made them: `annotations`, or the endpoint's model.
@@ -36,10 +36,10 @@ class Generator(Protocol):
 
     name: str
     fingerprint: str
-    waits: bool
-    concurrency: int
-    rounds: int
-    checks: bool
+    waits: bool = False
+    concurrency: int = 1
+    rounds: int = 0
+    checks: bool = False
 
     async def generate(self, pair: PairView, step: str, context: Mapping[str, Any]) -> str:
         """The text of one step, one of `STEPS`.

@@ -116,7 +116,6 @@ def test_what_is_hopeless_ends_the_run_at_once_and_the_key_is_not_told(make, end
         ({"model": ""}, "generator.model is '', expected a text"),
         ({"concurrency": 0}, "concurrency is 0, expected a whole number, 1 or more"),
         ({"most_tokens": 0}, "most_tokens is 0"),
-        ({"most_money": 5.0}, "no price is known"),
     ],
 )
 def test_settings_that_cannot_be(make, changes, message):

@@ -142,18 +142,9 @@ def test_any_value_is_taken_or_named_in_one_line(place, value):
     assert said.startswith("recipe: ") or place == ("prompts",)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("a: [1", "r.yaml:"),
-        ("a: 1\na: 2\n", "stands there twice"),
-        ("- 1\n", "expected the keys datasets and outputs"),
-        ("a: !!python/object/apply:os.system ['echo hi']\n", "not YAML"),
-    ],
-)
-def test_files_that_are_no_recipe(tmp_path, text, words):
-    (tmp_path / "r.yaml").write_text(text)
-    with pytest.raises(UserError, match=words):
+def test_a_list_is_no_recipe(tmp_path):
+    (tmp_path / "r.yaml").write_text("- 1\n")
+    with pytest.raises(UserError, match="expected the keys datasets and outputs"):
         load_recipe(tmp_path / "r.yaml")
 
 
