@@ -154,8 +154,7 @@ def _check_index(path: Path, name: str, count: int | None, index: int | None) ->
 
 
 def _dataset(path: Path, name: str) -> Any:
-    stat = os.stat(path)
-    return _opened_dataset(str(path), stat.st_mtime_ns, stat.st_size, os.getpid(), name)
+    return _opened_dataset(*_state(path), name)
 
 
 # An image and its mask, of a query and its template. A chunk cache lives as long as its array is open.
@@ -175,8 +174,13 @@ def _opened_dataset(path: str, mtime: int, size: int, process: int, name: str) -
 
 
 def _file(path: Path) -> Any:
+    return _opened(*_state(path))
+
+
+def _state(path: Path) -> tuple[str, int, int, int]:
+    """What an open file is known by: one that has changed since is another, and no process uses its parent's."""
     stat = os.stat(path)
-    return _opened(str(path), stat.st_mtime_ns, stat.st_size, os.getpid())
+    return str(path), stat.st_mtime_ns, stat.st_size, os.getpid()
 
 
 @functools.lru_cache(maxsize=2)

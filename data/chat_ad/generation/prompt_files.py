@@ -52,10 +52,11 @@ class PromptFiles:
 
     def __init__(self, *, folder: str | Path | None = None) -> None:
         self._texts = {name: (FOLDER / name).read_text("utf-8") for name in FILES}
+        self._own = {name: json.loads(text) for name, text in self._texts.items() if name.endswith(".json")}
         self._paths = {name: FOLDER / name for name in FILES}
         if folder is not None:
             self._overlay(Path(folder))
-        self._json = {name: self._parse(name) for name in FILES if name.endswith(".json")}
+        self._json = {name: self._parse(name) for name in self._own}
         self._check_wording()
         self._templates = self._compiled()
 
@@ -110,8 +111,7 @@ class PromptFiles:
             raise UserError(f"{path}: not JSON ({reason_of(error)}); repair it or remove it") from None
         if not isinstance(value, dict):
             raise UserError(f"{path}: a {type(value).__name__}, expected a JSON object like the package's")
-        original = json.loads((FOLDER / name).read_text("utf-8"))
-        missing = sorted(original.keys() - value.keys())
+        missing = sorted(self._own[name].keys() - value.keys())
         if missing:
             raise UserError(f"{path}: has no {missing[0]!r}, which the package's own has; add it")
         return value
@@ -119,7 +119,7 @@ class PromptFiles:
     def _check_wording(self) -> None:
         """Each list of sentences may use the slots that the package's own list uses."""
         for name in ("questions.json", "wording.json"):
-            original = json.loads((FOLDER / name).read_text("utf-8"))
+            original = self._own[name]
             for key, sentences in self._json[name].items():
                 where = f"{self._paths[name]}: {key!r}"
                 if not isinstance(sentences, list) or not sentences:
