@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcopilot.chat_ad.commands.build import summary
 from adcopilot.chat_ad.pipeline.candidates import choose_task, possible_tasks
 from adcopilot.chat_ad.sources.references import mask_components
 from adcopilot.cli import main
@@ -84,20 +83,6 @@ def test_amounts_and_tasks(built):
     assert found["records"] == len(chat) == found["available"] == sum(found["tasks"].values())
     assert len({tuple(record["images"]) for record in chat}) == len(chat)
     assert {record["source"] for record in chat} == {"parts", "again"}
-
-
-def test_files_of_the_build(built):
-    output, manifest = built
-    info = json.loads((output / "dataset_info.json").read_text())
-    assert list(info) == ["Caption_parts", "Chat_parts"]
-    assert info["Chat_parts"]["file_name"] == "Chat_parts.jsonl"
-    assert json.loads((output / "manifest.json").read_text()) == manifest
-    used = {name for record in records(output / "Chat_parts.jsonl") for name in record["images"]}
-    assert any(name.endswith(".jpg") and "/again/" in name for name in used)
-    assert all(name.endswith(".png") for name in used if "/parts/" in name)
-    text = summary(manifest, "recipe", output)
-    assert "Chat_parts.jsonl" in text
-    assert "parts:" in text
 
 
 def test_every_image_is_in_a_pair_or_listed(built):
