@@ -29,7 +29,7 @@ LABELS = {"color": "changed colour", "material": "changed material", "add": "add
 
 
 class ClevrChange(Source):
-    """CLEVR-Change.
+    """CLEVR-Change as a `source.Source`.
 
     Args:
         root: the folder that holds `data`, or `data` itself.

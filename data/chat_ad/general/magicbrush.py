@@ -45,7 +45,7 @@ _SMALLEST, _LARGEST = 0.0005, 0.9
 
 
 class MagicBrush(Source):
-    """MagicBrush.
+    """MagicBrush as a `source.Source`.
 
     Args:
         root: as downloaded, Parquet or unpacked.

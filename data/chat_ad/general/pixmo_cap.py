@@ -25,7 +25,7 @@ from .texts import caption_record, checked_text
 
 
 class PixMoCap(Source):
-    """PixMo-cap.
+    """PixMo-cap as a `source.Source`.
 
     Args:
         root: the folder that holds the Parquet files.

@@ -41,7 +41,7 @@ _APOSTROPHE = re.compile(
 
 
 class SpotTheDiff(Source):
-    """Spot-the-diff.
+    """Spot-the-diff as a `source.Source`.
 
     Args:
         root: the authors' repository, with the images in it.
