@@ -213,7 +213,7 @@ def opened(folder: str, step: str, count: int):
     """A step that opens images, on drawn photographs of 1024 × 1024 pixels."""
     from adcopilot.chat_ad.pipeline.cut import CUT
     from adcopilot.chat_ad.pipeline.dataset_steps import EMBED, INDEX, MEASURE, embedder
-    from adcopilot.chat_ad.recipe.specs import EmbedSpec, ImageSpec
+    from adcopilot.chat_ad.recipe.specs import ImageSpec
     from adcopilot.chat_ad.steps import save
     from adcopilot.masks import MaskOptions
     from adcopilot.sample.pairs import draw_pair, stream
@@ -241,11 +241,12 @@ def opened(folder: str, step: str, count: int):
         table, notes = step.function(**more)
         save(root / f"{step.name}.parquet", "k", table, **notes)
 
-    kind = EmbedSpec()
-    embedder(kind)
     import pyarrow as pa
 
-    from adcopilot.chat_ad.pairing import PAIR_SCHEMA
+    from adcopilot.chat_ad.pairing import PAIR_SCHEMA, PairOptions
+
+    options = PairOptions()
+    embedder(options)
 
     windows = pa.array([[100, 100, 900, 900]] * count, PAIR_SCHEMA.field("crop").type)
     templates = pairs.take(pa.array([(place + 1) % count for place in range(count)]))
@@ -259,7 +260,7 @@ def opened(folder: str, step: str, count: int):
         run(MEASURE, rows=rows.path, root=folder)
     elif step == "embed":
         chosen = list(range(count))
-        run(EMBED, rows=rows.path, chosen=chosen, root=folder, embed=kind)
+        run(EMBED, rows=rows.path, chosen=chosen, root=folder, options=options)
     else:
         spec = ImageSpec(format=step.removeprefix("cut "))
         arguments = {"root": folder, "media_dir": folder, "prefix": f"{step}/", "dataset": "bench", "images": spec}

@@ -17,7 +17,17 @@ from .jsonl import atomic_write
 if TYPE_CHECKING:
     from .anomaly_map.comparing import AnomalyMap
 
-__all__ = ["PANEL_MAX", "PANEL_MIN", "draw_boxes", "draw_map", "draw_result", "panel_scale", "save_picture"]
+__all__ = [
+    "PANEL_MAX",
+    "PANEL_MIN",
+    "draw_boxes",
+    "draw_map",
+    "draw_result",
+    "line_width",
+    "panel_of",
+    "panel_scale",
+    "save_picture",
+]
 
 #: A panel's longer side in pixels: smaller images are enlarged, larger ones shrunk.
 PANEL_MIN, PANEL_MAX = 448, 1200
@@ -60,7 +70,13 @@ def panel_scale(size: tuple[int, int]) -> float:
     return min(max(longer, PANEL_MIN), PANEL_MAX) / longer
 
 
-def _panel(image: Image.Image) -> Image.Image:
+def line_width(size: tuple[int, int]) -> int:
+    """Of what is drawn into a panel of (width, height)."""
+    return max(2, round(max(size) / 220))
+
+
+def panel_of(image: Image.Image) -> Image.Image:
+    """A copy of an image at its panel's size, RGB."""
     scale = panel_scale(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     # Few large pixels stay visible as such: smoothing them would hide what the model saw.
@@ -79,10 +95,10 @@ def draw_boxes(image: Image.Image, boxes: Sequence[dict], *, numbered: bool = Fa
     Returns:
         A new picture of `image.size` times `panel_scale(image.size)`.
     """
-    panel = _panel(image)
+    panel = panel_of(image)
     scale = panel.width / image.width, panel.height / image.height
     draw = ImageDraw.Draw(panel)
-    line = max(2, round(max(panel.size) / 220))
+    line = line_width(panel.size)
     labels = list(dict.fromkeys(box["label"] for box in boxes))
     font = _font(min(max(13, round((panel.width * panel.height) ** 0.5 / 34)), 30), latin=_is_latin(*labels))
     taken: list[tuple[float, float, float, float]] = []
@@ -113,7 +129,7 @@ def draw_map(image: Image.Image, anomaly_map: AnomalyMap, *, threshold: float | 
         image: the map's query, upright, RGB.
         threshold: of the map's score, which the colours are tied to; None where none is known.
     """
-    return map_over(_panel(image), anomaly_map, threshold=threshold)
+    return map_over(panel_of(image), anomaly_map, threshold=threshold)
 
 
 def _label_place(extent, box, size, taken) -> tuple[float, float, float, float]:
@@ -182,7 +198,7 @@ def draw_result(
         anomaly_map: of the query.
         map_threshold: of its score, which its colours are tied to; None where none is known.
     """
-    panels = [_panel(template), draw_boxes(query, boxes)]
+    panels = [panel_of(template), draw_boxes(query, boxes)]
     captions = [
         f"{role}: {name}" if name else role for role, name in (("template", template_name), ("query", query_name))
     ]

@@ -108,7 +108,11 @@ def read_mask(path: Path, name: str, index: int | None) -> np.ndarray:
         UserError: as `image_size`, or it has several channels.
     """
     values = _read(path, name, index)
-    return _flat(values, path, name)
+    if values.ndim == 3 and values.shape[2] == 1:
+        return values[..., 0]
+    if values.ndim != 2:
+        raise UserError(f"{path}: a mask of {name} has shape {values.shape}, expected height × width")
+    return values
 
 
 def sha256(path: Path, name: str, index: int | None) -> str:
@@ -128,14 +132,6 @@ def _read(path: Path, name: str, index: int | None) -> np.ndarray:
         _check_index(path, name, count, index)
         dataset = _dataset(path, name)
         return dataset[()] if index is None else dataset[index]
-
-
-def _flat(values: np.ndarray, path: Path, name: str) -> np.ndarray:
-    if values.ndim == 3 and values.shape[2] == 1:
-        return values[..., 0]
-    if values.ndim != 2:
-        raise UserError(f"{path}: a mask of {name} has shape {values.shape}, expected height × width")
-    return values
 
 
 def _layout(path: Path, name: str) -> tuple[int | None, int, int]:
@@ -158,8 +154,7 @@ def _check_index(path: Path, name: str, count: int | None, index: int | None) ->
 
 
 def _dataset(path: Path, name: str) -> Any:
-    stat = os.stat(path)
-    return _opened_dataset(str(path), stat.st_mtime_ns, stat.st_size, os.getpid(), name)
+    return _opened_dataset(*_state(path), name)
 
 
 # An image and its mask, of a query and its template. A chunk cache lives as long as its array is open.
@@ -179,8 +174,13 @@ def _opened_dataset(path: str, mtime: int, size: int, process: int, name: str) -
 
 
 def _file(path: Path) -> Any:
+    return _opened(*_state(path))
+
+
+def _state(path: Path) -> tuple[str, int, int, int]:
+    """What an open file is known by: one that has changed since is another, and no process uses its parent's."""
     stat = os.stat(path)
-    return _opened(str(path), stat.st_mtime_ns, stat.st_size, os.getpid())
+    return str(path), stat.st_mtime_ns, stat.st_size, os.getpid()
 
 
 @functools.lru_cache(maxsize=2)

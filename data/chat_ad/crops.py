@@ -18,23 +18,23 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
-import numpy as np
 import pyarrow as pa
 from PIL import Image
+from pydantic import Field, model_validator
 
 from ..errors import UserError
 from ..images import is_like_shape
 from .draws import rank
 from .pairing import PAIR_SCHEMA
-from .sources.references import open_image, open_mask
-from .windows import TRIES, seen_boxes
+from .recipe.model import Spec, Text
+from .sources.references import open_image
+from .windows import TRIES, Seen, seen_boxes
 
 __all__ = [
     "KEEP",
     "CropOptions",
-    "Cut",
     "choose_crops",
     "choose_window",
     "collect_decoys",
@@ -42,6 +42,7 @@ __all__ = [
     "cut_pair",
     "map_window",
     "parse_shares",
+    "shown_window",
 ]
 
 Box = tuple[int, int, int, int]
@@ -58,47 +59,8 @@ DECOYS = 64
 _LEAST = 56
 
 
-@dataclass(frozen=True, kw_only=True)
-class CropOptions:
-    """How windows are chosen.
-
-    Attributes:
-        least, most: share of the image's sides, from which the window's is drawn.
-        keep: one of `KEEP`.
-        margin: pixels between a defect and the window's edge, where the image has them.
-        seed: of the choice.
-    """
-
-    least: float = 0.5
-    most: float = 1.0
-    keep: str = "all"
-    margin: int = 8
-    seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """A pair as it is shown.
-
-    Attributes:
-        query, template: upright RGB images, each in its own pixels.
-        window: what was cut, in pixels of the original query.
-        boxes, box_labels: of the defects in view, in pixels of `query`.
-        mask: (height, width) bool, the query's, or None where there is none.
-        hidden: the defects outside, by their index in the row's `boxes`.
-    """
-
-    query: Image.Image
-    template: Image.Image
-    window: Box
-    boxes: tuple[Box, ...]
-    box_labels: tuple[str, ...]
-    mask: np.ndarray | None
-    hidden: tuple[int, ...]
-
-
 def parse_shares(text: str, *, name: str = "crop") -> tuple[float, float]:
-    """`0.5:1` → (0.5, 1.0), `least` and `most` of `CropOptions`; `name` is the key's, for messages.
+    """`0.5:1` → (0.5, 1.0); `name` is the key's, for messages.
 
     Raises:
         UserError: not two shares in order.
@@ -113,6 +75,25 @@ def parse_shares(text: str, *, name: str = "crop") -> tuple[float, float]:
     return least, most
 
 
+class CropOptions(Spec):
+    """How windows are chosen: a recipe's `crop`.
+
+    Attributes:
+        shares: `LEAST:MOST` of the image's sides, between which the window's are drawn.
+        keep: one of `KEEP`.
+        margin: pixels between a defect and the window's edge, where the image has them.
+    """
+
+    shares: Text
+    keep: Literal[KEEP] = "all"
+    margin: Annotated[int, Field(ge=0)] = 8
+
+    @model_validator(mode="after")
+    def _shares(self) -> CropOptions:
+        parse_shares(self.shares, name=".shares")
+        return self
+
+
 def choose_window(
     rng: random.Random, *, size: tuple[int, int], boxes: Sequence[Box], options: CropOptions
 ) -> Box | None:
@@ -124,7 +105,7 @@ def choose_window(
         boxes: the defects, (x1, y1, x2, y2) within it.
         options: as they say.
     """
-    share = rng.uniform(options.least, options.most)
+    share = rng.uniform(*parse_shares(options.shares))
     wanted = [min(length, max(round(length * share), _LEAST)) for length in size]
     if options.keep == "one" and len(boxes) > 1:
         target = boxes[rng.randrange(len(boxes))]
@@ -138,20 +119,21 @@ def choose_window(
 
 
 def choose_crops(
-    pairs: pa.Table, *, options: CropOptions, decoys: Mapping[tuple[str, str], Sequence[Decoy]]
+    pairs: pa.Table, *, options: CropOptions, decoys: Mapping[tuple[str, str], Sequence[Decoy]], seed: int = 0
 ) -> pa.Table:
     """The pairs with their column `crop` filled.
 
     Args:
         pairs: of `pairing.PAIR_SCHEMA`.
-        options: how windows are chosen; each row's depends on the seed and its own query and template alone.
+        options: how windows are chosen.
         decoys: `(source, category)` → what `collect_decoys` found.
+        seed: of the choice; each row's depends on it and its own query and template alone.
     """
     names = ["image", "template", "label", "boxes", "width", "height", "source", "category"]
     names += ["template_width", "template_height"]
     windows = []
     for row in pairs.select(names).to_pylist():
-        rng = random.Random(rank(options.seed, row["image"], row["template"]))
+        rng = random.Random(rank(seed, row["image"], row["template"]))
         size = row["width"], row["height"]
         boxes = [tuple(box) for box in row["boxes"]]
         found = decoys.get((row["source"], row["category"]))
@@ -191,8 +173,10 @@ def collect_decoys(tables: Iterable[pa.Table], *, seed: int = 0) -> dict[tuple[s
     return {key: [kept[place] for place in sorted(kept)] for key, kept in sorted(found.items())}
 
 
-def cut_pair(root: str | os.PathLike, row: Mapping, *, opened: Callable[..., Image.Image] = open_image) -> Cut:
-    """Open a pair and cut it.
+def cut_pair(
+    root: str | os.PathLike, row: Mapping, *, opened: Callable[..., Image.Image] = open_image
+) -> tuple[Image.Image, Image.Image]:
+    """Open a pair and cut it: (template, query), upright RGB images, each in its own pixels.
 
     Args:
         root: what its references are relative to.
@@ -200,34 +184,24 @@ def cut_pair(root: str | os.PathLike, row: Mapping, *, opened: Callable[..., Ima
         opened: (root, reference) → image: `references.open_image`, or one that keeps some (`opened.OpenedImages`).
 
     Raises:
-        UserError: an image or the mask cannot be read, their sizes are not the row's, or the window cuts a defect,
-            leaves all of them out, or leaves the image.
+        UserError: an image cannot be read, the query's size is not the row's, or the window cuts a defect, leaves all
+            of them out, or leaves the image.
     """
-    size = (row["width"], row["height"])
-    window = tuple(row["crop"]) if row["crop"] is not None else (0, 0, *size)
-    boxes = [tuple(box) for box in row["boxes"]]
-    seen = _seen(row, boxes, window, size)
+    size, window = (row["width"], row["height"]), shown_window(row)
+    _seen(row)
     query = opened(root, row["image"])
     if query.size != size:
         raise UserError(
             f"{row['image']}: has {query.width}×{query.height} pixels, its row says {size[0]}×{size[1]}; index the "
             "dataset again"
         )
-    mask = None
-    if row["mask"]:
-        mask = open_mask(root, row["mask"], size=size)[window[1] : window[3], window[0] : window[2]]
-    shown = query.crop(window)
     template = opened(root, row["template"])
-    template = template.crop(map_window(window, size, template.size))
-    return Cut(
-        query=shown,
-        template=template,
-        window=window,
-        boxes=tuple(one.box for one in seen),
-        box_labels=tuple(row["box_labels"][one.index] for one in seen),
-        mask=mask,
-        hidden=tuple(sorted(set(range(len(boxes))) - {one.index for one in seen})),
-    )
+    return template.crop(map_window(window, size, template.size)), query.crop(window)
+
+
+def shown_window(row: Mapping) -> Box:
+    """The window that a row of `pairing.PAIR_SCHEMA` shows, in pixels of the original query: all where none is cut."""
+    return tuple(row["crop"]) if row["crop"] is not None else (0, 0, row["width"], row["height"])
 
 
 def cut_boxes(row: Mapping) -> tuple[list[list[int]], list[str]]:
@@ -236,9 +210,7 @@ def cut_boxes(row: Mapping) -> tuple[list[list[int]], list[str]]:
     Raises:
         UserError: as `cut_pair`, of the window.
     """
-    size = (row["width"], row["height"])
-    window = tuple(row["crop"]) if row["crop"] is not None else (0, 0, *size)
-    seen = _seen(row, [tuple(box) for box in row["boxes"]], window, size)
+    seen = _seen(row)
     return [list(one.box) for one in seen], [row["box_labels"][one.index] for one in seen]
 
 
@@ -253,7 +225,8 @@ def map_window(window: Box, from_size: tuple[int, int], to_size: tuple[int, int]
     return corners[0][0], corners[1][0], corners[0][1], corners[1][1]
 
 
-def _seen(row: Mapping, boxes: list[Box], window: Box, size: tuple[int, int]):
+def _seen(row: Mapping) -> list[Seen]:
+    size, window, boxes = (row["width"], row["height"]), shown_window(row), [tuple(box) for box in row["boxes"]]
     name = f"{row['image']}: crop {list(window)}"
     if not (0 <= window[0] < window[2] <= size[0] and 0 <= window[1] < window[3] <= size[1]):
         raise UserError(f"{name} is not inside its {size[0]}×{size[1]} pixels; start the build again")

@@ -14,18 +14,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field, model_validator
 
 from ..images import ASPECT_SLACK, aspect
 from .draws import below
 from .dropped import Dropped
 from .fitness.measures import Coded
+from .recipe.model import Count, Spec, Text
 from .table import SCHEMA
 
 __all__ = ["METHODS", "PAIR_SCHEMA", "POOL_COLUMNS", "PairOptions", "Pool", "pair_shard", "template_key"]
@@ -56,25 +57,40 @@ _SHELVES = 8
 _SLACK = 1e-4
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairOptions:
-    """How templates are chosen.
+class PairOptions(Spec):
+    """How templates are chosen: a recipe's `pair`.
 
     Attributes:
         method: one of `METHODS`.
         among: `nearest` takes one of so many nearest ones, by the hash that `random` uses.
         templates: so many for each query, as far as there are, each of which makes a pair.
-        least: smallest similarity of a pair; a query whose nearest template is less alike has no pair. None for any.
         other_views: take a normal image of another view of the category where its own view has none.
-        seed: of the hash.
+        least_similarity: of a pair; a query whose nearest template is less alike has no pair. None for any.
+        skip_unpaired: whether a category without any normal image is left out instead of being an error.
+        embed, device, dtype, batch_size: by what images are compared, see `embedding.load_embedder`.
     """
 
-    method: str = "nearest"
-    among: int = 1
-    templates: int = 1
-    least: float | None = None
+    method: Literal[METHODS] = "nearest"
+    among: Count = 1
+    templates: Annotated[int, Field(ge=1, le=64)] = 1
     other_views: bool = False
-    seed: int = 0
+    least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
+    skip_unpaired: bool = False
+    embed: Text | None = None
+    device: Text = "auto"
+    dtype: Text = "auto"
+    batch_size: Count | None = None
+
+    @model_validator(mode="after")
+    def _random(self) -> PairOptions:
+        if self.method == "random" and (self.embed or self.among > 1 or self.least_similarity is not None):
+            raise ValueError("the method random takes any template; remove embed, among and least_similarity")
+        return self
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """What decides about the pairs besides the vectors."""
+        return self.model_dump(include={"method", "among", "templates", "other_views", "least_similarity"})
 
 
 class Pool:
@@ -193,6 +209,7 @@ def pair_shard(
     pool: Pool,
     *,
     options: PairOptions | None = None,
+    seed: int = 0,
     problems: dict[int, str] | None = None,
 ) -> tuple[pa.Table, list[dict]]:
     """The pairs of a shard's queries.
@@ -202,6 +219,7 @@ def pair_shard(
         vectors: (n, d) float32, theirs; None for `random`.
         pool: to choose from, the same for all shards.
         options: how.
+        seed: of the hash by which one is chosen among several.
         problems: row → why a query cannot be opened.
 
     Returns:
@@ -237,7 +255,7 @@ def pair_shard(
         if options.method == "random":
             for row in asking:
                 free = [place for place in range(len(shelf.members)) if place not in excluded[row]]
-                first = below(len(free), options.seed, queries[row]["image"])
+                first = below(len(free), seed, queries[row]["image"])
                 wanted = min(options.templates, len(free))
                 places = [free[(first + number * len(free) // wanted) % len(free)] for number in range(wanted)]
                 chosen[row] = [(int(shelf.members[place]), None) for place in places]
@@ -246,12 +264,12 @@ def pair_shard(
             ranked = shelf.nearest(vectors[asking], [excluded[row] for row in asking], depth)
             for row, found in zip(asking, ranked, strict=True):
                 best = round(found[0][1], 6)
-                if options.least is not None:
-                    found = [one for one in found if round(one[1], 6) >= options.least]
+                if options.least_similarity is not None:
+                    found = [one for one in found if round(one[1], 6) >= options.least_similarity]
                 if not found:
-                    lost(row, "too_different", best, options.least)
+                    lost(row, "too_different", best, options.least_similarity)
                     continue
-                first = below(len(found[: options.among]), options.seed, queries[row]["image"])
+                first = below(len(found[: options.among]), seed, queries[row]["image"])
                 taken = [*found[first:], *found[:first]][: options.templates]
                 chosen[row] = [(int(shelf.members[place]), round(similarity, 6)) for place, similarity in taken]
     kept = [(row, member, similarity) for row in sorted(chosen) for member, similarity in chosen[row]]

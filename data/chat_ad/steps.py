@@ -197,14 +197,15 @@ def load(path: Path, key: str) -> Shard | None:
         return None
 
 
-def read(shard: Shard | Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a finished shard.
+def read(shard: Shard | Path, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None) -> pa.Table:
+    """The rows of a finished shard: all, or those of the given numbers, in their order.
 
     Raises:
         UserError: the file is gone or damaged.
     """
     with _opened(shard) as file:
-        return file.read(columns=None if columns is None else list(columns)).replace_schema_metadata(None)
+        table = file.read(columns=None if columns is None else list(columns)).replace_schema_metadata(None)
+    return table if rows is None else table.take(pa.array(rows, pa.int64()))
 
 
 def notes_of(path: Path) -> dict[str, Any]:

@@ -24,7 +24,6 @@ written and read in batches of at most `BATCH_ROWS` rows, so memory does not gro
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,7 +46,6 @@ __all__ = [
     "Entry",
     "make_metadata",
     "read_batches",
-    "read_entries",
     "read_metadata",
     "table_root",
     "to_batch",
@@ -123,29 +121,10 @@ class Entry:
         if len(self.boxes) != len(self.box_labels):
             raise ValueError(f"{self.image}: {len(self.boxes)} boxes but {len(self.box_labels)} labels for them")
 
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Entry:
-        """From a row as `RecordBatch.to_pylist` gives it; further columns are passed over."""
-        values = {name: row[name] for name in SCHEMA.names}
-        values["boxes"] = tuple(tuple(box) for box in row["boxes"])
-        values["box_labels"] = tuple(row["box_labels"])
-        return cls(**values)
-
-    def to_row(self) -> dict[str, Any]:
-        """A row for `pa.RecordBatch.from_pylist(rows, schema=SCHEMA)`, columns in the schema's order."""
-        row = {name: getattr(self, name) for name in SCHEMA.names}
-        row["boxes"] = [list(box) for box in self.boxes]
-        row["box_labels"] = list(self.box_labels)
-        return row
-
-    def replace(self, **changes: Any) -> Entry:
-        """A copy with some columns changed."""
-        return dataclasses.replace(self, **changes)
-
 
 def to_batch(entries: Iterable[Entry]) -> pa.RecordBatch:
     """Rows as one Arrow batch of `SCHEMA`."""
-    return pa.RecordBatch.from_pylist([entry.to_row() for entry in entries], schema=SCHEMA)
+    return pa.RecordBatch.from_pylist([vars(entry) for entry in entries], schema=SCHEMA)
 
 
 def make_metadata(
@@ -197,15 +176,12 @@ def write_table(
     return rows
 
 
-def read_batches(
-    path: str | os.PathLike, *, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
-) -> Iterator[pa.RecordBatch]:
-    """The rows in order, a batch at a time.
+def read_batches(path: str | os.PathLike, *, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows in order, a batch of at most `BATCH_ROWS` at a time.
 
     Args:
         path: a Parquet file that `write_table` wrote.
         columns: the columns to read, all by default.
-        batch_rows: rows a batch, at most.
 
     Raises:
         UserError: the file is missing, not Parquet, damaged, or lacks one of the columns of `SCHEMA`.
@@ -218,20 +194,9 @@ def read_batches(
             )
         wanted = None if columns is None else list(columns)
         try:
-            yield from file.iter_batches(batch_size=batch_rows, columns=wanted)
+            yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{os.fspath(path)}: damaged ({one_line(error)}); write the table again") from error
-
-
-def read_entries(path: str | os.PathLike) -> Iterator[Entry]:
-    """The rows in order as `Entry`.
-
-    Raises:
-        UserError: as `read_batches`.
-    """
-    for batch in read_batches(path, columns=SCHEMA.names):
-        for row in batch.to_pylist():
-            yield Entry.from_row(row)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from ..drawing import draw_boxes, panel_scale
+from ..drawing import draw_boxes, line_width, panel_of
 
 __all__ = ["CONTOUR", "draw_visual_prompt"]
 
@@ -48,15 +48,12 @@ def draw_visual_prompt(
         raise ValueError(f"a mask of shape {mask.shape} for an image of {image.width}×{image.height} pixels")
     if labels and len(labels) != len(boxes):
         raise ValueError(f"{len(boxes)} boxes but {len(labels)} labels")
-    scale = panel_scale(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    method = Image.Resampling.NEAREST if scale >= 3 else Image.Resampling.LANCZOS
-    panel = image.convert("RGB")
-    panel = panel.resize(size, method) if size != image.size else panel.copy()
+    panel = panel_of(image)
+    size = panel.size
     if mask is not None and mask.any():
         panel = Image.fromarray(_with_contour(np.asarray(panel), _scaled_mask(mask, size)))
     # Outside the contour and a box's own line, which would else cover the contour of a defect that fills its box.
-    room = _GAP + 2 * _line(size) + _EDGE
+    room = _GAP + 2 * line_width(size) + _EDGE
     marked = []
     for index, box in enumerate(boxes):
         corners = []
@@ -81,17 +78,12 @@ def _scaled_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(shares) > 0
 
 
-def _line(size: tuple[int, int]) -> int:
-    """Width of lines in a picture of this size, as `draw_boxes` has it."""
-    return max(2, round(max(size) / 220))
-
-
 def _with_contour(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
     distance = ndimage.distance_transform_edt(~mask)
     result = pixels.copy()
-    inner, outer = _GAP, _GAP + _line((mask.shape[1], mask.shape[0]))
+    inner, outer = _GAP, _GAP + line_width((mask.shape[1], mask.shape[0]))
     result[(distance > inner) & (distance <= outer + _EDGE)] = (255, 255, 255)
     result[(distance > inner) & (distance <= outer)] = CONTOUR
     return result

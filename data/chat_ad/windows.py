@@ -36,6 +36,9 @@ NORMALS = ("auto", "clean", "repair", "none")
 # Annotations are a few pixels generous or tight; a normal window keeps this far from them.
 CLEAN_MARGIN = 4
 
+#: Pixels by which a template may lie beside its query, and of the ring around a defect that tells where it does.
+REACH, RING = 5, 6
+
 
 @dataclass(frozen=True, kw_only=True)
 class WindowRules:
@@ -233,12 +236,10 @@ def clean_window(
     return best
 
 
-def repair(
-    query: np.ndarray, template: np.ndarray, boxes: Sequence[Box], *, reach: int = 5, ring: int = 6
-) -> np.ndarray:
+def repair(query: np.ndarray, template: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
     """The query with the template's pixels in each box: a normal picture with the query's own noise elsewhere.
 
-    The two are aligned to a few pixels only, so each patch is taken at the offset (up to `reach`) at which template
+    The two are aligned to a few pixels only, so each patch is taken at the offset (up to `REACH`) at which template
     and query agree best in a ring around the box. Arrays are (height, width[, channels]) of equal shape.
     """
     height, width = query.shape[:2]
@@ -247,12 +248,12 @@ def repair(
     for x1, y1, x2, y2 in boxes:
         defective[y1:y2, x1:x2] = True
     for x1, y1, x2, y2 in boxes:
-        ox1, oy1, ox2, oy2 = max(x1 - ring, 0), max(y1 - ring, 0), min(x2 + ring, width), min(y2 + ring, height)
+        ox1, oy1, ox2, oy2 = max(x1 - RING, 0), max(y1 - RING, 0), min(x2 + RING, width), min(y2 + RING, height)
         compare = ~defective[oy1:oy2, ox1:ox2]
         around = query[oy1:oy2, ox1:ox2].astype(np.int32)
         best = None
-        for dy in range(-reach, reach + 1):
-            for dx in range(-reach, reach + 1):
+        for dy in range(-REACH, REACH + 1):
+            for dx in range(-REACH, REACH + 1):
                 if oy1 + dy < 0 or ox1 + dx < 0 or oy2 + dy > height or ox2 + dx > width:
                     continue
                 patch = template[oy1 + dy : oy2 + dy, ox1 + dx : ox2 + dx].astype(np.int32)

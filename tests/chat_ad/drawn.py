@@ -8,7 +8,7 @@ from PIL import Image
 from adcopilot.chat_ad.fitness.fingerprints import Fingerprints, measure_table
 from adcopilot.chat_ad.fitness.measures import judge
 from adcopilot.chat_ad.sources.references import content_sha256
-from adcopilot.chat_ad.table import Entry, make_metadata, to_batch, write_table
+from adcopilot.chat_ad.table import SCHEMA, Entry, make_metadata, read_batches, to_batch, write_table
 from adcopilot.sample.pairs import draw_pair, stream
 
 CATEGORIES = ("washer", "pcb", "connector")
@@ -67,6 +67,17 @@ def write(path, root, entries):
     """A table of the entries; returns its path."""
     write_table(path, [to_batch(entries)], metadata=make_metadata(root=root, dataset="drawn"))
     return path
+
+
+def entry_of(row):
+    """The entry that a table's row is; further columns are passed over."""
+    values = {name: row[name] for name in SCHEMA.names}
+    return Entry(**{**values, "boxes": tuple(map(tuple, row["boxes"])), "box_labels": tuple(row["box_labels"])})
+
+
+def read_entries(path):
+    """A table's rows as entries."""
+    return [entry_of(row) for batch in read_batches(path) for row in batch.to_pylist()]
 
 
 def filter_table(rows, root, *, options=None):

@@ -127,13 +127,21 @@ def sizes_of(output):
     return found
 
 
-def test_shape_beats_likeness_and_names(tmp_path):
-    """The look-alike of the same name is turned; the thumbnail of another shot has the query's shape."""
-    defective(tmp_path / "raw", "0001.png", size=(96, 64))
-    save(tmp_path / "raw/good/0001.png", picture(b"part", size=(64, 96)))
-    save(tmp_path / "raw/good/0002.png", picture(b"other", size=(48, 32)))
-    build(recipe(tmp_path / "raw", pair={"skip_unpaired": True}, crop=None), tmp_path / "out")
-    assert sizes_of(tmp_path / "out")[True] == [(48, 32), (96, 64)]  # each in its own pixels
+@pytest.mark.parametrize(
+    ("size", "good", "crop", "shown"),
+    [
+        # The look-alike of the same name is turned; the thumbnail of another shot has the query's shape.
+        ((96, 64), {"a.png": (b"part", (64, 96)), "b.png": (b"other", (48, 32))}, None, (48, 32)),
+        # A lone template of another shape is shown whole.
+        ((192, 128), {"a.png": (b"part", (128, 192))}, "0.5:0.8", (128, 192)),
+    ],
+)
+def test_shape_beats_likeness_and_names(tmp_path, size, good, crop, shown):
+    defective(tmp_path / "raw", "a.png", size=size)
+    for name, (seed, its) in good.items():
+        save(tmp_path / f"raw/good/{name}", picture(seed, size=its))
+    build(recipe(tmp_path / "raw", pair={"skip_unpaired": True}, crop=crop), tmp_path / "out")
+    assert sizes_of(tmp_path / "out")[True] == [shown, size]  # each in its own pixels
 
 
 def test_the_same_place_of_a_template_of_another_size(tmp_path):
@@ -144,13 +152,6 @@ def test_the_same_place_of_a_template_of_another_size(tmp_path):
     (template, query) = sizes_of(tmp_path / "out")[True]
     assert query != (192, 128)
     assert all(abs(2 * small - large) <= 2 for small, large in zip(template, query, strict=True))
-
-
-def test_a_lone_template_of_another_shape_is_shown_whole(tmp_path):
-    defective(tmp_path / "raw", "a.png", size=(192, 128))
-    save(tmp_path / "raw/good/a.png", picture(b"part", size=(128, 192)))
-    build(recipe(tmp_path / "raw"), tmp_path / "out")
-    assert sizes_of(tmp_path / "out")[True] == [(128, 192), (192, 128)]
 
 
 def test_exif_decides_the_shape(tmp_path):

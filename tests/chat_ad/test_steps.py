@@ -10,7 +10,7 @@ import time
 import pyarrow as pa
 import pytest
 
-from adcopilot.chat_ad.recipe.specs import EmbedSpec
+from adcopilot.chat_ad.recipe.specs import ImageSpec
 from adcopilot.chat_ad.runners import HERE, make_runner
 from adcopilot.chat_ad.steps import Job, Shard, Step, Steps, load, read, save, step_key
 from adcopilot.errors import UserError
@@ -130,7 +130,7 @@ def test_what_a_key_depends_on(tmp_path):
     shard = save(tmp_path / "s", "k", pa.table({"n": [1]}))
     inputs = {
         "rows": shard,
-        "embed": EmbedSpec(),
+        "images": ImageSpec(),
         "chosen": (1, 2),
         "decoys": {("a", "b"): [1.5]},
         "allow": frozenset("ba"),
@@ -142,7 +142,7 @@ def test_what_a_key_depends_on(tmp_path):
     moved = Shard(path=tmp_path / "moved", digest=shard.digest, rows=1)
     assert key == step_key(COUNT, Job({**inputs, "rows": moved}, also=["x"]))
     other = save(tmp_path / "o", "k", pa.table({"n": [2]}))
-    changes = {"rows": other, "embed": EmbedSpec(model="m"), "chosen": [2, 1], "decoys": {}, "allow": frozenset()}
+    changes = {"rows": other, "images": ImageSpec(quality=90), "chosen": [2, 1], "decoys": {}, "allow": frozenset()}
     for name, value in changes.items():
         assert key != step_key(COUNT, Job({**inputs, name: value}, also=["x"]))
     assert key != step_key(COUNT, Job(inputs))

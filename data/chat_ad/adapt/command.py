@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         check_folder(args.base)
     reader, photos = read_folder(args.folder)
     # marks first: what is marked trains nothing, and is no template where it is marked as defective
-    pictures = with_marks([one.picture for one in photos], args.marks, [args.folder])
+    pictures = with_marks(photos, args.marks, [args.folder])
     marked = [one for one in pictures if one.marked]
     known = {one.file for one in pictures} - {one.file for one in marked}
     kept = [one for one in photos if one.file in known]
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if model is not None and model.resolve() != output:
         place_model(model, output)
     say("calibration on what was held out")
-    pictures = [*(one.picture for one in parts.held_out), *marked]
+    pictures = [*parts.held_out, *marked]
     found = calibrate(
         _calibration_arguments(args, output, no_model=model is None),
         pictures,

@@ -27,25 +27,14 @@ HELD_GOOD, HELD_BAD = 0.4, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Photo:
+class Photo(LabelledPicture):
     """A photograph of the folder.
 
     Attributes:
-        file: where it is.
-        bad: whether the part is defective.
-        kind: of defect, "" if it is not said.
         group: what belongs together: views of one part have one.
     """
 
-    file: Path
-    bad: bool
-    kind: str
     group: str
-
-    @property
-    def picture(self) -> LabelledPicture:
-        """As a line is calibrated with it."""
-        return LabelledPicture(file=self.file, bad=self.bad, kind=self.kind)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from ...records import check_form, check_record, foreign_boxes, record_boxes, re
 from ..box_conversion import Evenness, convert_record, notations_of
 from ..general.json_stream import json_items
 
-__all__ = ["check_file", "register"]
+__all__ = ["add_arguments", "run"]
 
 _NAMED = 20  # bad records that the error quotes
 
@@ -53,23 +53,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Register and say what a YAML needs.
+    """Check all records of a file, register it, and say what a YAML needs.
 
     Raises:
-        UserError: as `register`.
+        UserError: records are bad (none is registered then), the name is taken, or `--info` is broken.
     """
+    if args.amount is not None and args.amount < 1:
+        raise UserError(f"--amount {args.amount}: expected 1 or more")
     media_dir = args.media_dir or args.info.parent / "data"
-    counts = register(
-        name=args.name,
-        file=args.file,
-        info=args.info,
-        media_dir=media_dir,
-        amount=args.amount,
-        replace=args.replace,
-        boxes=args.boxes,
-        output=args.output,
-    )
-    file = counts["file"]
+    file, counts = _converted(args, media_dir) if args.boxes is not None else _as_it_is(args, media_dir)
+    value = entry(_relative(file, args.info.parent), images=counts["with_images_field"] > 0)
+    if args.amount is not None:
+        value["num_samples"] = args.amount
+    changed = add_entries(args.info, {args.name: value}, replace=args.replace)
     if args.boxes:
         where = "it is registered as it is" if file == args.file else f"written to {file}"
         print(f"{args.file}: {counts['converted']} boxes converted, {where}")
@@ -80,64 +76,35 @@ def run(args: argparse.Namespace) -> int:
             'as they are; if they are boxes, write them as "bbox_2d": [x1, y1, x2, y2] in pixels',
             file=sys.stderr,
         )
-    print(f"{args.info}: {args.name} {'added' if counts['changed'] else 'was registered already'}")
+    print(f"{args.info}: {args.name} {'added' if changed else 'was registered already'}")
     print(f"in a training YAML:\ndataset_dir: {args.info.parent}\nmedia_dir: {media_dir}\ndataset: {args.name}")
     return 0
 
 
-def register(
-    *,
-    name: str,
-    file: Path,
-    info: Path,
-    media_dir: Path,
-    amount: int | None = None,
-    replace: bool = False,
-    boxes: str | None = None,
-    output: Path | None = None,
-) -> dict[str, Any]:
-    """Check all records of a file, then register it.
-
-    Args:
-        name: of the data set.
-        file: JSON lines or a JSON list of records.
-        info: the `dataset_info.json`, made when absent.
-        media_dir: what image paths are relative to.
-        amount: LlamaFactory's `num_samples`.
-        replace: also over another entry of that name, or another file at `output`.
-        boxes: notations of `boxes.named.NOTATIONS`, with commas; the records are converted and written to `output`.
-        output: JSON lines; by default beside `file`.
-
-    Returns:
-        The counts of `check_file`, `file` that was registered, and whether the entry is new.
-
-    Raises:
-        UserError: records are bad (none is registered then), the name is taken, or `info` is broken.
-    """
-    if amount is not None and amount < 1:
-        raise UserError(f"--amount {amount}: expected 1 or more")
-    if boxes is None:
-        if output is not None:
-            raise UserError(f"--output {output}: only converted records are written; name their notation with --boxes")
-        counts = check_file(file, media_dir=media_dir)
-    else:
-        target = output or file.with_name(f"{file.stem}.bbox_2d.jsonl")
-        counts = _convert(file, target, notations=notations_of(boxes), media_dir=media_dir, replace=replace)
-        file = target if counts["converted"] else file
-    value = entry(_relative(file, info.parent), images=counts["with_images_field"] > 0)
-    if amount is not None:
-        value["num_samples"] = amount
-    return counts | {"file": file, "changed": bool(add_entries(info, {name: value}, replace=replace))}
+def _as_it_is(args: argparse.Namespace, media_dir: Path) -> tuple[Path, Counter[str]]:
+    """The file, and what was counted in its records (`_Check`)."""
+    if args.output is not None:
+        raise UserError(
+            f"--output {args.output}: only converted records are written; name their notation with --boxes"
+        )
+    if args.file.suffix not in (".jsonl", ".json"):
+        raise UserError(
+            f"{args.file}: suffix {args.file.suffix!r}, expected .jsonl or .json, by which LlamaFactory reads it"
+        )
+    check = _Check(args.file, media_dir=media_dir)
+    for _ in check.records():
+        pass
+    return args.file, check.counts_of(args.file)
 
 
-def _convert(
-    source: Path, target: Path, *, notations: Sequence[Notation], media_dir: Path, replace: bool
-) -> dict[str, int]:
+def _converted(args: argparse.Namespace, media_dir: Path) -> tuple[Path, Counter[str]]:
+    """The file of the converted records, or the given one where no box was converted, and what was counted."""
+    notations, target = notations_of(args.boxes), args.output or args.file.with_name(f"{args.file.stem}.bbox_2d.jsonl")
     if target.suffix != ".jsonl":
         raise UserError(f"--output {target}: suffix {target.suffix!r}, expected .jsonl")
-    if target.resolve() == source.resolve():
+    if target.resolve() == args.file.resolve():
         raise UserError(f"--output {target}: is the file itself, which stays as it is; name another")
-    check = _Check(source, media_dir=media_dir, notations=notations)
+    check = _Check(args.file, media_dir=media_dir, notations=notations)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".adcopilot-register-") as folder:
@@ -145,36 +112,22 @@ def _convert(
             write_jsonl(fresh, check.records())
             counts = check.counts_of(fresh)
             if not counts["converted"]:
-                return counts
-            if target.exists() and not replace and file_digest(target) != file_digest(fresh):
+                return args.file, counts
+            if target.exists() and not args.replace and file_digest(target) != file_digest(fresh):
                 raise UserError(f"{target}: holds something else; add --replace, or name another with --output")
             os.replace(fresh, target)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"{target}: cannot be written ({reason}); name another with --output") from None
-    return counts
-
-
-def check_file(file: Path, *, media_dir: Path) -> dict[str, int]:
-    """Look at every record of a file.
-
-    Returns:
-        `records`, `images` and `boxes` in it, `with_images_field`: records that have the field `images`, and
-        `converted`: boxes that were.
-
-    Raises:
-        UserError: it names the first bad records and says how many there are.
-    """
-    if file.suffix not in (".jsonl", ".json"):
-        raise UserError(f"{file}: suffix {file.suffix!r}, expected .jsonl or .json, by which LlamaFactory reads it")
-    check = _Check(file, media_dir=media_dir)
-    for _ in check.records():
-        pass
-    return check.counts_of(file)
+    return target, counts
 
 
 class _Check:
-    """Looks at the records of a file one by one, and converts their boxes where `notations` says what they are."""
+    """Looks at the records of a file one by one, and converts their boxes where `notations` says what they are.
+
+    Counted are `records`, `images` and `boxes`, `with_images_field` (records that have the field `images`), boxes that
+    were `converted`, and `unnamed` ones.
+    """
 
     def __init__(self, file: Path, *, media_dir: Path, notations: Sequence[Notation] = ()) -> None:
         self.file, self.media_dir, self.notations = file, media_dir, notations
@@ -228,11 +181,11 @@ class _Check:
         self.counts["with_images_field"] += "images" in record
         return record
 
-    def counts_of(self, written: Path) -> dict[str, int]:
+    def counts_of(self, written: Path) -> Counter[str]:
         """What was counted, once all records are sound and LlamaFactory can read `written`, the file of them.
 
         Raises:
-            UserError: they are not.
+            UserError: they are not; it names the first bad records and says how many there are.
         """
         counts, file = self.counts, self.file
         if self.bad:
@@ -255,9 +208,7 @@ class _Check:
                 "--boxes thousand, or say --boxes pixels if they are"
             )
         _read_as_llamafactory(written)
-        return {
-            key: counts[key] for key in ("records", "images", "boxes", "with_images_field", "converted", "unnamed")
-        }
+        return counts
 
     def _foreign_line(self, syntax: str, seen: Counter[str]) -> str:
         return (

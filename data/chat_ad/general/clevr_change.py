@@ -10,6 +10,7 @@ import argparse
 import random
 import re
 from collections.abc import Container, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,17 @@ from ...boxes import SHARE_LIMIT
 from ...change_sets import clevr_change as layout
 from ...errors import UserError
 from ...files import read_json
-from ...sample.wording import boxes_list
-from .command import AGAIN, add_common_arguments, run_source
+from .command import AGAIN, add_box_share, add_common_arguments, run_source
 from .media import ImageFolder
-from .questions import ASK_BOX, ASK_DIFFERENCE
-from .source import Item, Rejected
-from .texts import checked_record, checked_text, sentence
+from .questions import ASK_DIFFERENCE
+from .source import Item, Rejected, Source
+from .texts import caption_record, checked_text, sentence
 
 #: The change's name in type_mapping.json → the label of its box.
 LABELS = {"color": "changed colour", "material": "changed material", "add": "added object", "move": "moved object"}
 
 
-class ClevrChange:
+class ClevrChange(Source):
     """CLEVR-Change as a `source.Source`.
 
     Args:
@@ -42,9 +42,7 @@ class ClevrChange:
     """
 
     name = "CLEVR-Change"
-    version = 1
     licence = "CLEVR-Change (Park, Darrell, Rohrbach 2019): no licence stated; research use, do not redistribute"
-    workers = 1
 
     def __init__(self, *, root: Path, media_dir: Path, splits: list[str], box_share: float = 0.5) -> None:
         self.root = root
@@ -94,21 +92,16 @@ class ClevrChange:
         pictures = self.folder.opened(self._names(item))
         caption = sentence(rng.choice(self._captions_of(item)))
         box, label = self._box(item, pictures["sizes"][1])
-        question = rng.choice(ASK_DIFFERENCE)
-        # Drawn even without a box, so that boxes change nothing else.
-        tail, with_box = rng.choice(ASK_BOX), rng.random() < self.options["box_share"]
-        answer = caption
-        if box and with_box:
-            question, answer = question + tail, f"{caption} {boxes_list([(box, label)])}"
-        return checked_record(
+        return caption_record(
             self.name,
             item.key,
-            **pictures,
-            turns=[(question, answer)],
-            task="caption",
-            answer=answer,
+            rng=rng,
+            questions=ASK_DIFFERENCE,
+            caption=caption,
             boxes=[box] if box else [],
-            labels=[label] if box else [],
+            label=label,
+            box_share=self.options["box_share"],
+            **pictures,
         )
 
     def _captions_of(self, item: Item) -> list[str]:
@@ -148,29 +141,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
     add_common_arguments(parser, ClevrChange.name, root="the folder that holds CLEVR-Change's data folder")
     parser.add_argument("--include-test", action="store_true", help="also val and test, which models are compared on")
-    parser.add_argument("--box-share", type=share, default=0.5, help="of the pairs with a box, how many ask for it")
+    add_box_share(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Convert and say what came out.
-
-    Raises:
-        UserError: as `writing.convert`.
-    """
+def opened(args: argparse.Namespace) -> ClevrChange:
+    """The source that the options name."""
     splits = ["train", "val", "test"] if args.include_test else ["train"]
-    source = ClevrChange(root=args.root, media_dir=args.media_dir, splits=splits, box_share=args.box_share)
-    return run_source(source, args)
+    return ClevrChange(root=args.root, media_dir=args.media_dir, splits=splits, box_share=args.box_share)
 
 
-def share(text: str) -> float:
-    """An argparse type: 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected 0 to 1")
-    return value
+run = partial(run_source, opened)
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ..recipe.table_one import default_amount
 from .source import Source
 from .writing import Request, convert
 
-__all__ = ["AGAIN", "add_common_arguments", "run_source", "summary"]
+__all__ = ["AGAIN", "add_box_share", "add_common_arguments", "run_source", "summary"]
 
 
 #: What helps a file that is damaged or not the published one.
@@ -51,12 +52,18 @@ def add_common_arguments(parser: argparse.ArgumentParser, name: str, *, root: st
     add("--overwrite", action="store_true", help="also replace a result that was made with other options")
 
 
-def run_source(source: Source, args: argparse.Namespace) -> int:
-    """Convert and print the summary.
+def add_box_share(parser: argparse.ArgumentParser) -> None:
+    """Add the option of sources whose pairs may have boxes."""
+    parser.add_argument("--box-share", type=_share, default=0.5, help="of the pairs with a box, how many ask for it")
+
+
+def run_source(opened: Callable[[argparse.Namespace], Source], args: argparse.Namespace) -> int:
+    """Convert the source that the options name, and say what came out.
 
     Raises:
-        UserError: as `writing.convert`.
+        UserError: as `writing.convert`, or the source's.
     """
+    source = opened(args)
     amounts = {"table": default_amount(source.name), "all": None}
     request = Request(
         output=args.output,
@@ -91,3 +98,14 @@ def _amount(text: str) -> int | str:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a number or `all`") from None
+
+
+def _share(text: str) -> float:
+    """An argparse type: 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected 0 to 1")
+    return value

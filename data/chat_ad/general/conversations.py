@@ -7,11 +7,11 @@ import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from .json_stream import json_items
 from .media import ImageFolder
-from .source import Item, Rejected
+from .source import Item, Rejected, Source
 from .texts import checked_record, conversation_turns
 
 __all__ = ["LlavaList"]
@@ -21,7 +21,7 @@ _RELATIVE_BOX = re.compile(r"\[\s*(?:(?:0?\.\d+|[01](?:\.0+)?)\s*,\s*){3}(?:0?\.
 
 
 @dataclass(kw_only=True)
-class LlavaList:
+class LlavaList(Source):
     """A list of `{"image": path or [path, …], "conversations": [{"from", "value"}, …]}` as a `source.Source`.
 
     Args:
@@ -38,9 +38,6 @@ class LlavaList:
     Raises:
         UserError: the images' folder is not in `media_dir`.
     """
-
-    version: ClassVar[int] = 1
-    workers: ClassVar[int] = 1
 
     name: str
     licence: str

@@ -39,6 +39,8 @@ _SUFFIXES = {
 }
 #: A server that sends a byte now and then must not hold a worker for ever.
 FILE_TIMEOUTS = 10
+#: For errors that may pass (no connection, 408, 429, 5xx).
+TRIES = 3
 _LONGEST_WAIT = 30.0  # seconds that a server may ask us to wait before another try
 
 
@@ -59,7 +61,6 @@ class Fetcher:
         retry_failed: ask again for what failed in an earlier run.
         timeout: seconds for a connection and for each read; a file takes `FILE_TIMEOUTS` times as long at most.
         max_bytes: a larger file is refused.
-        tries: for errors that may pass (no connection, 408, 429, 5xx).
         private_hosts: also servers on private or local addresses; URLs come from the data set, and should not make
             this machine ask its own network.
 
@@ -75,11 +76,10 @@ class Fetcher:
         retry_failed: bool = False,
         timeout: float = 20.0,
         max_bytes: int = 50_000_000,
-        tries: int = 3,
         private_hosts: bool = False,
     ) -> None:
         self.folder = folder
-        self._max_bytes, self._tries, self._private_hosts = max_bytes, tries, private_hosts
+        self._max_bytes, self._private_hosts = max_bytes, private_hosts
         self._lock = threading.Lock()
         self._known: dict[str, Fetched] = {}
         self._tried_now: set[str] = set()
@@ -150,7 +150,7 @@ class Fetcher:
 
         from ...endpoint.exchange import TooLarge, exchange_now
 
-        for attempt in range(1, self._tries + 1):
+        for attempt in range(1, TRIES + 1):
             wait = min(2.0 ** (attempt - 1), _LONGEST_WAIT)
             try:
                 response = exchange_now(
@@ -171,7 +171,7 @@ class Fetcher:
                 reason = f"no connection ({type(error).__name__})"
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 raise _Unusable(f"{type(error).__name__}: {error!s:.100}") from None
-            if attempt < self._tries:
+            if attempt < TRIES:
                 time.sleep(wait)
         raise _Unusable(reason)
 

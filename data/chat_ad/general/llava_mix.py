@@ -10,6 +10,7 @@ conversations with boxes as shares of the image: AD-Copilot's are pixels, and on
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from ...files import first_there
@@ -28,13 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--relative-boxes", action="store_true", help="also conversations with boxes of 0 to 1")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Convert and say what came out.
-
-    Raises:
-        UserError: as `writing.convert`.
-    """
-    source = LlavaList(
+def opened(args: argparse.Namespace) -> LlavaList:
+    """The source that the options name."""
+    return LlavaList(
         name=NAME,
         licence=LICENCE,
         root=args.root,
@@ -47,4 +44,6 @@ def run(args: argparse.Namespace) -> int:
         text_only=args.text_only,
         relative_boxes=args.relative_boxes,
     )
-    return run_source(source, args)
+
+
+run = partial(run_source, opened)

@@ -7,6 +7,7 @@ ROOT/…                                 the images, as unpacked from the archiv
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from ...errors import UserError
@@ -25,12 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-images", type=int, help="leave out items with more images; without it, none")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Convert and say what came out.
-
-    Raises:
-        UserError: as `writing.convert`.
-    """
+def opened(args: argparse.Namespace) -> LlavaList:
+    """The source that the options name."""
     file = first_there(
         args.root,
         "m4_instruct_annotations.json",
@@ -39,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.max_images is not None and args.max_images < 1:
         raise UserError(f"--max-images {args.max_images}: expected 1 or more")
-    source = LlavaList(
+    return LlavaList(
         name=NAME,
         licence=LICENCE,
         root=args.root,
@@ -49,4 +46,6 @@ def run(args: argparse.Namespace) -> int:
         id_key="sample_id",
         max_images=args.max_images,
     )
-    return run_source(source, args)
+
+
+run = partial(run_source, opened)

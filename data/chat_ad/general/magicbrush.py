@@ -16,6 +16,7 @@ import os
 import random
 import re
 from collections.abc import Container, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,14 @@ from PIL import Image
 
 from ...errors import UserError
 from ...files import read_json
-from ...images import FORMATS, image_size
-from ...sample.wording import boxes_list
+from ...images import FORMATS
 from ..sources.references import mask_components
-from .clevr_change import share
-from .command import AGAIN, add_common_arguments, run_source
-from .media import ImageFolder
+from .command import AGAIN, add_box_share, add_common_arguments, run_source
+from .media import ImageFolder, checked_size
 from .parquet import parquet_files, parquet_rows
-from .questions import ASK_BOX, ASK_EDIT
-from .source import Item, Rejected
-from .texts import checked_record, checked_text, sentence
+from .questions import ASK_EDIT
+from .source import Item, Rejected, Source
+from .texts import caption_record, checked_text, sentence
 
 LABEL = "edited region"
 
@@ -45,7 +44,7 @@ _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp"}
 _SMALLEST, _LARGEST = 0.0005, 0.9
 
 
-class MagicBrush:
+class MagicBrush(Source):
     """MagicBrush as a `source.Source`.
 
     Args:
@@ -59,7 +58,6 @@ class MagicBrush:
     """
 
     name = "MagicBrush"
-    version = 1
     licence = "MagicBrush (Zhang et al. 2023): CC BY 4.0; its authors ask that the test split not be trained on"
     workers = 4
 
@@ -108,7 +106,7 @@ class MagicBrush:
         """The pair with the instruction; writes what Parquet holds."""
         stem = item.key.replace("/", "-")
         before, after = self._bytes(item, "input", "source_img"), self._bytes(item, "output", "target_img")
-        sizes = [_size(before, f"{item.key} before"), _size(after, f"{item.key} after")]
+        sizes = [checked_size(before, name=f"{item.key} before"), checked_size(after, name=f"{item.key} after")]
         if self._sessions is not None:
             images = [self._found.reference(self._name(item, field)) for field in ("input", "output")]
         else:
@@ -120,20 +118,17 @@ class MagicBrush:
             buffer = io.BytesIO()
             Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, "png")
             mask_name = self._store(stem, "mask", buffer.getvalue())
-        question, answer = rng.choice(ASK_EDIT), sentence(item.data["instruction"])
-        tail, with_boxes = rng.choice(ASK_BOX), rng.random() < self.options["box_share"]
-        if boxes and with_boxes:
-            question, answer = question + tail, f"{answer} {boxes_list([(box, LABEL) for box in boxes])}"
-        return checked_record(
+        return caption_record(
             self.name,
             item.key,
-            images=images,
-            turns=[(question, answer)],
-            sizes=sizes,
-            task="caption",
-            answer=answer,
+            rng=rng,
+            questions=ASK_EDIT,
+            caption=sentence(item.data["instruction"]),
             boxes=boxes,
-            labels=[LABEL] * len(boxes),
+            label=LABEL,
+            box_share=self.options["box_share"],
+            images=images,
+            sizes=sizes,
             mask=mask_name,
         )
 
@@ -220,21 +215,12 @@ def region_boxes(mask: np.ndarray) -> list[list[int]]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
     add_common_arguments(parser, MagicBrush.name, root="the folder of osunlp/MagicBrush: Parquet, or unpacked")
-    parser.add_argument("--box-share", type=share, default=0.5, help="of the pairs with a box, how many ask for it")
+    add_box_share(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Convert and say what came out.
-
-    Raises:
-        UserError: as `writing.convert`.
-    """
-    source = MagicBrush(root=args.root, output=args.output, media_dir=args.media_dir, box_share=args.box_share)
-    return run_source(source, args)
+def opened(args: argparse.Namespace) -> MagicBrush:
+    """The source that the options name."""
+    return MagicBrush(root=args.root, output=args.output, media_dir=args.media_dir, box_share=args.box_share)
 
 
-def _size(content: bytes, name: str) -> tuple[int, int]:
-    try:
-        return image_size(content, name=name)
-    except UserError as error:
-        raise Rejected("unreadable image", str(error)) from None
+run = partial(run_source, opened)

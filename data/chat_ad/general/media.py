@@ -76,13 +76,13 @@ class ImageFolder:
         return self.prefix + PurePosixPath(name).as_posix()
 
 
-def checked_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the header.
+def checked_size(source: Path | bytes, *, name: str | None = None) -> tuple[int, int]:
+    """(width, height) from the header of a file, or of what one holds, which `name` calls something in messages.
 
     Raises:
         Rejected: it cannot be opened as an image.
     """
     try:
-        return image_size(path)
+        return image_size(source, name=name)
     except UserError as error:
         raise Rejected("unreadable image", str(error)) from None

@@ -8,16 +8,17 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Container, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .command import add_common_arguments, run_source
 from .parquet import parquet_files, parquet_rows
-from .source import Item
+from .source import Item, Source
 from .texts import checked_record, conversation_turns
 
 
-class OlmoSft:
+class OlmoSft(Source):
     """OLMo 2's mixture as a `source.Source` of text without images.
 
     Args:
@@ -28,9 +29,7 @@ class OlmoSft:
     """
 
     name = "OLMo-2-SFT"
-    version = 1
     licence = "tulu-3-sft-olmo-2-mixture (Ai2): ODC-BY 1.0, parts under their own terms"
-    workers = 1
 
     def __init__(self, *, root: Path) -> None:
         self.root, self.files = root, parquet_files(root)
@@ -58,10 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, OlmoSft.name, root=root, images=False)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Convert and say what came out.
+def opened(args: argparse.Namespace) -> OlmoSft:
+    """The source that the options name."""
+    return OlmoSft(root=args.root)
 
-    Raises:
-        UserError: as `writing.convert`.
-    """
-    return run_source(OlmoSft(root=args.root), args)
+
+run = partial(run_source, opened)

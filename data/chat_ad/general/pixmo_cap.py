@@ -20,11 +20,11 @@ from .fetching import Fetcher, is_web_url, url_key
 from .media import ImageFolder
 from .parquet import parquet_files, parquet_rows
 from .questions import ASK_DESCRIPTION
-from .source import Item, Rejected
-from .texts import checked_record, checked_text
+from .source import Item, Rejected, Source
+from .texts import caption_record, checked_text
 
 
-class PixMoCap:
+class PixMoCap(Source):
     """PixMo-cap as a `source.Source`.
 
     Args:
@@ -38,7 +38,6 @@ class PixMoCap:
     """
 
     name = "PixMo-cap"
-    version = 1
     licence = "PixMo-cap (Ai2): ODC-BY 1.0 for the texts; each image keeps the terms of the site it is from"
 
     def __init__(self, *, root: Path, fetcher: Fetcher, media_dir: Path, workers: int = 1) -> None:
@@ -78,14 +77,7 @@ class PixMoCap:
             raise Rejected("image not reachable", found.reason, expected=True)
         pictures = self.folder.opened([found.file])
         answer = checked_text(item.data["caption"], what="the caption")
-        return checked_record(
-            self.name,
-            item.key,
-            **pictures,
-            turns=[(rng.choice(ASK_DESCRIPTION), answer)],
-            task="caption",
-            answer=answer,
-        )
+        return caption_record(self.name, item.key, rng=rng, questions=ASK_DESCRIPTION, caption=answer, **pictures)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,4 +123,4 @@ def run(args: argparse.Namespace) -> int:
     )
     with fetcher:
         source = PixMoCap(root=args.root, fetcher=fetcher, media_dir=args.media_dir, workers=args.workers)
-        return run_source(source, args)
+        return run_source(lambda _: source, args)

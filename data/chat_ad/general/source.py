@@ -46,7 +46,7 @@ class Item:
 
 
 class Source(Protocol):
-    """A general source.
+    """A general source; each is a class of this one.
 
     Attributes:
         name: as in Table I.
@@ -59,12 +59,12 @@ class Source(Protocol):
     """
 
     name: str
-    version: int
+    version: int = 1
     licence: str
     root: Path
     files: list[Path]
     options: dict[str, Any]
-    workers: int
+    workers: int = 1
 
     def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
         """All items in a fixed order, without what is expensive to read; or, complete, those in `chosen`."""

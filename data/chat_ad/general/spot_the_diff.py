@@ -11,6 +11,7 @@ import argparse
 import random
 import re
 from collections.abc import Container, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from ...files import read_json
 from .command import AGAIN, add_common_arguments, run_source
 from .media import ImageFolder
 from .questions import ASK_DIFFERENCES
-from .source import Item, Rejected
-from .texts import checked_record, checked_text, sentence
+from .source import Item, Rejected, Source
+from .texts import caption_record, checked_text, sentence
 
 # People say in many ways that they see none, misspelt and without apostrophes ("i don t see a differnce").
 _NOTHING = re.compile(
@@ -39,7 +40,7 @@ _APOSTROPHE = re.compile(
 )
 
 
-class SpotTheDiff:
+class SpotTheDiff(Source):
     """Spot-the-diff as a `source.Source`.
 
     Args:
@@ -52,9 +53,7 @@ class SpotTheDiff:
     """
 
     name = "Spot-the-diff"
-    version = 1
     licence = "Spot-the-diff (Jhamtani, Berg-Kirkpatrick 2018): no licence stated; research use, do not redistribute"
-    workers = 1
 
     def __init__(self, *, root: Path, media_dir: Path, splits: list[str]) -> None:
         self.root = root
@@ -101,14 +100,7 @@ class SpotTheDiff:
         """The pair with one person's sentences."""
         pictures = self.folder.opened(layout.pair(item.data["img_id"]))
         answer = self._answer(item.data)
-        return checked_record(
-            self.name,
-            item.key,
-            **pictures,
-            turns=[(rng.choice(ASK_DIFFERENCES), answer)],
-            task="caption",
-            answer=answer,
-        )
+        return caption_record(self.name, item.key, rng=rng, questions=ASK_DIFFERENCES, caption=answer, **pictures)
 
     def _answer(self, entry: dict[str, Any]) -> str:
         sentences = [text for text in entry["sentences"] if text.strip()]
@@ -129,14 +121,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Convert and say what came out.
-
-    Raises:
-        UserError: as `writing.convert`.
-    """
+def opened(args: argparse.Namespace) -> SpotTheDiff:
+    """The source that the options name."""
     splits = ["train", "val", *(["test"] if args.include_test else [])]
-    return run_source(SpotTheDiff(root=args.root, media_dir=args.media_dir, splits=splits), args)
+    return SpotTheDiff(root=args.root, media_dir=args.media_dir, splits=splits)
+
+
+run = partial(run_source, opened)
 
 
 def repaired(text: str) -> str:

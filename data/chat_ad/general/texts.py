@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from ...errors import UserError
 from ...records import IMAGE_PLACEHOLDER, check_record, make_record
+from ...sample.wording import boxes_list
+from .questions import ASK_BOX
 from .source import Rejected
 
-__all__ = ["checked_record", "checked_text", "conversation_turns", "sentence"]
+__all__ = ["caption_record", "checked_record", "checked_text", "conversation_turns", "sentence"]
 
 # What the tokenizer or LlamaFactory reads as more than text: an <|image_pad|> in a web page that somebody pasted into
 # a chat would count as an image, <|im_end|> would end the turn.
@@ -123,3 +126,37 @@ def checked_record(
         return record
     except UserError as error:
         raise Rejected("not a valid record", str(error)) from None
+
+
+def caption_record(
+    source: str,
+    key: str,
+    *,
+    rng: random.Random,
+    questions: Sequence[str],
+    caption: str,
+    boxes: Sequence[Sequence[int]] = (),
+    label: str = "",
+    box_share: float = 0.0,
+    **more: Any,
+) -> dict[str, Any]:
+    """The record of an item that is one question about pictures, answered by what its source says of them.
+
+    Args:
+        rng: chooses the question, and who is asked for boxes.
+        questions: to choose from.
+        caption: the answer.
+        boxes, label: of what the caption is about, in pixels of the last picture.
+        box_share: of the records with boxes, how many are asked for them, which then end the answer.
+        source, key, more: as `checked_record`.
+
+    Raises:
+        Rejected: as `checked_record`.
+    """
+    question, answer = rng.choice(questions), caption
+    # Drawn even without a box, so that boxes change nothing else.
+    tail, with_boxes = rng.choice(ASK_BOX), rng.random() < box_share
+    if boxes and with_boxes:
+        question, answer = question + tail, f"{caption} {boxes_list([(box, label) for box in boxes])}"
+    about = {"task": "caption", "answer": answer, "boxes": boxes, "labels": [label] * len(boxes)}
+    return checked_record(source, key, turns=[(question, answer)], **about, **more)

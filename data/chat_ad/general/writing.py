@@ -29,9 +29,11 @@ from ... import __version__
 from ...cli.saying import say
 from ...dataset_info import add_entries, entry
 from ...errors import UserError, shortened
+from ...files import stored_object
 from ...jsonl import atomic_write, file_digest
 from ..draws import dice, rank64
 from ..dropped import Dropped
+from ..line_order import OrderedLines
 from ..runners import in_order
 from .source import Item, Rejected, Source
 
@@ -77,7 +79,7 @@ def convert(source: Source, request: Request) -> dict[str, Any]:
         leftover.unlink(missing_ok=True)
     with tempfile.TemporaryFile(dir=request.output) as dropped_file:
         dropped = _Dropped(file=dropped_file, path=paths["dropped.jsonl"], source=source)
-        order, scores, total = _survey(source, request, dropped)
+        order, total = _survey(source, request, dropped)
         dropped.stop_unless(request.skip_problems, total)
         if not len(order):
             dropped.save()
@@ -89,12 +91,11 @@ def convert(source: Source, request: Request) -> dict[str, Any]:
                 f"--amount {wanted}: {source.name} in {source.root} has {len(order)} usable of {total} items; ask for "
                 f"at most that, or `--amount all` ({paths['dropped.jsonl'].name} would name the others)"
             )
-        with tempfile.TemporaryFile(dir=request.output) as lines:
-            places, counts = _collect(source, request, order, wanted, lines, dropped)
-            dropped.stop_unless(request.skip_problems, total)
+        with OrderedLines(folder=request.output) as lines:
             # By place in the draw, not in the source: LlamaFactory's max_samples takes the first ones.
-            places.sort(key=lambda place: (scores[place[0]], place[0]))
-            atomic_write(paths["jsonl"], lambda file: file.writelines(_read(lines, places)))
+            counts = _collect(source, request, order, wanted, lines, dropped)
+            dropped.stop_unless(request.skip_problems, total)
+            records = len(lines.write(paths["jsonl"]))
         dropped.save()
     manifest = {
         **recipe,
@@ -102,7 +103,7 @@ def convert(source: Source, request: Request) -> dict[str, Any]:
         "licence": source.licence,
         "items": total,
         "usable": len(order),
-        "records": len(places),
+        "records": records,
         **counts,
         "skip_problems": request.skip_problems,
         "dropped": dropped.counts(),
@@ -114,8 +115,8 @@ def convert(source: Source, request: Request) -> dict[str, Any]:
     return manifest
 
 
-def _survey(source: Source, request: Request, dropped: _Dropped) -> tuple[np.ndarray, np.ndarray, int]:
-    """All items once: `(usable ordinals in the order of the draw, every ordinal's score, number of items)`."""
+def _survey(source: Source, request: Request, dropped: _Dropped) -> tuple[np.ndarray, int]:
+    """All items once: `(usable ordinals in the order of the draw, number of items)`."""
     scores, usable = array("Q"), array("I")
     for item in source.items():
         scores.append(rank64(f"{request.seed}:{source.name}:{item.key}"))
@@ -127,42 +128,37 @@ def _survey(source: Source, request: Request, dropped: _Dropped) -> tuple[np.nda
             usable.append(item.ordinal)
         if len(scores) % 100_000 == 0:
             say(f"{source.name}: {len(scores)} items looked at")
-    all_scores, ordinals = np.array(scores, np.uint64), np.array(usable, np.int64)
+    ordinals = np.array(usable, np.int64)
     # Stable: of equal keys the first comes first.
-    return ordinals[np.argsort(all_scores[ordinals], kind="stable")], all_scores, len(scores)
+    return ordinals[np.argsort(np.array(scores, np.uint64)[ordinals], kind="stable")], len(scores)
 
 
 def _collect(
-    source: Source, request: Request, order: np.ndarray, wanted: int, lines: BinaryIO, dropped: _Dropped
-) -> tuple[list[tuple[int, int, int]], dict[str, Any]]:
-    """Write `wanted` records to `lines` in the source's order.
+    source: Source, request: Request, order: np.ndarray, wanted: int, lines: OrderedLines, dropped: _Dropped
+) -> dict[str, Any]:
+    """Write `wanted` records to `lines` in the source's order; counts for the manifest.
 
     What fails now is replaced by the next in the draw, so the result is the first `wanted` of those that succeed.
-
-    Returns:
-        (ordinal, offset, length) of each line, and counts for the manifest.
     """
-    places: list[tuple[int, int, int]] = []
     tasks, boxes, images = Counter(), 0, 0
     tried = 0
-    while len(places) < wanted and tried < len(order):
-        chosen = order[tried : tried + wanted - len(places)]
+    while len(lines) < wanted and tried < len(order):
+        chosen = order[tried : tried + wanted - len(lines)].tolist()
+        places = {ordinal: place for place, ordinal in enumerate(chosen, tried)}
         tried += len(chosen)
-        for item, result in _records(source, request.seed, source.items(frozenset(chosen.tolist()))):
+        for item, result in _records(source, request.seed, source.items(places)):
             if isinstance(result, Rejected):
                 dropped.add(item, result)
                 continue
-            line = json.dumps(result, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-            places.append((item.ordinal, lines.tell(), len(line)))
-            lines.write(line)
+            lines.add(places[item.ordinal], json.dumps(result, ensure_ascii=False, allow_nan=False).encode())
             tasks[result["task"]] += 1
             boxes += len(result["boxes"])
             images += len(result["images"])
-            if len(places) % 5_000 == 0:
-                say(f"{source.name}: {len(places)} of {wanted} records")
+            if len(lines) % 5_000 == 0:
+                say(f"{source.name}: {len(lines)} of {wanted} records")
         if dropped.problems and not request.skip_problems:
             break
-    return places, {"tasks": dict(sorted(tasks.items())), "boxes": boxes, "images": images}
+    return {"tasks": dict(sorted(tasks.items())), "boxes": boxes, "images": images}
 
 
 def _records(source: Source, seed: int, items: Iterable[Item]) -> Iterator[tuple[Item, dict[str, Any] | Rejected]]:
@@ -257,11 +253,8 @@ def _claim(path: Path, recipe: dict[str, Any], request: Request) -> None:
     """Refuse to replace the result of another recipe unasked."""
     if request.overwrite or not path.exists():
         return
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+    found = stored_object(path)
+    if not found:
         raise UserError(f"{path}: not a manifest of this command; choose another --output, or add --overwrite")
     for key, value in recipe.items():
         if found.get(key) != value:
@@ -285,12 +278,6 @@ def _folder(path: Path) -> None:
         raise UserError(f"--output {path}: cannot be made ({error.strerror}); name another folder") from None
     if not os.access(path, os.W_OK):
         raise UserError(f"--output {path}: cannot be written to; name another folder")
-
-
-def _read(lines: BinaryIO, places: Iterable[tuple[int, int, int]]) -> Iterator[bytes]:
-    for _, offset, length in places:
-        lines.seek(offset)
-        yield lines.read(length)
 
 
 def _short(value: Any) -> str:

@@ -11,6 +11,7 @@ from ..draws import dice
 from ..sources.products import PART
 from .caption import Caption, details
 from .facts import Facts
+from .generator import Generator
 from .locate import boxes_text
 from .pair_view import PairView
 from .prompt_files import PromptFiles, several
@@ -21,7 +22,7 @@ __all__ = ["AnnotationsGenerator"]
 _WORDING = ("questions.json", "wording.json", "families.json")
 
 
-class AnnotationsGenerator:
+class AnnotationsGenerator(Generator):
     """Writes from boxes and labels alone; needs no model, no network and no image.
 
     Args:
@@ -30,10 +31,6 @@ class AnnotationsGenerator:
     """
 
     name = "annotations"
-    waits = False
-    concurrency = 1
-    rounds = 0
-    checks = False
 
     def __init__(self, *, prompts: PromptFiles, seed: int = 0) -> None:
         self.prompts = prompts
@@ -45,12 +42,6 @@ class AnnotationsGenerator:
     def prompt_hash(self, task: str) -> str:
         """SHA-256 of the wording files, the same for all tasks."""
         return self._digest
-
-    async def finish(self) -> None:
-        """Nothing is under way."""
-
-    def close(self) -> None:
-        """Nothing is open."""
 
     async def generate(self, pair: PairView, step: str, context: Mapping[str, Any]) -> str:
         """The text of `caption`, `dialogue` or `think`."""

@@ -39,12 +39,6 @@ class AnswerCache:
             self.close()
             raise
 
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._places
-
     def get(self, key: str) -> dict[str, Any] | None:
         """The answer with this key, as it was given to `put`."""
         if key not in self._places:

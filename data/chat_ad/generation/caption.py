@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...endpoint.client import Refused
 from ...errors import shortened
-from .generator import Generator
+from .generator import Generator, write_checked
 from .pair_view import MAX_BOXES, TOO_MANY, PairView
 from .verify import Verifier
 from .words import Words
@@ -115,28 +115,18 @@ async def write_caption(pair: PairView, generator: Generator, *, verifier: Verif
         raise Refused("anomalous, but without boxes: a caption names them; give it a mask")
     if len(pair.boxes) > MAX_BOXES:
         raise Refused(TOO_MANY.format(len(pair.boxes)))
-    text = await generator.generate(pair, "caption", {})
-    for round_number in range(generator.rounds + 1):
-        problems: Sequence[str]
+
+    async def check(text: str, round_number: int) -> tuple[Caption | None, Sequence[str]]:
         try:
             caption = read_caption(text)
         except ValueError as error:
-            problems = [str(error)]
-        else:
-            problems = verifier.caption(pair, caption.description, caption.defect_description, caption.details)
-            if not problems and generator.checks:
-                problems = await _asked(pair, generator, text, round_number)
-            if not problems:
-                return Caption(
-                    description=caption.description,
-                    details=tuple(details(pair, verifier.words)),
-                    defect_description=caption.defect_description,
-                )
-        if round_number < generator.rounds:
-            text = await generator.generate(
-                pair, "refine", {"draft": text, "problems": list(problems), "round": round_number + 1}
-            )
-    raise Refused(f"the caption could not be verified: {'; '.join(problems)}")
+            return None, [str(error)]
+        problems = verifier.caption(pair, caption.description, caption.defect_description, caption.details)
+        if not problems and generator.checks:
+            problems = await _asked(pair, generator, text, round_number)
+        return replace(caption, details=tuple(details(pair, verifier.words))), problems
+
+    return await write_checked(pair, generator, "caption", check, what="caption", again="refine")
 
 
 async def _asked(pair: PairView, generator: Generator, text: str, round_number: int) -> list[str]:

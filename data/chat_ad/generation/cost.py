@@ -32,24 +32,20 @@ class Cost:
     Attributes:
         prices: of a million tokens.
         most_tokens, most_money: the budget, None for none. It covers everything in the cache file, earlier runs too.
+        earlier: (prompt, completion) tokens that those have spent.
     """
 
     prices: Prices = field(default_factory=Prices)
     most_tokens: int | None = None
     most_money: float | None = None
+    earlier: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         self.prompt = self.completion = self.estimated = 0
-        self.earlier_prompt = self.earlier_completion = 0
         self.events: Counter[str] = Counter()
         self._reserved: dict[int, tuple[int, int]] = {}
         self._seen = (0, 0)  # answers and their prompt tokens, for estimates
         self._tickets = 0
-
-    def earlier(self, prompt: int, completion: int) -> None:
-        """Count the tokens that earlier runs spent."""
-        self.earlier_prompt += prompt
-        self.earlier_completion += completion
 
     def reserve(self, prompt: int, completion: int) -> int:
         """Set aside what a request may cost at most, and return a ticket for `settle`.
@@ -64,8 +60,8 @@ class Cost:
         if self._seen[0] >= 8:  # what prompts really cost is known by now
             prompt = max(prompt // 4, round(1.25 * self._seen[1] / self._seen[0]))
         waiting = list(self._reserved.values())
-        total_prompt = self.earlier_prompt + self.prompt + sum(one for one, _ in waiting) + prompt
-        total_completion = self.earlier_completion + self.completion + sum(one for _, one in waiting) + completion
+        total_prompt = self.earlier[0] + self.prompt + sum(one for one, _ in waiting) + prompt
+        total_completion = self.earlier[1] + self.completion + sum(one for _, one in waiting) + completion
         tokens = total_prompt + total_completion
         money = self.prices.money(total_prompt, total_completion)
         for name, most, needed in (("tokens", self.most_tokens, tokens), ("money", self.most_money, money)):
@@ -91,7 +87,7 @@ class Cost:
 
     def report(self) -> dict[str, Any]:
         """Counts of this run and, under `total`, of everything in the cache file."""
-        prompt, completion = self.earlier_prompt + self.prompt, self.earlier_completion + self.completion
+        prompt, completion = self.earlier[0] + self.prompt, self.earlier[1] + self.completion
         return {
             "prompt_tokens": self.prompt,
             "completion_tokens": self.completion,

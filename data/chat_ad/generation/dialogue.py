@@ -6,11 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ...endpoint.client import Refused
 from ...errors import shortened
 from ...prompts import ANSWER_WORDS
 from .caption import Caption, read_json
-from .generator import Generator
+from .generator import Generator, write_checked
 from .pair_view import PairView
 from .verify import Verifier
 
@@ -59,26 +58,16 @@ async def write_dialogue(
     Raises:
         Refused: problems remain, or the generator refuses.
     """
-    context: dict[str, Any] = {
-        "caption": caption,
-        "boxes_given": first is not None,
-        "draft": "",
-        "problems": [],
-        "round": 0,
-    }
-    problems: Sequence[str] = ()
-    for _ in range(generator.rounds + 1):
-        text = await generator.generate(pair, "dialogue", context)
+
+    async def check(text: str, _: int) -> tuple[list[tuple[str, str]], Sequence[str]]:
         try:
             turns = read_turns(text)
         except ValueError as error:
-            problems = [str(error)]
-        else:
-            problems = dialogue_problems(pair, turns, verifier)
-            if not problems:
-                return [first, *turns[1:]] if first else turns
-        context |= {"draft": text, "problems": list(problems), "round": context["round"] + 1}
-    raise Refused(f"the dialogue could not be verified: {'; '.join(problems)}")
+            return [], [str(error)]
+        return [first, *turns[1:]] if first else turns, dialogue_problems(pair, turns, verifier)
+
+    context = {"caption": caption, "boxes_given": first is not None}
+    return await write_checked(pair, generator, "dialogue", check, what="dialogue", context=context)
 
 
 def dialogue_problems(pair: PairView, turns: Sequence[tuple[str, str]], verifier: Verifier) -> list[str]:

@@ -26,7 +26,7 @@ from ..recipe.model import Count, Spec, Text
 from .cache import AnswerCache
 from .cost import Cost, Prices
 from .facts import Facts
-from .generator import STEPS
+from .generator import STEPS, Generator
 from .pair_view import MAX_BOXES, PairView
 from .prompt_files import PromptFiles
 from .verify import is_refusal
@@ -111,7 +111,7 @@ class EndpointSettings(Spec):
         return self
 
 
-class EndpointGenerator:
+class EndpointGenerator(Generator):
     """A `Generator` that asks an endpoint.
 
     Args:
@@ -142,9 +142,9 @@ class EndpointGenerator:
         }
         sent = (settings.image_side, settings.marked, settings.rounds, settings.checks)
         self.fingerprint = content_key("endpoint", self._asked, settings.seed, sent, prompts.digest())
-        self.cost = Cost(prices=settings.prices, most_tokens=settings.most_tokens, most_money=settings.most_money)
         self._cache = AnswerCache(path=cache)
-        self.cost.earlier(*self._cache.spent)
+        budget = {name: getattr(settings, name) for name in ("prices", "most_tokens", "most_money")}
+        self.cost = Cost(**budget, earlier=self._cache.spent)
         self._client: Client | None = None
         self._slots: asyncio.Semaphore | None = None
         self._under_way: dict[str, asyncio.Task] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,10 +96,7 @@ class Facts:
     @cached_property
     def defects(self) -> str:
         """`two scratches and contamination`."""
-        counts: dict[str, int] = {}
-        for label in self.labels:
-            counts[label] = counts.get(label, 0) + 1
-        return several([self.words.many(label, count) for label, count in counts.items()])
+        return several([self.words.many(label, count) for label, count in Counter(self.labels).items()])
 
     @cached_property
     def there_all(self) -> str:
@@ -125,9 +123,7 @@ class Facts:
             return f"{self.defects} {self.region}"
         if len(set(self.labels)) == 1:
             return f"{self.defects}, {several(parts)}"
-        counts: dict[tuple[str, str], int] = {}
-        for label, part in zip(self.labels, self.places, strict=True):
-            counts[label, part] = counts.get((label, part), 0) + 1
+        counts = Counter(zip(self.labels, self.places, strict=True))
         return several([f"{self.words.many(label, count)} {part}" for (label, part), count in counts.items()])
 
     @cached_property

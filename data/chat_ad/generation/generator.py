@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
+from ...endpoint.client import Refused
 from .pair_view import PairView
 
-__all__ = ["STEPS", "Generator"]
+__all__ = ["STEPS", "Generator", "write_checked"]
+
+T = TypeVar("T")
 
 #: What a generator is asked for, and what its answer holds:
 #: `caption`   the JSON object of `caption.Caption`
@@ -20,7 +23,7 @@ STEPS = ("caption", "refine", "verify", "dialogue", "think")
 
 
 class Generator(Protocol):
-    """Writes text about pairs.
+    """Writes text about pairs; each is a class of this one, at once and unchecked where it says nothing else.
 
     Attributes:
         name: what records say made them: `annotations`, or the endpoint's model.
@@ -33,10 +36,10 @@ class Generator(Protocol):
 
     name: str
     fingerprint: str
-    waits: bool
-    concurrency: int
-    rounds: int
-    checks: bool
+    waits: bool = False
+    concurrency: int = 1
+    rounds: int = 0
+    checks: bool = False
 
     async def generate(self, pair: PairView, step: str, context: Mapping[str, Any]) -> str:
         """The text of one step, one of `STEPS`.
@@ -55,6 +58,38 @@ class Generator(Protocol):
         """Start nothing new, let what is under way end, and release what belongs to the running event loop."""
         ...
 
-    def close(self) -> None:
-        """Release files."""
-        ...
+
+async def write_checked(
+    pair: PairView,
+    generator: Generator,
+    step: str,
+    check: Callable[[str, int], Awaitable[tuple[T, Sequence[str]]]],
+    *,
+    what: str,
+    again: str = "",
+    context: Mapping[str, Any] | None = None,
+    clean: Callable[[str], str] = str,
+) -> T:
+    """A text of a generator, given back to it with what is wrong as often as it allows, until nothing is.
+
+    Args:
+        pair: that it is about.
+        generator: writes it.
+        step: what is asked for.
+        check: from a text and its round to what it holds, and what is wrong with it.
+        what: the text is called.
+        again: the step that is asked for when a text is given back; the same by default.
+        context: of the step, but for draft, problems and round.
+        clean: what is taken of an answer.
+
+    Raises:
+        Refused: problems remain, or the generator refuses.
+    """
+    told = {**(context or {}), "draft": "", "problems": [], "round": 0}
+    for number in range(generator.rounds + 1):
+        text = clean(await generator.generate(pair, (again or step) if number else step, told))
+        found, problems = await check(text, number)
+        if not problems:
+            return found
+        told |= {"draft": text, "problems": list(problems), "round": number + 1}
+    raise Refused(f"the {what} could not be verified: {'; '.join(problems)}")

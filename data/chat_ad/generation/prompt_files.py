@@ -52,16 +52,13 @@ class PromptFiles:
 
     def __init__(self, *, folder: str | Path | None = None) -> None:
         self._texts = {name: (FOLDER / name).read_text("utf-8") for name in FILES}
+        self._own = {name: json.loads(text) for name, text in self._texts.items() if name.endswith(".json")}
         self._paths = {name: FOLDER / name for name in FILES}
         if folder is not None:
             self._overlay(Path(folder))
-        self._json = {name: self._parse(name) for name in FILES if name.endswith(".json")}
+        self._json = {name: self._parse(name) for name in self._own}
         self._check_wording()
-        self._environment = _environment(self._texts)
-        self._templates: dict[str, Any] = {}
-        for name in FILES:
-            if name.endswith(".jinja"):
-                self._compile(name)
+        self._templates = self._compiled()
 
     def digest(self, *names: str) -> str:
         """SHA-256 of the files named, or of all of them."""
@@ -114,8 +111,7 @@ class PromptFiles:
             raise UserError(f"{path}: not JSON ({reason_of(error)}); repair it or remove it") from None
         if not isinstance(value, dict):
             raise UserError(f"{path}: a {type(value).__name__}, expected a JSON object like the package's")
-        original = json.loads((FOLDER / name).read_text("utf-8"))
-        missing = sorted(original.keys() - value.keys())
+        missing = sorted(self._own[name].keys() - value.keys())
         if missing:
             raise UserError(f"{path}: has no {missing[0]!r}, which the package's own has; add it")
         return value
@@ -123,7 +119,7 @@ class PromptFiles:
     def _check_wording(self) -> None:
         """Each list of sentences may use the slots that the package's own list uses."""
         for name in ("questions.json", "wording.json"):
-            original = json.loads((FOLDER / name).read_text("utf-8"))
+            original = self._own[name]
             for key, sentences in self._json[name].items():
                 where = f"{self._paths[name]}: {key!r}"
                 if not isinstance(sentences, list) or not sentences:
@@ -138,13 +134,22 @@ class PromptFiles:
                     known = ", ".join(f"{{{slot}}}" for slot in sorted(allowed)) or "no slot"
                     raise UserError(f"{where} uses {{{unknown[0]}}}, expected {known}")
 
-    def _compile(self, name: str) -> None:
+    def _compiled(self) -> dict[str, Any]:
         import jinja2
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        try:
-            self._templates[name] = self._environment.get_template(name)
-        except jinja2.TemplateError as error:
-            raise UserError(f"{self._paths[name]}: not a Jinja template ({reason_of(error)}); repair it") from None
+        # Sandboxed: labels and drafts are data. Strict: a misspelt variable is an error, not an empty place.
+        texts = {name: text for name, text in self._texts.items() if name.endswith(".jinja")}
+        environment = ImmutableSandboxedEnvironment(
+            loader=jinja2.DictLoader(texts), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        found = {}
+        for name in texts:
+            try:
+                found[name] = environment.get_template(name)
+            except jinja2.TemplateError as error:
+                raise UserError(f"{self._paths[name]}: not a Jinja template ({reason_of(error)}); repair it") from None
+        return found
 
 
 def fill(text: str, slots: Mapping[str, str]) -> str:
@@ -159,16 +164,3 @@ def fill(text: str, slots: Mapping[str, str]) -> str:
 def several(items: Sequence[str], *, last: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
     return f" {last} ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
-
-
-def _environment(texts: Mapping[str, str]):
-    from jinja2 import DictLoader, StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    # Sandboxed: labels and drafts are data. Strict: a misspelt variable is an error, not an empty place.
-    return ImmutableSandboxedEnvironment(
-        loader=DictLoader({name: text for name, text in texts.items() if name.endswith(".jinja")}),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -6,12 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ...endpoint.client import Refused
 from ...prompts import thinking_answer, thinking_question
 from .caption import Caption
 from .choice import Choice
 from .dialogue import box_problems
-from .generator import Generator
+from .generator import Generator, write_checked
 from .pair_view import PairView
 from .verify import Verifier
 
@@ -47,24 +46,19 @@ async def write_thinking(
     Raises:
         Refused: problems remain, or the generator refuses.
     """
+
+    async def check(reasoning: str, _: int) -> tuple[tuple[str, str], Sequence[str]]:
+        turn = (thinking_question(question), thinking_answer(reasoning, answer))
+        return turn, thinking_problems(pair, reasoning, verifier, choice)
+
     context: dict[str, Any] = {
         "caption": caption,
         "question": question,
         "answer": answer,
         "kind": choice.kind if choice else "",
         "options": choice.options if choice else None,
-        "draft": "",
-        "problems": [],
-        "round": 0,
     }
-    problems: Sequence[str] = ()
-    for _ in range(generator.rounds + 1):
-        reasoning = plain(await generator.generate(pair, "think", context))
-        problems = thinking_problems(pair, reasoning, verifier, choice)
-        if not problems:
-            return thinking_question(question), thinking_answer(reasoning, answer)
-        context |= {"draft": reasoning, "problems": list(problems), "round": context["round"] + 1}
-    raise Refused(f"the reasoning could not be verified: {'; '.join(problems)}")
+    return await write_checked(pair, generator, "think", check, what="reasoning", context=context, clean=plain)
 
 
 def plain(text: str) -> str:

@@ -72,9 +72,8 @@ def measure_against(path: Path, work: Path, runner: Runner, *, skip_problems: bo
         listed = (Job({"state": _state(root, rows)}, more={"rows": rows}) for rows in parts)
     else:
         root, state = table_root(path), file_digest(path)
-        listed = (
-            Job({"state": [state, number]}, more={"rows": rows}) for number, rows in enumerate(_table_rows(path))
-        )
+        parts = (pa.Table.from_batches([batch]) for batch in read_batches(path, columns=["image", "sha256"]))
+        listed = (Job({"state": [state, number]}, more={"rows": rows}) for number, rows in enumerate(parts))
     shards = list(steps.each(MEASURE, (Job({"rows": one}) for one in steps.each(_LIST, listed)), root=str(root)))
     problems = []
     for shard in shards:
@@ -150,11 +149,6 @@ def _suspect(against: Against) -> Suspect:
     tables = [read(path) for path in against.measures]
     images = [image for table in tables for image in table["image"].to_pylist()]
     return Suspect(name=against.name, images=images, prints=Fingerprints(tables))
-
-
-def _table_rows(path: Path) -> Iterator[pa.Table]:
-    for batch in read_batches(path, columns=["image", "sha256"]):
-        yield pa.Table.from_batches([batch])
 
 
 def _folder_rows(folder: Path) -> tuple[Iterator[pa.Table], int]:

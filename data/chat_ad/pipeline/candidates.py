@@ -8,7 +8,7 @@ some of the pairs give no record (a refusal), the next in the draw take their pl
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,16 +159,13 @@ def choose_task(tasks: Mapping[str, float], possible: Sequence[str], seed: int, 
 
 def draw_waves(
     candidates: Candidates, amount: int | None, make: Callable[[int, Mapping[int, list[tuple[int, str]]]], int]
-) -> Iterator[tuple[int, int]]:
-    """Draw until there are enough records or no candidates are left.
+) -> int:
+    """Draw until there are enough records or no candidates are left; how many candidates were taken.
 
     Args:
         candidates: of one output.
         amount: records wanted, None for one of each.
         make: `make(wave, {shard: [(row, task), …]})` makes the records of some candidates and returns how many.
-
-    Yields:
-        (candidates taken, records made) after each wave.
     """
     wanted = len(candidates) if amount is None else amount
     taken = made = wave = 0
@@ -180,4 +177,4 @@ def draw_waves(
             by_shard.setdefault(int(candidates.shard[place]), []).append(chosen)
         made += make(wave, {shard: sorted(chosen) for shard, chosen in sorted(by_shard.items())})
         taken, wave = end, wave + 1
-        yield taken, made
+    return taken

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ...errors import UserError
 from ...jsonl import atomic_write
-from ..crops import cut_boxes, cut_pair, map_window
+from ..crops import cut_boxes, cut_pair, map_window, shown_window
 from ..pairing import PAIR_SCHEMA
 from ..recipe.specs import ImageSpec
 from ..sources.opened import OpenedImages
@@ -71,7 +71,7 @@ def cut_pairs(
     """
     writer, opened = _Files(Path(media_dir), prefix, dataset, images), OpenedImages()
     shown, uncut = [], {}
-    for place, row in zip(chosen, read(pairs).take(pa.array(chosen, pa.int64())).to_pylist(), strict=True):
+    for place, row in zip(chosen, read(pairs, rows=chosen).to_pylist(), strict=True):
         try:
             shown.append({**_show(row, root, writer, marked_prefix, opened=opened), "pair_row": place})
         except UserError as error:
@@ -122,7 +122,7 @@ class _Files:
         """The name of an image out of `reference` whose pixels depend on `content`."""
         options = self._options(reference)
         suffix = "png" if options["format"] == "PNG" else "jpg"
-        return self._name(f"{self.prefix}images", [*content, *_depth(reference), options], suffix)
+        return self.name(f"{self.prefix}images", [*content, *_depth(reference), options], suffix)
 
     def missing(self, *names: str) -> bool:
         """Whether one of the files has to be written; they appear by a rename, so what is there is whole."""
@@ -138,15 +138,12 @@ class _Files:
     def mask(self, mask: np.ndarray) -> str:
         """Write a mask, 255 where the defect is, and return its name."""
         packed = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
-        name = self._name(f"{self.prefix}masks", [packed, mask.shape], "png")
+        name = self.name(f"{self.prefix}masks", [packed, mask.shape])
         self.write(name, Image.fromarray(mask.astype(np.uint8) * 255))
         return name
 
-    def marked_name(self, folder: str, *content: Any) -> str:
-        """The name of a copy with the defect outlined."""
-        return self._name(folder, content, "png")
-
-    def _name(self, folder: str, content: Sequence[Any], suffix: str) -> str:
+    def name(self, folder: str, content: Sequence[Any], suffix: str = "png") -> str:
+        """The name in `folder` of a picture that depends on `content`."""
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
         return f"{folder}/{self.dataset}/{digest[:2]}/{digest}.{suffix}"
 
@@ -155,8 +152,7 @@ def _show(
     row: dict[str, Any], root: str, files: _Files, marked_prefix: str, *, opened: OpenedImages
 ) -> dict[str, Any]:
     """A row of `CUT_SCHEMA`, its files written; images that are there already are not opened."""
-    size = (row["width"], row["height"])
-    window = tuple(row["crop"]) if row["crop"] is not None else (0, 0, *size)
+    size, window = (row["width"], row["height"]), shown_window(row)
     shown_size = [window[2] - window[0], window[3] - window[1]]
     boxes, labels = cut_boxes(row)
     labels = [label or row["defect"] for label in labels]
@@ -178,15 +174,14 @@ def _show(
         mask_file = files.mask(mask)
     marked_file = ""
     if marked_prefix and boxes:
-        marked_file = files.marked_name(marked_prefix, names[1], mask_file, boxes, labels)
+        marked_file = files.name(marked_prefix, [names[1], mask_file, boxes, labels])
     if (own and files.missing(*names)) or (marked_file and files.missing(marked_file)):
-        cut = cut_pair(root, {**row, "mask": ""}, opened=opened)  # the mask is open already
+        pair = cut_pair(root, row, opened=opened)
         if own:
-            files.write(names[0], cut.template)
-            files.write(names[1], cut.query)
+            for name, image in zip(names, pair, strict=True):
+                files.write(name, image)
         if marked_file:
-            picture = draw_visual_prompt(cut.query, mask=mask, boxes=boxes, labels=labels)
-            files.write(marked_file, picture)
+            files.write(marked_file, draw_visual_prompt(pair[1], mask=mask, boxes=boxes, labels=labels))
     return {
         **row,
         "template_file": names[0],

@@ -153,7 +153,13 @@ class DatasetBuild:
 
     def chosen(self) -> Iterator[tuple[Shard, list[int], list[int]]]:
         """Of each shard of `index`, after the step `select`: it, its rows that are templates, those that get one."""
-        yield from _by_shard(self.index, read(self._select, ["fit", "query"]))
+        fit, query = (column.to_numpy() for column in read(self._select, ["fit", "query"]).columns)
+        start = 0
+        for shard in self.index:
+            normal = pc.equal(read(shard, ["label"])["label"], "normal").to_numpy()
+            end = start + shard.rows
+            yield shard, np.flatnonzero(fit[start:end] & normal).tolist(), np.flatnonzero(query[start:end]).tolist()
+            start = end
 
     def dropped(self) -> Iterator[dict[str, Any]]:
         """All that is in the dataset and in no pair, as lines (`Dropped`), in the steps' order."""
@@ -223,21 +229,20 @@ class DatasetBuild:
         chosen = list(self.chosen())
         vectors, kind = [], None
         if spec.pair.method == "nearest":
-            kind = embedder(spec.pair.embedder).name  # what a folder or an id stands for
-            embed = {"root": root, "embed": spec.pair.embedder}
-            jobs = (Job({"rows": shard, "chosen": normal}, also=kind, more=embed) for shard, normal, _ in chosen)
-            vectors = list(steps.each(EMBED, jobs))
+            kind = embedder(spec.pair).name  # what a folder or an id stands for
+            jobs = (Job({"rows": shard, "chosen": normal}, also=kind) for shard, normal, _ in chosen)
+            vectors = list(steps.each(EMBED, jobs, root=root, options=spec.pair))
         members = {"index": self.index, "normal": [normal for _, normal, _ in chosen], "vectors": vectors}
         pool = steps.one(POOL, Job(members), fits=pool_there, folder=steps.folder / POOL.name)
         self._unpaired.append(([pool], "unreadable"))
         self._check_templates(chosen, pool)
-        crops, decoys = None, {}
+        decoys = {}
         if spec.crop is not None:
-            crops = spec.crop.options(self.seed)
-            decoys = collect_decoys((_taken(shard, query) for shard, _, query in chosen), seed=self.seed)
-        asked = {"pool": pool, "options": spec.pair.options(self.seed), "crops": crops, "decoys": decoys}
-        jobs = (Job({"rows": shard, "chosen": query, **asked}, also=kind) for shard, _, query in chosen)
-        shards = list(steps.each(PAIR, jobs, root=root, embed=spec.pair.embedder))
+            decoys = collect_decoys((read(shard, rows=query) for shard, _, query in chosen), seed=self.seed)
+        asked = {"pool": pool, "crops": spec.crop, "decoys": decoys, "seed": self.seed}
+        also = [kind, spec.pair.choice]
+        jobs = (Job({"rows": shard, "chosen": query, **asked}, also=also) for shard, _, query in chosen)
+        shards = list(steps.each(PAIR, jobs, root=root, options=spec.pair))
         self._unpaired.append((shards, "unpaired"))
         return shards
 
@@ -248,7 +253,7 @@ class DatasetBuild:
         pool, missing = Pool(read(shard)), Counter()
         for rows, _, query in chosen:
             columns = ["source", "category", "view"]
-            for one in _taken(rows, query, columns).to_pylist():
+            for one in read(rows, columns, query).to_pylist():
                 if not template_key(one, pool, other_views=self.spec.pair.other_views):
                     missing["/".join(one[name] for name in columns[1:] if one[name])] += 1
         lost = self._lost_normals()
@@ -347,18 +352,3 @@ def problems_line(spec: DatasetSpec, problems: Sequence[Problem]) -> str:
 def _line(problem: Problem) -> dict[str, Any]:
     found = {"image": problem.file, "reason": problem.kind, "detail": problem.reason, "count": problem.count}
     return Dropped(step="index", left_out=problem.blocking, **found).line()
-
-
-def _by_shard(index: list[Shard], select: pa.Table) -> Iterator[tuple[Shard, list[int], list[int]]]:
-    """(shard, its rows that are templates, its rows that are queries)"""
-    fit, query = (select[name].to_numpy() for name in ("fit", "query"))
-    start = 0
-    for shard in index:
-        normal = pc.equal(read(shard, ["label"])["label"], "normal").to_numpy()
-        end = start + shard.rows
-        yield shard, np.flatnonzero(fit[start:end] & normal).tolist(), np.flatnonzero(query[start:end]).tolist()
-        start = end
-
-
-def _taken(shard: Shard, rows: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
-    return read(shard, columns).take(pa.array(rows, pa.int64()))

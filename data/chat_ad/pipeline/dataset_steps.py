@@ -33,7 +33,6 @@ from ..fitness.measures import JUDGED_COLUMNS, QualityOptions, judge
 from ..fitness.rebalance import rebalance
 from ..pairing import POOL_COLUMNS, PairOptions, Pool, pair_shard
 from ..readers import Item, Problem, measure
-from ..recipe.specs import EmbedSpec
 from ..steps import Made, Shard, Step, notes_of, read, rows_of
 from ..table import SCHEMA, to_batch
 
@@ -109,10 +108,10 @@ def select(
     return pa.table({"fit": fit, "query": query, "drop": pa.array(texts, pa.string())}), {}
 
 
-def embed_rows(rows: Path, chosen: Sequence[int], root: str, embed: EmbedSpec) -> Made:
+def embed_rows(rows: Path, chosen: Sequence[int], root: str, options: PairOptions) -> Made:
     """Vectors of some of a shard's rows; row → problem in the notes' `unusable`."""
-    images = read(rows, ["image"])["image"].take(pa.array(chosen, pa.int64())).to_pylist()
-    vectors, problems = embed_images(images, root, embedder(embed))
+    images = read(rows, ["image"], chosen)["image"].to_pylist()
+    vectors, problems = embed_images(images, root, embedder(options))
     unusable = {str(row): text for row, text in sorted(problems.items())}
     return vectors_to_table(vectors, problems), {"unusable": unusable}
 
@@ -131,9 +130,7 @@ def gather_pool(
         folder: of the file.
     """
     schema = pa.schema([SCHEMA.field(name) for name in POOL_COLUMNS])
-    parts = [
-        read(shard, POOL_COLUMNS).take(pa.array(rows, pa.int64())) for shard, rows in zip(index, normal, strict=True)
-    ]
+    parts = [read(shard, POOL_COLUMNS, rows) for shard, rows in zip(index, normal, strict=True)]
     rows = pa.concat_tables([schema.empty_table(), *parts]).combine_chunks()
     unusable, count = {}, 0
     for shard in vectors:
@@ -176,18 +173,18 @@ def pair_rows(
     root: str,
     pool: Path,
     options: PairOptions,
-    embed: EmbedSpec,
     crops: CropOptions | None,
     decoys: Mapping[tuple[str, str], Sequence[Decoy]],
+    seed: int,
 ) -> Made:
     """Pairs of some of a shard's rows; those left out are `unpaired` in the notes."""
-    table, templates = read(rows).take(pa.array(chosen, pa.int64())), _pool(pool, notes_of(pool)["name"])
+    table, templates = read(rows, rows=chosen), _pool(pool, notes_of(pool)["name"])
     vectors, problems = None, {}
     if options.method == "nearest":
-        vectors, problems = _query_vectors(table["image"], templates, root, embedder(embed))
-    pairs, unpaired = pair_shard(table, vectors, templates, options=options, problems=problems)
+        vectors, problems = _query_vectors(table["image"], templates, root, embedder(options))
+    pairs, unpaired = pair_shard(table, vectors, templates, options=options, seed=seed, problems=problems)
     if crops is not None:
-        pairs = choose_crops(pairs, options=crops, decoys=decoys)
+        pairs = choose_crops(pairs, options=crops, decoys=decoys, seed=seed)
     return pairs, {"unpaired": unpaired}
 
 
@@ -217,14 +214,16 @@ def _pool(path: Path, name: str) -> Pool:
     return Pool(rows, vectors, unusable={int(row): text for row, text in notes["unusable"].items()})
 
 
-@lru_cache(maxsize=1)
-def embedder(spec: EmbedSpec) -> Embedder:
-    """Loaded once in a process.
+_load = lru_cache(maxsize=1)(load_embedder)
+
+
+def embedder(options: PairOptions) -> Embedder:
+    """By what images are compared, loaded once in a process.
 
     Raises:
         UserError: the model cannot be loaded.
     """
-    return load_embedder(spec.model, device=spec.device, dtype=spec.dtype, batch_size=spec.batch_size)
+    return _load(options.embed, device=options.device, dtype=options.dtype, batch_size=options.batch_size)
 
 
 INDEX = Step("index", 2, index_items)

@@ -54,12 +54,12 @@ def score_good(pairs: Path, chosen: Sequence[int], root: str, settings: Mapping[
 
     mapper, found = open_mapper(settings), []
     with keep_to_one_core():  # the same bytes with any number of workers, a backbone's too
-        for row in read(pairs).take(pa.array(chosen, pa.int64())).to_pylist():
+        for row in read(pairs, rows=chosen).to_pylist():
             try:
-                cut = cut_pair(root, {**row, "mask": ""})
+                template, query = cut_pair(root, row)
             except UserError:  # it is refused, and said, where it is cut for its record
                 continue
-            made = map_of_pair(mapper, cut.query, [cut.template])
+            made = map_of_pair(mapper, query, [template])
             if made is not None:
                 found.append({"category": row["category"], "score": made.pred_score})
     return pa.Table.from_pylist(found, schema=pa.schema([("category", pa.string()), ("score", pa.float64())])), {}
@@ -80,7 +80,7 @@ def add_hints(records: Path, pairs: Path, thresholds: Thresholds, media_dir: str
 
     table, mapper = read(records), open_mapper(settings)
     rows = table["row"].to_pylist()
-    categories = read(pairs, ["category"])["category"].take(pa.array(rows, pa.int64())).to_pylist()
+    categories = read(pairs, ["category"], rows)["category"].to_pylist()
     lines, counts = [], dict.fromkeys(("marked", "no_place", "no_hint"), 0)
     with keep_to_one_core():  # the same bytes with any number of workers, a backbone's too
         for text, category in zip(table["record"].to_pylist(), categories, strict=True):

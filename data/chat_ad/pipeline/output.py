@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from ..crops import cut_boxes
 from ..dropped import Dropped
 from ..generation import AnnotationsGenerator, Generator, PromptFiles
 from ..generation.pair_view import MAX_BOXES
+from ..line_order import OrderedLines
 from ..recipe.specs import OutputSpec, Recipe
 from ..runners import HERE, Runner
 from ..steps import Job, Made, Shard, Steps, read
@@ -141,9 +141,7 @@ class OutputBuild:
             made.extend(new)
             return sum(shard.rows for _, shard in new)
 
-        taken = 0
-        for taken, _ in draw_waves(candidates, spec.amount, make):  # noqa: B007 - the last one counts
-            pass
+        taken = draw_waves(candidates, spec.amount, make)
         counts, places = self._write(output / f"{spec.name}.jsonl", made, candidates)
         refused = [one for _, shard in made for one in shard.notes["refused"]]
         unasked = _Unasked(spec.tasks, candidates)
@@ -240,31 +238,27 @@ class OutputBuild:
         """
         places = np.lexsort((candidates.row, candidates.shard))
         keys = candidates.shard[places] << 32 | candidates.row[places]
-        found: list[tuple[int, int, int]] = []
         tasks: Counter = Counter()
         categories: Counter = Counter()
         labels: Counter = Counter()
-        with tempfile.TemporaryFile(dir=path.parent) as lines:
+        with OrderedLines(folder=path.parent) as lines:
             for number, shard in made:
                 table = read(shard)
                 for row, text in zip(table["row"].to_pylist(), table["record"].to_pylist(), strict=True):
                     place = int(places[np.searchsorted(keys, number << 32 | row)])
-                    line = text.encode("utf-8", "backslashreplace") + b"\n"
-                    found.append((place, lines.tell(), len(line)))
-                    lines.write(line)
+                    lines.add(place, text.encode("utf-8", "backslashreplace"))
                     record = json.loads(text)
                     tasks[record["task"]] += 1
                     categories[record["category"]] += 1
                     labels["anomalous" if record["anomalous"] else "normal"] += 1
-            found.sort()
-            atomic_write(path, lambda file: file.writelines(_lines(lines, found)))
+            found = lines.write(path)
         counts = {
             "records": len(found),
             "tasks": dict(sorted(tasks.items())),
             "labels": dict(sorted(labels.items())),
             "categories": len(categories),
         }
-        return counts, np.array([place for place, _, _ in found], np.int64)
+        return counts, np.array(found, np.int64)
 
 
 _WHY = {
@@ -326,9 +320,3 @@ class _Unasked:
 
 def _line(pair: Mapping[str, Any], task: str, why: str) -> dict[str, Any]:
     return Dropped(step="write", image=pair["image"], task=task, reason="not_applicable", detail=why).line()
-
-
-def _lines(file: BinaryIO, places: list[tuple[int, int, int]]) -> Iterator[bytes]:
-    for _, offset, length in places:
-        file.seek(offset)
-        yield file.read(length)

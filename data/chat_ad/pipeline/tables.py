@@ -11,14 +11,14 @@ A build of all steps finds their shards finished.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 
 from ..fitness.leaks import KINDS
 from ..pairing import PAIR_SCHEMA
-from ..steps import Shard, read, rows_of
+from ..steps import read, rows_of
 from ..table import SCHEMA, make_metadata, write_table
 from .dataset import UNTIL, DatasetBuild
 
@@ -47,8 +47,10 @@ def write_tables(datasets: Mapping[str, DatasetBuild], folder: Path, until: str)
         lines += _about_index(name, dataset, write("index", map(read, dataset.index)))
         if "select" in steps:
             chosen = list(dataset.chosen())
-            lines.append(write("select", (_taken(shard, query) for shard, _, query in chosen)) + "images that stay")
-            lines.append(write("pool", (_taken(shard, fit) for shard, fit, _ in chosen)) + "good ones to compare with")
+            lines.append(write("select", (read(shard, rows=query) for shard, _, query in chosen)) + "images that stay")
+            lines.append(
+                write("pool", (read(shard, rows=fit) for shard, fit, _ in chosen)) + "good ones to compare with"
+            )
             lines += _suspicious(dataset) + _leaked(dataset, folder / f"{name}.leaks.json")
         if "pair" in steps:
             lines.append(write("pair", map(read, dataset.pairs), schema=PAIR_SCHEMA) + "pairs")
@@ -109,7 +111,3 @@ def _leaked(dataset: DatasetBuild, path: Path) -> list[str]:
     return lines + [
         f"  {name}: " + ", ".join(f"{kind} {counts[kind]}" for kind in KINDS) for name, counts in sets.items()
     ]
-
-
-def _taken(shard: Shard, rows: Sequence[int]) -> pa.Table:
-    return read(shard).take(pa.array(rows, pa.int64()))

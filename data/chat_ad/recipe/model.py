@@ -7,14 +7,13 @@ as not written. `checked` names the key, what was found, and what was expected o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from ...errors import UserError
+from ...errors import UserError, did_you_mean
 from ...yaml_sections import short
 
 __all__ = [
@@ -112,9 +111,8 @@ def keys_of(kind: Any) -> dict[str, FieldInfo]:
 def no_such_key(where: str, key: str, known: Iterable[str]) -> UserError:
     """That a key is not known, and what was probably meant."""
     known = list(known)
-    close = get_close_matches(key, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
-    return UserError(f"{dotted(where, key)}: no such key; {hint}")
+    hint = did_you_mean(key, known, otherwise=f"there are: {', '.join(known)}")
+    return UserError(f"{dotted(where, key)}: no such key{hint}")
 
 
 def dotted(where: str, *keys: str) -> str:
@@ -149,8 +147,7 @@ def _line(error: Mapping[str, Any], kind: Any, where: str) -> str:
     expected = _SECTION if error["type"] in ("model_type", "dict_type") else _expected(field)
     hint = ""
     if error["type"] == "literal_error" and isinstance(error["input"], str):
-        close = get_close_matches(error["input"], list(get_args(_inner(field.annotation))), n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(error["input"], get_args(_inner(field.annotation)))
     return f"{name} is {found}, expected {expected}{hint}"
 
 

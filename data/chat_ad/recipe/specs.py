@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -13,13 +12,13 @@ from pydantic import BeforeValidator, Field, model_validator
 from ...anomaly_map import MAP_KINDS
 from ...masks import INVERSIONS, MaskOptions, check_options
 from ...yaml_sections import short
-from ..crops import KEEP, CropOptions, parse_shares
+from ..crops import CropOptions
 from ..fitness.leaks import LeakOptions
 from ..fitness.measures import QualityOptions
 from ..fitness.rebalance import CUTS, parse_ratio
 from ..generation import TASKS
 from ..generation.endpoint import EndpointSettings
-from ..pairing import METHODS, PairOptions
+from ..pairing import PairOptions
 from ..pipeline.losses import MAX_LEFT_OUT
 from ..readers import READERS, check_reader_options
 from ..table import SPLITS
@@ -30,7 +29,6 @@ __all__ = [
     "Annotations",
     "ConvertSpec",
     "DatasetSpec",
-    "EmbedSpec",
     "HintSpec",
     "ImageSpec",
     "OutputSpec",
@@ -41,16 +39,6 @@ __all__ = [
 
 #: Which images of a dataset get a template.
 QUERIES = ("all", "anomalous", "normal")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedSpec:
-    """By what images are compared, see `embedding.load_embedder`."""
-
-    model: str | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_size: int | None = None
 
 
 class ImageSpec(Spec):
@@ -83,55 +71,6 @@ class MaskSpec(Spec):
         """For the readers; `most` where the recipe says none."""
         most = most if self.most is None else self.most
         return MaskOptions(threshold=self.threshold, inverted=self.inverted, most=most)
-
-
-class PairSpec(Spec):
-    """How a template is chosen, see `pairing.PairOptions` and `EmbedSpec`."""
-
-    method: Literal[METHODS] = "nearest"
-    among: Count = 1
-    templates: Annotated[int, Field(ge=1, le=64)] = 1
-    other_views: bool = False
-    least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
-    skip_unpaired: bool = False
-    embed: Text | None = None
-    device: Text = "auto"
-    dtype: Text = "auto"
-    batch_size: Count | None = None
-
-    @model_validator(mode="after")
-    def _random(self) -> PairSpec:
-        if self.method == "random" and (self.embed or self.among > 1 or self.least_similarity is not None):
-            raise ValueError("the method random takes any template; remove embed, among and least_similarity")
-        return self
-
-    def options(self, seed: int) -> PairOptions:
-        """For `pairing.pair_shard`."""
-        given = {name: getattr(self, name) for name in ("method", "among", "templates", "other_views")}
-        return PairOptions(**given, least=self.least_similarity, seed=seed)
-
-    @property
-    def embedder(self) -> EmbedSpec:
-        """By what images are compared."""
-        return EmbedSpec(model=self.embed, device=self.device, dtype=self.dtype, batch_size=self.batch_size)
-
-
-class CropSpec(Spec):
-    """Which window is cut out of a pair, see `crops.CropOptions`."""
-
-    shares: Text
-    keep: Literal[KEEP] = "all"
-    margin: Annotated[int, Field(ge=0)] = 8
-
-    @model_validator(mode="after")
-    def _shares(self) -> CropSpec:
-        parse_shares(self.shares, name=".shares")
-        return self
-
-    def options(self, seed: int) -> CropOptions:
-        """For `crops.choose_crops`."""
-        least, most = parse_shares(self.shares)
-        return CropOptions(least=least, most=most, keep=self.keep, margin=self.margin, seed=seed)
 
 
 def _reader_option(key: str, value: Any) -> str:
@@ -188,8 +127,8 @@ class DatasetSpec(Spec):
     ratio: Annotated[float | None, BeforeValidator(_ratio)] = None
     cut: Literal[CUTS] = "normal"
     queries: Literal[QUERIES] = "all"
-    pair: PairSpec = PairSpec()
-    crop: Annotated[CropSpec | None, BeforeValidator(_shares_or_false)] = None
+    pair: PairOptions = PairOptions()
+    crop: Annotated[CropOptions | None, BeforeValidator(_shares_or_false)] = None
     images: ImageSpec = ImageSpec()
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -28,7 +29,7 @@ def train(tmp_path_factory):
 def bench(train, tmp_path):
     """(root, entries): other drawings, and copies of three training images in other folders and formats."""
     root = tmp_path / "bench"
-    entries = [one.replace(source="bench") for one in draw_dataset(root, normal=3, anomalous=1, size=160, seed=7)]
+    entries = [replace(one, source="bench") for one in draw_dataset(root, normal=3, anomalous=1, size=160, seed=7)]
     copies = root / "copies"
     copies.mkdir()
     source = train[0]

@@ -4,6 +4,7 @@ import gc
 import io
 import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -138,7 +139,7 @@ def test_defects_at_different_places_are_not_duplicates(tmp_path):
         entries.append(row)
     _, drops = filter_table(as_table(entries), tmp_path, options=NEAR)
     assert [(drop["image"], drop["of"]) for drop in drops] == [("b/2.png", "b/1.png")]
-    unknown = [one.replace(boxes=(), box_labels=()) for one in entries]
+    unknown = [replace(one, boxes=(), box_labels=()) for one in entries]
     assert filter_table(as_table(unknown), tmp_path, options=NEAR)[1] == []  # nobody knows where their defects are
 
 

@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from adcopilot.chat_ad.draws import rank64
-from adcopilot.chat_ad.recipe.table_one import default_amount
 
 from .conftest import png, talk, write, write_parquet
 
@@ -89,24 +88,17 @@ def test_registration_in_the_output_keeps_other_sets(place, mix):
     assert found[NAME]["file_name"] == f"{NAME}.jsonl"
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--amount", "0"], "--amount 0: expected 1 or more"),
-        (["--amount", "201"], "--amount 201: LLaVA_V1.5_mix665k in"),
-    ],
-)
-def test_bad_options(place, mix, capsys, options, says):
-    assert place.run("llava-mix", mix, "--text-only", *options) == 2
-    assert says in capsys.readouterr().err
+def test_bad_options(place, mix, capsys):
+    for root, amount, says in (
+        (mix, 0, "--amount 0: expected 1 or more"),
+        (mix, 201, "--amount 201: LLaVA_V1.5_mix665k in"),
+        ("/nowhere", "all", "--root /nowhere: no such folder"),
+    ):
+        assert place.run("llava-mix", root, "--text-only", "--amount", amount) == 2
+        assert says in capsys.readouterr().err
     with pytest.raises(SystemExit):
         place.run("llava-mix", mix, "--amount", "many")
     assert "expected a number or `all`" in capsys.readouterr().err
-
-
-def test_no_folder(place, capsys):
-    assert place.run("llava-mix", "/nowhere", "--text-only") == 2
-    assert "--root /nowhere: no such folder" in capsys.readouterr().err
 
 
 def test_nothing_usable_is_an_error_that_says_where_the_reasons_are(place, mix, capsys):
@@ -234,23 +226,3 @@ def test_killed_before_every_single_rename_the_next_run_gives_the_same_bytes(pla
     for _, partly, after in runs:
         assert partly.items() <= expected.items()  # what is there under its own name is whole
         assert after == expected
-
-
-def test_table_one_amounts_are_the_defaults(capsys):
-    from adcopilot import cli
-
-    commands = {
-        "clevr-change": "CLEVR-Change",
-        "magicbrush": "MagicBrush",
-        "spot-the-diff": "Spot-the-diff",
-        "pixmo-cap": "PixMo-cap",
-        "m4-instruct": "M4_Instruct",
-        "llava-mix": NAME,
-        "olmo-sft": "OLMo-2-SFT",
-    }
-    amounts = [8_900, 8_800, 12_500, 22_000, 25_000, 25_000, 50_000]
-    for (command, name), amount in zip(commands.items(), amounts, strict=True):
-        assert default_amount(name) == amount
-        with pytest.raises(SystemExit):
-            cli.main(["data", "convert", command, "--help"])
-        assert f"(Table I's {amount}," in " ".join(capsys.readouterr().out.split())

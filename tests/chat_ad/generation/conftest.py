@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,9 +61,7 @@ def on_disk(tmp_path):
             path = tmp_path / "media" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 255, (pair.size[1], pair.size[0], 3), np.uint8)).save(path)
-        return PairView(
-            **{**{f: getattr(pair, f) for f in pair.__dataclass_fields__}, "root": str(tmp_path / "media")}
-        )
+        return replace(pair, root=str(tmp_path / "media"))
 
     return write
 

@@ -56,14 +56,10 @@ def test_wording_that_is_wrong(tmp_path, sentences, message):
         PromptFiles(folder=tmp_path)
 
 
-def test_a_prompt_cannot_reach_python(tmp_path):
-    (tmp_path / "system.jinja").write_text("{{ ''.__class__.__mro__ }}")
-    own = PromptFiles(folder=tmp_path)
-    with pytest.raises(UserError, match=r"system.jinja: cannot be filled"):
-        own.render("system.jinja", {})
-
-
-def test_a_misspelt_variable_is_named(tmp_path):
-    (tmp_path / "system.jinja").write_text("{{ subjet }}")
-    with pytest.raises(UserError, match=r"system.jinja: cannot be filled \('subjet' is undefined\)"):
+@pytest.mark.parametrize(
+    ("prompt", "why"), [("{{ ''.__class__.__mro__ }}", ""), ("{{ subjet }}", r" \('subjet' is undefined\)")]
+)
+def test_a_prompt_cannot_reach_python_and_a_misspelt_variable_is_named(tmp_path, prompt, why):
+    (tmp_path / "system.jinja").write_text(prompt)
+    with pytest.raises(UserError, match=rf"system.jinja: cannot be filled{why}"):
         PromptFiles(folder=tmp_path).render("system.jinja", {"subject": "nut"})

@@ -23,32 +23,23 @@ def sides(text, *boxes):
 
 
 @pytest.mark.parametrize(
-    ("text", "boxes"),
+    ("text", "boxes", "wrong"),
     [
-        ("a scratch at the top left", [TOP_LEFT]),
-        ("a scratch in the upper-left corner", [TOP_LEFT]),
-        ("a scratch on the left", [TOP_LEFT]),
-        ("near the upper edge", [TOP_LEFT]),
-        ("on the right-hand side", [RIGHT]),
-        ("in the middle of the right side", [RIGHT]),
-        ("in the centre", [CENTRE]),
-        ("in the lower middle of the image", [(130, 110, 170, 140)]),
-        ("one at the top left, one on the right", [TOP_LEFT, RIGHT]),
-        ("it is everywhere", [ALL]),
-        ("all over the image", [TOP_LEFT, RIGHT, CENTRE, (1, 1, 5, 5), (290, 190, 300, 200)]),
+        ("a scratch at the top left", [TOP_LEFT], None),
+        ("a scratch in the upper-left corner", [TOP_LEFT], None),
+        ("a scratch on the left", [TOP_LEFT], None),
+        ("near the upper edge", [TOP_LEFT], None),
+        ("on the right-hand side", [RIGHT], None),
+        ("in the middle of the right side", [RIGHT], None),
+        ("in the centre", [CENTRE], None),
+        ("in the lower middle of the image", [(130, 110, 170, 140)], None),
+        ("one at the top left, one on the right", [TOP_LEFT, RIGHT], None),
+        ("it is everywhere", [ALL], None),
+        ("all over the image", [TOP_LEFT, RIGHT, CENTRE, (1, 1, 5, 5), (290, 190, 300, 200)], None),
         # Not sides.
-        ("on the left, and the size is right", [TOP_LEFT]),
-        ("at the top left, where a chip is left behind at a right angle", [TOP_LEFT]),
-        ("at the top left, of lower quality", [TOP_LEFT]),
-    ],
-)
-def test_sides_that_are_right(text, boxes):
-    assert sides(text, *boxes) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "boxes", "named"),
-    [
+        ("on the left, and the size is right", [TOP_LEFT], None),
+        ("at the top left, where a chip is left behind at a right angle", [TOP_LEFT], None),
+        ("at the top left, of lower quality", [TOP_LEFT], None),
         ("at the top right", [TOP_LEFT], "top right"),
         ("at the bottom", [TOP_LEFT], "bottom"),
         ("in the lower left corner", [TOP_LEFT], "lower left"),
@@ -58,14 +49,13 @@ def test_sides_that_are_right(text, boxes):
         ("at the lower right", [TOP_LEFT, (10, 150, 20, 160), (250, 10, 260, 20)], "lower right"),
     ],
 )
-def test_sides_that_are_wrong(text, boxes, named):
-    assert sides(text, *boxes) == [f"the text says “{named}”, but no defect lies there"]
+def test_sides(text, boxes, wrong):
+    assert sides(text, *boxes) == ([] if wrong is None else [f"the text says “{wrong}”, but no defect lies there"])
 
 
 def test_a_side_must_be_named():
-    assert sides("there is a scratch", TOP_LEFT) == [
-        "the text does not say on which side of the second image the defect is"
-    ]
+    expected = ["the text does not say on which side of the second image the defect is"]
+    assert sides("there is a scratch", TOP_LEFT) == expected
 
 
 def test_a_name_with_a_side_in_it_is_no_side():

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcopilot.chat_ad.commands.build import summary
 from adcopilot.chat_ad.pipeline.candidates import choose_task, possible_tasks
 from adcopilot.chat_ad.sources.references import mask_components
 from adcopilot.cli import main
@@ -86,20 +85,6 @@ def test_amounts_and_tasks(built):
     assert {record["source"] for record in chat} == {"parts", "again"}
 
 
-def test_files_of_the_build(built):
-    output, manifest = built
-    info = json.loads((output / "dataset_info.json").read_text())
-    assert list(info) == ["Caption_parts", "Chat_parts"]
-    assert info["Chat_parts"]["file_name"] == "Chat_parts.jsonl"
-    assert json.loads((output / "manifest.json").read_text()) == manifest
-    used = {name for record in records(output / "Chat_parts.jsonl") for name in record["images"]}
-    assert any(name.endswith(".jpg") and "/again/" in name for name in used)
-    assert all(name.endswith(".png") for name in used if "/parts/" in name)
-    text = summary(manifest, "recipe", output)
-    assert "Chat_parts.jsonl" in text
-    assert "parts:" in text
-
-
 def test_every_image_is_in_a_pair_or_listed(built):
     output, manifest = built
     for name in ("parts", "again"):
@@ -138,17 +123,6 @@ def test_changed_source_changes_what_depends_on_it(tmp_path):
     run(recipe, fresh)
     files = final_files(tmp_path / "out")
     assert final_files(fresh) == {name: files[name] for name in final_files(fresh)}
-
-
-def test_processes_give_the_same_bytes(built, tmp_path):
-    output, _ = built
-    assert (
-        main(["data", "build", str(write_recipe(tmp_path)), "--output", str(tmp_path / "out"), "--workers", "2"]) == 0
-    )
-    expected, found = final_files(output), final_files(tmp_path / "out")
-    # The recipe in the manifest names the root, which is another.
-    assert {name for name in expected if expected[name] != found.get(name)} == {"manifest.json"}
-    assert expected.keys() == found.keys()
 
 
 def test_paths_are_those_of_the_caller(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from adcopilot.errors import UserError
 from adcopilot.records import check_record, record_image_sizes
 
 from ..builds import RECIPE, records, run, write_recipe
-from ..pictures import BOX, mask_of, save
+from ..mistakes import MISTAKES
 from ..trees import DATASETS, LAYOUTS
 from ..trees import build as build_tree
 
@@ -177,18 +177,6 @@ def broken_copy(tmp_path, spoil):
     return recipe
 
 
-def empty_mask(root):
-    save(root / "wood/ground_truth/hole/000_mask.png", mask_of())
-
-
-def missing_mask(root):
-    (root / "wood/ground_truth/hole/000_mask.png").unlink()
-
-
-def mask_size(root):
-    save(root / "wood/ground_truth/hole/000_mask.png", mask_of(BOX, size=(80, 48)))
-
-
 def no_normals(root):
     for folder in ("train/good", "test/good"):
         for path in (root / "wood" / folder).iterdir():
@@ -198,9 +186,7 @@ def no_normals(root):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (missing_mask, "missing-mask"),
-        (mask_size, "mask-size"),
-        (empty_mask, "empty-mask"),
+        *((MISTAKES[kind], kind.replace("_", "-")) for kind in ("missing_mask", "mask_size", "empty_mask")),
         (no_normals, "no normal image to compare with"),
     ],
 )

@@ -4,9 +4,6 @@ import pytest
 
 from adcopilot.cards import read_card
 from adcopilot.chat_ad.pipeline.card import write_data_card
-from adcopilot.cli import main
-
-from ..builds import write_recipe
 
 
 @pytest.fixture
@@ -72,13 +69,3 @@ def test_it_is_renewed_but_somebody_elses_stays(manifest, tmp_path, capsys):
     write_data_card(manifest, tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
     assert "stays as it is; no card is written" in capsys.readouterr().err
-
-
-def test_a_build_has_one(tmp_path):
-    recipe = write_recipe(tmp_path)
-    assert main(["data", "build", str(recipe), "--output", str(tmp_path / "out"), "-q"]) == 0
-    text, front = read_card(tmp_path / "out")
-    assert [one["config_name"] for one in front["configs"]] == sorted(
-        path.stem for path in (tmp_path / "out").glob("*.jsonl") if "dropped" not in path.name
-    )
-    assert str(tmp_path) not in text

@@ -90,21 +90,19 @@ def test_what_the_filter_takes_is_said_with_what_keeps_it(build, tmp_path):
     assert build(root, max_left_out=0.67)[0] == 0
 
 
-def test_all_good_images_lost_is_said_for_what_it_is(build, tmp_path):
-    status, lines, _ = build(parts(tmp_path / "raw", good=3, bad=2, dark=3))
+@pytest.mark.parametrize(
+    ("folder", "options", "words"),
+    [
+        ({"good": 3, "bad": 2, "dark": 3}, [], ["all 3 good images of bracket are left out: 3 dark"]),
+        ({"bad": 0}, [], ["all 6 images in", "are good"]),
+        ({"masks": False}, ["--set", "datasets.my_parts.skip_problems=true"], ["(beside 3 that cannot be used)"]),
+        *(({}, ["--max-left-out", share], ["--max-left-out"]) for share in ("2", "-0.1", "nan", "half")),
+    ],
+)
+def test_what_cannot_be_built_is_said_for_what_it_is(build, tmp_path, folder, options, words):
+    status, lines, _ = build(parts(tmp_path / "raw", **folder), *options)
     assert status == 2
-    assert "all 3 good images of bracket are left out: 3 dark" in lines[0]
-
-
-def test_one_label_alone_is_refused(build, tmp_path):
-    status, lines, _ = build(parts(tmp_path / "good", bad=0))
-    assert status == 2
-    assert "all 6 images in" in lines[0]
-    assert "are good" in lines[0]
-    root = parts(tmp_path / "no_masks", masks=False)
-    status, lines, _ = build(root, **{"datasets.my_parts.skip_problems": "true"})
-    assert status == 2
-    assert "(beside 3 that cannot be used)" in lines[0]
+    assert all(word in lines[0] for word in words)
 
 
 def test_no_record_is_never_success(build, tmp_path):
@@ -119,13 +117,6 @@ def test_no_record_is_never_success(build, tmp_path):
     assert status == 1
     assert lines[0] == "Loc: 0 records: no pair of images can have loc"
     assert (output / "Loc.jsonl").read_text() == ""
-
-
-@pytest.mark.parametrize("share", ["2", "-0.1", "nan", "half"])
-def test_a_share_that_is_none(build, tmp_path, share):
-    status, lines, _ = build(parts(tmp_path / "raw"), "--max-left-out", share)
-    assert status == 2
-    assert "--max-left-out" in lines[0]
 
 
 def test_check_needs_no_output(project_root, capsys):

@@ -8,8 +8,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from adcopilot.chat_ad.crops import CropOptions
 from adcopilot.chat_ad.fitness.measures import QualityOptions
 from adcopilot.chat_ad.generation.endpoint import EndpointSettings
+from adcopilot.chat_ad.pairing import PairOptions
 from adcopilot.chat_ad.recipe import specs
 from adcopilot.chat_ad.recipe.model import keys_of
 from adcopilot.chat_ad.recipe.reading import load_recipe, parse_recipe
@@ -33,13 +35,6 @@ def parsed(**changes):
             place = place.setdefault(key, {})
         place[last] = value
     return parse_recipe(values, name="r")
-
-
-def test_good():
-    recipe = parsed()
-    assert recipe.outputs["Chat_mine"].amount is None
-    assert recipe.datasets["mine"].pair.method == "nearest"
-    assert recipe.endpoint is None
 
 
 def test_table_ones_amounts_are_the_defaults():
@@ -114,9 +109,9 @@ PLACES = [
     *(("generator", key) for key in keys_of(EndpointSettings)),
     *(("datasets", "mine", key) for key in keys_of(specs.DatasetSpec)),
     *(("datasets", "mine", "filter", key) for key in keys_of(QualityOptions)),
-    *(("datasets", "mine", "pair", key) for key in keys_of(specs.PairSpec)),
+    *(("datasets", "mine", "pair", key) for key in keys_of(PairOptions)),
     *(("datasets", "mine", "mask", key) for key in keys_of(specs.MaskSpec)),
-    *(("datasets", "mine", "crop", key) for key in keys_of(specs.CropSpec)),
+    *(("datasets", "mine", "crop", key) for key in keys_of(CropOptions)),
     *(("outputs", "Chat_mine", key) for key in keys_of(specs.OutputSpec)),
     *(("outputs", "MagicBrush", key) for key in keys_of(specs.ConvertSpec)),
 ]
@@ -147,18 +142,9 @@ def test_any_value_is_taken_or_named_in_one_line(place, value):
     assert said.startswith("recipe: ") or place == ("prompts",)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("a: [1", "r.yaml:"),
-        ("a: 1\na: 2\n", "stands there twice"),
-        ("- 1\n", "expected the keys datasets and outputs"),
-        ("a: !!python/object/apply:os.system ['echo hi']\n", "not YAML"),
-    ],
-)
-def test_files_that_are_no_recipe(tmp_path, text, words):
-    (tmp_path / "r.yaml").write_text(text)
-    with pytest.raises(UserError, match=words):
+def test_a_list_is_no_recipe(tmp_path):
+    (tmp_path / "r.yaml").write_text("- 1\n")
+    with pytest.raises(UserError, match="expected the keys datasets and outputs"):
         load_recipe(tmp_path / "r.yaml")
 
 
