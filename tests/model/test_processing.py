@@ -71,6 +71,8 @@ def test_text_without_images(processor):
 
 def test_the_first_image_of_each_text_without_pads(processor, conversations, monkeypatch):
     both = encode(processor, conversations)
+    counted = processor._get_num_multimodal_tokens(image_sizes=[(56, 84)])
+    assert counted.num_image_tokens == [2 * 3 + 5]
     monkeypatch.setattr(processor, "comparison_of_first", False)
     found = encode(processor, conversations)
     counts = (found["input_ids"] == processor.comparison_token_id).sum(-1)
@@ -98,11 +100,6 @@ def test_folder_without_the_token_is_refused(qwen_base_dir):
 
     with pytest.raises(ValueError, match=r"no <\|compare_pad\|>.*adcopilot init"):
         AdCopilotProcessor.from_pretrained(qwen_base_dir)
-
-
-def test_tokens_are_counted_with_the_comparison(processor):
-    counted = processor._get_num_multimodal_tokens(image_sizes=[(56, 84)])
-    assert counted.num_image_tokens == [2 * 3 + 5]
 
 
 def test_the_call_says_what_it_takes(processor):

@@ -18,6 +18,8 @@ from PIL import Image
 from adcopilot.errors import UserError
 from adcopilot.model.check import FIXTURE, MARGIN_LIMITS, comparable, read_fixture
 
+from ...model_folders import change_json, change_weights, with_a_nan
+
 pytestmark = pytest.mark.forward
 
 
@@ -38,17 +40,7 @@ def check(command):
 
 
 def change(folder, **fields) -> None:
-    path = folder / FIXTURE
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
-
-
-def change_weights(folder, name: str, value) -> None:
-    """Put `value(weight)` in the place of one weight."""
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(folder / "model.safetensors")
-    weights[name] = value(weights[name])
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    change_json(folder / FIXTURE, **fields)
 
 
 def test_an_unchanged_folder_answers_the_same(check, folder):
@@ -62,18 +54,19 @@ def test_an_unchanged_folder_answers_the_same(check, folder):
     assert count >= 4, "too few for the other tests to say anything"
     now = f"adcopilot {__version__} and transformers {transformers.__version__} on cpu in float32"
     assert f"written with {now}, now the code of {now}" in line
+    change(folder, transformers="4.57.0")
+    assert check(folder)[0] == 0
 
 
 def test_what_generation_config_says_does_not_matter(check, folder):
     """Sampling, penalties and ends are the user's to set; the tokens are of the best logits."""
-    path = folder / "generation_config.json"
-    tokens = read_fixture(folder).tokens
-    said = {"do_sample": True, "temperature": 2.0, "repetition_penalty": 0.01, "eos_token_id": tokens[:1]}
-    path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
+    said = {"do_sample": True, "temperature": 2.0, "repetition_penalty": 0.01}
+    change_json(folder / "generation_config.json", eos_token_id=read_fixture(folder).tokens[:1], **said)
     assert check(folder)[0] == 0
 
 
 def test_tampered_weights(check, folder):
+    """And another version of transformers is the first thing to try."""
     change_weights(folder, "model.language_model.layers.0.mlp.down_proj.weight", lambda weight: -weight)
     code, line = check(folder)
     assert code == 2
@@ -82,6 +75,10 @@ def test_tampered_weights(check, folder):
     assert re.search(r"token \d of \d that are compared is another: `generate` gave \[", line)
     assert f"expected {tokens}" in line
     assert f"`adcopilot check {folder} --write`" in line
+    change(folder, transformers="4.57.0")
+    code, line = check(folder)
+    assert code == 2
+    assert line.endswith("try `pip install transformers==4.57.0`")
 
 
 def test_a_changed_encoder_alone_is_seen(check, folder):
@@ -89,15 +86,6 @@ def test_a_changed_encoder_alone_is_seen(check, folder):
     name = "model.comparison_encoder.projector.weight"
     change_weights(folder, name, lambda weight: -weight)
     assert check(folder)[0] == 2
-
-
-def test_another_version_of_transformers_is_the_first_thing_to_try(check, folder):
-    change(folder, transformers="4.57.0")
-    assert check(folder)[0] == 0
-    change_weights(folder, "model.language_model.layers.0.mlp.down_proj.weight", lambda weight: -weight)
-    code, line = check(folder)
-    assert code == 2
-    assert line.endswith("try `pip install transformers==4.57.0`")
 
 
 def test_a_version_under_which_it_does_not_load_or_run(check, folder, monkeypatch):
@@ -126,11 +114,7 @@ def test_a_version_under_which_it_does_not_load_or_run(check, folder, monkeypatc
 
 
 def test_not_finite_weights(check, folder):
-    def spoil(weight):
-        weight[0, 0] = float("nan")
-        return weight
-
-    change_weights(folder, "model.comparison_encoder.projector.weight", spoil)
+    change_weights(folder, "model.comparison_encoder.projector.weight", with_a_nan)
     for arguments in ((), ("--write",)):
         code, line = check(folder, *arguments)
         assert code == 2
@@ -147,7 +131,7 @@ def test_not_finite_logits(check, folder):
 
 
 def test_an_answer_without_comparison(check, folder, monkeypatch):
-    """Each image with itself, and not at all: neither passes, nor makes a fixture."""
+    """Each image with itself, and not at all: neither makes a fixture, nor passes where there is one."""
     from adcopilot.model.comparison_encoder import ComparisonEncoder
 
     compare = ComparisonEncoder.forward
@@ -159,26 +143,22 @@ def test_an_answer_without_comparison(check, folder, monkeypatch):
             self, features, grid_thw, list(range(len(previous_image))), compared
         ),
     )
+    written = (folder / FIXTURE).read_bytes()
     (folder / FIXTURE).unlink()
     code, line = check(folder, "--write")
     assert code == 2
     assert "nothing is compared" in line
 
+    monkeypatch.undo()
     monkeypatch.setattr(ComparisonEncoder, "__call__", lambda self, *given: self.forward(*given))
-    code, line = check(folder, "--write")
-    assert code == 2
-    assert "called 0 times" in line
     assert not (folder / FIXTURE).exists()
-
-
-def test_an_answer_without_comparison_is_no_match(check, folder, monkeypatch):
-    """Though all its tokens are equal."""
-    from adcopilot.model.comparison_encoder import ComparisonEncoder
-
-    monkeypatch.setattr(ComparisonEncoder, "__call__", lambda self, *given: self.forward(*given))
-    code, line = check(folder)
-    assert code == 2
-    assert "called 0 times in one `generate` with 2 images, expected once" in line
+    for fixture, words in ((None, ["--write"]), (written, [])):  # no match either, though all its tokens are equal
+        if fixture:
+            (folder / FIXTURE).write_bytes(fixture)
+        code, line = check(folder, *words)
+        assert code == 2
+        assert "called 0 times in one `generate` with 2 images, expected once" in line
+        assert (folder / FIXTURE).exists() is bool(fixture)
 
 
 def test_behind_a_near_tie_nothing_is_compared(check, folder):
@@ -329,13 +309,10 @@ def test_a_damaged_file(check, folder, content):
 
 
 def test_a_missing_field_or_a_folder_in_its_place(check, folder):
-    path = folder / FIXTURE
-    fields = json.loads(path.read_text())
-    del fields["margins"]
-    path.write_text(json.dumps(fields))
+    change_json(folder / FIXTURE, without=["margins"])
     assert "margins is missing" in check(folder)[1]
-    path.unlink()
-    path.mkdir()
+    (folder / FIXTURE).unlink()
+    (folder / FIXTURE).mkdir()
     assert "is a folder, expected a file" in check(folder)[1]
 
 
