@@ -134,13 +134,7 @@ def test_one_mask_of_two_photographs_is_nobody_s(parts, tmp_path, capsys):
 
 
 def test_one_folder_of_masks_for_all_kinds_serves_each_name_once(parts):
-    for number in (7, 8):
-        (parts / f"bracket/ground_truth/scratch/{number}_mask.png").rename(parts / f"bracket/{number}_mask.png")
-    (parts / "bracket/masks").mkdir()
-    for number in (7, 8):
-        (parts / f"bracket/{number}_mask.png").rename(parts / f"bracket/masks/{number}_mask.png")
-    (parts / "bracket/ground_truth/scratch/9_mask.png").rename(parts / "bracket/masks/9_mask.png")
-    (parts / "bracket/ground_truth/scratch").rmdir()
+    (parts / "bracket/ground_truth/scratch").rename(parts / "bracket/masks")
     (parts / "bracket/ground_truth").rmdir()
     photograph(parts / "bracket/dent/7.png", 71)
     _, problems = read(parts)
@@ -222,23 +216,8 @@ def test_names_that_tell_no_kind(name):
 @pytest.mark.parametrize(
     "name",
     [
-        "good",
-        "OK",
-        "ok_2",
-        "Normal",
-        "pass",
-        "PASSED",
-        "gut",
-        "良品",
-        "non-defective",
-        "iO",
-        "good_parts",
-        "OK-images",
-        "golden",
-        "undamaged",
-        "Correct",
-        "良",
-        "dobrý",
+        *("good", "OK", "ok_2", "Normal", "pass", "PASSED", "gut", "良品", "non-defective", "iO", "good_parts"),
+        *("OK-images", "golden", "undamaged", "Correct", "良", "dobrý"),
     ],
 )
 def test_names_that_say_good(name):
@@ -259,14 +238,8 @@ def test_a_coco_class_called_good_is_no_defect(tmp_path):
     photograph(tmp_path / "good/c.png", 3)
 
     def box(number, image, category, x):
-        square = [x, 5, x + 9, 5, x + 9, 14, x, 14]
-        return {
-            "id": number,
-            "image_id": image,
-            "category_id": category,
-            "bbox": [x, 5, 9, 9],
-            "segmentation": [square],
-        }
+        found = {"id": number, "image_id": image, "category_id": category, "bbox": [x, 5, 9, 9]}
+        return {**found, "segmentation": [[x, 5, x + 9, 5, x + 9, 14, x, 14]]}
 
     data = {
         "images": [{"id": n, "file_name": f, "width": 64, "height": 48} for n, f in enumerate(("a.png", "b.png"))],
