@@ -15,6 +15,9 @@ from adcopilot.line.inspection import read_inspection
 from adcopilot.line.placing import place
 from adcopilot.sample.photographs import photographs
 
+from ..inspect.conftest import defects
+from ..model_folders import change_json
+
 CPU = ("--device", "cpu", "--max-new-tokens", "2")
 
 
@@ -36,7 +39,7 @@ def line(made, tmp_path):
 
 
 def bad_picture(parts):
-    return min(file for file in parts.glob("*/*.png") if file.parent.name not in ("good", "ground_truth"))
+    return defects(parts)[0]
 
 
 @pytest.mark.parametrize("change", ["replaced", "more", "shrunk"])
@@ -74,8 +77,7 @@ def test_other_templates_have_no_threshold(parts, line, run, change):
     ],
 )
 def test_a_changed_file_is_refused(line, change, message):
-    file = line / "inspection.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    change_json(line / "inspection.json", **change)
     with pytest.raises(UserError, match=message):
         read_inspection(line)
 
@@ -233,8 +235,7 @@ def test_no_result_overwrites_another_or_what_is_read(parts, line, tmp_path, run
     ):
         options = [option if option.startswith("--") else tmp_path / option for option in options]
         code, _, err = run(*words, *options)
-        assert code == 2
-        assert told in err
+        assert (code, told in err) == (2, True), err
     assert query.read_bytes() == (parts / "good/001.png").read_bytes()
     # one query of a line is one picture
     assert run(*words, "--draw", tmp_path / "one.png")[0] == 0
@@ -265,8 +266,7 @@ def test_evaluation_takes_the_lines_depth(line):
 
     from adcopilot.evaluation.map_options import open_maps
 
-    file = line / "inspection.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"bits": 12, "made": None}))
+    change_json(line / "inspection.json", bits=12, made=None)
     names = ("map", "map_backbone", "map_search", "box_growth", "image_max_pixels", "threshold", "shard")
     args = argparse.Namespace(line=line, device="cpu", **dict.fromkeys(names))
     maps = open_maps(args, folder=None)
