@@ -108,6 +108,19 @@ def run(capsys):
     return run
 
 
+@pytest.fixture
+def refusal(run):
+    """Runs a command that ends with 2, and says nothing but one line: that line."""
+
+    def refusal(*words) -> str:
+        code, out, err = run(*words)
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert err.startswith("error: ")
+        return err.rstrip("\n")
+
+    return refusal
+
+
 @pytest.fixture(scope="session")
 def project_root() -> Path:
     """The top of the checkout."""

@@ -14,22 +14,14 @@ from adcopilot.grpo.rollout_page import curves, make_cards, write_page
 
 def row(mode, step, task, totals, *, text="<think>x</think><answer>A</answer>", number=0):
     name = "choice" if task == "mc" else "boxes"
-    return {
-        "key": f"{mode}-{step:06d}-{number:04d}",
-        "mode": mode,
-        "step": step,
-        "record": "r",
-        "task": task,
-        "images": ["t.png", "q.png"],
-        "question": "<image><image>What is <b>it</b>?",
-        "truth": "A",
-        "size": [60, 40],
-        "boxes": [[5, 6, 25, 26]] if task == "loc" else [],
-        "completions": [
-            {"text": text, "total": total, "advantage": 0.0, "rewards": {"format": 1.0, name: total - 1.0}}
-            for total in totals
-        ],
-    }
+    asked = {"record": "r", "task": task, "images": ["t.png", "q.png"], "question": "<image><image>What is <b>it</b>?"}
+    truth = {"truth": "A", "size": [60, 40], "boxes": [[5, 6, 25, 26]] if task == "loc" else []}
+    completions = [
+        {"text": text, "total": total, "advantage": 0.0, "rewards": {"format": 1.0, name: total - 1.0}}
+        for total in totals
+    ]
+    when = {"key": f"{mode}-{step:06d}-{number:04d}", "mode": mode, "step": step}
+    return {**when, **asked, **truth, "completions": completions}
 
 
 @pytest.fixture

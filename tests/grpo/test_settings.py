@@ -1,9 +1,13 @@
 """`adcopilot.grpo.settings`: what a YAML file may say."""
 
+import re
+
 import pytest
 
 from adcopilot.errors import UserError
 from adcopilot.grpo.settings import read_settings
+
+from ..refusals import refused
 
 HEAD = "model_name_or_path: model\ndataset: rl\noutput_dir: {out}\nuse_cpu: true\nbf16: false\n"
 
@@ -118,10 +122,8 @@ def test_one_server_or_several(tmp_path):
     ],
 )
 def test_mistakes_are_one_line(tmp_path, text, said):
-    with pytest.raises(UserError) as caught:
+    with refused(re.escape(said)):
         settings(tmp_path, text)
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_no_data_set(tmp_path):

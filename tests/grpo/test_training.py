@@ -8,6 +8,7 @@ import torch
 
 from adcopilot.errors import UserError
 
+from ..model_folders import change_json
 from .fake_server import FakeServer, running
 from .runs import rollouts, run, weights
 
@@ -117,11 +118,9 @@ def test_merged_export_is_the_trained_policy(whole_run, policy_dir, rl_data, rl_
 
 def test_a_policy_that_does_not_compare_the_first_image(write_config, policy_dir, tmp_path):
     """`comparison_of_first: false`: sampling and the pass that is trained on see the same pads."""
-    folder = tmp_path / "later"
-    shutil.copytree(policy_dir, folder)
+    folder = shutil.copytree(policy_dir, tmp_path / "later")
     for name in ("config.json", "processor_config.json"):
-        values = json.loads((folder / name).read_text()) | {"comparison_of_first": False}
-        (folder / name).write_text(json.dumps(values))
+        change_json(folder / name, comparison_of_first=False)
     trainer = run(write_config(model_name_or_path=str(folder), max_steps=1, save_strategy="no"))
     assert trainer.model.config.comparison_of_first is False
     assert trainer.processing_class.comparison_of_first is False
@@ -155,19 +154,9 @@ def test_ablations_run(write_config, tmp_path, off):
 
 def test_stops_early(write_config, tmp_path):
     # A learning rate of 0 never gets better.
-    trainer = run(
-        write_config(
-            learning_rate=0.0,
-            max_steps=20,
-            val_size=4,
-            eval_strategy="steps",
-            eval_steps=1,
-            save_steps=1,
-            per_device_eval_batch_size=16,
-            early_stopping_steps=2,
-            max_completion_length=8,
-        )
-    )
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "save_steps": 1, "val_size": 4, "max_steps": 20}
+    settings |= {"per_device_eval_batch_size": 16, "early_stopping_steps": 2, "max_completion_length": 8}
+    trainer = run(write_config(learning_rate=0.0, **settings))
     assert trainer.state.global_step == 3
     assert trainer.state.best_metric is not None
     held_out = {row["record"] for row in rollouts(tmp_path / "out") if row["mode"] == "eval"}
@@ -196,9 +185,7 @@ def test_rollouts_from_a_server_are_trained_on(write_config, policy_dir, tmp_pat
         original = RolloutServers.generate
 
         def told(self, *, prompt_ids, **named):
-            server.prompt_ids = None
-            asked = {json.dumps(one) for one in prompt_ids}
-            server.known = asked
+            server.known = {json.dumps(one) for one in prompt_ids}
             return original(self, prompt_ids=prompt_ids, **named)
 
         def answer(body):

@@ -100,12 +100,10 @@ def test_the_picture_itself_and_another_view_have_no_verdict(parts, tmp_path, in
         (("--report", "page.txt"), "give a name that ends in .html"),
     ],
 )
-def test_bad_options_are_one_line(parts, inspect, words, message):
+def test_bad_options_are_one_line(parts, refusal, words, message):
     good = parts / "good"
-    code, _, err = inspect("--template", good / "000.png", "--query", good / "001.png", *words)
-    assert code == 2
-    assert message in err
-    assert err.count("\n") == 1
+    pair = ("--template", good / "000.png", "--query", good / "001.png")
+    assert message in refusal("inspect", "--model", "none", *pair, *words)
 
 
 @pytest.mark.forward

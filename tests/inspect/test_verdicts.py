@@ -161,17 +161,15 @@ def test_a_pair_of_the_same_picture_is_undecided(run, deciding_dir, folders):
 
 
 @pytest.mark.parametrize("link", [False, True])
-def test_the_same_folder_twice_is_refused(run, adcopilot_dir, folders, link):
+def test_the_same_folder_twice_is_refused(refusal, adcopilot_dir, folders, link):
     """It compared each picture with itself: "12 normal"."""
     other = folders / "test"
     if link:
         other = folders / "alias"
         other.symlink_to(folders / "test")
-    code, out, err = run(adcopilot_dir, "--template-dir", other, "--query-dir", folders / "test")
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "--pair-pattern '{}_test.jpg={}_temp.jpg'" in err
-    code, _, err = run(adcopilot_dir, "--query-dir", folders / "test", "--pair-pattern", "{}={}")
-    assert (code, err.count("\n")) == (2, 1)
+    said = refusal(adcopilot_dir, "--template-dir", other, "--query-dir", folders / "test")
+    assert "--pair-pattern '{}_test.jpg={}_temp.jpg'" in said
+    refusal(adcopilot_dir, "--query-dir", folders / "test", "--pair-pattern", "{}={}")
 
 
 def test_one_folder_by_a_pattern(run, deciding_dir, tmp_path):

@@ -8,6 +8,8 @@ import pytest
 
 from adcopilot.errors import UserError
 
+from .conftest import export
+
 pytestmark = pytest.mark.forward
 
 
@@ -36,20 +38,6 @@ def test_processor_is_ours(llamafactory, adcopilot_dir, trust_remote_code):
     processor = load_tokenizer(arguments)["processor"]
     assert type(processor).__name__ == "AdCopilotProcessor"
     assert processor.num_comparison_tokens == 5
-
-
-def export(adcopilot_dir, folder) -> None:
-    from llamafactory.train.tuner import export_model
-
-    export_model(
-        {
-            "model_name_or_path": str(adcopilot_dir),
-            "template": "adcopilot",
-            "export_dir": str(folder),
-            "export_device": "cpu",
-            "infer_dtype": "float32",
-        }
-    )
 
 
 def test_export_refuses_a_folder_that_holds_something(llamafactory, adcopilot_dir, tmp_path):

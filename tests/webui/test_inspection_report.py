@@ -9,7 +9,7 @@ from adcopilot.line.marks import find_marked, read_marks
 from adcopilot.sample.photographs import photographs
 
 from ..chat_ad.reported import EVIL
-from .report_pages import choose, count, fits_and_can_be_read, quiet
+from .report_pages import cards, choose, count, fits_and_can_be_read, quiet
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -33,10 +33,6 @@ def shift(tmp_path_factory):
 def page(chromium, shift):
     with quiet(chromium, shift.as_uri()) as page:
         yield page
-
-
-def cards(page):
-    return [card for card in page.find_elements("css selector", ".card") if card.is_displayed()]
 
 
 def test_what_a_shift_lead_reads(page):
