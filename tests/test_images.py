@@ -130,7 +130,7 @@ def test_truncated_files_say_so_in_one_line(tmp_path, suffix, part):
     assert str(error.value).startswith(f"{path}: ")
 
 
-def test_damaged_bytes_never_escape_as_another_exception(tmp_path):
+def test_damaged_bytes_never_escape_as_another_exception():
     rng = random.Random(0)
     for suffix in ("png", "jpg", "tif", "webp", "gif", "bmp"):
         buffer = io.BytesIO()

@@ -200,7 +200,7 @@ def test_a_full_disk_is_one_line_and_closing_says_nothing_more(tmp_path):
     assert [record["key"] for _, record in read_jsonl(tmp_path / "a.jsonl")] == ["1"]
 
 
-def test_after_half_a_line_the_next_record_begins_a_new_one(tmp_path, monkeypatch):
+def test_after_half_a_line_the_next_record_begins_a_new_one(tmp_path):
     with JsonlLog(path=tmp_path / "a.jsonl") as log:
         log.append({"key": "1"})
         whole = log._file

@@ -182,15 +182,14 @@ def test_a_reader_that_goes_away_is_no_traceback():
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def limited(bytes_: int, *words) -> subprocess.CompletedProcess:
-    """`adcopilot …` in a process whose files cannot grow beyond a size, as on a disk that is full."""
-    heavy = ", torch._dynamo" if words[0] == "init" else ""  # torch writes files as well
-    code = (
-        f"import resource, signal, sys{heavy}; from adcopilot.cli import main\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes_}, resource.RLIM_INFINITY)); sys.exit(main(sys.argv[1:]))"
-    )
-    return subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=300)
+#: `adcopilot …` whose files cannot grow beyond a size, as on a disk that is full. (Torch writes some as well.)
+LIMITED = """
+import resource, signal, sys, torch._dynamo
+from adcopilot.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.mark.parametrize(
@@ -204,9 +203,9 @@ def limited(bytes_: int, *words) -> subprocess.CompletedProcess:
     ],
 )
 @pytest.mark.parametrize("bytes_", [1_000, 20_000])
-def test_a_full_disk_is_one_line_and_the_next_run_goes_on(words, advice, bytes_, tmp_path):
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(words, advice, bytes_, tmp_path, nursery):
     out = tmp_path / "out"
-    result = limited(bytes_, *words, "--output", out)
+    result = nursery.run(bytes_, *words, "--output", out, code=LIMITED)
     if result.returncode:  # the largest limit holds all of the sample set's files
         assert (result.returncode, result.stdout) == (2, "")
         last = [line for line in result.stderr.splitlines() if line.startswith("error:")]

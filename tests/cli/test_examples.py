@@ -38,7 +38,7 @@ def test_paths_in_the_yamls_start_there(copied, monkeypatch):
         assert deepspeed is None or (copied / deepspeed).is_file()
 
 
-def test_the_example_of_inspect_runs_there(copied, monkeypatch, capsys):
+def test_the_example_of_inspect_runs_there(copied, monkeypatch):
     monkeypatch.chdir(copied)
     words = cli.COMMANDS["inspect"].example.split()[1:]
     assert cli.main([*words, "--json"]) == 0

@@ -87,7 +87,7 @@ def test_sampling_many_at_once(config):
         preflight(path, [], gpu=0.5, gpus=8)
 
 
-def test_at_7b(config, untrained_policy, tmp_path):
+def test_at_7b(config, tmp_path):
     """A pair of 1 megapixel: the weights are 15.6 GiB, the language model alone keeps anything of a step."""
     from adcopilot.grpo.preflight import _memory
     from adcopilot.grpo.settings import read_settings

@@ -83,7 +83,7 @@ def test_a_finished_run_stays_as_it_is(whole_run, overrides, capsys):
     assert contents(out) == before
 
 
-def test_a_run_killed_before_it_could_say_that_it_is_finished(whole_run, tmp_path, capsys):
+def test_a_run_killed_before_it_could_say_that_it_is_finished(whole_run, tmp_path):
     file, out, _ = whole_run
     copy = tmp_path / "out"
     shutil.copytree(out, copy)
@@ -133,7 +133,7 @@ def test_kill_9_loses_one_step_at_most(nursery, write_config, whole_run, tmp_pat
     assert len({row["key"] for row in rollouts(tmp_path / "out")}) == len(steps) == 6
 
 
-def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_afterwards(write_config, tmp_path, capsys):
+def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_afterwards(write_config, tmp_path):
     file = write_config()
     from adcopilot.grpo.trainer import AdCopilotGRPOTrainer
 
@@ -175,7 +175,7 @@ def test_numbers_that_are_not_finite_end_the_run(write_config, tmp_path, where):
     assert not list((tmp_path / "out").rglob("adapter_model.safetensors"))
 
 
-def test_mistakes_are_said_before_the_model_loads(write_config, tmp_path, policy_dir):
+def test_mistakes_are_said_before_the_model_loads(write_config, tmp_path):
     with pytest.raises(UserError, match="does not answer at /health"):
         run(write_config(rollout_server=["http://127.0.0.1:1"]))
     with pytest.raises(UserError, match="no such model folder"):

@@ -77,7 +77,7 @@ def test_cards_show_the_best_completion_and_its_boxes(run_dir):
     assert len({(card.mode, card.task, card.part) for card in few}) == 3  # each kind has its place
 
 
-def test_the_page_stands_alone_and_escapes(run_dir, capsys):
+def test_the_page_stands_alone_and_escapes(run_dir):
     assert main(["rollouts", str(run_dir)]) == 0
     page = (run_dir / "rollouts.html").read_text()
     assert "<b>it</b>" not in page

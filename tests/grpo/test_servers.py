@@ -80,37 +80,46 @@ def ask(rollouts, groups=3, size=2, prompt_ids=PROMPT_IDS):
     )
 
 
-def test_equal_prompts_are_one_request_with_all_that_decides(tmp_path):
+@pytest.fixture
+def server():
     with running(FakeServer(PROMPT_IDS)) as (server,):
-        rollouts = client([server.url], tmp_path)
-        check_servers([server.url])
-        rollouts.set_policy(adapter(tmp_path))
-        assert ask(rollouts) == [[10, 2], [11, 2]] * 3
-        bodies = server.asked()
-        assert len(bodies) == 3
-        assert not any("seed" in body for body in bodies)  # vLLM 0.32.0 on a CPU stops at some that have one
-        body = bodies[0]
-        assert (body["model"], body["n"], body["max_tokens"]) == ("policy-a-000001", 2, 8)
-        # All that generation_config.json could set otherwise.
-        wanted = {"temperature": 0.9, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-        assert {key: body[key] for key in wanted} == wanted
-        assert body["logit_bias"] == {"3": -100.0, "4": -100.0}
-        content = body["messages"][0]["content"]
-        assert [part["type"] for part in content] == ["image_url", "image_url", "text"]
-        data = base64.b64decode(content[0]["image_url"]["url"].partition(",")[2])
-        sent = Image.open(io.BytesIO(data))
-        assert (sent.size, sent.getpixel((0, 0))) == ((30, 20), (255, 0, 0))
+        yield server
 
 
-def test_adapters_follow_one_another(tmp_path):
-    with running(FakeServer(PROMPT_IDS)) as (server,):
-        rollouts = client([server.url], tmp_path)
-        for step in range(4):
-            rollouts.set_policy(adapter(tmp_path, f"policy-a-{step:06d}"))
-            ask(rollouts, groups=1)
-            assert list(server.adapters) == [f"policy-a-{step:06d}"]
-        # What is on disk: the current one, and the one that a slow server may still be reading.
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["policy-a-000002", "policy-a-000003"]
+@pytest.fixture
+def rollouts(server, tmp_path):
+    """A client of that server, which has the first adapter."""
+    rollouts = client([server.url], tmp_path)
+    rollouts.set_policy(adapter(tmp_path))
+    return rollouts
+
+
+def test_equal_prompts_are_one_request_with_all_that_decides(server, rollouts):
+    check_servers([server.url])
+    assert ask(rollouts) == ANSWERS
+    bodies = server.asked()
+    assert len(bodies) == 3
+    assert not any("seed" in body for body in bodies)  # vLLM 0.32.0 on a CPU stops at some that have one
+    body = bodies[0]
+    assert (body["model"], body["n"], body["max_tokens"]) == ("policy-a-000001", 2, 8)
+    # All that generation_config.json could set otherwise.
+    wanted = {"temperature": 0.9, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+    assert {key: body[key] for key in wanted} == wanted
+    assert body["logit_bias"] == {"3": -100.0, "4": -100.0}
+    content = body["messages"][0]["content"]
+    assert [part["type"] for part in content] == ["image_url", "image_url", "text"]
+    data = base64.b64decode(content[0]["image_url"]["url"].partition(",")[2])
+    sent = Image.open(io.BytesIO(data))
+    assert (sent.size, sent.getpixel((0, 0))) == ((30, 20), (255, 0, 0))
+
+
+def test_adapters_follow_one_another(server, rollouts, tmp_path):
+    for step in range(4):
+        rollouts.set_policy(adapter(tmp_path, f"policy-b-{step:06d}"))
+        ask(rollouts, groups=1)
+        assert list(server.adapters) == [f"policy-b-{step:06d}"]
+    # What is on disk: the current one, and the one that a slow server may still be reading.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["policy-b-000002", "policy-b-000003"]
 
 
 def test_work_is_shared_and_bounded(tmp_path):
@@ -175,20 +184,6 @@ def test_a_server_lost_in_mid_step_costs_nothing_but_time(tmp_path, said):
         assert ask(rollouts, groups=30) == [[10, 2], [11, 2]] * 30
         assert len(one.asked()) > 0
         assert list(one.adapters) == ["policy-a-000001"]
-
-
-@pytest.fixture
-def server():
-    with running(FakeServer(PROMPT_IDS)) as (server,):
-        yield server
-
-
-@pytest.fixture
-def rollouts(server, tmp_path):
-    """A client of that server, which has the first adapter."""
-    rollouts = client([server.url], tmp_path)
-    rollouts.set_policy(adapter(tmp_path))
-    return rollouts
 
 
 def test_a_restart_nobody_noticed(server, rollouts):

@@ -52,6 +52,12 @@ def test_the_policys_start_is_not_written_over(tmp_path):
         settings(tmp_path, "", f"model_name_or_path={tmp_path}/../{tmp_path.name}/out")
 
 
+@pytest.mark.parametrize(("switch", "off"), [("choice_reward", "mc"), ("bbox_reward", "loc")])
+def test_a_switch_leaves_its_task_without_reward(tmp_path, switch, off):
+    assert settings(tmp_path)[0].tasks_without_reward == ()
+    assert settings(tmp_path, f"{switch}: false\n")[0].tasks_without_reward == (off,)
+
+
 def test_one_server_or_several(tmp_path):
     assert settings(tmp_path, "rollout_server: http://127.0.0.1:1\n")[0].rollout_server == ["http://127.0.0.1:1"]
     two = settings(tmp_path, "", 'rollout_server=["http://a:1", "http://b:2"]')[0].rollout_server

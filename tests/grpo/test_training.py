@@ -142,14 +142,11 @@ def test_counting_is_trained(write_config, rl_data, tmp_path):
     assert {row["task"] for row in rollouts(tmp_path / "out")} == {"count"}
 
 
-@pytest.mark.parametrize("off", ["choice_reward", "bbox_reward"])
-def test_ablations_run(write_config, tmp_path, off):
-    trainer = run(write_config(**{off: False}, max_steps=1, save_strategy="no"))
-    left = {"choice_reward": "boxes", "bbox_reward": "choice"}[off]
-    assert trainer.reward_func_names == ["format", left]
+def test_an_ablation_runs(write_config, tmp_path):
+    trainer = run(write_config(choice_reward=False, max_steps=1, save_strategy="no"))
+    assert trainer.reward_func_names == ["format", "boxes"]
     names = {name for row in rollouts(tmp_path / "out") for one in row["completions"] for name in one["rewards"]}
-    assert names - {"format"} <= {left}
-    assert "format" in names
+    assert {"format"} <= names <= {"format", "boxes"}
 
 
 def test_stops_early(write_config, tmp_path):
@@ -171,7 +168,7 @@ def test_several_updates_a_rollout(write_config, tmp_path):
     assert trainer.state.global_step == 4
 
 
-def test_rollouts_from_a_server_are_trained_on(write_config, policy_dir, tmp_path, rl_records):
+def test_rollouts_from_a_server_are_trained_on(write_config, policy_dir, tmp_path):
     """The trainer's side of a server's step: adapters appear before prompts are asked, ids come back as they are."""
     from transformers import AutoProcessor
 

@@ -7,10 +7,12 @@ import shutil
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoTokenizer
 
 from adcopilot.anomaly_map.comparing import MapSettings
 from adcopilot.boxes import boxes_in_image
 from adcopilot.errors import UserError
+from adcopilot.inspect import Question
 from adcopilot.inspect.judging import Judge
 from adcopilot.inspect.loading import check_folder, model_digest
 from adcopilot.inspect.model_inspector import ModelInspector, answer_tokens
@@ -73,8 +75,6 @@ def test_threshold_decides(deciding_dir):
 
 
 def test_real_tokenizer_has_all_variants(qwen_tokenizer_dir):
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(qwen_tokenizer_dir)
     yes, no = answer_tokens(tokenizer)
     assert {tokenizer.decode([token]) for token in yes} == {"Yes", "yes", "YES", " Yes", " yes", " YES"}
@@ -84,7 +84,7 @@ def test_real_tokenizer_has_all_variants(qwen_tokenizer_dir):
 @pytest.mark.parametrize(
     ("limits", "sizes"), [({}, [(1500, 900), (20, 33)]), ({"image_max_pixels": 9000}, [(300, 90)])]
 )
-def test_images_and_prompt_equal_llamafactorys(inspector, speaking_dir, tmp_path, limits, sizes):
+def test_images_and_prompt_equal_llamafactorys(speaking_dir, tmp_path, limits, sizes):
     """Down to the last pixel value and token: what training shows the model is what it sees here."""
     loaded, template = llamafactory_of(speaking_dir, **limits)
     question = "Is <|image_pad|> or <|compare_pad|> a defect?"
@@ -257,8 +257,6 @@ def test_digest_is_of_content(adcopilot_dir, tmp_path):
 def test_a_second_turn_equals_llamafactorys(inspector, speaking_dir, tmp_path):
     """The images stand in the first turn, three of them here, and the answer before is the model's own words."""
     loaded, template = llamafactory_of(speaking_dir)
-    from adcopilot.inspect import Question
-
     files = []
     for number in range(3):
         files.append(str(tmp_path / f"{number}.png"))
@@ -286,8 +284,6 @@ def _box_lists(text: str, wanted: str) -> tuple[str, str]:
 
 def test_a_conversation_goes_on(inspector):
     """Turns, several templates and none are answered in one batch as alone, and each of them matters."""
-    from adcopilot.inspect import Question
-
     good, query = pairs()[1]
     first = Question(templates=(good,), query=query, text="Is there a defect?")
     [answer] = inspector.ask([first])

@@ -1,5 +1,6 @@
 """Which map a line's pictures support: aligned parts, textures, and what labelled ones say."""
 
+import functools
 import json
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from adcopilot.anomaly_map.comparing import MapSettings
 from adcopilot.line import aligning
-from adcopilot.line.aligning import likeness, suited_map
+from adcopilot.line.aligning import suited_map
 from adcopilot.line.pictures import Picture
 from adcopilot.sample.photographs import photographs
 
@@ -44,6 +45,15 @@ def parts(tmp_path_factory):
     return photographs(tmp_path_factory.mktemp("parts"), good=10, bad=8)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def each_likeness_once():
+    """Of the same pictures it is the same, and takes seconds."""
+    once = functools.cache(aligning.likeness)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aligning, "likeness", lambda files: once(tuple(files)))
+        yield
+
+
 def pictures(folder):
     return [
         Picture(file=file, bad=kind != "good", kind="" if kind == "good" else kind)
@@ -57,9 +67,9 @@ def of_good(folder):
 
 
 def test_likeness_tells_parts_from_textures(tiles, parts):
-    assert likeness(of_good(parts)) > 0.7
-    assert likeness(of_good(tiles)) < 0.3
-    assert likeness(of_good(parts)[:1]) is None
+    assert aligning.likeness(of_good(parts)) > 0.7
+    assert aligning.likeness(of_good(tiles)) < 0.3
+    assert aligning.likeness(of_good(parts)[:1]) is None
 
 
 def test_good_pictures_alone_choose(tiles, parts):

@@ -263,7 +263,7 @@ def test_evaluation_takes_the_lines_depth(line):
     assert read_inspection(line).made == {}
 
 
-def test_a_line_whose_calibration_was_stopped_has_no_verdicts(parts, line, tmp_path, refusal):
+def test_a_line_whose_calibration_was_stopped_has_no_verdicts(parts, line, refusal):
     (line / "inspection.json").unlink()
     assert "its calibration was stopped before it had a threshold; start that command again" in refusal(
         "inspect", "--model", line, "--query", parts / "good/001.png"

@@ -6,7 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from adcopilot import __version__
 from adcopilot.llamafactory import export as step
+from adcopilot.model import AdCopilotForConditionalGeneration as Model
+from adcopilot.model import AdCopilotProcessor
+from adcopilot.model import add_fixture as module
 from adcopilot.model.check import FIXTURE, MARGIN_LIMITS, comparable, read_fixture
 
 from .conftest import export
@@ -17,8 +21,6 @@ pytestmark = pytest.mark.forward
 @pytest.fixture(scope="module")
 def trained_dir(model, adcopilot_dir, tmp_path_factory):
     """A folder whose weights are large enough to be sure of a token."""
-    from adcopilot.model import AdCopilotProcessor
-
     folder = tmp_path_factory.mktemp("trained")
     model.save_pretrained(folder)
     AdCopilotProcessor.from_pretrained(adcopilot_dir).save_pretrained(folder)
@@ -41,8 +43,6 @@ def check(run, capsys):
 def test_an_export_can_be_checked(llamafactory, trained_dir, tmp_path, check, dtype):
     import transformers
 
-    from adcopilot import __version__
-
     folder = tmp_path / "export"
     export(trained_dir, folder, dtype=dtype)
     fixture = read_fixture(folder)
@@ -60,8 +60,6 @@ def test_an_export_can_be_checked(llamafactory, trained_dir, tmp_path, check, dt
 
 def test_the_fixture_is_of_the_model_in_memory(llamafactory, trained_dir, tmp_path, check, monkeypatch):
     """So a folder that was not written as it should have been fails its first check."""
-    from adcopilot.model import AdCopilotForConditionalGeneration as Model
-
     save = Model.save_pretrained
 
     def save_another(self, *args, **kwargs):
@@ -80,8 +78,6 @@ def test_the_fixture_is_of_the_model_in_memory(llamafactory, trained_dir, tmp_pa
 def test_where_it_cannot_be_made_the_export_is_whole_and_one_line_says_so(
     llamafactory, trained_dir, tmp_path, caplog, check, monkeypatch
 ):
-    from adcopilot.model import add_fixture as module
-
     def fail(*_):
         raise RuntimeError("out of\nmemory")
 
@@ -113,8 +109,6 @@ def test_without_a_card_the_export_is_whole_and_one_line_says_so(tmp_path, caplo
 
 
 def test_a_failed_export_has_none(llamafactory, trained_dir, tmp_path, monkeypatch):
-    from adcopilot.model import AdCopilotForConditionalGeneration as Model
-
     monkeypatch.setattr(Model, "save_pretrained", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         export(trained_dir, tmp_path / "export")

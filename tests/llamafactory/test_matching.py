@@ -63,7 +63,7 @@ def test_training(llamafactory, adcopilot_dir, qwen_base_dir, data_dir, tmp_path
         assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
 
 
-def test_a_reference_model_that_gets_no_images(llamafactory, adcopilot_dir, qwen_base_dir, data_dir, tmp_path):
+def test_a_reference_model_that_gets_no_images(llamafactory, adcopilot_dir, data_dir, tmp_path):
     settings = {"stage": "sft", "use_asft_loss": True}
     message = refused(train, adcopilot_dir, "adcopilot", data_dir, tmp_path, **settings)
     assert message.endswith("write `use_asft_loss: false`")

@@ -127,7 +127,7 @@ def test_a_jpeg_s_noise_is_no_defect(tmp_path, kind, quality):
     assert not read_mask(tmp_path / "e.jpg").values.any()
 
 
-def test_inverted_is_the_same_mask_the_other_way_round(tmp_path):
+def test_inverted_is_the_same_mask_the_other_way_round():
     soft = np.asarray(drawn("blobs").resize((200, 150), Image.Resampling.LANCZOS))
     for values in (soft, painted(0, 255, 255), painted(0, 9, 9)):
         black_on_white = values.max() - values

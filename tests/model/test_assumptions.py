@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
+from adcopilot.model import modeling
 from adcopilot.model.positions import window_order
 
 from .conftest import encode
@@ -97,8 +98,6 @@ def test_the_prompt_comes_in_pieces(model, inputs, monkeypatch, where):
 
 
 def test_the_tower_works_in_another_order(model, processor, conversations, monkeypatch):
-    from adcopilot.model import modeling
-
     inputs = encode(processor, [conversations[3]])  # of several windows
     monkeypatch.setattr(modeling, "window_order", lambda grid, config: torch.arange(int(grid.prod(-1).sum()) // 4))
     with pytest.raises(RuntimeError, match="merges an image's patches in another order"):

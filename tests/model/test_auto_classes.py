@@ -5,7 +5,17 @@ import json
 import pytest
 import torch
 import transformers
+from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
+
+from adcopilot.model import (
+    AdCopilotConfig,
+    AdCopilotForConditionalGeneration,
+    AdCopilotModel,
+    AdCopilotProcessor,
+    register_auto_classes,
+)
+from adcopilot.model.configuration import AUTO_MAP
 
 from .conftest import TRANSFORMERS_5, encode, random_image
 
@@ -21,14 +31,10 @@ WHOLE = [
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    from adcopilot.model import register_auto_classes
-
     register_auto_classes()
 
 
 def test_whole_models(adcopilot_dir):
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     assert len(WHOLE) == 2
     for name in WHOLE:
         loaded, info = getattr(transformers, name).from_pretrained(adcopilot_dir, output_loading_info=True)
@@ -37,10 +43,8 @@ def test_whole_models(adcopilot_dir):
         assert not info["unexpected_keys"]
 
 
-def test_auto_model_has_the_folders_weights(model, adcopilot_dir, tmp_path):
+def test_auto_model_has_the_folders_weights(adcopilot_dir, tmp_path):
     """Not random ones: the folder's weights are named for the whole model."""
-    from adcopilot.model import AdCopilotForConditionalGeneration, AdCopilotModel
-
     inner, info = AutoModel.from_pretrained(adcopilot_dir, output_loading_info=True)
     assert type(inner) is AdCopilotModel
     assert not info["missing_keys"]
@@ -55,8 +59,6 @@ def test_auto_model_has_the_folders_weights(model, adcopilot_dir, tmp_path):
 
 
 def test_parts_of_the_processor(adcopilot_dir):
-    from adcopilot.model import AdCopilotConfig, AdCopilotProcessor
-
     assert type(AutoConfig.from_pretrained(adcopilot_dir)) is AdCopilotConfig
     processor = AutoProcessor.from_pretrained(adcopilot_dir)
     assert type(processor) is AdCopilotProcessor
@@ -81,9 +83,6 @@ def test_pipeline(model, processor, adcopilot_dir):
 
 
 def test_auto_map_names_every_auto_class_and_its_code(adcopilot_dir, tmp_path):
-    from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration
-    from adcopilot.model.configuration import AUTO_MAP
-
     AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir).save_pretrained(tmp_path)
     for folder in (adcopilot_dir, tmp_path):
         auto_map = json.loads((folder / "config.json").read_text())["auto_map"]
@@ -138,8 +137,6 @@ def trainer_of(adcopilot_dir, tmp_path):
 
 def test_trl_by_folder(trainer_of):
     """TRL looks a model's class up in the package `transformers`, by the name in config.json."""
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     rewards = {"reward_funcs": lambda completions, **_: [0.0] * len(completions)}
     trainer = trainer_of("GRPO", [{"prompt": "Hi."}], settings={"num_generations": 2}, **rewards)
     assert type(trainer.model) is AdCopilotForConditionalGeneration
@@ -148,8 +145,6 @@ def test_trl_by_folder(trainer_of):
 
 def test_trl_sft(trainer_of):
     """Its metrics are of the logits of the whole text, of which only the answer is trained on."""
-    from PIL import Image
-
     images = [Image.new("RGB", (84, 56), colour) for colour in ("red", "green")]
     sample = {
         "images": images,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from adcopilot.errors import UserError
 from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration, AdCopilotProcessor, conversion
@@ -43,7 +44,7 @@ def test_loads_without_missing_or_unexpected_weights(adcopilot_dir):
         assert torch.equal(weight, stored[name]), name
 
 
-def test_encoder_is_gaussian_and_seeded(qwen_base_dir, tmp_path):
+def test_encoder_is_gaussian_and_seeded(qwen_base_dir):
     config = AdCopilotConfig.from_dict(json.loads((qwen_base_dir / "config.json").read_text()) | {"model_type": "x"})
     std = config.text_config.initializer_range
     first = conversion.gaussian_encoder(config, seed=0, dtype=torch.float32)
@@ -150,8 +151,6 @@ def test_config_survives_a_round_trip(adcopilot_dir):
 
 
 def test_token_has_the_first_free_id_of_qwen(qwen_tokenizer_dir):
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(qwen_tokenizer_dir)
     for rows, model in ((152_064, "7B"), (151_936, "3B")):
         assert (
@@ -164,8 +163,6 @@ def test_token_has_the_first_free_id_of_qwen(qwen_tokenizer_dir):
 
 
 def test_no_free_row(base, tmp_path):
-    from transformers import AutoTokenizer
-
     rows = len(AutoTokenizer.from_pretrained(base))
     change_json(base / "config.json", vocab_size=rows, **{"text_config.vocab_size": rows})
     [name] = [name for name in weights_of(base) if "embed_tokens" in name]

@@ -4,6 +4,8 @@ are two. Stock Qwen2.5-VL goes through the same harness."""
 import pytest
 import torch
 
+from adcopilot.model import AdCopilotForConditionalGeneration
+
 from .claimed_devices import claimed_devices, placed
 from .conftest import encode
 
@@ -140,8 +142,6 @@ def test_the_encoder_is_never_split(model):
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two cards")
 def test_two_real_cards(model, adcopilot_dir, inputs):
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     with torch.no_grad():
         expected = model(**inputs).logits
         for device_map in SPLITS.values():

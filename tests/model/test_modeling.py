@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from adcopilot.model import AdCopilotForConditionalGeneration
 from adcopilot.model.positions import window_order
 
 from .conftest import TRANSFORMERS_5, chat, encode, random_image
@@ -235,8 +236,6 @@ TRAINED = {
 
 @pytest.fixture(scope="module")
 def trained_model(adcopilot_dir):
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     return AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, dtype=torch.float32).train()
 
 
@@ -274,8 +273,6 @@ def test_gradient_checkpointing_gives_the_same_gradients(
 def test_gradient_checkpointing_with_adapters(adcopilot_dir, processor, conversations, checkpointing):
     """LoRA in the encoder's attention beside its queries, everything else frozen."""
     peft = pytest.importorskip("peft")
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, dtype=torch.float32)
     targets = r".*comparison_encoder.*(q_proj|k_proj|v_proj|o_proj|gate_proj)"
     config = peft.LoraConfig(r=2, target_modules=targets, modules_to_save=["comparison_queries"])
@@ -295,8 +292,6 @@ def test_gradient_checkpointing_with_adapters(adcopilot_dir, processor, conversa
 
 def test_trained_parts_in_float32_beside_bfloat16(adcopilot_dir, processor, conversations):
     """LlamaFactory upcasts what it trains and leaves the rest in bfloat16, not always under autocast."""
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, dtype=torch.bfloat16)
     inputs = encode(processor, [conversations[0]])
     reference = model(**inputs).logits

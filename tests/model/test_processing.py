@@ -7,6 +7,8 @@ import pytest
 import torch
 from transformers import Qwen2_5_VLProcessor
 
+from adcopilot.model import AdCopilotProcessor
+
 from .conftest import chat, encode, random_image
 
 pytestmark = pytest.mark.forward
@@ -96,8 +98,6 @@ def test_a_single_string_is_a_batch_of_one(processor):
 
 
 def test_folder_without_the_token_is_refused(qwen_base_dir):
-    from adcopilot.model import AdCopilotProcessor
-
     with pytest.raises(ValueError, match=r"no <\|compare_pad\|>.*adcopilot init"):
         AdCopilotProcessor.from_pretrained(qwen_base_dir)
 

@@ -3,8 +3,10 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from adcopilot.errors import UserError
 from adcopilot.model import AdCopilotForConditionalGeneration, AdCopilotProcessor
@@ -28,8 +30,6 @@ def matrix():
 def other_base(adcopilot_dir, qwen_base_dir, matrix, tmp_path_factory):
     """A narrower Qwen2.5-VL with another vocabulary, the same vision tower, and for each token that both know an
     embedding that is a linear image of the first model's."""
-    from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
-
     from adcopilot.sample.tiny_base import sentences, train_tokenizer
 
     folder = tmp_path_factory.mktemp("transfer") / "narrow"
@@ -128,8 +128,6 @@ def test_where_the_embeddings_have_nothing_in_common_the_report_says_so():
     assert abs(found.report["held_out"]["cosine"]) < 0.1
     assert found.report["held_out"]["nearest"] < 0.02
     # Least squares as numpy has it, over all tokens.
-    import numpy as np
-
     expected = np.linalg.lstsq(source.double().numpy(), target.double().numpy(), rcond=None)[0]
     np.testing.assert_allclose(found.matrix.numpy(), expected, atol=1e-10)
     assert fit_alignment(source, target, ids, seed=2).matrix.allclose(found.matrix, atol=1e-12)

@@ -85,7 +85,7 @@ def test_loss_and_gradient_norm_equal_one_process(two_processes, one_process):
     assert steps[-1]["loss"] < steps[0]["loss"]
 
 
-def test_adapter_is_whole_and_equals_one_process(two_processes, one_process, adcopilot_dir):
+def test_adapter_is_whole_and_equals_one_process(two_processes, one_process):
     _, folder = one_process
     expected = load_file(folder / "adapter_model.safetensors")
     found = load_file(two_processes / "adapter_model.safetensors")

@@ -95,7 +95,7 @@ class TestTrainedParameters:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_gradient_checkpointing_changes_no_gradient(stage, places, mixed_samples):
+def test_gradient_checkpointing_changes_no_gradient(stage, places):
     """The 7B YAMLs checkpoint, the tiny ones do not: the same weights must learn the same from the same batch."""
     gradients = {}
     for disabled in (True, False):

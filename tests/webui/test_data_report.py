@@ -12,7 +12,7 @@ from adcopilot.chat_ad.report.report import write_report
 from adcopilot.drawing import BOX_COLOURS
 
 from ..chat_ad.reported import BOX, EVIL, SIZE, bad_record, draw, make_folder, pair_record, write_lines
-from .report_pages import cards, choose, count, fits_and_can_be_read, quiet, resize
+from .report_pages import cards, choose, count, fits_and_can_be_read, resize
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -41,12 +41,6 @@ def report(tmp_path_factory):
     output = folder / "report #1 ünï.html"
     write_report(folder=folder, output=output)
     return output.as_uri()
-
-
-@pytest.fixture
-def page(chromium, report):
-    with quiet(chromium, report) as page:
-        yield page
 
 
 def shown(page):

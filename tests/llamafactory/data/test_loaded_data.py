@@ -22,7 +22,7 @@ def test_training_runs_the_check(load, dataset_dir, image_files):
         load(model=str(folder), training={"do_train": True, "output_dir": f"{folder}/"})
 
 
-def test_a_tokenised_folder_is_used_for_what_it_was_made_for(load, lf, dataset_dir, image_files):
+def test_a_tokenised_folder_is_used_for_what_it_was_made_for(load, lf, dataset_dir):
     import copy
 
     folder, _ = dataset_dir

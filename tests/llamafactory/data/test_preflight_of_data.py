@@ -108,7 +108,7 @@ def test_only_the_first_are_named(llamafactory, dataset_dir, train_yaml, image_f
     assert "missing20.png" not in message
 
 
-def test_cutoff_len(llamafactory, dataset_dir, train_yaml, image_files, lf, capsys):
+def test_cutoff_len(llamafactory, dataset_dir, train_yaml, image_files, capsys):
     """Images must fit; text alone may be cut, as everywhere in LlamaFactory, and is counted."""
     _, write = dataset_dir
     long = record(image_files[:2], answer="No. " * 300)

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import torch
 
 from adcopilot.cli import main
 from adcopilot.errors import UserError
@@ -59,8 +60,6 @@ def test_what_takes_long_is_left_out(folder, model, processor, monkeypatch):
 
 def test_the_time_is_that_of_all_weights(model):
     """Which are 100 times those of the matrix that is timed, or so; a matrix that takes a second makes it minutes."""
-    import torch
-
     share = sum(weight.numel() for weight in model.parameters())
     matrix = model.model.language_model.layers[0].mlp.gate_proj
     share /= matrix.weight.numel()

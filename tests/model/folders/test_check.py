@@ -15,8 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from adcopilot import __version__
 from adcopilot.errors import UserError
+from adcopilot.inspect.loading import model_digest
+from adcopilot.model import AdCopilotForConditionalGeneration as Model
+from adcopilot.model import answer
+from adcopilot.model import check as module
 from adcopilot.model.check import FIXTURE, MARGIN_LIMITS, comparable, read_fixture
+from adcopilot.model.comparison_encoder import ComparisonEncoder
 
 from ...model_folders import change_json, change_weights, with_a_nan
 
@@ -44,7 +50,8 @@ def wrong(check):
     """Runs the command, which finds a fault: its line."""
 
     def run(*arguments) -> str:
-        line = wrong(*arguments)
+        code, line = check(*arguments)
+        assert code == 2
         return line
 
     return run
@@ -56,8 +63,6 @@ def change(folder, **fields) -> None:
 
 def test_an_unchanged_folder_answers_the_same(check, folder):
     import transformers
-
-    from adcopilot import __version__
 
     code, line = check(folder)
     assert code == 0
@@ -98,8 +103,6 @@ def test_a_changed_encoder_alone_is_seen(wrong, folder):
 
 
 def test_a_version_under_which_it_does_not_load_or_run(wrong, folder, monkeypatch):
-    from adcopilot.model import AdCopilotForConditionalGeneration as Model
-
     def gone(*_, **__):
         raise AttributeError("no attribute\n'generate'")
 
@@ -137,8 +140,6 @@ def test_not_finite_logits(wrong, folder):
 
 def test_an_answer_without_comparison(wrong, folder, monkeypatch):
     """Each image with itself, and not at all: neither makes a fixture, nor passes where there is one."""
-    from adcopilot.model.comparison_encoder import ComparisonEncoder
-
     compare = ComparisonEncoder.forward
     # enough of itself: the first image of a conversation is compared with itself too
     monkeypatch.setattr(
@@ -186,9 +187,6 @@ def test_where_all_is_a_near_tie_it_is_not_well(wrong, folder):
 
 def test_a_slow_model_is_asked_once(model, processor, monkeypatch):
     """At 7B one question can take a minute; near ties are then a shorter answer to compare, and no reason to go on."""
-    from adcopilot.model import answer
-    from adcopilot.model import check as module
-
     asked = []
 
     def ask(*arguments, **question):
@@ -234,7 +232,7 @@ def test_without_fixture(check, wrong, folder):
     assert check(folder, "--write")[1].startswith("replaced ")
 
 
-def test_other_folders_are_refused(check, wrong, folder, qwen_base_dir, tmp_path):
+def test_other_folders_are_refused(check, wrong, qwen_base_dir, tmp_path):
     assert "no such model folder" in check(tmp_path / "nowhere")[1]
     assert "model_type is 'qwen2_5_vl', expected 'adcopilot'" in wrong(qwen_base_dir)
     assert not (qwen_base_dir / FIXTURE).exists()
@@ -242,8 +240,6 @@ def test_other_folders_are_refused(check, wrong, folder, qwen_base_dir, tmp_path
 
 def test_the_fixture_decides_about_no_answer(folder):
     """What was measured with a folder stays that folder's when a fixture is written into it."""
-    from adcopilot.inspect.loading import model_digest
-
     before = model_digest(folder)
     change(folder, text="other")
     assert model_digest(folder) == before

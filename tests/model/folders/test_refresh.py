@@ -5,9 +5,12 @@ import os
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from adcopilot import __version__
 from adcopilot.cli import main
+from adcopilot.model import add_fixture as step
+from adcopilot.model import refresh_command
 from adcopilot.model.check import FIXTURE
 from adcopilot.model.configuration import AUTO_MAP, TRANSFORMERS_TRIED, rope_as_transformers_4
 from adcopilot.model.folder_code import differing, todays_code
@@ -127,8 +130,6 @@ def test_rotary_positions_of_no_known_form_are_left_alone(rope):
 
 def test_weights_that_todays_code_does_not_find_keep_their_code(refresh, folder):
     """Older code named them so under transformers 5.0 to 5.5, where it also finds them again: that must not end."""
-    from safetensors.torch import load_file, save_file
-
     path = folder / "model.safetensors"
     weights = {name.replace(".language_model.", "."): weight for name, weight in load_file(path).items()}
     save_file(weights, path, metadata={"format": "pt"})
@@ -146,8 +147,6 @@ def test_weights_that_todays_code_does_not_find_keep_their_code(refresh, folder)
 
 
 def test_a_folder_without_fixture_gets_one(refresh, folder, monkeypatch):
-    from adcopilot.model import add_fixture as step
-
     (folder / FIXTURE).unlink()
     monkeypatch.setenv(step.SWITCH, "0")
     code, lines = refresh(folder)
@@ -178,8 +177,6 @@ def test_a_link_is_replaced_and_not_what_it_points_to(refresh, folder, tmp_path)
 
 def test_killed_in_the_middle_it_goes_on(refresh, folder, monkeypatch):
     """And what is named is there by then: config.json comes after the code."""
-    from adcopilot.model import refresh_command
-
     make_old(folder)
     write, written = refresh_command.atomic_write, []
 
