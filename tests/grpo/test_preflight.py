@@ -6,7 +6,11 @@ import pytest
 import yaml
 
 from adcopilot.errors import UserError
-from adcopilot.grpo.preflight import preflight
+from adcopilot.grpo.preflight import _memory, preflight
+from adcopilot.grpo.settings import read_settings
+from adcopilot.llamafactory.memory import GIB, Shapes
+from adcopilot.model import AdCopilotConfig
+from benchmarks import counts
 
 
 @pytest.fixture
@@ -89,12 +93,6 @@ def test_sampling_many_at_once(config):
 
 def test_at_7b(config, tmp_path):
     """A pair of 1 megapixel: the weights are 15.6 GiB, the language model alone keeps anything of a step."""
-    from adcopilot.grpo.preflight import _memory
-    from adcopilot.grpo.settings import read_settings
-    from adcopilot.llamafactory.memory import GIB, Shapes
-    from adcopilot.model import AdCopilotConfig
-    from benchmarks import counts
-
     folder = tmp_path / "7b"
     counts.config_of("AD-Copilot", "7B").save_pretrained(folder)
     args, _ = read_settings(config(model_name_or_path=str(folder)), ["bf16=false", "num_generations=2"])

@@ -1,6 +1,7 @@
 """Equation 1: the form, the letter, the overlap; nothing that only looks like them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adcopilot.errors import UserError
-from adcopilot.grpo.rewards import format_reward, reward_functions, score
+from adcopilot.grpo.rewards import answer_text, format_reward, reward_functions, score
 from adcopilot.prompts import thinking_answer, thinking_question
 from adcopilot.records import make_record
 from adcopilot.tasks import task_of
+from adcopilot.tasks.locate import LOCATE
 
 QUESTION = "<image><image>What is the defect in the second image?\nA. scratch\nB. hole\nC. stain\nD. none"
 
@@ -77,8 +79,6 @@ def test_not_the_form(text):
 )
 def test_the_form_against_its_definition(pieces):
     """A regular expression that says the same: slow on hostile texts, right on short ones."""
-    import re
-
     text = "".join(pieces)
     inside = r"(?:(?!</?(?:think|answer)>).)*?\S(?:(?!</?(?:think|answer)>).)*?"
     same = re.fullmatch(rf"\s*<think>{inside}</think>\s*<answer>{inside}</answer>\s*", text, re.DOTALL)
@@ -178,9 +178,6 @@ def test_any_text_has_a_reward(text):
 )
 def test_every_notation_is_mapped_before_it_is_scored(answer, tmp_path):
     """In whichever it is written, the model's pixels become the query's: what is read is what is mapped."""
-    from adcopilot.grpo.rewards import answer_text
-    from adcopilot.tasks.locate import LOCATE
-
     Image.new("RGB", (200, 100)).save(tmp_path / "q.png")
     record = {"images": ["q.png"], "boxes": [[20, 20, 40, 40]], "answer": "[]"}
     text = answer_text([{"content": answer}], (100, 50), (200, 100))

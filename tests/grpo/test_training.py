@@ -5,8 +5,14 @@ import shutil
 
 import pytest
 import torch
+from peft import PeftModel
+from transformers import AutoProcessor
 
 from adcopilot.errors import UserError
+from adcopilot.grpo.policy import load_policy
+from adcopilot.grpo.servers import RolloutServers
+from adcopilot.images import open_image
+from tests.training.conftest import export
 
 from ..model_folders import change_json
 from .fake_server import FakeServer, running
@@ -94,12 +100,6 @@ def test_the_run_says_what_its_numbers_depend_on(whole_run):
 
 
 def test_merged_export_is_the_trained_policy(whole_run, policy_dir, rl_data, rl_records, tmp_path):
-    from peft import PeftModel
-
-    from adcopilot.grpo.policy import load_policy
-    from adcopilot.images import open_image
-    from tests.training.conftest import export
-
     _, out, _ = whole_run
     merged = tmp_path / "merged"
     export(model_name_or_path=str(policy_dir), adapter_name_or_path=str(out), export_dir=str(merged))
@@ -170,15 +170,11 @@ def test_several_updates_a_rollout(write_config, tmp_path):
 
 def test_rollouts_from_a_server_are_trained_on(write_config, policy_dir, tmp_path):
     """The trainer's side of a server's step: adapters appear before prompts are asked, ids come back as they are."""
-    from transformers import AutoProcessor
-
     processor = AutoProcessor.from_pretrained(policy_dir)
     good = "<think>No defect.</think><answer>A</answer><|im_end|>"
     ids = [processor.tokenizer(text).input_ids for text in (good, good, "A<|im_end|>", "No.<|im_end|>")]
 
     with running(FakeServer([])) as (server,):
-        from adcopilot.grpo.servers import RolloutServers
-
         original = RolloutServers.generate
 
         def told(self, *, prompt_ids, **named):

@@ -4,9 +4,12 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from adcopilot.errors import UserError
+from adcopilot.evaluation.backends.loading import load_model
 from adcopilot.inspect import hub
+from adcopilot.inspect.loading import model_digest
 
 
 @pytest.fixture
@@ -136,8 +139,6 @@ def test_a_model_of_a_hub_inspects(adcopilot_dir, hub_of, run, project_root):
 
 
 def test_a_line_of_a_model_of_a_hub_holds_the_model(adcopilot_dir, hub_of, run, refusal, tmp_path, monkeypatch):
-    from PIL import Image
-
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good").mkdir()
     for number in range(6):
@@ -161,9 +162,6 @@ def test_writing_into_a_hubs_cache_is_refused(no_network, refusal):
 
 
 def test_evaluation_opens_an_ad_copilot_of_a_hub_as_a_folder(adcopilot_dir, hub_of):
-    from adcopilot.evaluation.backends.loading import load_model
-    from adcopilot.inspect.loading import model_digest
-
     asked = hub_of(adcopilot_dir)
     found = load_model("somebody/model", family=None, device="cpu", dtype="float32", attention="sdpa")
     assert (found.name, found.digest) == ("somebody/model", model_digest(adcopilot_dir))

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
+
+from adcopilot.model import AdCopilotForConditionalGeneration
 
 from ..model_folders import weights_of as weights
 from .conftest import STAGES, logits_of, steps_of, train, train_all
@@ -110,10 +113,6 @@ def test_export_holds_the_queries_of_the_last_adapter(chain):
 
 
 def test_exported_logits_equal_those_of_the_adapters(chain, mixed_samples):
-    from peft import PeftModel
-
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     folder, _ = chain
     merged = AdCopilotForConditionalGeneration.from_pretrained(folder / "merged")
     model = AdCopilotForConditionalGeneration.from_pretrained(folder / "stage0")

@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from peft import PeftModel
 from torch import nn
+
+from adcopilot.model import AdCopilotForConditionalGeneration
 
 from ..awake import random_image
 from .conftest import ON_A_CPU, SIZES, STAGES, asked, logits_of, read_yaml
@@ -28,8 +31,6 @@ def trained(model) -> set[str]:
 
 @pytest.fixture(scope="module")
 def plain(adcopilot_dir):
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     return AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir)
 
 
@@ -81,10 +82,6 @@ class TestTrainedParameters:
         assert list(model.peft_config) == ["default"]  # one new adapter, not stage 1's trained on
 
     def test_stage2_starts_from_what_stage1_learned(self, size, adcopilot_dir, places, stage1_adapter, mixed_samples):
-        from peft import PeftModel
-
-        from adcopilot.model import AdCopilotForConditionalGeneration
-
         before = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, attn_implementation="eager")
         untouched = logits_of(before, adcopilot_dir, mixed_samples)
         after_stage1 = logits_of(PeftModel.from_pretrained(before, stage1_adapter), adcopilot_dir, mixed_samples)
