@@ -15,7 +15,7 @@ from adcopilot import image_depth, images
 from adcopilot.errors import UserError
 from adcopilot.images import MAX_PIXELS, open_image, used_bits
 
-from .refusals import refused
+from .helpers.refusals import refused
 
 pytestmark = pytest.mark.forward
 

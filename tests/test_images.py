@@ -17,7 +17,7 @@ from PIL import Image
 from adcopilot.errors import UserError
 from adcopilot.images import MAX_PIXELS, MIN_SIDE, image_size, open_image, resize_for_training
 
-from .refusals import refused
+from .helpers.refusals import refused
 
 pytestmark = pytest.mark.forward
 

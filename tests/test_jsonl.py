@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from adcopilot.errors import UserError
 from adcopilot.jsonl import JsonlLog, atomic_write, content_key, file_digest, read_jsonl, write_jsonl
 
-from .refusals import refused
+from .helpers.refusals import refused
 
 pytestmark = pytest.mark.forward
 

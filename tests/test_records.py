@@ -10,7 +10,7 @@ from adcopilot.boxes import text_boxes
 from adcopilot.errors import UserError
 from adcopilot.records import check_box, check_record, make_record, record_boxes, record_image_sizes
 
-from .refusals import refused
+from .helpers.refusals import refused
 
 pytestmark = pytest.mark.forward
 

@@ -10,8 +10,8 @@ from adcopilot.anomaly_map.tower import TowerFeatures
 from adcopilot.errors import UserError
 from adcopilot.inspect.model_inspector import ModelInspector
 
+from ..helpers.refusals import refused
 from ..inspect.conftest import part
-from ..refusals import refused
 
 pytestmark = pytest.mark.forward
 

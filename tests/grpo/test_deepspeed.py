@@ -11,7 +11,7 @@ import torch
 
 from tests.grpo.conftest import write_run
 from tests.grpo.runs import rollouts, weights
-from tests.model_folders import change_json
+from tests.helpers.model_folders import change_json
 from tests.training.test_deepspeed import extensions  # noqa: F401 - the fixture: where DeepSpeed's extension is kept
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -9,7 +9,7 @@ import torch
 
 from adcopilot.errors import UserError
 
-from ..model_folders import change_json, change_weights
+from ..helpers.model_folders import change_json, change_weights
 from ..waiting import until
 from .runs import rollouts, run, weights
 

@@ -16,7 +16,7 @@ from adcopilot.grpo import servers as module
 from adcopilot.grpo.rollout_server import Sampling, check_servers
 from adcopilot.grpo.servers import RolloutServers, publish_adapter
 
-from ..refusals import refused
+from ..helpers.refusals import refused
 from ..waiting import until
 from .fake_server import FakeServer, running
 

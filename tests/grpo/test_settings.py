@@ -7,7 +7,7 @@ import pytest
 from adcopilot.errors import UserError
 from adcopilot.grpo.settings import read_settings
 
-from ..refusals import refused
+from ..helpers.refusals import refused
 
 HEAD = "model_name_or_path: model\ndataset: rl\noutput_dir: {out}\nuse_cpu: true\nbf16: false\n"
 

@@ -14,7 +14,7 @@ from adcopilot.grpo.servers import RolloutServers
 from adcopilot.images import open_image
 from tests.training.conftest import export
 
-from ..model_folders import change_json
+from ..helpers.model_folders import change_json
 from .fake_server import FakeServer, running
 from .runs import rollouts, run, weights
 

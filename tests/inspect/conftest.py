@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ..model_folders import change_json
+from ..helpers.model_folders import change_json
 
 NEW_TOKENS = 12
 

@@ -10,7 +10,7 @@ from adcopilot.errors import UserError
 from adcopilot.inspect.greedy import Greedy, chat_prompt, whole_tokens
 from adcopilot.inspect.model_inspector import ModelInspector
 
-from ..model_folders import change_json
+from ..helpers.model_folders import change_json
 from .conftest import NEW_TOKENS, part
 
 pytestmark = pytest.mark.forward

@@ -16,7 +16,7 @@ from adcopilot import Inspector, Result
 from adcopilot.errors import UserError
 from adcopilot.images import open_image
 
-from ..refusals import refused
+from ..helpers.refusals import refused
 from .conftest import NEW_TOKENS, defects, part
 
 SHORT = {"device": "cpu", "max_new_tokens": NEW_TOKENS}

@@ -10,7 +10,7 @@ from adcopilot.inspect import loading
 from adcopilot.inspect.loading import load_model
 from adcopilot.jsonl import file_digest
 
-from ..model_folders import change_json, change_weights
+from ..helpers.model_folders import change_json, change_weights
 
 pytestmark = pytest.mark.forward
 

@@ -17,8 +17,8 @@ from adcopilot.inspect.judging import Judge
 from adcopilot.inspect.loading import check_folder, model_digest
 from adcopilot.inspect.model_inspector import ModelInspector, answer_tokens
 
-from ..model_folders import change_json, damage
-from ..refusals import refused
+from ..helpers.model_folders import change_json, damage
+from ..helpers.refusals import refused
 from .conftest import llamafactory_of, part
 
 pytestmark = pytest.mark.forward

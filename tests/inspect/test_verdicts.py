@@ -8,7 +8,7 @@ import pytest
 
 from adcopilot.inspect.model_inspector import ModelInspector
 
-from ..model_folders import change_json, change_weights
+from ..helpers.model_folders import change_json, change_weights
 from .conftest import part
 from .test_pairs import hostile
 

@@ -15,8 +15,8 @@ from adcopilot.line.inspection import read_inspection
 from adcopilot.line.placing import place
 from adcopilot.sample.photographs import photographs
 
+from ..helpers.model_folders import change_json
 from ..inspect.conftest import defects
-from ..model_folders import change_json
 
 CPU = ("--device", "cpu", "--max-new-tokens", "2")
 

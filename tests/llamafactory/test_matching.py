@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from .. import refusals
+from ..helpers import refusals
 
 pytestmark = pytest.mark.forward
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from ..evaluation.backends.endpoint import Endpoint
-from ..refusals import refused
+from ..helpers.refusals import refused
 from ..waiting import until
 from .test_chat import QUESTION, chat, chat_model  # noqa: F401
 

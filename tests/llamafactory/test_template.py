@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ..refusals import refused
+from ..helpers.refusals import refused
 from .conftest import L, encode, sample
 
 pytestmark = pytest.mark.forward

@@ -13,7 +13,7 @@ from adcopilot.errors import UserError
 from adcopilot.masks import MaskSizeError, check_size, marked, read_mask, read_mask_folder
 from adcopilot.masks.components import mask_components
 
-from ..refusals import refused
+from ..helpers.refusals import refused
 
 pytestmark = pytest.mark.forward
 

@@ -15,8 +15,8 @@ from transformers import AutoTokenizer
 from adcopilot.errors import UserError
 from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration, AdCopilotProcessor, conversion
 
-from ..model_folders import change_json, change_weights, weights_of, with_a_nan
-from ..refusals import refused
+from ..helpers.model_folders import change_json, change_weights, weights_of, with_a_nan
+from ..helpers.refusals import refused
 
 pytestmark = pytest.mark.forward
 

@@ -13,7 +13,7 @@ from adcopilot.model import AdCopilotForConditionalGeneration, AdCopilotProcesso
 from adcopilot.model.conversion import ENCODER_PREFIX
 from adcopilot.model.transfer import REPORT_FILE, fit_alignment, shared_tokens, transfer
 
-from ..model_folders import change_json, change_weights, weights_of
+from ..helpers.model_folders import change_json, change_weights, weights_of
 from .conftest import TRANSFORMERS_5, chat, encode, random_image
 
 pytestmark = pytest.mark.forward

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from adcopilot.model import AdCopilotForConditionalGeneration
 
-from ..model_folders import weights_of as weights
+from ..helpers.model_folders import weights_of as weights
 from .conftest import STAGES, logits_of, steps_of, train, train_all
 
 pytestmark = pytest.mark.forward

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ..model_folders import change_json
+from ..helpers.model_folders import change_json
 from .conftest import export, train, write_samples
 
 pytest.importorskip("llamafactory")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.model_folders import change_json
+from tests.helpers.model_folders import change_json
 from tests.vllm import serving
 
 QUESTION = "Is there a defect?"

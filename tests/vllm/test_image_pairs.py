@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from adcopilot.model import AdCopilotForConditionalGeneration as HfModel
 from adcopilot.model import AdCopilotProcessor
-from tests.refusals import refused
+from tests.helpers.refusals import refused
 from tests.vllm.conftest import QUESTION
 
 pytestmark = pytest.mark.vllm

@@ -10,7 +10,7 @@ import pytest
 
 from adcopilot.vllm import SUPPORTED, register
 
-from ..refusals import refused
+from ..helpers.refusals import refused
 
 SETUP = Path(__file__).resolve().parents[2] / "setup.py"
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ... import refusals
+from ...helpers import refusals
 from ..conftest import encode, preflight, random_image, record, sample
 
 pytestmark = pytest.mark.forward

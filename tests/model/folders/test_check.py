@@ -24,7 +24,7 @@ from adcopilot.model import check as module
 from adcopilot.model.check import FIXTURE, MARGIN_LIMITS, comparable, read_fixture
 from adcopilot.model.comparison_encoder import ComparisonEncoder
 
-from ...model_folders import change_json, change_weights, with_a_nan
+from ...helpers.model_folders import change_json, change_weights, with_a_nan
 
 pytestmark = pytest.mark.forward
 

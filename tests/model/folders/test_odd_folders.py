@@ -10,7 +10,7 @@ import pytest
 from adcopilot.cli import main
 from adcopilot.model.conversion import ORIGIN_FILE
 
-from ...model_folders import damage
+from ...helpers.model_folders import damage
 
 
 @pytest.fixture

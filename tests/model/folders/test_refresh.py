@@ -15,7 +15,7 @@ from adcopilot.model.check import FIXTURE
 from adcopilot.model.configuration import AUTO_MAP, TRANSFORMERS_TRIED, rope_as_transformers_4
 from adcopilot.model.folder_code import differing, todays_code
 
-from ...model_folders import change_json, damage
+from ...helpers.model_folders import change_json, damage
 
 pytestmark = pytest.mark.forward
 
