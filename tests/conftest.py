@@ -108,6 +108,20 @@ def run(capsys):
     return run
 
 
+@pytest.fixture
+def refusal(run):
+    """Runs a command that ends with 2, and says nothing but one line: that line."""
+
+    def refusal(*words) -> str:
+        code, out, err = run(*words)
+        lines = [line for line in err.splitlines() if line and "Loading" not in line]  # transformers' bar
+        assert (code, out, len(lines)) == (2, "", 1), err
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    return refusal
+
+
 @pytest.fixture(scope="session")
 def project_root() -> Path:
     """The top of the checkout."""

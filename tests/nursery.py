@@ -167,6 +167,12 @@ class Nursery:
             process.kill()
         return subprocess.CompletedProcess(list(argv), status, *(path.read_text("utf-8") for path in outputs))
 
+    def said(self, *argv, code: str, **options) -> str:
+        """The last line that code prints, which has to end well."""
+        done = self.run(*argv, code=code, **options)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout.strip().splitlines()[-1]
+
     def close(self) -> None:
         if self._server is not None:
             self._server.stdin.close()

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from adcopilot.errors import UserError
 from adcopilot.jsonl import JsonlLog, atomic_write, content_key, file_digest, read_jsonl, write_jsonl
 
+from .helpers.refusals import refused
+
 pytestmark = pytest.mark.forward
 
 
@@ -135,46 +137,23 @@ with JsonlLog(path=sys.argv[1]) as log:
     assert [record["key"] for _, record in read_jsonl(path)] == [str(number) for number in range(200)]
 
 
-def gone(path):
-    path.unlink()
-
-
-def renamed(path):
-    path.rename(path.with_suffix(".old"))
-
-
-def replaced(path):
-    path.with_suffix(".new").write_bytes(path.read_bytes())
-    path.with_suffix(".new").rename(path)
-
-
-def folder_renamed(path):
-    path.parent.rename(path.parent.with_name("elsewhere"))
-
-
-def folder_removed(path):
-    shutil.rmtree(path.parent)
-
-
-def cut(path):
-    path.write_bytes(b"")
+#: What happens to a file that is written → how, and what is said of it.
+MEANWHILE = {
+    "removed": (lambda path: path.unlink(), "was removed or renamed"),
+    "renamed": (lambda path: path.rename(path.with_suffix(".old")), "was removed or renamed"),
+    "its folder renamed": (lambda path: path.parent.rename(path.parent.with_name("other")), "was removed or renamed"),
+    "its folder removed": (lambda path: shutil.rmtree(path.parent), "was removed or renamed"),
+    "replaced": (lambda path: os.replace(shutil.copy(path, f"{path}.new"), path), "was replaced by another file"),
+    "cut": (lambda path: path.write_bytes(b""), "was cut"),
+}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="an open file cannot be removed there")
-@pytest.mark.parametrize(
-    ("happens", "said"),
-    [
-        (gone, "was removed or renamed"),
-        (renamed, "was removed or renamed"),
-        (folder_renamed, "was removed or renamed"),
-        (folder_removed, "was removed or renamed"),
-        (replaced, "was replaced by another file"),
-        (cut, "was cut"),
-    ],
-)
+@pytest.mark.parametrize("name", MEANWHILE)
 @pytest.mark.parametrize("then", ["append", "end"])
-def test_a_file_that_is_no_longer_there_is_an_error(tmp_path, happens, said, then):
+def test_a_file_that_is_no_longer_there_is_an_error(tmp_path, name, then):
     """It went on, and ended with 0 and without a file."""
+    happens, said = MEANWHILE[name]
     path = tmp_path / "out" / "a.jsonl"
 
     def work():
@@ -184,10 +163,9 @@ def test_a_file_that_is_no_longer_there_is_an_error(tmp_path, happens, said, the
             if then == "append":
                 log.append({"key": "2"})
 
-    with pytest.raises(UserError, match=said) as error:
+    with refused(said) as error:
         work()
     assert str(error.value).startswith(f"{path}: ")
-    assert "\n" not in str(error.value)
 
 
 def test_the_first_error_is_the_one_that_is_told(tmp_path):
@@ -222,7 +200,7 @@ def test_a_full_disk_is_one_line_and_closing_says_nothing_more(tmp_path):
     assert [record["key"] for _, record in read_jsonl(tmp_path / "a.jsonl")] == ["1"]
 
 
-def test_after_half_a_line_the_next_record_begins_a_new_one(tmp_path, monkeypatch):
+def test_after_half_a_line_the_next_record_begins_a_new_one(tmp_path):
     with JsonlLog(path=tmp_path / "a.jsonl") as log:
         log.append({"key": "1"})
         whole = log._file
@@ -287,10 +265,9 @@ def test_a_byte_order_mark_is_passed_over(tmp_path):
 def test_what_is_no_json_is_one_line(tmp_path, line, said):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"a": 1}\n' + line + b"\n")
-    with pytest.raises(UserError, match=said) as error:
+    with refused(said) as error:
         list(read_jsonl(path))
     assert str(error.value).startswith(f"{path}:2: ")
-    assert "\n" not in str(error.value)
     assert len(str(error.value)) < 400
 
 

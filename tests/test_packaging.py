@@ -159,31 +159,27 @@ def test_a_source_distribution_makes_the_same_wheel(source, wheel, tmp_path):
         assert set(one.namelist()) == set(other.namelist())
 
 
-def test_the_wheel_of_an_empty_environment_copies_the_examples(wheel, environment, tmp_path):
-    pip("--python", environment, "install", "--quiet", "--no-deps", "--no-index", wheel)
-    tool = environment.parent / "adcopilot"
-    said = run(tool, "examples", "--output", tmp_path / "mine", cwd=tmp_path)
-    assert "llamafactory-cli train examples/train/tiny/stage0.yaml" in said
-    copied = {path.relative_to(tmp_path / "mine") for path in (tmp_path / "mine").rglob("*") if path.is_file()}
-    assert copied == {path.relative_to(ROOT) for path in checkout_files()}
-    again = subprocess.run([tool, "examples", "--output", tmp_path / "mine"], capture_output=True, text=True)
-    assert (again.returncode, again.stdout, again.stderr.count("\n")) == (2, "", 1)
-
-
 @pytest.mark.parametrize("folder", ROOTS)
 def test_every_folder_with_python_in_it_is_a_package(folder):
     without = {path.parent for path in (ROOT / folder).rglob("*.py") if not (path.parent / "__init__.py").exists()}
     assert not without
 
 
-def test_a_wheel_installs_and_imports_without_torch(wheel, environment, tmp_path):
+def test_a_wheel_alone_imports_without_torch_and_copies_the_examples(wheel, environment, tmp_path):
     pip("--python", environment, "install", "--quiet", "--no-deps", "--no-index", wheel)
     version, package, evaluation = run(environment, "-c", LIGHT, cwd=tmp_path).splitlines()
     assert version in wheel.name
     assert "site-packages/adcopilot/__init__.py" in package
     assert "site-packages/adcopilot/evaluation/__init__.py" in evaluation
-    assert run(environment.parent / "adcopilot", "--version", cwd=tmp_path) == f"adcopilot {version}\n"
-    assert "inspect" in run(environment.parent / "adcopilot", cwd=tmp_path)
+    tool = environment.parent / "adcopilot"
+    assert run(tool, "--version", cwd=tmp_path) == f"adcopilot {version}\n"
+    assert "inspect" in run(tool, cwd=tmp_path)
+    said = run(tool, "examples", "--output", tmp_path / "mine", cwd=tmp_path)
+    assert "llamafactory-cli train examples/train/tiny/stage0.yaml" in said
+    copied = {path.relative_to(tmp_path / "mine") for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    assert copied == {path.relative_to(ROOT) for path in checkout_files()}
+    again = subprocess.run([tool, "examples", "--output", tmp_path / "mine"], capture_output=True, text=True)
+    assert (again.returncode, again.stdout, again.stderr.count("\n")) == (2, "", 1)
 
 
 def test_an_editable_install_imports_without_torch(source, environment, tmp_path):

@@ -1,6 +1,7 @@
 """Chat-AD records: what is built passes its own check, and each fault is named in one line."""
 
 import random
+import re
 
 import pytest
 from PIL import Image
@@ -8,6 +9,8 @@ from PIL import Image
 from adcopilot.boxes import text_boxes
 from adcopilot.errors import UserError
 from adcopilot.records import check_box, check_record, make_record, record_boxes, record_image_sizes
+
+from .helpers.refusals import refused
 
 pytestmark = pytest.mark.forward
 
@@ -70,11 +73,8 @@ def test_make_record_marks_images_once_and_keeps_the_rest():
     ],
 )
 def test_each_fault_is_one_line(bad, message):
-    with pytest.raises(UserError) as error:
+    with refused(f"^train.jsonl:7: .*{re.escape(message)}"):
         check_record(bad, name="train.jsonl:7", sizes=[(10, 10), (30, 20)])
-    assert str(error.value).startswith("train.jsonl:7: ")
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_boxes_to_the_very_edge_and_per_image():

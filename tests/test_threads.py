@@ -41,24 +41,14 @@ def test_a_map_is_made_on_one_core_and_two_side_by_side(kind, many_cores, monkey
     """In order, with the numbers of each alone; and so when stored lines get their maps again."""
     monkeypatch.setattr(comparing, "workers", lambda: 2)
     sizes = {"size": (84, 56)} if kind == "pixels" else {"size": (120, 90)}
-    for index in range(6):
-        part(index, defect=index % 2 == 1, **sizes).save(tmp_path / f"{index}.png")
-    pairs = [
-        Pair(query=tmp_path / f"{index}.png", template=tmp_path / f"{(index + 2) % 6}.png", name=str(index))
-        for index in range(6)
-    ]
+    pictures, files = [part(index, defect=index % 2 == 1, **sizes) for index in range(6)], []
+    for index, picture in enumerate(pictures):
+        files.append(tmp_path / f"{index}.png")
+        picture.save(files[-1])
+    pairs = [Pair(query=files[index], template=files[index - 4], name=str(index)) for index in range(6)]
     settings = MapSettings(kind=kind)
-    alone = [
-        round(
-            Mapper(settings)
-            .compare(
-                part(index, defect=index % 2 == 1, **sizes), [part((index + 2) % 6, defect=index % 2 == 1, **sizes)]
-            )
-            .pred_score,
-            6,
-        )
-        for index in range(6)
-    ]
+    scores = [Mapper(settings).compare(pictures[index], [pictures[index - 4]]).pred_score for index in range(6)]
+    alone = [round(score, 6) for score in scores]
     both, cores = Barrier(2), []
     compare = Mapper._compare
 

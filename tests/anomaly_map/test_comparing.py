@@ -8,6 +8,7 @@ from PIL import Image
 
 from adcopilot.anomaly_map.comparing import Mapper, MapSettings
 from adcopilot.anomaly_map.marking import map_boxes, pred_mask, pred_score
+from adcopilot.boxes import bbox_mask_iou
 from adcopilot.errors import UserError
 from adcopilot.inspect.judging import Judge
 from adcopilot.inspect.mapping import with_map
@@ -129,8 +130,6 @@ def test_nothing_is_marked_where_nothing_differs():
 
 def test_deeppcb_boards(deeppcb_root):
     """Whole boards of the public set: places by the map alone, without any model (docs/results/anomaly-map.md)."""
-    from adcopilot.boxes import bbox_mask_iou
-
     root = deeppcb_root / "PCBData"
     mapper, shares = Mapper(MapSettings(growth=7)), []
     for line in (root / "test.txt").read_text().split("\n")[:6]:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from adcopilot.anomaly_map.comparing import Mapper, MapSettings
 from adcopilot.anomaly_map.hints import HINT, MOST_BOXES, NO_HINT, hint, hint_of, hinted_record, with_hint
 from adcopilot.boxes import map_text_boxes, parse_boxes
-from adcopilot.cli import main
 from adcopilot.errors import UserError
 from adcopilot.inspect.judging import Judge
 from adcopilot.inspect.model_inspector import ModelInspector
@@ -58,22 +57,28 @@ def test_below_the_threshold_there_is_no_place():
     assert hint_of(found, threshold=found.pred_score * 1.01, space=found.size) == NO_HINT
 
 
-@pytest.mark.forward
-def test_inspect_asks_with_the_hint(speaking_dir, monkeypatch):
-    prompts = []
-    kept = ModelInspector.encode
+@pytest.fixture
+def asked(monkeypatch):
+    """Of each question that a model is asked: the threshold of maps, and the prompt."""
+    found, kept = [], ModelInspector.encode
 
     def encode(self, batch):
-        prompts.extend(one.prompt for one in batch)
+        found.extend((self.judge.map_threshold, one.prompt) for one in batch)
         return kept(self, batch)
 
     monkeypatch.setattr(ModelInspector, "encode", encode)
+    return found
+
+
+@pytest.mark.forward
+def test_inspect_asks_with_the_hint(speaking_dir, asked):
     options = {"model": speaking_dir, "device": "cpu", "max_new_tokens": 2, "map": MapSettings()}
     pairs = [(plate(), plate(defect=True)), (plate(), plate(gain=1.02))]
     for judge in (Judge(), Judge(map_threshold=0.1)):
-        prompts.clear()
+        asked.clear()
         inspector = ModelInspector(**options, hints=True, judge=judge)
         results = list(inspector.inspect_many(pairs))
+        prompts = [prompt for _, prompt in asked]
         assert [result.error for result in results] == [None, None]
         size = inspector.model_size((120, 96))
         for prompt, result in zip(prompts, results, strict=True):
@@ -85,58 +90,43 @@ def test_inspect_asks_with_the_hint(speaking_dir, monkeypatch):
 
 
 @pytest.mark.forward
-def test_hints_need_a_map_before_the_answer(speaking_dir, tmp_path, capsys):
+def test_hints_need_a_map_before_the_answer(speaking_dir, tmp_path, run, refusal):
     with pytest.raises(UserError, match="--hints map needs a map before the model answers: give --map pixels"):
         ModelInspector(model=speaking_dir, device="cpu", hints=True, map=MapSettings(kind="features"))
     plate().save(tmp_path / "good.png")
     plate(defect=True).save(tmp_path / "bad.png")
-    words = [
-        "inspect",
-        "--template",
-        tmp_path / "good.png",
-        "--query",
-        tmp_path / "bad.png",
-        "--hints",
-        "map",
-        "--json",
-    ]
-    assert main([*map(str, words), "--model", "none"]) == 2
-    assert "--hints map is for a model, and there is none" in capsys.readouterr().err
-    assert main([*map(str, words), "--model", str(speaking_dir), "--map", "off"]) == 2
-    assert "--hints map needs a map before" in capsys.readouterr().err
-    model = ["--model", str(speaking_dir), "--device", "cpu", "--max-new-tokens", "2"]
-    assert main([*map(str, words), *model]) == 0
-    assert json.loads(capsys.readouterr().out)["map_boxes"]
+    pair = ("--template", tmp_path / "good.png", "--query", tmp_path / "bad.png")
+    words = ("inspect", *pair, "--hints", "map", "--json", "--model")
+    for options, told in (
+        (["none"], "--hints map is for a model, and there is none"),
+        ([speaking_dir, "--map", "off"], "--hints map needs a map before"),
+    ):
+        assert told in refusal(*words, *options)
+    code, out, _ = run(*words, speaking_dir, "--device", "cpu", "--max-new-tokens", "2")
+    assert code == 0
+    assert json.loads(out)["map_boxes"]
 
 
 @pytest.mark.forward
-def test_whose_threshold_hints_have(speaking_dir, tmp_path, monkeypatch, capsys):
+def test_whose_threshold_hints_have(speaking_dir, tmp_path, asked, run, refusal):
     """The one that is given, as data had it; else that of the templates among each other."""
-    asked = []
-    kept = ModelInspector.encode
-
-    def encode(self, batch):
-        asked.extend((self.judge.map_threshold, one.prompt) for one in batch)
-        return kept(self, batch)
-
-    monkeypatch.setattr(ModelInspector, "encode", encode)
     (tmp_path / "good").mkdir()
     for number in range(5):
         plate(gain=1 + number / 50).save(tmp_path / f"good/{number}.png")
     plate(defect=True).save(tmp_path / "bad.png")
-    words = ["inspect", "--model", speaking_dir, "--device", "cpu", "--max-new-tokens", "2", "--hints", "map"]
-    words = [*map(str, words), "--query", str(tmp_path / "bad.png"), "--json"]
-    folder = ["--template-dir", str(tmp_path / "good")]
-    assert main([*words, *folder, "--map-threshold", "0.123"]) == 0
-    assert main([*words, *folder, "--map-threshold", "9"]) == 0
-    assert main([*words, *folder]) == 0
-    assert "the map's threshold 0.02: twice the median score of 5 good pictures" in capsys.readouterr().err
-    assert main([*words, "--template", str(tmp_path / "good/0.png")]) == 0
+    words = ("inspect", "--model", speaking_dir, "--device", "cpu", "--max-new-tokens", "2", "--hints", "map")
+    words = (*words, "--query", tmp_path / "bad.png", "--json")
+    folder = ("--template-dir", tmp_path / "good")
+    for options in (("--map-threshold", "0.123"), ("--map-threshold", "9"), ()):
+        code, _, err = run(*words, *folder, *options)
+        assert code == 0
+    assert "the map's threshold 0.02: twice the median score of 5 good pictures" in err
+    assert run(*words, "--template", tmp_path / "good/0.png")[0] == 0
     assert [threshold for threshold, _ in asked] == [0.123, 9, 0.02, None]
     assert [NO_HINT in prompt for _, prompt in asked] == [False, True, False, False]
-    capsys.readouterr()
-    assert main([*words, *folder, "--map-threshold", "0.1", "--verdict-from", "map"]) == 2
-    assert "--map-threshold 0.1: goes with a model's verdict, and here it is from the map" in capsys.readouterr().err
+    assert "--map-threshold 0.1: goes with a model's verdict, and here it is from the map" in refusal(
+        *words, *folder, "--map-threshold", "0.1", "--verdict-from", "map"
+    )
 
 
 def test_a_record_has_its_hint_behind_its_images():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from adcopilot.anomaly_map.registration import Movement, place, register
 
@@ -36,8 +37,6 @@ def test_a_movement_is_found(angle, scale, shift):
 @pytest.mark.parametrize("shift", [40, 80, 100, 110])
 def test_boards_are_found_up_to_the_shift_that_is_promised(deeppcb_root, shift):
     """A board repeats itself: the highest correlation of a thumbnail is often another place."""
-    from PIL import Image
-
     with Image.open(deeppcb_root / "PCBData/group00041/00041/00041001_temp.jpg") as image:
         pixels = torch.from_numpy(np.array(image.convert("L"))).float()[None, None] / 255
     query, template = pixels[..., 80:560, :480], pixels[..., 80:560, shift : shift + 480]

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -16,20 +15,7 @@ from adcopilot import cli
 from adcopilot.cli.saying import is_quiet, is_verbose, loudness, progress, say
 from adcopilot.errors import UserError
 
-PROBE = cli.commands.Command("probe_module", "a probe", "adcopilot probe")
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def probe(monkeypatch):
-    """Replaces the table by one command, whose `run` is the function given."""
-
-    def install(run):
-        module = SimpleNamespace(add_arguments=lambda parser: None, run=run)
-        monkeypatch.setitem(sys.modules, "probe_module", module)
-        monkeypatch.setattr(cli, "COMMANDS", {"probe": PROBE})
-
-    return install
 
 
 def works(args):
@@ -41,48 +27,44 @@ def works(args):
 
 
 @pytest.mark.parametrize("words", [["probe", "-q"], ["-q", "probe"], ["probe", "--quiet"]])
-def test_quiet_leaves_results(probe, capsys, words):
+def test_quiet_leaves_results(probe, run, words):
     probe(works)
-    assert cli.main(words) == 0
-    assert capsys.readouterr() == ("a result\n", "")
+    assert run(*words) == (0, "a result\n", "")
 
 
-def test_as_usual_notes_and_progress_are_on_stderr(probe, capsys):
+def test_as_usual_notes_and_progress_are_on_stderr(probe, run):
     probe(works)
-    assert cli.main(["probe"]) == 0
-    out, err = capsys.readouterr()
-    assert out == "a result\n"
+    code, out, err = run("probe")
+    assert (code, out) == (0, "a result\n")
     assert "a note\n" in err
     assert "3/3" in err
 
 
-def test_quiet_leaves_errors(probe, capsys):
-    def run(args):
+def test_quiet_leaves_errors(probe, run):
+    def fails(args):
         say("a note")
         raise UserError("wrong")
 
-    probe(run)
-    assert cli.main(["probe", "-q"]) == 2
-    assert capsys.readouterr().err == "error: wrong\n"
+    probe(fails)
+    assert run("probe", "-q") == (2, "", "error: wrong\n")
 
 
-def test_verbose_says_what_libraries_log_how_long_it_took_and_where_an_error_came_from(probe, capsys):
-    def run(args):
+def test_verbose_says_what_libraries_log_how_long_it_took_and_where_an_error_came_from(probe, run):
+    def fails(args):
         logging.getLogger("a_library").info("loads")
         try:
             int("x")
         except ValueError as error:
             raise UserError("wrong") from error
 
-    probe(run)
-    assert cli.main(["probe", "-v"]) == 2
-    err = capsys.readouterr().err
+    probe(fails)
+    code, _, err = run("probe", "-v")
+    assert code == 2
     assert "a_library: loads\n" in err
     assert "invalid literal for int()" in err
     assert " s\n" in err
     assert err.endswith("error: wrong\n")
-    assert cli.main(["probe"]) == 2
-    assert capsys.readouterr().err == "error: wrong\n"
+    assert run("probe") == (2, "", "error: wrong\n")
 
 
 def test_both_are_refused(capsys):
@@ -104,19 +86,16 @@ def test_processes_that_a_command_starts_are_as_quiet_and_afterwards_all_is_as_b
     assert dict(os.environ) == before
 
 
-def test_a_real_command_is_silent_but_for_its_results(tmp_path, capsys):
+def test_a_real_command_is_silent_but_for_its_results(tmp_path, run):
     for folder in ("good", "today"):
         (tmp_path / folder).mkdir()
         for number in range(3):
             Image.new("RGB", (40, 40), (90 + number, 90, 90)).save(tmp_path / folder / f"{folder}{number}.png")
-    words = ["inspect", "--model", "none", "--template-dir", str(tmp_path / "good"), "--query-dir"]
-    words += [str(tmp_path / "today"), "--json", "--threshold", "0.5"]
-    assert cli.main([*words, "-q"]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
+    words = ["inspect", "--model", "none", "--template-dir", tmp_path / "good", "--query-dir", tmp_path / "today"]
+    code, out, err = run(*words, "--json", "--threshold", "0.5", "-q")
+    assert (code, err) == (0, "")
     assert len([json.loads(line) for line in out.splitlines()]) == 3
-    assert cli.main(words) == 0
-    assert "3 queries: " in capsys.readouterr().err
+    assert "3 queries: " in run(*words)[2]
 
 
 #: Where something else than a note goes to stderr: errors and what a server has to say of them, and demos of make.

@@ -112,37 +112,25 @@ def grpo_settings(policy: Path, data: Path, output: Path, **changes) -> dict:
     }
 
 
+def write_run(folder: Path, policy: Path, data: Path, **changes) -> Path:
+    """The YAML of such a run, which writes into `out` beside it."""
+    file = folder / "run.yaml"
+    file.write_text(yaml.safe_dump(grpo_settings(policy, data, folder / "out", **changes)))
+    return file
+
+
 @pytest.fixture
 def write_config(policy_dir, rl_data, tmp_path):
-    def write(**changes):
-        settings = grpo_settings(policy_dir, rl_data, tmp_path / "out", **changes)
-        file = tmp_path / "run.yaml"
-        file.write_text(yaml.safe_dump(settings))
-        return file
-
-    return write
+    return lambda **changes: write_run(tmp_path, policy_dir, rl_data, **changes)
 
 
 # Of one file: in between, other files take accelerate's state away, which the trainer still needs.
 @pytest.fixture(scope="module")
 def whole_run(policy_dir, rl_data, tmp_path_factory):
     """Four steps without interruption: the settings' file, the folder, the trainer."""
-    from adcopilot.grpo.command import train
-    from adcopilot.grpo.settings import read_settings
+    from .runs import run
 
-    out = tmp_path_factory.mktemp("whole") / "out"
-    file = out.with_suffix(".yaml")
-    settings = grpo_settings(
-        policy_dir,
-        rl_data,
-        out,
-        eval_dataset="rl_test",
-        max_eval_samples=4,
-        eval_strategy="steps",
-        eval_steps=2,
-        per_device_eval_batch_size=8,
-        beta=0.05,
-    )
-    file.write_text(yaml.safe_dump(settings))
-    trainer = train(*read_settings(file))
-    return file, out, trainer
+    folder = tmp_path_factory.mktemp("whole")
+    held_out = {"eval_dataset": "rl_test", "max_eval_samples": 4, "eval_strategy": "steps", "eval_steps": 2}
+    file = write_run(folder, policy_dir, rl_data, **held_out, per_device_eval_batch_size=8, beta=0.05)
+    return file, folder / "out", run(file)

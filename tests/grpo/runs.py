@@ -8,8 +8,8 @@ from adcopilot.grpo.command import train
 from adcopilot.grpo.settings import read_settings
 
 
-def run(file):
-    return train(*read_settings(file))
+def run(file, overrides=()):
+    return train(*read_settings(file, overrides))
 
 
 def rollouts(folder):

@@ -70,6 +70,9 @@ def test_what_a_run_was_begun_with_must_be_known(tmp_path, content):
     assert finished_steps(tmp_path) is None
 
 
+STOPPED = {"TrainerControl": {"args": {"should_training_stop": True}}}
+
+
 def ended(folder, step, state):
     path = checkpoint(folder, step)
     (path / "trainer_state.json").write_text(json.dumps(state))
@@ -84,14 +87,7 @@ def ended(folder, step, state):
         ({"global_step": 2, "max_steps": 4}, False),
         ({"global_step": 2, "max_steps": 0}, False),
         ({}, False),
-        (
-            {
-                "global_step": 3,
-                "max_steps": 20,
-                "stateful_callbacks": {"TrainerControl": {"args": {"should_training_stop": True}}},
-            },
-            True,
-        ),
+        ({"global_step": 3, "max_steps": 20, "stateful_callbacks": STOPPED}, True),
     ],
 )
 def test_whether_all_steps_are_made(tmp_path, state, over):

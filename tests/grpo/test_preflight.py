@@ -5,9 +5,12 @@ import json
 import pytest
 import yaml
 
-from adcopilot.cli import main
 from adcopilot.errors import UserError
-from adcopilot.grpo.preflight import preflight_grpo
+from adcopilot.grpo.preflight import _memory, preflight_grpo
+from adcopilot.grpo.settings import read_settings
+from adcopilot.llamafactory.memory import GIB, Shapes
+from adcopilot.model import AdCopilotConfig
+from benchmarks import counts
 
 
 @pytest.fixture
@@ -36,17 +39,26 @@ def config(rl_data, untrained_policy, tmp_path):
     return write
 
 
-def test_prompts_and_memory(config, rl_records, policy_processor, rl_data, capsys):
+def test_prompts_and_memory(config, rl_records, run):
     """bf16 and DeepSpeed need no hardware here; eight processes make one group of completions."""
     path = config(deepspeed="examples/deepspeed/zero2.json", val_size=4)
-    assert main(["preflight", str(path), "--gpus", "8", "--gpu-memory", "80"]) == 0
-    training, held_out, memory = capsys.readouterr().out.strip().splitlines()
+    code, out, _ = run("preflight", path, "--gpus", "8", "--gpu-memory", "80")
+    assert code == 0
+    training, held_out, memory = out.strip().splitlines()
     assert training.startswith(f"training: {len(rl_records) - 4} prompts, the longest has ")
     assert held_out.startswith("held out: 4 prompts")
     assert memory.startswith("memory of each of 8 GPUs in bfloat16")
     assert "steps on 1 completions" in memory
     assert "to sample 2 at once" in memory
     assert "to sample" not in preflight_grpo(config(rollout_server=["http://127.0.0.1:1"]), [], gpu=None, gpus=8)[-1]
+
+
+def test_where_memory_is_not_counted(config):
+    said = preflight_grpo(config(fsdp="full_shard"), [], gpu=None, gpus=8)
+    assert said[-1] == "memory: not counted with fsdp: full_shard"
+
+
+LARGE = {"gradient_checkpointing": False, "per_device_train_batch_size": 64}
 
 
 @pytest.mark.parametrize(
@@ -58,30 +70,18 @@ def test_prompts_and_memory(config, rl_records, policy_processor, rl_data, capsy
         ({"beta": -1}, 8, None, "beta is -1"),
         ({"image_min_pixels": 5000}, 8, None, "^image_min_pixels 5000 and image_max_pixels 3136: expected 0 < min"),
         ({"deepspeed": "nowhere.json"}, 8, None, "deepspeed nowhere.json: no such file"),
-        (
-            {"gradient_checkpointing": False, "per_device_train_batch_size": 64},
-            8,
-            0.1,
-            "gradient_checkpointing=true would lower it",
-        ),
+        (LARGE, 8, 0.1, "gradient_checkpointing=true would lower it"),
         ({"gradient_checkpointing": True}, 8, 0.001, "take a larger GPU"),
-        ({"fsdp": "full_shard"}, 8, None, ""),
     ],
 )
 def test_what_is_refused(config, settings, gpus, gpu, says):
-    if not says:
-        assert (
-            preflight_grpo(config(**settings), [], gpu=gpu, gpus=gpus)[-1]
-            == "memory: not counted with fsdp: full_shard"
-        )
-        return
     with pytest.raises(UserError, match=says):
         preflight_grpo(config(**settings), [], gpu=gpu, gpus=gpus)
 
 
-def test_an_override_that_is_none(config, capsys):
-    assert main(["preflight", str(config()), "oops"]) == 2
-    assert capsys.readouterr().err.strip() == "error: oops: expected KEY=VALUE, as in output_dir=saves/grpo"
+def test_an_override_that_is_none(config, run):
+    said = "error: oops: expected KEY=VALUE, as in output_dir=saves/grpo\n"
+    assert run("preflight", config(), "oops") == (2, "", said)
 
 
 def test_sampling_many_at_once(config):
@@ -91,14 +91,8 @@ def test_sampling_many_at_once(config):
         preflight_grpo(path, [], gpu=0.5, gpus=8)
 
 
-def test_at_7b(config, untrained_policy, tmp_path):
+def test_at_7b(config, tmp_path):
     """A pair of 1 megapixel: the weights are 15.6 GiB, the language model alone keeps anything of a step."""
-    from adcopilot.grpo.preflight import _memory
-    from adcopilot.grpo.settings import read_settings
-    from adcopilot.llamafactory.memory import GIB, Shapes
-    from adcopilot.model import AdCopilotConfig
-    from benchmarks import counts
-
     folder = tmp_path / "7b"
     counts.config_of("AD-Copilot", "7B").save_pretrained(folder)
     args, _ = read_settings(config(model_name_or_path=str(folder)), ["bf16=false", "num_generations=2"])

@@ -4,12 +4,10 @@ import re
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
-from adcopilot.cli import main
 from adcopilot.grpo.progress import FLAT, Progress, flat_line, step_line
 
-from .conftest import grpo_settings
+from .conftest import write_run
 
 LOGS = {
     "loss": 0.01,
@@ -79,15 +77,13 @@ def test_said_once_until_rewards_vary_again():
     assert told([LOGS], main_process=False) == []
 
 
-def test_a_policy_that_earns_nothing_is_told_of(untrained_policy, rl_data, tmp_path, capsys):
+def test_a_policy_that_earns_nothing_is_told_of(untrained_policy, rl_data, tmp_path, run):
     """The whole command: an untrained model never keeps the form, and TRL's own numbers stay as they were."""
-    file = tmp_path / "run.yaml"
-    settings = grpo_settings(untrained_policy, rl_data, tmp_path / "out", max_steps=FLAT, max_completion_length=4)
-    file.write_text(yaml.safe_dump({**settings, "save_strategy": "no"}))
-    assert main(["grpo", str(file)]) == 0
-    said = capsys.readouterr()
-    lines = [line for line in said.err.splitlines() if line.startswith("step ")]
+    settings = {"max_steps": FLAT, "max_completion_length": 4, "save_strategy": "no"}
+    code, out, err = run("grpo", write_run(tmp_path, untrained_policy, rl_data, **settings))
+    assert code == 0
+    lines = [line for line in err.splitlines() if line.startswith("step ")]
     assert [line.split(" | ")[0] for line in lines] == [f"step {step}/{FLAT}" for step in range(1, FLAT + 1)]
     assert all("rewards vary in 0% of groups" in line for line in lines)
-    assert f"rewards did not vary for {FLAT} steps" in said.err
-    assert said.out.count("'frac_reward_zero_std': 1.0") == FLAT
+    assert f"rewards did not vary for {FLAT} steps" in err
+    assert out.count("'frac_reward_zero_std': 1.0") == FLAT

@@ -3,17 +3,14 @@
 import json
 import shutil
 import signal
-import time
 
 import pytest
 import torch
-import yaml
-from safetensors.torch import load_file, save_file
 
 from adcopilot.errors import UserError
-from adcopilot.grpo.command import train
-from adcopilot.grpo.settings import read_settings
 
+from ..helpers.model_folders import change_json, change_weights
+from ..waiting import until
 from .runs import rollouts, run, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -22,11 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def test_resumes_to_the_same_numbers(whole_run, tmp_path):
     """Stopped after two steps and gone on: the same completions, rewards and weights as without a stop."""
     file, out, _ = whole_run
-    settings = yaml.safe_load(file.read_text())
-    again = tmp_path / "again.yaml"
-    settings["output_dir"] = str(tmp_path / "out")
-    again.write_text(yaml.safe_dump(settings))
-    args, config = read_settings(again)
+    elsewhere = [f"output_dir={tmp_path / 'out'}"]
 
     # A stop in the middle of the third step, after its rollouts were logged.
     from adcopilot.grpo.trainer import AdCopilotGRPOTrainer
@@ -41,10 +34,10 @@ def test_resumes_to_the_same_numbers(whole_run, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AdCopilotGRPOTrainer, "compute_loss", stops)
         with pytest.raises(KeyboardInterrupt):
-            train(args, config)
+            run(file, elsewhere)
     assert max(row["step"] for row in rollouts(tmp_path / "out")) == 2
     assert (tmp_path / "out" / "checkpoint-2").is_dir()
-    resumed = run(again)
+    resumed = run(file, elsewhere)
     assert [row["step"] for row in resumed.state.log_history if "reward" in row] == [1, 2, 3, 4]
     assert rollouts(tmp_path / "out") == rollouts(out)
     for name, weight in weights(out).items():
@@ -72,9 +65,8 @@ def test_resumes_to_the_same_numbers(whole_run, tmp_path):
 def test_other_settings_do_not_go_on(whole_run, override):
     file, out, _ = whole_run
     before = (out / "grpo.json").read_bytes()
-    args, config = read_settings(file, [override])
     with pytest.raises(UserError, match=rf"other settings \({override.partition('=')[0]} "):
-        train(args, config)
+        run(file, [override])
     assert (out / "grpo.json").read_bytes() == before
 
 
@@ -86,21 +78,18 @@ def contents(folder):
 def test_a_finished_run_stays_as_it_is(whole_run, overrides, capsys):
     file, out, _ = whole_run
     before = contents(out)
-    assert train(*read_settings(file, overrides)) is None
+    assert run(file, overrides) is None
     assert "finished before, after 4 steps" in capsys.readouterr().err
     assert contents(out) == before
 
 
-def test_a_run_killed_before_it_could_say_that_it_is_finished(whole_run, tmp_path, capsys):
+def test_a_run_killed_before_it_could_say_that_it_is_finished(whole_run, tmp_path):
     file, out, _ = whole_run
     copy = tmp_path / "out"
     shutil.copytree(out, copy)
-    about = json.loads((copy / "grpo.json").read_text())
-    del about["finished"]
-    (copy / "grpo.json").write_text(json.dumps(about))
+    change_json(copy / "grpo.json", without=["finished"])
     (copy / "adapter_model.safetensors").unlink()
-    args, config = read_settings(file, [f"output_dir={copy}"])
-    assert train(args, config) is None
+    assert run(file, [f"output_dir={copy}"]) is None
     for name, weight in weights(out).items():
         assert torch.equal(weight, weights(copy)[name]), name
     assert json.loads((copy / "grpo.json").read_text()) == json.loads((out / "grpo.json").read_text())
@@ -109,14 +98,11 @@ def test_a_run_killed_before_it_could_say_that_it_is_finished(whole_run, tmp_pat
 
 def test_another_model_in_the_same_folder_does_not_go_on(whole_run, policy_dir, tmp_path):
     file, _, _ = whole_run
-    other = tmp_path / "model"
-    shutil.copytree(policy_dir, other)
-    assert train(*read_settings(file, [f"model_name_or_path={other}"])) is None  # the same weights elsewhere
-    values = load_file(other / "model.safetensors")
-    name = next(iter(values))
-    save_file({**values, name: values[name] + 1}, other / "model.safetensors", metadata={"format": "pt"})
+    other = shutil.copytree(policy_dir, tmp_path / "model")
+    assert run(file, [f"model_name_or_path={other}"]) is None  # the same weights elsewhere
+    change_weights(other, "model.language_model.norm.weight", lambda weight: weight + 1)
     with pytest.raises(UserError, match=r"other settings \(model "):
-        train(*read_settings(file, [f"model_name_or_path={other}"]))
+        run(file, [f"model_name_or_path={other}"])
 
 
 def test_other_data_do_not_go_on(whole_run, rl_data):
@@ -135,11 +121,8 @@ def test_kill_9_loses_one_step_at_most(nursery, write_config, whole_run, tmp_pat
     """A process killed at any moment goes on from its last whole checkpoint."""
     file = write_config(max_steps=3, save_steps=1, logging_steps=1, max_completion_length=8)
     process = nursery.start("grpo", file)
-    deadline = time.monotonic() + 240
-    while not (tmp_path / "out" / "checkpoint-2").exists():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: (tmp_path / "out" / "checkpoint-2").exists() or process.poll() is not None, "the second checkpoint")
+    assert process.poll() is None, "the run ended before it could be killed"
     process.send_signal(signal.SIGKILL)
     process.wait()
     result = nursery.run("grpo", file)
@@ -150,7 +133,7 @@ def test_kill_9_loses_one_step_at_most(nursery, write_config, whole_run, tmp_pat
     assert len({row["key"] for row in rollouts(tmp_path / "out")}) == len(steps) == 6
 
 
-def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_afterwards(write_config, tmp_path, capsys):
+def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_afterwards(write_config, tmp_path):
     file = write_config()
     from adcopilot.grpo.trainer import AdCopilotGRPOTrainer
 
@@ -192,7 +175,7 @@ def test_numbers_that_are_not_finite_end_the_run(write_config, tmp_path, where):
     assert not list((tmp_path / "out").rglob("adapter_model.safetensors"))
 
 
-def test_mistakes_are_said_before_the_model_loads(write_config, tmp_path, policy_dir):
+def test_mistakes_are_said_before_the_model_loads(write_config, tmp_path):
     with pytest.raises(UserError, match="does not answer at /health"):
         run(write_config(rollout_server=["http://127.0.0.1:1"]))
     with pytest.raises(UserError, match="no such model folder"):

@@ -1,6 +1,7 @@
 """Equation 1: the form, the letter, the overlap; nothing that only looks like them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,26 +10,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adcopilot.errors import UserError
-from adcopilot.grpo.rewards import format_reward, reward_functions, score
+from adcopilot.grpo.rewards import answer_text, format_reward, reward_functions, score
 from adcopilot.prompts import thinking_answer, thinking_question
+from adcopilot.records import make_record
 from adcopilot.tasks import task_of
+from adcopilot.tasks.locate import LOCATE
 
 QUESTION = "<image><image>What is the defect in the second image?\nA. scratch\nB. hole\nC. stain\nD. none"
 
 
 def choice(answer="B"):
-    messages = [
-        {"role": "user", "content": thinking_question(QUESTION)},
-        {"role": "assistant", "content": thinking_answer("A hole.", answer)},
-    ]
-    return {
-        "messages": messages,
-        "images": ["t.png", "q.png"],
-        "task": "mc",
-        "answer": answer,
-        "boxes": [],
-        "mask": "",
-    }
+    turns = [(thinking_question(QUESTION), thinking_answer("A hole.", answer))]
+    return make_record(images=["t.png", "q.png"], turns=turns, task="mc", answer=answer, boxes=[], mask="")
 
 
 @pytest.fixture
@@ -36,19 +29,12 @@ def localisation(tmp_path):
     """A mask of 10 x 10 pixels with an L of 7 pixels at the top left; its box is 4 x 4."""
     mask = np.zeros((10, 10), np.uint8)
     mask[0:4, 0] = mask[3, 0:4] = 255
-    Image.fromarray(mask).save(tmp_path / "mask.png")
-    Image.fromarray(mask).save(tmp_path / "q.png")
+    for name in ("mask.png", "q.png"):
+        Image.fromarray(mask).save(tmp_path / name)
     boxes = [[0, 0, 4, 4]]
     answer = json.dumps([{"bbox_2d": boxes[0], "label": "scratch"}])
-    messages = [{"role": "user", "content": "<image><image>Where?"}, {"role": "assistant", "content": answer}]
-    return {
-        "messages": messages,
-        "images": ["t.png", "q.png"],
-        "task": "loc",
-        "answer": answer,
-        "boxes": boxes,
-        "mask": "mask.png",
-    }
+    about = {"task": "loc", "answer": answer, "boxes": boxes, "mask": "mask.png"}
+    return make_record(images=["t.png", "q.png"], turns=[("Where?", answer)], **about)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +79,6 @@ def test_not_the_form(text):
 )
 def test_the_form_against_its_definition(pieces):
     """A regular expression that says the same: slow on hostile texts, right on short ones."""
-    import re
-
     text = "".join(pieces)
     inside = r"(?:(?!</?(?:think|answer)>).)*?\S(?:(?!</?(?:think|answer)>).)*?"
     same = re.fullmatch(rf"\s*<think>{inside}</think>\s*<answer>{inside}</answer>\s*", text, re.DOTALL)
@@ -103,16 +87,7 @@ def test_the_form_against_its_definition(pieces):
 
 @pytest.mark.parametrize(
     ("text", "right"),
-    [
-        ("B", 1),
-        ("B. hole", 1),
-        ("hole", 1),
-        ("A", 0),
-        ("A or B", 0),
-        ("E", 0),
-        ("", 0),
-        ("B. scratch", 0),
-    ],
+    [("B", 1), ("B. hole", 1), ("hole", 1), ("A", 0), ("A or B", 0), ("E", 0), ("", 0), ("B. scratch", 0)],
 )
 def test_choice(text, right):
     record = choice()
@@ -203,21 +178,13 @@ def test_any_text_has_a_reward(text):
 )
 def test_every_notation_is_mapped_before_it_is_scored(answer, tmp_path):
     """In whichever it is written, the model's pixels become the query's: what is read is what is mapped."""
-    from adcopilot.grpo.rewards import answer_text
-    from adcopilot.tasks.locate import LOCATE
-
     Image.new("RGB", (200, 100)).save(tmp_path / "q.png")
     record = {"images": ["q.png"], "boxes": [[20, 20, 40, 40]], "answer": "[]"}
     text = answer_text([{"content": answer}], (100, 50), (200, 100))
     assert LOCATE.reward(text, record, tmp_path) == 1.0
 
 
-MC = {
-    "key": "m",
-    "answer": "B",
-    "images": ["t.png", "q.png"],
-    "messages": [{"role": "user", "content": "What?\nA. hole\nB. scratch"}],
-}
+#: As old files have them: without a task.
 LOC = {
     "key": "l",
     "answer": "[]",
@@ -225,6 +192,8 @@ LOC = {
     "boxes": [[10, 10, 30, 30]],
     "messages": [{"role": "user", "content": "Where?"}],
 }
+MC = {**LOC, "key": "m", "answer": "B", "messages": [{"role": "user", "content": "What?\nA. hole\nB. scratch"}]}
+del MC["boxes"]
 
 
 @pytest.fixture

@@ -14,22 +14,14 @@ from adcopilot.grpo.rollout_page import curves, make_cards, write_page
 
 def row(mode, step, task, totals, *, text="<think>x</think><answer>A</answer>", number=0):
     name = "choice" if task == "mc" else "boxes"
-    return {
-        "key": f"{mode}-{step:06d}-{number:04d}",
-        "mode": mode,
-        "step": step,
-        "record": "r",
-        "task": task,
-        "images": ["t.png", "q.png"],
-        "question": "<image><image>What is <b>it</b>?",
-        "truth": "A",
-        "size": [60, 40],
-        "boxes": [[5, 6, 25, 26]] if task == "loc" else [],
-        "completions": [
-            {"text": text, "total": total, "advantage": 0.0, "rewards": {"format": 1.0, name: total - 1.0}}
-            for total in totals
-        ],
-    }
+    asked = {"record": "r", "task": task, "images": ["t.png", "q.png"], "question": "<image><image>What is <b>it</b>?"}
+    truth = {"truth": "A", "size": [60, 40], "boxes": [[5, 6, 25, 26]] if task == "loc" else []}
+    completions = [
+        {"text": text, "total": total, "advantage": 0.0, "rewards": {"format": 1.0, name: total - 1.0}}
+        for total in totals
+    ]
+    when = {"key": f"{mode}-{step:06d}-{number:04d}", "mode": mode, "step": step}
+    return {**when, **asked, **truth, "completions": completions}
 
 
 @pytest.fixture
@@ -85,7 +77,7 @@ def test_cards_show_the_best_completion_and_its_boxes(run_dir):
     assert len({(card.mode, card.task, card.part) for card in few}) == 3  # each kind has its place
 
 
-def test_the_page_stands_alone_and_escapes(run_dir, capsys):
+def test_the_page_stands_alone_and_escapes(run_dir):
     assert main(["rollouts", str(run_dir)]) == 0
     page = (run_dir / "rollouts.html").read_text()
     assert "<b>it</b>" not in page

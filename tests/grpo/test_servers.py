@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -15,10 +16,13 @@ from adcopilot.grpo import servers as module
 from adcopilot.grpo.rollout_server import Sampling, check_servers
 from adcopilot.grpo.servers import RolloutServers, publish_adapter
 
+from ..helpers.refusals import refused
 from ..waiting import until
 from .fake_server import FakeServer, running
 
 PROMPT_IDS = [5, 6, 7]
+#: What the stand-in answers to three prompts of two copies each.
+ANSWERS = [[10, 2], [11, 2]] * 3
 MESSAGES = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Where?"}]}]
 
 
@@ -47,14 +51,11 @@ def sampling(**changes):
 
 
 def adapter(folder, name="policy-a-000001"):
-    path = folder / name
-    publish_adapter(path, lambda where: write(where))
-    return str(path)
+    publish_adapter(folder / name, write)
+    return str(folder / name)
 
 
 def write(where):
-    from pathlib import Path
-
     Path(where).mkdir()
     Path(where, "adapter_config.json").write_text("{}")
 
@@ -79,37 +80,46 @@ def ask(rollouts, groups=3, size=2, prompt_ids=PROMPT_IDS):
     )
 
 
-def test_equal_prompts_are_one_request_with_all_that_decides(tmp_path):
+@pytest.fixture
+def server():
     with running(FakeServer(PROMPT_IDS)) as (server,):
-        rollouts = client([server.url], tmp_path)
-        check_servers([server.url])
-        rollouts.set_policy(adapter(tmp_path))
-        assert ask(rollouts) == [[10, 2], [11, 2]] * 3
-        bodies = server.asked()
-        assert len(bodies) == 3
-        assert not any("seed" in body for body in bodies)  # vLLM 0.32.0 on a CPU stops at some that have one
-        body = bodies[0]
-        assert (body["model"], body["n"], body["max_tokens"]) == ("policy-a-000001", 2, 8)
-        # All that generation_config.json could set otherwise.
-        wanted = {"temperature": 0.9, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-        assert {key: body[key] for key in wanted} == wanted
-        assert body["logit_bias"] == {"3": -100.0, "4": -100.0}
-        content = body["messages"][0]["content"]
-        assert [part["type"] for part in content] == ["image_url", "image_url", "text"]
-        data = base64.b64decode(content[0]["image_url"]["url"].partition(",")[2])
-        sent = Image.open(io.BytesIO(data))
-        assert (sent.size, sent.getpixel((0, 0))) == ((30, 20), (255, 0, 0))
+        yield server
 
 
-def test_adapters_follow_one_another(tmp_path):
-    with running(FakeServer(PROMPT_IDS)) as (server,):
-        rollouts = client([server.url], tmp_path)
-        for step in range(4):
-            rollouts.set_policy(adapter(tmp_path, f"policy-a-{step:06d}"))
-            ask(rollouts, groups=1)
-            assert list(server.adapters) == [f"policy-a-{step:06d}"]
-        # What is on disk: the current one, and the one that a slow server may still be reading.
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["policy-a-000002", "policy-a-000003"]
+@pytest.fixture
+def rollouts(server, tmp_path):
+    """A client of that server, which has the first adapter."""
+    rollouts = client([server.url], tmp_path)
+    rollouts.set_policy(adapter(tmp_path))
+    return rollouts
+
+
+def test_equal_prompts_are_one_request_with_all_that_decides(server, rollouts):
+    check_servers([server.url])
+    assert ask(rollouts) == ANSWERS
+    bodies = server.asked()
+    assert len(bodies) == 3
+    assert not any("seed" in body for body in bodies)  # vLLM 0.32.0 on a CPU stops at some that have one
+    body = bodies[0]
+    assert (body["model"], body["n"], body["max_tokens"]) == ("policy-a-000001", 2, 8)
+    # All that generation_config.json could set otherwise.
+    wanted = {"temperature": 0.9, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+    assert {key: body[key] for key in wanted} == wanted
+    assert body["logit_bias"] == {"3": -100.0, "4": -100.0}
+    content = body["messages"][0]["content"]
+    assert [part["type"] for part in content] == ["image_url", "image_url", "text"]
+    data = base64.b64decode(content[0]["image_url"]["url"].partition(",")[2])
+    sent = Image.open(io.BytesIO(data))
+    assert (sent.size, sent.getpixel((0, 0))) == ((30, 20), (255, 0, 0))
+
+
+def test_adapters_follow_one_another(server, rollouts, tmp_path):
+    for step in range(4):
+        rollouts.set_policy(adapter(tmp_path, f"policy-b-{step:06d}"))
+        ask(rollouts, groups=1)
+        assert list(server.adapters) == [f"policy-b-{step:06d}"]
+    # What is on disk: the current one, and the one that a slow server may still be reading.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["policy-b-000002", "policy-b-000003"]
 
 
 def test_work_is_shared_and_bounded(tmp_path):
@@ -176,125 +186,93 @@ def test_a_server_lost_in_mid_step_costs_nothing_but_time(tmp_path, said):
         assert list(one.adapters) == ["policy-a-000001"]
 
 
-def test_a_restart_nobody_noticed(tmp_path):
-    with running(FakeServer(PROMPT_IDS)) as (server,):
-        rollouts = client([server.url], tmp_path)
-        rollouts.set_policy(adapter(tmp_path))
+def test_a_restart_nobody_noticed(server, rollouts):
+    ask(rollouts)
+    server.adapters.clear()
+    assert ask(rollouts) == ANSWERS
+
+
+def test_all_servers_gone_ends_with_one_line(server, tmp_path, said):
+    rollouts = client([server.url], tmp_path, said, patience=0.6)
+    rollouts.set_policy(adapter(tmp_path))
+    server.stop()
+    with refused(r"has answered for 1 s .* goes on from the last checkpoint"):
         ask(rollouts)
-        server.adapters.clear()
-        assert ask(rollouts) == [[10, 2], [11, 2]] * 3
-
-
-def test_all_servers_gone_ends_with_one_line(tmp_path, said):
-    with running(FakeServer(PROMPT_IDS)) as (server,):
-        rollouts = client([server.url], tmp_path, said, patience=0.6)
-        rollouts.set_policy(adapter(tmp_path))
-        server.stop()
-        with pytest.raises(UserError, match=r"has answered for 1 s .* goes on from the last checkpoint"):
-            ask(rollouts)
     assert len([line for line in said if "lost" in line]) == 1
 
 
-def test_all_servers_gone_for_a_while(tmp_path):
-    with running(FakeServer(PROMPT_IDS)) as (server,):
-        rollouts = client([server.url], tmp_path)
-        rollouts.set_policy(adapter(tmp_path))
-        server.stop()
-        threading.Timer(0.7, server.start).start()
-        assert ask(rollouts) == [[10, 2], [11, 2]] * 3
+def test_all_servers_gone_for_a_while(server, rollouts):
+    server.stop()
+    threading.Timer(0.7, server.start).start()
+    assert ask(rollouts) == ANSWERS
 
 
+def told(*choices: tuple[object, list]) -> tuple[int, dict]:
+    """An answer of these choices: (index, ids of the tokens)."""
+    made = [{"index": index, "token_ids": ids} for index, ids in choices]
+    return 200, {"prompt_token_ids": PROMPT_IDS, "choices": made}
+
+
+#: Asked for two completions.
 GARBAGE = {
     "no JSON": (200, "<html>proxy error</html>"),
     "other JSON": (200, {"choices": "none"}),
-    "too few": lambda server, body: (200, {**server.completions({"n": 1})[1]}),
-    "not ids": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
-        {"index": 0, "token_ids": ["7"]}, {"index": 1, "token_ids": [1]}]}),
-    "beyond the vocabulary": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
-        {"index": 0, "token_ids": [100]}, {"index": 1, "token_ids": [1]}]}),
-    "a pad": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
-        {"index": 0, "token_ids": [3, 2]}, {"index": 1, "token_ids": [1]}]}),
-    "empty": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
-        {"index": 0, "token_ids": []}, {"index": 1, "token_ids": [1]}]}),
-    "too long": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
-        {"index": 0, "token_ids": [1] * 9}, {"index": 1, "token_ids": [1]}]}),
-    "one index twice": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
-        {"index": 0, "token_ids": [5, 2]}, {"index": 0, "token_ids": [6, 2]}]}),
-    "an index too far": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
-        {"index": 1, "token_ids": [5, 2]}, {"index": 2, "token_ids": [6, 2]}]}),
-    "an index of another kind": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
-        {"index": False, "token_ids": [5, 2]}, {"index": 1.0, "token_ids": [6, 2]}]}),
-    "an index that is a list": lambda server, body: (200, {"prompt_token_ids": PROMPT_IDS, "choices": [
-        {"index": [0], "token_ids": [5, 2]}, {"index": 1, "token_ids": [6, 2]}]}),
-    "too many": lambda server, body: (200, {**server.completions({"n": 3})[1]}),
+    "too few": told((0, [10, 2])),
+    "not ids": told((0, ["7"]), (1, [1])),
+    "beyond the vocabulary": told((0, [100]), (1, [1])),
+    "a pad": told((0, [3, 2]), (1, [1])),
+    "empty": told((0, []), (1, [1])),
+    "too long": told((0, [1] * 9), (1, [1])),
+    "one index twice": told((0, [5, 2]), (0, [6, 2])),
+    "an index too far": told((1, [5, 2]), (2, [6, 2])),
+    "an index of another kind": told((False, [5, 2]), (1.0, [6, 2])),
+    "an index that is a list": told(([0], [5, 2]), (1, [6, 2])),
+    "too many": told((0, [10, 2]), (1, [11, 2]), (2, [12, 2])),
     "bytes": (200, b"\xff\xfe\x00"),
     "server error": (500, {"error": {"message": "boom"}}),
     "busy": (429, "later"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-def test_garbage_is_asked_again_and_not_for_ever(tmp_path, name):
-    garbage = GARBAGE[name]
-    with running(FakeServer(PROMPT_IDS)) as (server,):
-        bad = (lambda body: garbage(server, body)) if callable(garbage) else (lambda body: garbage)
-        left = {"now": 2}
-
-        def twice(body):
-            left["now"] -= 1
-            return bad(body) if left["now"] >= 0 else server.completions(body)
-
-        server.answer = twice
-        rollouts = client([server.url], tmp_path)
-        rollouts.set_policy(adapter(tmp_path))
-        assert ask(rollouts) == [[10, 2], [11, 2]] * 3
-        server.answer = bad
-        with pytest.raises(UserError, match=r"a prompt failed 5 times") as caught:
-            ask(rollouts, groups=1)
-        assert "\n" not in str(caught.value)
+def test_garbage_is_asked_again_and_not_for_ever(server, rollouts, name):
+    numbers = itertools.count()
+    server.answer = lambda body: GARBAGE[name] if next(numbers) < 2 else server.completions(body)
+    assert ask(rollouts) == ANSWERS
+    server.answer = lambda body: GARBAGE[name]
+    with refused(r"a prompt failed 5 times"):
+        ask(rollouts, groups=1)
 
 
-def test_a_prompt_counted_otherwise_ends_the_run_at_once(tmp_path):
-    with running(FakeServer([5, 6, 6, 7])) as (server,):
-        rollouts = client([server.url], tmp_path)
-        rollouts.set_policy(adapter(tmp_path))
-        with pytest.raises(UserError, match=r"reads a prompt of 3 tokens as 4 \(token 2 is 6, expected 7\)"):
-            ask(rollouts)
+def test_a_prompt_counted_otherwise_ends_the_run_at_once(server, rollouts):
+    server.prompt_ids = [5, 6, 6, 7]
+    with refused(r"reads a prompt of 3 tokens as 4 \(token 2 is 6, expected 7\)"):
+        ask(rollouts)
 
 
-def test_a_refused_prompt_says_what_the_server_said(tmp_path):
-    with running(FakeServer(PROMPT_IDS)) as (server,):
-        server.answer = lambda body: (400, {"error": {"message": "maximum context length is 16"}})
-        rollouts = client([server.url], tmp_path)
-        rollouts.set_policy(adapter(tmp_path))
-        with pytest.raises(UserError, match=r"refuses a prompt of 3 tokens .*maximum context length is 16"):
-            ask(rollouts)
+def test_a_refused_prompt_says_what_the_server_said(server, rollouts):
+    server.answer = lambda body: (400, {"error": {"message": "maximum context length is 16"}})
+    with refused(r"refuses a prompt of 3 tokens .*maximum context length is 16"):
+        ask(rollouts)
 
 
-def test_an_answer_that_never_comes(tmp_path):
+def test_an_answer_that_never_comes(server, rollouts):
     over = threading.Event()
-    with running(FakeServer(PROMPT_IDS)) as (server,):
-        rollouts = client([server.url], tmp_path)
-        rollouts.set_policy(adapter(tmp_path))
-        ask(rollouts, groups=1)  # the adapter is loaded, for which a tenth of a second may be too little
-        server.answer = lambda body: over.wait() and server.completions(body)
-        rollouts.servers[0].timeout = 0.1
-        with pytest.raises(
-            UserError, match=r"no whole answer within rollout_timeout, 0\.1 s \(a prompt failed 5 times\)"
-        ):
-            ask(rollouts, groups=1)
-        over.set()
+    ask(rollouts, groups=1)  # the adapter is loaded, for which a tenth of a second may be too little
+    server.answer = lambda body: over.wait() and server.completions(body)
+    rollouts.servers[0].timeout = 0.1
+    with refused(r"no whole answer within rollout_timeout, 0\.1 s \(a prompt failed 5 times\)"):
+        ask(rollouts, groups=1)
+    over.set()
 
 
-def test_a_server_that_cannot_see_the_adapter(tmp_path):
-    with running(FakeServer(PROMPT_IDS)) as (server,):
-        rollouts = client([server.url], tmp_path)
-        with pytest.raises(UserError, match=r"refuses the adapter .*set rollout_adapter_dir to a shared one"):
-            rollouts.set_policy(str(tmp_path / "elsewhere"))
+def test_a_server_that_cannot_see_the_adapter(rollouts, tmp_path):
+    with refused(r"refuses the adapter .*set rollout_adapter_dir to a shared one"):
+        rollouts.set_policy(str(tmp_path / "elsewhere"))
 
 
 def test_nobody_there_is_said_before_anything_long_begins():
-    with pytest.raises(UserError, match=r"rollout_server http://127\.0\.0\.1:1: does not answer at /health"):
+    with refused(r"rollout_server http://127\.0\.0\.1:1: does not answer at /health"):
         check_servers(["http://127.0.0.1:1/v1"])
 
 

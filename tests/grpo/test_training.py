@@ -5,9 +5,16 @@ import shutil
 
 import pytest
 import torch
+from peft import PeftModel
+from transformers import AutoProcessor
 
 from adcopilot.errors import UserError
+from adcopilot.grpo.policy import load_policy
+from adcopilot.grpo.servers import RolloutServers
+from adcopilot.images import open_image
+from tests.training.conftest import export
 
+from ..helpers.model_folders import change_json
 from .fake_server import FakeServer, running
 from .runs import rollouts, run, weights
 
@@ -93,12 +100,6 @@ def test_the_run_says_what_its_numbers_depend_on(whole_run):
 
 
 def test_merged_export_is_the_trained_policy(whole_run, policy_dir, rl_data, rl_records, tmp_path):
-    from peft import PeftModel
-
-    from adcopilot.grpo.policy import load_policy
-    from adcopilot.images import open_image
-    from tests.training.conftest import export
-
     _, out, _ = whole_run
     merged = tmp_path / "merged"
     export(model_name_or_path=str(policy_dir), adapter_name_or_path=str(out), export_dir=str(merged))
@@ -117,11 +118,9 @@ def test_merged_export_is_the_trained_policy(whole_run, policy_dir, rl_data, rl_
 
 def test_a_policy_that_does_not_compare_the_first_image(write_config, policy_dir, tmp_path):
     """`comparison_of_first: false`: sampling and the pass that is trained on see the same pads."""
-    folder = tmp_path / "later"
-    shutil.copytree(policy_dir, folder)
+    folder = shutil.copytree(policy_dir, tmp_path / "later")
     for name in ("config.json", "processor_config.json"):
-        values = json.loads((folder / name).read_text()) | {"comparison_of_first": False}
-        (folder / name).write_text(json.dumps(values))
+        change_json(folder / name, comparison_of_first=False)
     trainer = run(write_config(model_name_or_path=str(folder), max_steps=1, save_strategy="no"))
     assert trainer.model.config.comparison_of_first is False
     assert trainer.processing_class.comparison_of_first is False
@@ -143,31 +142,18 @@ def test_counting_is_trained(write_config, rl_data, tmp_path):
     assert {row["task"] for row in rollouts(tmp_path / "out")} == {"count"}
 
 
-@pytest.mark.parametrize("off", ["choice_reward", "bbox_reward"])
-def test_ablations_run(write_config, tmp_path, off):
-    trainer = run(write_config(**{off: False}, max_steps=1, save_strategy="no"))
-    left = {"choice_reward": "boxes", "bbox_reward": "choice"}[off]
-    assert trainer.reward_func_names == ["format", left]
+def test_an_ablation_runs(write_config, tmp_path):
+    trainer = run(write_config(choice_reward=False, max_steps=1, save_strategy="no"))
+    assert trainer.reward_func_names == ["format", "boxes"]
     names = {name for row in rollouts(tmp_path / "out") for one in row["completions"] for name in one["rewards"]}
-    assert names - {"format"} <= {left}
-    assert "format" in names
+    assert {"format"} <= names <= {"format", "boxes"}
 
 
 def test_stops_early(write_config, tmp_path):
     # A learning rate of 0 never gets better.
-    trainer = run(
-        write_config(
-            learning_rate=0.0,
-            max_steps=20,
-            val_size=4,
-            eval_strategy="steps",
-            eval_steps=1,
-            save_steps=1,
-            per_device_eval_batch_size=16,
-            early_stopping_steps=2,
-            max_completion_length=8,
-        )
-    )
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "save_steps": 1, "val_size": 4, "max_steps": 20}
+    settings |= {"per_device_eval_batch_size": 16, "early_stopping_steps": 2, "max_completion_length": 8}
+    trainer = run(write_config(learning_rate=0.0, **settings))
     assert trainer.state.global_step == 3
     assert trainer.state.best_metric is not None
     held_out = {row["record"] for row in rollouts(tmp_path / "out") if row["mode"] == "eval"}
@@ -182,23 +168,17 @@ def test_several_updates_a_rollout(write_config, tmp_path):
     assert trainer.state.global_step == 4
 
 
-def test_rollouts_from_a_server_are_trained_on(write_config, policy_dir, tmp_path, rl_records):
+def test_rollouts_from_a_server_are_trained_on(write_config, policy_dir, tmp_path):
     """The trainer's side of a server's step: adapters appear before prompts are asked, ids come back as they are."""
-    from transformers import AutoProcessor
-
     processor = AutoProcessor.from_pretrained(policy_dir)
     good = "<think>No defect.</think><answer>A</answer><|im_end|>"
     ids = [processor.tokenizer(text).input_ids for text in (good, good, "A<|im_end|>", "No.<|im_end|>")]
 
     with running(FakeServer([])) as (server,):
-        from adcopilot.grpo.servers import RolloutServers
-
         original = RolloutServers.generate
 
         def told(self, *, prompt_ids, **named):
-            server.prompt_ids = None
-            asked = {json.dumps(one) for one in prompt_ids}
-            server.known = asked
+            server.known = {json.dumps(one) for one in prompt_ids}
             return original(self, prompt_ids=prompt_ids, **named)
 
         def answer(body):

@@ -7,9 +7,9 @@ from contextlib import ExitStack, nullcontext
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 
-from tests.grpo.conftest import grpo_settings
+from tests.grpo.conftest import write_run
+from tests.grpo.runs import rollouts, run
 from tests.vllm import serving
 
 WANTED = os.environ.get("ADCOPILOT_TEST_VLLM") == "1"
@@ -31,21 +31,7 @@ def server(policy_dir, tmp_path_factory):
 
 def settings(policy_dir, rl_data, folder, url, **changes):
     server = {"rollout_server": [url], "lora_rank": 8, "lora_alpha": 16, "learning_rate": 5e-3, "max_steps": 3}
-    values = grpo_settings(policy_dir, rl_data, folder / "out", **{**server, "save_steps": 1, **changes})
-    file = folder / "run.yaml"
-    file.write_text(yaml.safe_dump(values))
-    return file
-
-
-def run(file):
-    from adcopilot.grpo.command import train
-    from adcopilot.grpo.settings import read_settings
-
-    return train(*read_settings(file))
-
-
-def rollouts(folder):
-    return [json.loads(line) for line in (folder / "out" / "rollouts.jsonl").read_text().splitlines()]
+    return write_run(folder, policy_dir, rl_data, **{**server, "save_steps": 1, **changes})
 
 
 def test_the_policy_that_is_trained_is_the_policy_that_answers(server, policy_dir, rl_data, tmp_path):
@@ -74,7 +60,7 @@ def test_the_policy_that_is_trained_is_the_policy_that_answers(server, policy_di
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AdCopilotGRPOTrainer, "training_step", moves)
         run(settings(policy_dir, rl_data, tmp_path, server.url, temperature=0.01))
-    rows = rollouts(tmp_path)
+    rows = rollouts(tmp_path / "out")
     assert {row["step"] for row in rows} == {0, 1, 2}
 
     model, processor = load_policy(str(policy_dir), attention="eager", bf16=False)
@@ -130,4 +116,4 @@ def test_a_server_killed_in_mid_run_comes_back(server, policy_dir, rl_data, tmp_
             trainer = run(settings(policy_dir, rl_data, tmp_path, server.url, max_steps=2))
         threads[0].join()
     assert trainer.state.global_step == 2
-    assert {row["step"] for row in rollouts(tmp_path)} == {0, 1}
+    assert {row["step"] for row in rollouts(tmp_path / "out")} == {0, 1}

@@ -1,8 +1,12 @@
 """Small images of parts, and an inspector whose model says something."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+
+from ..helpers.model_folders import change_json
 
 NEW_TOKENS = 12
 
@@ -16,6 +20,44 @@ def part(seed: int = 0, *, size=(84, 56), defect: bool = False) -> Image.Image:
     if defect:
         draw.line((15, 15, size[0] - 20, size[1] - 15), fill="black", width=2)
     return image
+
+
+@pytest.fixture
+def inspect(run):
+    """Runs `adcopilot inspect …`: (exit code, its JSON lines, stderr)."""
+
+    def inspect(*words, model="none"):
+        code, out, err = run("inspect", "--model", model, *words)
+        return code, [json.loads(line) for line in out.splitlines() if line.startswith("{")], err
+
+    return inspect
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory):
+    """Photographs of eight good parts and of three defective ones, in folders of their kinds. Not to be changed."""
+    from adcopilot.sample.photographs import photographs
+
+    return photographs(tmp_path_factory.mktemp("parts"), good=8, bad=3)
+
+
+def defects(parts):
+    """The photographs of defective parts."""
+    return sorted(file for file in parts.glob("*/*.png") if file.parent.name not in ("good", "ground_truth"))
+
+
+def llamafactory_of(folder, **limits):
+    """What LlamaFactory loads of a folder, and its template."""
+    pytest.importorskip("llamafactory")
+    from adcopilot.llamafactory import register
+
+    register()
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.hparams import DataArguments, ModelArguments
+    from llamafactory.model import load_tokenizer
+
+    loaded = load_tokenizer(ModelArguments(model_name_or_path=str(folder), **limits))
+    return loaded, get_template_and_fix_tokenizer(loaded["tokenizer"], DataArguments(template="adcopilot"))
 
 
 @pytest.fixture
@@ -63,7 +105,6 @@ def inspector(speaking_dir):
 @pytest.fixture(scope="session")
 def deciding_dir(speaking_dir, tmp_path_factory):
     """The same model with a head that knows two words: it answers Yes to some pictures and No to others, surely."""
-    import json
     import shutil
 
     import torch
@@ -73,9 +114,7 @@ def deciding_dir(speaking_dir, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("deciding") / "model"
     shutil.copytree(speaking_dir, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
-    (folder / "config.json").write_text(json.dumps(config))
+    change_json(folder / "config.json", tie_word_embeddings=False, **{"text_config.tie_word_embeddings": False})
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     file = folder / index["weight_map"]["model.language_model.norm.weight"]
     with safe_open(folder / index["weight_map"]["model.language_model.embed_tokens.weight"], framework="pt") as opened:

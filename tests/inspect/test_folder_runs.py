@@ -3,11 +3,12 @@
 import json
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from ..waiting import until
 
 pytestmark = pytest.mark.forward
 
@@ -65,7 +66,7 @@ def assert_same_answers(found, expected):
 
 @pytest.fixture(scope="module")
 def whole_run(nursery, adcopilot_dir, folders, tmp_path_factory):
-    """An undisturbed run, four pairs at a time."""
+    """An undisturbed run, four pairs at a time; the killed one takes two."""
     output = tmp_path_factory.mktemp("whole") / "results.jsonl"
     options = ("--batch-size", "4", "--output", str(output), "--json")
     done = nursery.run(*words(adcopilot_dir, *options), cwd=folders)
@@ -81,6 +82,7 @@ def test_damaged_files_become_lines_and_the_run_goes_on(whole_run):
         if "error" in line:
             assert line["error"].startswith(f"{line['query']}: ")
             assert BAD[line["query"]] in line["error"]
+            assert line["anomalous"] is None
         else:
             assert 0 <= line["score"] <= 1
             assert line["verdict"] == "undecided"  # an untrained model means to say neither word
@@ -94,13 +96,9 @@ def test_damaged_files_become_lines_and_the_run_goes_on(whole_run):
     assert turned["size"] == [60, 90]
     assert len(done.stdout.splitlines()) == len(written)
     assert "Traceback" not in done.stderr
-    assert "3 " in done.stderr.splitlines()[-1]
-
-
-def test_batch_size_changes_nothing(inspect, adcopilot_dir, whole_run, tmp_path):
-    done = inspect(adcopilot_dir, "--batch-size", "1", "--output", str(tmp_path / "r.jsonl"))
-    assert done.returncode == 1
-    assert_same_answers(lines(tmp_path / "r.jsonl"), whole_run[1])
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"{len(written)} queries: ")
+    assert "3 could not be inspected" in last
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
@@ -109,10 +107,8 @@ def test_killed_with_a_torn_line_then_resumed(nursery, inspect, adcopilot_dir, f
     options = ("--batch-size", "2", "--output", str(output))
     enough = 5
     process = nursery.start(*words(adcopilot_dir, *options), cwd=folders)
-    give_up = time.monotonic() + 240
-    while not (output.exists() and output.read_bytes().count(b"\n") >= enough) and process.poll() is None:
-        assert time.monotonic() < give_up
-        time.sleep(0.005)
+    written = lambda: output.read_bytes().count(b"\n") if output.exists() else 0  # noqa: E731
+    until(lambda: written() >= enough or process.poll() is not None, "the first lines", pause=0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
     data = output.read_bytes()

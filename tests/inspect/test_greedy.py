@@ -1,6 +1,5 @@
 """The engine of inspect and of evaluation: greedy whatever a folder says, cut at the end, with its first logits."""
 
-import json
 import shutil
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ from adcopilot.errors import UserError
 from adcopilot.inspect.greedy import Greedy, chat_prompt, whole_tokens
 from adcopilot.inspect.model_inspector import ModelInspector
 
+from ..helpers.model_folders import change_json
 from .conftest import NEW_TOKENS, part
 
 pytestmark = pytest.mark.forward
@@ -53,9 +53,8 @@ def test_an_answer_ends_with_its_end_and_the_first_step_is_kept():
 
 def test_nothing_of_a_folders_generation_config_changes_an_answer(inspector, speaking_dir, tmp_path):
     folder = shutil.copytree(speaking_dir, tmp_path / "model")
-    file = folder / "generation_config.json"
     fields = {"repetition_penalty": 5.0, "do_sample": True, "temperature": 3.0, "no_repeat_ngram_size": 1}
-    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+    change_json(folder / "generation_config.json", **fields)
     changed = ModelInspector(model=folder, device="cpu", max_new_tokens=NEW_TOKENS)
     pairs = [(part(), part(2, defect=True)), (part(1), part(3))]
     plain = [one.answer for one in inspector.inspect_many(pairs)]

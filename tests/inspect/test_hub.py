@@ -4,10 +4,12 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
-from adcopilot.cli import main
 from adcopilot.errors import UserError
+from adcopilot.evaluation.backends.loading import load_any_model
 from adcopilot.inspect import hub
+from adcopilot.inspect.loading import model_digest
 
 
 @pytest.fixture
@@ -101,17 +103,15 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_without_a_network_it_is_one_line(name, no_network, capsys, tmp_path, monkeypatch):
+def test_without_a_network_it_is_one_line(name, no_network, refusal, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(COMMANDS[name]) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert "somebody/model: no such folder, and not to be had from huggingface (We couldn't connect to the hub" in err
+    said = "somebody/model: no such folder, and not to be had from huggingface (We couldn't connect to the hub"
+    assert said in refusal(*COMMANDS[name])
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_takes_what_the_hub_gave(name, hub_of, capsys, tmp_path, monkeypatch):
+def test_each_command_takes_what_the_hub_gave(name, hub_of, run, tmp_path, monkeypatch):
     """A folder of another model, so that each of them ends at the look at what was had."""
     other = tmp_path / "other"
     other.mkdir()
@@ -122,50 +122,46 @@ def test_each_command_takes_what_the_hub_gave(name, hub_of, capsys, tmp_path, mo
     for picture in ("a.png", "b.png"):
         (here / picture).touch()
     asked = hub_of(other)
-    assert main(COMMANDS[name]) == 2
+    code, _, err = run(*COMMANDS[name])
+    assert code == 2
     assert asked
-    assert "models--somebody--model" in capsys.readouterr().err
+    assert "models--somebody--model" in err
 
 
-def test_a_model_of_a_hub_inspects(adcopilot_dir, hub_of, capsys, project_root):
+def test_a_model_of_a_hub_inspects(adcopilot_dir, hub_of, run, project_root):
     hub_of(adcopilot_dir)
     pictures = project_root / "data/sample/images/test_held_out/000"
-    words = ["inspect", "--model", "somebody/model", "--template", str(pictures / "000001_template.png")]
-    words += ["--query", str(pictures / "000001_query.png")]
-    assert main([*words, "--max-new-tokens", "1", "--json", "--map", "off", "--device", "cpu", "-q"]) == 0
-    assert '"verdict"' in capsys.readouterr().out
+    pair = ("--template", pictures / "000001_template.png", "--query", pictures / "000001_query.png")
+    short = ("--max-new-tokens", "1", "--json", "--map", "off", "--device", "cpu", "-q")
+    code, out, _ = run("inspect", "--model", "somebody/model", *pair, *short)
+    assert code == 0
+    assert '"verdict"' in out
 
 
-def test_a_line_of_a_model_of_a_hub_holds_the_model(adcopilot_dir, hub_of, capsys, tmp_path, monkeypatch):
-    from PIL import Image
-
+def test_a_line_of_a_model_of_a_hub_holds_the_model(adcopilot_dir, hub_of, run, refusal, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good").mkdir()
     for number in range(6):
         Image.effect_noise((56, 56), 20 + number).convert("RGB").save(tmp_path / f"good/{number}.png")
     hub_of(adcopilot_dir)
-    assert main(["calibrate", "somebody/model", "--good", "good"]) == 2
-    assert "give --output DIR" in capsys.readouterr().err
-    words = ["--max-new-tokens", "1", "--any-size", "--device", "cpu"]
-    assert main(["calibrate", "somebody/model", "--good", "good", "--output", "line", *words]) == 0
+    calibrate = ("calibrate", "somebody/model", "--good", "good")
+    assert "give --output DIR" in refusal(*calibrate)
+    words = ("--max-new-tokens", "1", "--any-size", "--device", "cpu")
+    assert run(*calibrate, "--output", "line", *words)[0] == 0
     shutil.rmtree(tmp_path / "cache")
     weights = [path.name for path in (tmp_path / "line").glob("*.safetensors")]
     assert weights
     for name in ("config.json", "inspection.json", *weights):
         assert (tmp_path / "line" / name).is_file()
         assert not (tmp_path / "line" / name).is_symlink()
-    assert main(["inspect", "--model", "line", "--query-dir", "good", "--max-new-tokens", "1", "-q"]) == 0
+    assert run("inspect", "--model", "line", "--query-dir", "good", "--max-new-tokens", "1", "-q")[0] == 0
 
 
-def test_writing_into_a_hubs_cache_is_refused(no_network, capsys):
-    assert main(["check", "somebody/model", "--write"]) == 2
-    assert "hf download somebody/model --local-dir DIR" in capsys.readouterr().err
+def test_writing_into_a_hubs_cache_is_refused(no_network, refusal):
+    assert "hf download somebody/model --local-dir DIR" in refusal("check", "somebody/model", "--write")
 
 
 def test_evaluation_opens_an_ad_copilot_of_a_hub_as_a_folder(adcopilot_dir, hub_of):
-    from adcopilot.evaluation.backends.loading import load_any_model
-    from adcopilot.inspect.loading import model_digest
-
     asked = hub_of(adcopilot_dir)
     found = load_any_model("somebody/model", family=None, device="cpu", dtype="float32", attention="sdpa")
     assert (found.name, found.digest) == ("somebody/model", model_digest(adcopilot_dir))

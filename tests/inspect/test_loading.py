@@ -4,13 +4,13 @@ import json
 import shutil
 
 import pytest
-from safetensors.torch import load_file, save_file
 
-from adcopilot.cli import main
 from adcopilot.errors import UserError
 from adcopilot.inspect import loading
 from adcopilot.inspect.loading import load_model
 from adcopilot.jsonl import file_digest
+
+from ..helpers.model_folders import change_json, change_weights
 
 pytestmark = pytest.mark.forward
 
@@ -35,19 +35,6 @@ def folder(adcopilot_dir, tmp_path):
     return shutil.copytree(adcopilot_dir, tmp_path / "model")
 
 
-def change(folder, file, key, value):
-    path = folder / file
-    if file == "preprocessor_config.json" and not path.exists():  # transformers 5 writes one file for all processors
-        path, key = folder / "processor_config.json", f"image_processor.{key}"
-    fields = json.loads(path.read_text())
-    place = fields
-    *above, last = key.split(".")
-    for name in above:
-        place = place[name]
-    place[last] = value
-    path.write_text(json.dumps(fields))
-
-
 @pytest.mark.parametrize(
     ("file", "key", "value", "says"),
     [
@@ -63,38 +50,31 @@ def change(folder, file, key, value):
     ],
 )
 def test_inspect_and_grpo_refuse_what_a_wrong_value_makes_of_a_model(
-    folder, folders, policy_refused, capsys, file, key, value, says
+    folder, folders, policy_refused, run, file, key, value, says
 ):
-    change(folder, file, key, value)
-    words = ["--template", folders / "good/0.png", "--query", folders / "test/0.png", "--json", "--device", "cpu"]
-    assert main([str(word) for word in ["inspect", "--model", folder, *words]]) == 2
-    said = capsys.readouterr()
-    [line] = [line for line in said.err.splitlines() if line.startswith("error: ")]
-    assert said.out == ""
-    assert "Traceback" not in said.err
+    if file == "preprocessor_config.json" and not (folder / file).exists():
+        file, key = "processor_config.json", f"image_processor.{key}"  # transformers 5 writes one for all processors
+    change_json(folder / file, **{key: value})
+    words = ("--template", folders / "good/0.png", "--query", folders / "test/0.png", "--json", "--device", "cpu")
+    code, out, err = run("inspect", "--model", folder, *words)
+    assert (code, out) == (2, "")
+    [line] = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in err
     assert line.startswith(f"error: {folder}: {says}")
     assert policy_refused(folder) in line
 
 
 def test_logits_that_overflow_for_every_picture_are_one_line(folder):
     """Finite weights: it was a line with an error for each picture."""
-    for file in folder.glob("*.safetensors"):
-        weights = load_file(file)
-        name = "model.language_model.norm.weight"
-        if name in weights:
-            weights[name] *= 1e38
-            save_file(weights, file, metadata={"format": "pt"})
+    change_weights(folder, "model.language_model.norm.weight", lambda weight: weight * 1e38)
     with pytest.raises(UserError, match="not finite \\(step 1 of its answer\\)"):
         load_model(folder, device="cpu", dtype="float32", attention="sdpa")
 
 
 def test_grpo_does_not_begin_with_weights_that_are_not_there(folder, policy_refused):
     """transformers made them up, and the run ended with exit 0."""
+    change_weights(folder, "model.visual.merger.ln_q.weight", lambda _: None)
     index = folder / "model.safetensors.index.json"
-    for file in folder.glob("*.safetensors"):
-        weights = load_file(file)
-        if weights.pop("model.visual.merger.ln_q.weight", None) is not None:
-            save_file(weights, file, metadata={"format": "pt"})
     fields = json.loads(index.read_text())
     fields["weight_map"].pop("model.visual.merger.ln_q.weight")
     index.write_text(json.dumps(fields))
@@ -107,9 +87,7 @@ def test_a_policy_whose_tokenizer_is_gone(folder, policy_refused):
     assert "its processor or tokenizer cannot be loaded" in policy_refused(folder)
 
 
-def test_weights_are_hashed_once_until_they_change(adcopilot_dir, tmp_path, monkeypatch):
-    folder = tmp_path / "model"
-    shutil.copytree(adcopilot_dir, folder)
+def test_weights_are_hashed_once_until_they_change(folder, monkeypatch):
     read = []
     monkeypatch.setattr(loading, "file_digest", lambda file: (read.append(file.name), file_digest(file))[1])
     first = loading.model_digest(folder)

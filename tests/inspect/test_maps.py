@@ -7,34 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adcopilot.cli import main
 from adcopilot.inspect.judging import Judge
 from adcopilot.inspect.result import Result
-from adcopilot.sample.photographs import photographs
 
-from .conftest import part
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory):
-    return photographs(tmp_path_factory.mktemp("parts"), good=8, bad=3)
+from .conftest import defects, part
 
 
-def run(capsys, *words, model="none"):
-    code = main([str(word) for word in ("inspect", "--model", model, *words)])
-    said = capsys.readouterr()
-    return code, [json.loads(line) for line in said.out.splitlines() if line.startswith("{")], said.err
-
-
-def defects(parts):
-    return sorted(
-        file for kind in parts.iterdir() if kind.name not in ("good", "ground_truth") for file in kind.iterdir()
-    )
-
-
-def test_one_pair_without_a_model(parts, tmp_path, capsys):
+def test_one_pair_without_a_model(parts, tmp_path, inspect):
     pair = ("--template", parts / "good/000.png", "--query", defects(parts)[0])
-    code, [line], _ = run(capsys, *pair, "--json", "--save-maps", tmp_path / "maps")
+    code, [line], _ = inspect(*pair, "--json", "--save-maps", tmp_path / "maps")
     assert code == 0
     assert (line["verdict"], line["anomalous"]) == ("undecided", None)
     assert "adcopilot calibrate none --good DIR" in line["reason"]
@@ -47,55 +28,44 @@ def test_one_pair_without_a_model(parts, tmp_path, capsys):
     assert values.max() / 65535 == pytest.approx(min(1, line["score"]), rel=0.2)
     # with a threshold there is a verdict, and boxes of what is above it
     for threshold, verdict in ((0.05, "anomalous"), (5, "normal")):
-        _, [line], _ = run(capsys, *pair, "--json", "--threshold", threshold)
+        _, [line], _ = inspect(*pair, "--json", "--threshold", threshold)
         assert line["verdict"] == verdict
         assert bool(line["boxes"]) == (verdict == "anomalous")
-    _, [grown], _ = run(capsys, *pair, "--json", "--threshold", 0.05, "--box-growth", 2)
-    _, [line], _ = run(capsys, *pair, "--json", "--threshold", 0.05)
+    _, [grown], _ = inspect(*pair, "--json", "--threshold", 0.05, "--box-growth", 2)
+    _, [line], _ = inspect(*pair, "--json", "--threshold", 0.05)
     x1, y1, x2, y2 = line["boxes"][0]["bbox_2d"]
     assert grown["boxes"][0]["bbox_2d"] == [max(0, x1 - 2), max(0, y1 - 2), min(84, x2 + 2), min(84, y2 + 2)]
 
 
-def test_templates_give_a_threshold_among_each_other(parts, tmp_path, capsys):
+def test_templates_give_a_threshold_among_each_other(parts, tmp_path, inspect):
     for name in ("one", "five"):
         (tmp_path / name).mkdir()
     for index, file in enumerate(sorted((parts / "good").iterdir())[:7]):
         folder = "five" if index < 6 else "one"
         (tmp_path / folder / file.name).write_bytes(file.read_bytes())
     query = ("--query", defects(parts)[0], "--json")
-    _, [line], err = run(capsys, "--template-dir", tmp_path / "five", *query)
+    _, [line], err = inspect("--template-dir", tmp_path / "five", *query)
     assert "twice the median score of 6 good pictures, compared with each other" in err
     assert line["verdict"] == "anomalous"
-    _, [line], err = run(capsys, "--template-dir", tmp_path / "one", *query)
+    _, [line], err = inspect("--template-dir", tmp_path / "one", *query)
     assert line["verdict"] == "undecided"
 
 
-def test_several_templates_leave_less_that_differs(parts, capsys):
+def test_several_templates_leave_less_that_differs(parts, inspect):
     words = ("--template-dir", parts / "good", "--query", parts / "good/000.png", "--json", "--threshold", "1")
-    one, several = (run(capsys, *words, "--map-templates", count)[1][0]["score"] for count in (1, 4))
+    one, several = (inspect(*words, "--map-templates", count)[1][0]["score"] for count in (1, 4))
     assert several < one
 
 
-def test_a_table_for_a_spreadsheet(parts, tmp_path, capsys):
+def test_a_table_for_a_spreadsheet(parts, tmp_path, inspect, monkeypatch):
     queries = tmp_path / "today"
     queries.mkdir()
     for name, file in (("=1+1.png", defects(parts)[0]), ("b.png", parts / "good/001.png")):
         (queries / name).write_bytes(file.read_bytes())
     (queries / "c.png").write_bytes(b"no picture")
-    words = (
-        "--template",
-        parts / "good/000.png",
-        "--query-dir",
-        ".",
-        "--threshold",
-        "0.1",
-        "--csv",
-        tmp_path / "t.csv",
-    )
-    monkey = pytest.MonkeyPatch()
-    with monkey.context() as patch:
-        patch.chdir(queries)
-        code, _, _ = run(capsys, *words)
+    monkeypatch.chdir(queries)
+    words = ("--template", parts / "good/000.png", "--query-dir", ".", "--threshold", "0.1")
+    code, _, _ = inspect(*words, "--csv", tmp_path / "t.csv")
     assert code == 1
     with open(tmp_path / "t.csv", encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -107,13 +77,13 @@ def test_a_table_for_a_spreadsheet(parts, tmp_path, capsys):
     assert "c.png" in rows[2]["error"]
 
 
-def test_the_picture_itself_and_another_view_have_no_verdict(parts, tmp_path, capsys):
+def test_the_picture_itself_and_another_view_have_no_verdict(parts, tmp_path, inspect):
     good = parts / "good/000.png"
-    _, [line], _ = run(capsys, "--template", good, "--query", good, "--json", "--threshold", "0.1")
+    _, [line], _ = inspect("--template", good, "--query", good, "--json", "--threshold", "0.1")
     assert (line["verdict"], line["score"]) == ("undecided", None)
     assert "the template is the query itself" in line["reason"]
     part(size=(84, 40)).save(tmp_path / "wide.png")
-    code, [line], _ = run(capsys, "--template", tmp_path / "wide.png", "--query", good, "--json", "--threshold", "0.1")
+    code, [line], _ = inspect("--template", tmp_path / "wide.png", "--query", good, "--json", "--threshold", "0.1")
     assert code == 1
     assert "another shape than the query's 84×84" in line["error"]
 
@@ -130,49 +100,45 @@ def test_the_picture_itself_and_another_view_have_no_verdict(parts, tmp_path, ca
         (("--report", "page.txt"), "give a name that ends in .html"),
     ],
 )
-def test_bad_options_are_one_line(parts, capsys, words, message):
+def test_bad_options_are_one_line(parts, refusal, words, message):
     good = parts / "good"
-    code, _, err = run(capsys, "--template", good / "000.png", "--query", good / "001.png", *words)
-    assert code == 2
-    assert message in err
-    assert err.count("\n") == 1
+    pair = ("--template", good / "000.png", "--query", good / "001.png")
+    assert message in refusal("inspect", "--model", "none", *pair, *words)
 
 
 @pytest.mark.forward
-def test_beside_a_model(deciding_dir, parts, tmp_path, capsys):
+def test_beside_a_model(deciding_dir, parts, tmp_path, inspect):
     model = ("--device", "cpu", "--max-new-tokens", "2")
     pair = ("--template", parts / "good/000.png", "--query", defects(parts)[0], "--json")
-    _, [line], _ = run(capsys, *pair, *model, model=deciding_dir)
+    _, [line], _ = inspect(*pair, *model, model=deciding_dir)
     assert line["map_score"] > 0
     assert line["map_boxes"]
     assert "verdict_from" not in line
-    _, [off], _ = run(capsys, *pair, *model, "--map", "off", model=deciding_dir)
+    _, [off], _ = inspect(*pair, *model, "--map", "off", model=deciding_dir)
     assert off.keys() == line.keys() - {"map_score", "map_boxes"}
     assert {key: off[key] for key in off} == {key: line[key] for key in off}
     # the map decides where it is asked to, and what the two disagree about is said
     words = (*pair, *model, "--verdict-from", "map", "--threshold")
-    _, [high], _ = run(capsys, *words, "9", model=deciding_dir)
-    _, [low], _ = run(capsys, *words, "0.01", model=deciding_dir)
+    _, [high], _ = inspect(*words, "9", model=deciding_dir)
+    _, [low], _ = inspect(*words, "0.01", model=deciding_dir)
     assert (high["verdict"], low["verdict"], low["verdict_from"]) == ("normal", "anomalous", "map")
     assert [one.get("disagree", False) for one in (high, low)] in ([True, False], [False, True])
     # a stored answer gets other thresholds, and its map anew, without a question
     output = tmp_path / "lines.jsonl"
-    _, [first], _ = run(capsys, *words, "9", "--output", output, model=deciding_dir)
+    _, [first], _ = inspect(*words, "9", "--output", output, model=deciding_dir)
     kept = output.read_bytes()
-    _, [second], _ = run(
-        capsys, *words, "0.01", "--output", output, "--save-maps", tmp_path / "maps", model=deciding_dir
-    )
+    _, [second], _ = inspect(*words, "0.01", "--output", output, "--save-maps", tmp_path / "maps", model=deciding_dir)
     assert output.read_bytes() == kept
     assert (first["map_boxes"], second["map_boxes"]) == (high["map_boxes"], low["map_boxes"])
     assert (first["score"], first["verdict"], second["verdict"]) == (second["score"], "normal", "anomalous")
     assert list((tmp_path / "maps").iterdir())
 
 
-def test_what_cannot_be_seen_is_not_called_normal(parts, tmp_path, capsys):
+def test_what_cannot_be_seen_is_not_called_normal(parts, tmp_path, inspect):
     good = parts / "good/000.png"
     with Image.open(defects(parts)[0]) as image:
         image.resize((30, 30)).save(tmp_path / "small.png")
-    _, [line], _ = run(capsys, "--template", good, "--query", tmp_path / "small.png", "--json", "--threshold", "5")
+    _, [line], _ = inspect("--template", good, "--query", tmp_path / "small.png", "--json", "--threshold", "5")
     assert line["verdict"] == "undecided"
     assert "the query has 30×30 pixels, 13% of its template's" in line["reason"]
     with Image.open(good) as image:
@@ -180,21 +146,21 @@ def test_what_cannot_be_seen_is_not_called_normal(parts, tmp_path, capsys):
     wide.crop((0, 0, 132, 168)).save(tmp_path / "query.png")
     wide.crop((36, 0, 168, 168)).save(tmp_path / "template.png")  # the query's left quarter is not in it
     words = ("--template", tmp_path / "template.png", "--query", tmp_path / "query.png", "--json", "--threshold", "5")
-    _, [line], _ = run(capsys, *words)
+    _, [line], _ = inspect(*words)
     assert line["verdict"] == "undecided"
     assert "of the query's view, 90% are needed" in line["reason"]
 
 
-def test_no_picture_of_the_users_is_overwritten(parts, tmp_path, capsys):
+def test_no_picture_of_the_users_is_overwritten(parts, tmp_path, inspect):
     query, template = tmp_path / "query.png", tmp_path / "template.png"
     for file, source in ((query, defects(parts)[0]), (template, parts / "good/000.png")):
         file.write_bytes(source.read_bytes())
     pair = ("--template", template, "--query", query)
     for words in (("--draw", query), ("--draw", template), ("--draw", tmp_path), ("--save-maps", tmp_path)):
-        code, _, err = run(capsys, *pair, *words)
+        code, _, err = inspect(*pair, *words)
         assert (code, "overwritten" in err) == (2, True), words
     assert query.read_bytes() == defects(parts)[0].read_bytes()
-    code, _, err = run(capsys, *pair, "--csv", tmp_path)
+    code, _, err = inspect(*pair, "--csv", tmp_path)
     assert (code, "--csv" in err, "cannot be written" in err) == (2, True, True)
     # two names that one picture's name could be made from have two
     today = tmp_path / "today"
@@ -203,21 +169,20 @@ def test_no_picture_of_the_users_is_overwritten(parts, tmp_path, capsys):
         with Image.open(query) as image:
             image.save(today / name)
     made = ("--draw", tmp_path / "drawn", "--save-maps", tmp_path / "maps")
-    run(capsys, "--template", template, "--query-dir", today, *made)
+    inspect("--template", template, "--query-dir", today, *made)
     assert len(list((tmp_path / "drawn").iterdir())) == len(list((tmp_path / "maps").iterdir())) == 2
 
 
-def test_another_map_than_the_lines_has_no_threshold(parts, tmp_path, capsys):
+def test_another_map_than_the_lines_has_no_threshold(parts, tmp_path, run, inspect):
     line = tmp_path / "line"
-    assert main(["calibrate", "none", "--good", str(parts / "good"), "--output", str(line)]) == 0
-    capsys.readouterr()
+    assert run("calibrate", "none", "--good", parts / "good", "--output", line)[0] == 0
     query = ("--query", defects(parts)[0], "--json")
-    _, [own], _ = run(capsys, *query, model=line)
+    _, [own], _ = inspect(*query, model=line)
     assert own["verdict"] == "anomalous"
-    _, [grown], _ = run(capsys, *query, "--box-growth", 3, model=line)
+    _, [grown], _ = inspect(*query, "--box-growth", 3, model=line)
     assert grown["verdict"] == "anomalous"
-    for words in (("--map-search", 9), ("--map-templates", 1)):
-        _, _, err = run(capsys, *query, *words, model=line)
+    for words in (("--map-search", 1), ("--map-templates", 1)):
+        _, _, err = inspect(*query, *words, model=line)
         assert "its threshold was found with other map settings" in err
         assert "8 good pictures, compared with each other" in err  # by these settings
 
@@ -243,18 +208,19 @@ def test_a_judge_takes_either():
 
 
 @pytest.mark.forward
-def test_a_verdict_about_an_animations_first_frame_says_so(parts, speaking_dir, tmp_path, capsys):
+def test_a_verdict_about_an_animations_first_frame_says_so(parts, speaking_dir, tmp_path, inspect):
     """In its line and in what is stored, beside a model and without one; of a still picture nothing is said."""
     told = "2 frames or pages; only the first is used"
     with Image.open(defects(parts)[0]) as image:
         image.save(tmp_path / "b.gif", save_all=True, append_images=[image.rotate(90)])
         image.save(tmp_path / "a.png")
     words = ["--template", parts / "good/000.png", "--query-dir", tmp_path, "--json"]
-    _, [still, moving], _ = run(capsys, *words, "--threshold", 0.05)
+    _, [still, moving], err = inspect(*words, "--threshold", 0.05)
+    assert told in err
     assert (still["verdict"], "reason" in still) == ("anomalous", False)
     assert (moving["verdict"], moving["reason"]) == ("anomalous", f"{tmp_path / 'b.gif'}: {told}")
     options = ("--device", "cpu", "--max-new-tokens", 2, "--output", tmp_path / "lines.jsonl")
-    run(capsys, *words, *options, model=speaking_dir)
+    inspect(*words, *options, model=speaking_dir)
     stored = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
     assert ["note" in line for line in stored] == [False, True]
     assert told in stored[1]["note"]

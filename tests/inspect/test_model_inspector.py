@@ -7,15 +7,19 @@ import shutil
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoTokenizer
 
 from adcopilot.anomaly_map.comparing import MapSettings
 from adcopilot.boxes import boxes_in_image
 from adcopilot.errors import UserError
+from adcopilot.inspect import Question
 from adcopilot.inspect.judging import Judge
 from adcopilot.inspect.loading import check_folder, model_digest
 from adcopilot.inspect.model_inspector import ModelInspector, answer_tokens
 
-from .conftest import part
+from ..helpers.model_folders import change_json, damage
+from ..helpers.refusals import refused
+from .conftest import llamafactory_of, part
 
 pytestmark = pytest.mark.forward
 
@@ -71,8 +75,6 @@ def test_threshold_decides(deciding_dir):
 
 
 def test_real_tokenizer_has_all_variants(qwen_tokenizer_dir):
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(qwen_tokenizer_dir)
     yes, no = answer_tokens(tokenizer)
     assert {tokenizer.decode([token]) for token in yes} == {"Yes", "yes", "YES", " Yes", " yes", " YES"}
@@ -82,18 +84,9 @@ def test_real_tokenizer_has_all_variants(qwen_tokenizer_dir):
 @pytest.mark.parametrize(
     ("limits", "sizes"), [({}, [(1500, 900), (20, 33)]), ({"image_max_pixels": 9000}, [(300, 90)])]
 )
-def test_images_and_prompt_equal_llamafactorys(inspector, speaking_dir, tmp_path, limits, sizes):
+def test_images_and_prompt_equal_llamafactorys(speaking_dir, tmp_path, limits, sizes):
     """Down to the last pixel value and token: what training shows the model is what it sees here."""
-    pytest.importorskip("llamafactory")
-    from adcopilot.llamafactory import register
-
-    register()
-    from llamafactory.data import get_template_and_fix_tokenizer
-    from llamafactory.hparams import DataArguments, ModelArguments
-    from llamafactory.model import load_tokenizer
-
-    loaded = load_tokenizer(ModelArguments(model_name_or_path=str(speaking_dir), **limits))
-    template = get_template_and_fix_tokenizer(loaded["tokenizer"], DataArguments(template="adcopilot"))
+    loaded, template = llamafactory_of(speaking_dir, **limits)
     question = "Is <|image_pad|> or <|compare_pad|> a defect?"
     ours = ModelInspector(model=speaking_dir, device="cpu", question=question, **limits)
     for number, size in enumerate(sizes):
@@ -115,13 +108,13 @@ def test_images_and_prompt_equal_llamafactorys(inspector, speaking_dir, tmp_path
 def test_pixel_limits_come_from_the_model_folder(adcopilot_dir, tmp_path):
     folder = shutil.copytree(adcopilot_dir, tmp_path / "model")
     file = folder / "processor_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "image_max_pixels": 7840000}))
+    change_json(file, image_max_pixels=7840000)
     kept = ModelInspector(model=folder, device="cpu").settings()
     assert (kept["image_max_pixels"], kept["image_min_pixels"]) == (7840000, 1024)
     told = ModelInspector(model=folder, device="cpu", image_max_pixels=50000).settings()
     assert told["image_max_pixels"] == 50000
     assert ModelInspector(model=adcopilot_dir, device="cpu").settings()["image_max_pixels"] == 589824
-    file.write_text(json.dumps({**json.loads(file.read_text()), "image_max_pixels": "many"}))
+    change_json(file, image_max_pixels="many")
     with pytest.raises(UserError, match=re.escape(f"{file}: image_max_pixels is 'many', expected a whole number of")):
         ModelInspector(model=folder, device="cpu")
 
@@ -185,23 +178,11 @@ def test_plain_qwen_is_inspected_too(qwen_base_dir):
 def test_tied_weights_of_a_folder_written_by_transformers_4(adcopilot_dir, tmp_path):
     """Such a folder says `tie_word_embeddings` in text_config alone; it has no lm_head to load."""
     folder = shutil.copytree(adcopilot_dir, tmp_path / "model")
-    config = json.loads((folder / "config.json").read_text())
-    if not config["text_config"]["tie_word_embeddings"]:
+    if not json.loads((folder / "config.json").read_text())["text_config"]["tie_word_embeddings"]:
         pytest.skip("the small checkpoint is not tied")
-    config.pop("tie_word_embeddings", None)
-    (folder / "config.json").write_text(json.dumps(config))
+    change_json(folder / "config.json", without=["tie_word_embeddings"])
     model = ModelInspector(model=folder, device="cpu").model
     assert model.lm_head.weight is model.get_input_embeddings().weight
-
-
-def edit_config(folder, **fields):
-    file = folder / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
-
-
-def remove_weights(folder):
-    for file in folder.glob("*.safetensors*"):
-        file.unlink()
 
 
 def truncate_weights(folder):
@@ -218,14 +199,14 @@ def forget_encoder(folder):
 
 
 BAD_FOLDERS = {
-    "other model": (lambda folder: edit_config(folder, model_type="llava"), "model_type is 'llava'"),
-    "no config": (lambda folder: (folder / "config.json").unlink(), "config.json: not found"),
-    "bad config": (lambda folder: (folder / "config.json").write_text("{"), "config.json: not JSON"),
-    "no weights": (remove_weights, "no weights, expected model.safetensors"),
+    "other model": (lambda folder: damage(folder, "config.json", {"model_type": "llava"}), "model_type is 'llava'"),
+    "no config": (lambda folder: damage(folder, "config.json", None), "config.json: not found"),
+    "bad config": (lambda folder: damage(folder, "config.json", "{"), "config.json: not JSON"),
+    "no weights": (lambda folder: damage(folder, "*.safetensors*", None), "no weights, expected model.safetensors"),
     "lost shard": (lambda folder: sorted(folder.glob("*.safetensors"))[0].unlink(), "not found, but model.safet"),
     "truncated weights": (truncate_weights, "cannot be loaded"),
     "missing weights": (forget_encoder, "weights are missing, model.comparison_encoder."),
-    "no tokenizer": (lambda folder: [f.unlink() for f in folder.glob("*token*")], "tokenizer cannot be loaded"),
+    "no tokenizer": (lambda folder: damage(folder, "*token*", None), "tokenizer cannot be loaded"),
 }
 
 
@@ -234,10 +215,9 @@ def test_unusable_folders_say_why_in_one_line(adcopilot_dir, tmp_path, case):
     folder = shutil.copytree(adcopilot_dir, tmp_path / "model")
     spoil, message = BAD_FOLDERS[case]
     spoil(folder)
-    with pytest.raises(UserError, match=re.escape(message)) as error:
+    with refused(re.escape(message)) as error:
         ModelInspector(model=folder, device="cpu")
     assert str(folder) in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_an_adapter_is_no_model(tmp_path):
@@ -276,17 +256,7 @@ def test_digest_is_of_content(adcopilot_dir, tmp_path):
 
 def test_a_second_turn_equals_llamafactorys(inspector, speaking_dir, tmp_path):
     """The images stand in the first turn, three of them here, and the answer before is the model's own words."""
-    pytest.importorskip("llamafactory")
-    from adcopilot.inspect import Question
-    from adcopilot.llamafactory import register
-
-    register()
-    from llamafactory.data import get_template_and_fix_tokenizer
-    from llamafactory.hparams import DataArguments, ModelArguments
-    from llamafactory.model import load_tokenizer
-
-    loaded = load_tokenizer(ModelArguments(model_name_or_path=str(speaking_dir)))
-    template = get_template_and_fix_tokenizer(loaded["tokenizer"], DataArguments(template="adcopilot"))
+    loaded, template = llamafactory_of(speaking_dir)
     files = []
     for number in range(3):
         files.append(str(tmp_path / f"{number}.png"))
@@ -314,8 +284,6 @@ def _box_lists(text: str, wanted: str) -> tuple[str, str]:
 
 def test_a_conversation_goes_on(inspector):
     """Turns, several templates and none are answered in one batch as alone, and each of them matters."""
-    from adcopilot.inspect import Question
-
     good, query = pairs()[1]
     first = Question(templates=(good,), query=query, text="Is there a defect?")
     [answer] = inspector.ask([first])

@@ -46,6 +46,12 @@ def desk(speaking_dir, tmp_path, monkeypatch):
     return tmp_path
 
 
+def draw_pair(desk, *, size):
+    """Other pictures, of this size, in the place of the pair."""
+    for index, name in enumerate(("good.png", "query.png")):
+        part(index, size=size).save(desk / name)
+
+
 def run(*blocks: str) -> dict:
     """Run code of the page; what it named. Answers are kept short."""
     names: dict = {}
@@ -84,8 +90,7 @@ def test_plain_transformers_see_the_same_and_say_the_same(desk, inspector):
 
 def test_a_budget_of_pixels_is_the_same_for_both(desk, speaking_dir):
     """Pictures that fill it to the pixel stay as they are, for both."""
-    for index, name in enumerate(("good.png", "query.png")):
-        part(index, size=(168, 112)).save(desk / name)
+    draw_pair(desk, size=(168, 112))
     inspector = Inspector(speaking_dir, map="off", device="cpu", max_new_tokens=4, image_max_pixels=168 * 112)
     [code] = blocks("process_vision_info(messages)\ninputs")
     assert "processor.image_max_pixels or 768 * 768" in code
@@ -122,15 +127,13 @@ def apart(ours, theirs) -> float:
 
 
 def test_other_sides_differ_by_a_resize(desk, inspector):
-    for index, name in enumerate(("good.png", "query.png")):
-        part(index, size=(320, 250)).save(desk / name)
+    draw_pair(desk, size=(320, 250))
     found = apart(encoded(inspector, "good.png", "query.png"), plain(inspector, "good.png", "query.png"))
     assert 0.5 < found < 2.5
 
 
 def test_larger_than_the_budget(desk, inspector):
-    for index, name in enumerate(("good.png", "query.png")):
-        part(index, size=(1600, 1200)).save(desk / name)
+    draw_pair(desk, size=(1600, 1200))
     ours = encoded(inspector, "good.png", "query.png")
     theirs = plain(inspector, "good.png", "query.png", max_pixels=768 * 768)
     assert ours["image_grid_thw"][0].tolist() == [1, 672 // 14, 896 // 14]
@@ -144,13 +147,11 @@ def test_larger_than_the_budget(desk, inspector):
 
 
 def test_small_pictures(desk, inspector):
-    for index, name in enumerate(("good.png", "query.png")):
-        part(index, size=(30, 90)).save(desk / name)
+    draw_pair(desk, size=(30, 90))
     ours = encoded(inspector, "good.png", "query.png")
     assert apart(ours, plain(inspector, "good.png", "query.png")) < 2.5
     assert apart(ours, plain(inspector, "good.png", "query.png", min_pixels=1024)) > 10
-    for index, name in enumerate(("good.png", "query.png")):
-        part(index, size=(30, 28)).save(desk / name)
+    draw_pair(desk, size=(30, 28))
     ours = encoded(inspector, "good.png", "query.png")
     assert apart(ours, plain(inspector, "good.png", "query.png")) > 2.5
 

@@ -8,6 +8,7 @@ import pytest
 
 from adcopilot.inspect.model_inspector import ModelInspector
 
+from ..helpers.model_folders import change_json, change_weights
 from .conftest import part
 from .test_pairs import hostile
 
@@ -92,37 +93,28 @@ def test_after_reasoning_the_words_decide_and_not_the_first_token(inspector, tex
     assert (result.reason is None) == (anomalous is not None)
 
 
-def test_a_result_is_read_back_from_its_line(inspector):
-    [result] = inspector.inspect_many([(part(), part(1))])
-    line = {**result.to_dict(), "category": "nut"}
-    assert type(result).from_dict(line).to_dict() == result.to_dict()
-
-
 @pytest.fixture(scope="module")
 def spoilt(adcopilot_dir, tmp_path_factory):
     """A copy of the model whose embedding of a token that nobody writes is what the test makes of it."""
-    from safetensors.torch import load_file, save_file
-
-    folder = tmp_path_factory.mktemp("spoilt") / "model"
-    shutil.copytree(adcopilot_dir, folder)
-    name = "model.language_model.embed_tokens.weight"
-    file = folder / json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"][name]
+    folder = shutil.copytree(adcopilot_dir, tmp_path_factory.mktemp("spoilt") / "model")
 
     def spoil(value):
-        weights = load_file(file)
-        weights[name][-1, -1] = value
-        save_file(weights, file, metadata={"format": "pt"})
+        def put(weight):
+            weight[-1, -1] = value
+            return weight
+
+        change_weights(folder, "model.language_model.embed_tokens.weight", put)
         return folder
 
     return spoil
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize(("value", "kind"), [(math.nan, "1 NaN"), (math.inf, "1 Inf"), (70000.0, "1 Inf")])
+@pytest.mark.parametrize(
+    ("value", "kind", "dtype"),
+    [(math.nan, "1 NaN", "float32"), (math.inf, "1 Inf", "bfloat16"), (70000.0, "1 Inf", "float16")],
+)
 def test_a_weight_that_is_not_finite_ends_it_in_one_line(run, spoilt, folders, value, kind, dtype):
-    """A1: it answered "normal" with exit 0."""
-    if value == 70000 and dtype != "float16":
-        return
+    """A1: it answered "normal" with exit 0. (Every kind of number in every dtype: `test_finite.py`.)"""
     model, output = spoilt(value), folders / "r.jsonl"
     sources = ("--template", folders / "good/0.png", "--query", folders / "test/0.png")
     code, out, err = run(model, *sources, "--dtype", dtype, "--json", "--output", output)
@@ -169,17 +161,15 @@ def test_a_pair_of_the_same_picture_is_undecided(run, deciding_dir, folders):
 
 
 @pytest.mark.parametrize("link", [False, True])
-def test_the_same_folder_twice_is_refused(run, adcopilot_dir, folders, link):
+def test_the_same_folder_twice_is_refused(refusal, adcopilot_dir, folders, link):
     """It compared each picture with itself: "12 normal"."""
     other = folders / "test"
     if link:
         other = folders / "alias"
         other.symlink_to(folders / "test")
-    code, out, err = run(adcopilot_dir, "--template-dir", other, "--query-dir", folders / "test")
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "--pair-pattern '{}_test.jpg={}_temp.jpg'" in err
-    code, _, err = run(adcopilot_dir, "--query-dir", folders / "test", "--pair-pattern", "{}={}")
-    assert (code, err.count("\n")) == (2, 1)
+    said = refusal(adcopilot_dir, "--template-dir", other, "--query-dir", folders / "test")
+    assert "--pair-pattern '{}_test.jpg={}_temp.jpg'" in said
+    refusal(adcopilot_dir, "--query-dir", folders / "test", "--pair-pattern", "{}={}")
 
 
 def test_one_folder_by_a_pattern(run, deciding_dir, tmp_path):
@@ -232,12 +222,8 @@ def test_an_option_twice_is_refused(run, adcopilot_dir, option, capsys):
 @pytest.fixture(scope="module")
 def sized_dir(deciding_dir, tmp_path_factory):
     """A model that says it was trained on pictures of 56×56 pixels."""
-    folder = tmp_path_factory.mktemp("sized") / "model"
-    shutil.copytree(deciding_dir, folder)
-    file = folder / "processor_config.json"
-    config = json.loads(file.read_text())
-    config["trained_sizes"] = {"pixels": [3136, 3136], "sides": [56, 56]}
-    file.write_text(json.dumps(config))
+    folder = shutil.copytree(deciding_dir, tmp_path_factory.mktemp("sized") / "model")
+    change_json(folder / "processor_config.json", trained_sizes={"pixels": [3136, 3136], "sides": [56, 56]})
     return folder
 
 
@@ -271,10 +257,8 @@ def test_a_picture_far_outside_the_sizes_of_training_is_undecided(run, sized_dir
 
 @pytest.mark.parametrize(("name", "value"), [("trained_sizes", "x"), ("image_max_pixels", "x")])
 def test_a_damaged_field_of_the_processor_is_one_line(run, sized_dir, folders, tmp_path, name, value):
-    folder = tmp_path / "model"
-    shutil.copytree(sized_dir, folder)
-    config = json.loads((folder / "processor_config.json").read_text())
-    (folder / "processor_config.json").write_text(json.dumps({**config, name: value}))
+    folder = shutil.copytree(sized_dir, tmp_path / "model")
+    change_json(folder / "processor_config.json", **{name: value})
     code, out, err = run(folder, "--template", folders / "good/0.png", "--query", folders / "test/0.png")
     assert (code, out) == (2, "")
     assert f"{name}" in err.splitlines()[-1]

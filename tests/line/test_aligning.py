@@ -1,5 +1,6 @@
 """Which map a line's pictures support: aligned parts, textures, and what labelled ones say."""
 
+import functools
 import json
 from types import SimpleNamespace
 
@@ -9,9 +10,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from adcopilot.anomaly_map.comparing import MapSettings
-from adcopilot.cli import main
 from adcopilot.line import aligning
-from adcopilot.line.aligning import likeness, suited_map
+from adcopilot.line.aligning import suited_map
 from adcopilot.line.pictures import LabelledPicture
 from adcopilot.sample.photographs import photographs
 
@@ -45,6 +45,15 @@ def parts(tmp_path_factory):
     return photographs(tmp_path_factory.mktemp("parts"), good=10, bad=8)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def each_likeness_once():
+    """Of the same pictures it is the same, and takes seconds."""
+    once = functools.cache(aligning.likeness)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aligning, "likeness", lambda files: once(tuple(files)))
+        yield
+
+
 def pictures(folder):
     return [
         LabelledPicture(file=file, bad=kind != "good", kind="" if kind == "good" else kind)
@@ -58,9 +67,9 @@ def of_good(folder):
 
 
 def test_likeness_tells_parts_from_textures(tiles, parts):
-    assert likeness(of_good(parts)) > 0.7
-    assert likeness(of_good(tiles)) < 0.3
-    assert likeness(of_good(parts)[:1]) is None
+    assert aligning.likeness(of_good(parts)) > 0.7
+    assert aligning.likeness(of_good(tiles)) < 0.3
+    assert aligning.likeness(of_good(parts)[:1]) is None
 
 
 def test_good_pictures_alone_choose(tiles, parts):
@@ -90,10 +99,11 @@ def test_enough_defective_ones_choose_by_what_ranks_better(parts, monkeypatch):
     assert suited_map([*good, *marked], MapSettings(), **chosen)[0].kind == "pixels"
 
 
-def test_a_line_of_tiles(tiles, tmp_path, capsys):
+def test_a_line_of_tiles(tiles, tmp_path, run):
     """Of whatever shape; nobody has to say that they are a texture."""
     line = tmp_path / "line"
-    assert main(["adapt", str(tiles), "--output", str(line), "--no-train"]) == 0, capsys.readouterr().err
+    code, _, err = run("adapt", tiles, "--output", line, "--no-train")
+    assert code == 0, err
     found = json.loads((line / "inspection.json").read_text())
     assert found["map"] == {"kind": "texture"}
     assert found["templates_each"] == 32
@@ -104,27 +114,29 @@ def test_a_line_of_tiles(tiles, tmp_path, capsys):
     for index in range(2):
         write_tile(today / f"good{index}.png", 200 + index)
         write_tile(today / f"bad{index}.png", 300 + index, defect=True)
-    capsys.readouterr()
-    assert main(["inspect", "--model", str(line), "--query-dir", str(today), "--json"]) == 0
-    lines = [json.loads(one) for one in capsys.readouterr().out.splitlines()]
+    code, out, _ = run("inspect", "--model", line, "--query-dir", today, "--json")
+    assert code == 0
+    lines = [json.loads(one) for one in out.splitlines()]
     assert [one["verdict"] for one in lines] == ["anomalous"] * 2 + ["normal"] * 2
     assert all(one["boxes"] for one in lines[:2])
 
 
-def test_the_command_for_no_folder_makes_the_same_map(tiles, capsys):
-    assert main(["calibrate", "none", "--good", str(tiles / "good")]) == 0
-    said = capsys.readouterr().out.splitlines()
+def test_the_command_for_no_folder_makes_the_same_map(tiles, run):
+    code, out, _ = run("calibrate", "none", "--good", tiles / "good")
+    assert code == 0
+    said = out.splitlines()
     assert said[1].startswith("map of texture: good pictures laid over each other are ")
     assert "--query-dir DIR --map texture --threshold" in said[-1]
 
 
 @pytest.mark.parametrize("option", [("--map", "pixels"), ("--map-search", "3")])
 @pytest.mark.parametrize("command", ["calibrate", "adapt"])
-def test_pixels_are_taken_where_they_are_asked_for(command, option, tiles, tmp_path, capsys):
+def test_pixels_are_taken_where_they_are_asked_for(command, option, tiles, tmp_path, refusal):
     """By name, or by an option that speaks of places."""
-    folder = ["none", "--good", str(tiles / "good")] if command == "calibrate" else [str(tiles), "--no-train"]
-    assert main([command, *folder, "--output", str(tmp_path / "line"), *option]) == 2
-    assert "has another shape than most good pictures" in capsys.readouterr().err
+    folder = ["none", "--good", tiles / "good"] if command == "calibrate" else [tiles, "--no-train"]
+    assert "has another shape than most good pictures" in refusal(
+        command, *folder, "--output", tmp_path / "line", *option
+    )
 
 
 def test_both_maps_rank_pictures_as_calibration_does(parts):

@@ -15,6 +15,9 @@ from adcopilot.line.inspection import read_inspection
 from adcopilot.line.placing import place_files
 from adcopilot.sample.photographs import photographs
 
+from ..helpers.model_folders import change_json
+from ..inspect.conftest import defects
+
 CPU = ("--device", "cpu", "--max-new-tokens", "2")
 
 
@@ -36,19 +39,18 @@ def line(made, tmp_path):
 
 
 def bad_picture(parts):
-    return min(file for file in parts.glob("*/*.png") if file.parent.name not in ("good", "ground_truth"))
+    return defects(parts)[0]
 
 
 @pytest.mark.parametrize("change", ["replaced", "more", "shrunk"])
-def test_other_templates_have_no_threshold(parts, line, run, change):
+def test_other_templates_have_no_threshold(parts, line, refusal, change):
     file = line / "templates/000.png"
     if change == "shrunk":
         with Image.open(file) as image:
             image.resize((42, 42)).save(file)
     else:
         shutil.copy(bad_picture(parts), file if change == "replaced" else file.with_name("more.png"))
-    code, out, err = run("inspect", "--model", line, "--query", parts / "good/001.png")
-    assert (code, out) == (2, "")
+    err = refusal("inspect", "--model", line, "--query", parts / "good/001.png")
     assert "other templates than those that the threshold was found with" in err
     assert f"adcopilot calibrate none --good DIR --output {line}" in err  # can be typed: there is no model
 
@@ -74,8 +76,7 @@ def test_other_templates_have_no_threshold(parts, line, run, change):
     ],
 )
 def test_a_changed_file_is_refused(line, change, message):
-    file = line / "inspection.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    change_json(line / "inspection.json", **change)
     with pytest.raises(UserError, match=message):
         read_inspection(line)
 
@@ -87,23 +88,20 @@ def test_a_link_to_nothing_is_no_missing_file(line):
         read_inspection(line)
 
 
-def test_what_is_not_the_lines_is_neither_overwritten_nor_removed(parts, tmp_path, run):
+def test_what_is_not_the_lines_is_neither_overwritten_nor_removed(parts, tmp_path, run, refusal):
     own = tmp_path / "own"
     shutil.copytree(parts / "good", own / "good")
     (own / "templates").mkdir()
     shutil.copy(bad_picture(parts), own / "templates/mine.png")
     shutil.copy(bad_picture(parts), own / "templates/000.png")
     words = ("calibrate", "none", "--good", own / "good", "--output", own)
-    code, _, err = run(*words)
-    assert code == 2
-    assert "000.png: is there already and is no part of the line" in err
+    assert "000.png: is there already and is no part of the line" in refusal(*words)
     assert not (own / "inspection.json").exists()
     (own / "templates/000.png").unlink()
     assert run(*words)[0] == 0
     assert (own / "templates/mine.png").exists()
     # pictures that are read do not lie where templates go
-    code, _, err = run("calibrate", "none", "--good", own / "templates", "--output", own)
-    assert (code, "keeps its templates in" in err) == (2, True)
+    assert "keeps its templates in" in refusal("calibrate", "none", "--good", own / "templates", "--output", own)
 
 
 def test_a_calibration_that_fails_leaves_the_line(parts, line, tmp_path, run):
@@ -134,12 +132,10 @@ def test_files_that_were_placed_go_with_their_line(tmp_path):
 
 
 @pytest.mark.forward
-def test_another_model_has_no_thresholds(parts, adcopilot_dir, deciding_dir, tmp_path, run):
+def test_another_model_has_no_thresholds(parts, adcopilot_dir, deciding_dir, tmp_path, run, refusal):
     line, other = tmp_path / "line", shutil.copytree(adcopilot_dir, tmp_path / "other")
     words = ("calibrate", deciding_dir, "--good", parts / "good", *CPU)
-    code, _, err = run(*words, "--output", other)
-    assert code == 2
-    assert "is there already and is no part of the line" in err
+    assert "is there already and is no part of the line" in refusal(*words, "--output", other)
     question = ("--question", "Is there a flaw? Answer yes or no.", "--verdict-from", "model")
     assert run(*words, *question, "--output", line)[0] == 0
     inspect = ("inspect", "--model", line, "--query", parts / "good/001.png", *CPU)
@@ -147,10 +143,10 @@ def test_another_model_has_no_thresholds(parts, adcopilot_dir, deciding_dir, tmp
     assert run(*inspect, "--output", results)[0] == 0
     assert json.loads(results.read_text())["settings"]["question"] == question[1]
     assert Inspector(line, device="cpu").engine.question == question[1]
-    code, _, err = run(*inspect, "--question", "Is it good?")
-    assert (code, "was found with another; leave it out" in err) == (2, True)
-    code, _, err = run(*inspect, "--map", "off", "--verdict-from", "either")
-    assert (code, "verdicts are from either, which needs a map" in err) == (2, True)
+    assert "was found with another; leave it out" in refusal(*inspect, "--question", "Is it good?")
+    assert "verdicts are from either, which needs a map" in refusal(
+        *inspect, "--map", "off", "--verdict-from", "either"
+    )
     # a threshold for the model's score is none for maps that are made in another way
     code, _, err = run(*inspect, "--threshold", "0.5", "--map-search", "5")
     assert (code, "does not hold for these" in err) == (0, True)
@@ -158,8 +154,7 @@ def test_another_model_has_no_thresholds(parts, adcopilot_dir, deciding_dir, tmp
         if file.is_file():
             (line / file.name).unlink(missing_ok=True)
             shutil.copy(file, line)
-    code, _, err = run(*inspect)
-    assert (code, "its model is another than the one" in err) == (2, True)
+    assert "its model is another than the one" in refusal(*inspect)
 
 
 @pytest.mark.forward
@@ -202,17 +197,14 @@ def test_a_lines_depth_is_every_days(parts, tmp_path, run):
         inspector.inspect(query=tmp_path / "today/hot.png")
 
 
-def test_a_folder_with_defective_parts_in_it_is_none_of_good_ones(parts, run):
+def test_a_folder_with_defective_parts_in_it_is_none_of_good_ones(parts, refusal):
     for words in (
         ("calibrate", "none", "--good", parts),
         ("inspect", "--model", "none", "--template-dir", parts, "--query", parts / "good/001.png"),
     ):
-        code, _, err = run(*words)
-        assert code == 2
-        assert f"all of it would count as good; give {parts / 'good'}" in err
+        assert f"all of it would count as good; give {parts / 'good'}" in refusal(*words)
     kind = bad_picture(parts).parent
-    code, _, err = run("calibrate", "none", "--good", parts, "--bad", kind)
-    assert (code, "lies inside --good" in err) == (2, True)
+    assert "lies inside --good" in refusal("calibrate", "none", "--good", parts, "--bad", kind)
 
 
 def test_what_lies_deeper_in_a_folder_of_good_parts_has_no_label():
@@ -220,7 +212,7 @@ def test_what_lies_deeper_in_a_folder_of_good_parts_has_no_label():
     assert labels == {"good/1.png": (False, ""), "test/stain/3.png": (True, "stain")}
 
 
-def test_no_result_overwrites_another_or_what_is_read(parts, line, tmp_path, run):
+def test_no_result_overwrites_another_or_what_is_read(parts, line, tmp_path, run, refusal):
     query = shutil.copy(parts / "good/001.png", tmp_path / "q.png")
     words = ("inspect", "--model", line, "--query", query)
     for options, told in (
@@ -232,9 +224,7 @@ def test_no_result_overwrites_another_or_what_is_read(parts, line, tmp_path, run
         (("--csv", "line/inspection.json"), "the line's file is there too"),
     ):
         options = [option if option.startswith("--") else tmp_path / option for option in options]
-        code, _, err = run(*words, *options)
-        assert code == 2
-        assert told in err
+        assert told in refusal(*words, *options)
     assert query.read_bytes() == (parts / "good/001.png").read_bytes()
     # one query of a line is one picture
     assert run(*words, "--draw", tmp_path / "one.png")[0] == 0
@@ -265,8 +255,7 @@ def test_evaluation_takes_the_lines_depth(line):
 
     from adcopilot.evaluation.map_options import open_maps
 
-    file = line / "inspection.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"bits": 12, "made": None}))
+    change_json(line / "inspection.json", bits=12, made=None)
     names = ("map", "map_backbone", "map_search", "box_growth", "image_max_pixels", "threshold", "shard")
     args = argparse.Namespace(line=line, device="cpu", **dict.fromkeys(names))
     maps = open_maps(args, folder=None)
@@ -274,11 +263,11 @@ def test_evaluation_takes_the_lines_depth(line):
     assert read_inspection(line).made == {}
 
 
-def test_a_line_whose_calibration_was_stopped_has_no_verdicts(parts, line, tmp_path, run):
+def test_a_line_whose_calibration_was_stopped_has_no_verdicts(parts, line, refusal):
     (line / "inspection.json").unlink()
-    code, out, err = run("inspect", "--model", line, "--query", parts / "good/001.png")
-    assert (code, out) == (2, "")
-    assert "its calibration was stopped before it had a threshold; start that command again" in err
+    assert "its calibration was stopped before it had a threshold; start that command again" in refusal(
+        "inspect", "--model", line, "--query", parts / "good/001.png"
+    )
 
 
 def test_what_is_to_be_typed_can_be(parts, tmp_path, run):

@@ -87,7 +87,7 @@ def test_a_line_without_a_model(parts, bad, today, tmp_path, run, monkeypatch):
     assert {json.loads(one)["verdict"] for one in out.splitlines()} == {"normal"}
 
 
-def test_marks_come_before_folders(parts, bad, tmp_path, run):
+def test_marks_come_before_folders(parts, bad, tmp_path, run, refusal):
     wrong = parts / "good" / "000.png"
     marks = tmp_path / "marks.jsonl"
     one = {"query": str(wrong), "digest": file_digest(wrong), "good": False, "kind": "stain", "when": "2026-11-27"}
@@ -101,16 +101,12 @@ def test_marks_come_before_folders(parts, bad, tmp_path, run):
     assert (found["metrics"]["good"], found["metrics"]["defective"]) == (13, 6)  # not measured on the marked one
     assert "000.png" not in [path.name for path in (line / "templates").iterdir()]
     marks.write_text(json.dumps({**one, "digest": "0" * 64}) + "\n")
-    code, _, err = run(*words)
-    assert (code, "1 of 1 marked pictures are not there" in err) == (2, True)
+    assert "1 of 1 marked pictures are not there" in refusal(*words)
 
 
-def test_bad_input_is_one_line_before_anything_long(parts, bad, tmp_path, run, capsys, monkeypatch):
+def test_bad_input_is_one_line_before_anything_long(parts, bad, tmp_path, refusal, capsys, monkeypatch):
     def said(*words):
-        code, _, err = run("calibrate", "none", *words)
-        assert code == 2
-        assert err.count("\n") == 1
-        return err
+        return refusal("calibrate", "none", *words)
 
     empty, one, mixed = tmp_path / "empty", tmp_path / "one", tmp_path / "mixed"
     empty.mkdir()
@@ -142,7 +138,7 @@ def test_bad_input_is_one_line_before_anything_long(parts, bad, tmp_path, run, c
     monkeypatch.setattr(Mapper, "compare", None)
     line = said("--good", same, "--bad", bad)
     assert f"{broken[0]}: the image is truncated or corrupt" in line
-    assert line.endswith(f"; 2 more cannot be used: {broken[1]}, {broken[2]}\n")
+    assert line.endswith(f"; 2 more cannot be used: {broken[1]}, {broken[2]}")
     # a damaged template would be one of the line's
     assert f"{broken[0]}: the image is truncated" in said("--good", parts / "good", "--template-dir", same)
 

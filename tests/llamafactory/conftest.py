@@ -73,9 +73,14 @@ def image_files(tmp_path_factory) -> list[str]:
     return [str(path) for path in paths]
 
 
+def turns_of(contents) -> list[dict]:
+    """Messages of the user and the model by turns."""
+    return [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(contents)]
+
+
 def sample(*texts: str, images=(), system: str = "") -> dict:
     """A sample as LlamaFactory's converters leave it; `texts` are question, answer, question, answer …"""
-    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+    messages = turns_of(texts)
     return {
         "_prompt": messages[:-1],
         "_response": messages[-1:],
@@ -125,5 +130,70 @@ def dataset_dir(tmp_path, image_files):
 
 
 def record(images, question="<image><image>Is there a defect?", answer="No.") -> dict:
-    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return {"messages": messages, "images": list(images)}
+    return {"messages": turns_of([question, answer]), "images": list(images)}
+
+
+@pytest.fixture
+def load(lf, dataset_dir):
+    """Loads that data set by the function that `llamafactory-cli train` loads its data with, by settings."""
+    from llamafactory.data import get_dataset
+    from llamafactory.hparams import ModelArguments
+    from llamafactory.hparams.training_args import TrainingArguments
+
+    folder, _ = dataset_dir
+
+    def load(template="adcopilot", *, processor=lf.processor, model="unused", training=None, **settings):
+        here = {"dataset_dir": str(folder), "media_dir": str(folder), "dataset": "parts", "overwrite_cache": True}
+        encoder = lf.encoder(template, **{**here, **settings})
+        default = {"output_dir": str(folder / "out"), "use_cpu": True, "report_to": "none"}
+        args = TrainingArguments(**{**default, **(training or {})})
+        model_args = ModelArguments(model_name_or_path=model)
+        return get_dataset(encoder.template, model_args, encoder.data_args, args, "sft", lf.tokenizer, processor)
+
+    return load
+
+
+@pytest.fixture
+def train_yaml(dataset_dir, adcopilot_dir):
+    """Writes the YAML of a training on that data set; its path."""
+    folder, _ = dataset_dir
+
+    def write(**changes):
+        settings = {
+            "model_name_or_path": str(adcopilot_dir),
+            "stage": "sft",
+            "do_train": True,
+            "finetuning_type": "full",
+            "dataset_dir": str(folder),
+            "media_dir": str(folder),
+            "dataset": "parts",
+            "template": "adcopilot",
+            "cutoff_len": 512,
+            "output_dir": str(folder / "out"),
+            "bf16": True,
+            **changes,
+        }
+        path = folder / "train.yaml"
+        path.write_text(json.dumps(settings), "utf-8")  # JSON is YAML
+        return path
+
+    return write
+
+
+def preflight(path, *overrides) -> int:
+    """`adcopilot preflight` without leaving the process."""
+    import argparse
+
+    from adcopilot.llamafactory import preflight as command
+
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args([str(path), *overrides])) or 0
+
+
+def export(source, folder, *, template="adcopilot", dtype="float32") -> None:
+    """`llamafactory-cli export` of a model, without an adapter."""
+    from llamafactory.train.tuner import export_model
+
+    settings = {"model_name_or_path": str(source), "template": template, "export_dir": str(folder)}
+    export_model({**settings, "export_device": "cpu", "infer_dtype": dtype})

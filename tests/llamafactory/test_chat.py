@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from .conftest import turns_of
+
 pytestmark = pytest.mark.forward
 
 QUESTION = "Is there a defect in the second part?"
@@ -37,10 +39,7 @@ def chat_model(model, lf, tmp_path_factory):
 
 def generated(model, processor, turns, images) -> str:
     """The answer by transformers alone; `turns` are (number of images, text) and the answers between them."""
-    messages = []
-    for index, (number, text) in enumerate(turns):
-        content = [{"type": "image"}] * number + [{"type": "text", "text": text}]
-        messages.append({"role": ("user", "assistant")[index % 2], "content": content})
+    messages = turns_of([{"type": "image"}] * number + [words(text)] for number, text in turns)
     text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     images = [Image.open(path) for path in images]
     inputs = processor(text=[text], images=images or None, return_tensors="pt")
@@ -50,8 +49,7 @@ def generated(model, processor, turns, images) -> str:
 
 
 def chat(chat_model, *texts, images=()) -> str:
-    messages = [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
-    return chat_model.chat(messages, images=list(images) or None)[0].response_text
+    return chat_model.chat(turns_of(texts), images=list(images) or None)[0].response_text
 
 
 def test_two_images(chat_model, model, lf, image_files):
@@ -111,7 +109,7 @@ def ask(chat_model, monkeypatch):
 
     def ask(*contents, system=None, **fields):
         messages = [{"role": "system", "content": system}] if system else []
-        messages += [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
+        messages += turns_of(contents)
         return client.post("/v1/chat/completions", json={"model": "adcopilot", "messages": messages, **fields})
 
     return ask

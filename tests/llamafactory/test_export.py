@@ -6,10 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from adcopilot.cli import main
-from adcopilot.errors import UserError
+from adcopilot import __version__
 from adcopilot.llamafactory import export as step
+from adcopilot.model import AdCopilotForConditionalGeneration as Model
+from adcopilot.model import AdCopilotProcessor
+from adcopilot.model import add_fixture as module
 from adcopilot.model.check import FIXTURE, MARGIN_LIMITS, comparable, read_fixture
+
+from .conftest import export
 
 pytestmark = pytest.mark.forward
 
@@ -17,40 +21,27 @@ pytestmark = pytest.mark.forward
 @pytest.fixture(scope="module")
 def trained_dir(model, adcopilot_dir, tmp_path_factory):
     """A folder whose weights are large enough to be sure of a token."""
-    from adcopilot.model import AdCopilotProcessor
-
     folder = tmp_path_factory.mktemp("trained")
     model.save_pretrained(folder)
     AdCopilotProcessor.from_pretrained(adcopilot_dir).save_pretrained(folder)
     return folder
 
 
-def export(source, folder, *, template="adcopilot", dtype="float32") -> None:
-    from llamafactory.train.tuner import export_model
+@pytest.fixture
+def check(run, capsys):
+    """Runs `adcopilot check` on a CPU: (exit code, its last line)."""
 
-    export_model(
-        {
-            "model_name_or_path": str(source),
-            "template": template,
-            "export_dir": str(folder),
-            "export_device": "cpu",
-            "infer_dtype": dtype,
-        }
-    )
+    def check(folder, *options) -> tuple[int, str]:
+        capsys.readouterr()
+        code, out, err = run("check", folder, *options, "--device", "cpu")
+        return code, (out or err).strip().splitlines()[-1]
 
-
-def check(folder, capsys) -> tuple[int, str]:
-    capsys.readouterr()
-    code = main(["check", str(folder), "--device", "cpu"])
-    out, err = capsys.readouterr()
-    return code, (out or err).strip().splitlines()[-1]
+    return check
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_an_export_can_be_checked(llamafactory, trained_dir, tmp_path, capsys, dtype):
+def test_an_export_can_be_checked(llamafactory, trained_dir, tmp_path, check, dtype):
     import transformers
-
-    from adcopilot import __version__
 
     folder = tmp_path / "export"
     export(trained_dir, folder, dtype=dtype)
@@ -62,15 +53,13 @@ def test_an_export_can_be_checked(llamafactory, trained_dir, tmp_path, capsys, d
     text = (folder / "README.md").read_text()
     assert text.startswith("---\nlibrary_name: transformers\n")
     assert f"written by adcopilot {__version__}, with transformers {transformers.__version__}" in text
-    code, line = check(folder, capsys)
+    code, line = check(folder)
     assert code == 0
     assert f"{count} of 8 tokens compared and equal" in line
 
 
-def test_the_fixture_is_of_the_model_in_memory(llamafactory, trained_dir, tmp_path, capsys, monkeypatch):
+def test_the_fixture_is_of_the_model_in_memory(llamafactory, trained_dir, tmp_path, check, monkeypatch):
     """So a folder that was not written as it should have been fails its first check."""
-    from adcopilot.model import AdCopilotForConditionalGeneration as Model
-
     save = Model.save_pretrained
 
     def save_another(self, *args, **kwargs):
@@ -81,25 +70,16 @@ def test_the_fixture_is_of_the_model_in_memory(llamafactory, trained_dir, tmp_pa
 
     monkeypatch.setattr(Model, "save_pretrained", save_another)
     export(trained_dir, tmp_path / "export")
-    code, line = check(tmp_path / "export", capsys)
+    code, line = check(tmp_path / "export")
     assert code == 2
     assert "that are compared is another: `generate` gave" in line
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (RuntimeError("out of\nmemory"), "(RuntimeError: out of memory)"),
-        (UserError("is not finite"), "(is not finite)"),
-    ],
-)
 def test_where_it_cannot_be_made_the_export_is_whole_and_one_line_says_so(
-    llamafactory, trained_dir, tmp_path, caplog, capsys, monkeypatch, error, said
+    llamafactory, trained_dir, tmp_path, caplog, check, monkeypatch
 ):
-    from adcopilot.model import add_fixture as module
-
     def fail(*_):
-        raise error
+        raise RuntimeError("out of\nmemory")
 
     monkeypatch.setattr(module, "make_fixture", fail)
     folder = tmp_path / "export"
@@ -108,14 +88,14 @@ def test_where_it_cannot_be_made_the_export_is_whole_and_one_line_says_so(
     (line,) = [record.getMessage() for record in caplog.records if record.name == step.__name__]
     assert "\n" not in line
     assert line.startswith(f"adcopilot: the export is whole, but {folder} has no fixture")
-    assert said in line
+    assert "(RuntimeError: out of memory)" in line
     assert line.endswith(f"`adcopilot check {folder} --write` makes it")
     assert not (folder / FIXTURE).exists()
     assert (folder / "Modelfile").is_file(), "LlamaFactory's last file"
 
     monkeypatch.undo()
-    assert main(["check", str(folder), "--write", "--device", "cpu"]) == 0
-    assert check(folder, capsys)[0] == 0
+    assert check(folder, "--write")[0] == 0
+    assert check(folder)[0] == 0
 
 
 def test_without_a_card_the_export_is_whole_and_one_line_says_so(tmp_path, caplog, monkeypatch):
@@ -129,8 +109,6 @@ def test_without_a_card_the_export_is_whole_and_one_line_says_so(tmp_path, caplo
 
 
 def test_a_failed_export_has_none(llamafactory, trained_dir, tmp_path, monkeypatch):
-    from adcopilot.model import AdCopilotForConditionalGeneration as Model
-
     monkeypatch.setattr(Model, "save_pretrained", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         export(trained_dir, tmp_path / "export")

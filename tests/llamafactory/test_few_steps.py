@@ -61,25 +61,10 @@ def said(llamafactory):
 
 
 @pytest.fixture
-def load(lf, dataset_dir, image_files):
+def load(load, dataset_dir, image_files):
     """Has LlamaFactory load thirty records for a training with these settings."""
-    from llamafactory.data import get_dataset
-    from llamafactory.hparams import ModelArguments
-    from llamafactory.hparams.training_args import TrainingArguments
-
-    folder, write = dataset_dir
-    write(*[record(image_files[:2])] * 30)
-
-    def with_settings(template="adcopilot", **settings):
-        where = {"dataset": "parts", "dataset_dir": str(folder), "media_dir": str(folder), "overwrite_cache": True}
-        encoder = lf.encoder(template, **where)
-        args = TrainingArguments(
-            output_dir=str(folder / "out"), do_train=True, use_cpu=True, report_to="none", **settings
-        )
-        models = ModelArguments(model_name_or_path="unused")
-        return get_dataset(encoder.template, models, encoder.data_args, args, "sft", lf.tokenizer, lf.processor)
-
-    return with_settings
+    dataset_dir[1](*[record(image_files[:2])] * 30)
+    return lambda template="adcopilot", **settings: load(template, training={"do_train": True, **settings})
 
 
 def test_few_steps_are_said_before_training(load, said):

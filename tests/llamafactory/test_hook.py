@@ -10,20 +10,17 @@ pytestmark = pytest.mark.forward
 KNOWS = "from llamafactory.data.template import TEMPLATES; print('adcopilot' in TEMPLATES)"
 
 
-def last_line(result: subprocess.CompletedProcess) -> str:
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip().splitlines()[-1]
-
-
 def said(code: str) -> str:
     """What code says in a fresh interpreter, as a user starts one: nothing of this package imported beforehand."""
-    return last_line(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
 
 
 @pytest.fixture
 def said_after_torch(nursery):
     """The same where torch and transformers have been imported, under this environment, and LlamaFactory has not."""
-    return lambda code, **environment: last_line(nursery.run(code=code, env=environment))
+    return lambda code, **environment: nursery.said(code=code, env=environment)
 
 
 def test_plain_process_knows_all_parts():
@@ -188,8 +185,8 @@ if __name__ == "__main__":
         "utf-8",
     )
     # The workers are fresh interpreters, which import the script by the name of the file that runs as `__main__`.
-    result = nursery.run(code=f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')")
-    assert last_line(result) == "4 [10, 10, 10, 10]"
+    code = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
+    assert nursery.said(code=code) == "4 [10, 10, 10, 10]"
 
 
 def test_a_users_mistake_ends_in_one_line(nursery, adcopilot_dir, tmp_path):
@@ -204,9 +201,6 @@ main()
 """
     result = nursery.run(code=code)
     assert result.returncode == 1
-    assert (
-        result.stderr.rstrip()
-        .splitlines()[-1]
-        .startswith(f"error: dataset_dir {tmp_path}: no dataset_info.json there")
-    )
+    last = result.stderr.rstrip().splitlines()[-1]
+    assert last.startswith(f"error: dataset_dir {tmp_path}: no dataset_info.json there")
     assert "Traceback" not in result.stderr

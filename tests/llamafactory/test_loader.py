@@ -5,8 +5,13 @@ from contextlib import suppress
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from adcopilot.errors import UserError
+from adcopilot.model import AdCopilotForConditionalGeneration
+
+from .conftest import export
 
 pytestmark = pytest.mark.forward
 
@@ -17,39 +22,12 @@ def test_model_is_the_installed_class(llamafactory, adcopilot_dir, trust_remote_
     from llamafactory.hparams import FinetuningArguments, ModelArguments
     from llamafactory.model import load_model, load_tokenizer
 
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     arguments = ModelArguments(model_name_or_path=str(adcopilot_dir), trust_remote_code=trust_remote_code)
     arguments.device_map = {"": "cpu"}
     tokenizer = load_tokenizer(arguments)["tokenizer"]
     model = load_model(tokenizer, arguments, FinetuningArguments())
     assert type(model) is AdCopilotForConditionalGeneration
     assert model.logits_where_labels
-
-
-@pytest.mark.parametrize("trust_remote_code", [False, True])
-def test_processor_is_ours(llamafactory, adcopilot_dir, trust_remote_code):
-    from llamafactory.hparams import ModelArguments
-    from llamafactory.model import load_tokenizer
-
-    arguments = ModelArguments(model_name_or_path=str(adcopilot_dir), trust_remote_code=trust_remote_code)
-    processor = load_tokenizer(arguments)["processor"]
-    assert type(processor).__name__ == "AdCopilotProcessor"
-    assert processor.num_comparison_tokens == 5
-
-
-def export(adcopilot_dir, folder) -> None:
-    from llamafactory.train.tuner import export_model
-
-    export_model(
-        {
-            "model_name_or_path": str(adcopilot_dir),
-            "template": "adcopilot",
-            "export_dir": str(folder),
-            "export_device": "cpu",
-            "infer_dtype": "float32",
-        }
-    )
 
 
 def test_export_refuses_a_folder_that_holds_something(llamafactory, adcopilot_dir, tmp_path):
@@ -65,10 +43,6 @@ def test_export_refuses_a_folder_that_holds_something(llamafactory, adcopilot_di
 
 def test_export_into_a_new_or_an_empty_folder(llamafactory, adcopilot_dir, tmp_path):
     """With the model's own code beside the weights, so that it loads without this package."""
-    import torch
-
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     (tmp_path / "empty").mkdir()
     for name in ("new", "empty"):
         export(adcopilot_dir, tmp_path / name)
@@ -123,15 +97,9 @@ def test_a_model_that_llamafactory_loads_makes_logits_where_answers_are(llamafac
 
 def test_liger_gets_every_hidden_state(adcopilot_dir, monkeypatch):
     """Its fused loss sits in Qwen2.5-VL's forward, which ours calls; it cuts the labels' places out by itself."""
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir).train()
     given = []
     monkeypatch.setattr(Qwen2_5_VLForConditionalGeneration, "forward", lambda self, **kwargs: given.append(kwargs))
-    import torch
-
     ids = torch.arange(4)[None]
     model(input_ids=ids, labels=ids)
     assert list(given[0]) == ["input_ids", "labels"]

@@ -12,6 +12,8 @@ from adcopilot.errors import UserError
 from adcopilot.llamafactory.memory import GIB, LongestBatch, Need, Shapes, sample_of, step_of, uncounted
 from benchmarks.counts import config_of
 
+from .conftest import preflight
+
 pytestmark = pytest.mark.forward
 
 #: A pair of 2800 x 2800 images with their comparison tokens and 64 tokens of text.
@@ -261,29 +263,11 @@ def test_settings_under_which_nothing_is_said(project_root, changes, said, monke
     assert uncounted({**settings(project_root, 1), **changes}) == said
 
 
-def test_preflight_refuses(llamafactory, tmp_path, adcopilot_dir, image_files, capsys):
-    import argparse
-
-    from adcopilot.llamafactory import preflight
-
-    messages = [
-        {"role": "user", "content": "<image><image>Is there a defect?"},
-        {"role": "assistant", "content": "No."},
-    ]
-    (tmp_path / "parts.json").write_text(json.dumps([{"messages": messages, "images": image_files[:2]}]))
-    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
-    info = {"file_name": "parts.json", "formatting": "sharegpt", "tags": tags}
-    info["columns"] = {"messages": "messages", "images": "images"}
-    (tmp_path / "dataset_info.json").write_text(json.dumps({"parts": info}))
-    values = {"model_name_or_path": str(adcopilot_dir), "template": "adcopilot", "stage": "sft", "do_train": True}
-    values |= {"dataset": "parts", "dataset_dir": str(tmp_path), "media_dir": "/", "finetuning_type": "lora"}
-    values |= {"output_dir": str(tmp_path / "out"), "per_device_train_batch_size": 64}
-    (tmp_path / "a.yaml").write_text(yaml.safe_dump(values))
+def test_preflight_refuses(llamafactory, train_yaml, capsys):
+    path = train_yaml(finetuning_type="lora", per_device_train_batch_size=64, bf16=False, cutoff_len=2048)
 
     def run(*more):
-        parser = argparse.ArgumentParser()
-        preflight.add_arguments(parser)
-        return preflight.run(parser.parse_args([str(tmp_path / "a.yaml"), *more]))
+        return preflight(path, *more)
 
     assert run() == 0
     assert "GiB (0.0 weights + 0.0 training + " in capsys.readouterr().out

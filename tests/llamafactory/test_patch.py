@@ -39,9 +39,7 @@ def run(nursery, fork):
 
     def words(code: str, **environment: str) -> list[str]:
         path = os.pathsep.join(filter(None, [str(fork / "src"), os.environ.get("PYTHONPATH")]))
-        result = nursery.run(code=code, cwd=fork, env={"PYTHONPATH": path, **environment})
-        assert result.returncode == 0, result.stderr
-        return result.stdout.strip().splitlines()[-1].split()
+        return nursery.said(code=code, cwd=fork, env={"PYTHONPATH": path, **environment}).split()
 
     return words
 

@@ -2,13 +2,11 @@
 
 import json
 import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from adcopilot.errors import UserError
-
+from ..evaluation.backends.endpoint import Endpoint
+from ..helpers.refusals import refused
 from ..waiting import until
 from .test_chat import QUESTION, chat, chat_model  # noqa: F401
 
@@ -87,36 +85,10 @@ def test_other_models_are_loaded_as_before(adcopilot_dir, llamafactory):
     ]
 
 
-@contextmanager
-def answering(models, lines=(), status=200):
-    """A server that gives these answers, and keeps what it was asked."""
-
-    class Handler(BaseHTTPRequestHandler):
-        asked: list = []
-
-        def do_GET(self):
-            self.reply(200, json.dumps(models).encode())
-
-        def do_POST(self):
-            Handler.asked.append((json.loads(self.rfile.read(int(self.headers["Content-Length"]))), self.headers))
-            self.reply(status, b"".join(line.encode() + b"\n\n" for line in lines))
-
-        def reply(self, code, body):
-            self.send_response(code)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", Handler.asked
-    finally:
-        server.shutdown()
-        server.server_close()
+def answering(models, lines=(), status=200) -> Endpoint:
+    """A server that gives these answers."""
+    body = b"".join(line.encode() + b"\n\n" for line in lines)
+    return Endpoint(lambda *_: (status, {}, body), models=models)
 
 
 def served(*names, owner="vllm") -> dict:
@@ -145,13 +117,13 @@ def at_home(monkeypatch):
 def test_what_a_vllm_server_is_asked(at_home, image_files):
     at_home.setenv("ADCOPILOT_API_KEY", "secret")
     end = "data: " + json.dumps({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}})
-    with answering(served("base", "lora"), [piece("Yes"), piece("."), end, "data: [DONE]"]) as (url, asked):
-        model = connected(f"{url}#lora", do_sample=True, temperature=0.6, top_p=0.9)
+    with answering(served("base", "lora"), [piece("Yes"), piece("."), end, "data: [DONE]"]) as server:
+        model = connected(f"{server.url}#lora", do_sample=True, temperature=0.6, top_p=0.9)
         messages = [{"role": "user", "content": "<image>A <|image_pad|> and <image>B"}]
         response = model.chat(messages, system="Be brief.", images=image_files[:2])[0]
     assert (response.response_text, response.prompt_length, response.response_length) == ("Yes.", 7, 2)
-    request, headers = asked[0]
-    assert headers["Authorization"] == "Bearer secret"
+    [request] = server.bodies
+    assert server.headers[0]["authorization"] == "Bearer secret"
     assert request["model"] == "lora"
     sampling = {key: request[key] for key in ("max_tokens", "temperature", "top_p", "repetition_penalty")}
     assert sampling == {"max_tokens": 12, "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.0}
@@ -166,11 +138,12 @@ def test_what_a_vllm_server_is_asked(at_home, image_files):
 
 @pytest.mark.usefixtures("llamafactory")
 def test_only_vllm_is_sent_vllms_own_field(at_home):
-    with answering(served("gpt", owner="someone"), [piece("Yes.")]) as (url, asked):
-        assert chat(connected(url), "Hi.") == "Yes."
-    assert "repetition_penalty" not in asked[0][0]
-    assert asked[0][0]["temperature"] == 0.0
-    assert "Authorization" not in asked[0][1]
+    with answering(served("gpt", owner="someone"), [piece("Yes.")]) as server:
+        assert chat(connected(server.url), "Hi.") == "Yes."
+    [request] = server.bodies
+    assert "repetition_penalty" not in request
+    assert request["temperature"] == 0.0
+    assert "authorization" not in server.headers[0]
 
 
 @pytest.mark.usefixtures("llamafactory", "at_home")
@@ -185,17 +158,17 @@ def test_only_vllm_is_sent_vllms_own_field(at_home):
     ],
 )
 def test_a_servers_faults_are_told_in_one_line(status, lines, told):
-    with answering(served("one"), lines, status) as (url, _):
-        model = connected(url)
-        with pytest.raises(UserError, match=told) as raised:
+    with answering(served("one"), lines, status) as server:
+        model = connected(server.url)
+        with refused(told) as raised:
             chat(model, "Hi.")
-    assert "\n" not in str(raised.value)
-    assert url in str(raised.value)
+    assert server.url in str(raised.value)
 
 
 @pytest.mark.usefixtures("llamafactory", "at_home")
 def test_what_cannot_be_connected_is_told_before_anything_is_asked(tmp_path):
-    with answering(served("one", "two")) as (url, asked):
+    with answering(served("one", "two")) as server:
+        url = server.url
         for settings, told in [
             ({"template": "qwen2_vl"}, "template adcopilot, found template qwen2_vl"),
             ({"image_max_pixels": 2800 * 2800}, "image_max_pixels 7840000"),
@@ -206,26 +179,25 @@ def test_what_cannot_be_connected_is_told_before_anything_is_asked(tmp_path):
             ({"model_name_or_path": "http://[1"}, "expected something like http"),
             ({"model_name_or_path": "http://127.0.0.1:port/v1"}, "no answer"),
         ]:
-            with pytest.raises(UserError, match=told) as raised:
+            with refused(told) as raised:
                 connected(url, **settings)
             assert "word" not in str(raised.value).replace("password", "")
-        assert asked == []
-    with pytest.raises(UserError, match="is the server running"):
+        assert server.bodies == []
+    with refused("is the server running"):
         connected(url)  # it is gone now
-    with answering({"hello": "world"}) as (url, _), pytest.raises(UserError, match="no list of models"):
-        connected(url)
-    with answering(served()) as (url, _), pytest.raises(UserError, match="serves no model"):
-        connected(url)
+    for models, told in (({"hello": "world"}, "no list of models"), (served(), "serves no model")):
+        with answering(models) as server, refused(told):
+            connected(server.url)
 
 
 @pytest.mark.usefixtures("llamafactory", "at_home")
 def test_what_no_server_is_asked(image_files):
-    with answering(served("one")) as (url, asked):
-        model = connected(url)
-        with pytest.raises(UserError, match="tools"):
+    with answering(served("one")) as server:
+        model = connected(server.url)
+        with refused("tools"):
             model.chat([{"role": "user", "content": "Hi."}], tools="[]  ")
-        with pytest.raises(UserError, match="role observation"):
+        with refused("role observation"):
             model.chat([{"role": "observation", "content": "Hi."}])
-        with pytest.raises(UserError, match="1 images but 2 <image>"):
+        with refused("1 images but 2 <image>"):
             chat(model, "<image><image>", images=image_files[:1])
-        assert asked == []
+        assert server.bodies == []

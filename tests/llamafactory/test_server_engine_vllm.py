@@ -6,6 +6,7 @@ import pytest
 
 from ..vllm.serving import serve, why_not
 from ..webui import taught
+from .conftest import turns_of
 from .test_chat import chat
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
@@ -47,7 +48,6 @@ def test_answers(remote, tmp_path, turns, images, answer):
     parts = taught.write_parts(tmp_path)
     paths = [str(parts[name]) for name in images]
     assert chat(remote, *turns, images=paths) == answer
-    messages = [{"role": ("user", "assistant")[index % 2], "content": turn} for index, turn in enumerate(turns)]
-    pieces = list(remote.stream_chat(messages, images=paths))
+    pieces = list(remote.stream_chat(turns_of(turns), images=paths))
     assert "".join(pieces) == answer
     assert len(pieces) > 2

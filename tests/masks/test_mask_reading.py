@@ -11,7 +11,6 @@ from PIL import Image
 from adcopilot.chat_ad.readers import index, make_source, scan
 from adcopilot.chat_ad.sources.references import content_sha256, open_image, open_mask
 from adcopilot.chat_ad.table import read_entries
-from adcopilot.cli import main
 from adcopilot.images import IMAGE_SUFFIXES
 from adcopilot.inspect.pairs import find_images
 from adcopilot.kinds import defect_name, is_good
@@ -94,23 +93,23 @@ def test_a_true_defect_of_most_of_the_image_and_a_white_mask(parts):
     assert problem.kind == "empty-mask"
 
 
-def test_the_command_counts_kinds_and_takes_the_options(parts, tmp_path, capsys):
+def test_the_command_counts_kinds_and_takes_the_options(parts, tmp_path, run):
     soft = Image.open(parts / "bracket/ground_truth/scratch/8_mask.png").resize((30, 20), Image.Resampling.BICUBIC)
     soft.resize((64, 48), Image.Resampling.BICUBIC).save(parts / "bracket/ground_truth/scratch/8_mask.png")
     mask(parts / "bracket/ground_truth/scratch/9_mask.png")  # the same pixels as of 7
-    assert main(tables(parts, tmp_path)) == 0
-    text = capsys.readouterr().out
+    code, text, _ = run(*tables(parts, tmp_path))
+    assert code == 0
     assert "masks: 2 two-level; 1 many-valued, cut at the middle of their range" in text
     assert "1 masks mark the same pixels of several images" in text
     assert "scratch/7.png and bracket/scratch/9.png" in text
-    assert main(tables(parts, tmp_path, "mask.threshold=0", "mask.most=0.9")) == 0
+    assert run(*tables(parts, tmp_path, "mask.threshold=0", "mask.most=0.9"))[0] == 0
     rows = read_entries(tmp_path / "out/datasets/parts.index.parquet")
     row = next(one for one in rows if one.image.endswith("/8.png"))
     assert row.mask.endswith("#over=0")
     assert row.boxes[0][0] < 13
     for wrong in ("mask.threshold=1.5", "mask.most=0", "mask.threshold=-1"):
-        assert main(tables(parts, tmp_path, wrong)) == 2
-        assert wrong.partition("=")[0] in capsys.readouterr().err
+        code, _, err = run(*tables(parts, tmp_path, wrong))
+        assert (code, wrong.partition("=")[0] in err) == (2, True), err
 
 
 def tables(parts, folder, *settings):
@@ -120,27 +119,21 @@ def tables(parts, folder, *settings):
     return words + [word for setting in settings for word in ("--set", f"datasets.parts.{setting}")]
 
 
-def test_one_mask_of_two_photographs_is_nobody_s(parts, tmp_path, capsys):
+def test_one_mask_of_two_photographs_is_nobody_s(parts, tmp_path, run):
     photograph(parts / "bracket/scratch/7.jpg", 70)
     rows, problems = read(parts)
     assert {problem.kind for problem in problems} == {"shared-mask"}
     assert all(name in problems[0].reason for name in ("scratch/7.jpg", "scratch/7.png"))
     assert not [row for row in rows if "/7." in row.image]
-    assert main(tables(parts, tmp_path)) == 2
-    said = capsys.readouterr().err
+    code, _, said = run(*tables(parts, tmp_path))
+    assert code == 2
     assert "1 shared-mask: bracket/ground_truth/scratch/7_mask.png: serves two images" in said
-    assert main(tables(parts, tmp_path, "skip_problems=true")) == 1  # a third of them
+    assert run(*tables(parts, tmp_path, "skip_problems=true"))[0] == 1  # a third of them
     assert len(list(read_entries(tmp_path / "out/datasets/parts.index.parquet"))) == 5
 
 
 def test_one_folder_of_masks_for_all_kinds_serves_each_name_once(parts):
-    for number in (7, 8):
-        (parts / f"bracket/ground_truth/scratch/{number}_mask.png").rename(parts / f"bracket/{number}_mask.png")
-    (parts / "bracket/masks").mkdir()
-    for number in (7, 8):
-        (parts / f"bracket/{number}_mask.png").rename(parts / f"bracket/masks/{number}_mask.png")
-    (parts / "bracket/ground_truth/scratch/9_mask.png").rename(parts / "bracket/masks/9_mask.png")
-    (parts / "bracket/ground_truth/scratch").rmdir()
+    (parts / "bracket/ground_truth/scratch").rename(parts / "bracket/masks")
     (parts / "bracket/ground_truth").rmdir()
     photograph(parts / "bracket/dent/7.png", 71)
     _, problems = read(parts)
@@ -222,23 +215,8 @@ def test_names_that_tell_no_kind(name):
 @pytest.mark.parametrize(
     "name",
     [
-        "good",
-        "OK",
-        "ok_2",
-        "Normal",
-        "pass",
-        "PASSED",
-        "gut",
-        "良品",
-        "non-defective",
-        "iO",
-        "good_parts",
-        "OK-images",
-        "golden",
-        "undamaged",
-        "Correct",
-        "良",
-        "dobrý",
+        *("good", "OK", "ok_2", "Normal", "pass", "PASSED", "gut", "良品", "non-defective", "iO", "good_parts"),
+        *("OK-images", "golden", "undamaged", "Correct", "良", "dobrý"),
     ],
 )
 def test_names_that_say_good(name):
@@ -259,14 +237,8 @@ def test_a_coco_class_called_good_is_no_defect(tmp_path):
     photograph(tmp_path / "good/c.png", 3)
 
     def box(number, image, category, x):
-        square = [x, 5, x + 9, 5, x + 9, 14, x, 14]
-        return {
-            "id": number,
-            "image_id": image,
-            "category_id": category,
-            "bbox": [x, 5, 9, 9],
-            "segmentation": [square],
-        }
+        found = {"id": number, "image_id": image, "category_id": category, "bbox": [x, 5, 9, 9]}
+        return {**found, "segmentation": [[x, 5, x + 9, 5, x + 9, 14, x, 14]]}
 
     data = {
         "images": [{"id": n, "file_name": f, "width": 64, "height": 48} for n, f in enumerate(("a.png", "b.png"))],

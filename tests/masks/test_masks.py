@@ -13,6 +13,8 @@ from adcopilot.errors import UserError
 from adcopilot.masks import MaskSizeError, check_size, marked, read_mask, read_mask_folder
 from adcopilot.masks.components import mask_components
 
+from ..helpers.refusals import refused
+
 pytestmark = pytest.mark.forward
 
 SIZE = (64, 48)
@@ -125,7 +127,7 @@ def test_a_jpeg_s_noise_is_no_defect(tmp_path, kind, quality):
     assert not read_mask(tmp_path / "e.jpg").values.any()
 
 
-def test_inverted_is_the_same_mask_the_other_way_round(tmp_path):
+def test_inverted_is_the_same_mask_the_other_way_round():
     soft = np.asarray(drawn("blobs").resize((200, 150), Image.Resampling.LANCZOS))
     for values in (soft, painted(0, 255, 255), painted(0, 9, 9)):
         black_on_white = values.max() - values
@@ -186,7 +188,6 @@ def test_a_transparent_margin_is_background(tmp_path):
     ],
 )
 def test_palettes(tmp_path, palette, indices, expected):
-    image = Image.fromarray(painted(*indices)).convert("P")
     image = Image.frombytes("P", SIZE, painted(*indices).tobytes())
     image.putpalette(palette)
     assert np.array_equal(saved(tmp_path, image).values, painted(*expected))
@@ -199,9 +200,8 @@ def test_what_is_no_finite_number_is_refused_by_name(tmp_path, value, suffix):
     values[5, 5:8] = value
     path = tmp_path / f"m.{suffix}"
     np.save(path, values) if suffix == "npy" else Image.fromarray(values).save(path)
-    with pytest.raises(UserError, match=rf"m\.{suffix}: 3 of 3072 pixels of the mask are no finite numbers") as error:
+    with refused(rf"m\.{suffix}: 3 of 3072 pixels of the mask are no finite numbers"):
         read_mask(path)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.int64, np.float16, np.float32, np.float64])
@@ -217,9 +217,8 @@ def test_arrays_that_are_none(tmp_path):
     np.save(tmp_path / "b.npy", np.array([{"a": 1}], object), allow_pickle=True)
     (tmp_path / "c.npy").write_bytes(b"\x93NUMPY\x01\x00")
     for name in "abc":
-        with pytest.raises(UserError, match=rf"{name}\.npy: ") as error:
+        with refused(rf"{name}\.npy: "):
             read_mask(tmp_path / f"{name}.npy")
-        assert "\n" not in str(error.value)
 
 
 def test_sixteen_bits(tmp_path):

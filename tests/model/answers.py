@@ -52,7 +52,7 @@ def answers(model, processor) -> dict[str, list]:
 
 
 if __name__ == "__main__":
-    sys.modules["adcopilot"] = None  # only the folder's own code
+    sys.modules["adcopilot"] = sys.modules["llamafactory"] = None  # only the folder's own code
     import torch
     import transformers
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
+from adcopilot.model import modeling
 from adcopilot.model.positions import window_order
 
 from .conftest import encode
@@ -97,8 +98,6 @@ def test_the_prompt_comes_in_pieces(model, inputs, monkeypatch, where):
 
 
 def test_the_tower_works_in_another_order(model, processor, conversations, monkeypatch):
-    from adcopilot.model import modeling
-
     inputs = encode(processor, [conversations[3]])  # of several windows
     monkeypatch.setattr(modeling, "window_order", lambda grid, config: torch.arange(int(grid.prod(-1).sum()) // 4))
     with pytest.raises(RuntimeError, match="merges an image's patches in another order"):
@@ -137,13 +136,9 @@ def test_positions_come_from_elsewhere(model, inputs):
     """Of an upstream that no longer calls `get_rope_index`: comparison tokens would stand where text does."""
     length = inputs["input_ids"].shape[1]
     positions = torch.arange(length).expand(3, 1, length)
-    with pytest.raises(ValueError, match="positions that are not those of `get_rope_index`"):
-        model(**inputs, position_ids=positions)
-    with pytest.raises(ValueError, match="positions that are not those of `get_rope_index`"):
-        model(**inputs, position_ids=positions[0])
-    text_first = torch.cat([positions[:1], positions])
-    with pytest.raises(ValueError, match="positions that are not those of `get_rope_index`"):
-        model(**inputs, position_ids=text_first)
+    for given_ids in (positions, positions[0], torch.cat([positions[:1], positions])):  # the last: of the text first
+        with pytest.raises(ValueError, match="positions that are not those of `get_rope_index`"):
+            model(**inputs, position_ids=given_ids)
 
 
 def test_an_image_is_at_another_time(model, inputs, monkeypatch):
@@ -164,7 +159,6 @@ def test_an_image_is_at_another_time(model, inputs, monkeypatch):
 def test_comparison_tokens_without_images(model, inputs):
     """Called directly, as some training loops do with a batch whose images were filtered out."""
     text = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-    with pytest.raises(ValueError, match="passes comparison tokens on without their pixel_values"):
-        model(**text)
-    with pytest.raises(ValueError, match="passes comparison tokens on without their pixel_values"):
-        generate(model, text)
+    for call in (lambda: model(**text), lambda: generate(model, text)):
+        with pytest.raises(ValueError, match="passes comparison tokens on without their pixel_values"):
+            call()

@@ -5,7 +5,17 @@ import json
 import pytest
 import torch
 import transformers
+from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
+
+from adcopilot.model import (
+    AdCopilotConfig,
+    AdCopilotForConditionalGeneration,
+    AdCopilotModel,
+    AdCopilotProcessor,
+    register_auto_classes,
+)
+from adcopilot.model.configuration import AUTO_MAP
 
 from .conftest import TRANSFORMERS_5, encode, random_image
 
@@ -21,14 +31,10 @@ WHOLE = [
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    from adcopilot.model import register_auto_classes
-
     register_auto_classes()
 
 
 def test_whole_models(adcopilot_dir):
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     assert len(WHOLE) == 2
     for name in WHOLE:
         loaded, info = getattr(transformers, name).from_pretrained(adcopilot_dir, output_loading_info=True)
@@ -37,10 +43,8 @@ def test_whole_models(adcopilot_dir):
         assert not info["unexpected_keys"]
 
 
-def test_auto_model_has_the_folders_weights(model, adcopilot_dir, tmp_path):
+def test_auto_model_has_the_folders_weights(adcopilot_dir, tmp_path):
     """Not random ones: the folder's weights are named for the whole model."""
-    from adcopilot.model import AdCopilotForConditionalGeneration, AdCopilotModel
-
     inner, info = AutoModel.from_pretrained(adcopilot_dir, output_loading_info=True)
     assert type(inner) is AdCopilotModel
     assert not info["missing_keys"]
@@ -55,8 +59,6 @@ def test_auto_model_has_the_folders_weights(model, adcopilot_dir, tmp_path):
 
 
 def test_parts_of_the_processor(adcopilot_dir):
-    from adcopilot.model import AdCopilotConfig, AdCopilotProcessor
-
     assert type(AutoConfig.from_pretrained(adcopilot_dir)) is AdCopilotConfig
     processor = AutoProcessor.from_pretrained(adcopilot_dir)
     assert type(processor) is AdCopilotProcessor
@@ -81,9 +83,6 @@ def test_pipeline(model, processor, adcopilot_dir):
 
 
 def test_auto_map_names_every_auto_class_and_its_code(adcopilot_dir, tmp_path):
-    from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration
-    from adcopilot.model.configuration import AUTO_MAP
-
     AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir).save_pretrained(tmp_path)
     for folder in (adcopilot_dir, tmp_path):
         auto_map = json.loads((folder / "config.json").read_text())["auto_map"]
@@ -105,74 +104,54 @@ def test_without_this_package(nursery, adcopilot_dir):
 import sys
 sys.modules["adcopilot"] = None
 import transformers
+folder, found = {str(adcopilot_dir)!r}, []
 for name in {["AutoModel", *WHOLE]!r}:
-    model, info = getattr(transformers, name).from_pretrained(
-        {str(adcopilot_dir)!r}, trust_remote_code=True, output_loading_info=True
-    )
-    print(name, type(model).__name__, len(info["missing_keys"]))
-print(type(transformers.AutoProcessor.from_pretrained({str(adcopilot_dir)!r}, trust_remote_code=True)).__name__)
+    auto = getattr(transformers, name)
+    model, info = auto.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    found.append([name, type(model).__name__, len(info["missing_keys"])])
+processor = transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+print([*found, type(processor).__name__])
 """
-    result = nursery.run(code=code, env={"ADCOPILOT_PLUGIN": "0", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"})
-    assert result.returncode == 0, result.stderr[-2000:]
-    lines = result.stdout.strip().splitlines()
-    expected = ["AutoModel AdCopilotModel 0", *(f"{name} AdCopilotForConditionalGeneration 0" for name in WHOLE)]
-    assert lines[-len(expected) - 1 :] == [*expected, "AdCopilotProcessor"]
+    found = nursery.said(code=code, env={"ADCOPILOT_PLUGIN": "0", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"})
+    whole = [[name, "AdCopilotForConditionalGeneration", 0] for name in WHOLE]
+    assert found == str([["AutoModel", "AdCopilotModel", 0], *whole, "AdCopilotProcessor"])
 
 
-def test_trl_by_folder(adcopilot_dir, tmp_path):
-    """TRL looks a model's class up in the package `transformers`, by the name in config.json."""
+@pytest.fixture
+def trainer_of(adcopilot_dir, tmp_path):
+    """A trainer of TRL on the folder, on a CPU: by its name, with rows of data, and more of its settings."""
     datasets = pytest.importorskip("datasets")
-    if (
-        TRANSFORMERS_5
-    ):  # it does not import, or stops at a field that models no longer have, by what was imported before
-        pytest.skip("TRL 0.24's GRPOTrainer does not work under transformers 5")
+    if TRANSFORMERS_5:
+        # it does not import, or stops at a field that models no longer have, by what was imported before
+        pytest.skip("TRL 0.24 does not work under transformers 5")
     trl = pytest.importorskip("trl")
-    from adcopilot.model import AdCopilotForConditionalGeneration
 
-    trainer = trl.GRPOTrainer(
-        model=str(adcopilot_dir),
-        reward_funcs=lambda completions, **_: [0.0] * len(completions),
-        args=trl.GRPOConfig(
-            output_dir=str(tmp_path),
-            use_cpu=True,
-            bf16=False,
-            report_to=[],
-            num_generations=2,
-            per_device_train_batch_size=2,
-        ),
-        train_dataset=datasets.Dataset.from_list([{"prompt": "Hi."}]),
-    )
+    def make(name, rows, *, settings, **more):
+        here = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "report_to": []}
+        args = getattr(trl, f"{name}Config")(**here, per_device_train_batch_size=2, **settings)
+        data = datasets.Dataset.from_list(rows)
+        return getattr(trl, f"{name}Trainer")(model=str(adcopilot_dir), args=args, train_dataset=data, **more)
+
+    return make
+
+
+def test_trl_by_folder(trainer_of):
+    """TRL looks a model's class up in the package `transformers`, by the name in config.json."""
+    rewards = {"reward_funcs": lambda completions, **_: [0.0] * len(completions)}
+    trainer = trainer_of("GRPO", [{"prompt": "Hi."}], settings={"num_generations": 2}, **rewards)
     assert type(trainer.model) is AdCopilotForConditionalGeneration
     assert type(trainer.processing_class).__name__ == "AdCopilotProcessor"
 
 
-def test_trl_sft(adcopilot_dir, tmp_path):
+def test_trl_sft(trainer_of):
     """Its metrics are of the logits of the whole text, of which only the answer is trained on."""
-    datasets = pytest.importorskip("datasets")
-    if TRANSFORMERS_5:
-        pytest.skip("TRL 0.24 does not work under transformers 5")
-    trl = pytest.importorskip("trl")
-    from PIL import Image
-
     images = [Image.new("RGB", (84, 56), colour) for colour in ("red", "green")]
     sample = {
         "images": images,
         "prompt": [{"role": "user", "content": "Compare."}],
         "completion": [{"role": "assistant", "content": "They differ."}],
     }
-    trainer = trl.SFTTrainer(
-        model=str(adcopilot_dir),
-        args=trl.SFTConfig(
-            output_dir=str(tmp_path),
-            use_cpu=True,
-            bf16=False,
-            report_to=[],
-            max_length=None,
-            max_steps=1,
-            logging_steps=1,
-            per_device_train_batch_size=2,
-        ),
-        train_dataset=datasets.Dataset.from_list([sample, sample]),
-    )
+    settings = {"max_length": None, "max_steps": 1, "logging_steps": 1}
+    trainer = trainer_of("SFT", [sample, sample], settings=settings)
     trainer.train()
     assert trainer.state.log_history[0]["entropy"] > 0

@@ -1,8 +1,10 @@
 """The encoder against the paper's formulas written out, and against itself in batches."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from adcopilot.model import AdCopilotConfig, ComparisonEncoder
 from adcopilot.model import comparison_encoder as module
@@ -103,8 +105,6 @@ def test_without_positions_the_order_of_patches_is_not_seen():
 
 def test_patch_coordinates_follow_the_image_processor():
     """The processor cuts an image into patches square by square; colours that encode the place must agree."""
-    import numpy as np
-    from PIL import Image
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
     height, width = 4, 6

@@ -4,6 +4,8 @@ are two. Stock Qwen2.5-VL goes through the same harness."""
 import pytest
 import torch
 
+from adcopilot.model import AdCopilotForConditionalGeneration
+
 from .claimed_devices import claimed_devices, placed
 from .conftest import encode
 
@@ -46,13 +48,14 @@ def on(device, inputs):
 def spread(model, base_model):
     """(model or the stock one, map, function) → what the function gives for it, spread over two claimed cards."""
 
-    def run(name, device_map, function, **options):
+    def run(name, device_map, function, *, inputs, **options):
         chosen = model if name == "ours" else base_model
         if name == "stock":
+            inputs = {key: value for key, value in inputs.items() if key != "mm_token_type_ids"}
             device_map = {key: device for key, device in device_map.items() if key != ENCODER}
         with claimed_devices() as claims, torch.set_grad_enabled(options.pop("gradients", False)):
             with placed(chosen, device_map, claims):
-                result = function(chosen, **options)
+                result = function(chosen, inputs, **options)
             chosen.model.rope_deltas = None  # kept by upstream, and claimed
             return result
 
@@ -87,8 +90,7 @@ def test_forward(model, spread, inputs, name):
 @pytest.mark.parametrize("name", SPLITS)
 def test_forward_of_the_stock_model_is_the_control(spread, inputs, name):
     """What the harness asks of us it asks of Qwen2.5-VL too, whose pads are the images' own here."""
-    keep = {key: value for key, value in inputs.items() if key != "mm_token_type_ids"}
-    assert spread("stock", SPLITS[name], forward, inputs=keep).isfinite().all()
+    assert spread("stock", SPLITS[name], forward, inputs=inputs).isfinite().all()
 
 
 @pytest.mark.parametrize("way", GENERATIONS)
@@ -102,8 +104,7 @@ def test_generation(model, spread, inputs, name, way):
 
 @pytest.mark.parametrize("way", GENERATIONS)
 def test_generation_of_the_stock_model_is_the_control(spread, inputs, way):
-    keep = {key: value for key, value in inputs.items() if key != "mm_token_type_ids"}
-    assert spread("stock", SPLITS["auto"], generate, inputs=keep, **GENERATIONS[way]).shape[0] in (4, 8)
+    assert spread("stock", SPLITS["auto"], generate, inputs=inputs, **GENERATIONS[way]).shape[0] in (4, 8)
 
 
 @pytest.mark.parametrize("name", ["auto", "only the encoder second"])
@@ -141,8 +142,6 @@ def test_the_encoder_is_never_split(model):
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two cards")
 def test_two_real_cards(model, adcopilot_dir, inputs):
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     with torch.no_grad():
         expected = model(**inputs).logits
         for device_map in SPLITS.values():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from adcopilot.model import AdCopilotConfig, ComparisonEncoder, comparison_encoder
 from benchmarks.encoder_memory import Allocations
 
 pytestmark = pytest.mark.forward
@@ -14,8 +15,6 @@ UNEQUAL = [[1, 32, 32], [1, 16, 48], [1, 40, 24]]
 
 
 def encoder_and_features(grid, position_encoding):
-    from adcopilot.model import AdCopilotConfig, ComparisonEncoder
-
     config = AdCopilotConfig(
         vision_config={"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_heads": 2, "out_hidden_size": WIDTH},
         text_config={"hidden_size": WIDTH, "num_attention_heads": 2, "num_key_value_heads": 1},
@@ -59,8 +58,6 @@ def test_the_recorder_sees_scores_where_there_are_some(grid):
 
 def test_memory_grows_with_the_largest_image_not_with_their_number(monkeypatch):
     """Images beyond the limit are encoded in groups."""
-    from adcopilot.model import comparison_encoder
-
     monkeypatch.setattr(comparison_encoder, "MAX_PATCHES_AT_ONCE", 1024)
     two, eight = (run(EQUAL * repeats, "rope2d").largest for repeats in (1, 4))
     features = 2 * 4 * 1024 * WIDTH  # the input itself, which views of it are counted as

@@ -1,7 +1,12 @@
 """Logits while training: made where an answer is judged, with the loss and the gradients of stock Qwen2.5-VL."""
 
+import inspect
+
 import pytest
 import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from adcopilot.model import AdCopilotForConditionalGeneration
 
 from .conftest import encode
 
@@ -70,11 +75,5 @@ def test_all_logits_for_other_trainers(training, processor, conversations, monke
 
 def test_the_signature_is_upstreams():
     """`generate` and transformers' Trainer read what a model takes from it."""
-    import inspect
-
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     ours, theirs = AdCopilotForConditionalGeneration.forward, Qwen2_5_VLForConditionalGeneration.forward
     assert inspect.signature(ours) == inspect.signature(theirs)

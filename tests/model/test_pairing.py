@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adcopilot.model import AdCopilotConfig, AdCopilotModel
 from adcopilot.model.pairing import images_of_tokens, previous_images
 from adcopilot.model.positions import diagonal_positions
 
@@ -85,8 +86,6 @@ def test_one_comparison_token_stands_on_the_first_corner():
 
 
 def test_text_after_an_image_starts_where_it_would_without_comparison_tokens(adcopilot_dir):
-    from adcopilot.model import AdCopilotConfig, AdCopilotModel
-
     config = AdCopilotConfig.from_pretrained(adcopilot_dir)
     model = AdCopilotModel(config)
     pads = [config.comparison_token_id] * config.num_comparison_tokens

@@ -7,6 +7,8 @@ import pytest
 import torch
 from transformers import Qwen2_5_VLProcessor
 
+from adcopilot.model import AdCopilotProcessor
+
 from .conftest import chat, encode, random_image
 
 pytestmark = pytest.mark.forward
@@ -71,6 +73,8 @@ def test_text_without_images(processor):
 
 def test_the_first_image_of_each_text_without_pads(processor, conversations, monkeypatch):
     both = encode(processor, conversations)
+    counted = processor._get_num_multimodal_tokens(image_sizes=[(56, 84)])
+    assert counted.num_image_tokens == [2 * 3 + 5]
     monkeypatch.setattr(processor, "comparison_of_first", False)
     found = encode(processor, conversations)
     counts = (found["input_ids"] == processor.comparison_token_id).sum(-1)
@@ -94,15 +98,8 @@ def test_a_single_string_is_a_batch_of_one(processor):
 
 
 def test_folder_without_the_token_is_refused(qwen_base_dir):
-    from adcopilot.model import AdCopilotProcessor
-
     with pytest.raises(ValueError, match=r"no <\|compare_pad\|>.*adcopilot init"):
         AdCopilotProcessor.from_pretrained(qwen_base_dir)
-
-
-def test_tokens_are_counted_with_the_comparison(processor):
-    counted = processor._get_num_multimodal_tokens(image_sizes=[(56, 84)])
-    assert counted.num_image_tokens == [2 * 3 + 5]
 
 
 def test_the_call_says_what_it_takes(processor):

@@ -3,16 +3,17 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from adcopilot import cli
 from adcopilot.errors import UserError
 from adcopilot.model import AdCopilotForConditionalGeneration, AdCopilotProcessor
 from adcopilot.model.conversion import ENCODER_PREFIX
 from adcopilot.model.transfer import REPORT_FILE, fit_alignment, shared_tokens, transfer
 
+from ..helpers.model_folders import change_json, change_weights, weights_of
 from .conftest import TRANSFORMERS_5, chat, encode, random_image
 
 pytestmark = pytest.mark.forward
@@ -29,8 +30,6 @@ def matrix():
 def other_base(adcopilot_dir, qwen_base_dir, matrix, tmp_path_factory):
     """A narrower Qwen2.5-VL with another vocabulary, the same vision tower, and for each token that both know an
     embedding that is a linear image of the first model's."""
-    from transformers import AutoTokenizer, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
-
     from adcopilot.sample.tiny_base import sentences, train_tokenizer
 
     folder = tmp_path_factory.mktemp("transfer") / "narrow"
@@ -46,7 +45,7 @@ def other_base(adcopilot_dir, qwen_base_dir, matrix, tmp_path_factory):
         setattr(config, field, tokenizer.convert_tokens_to_ids(f"<|{name}|>"))
     torch.manual_seed(9)
     model = Qwen2_5_VLForConditionalGeneration(config)
-    source = load_file_of(adcopilot_dir)
+    source = weights_of(adcopilot_dir)
     state = model.state_dict()
     for name, weight in source.items():
         if name.startswith("model.visual.") and state[name].shape == weight.shape:
@@ -64,10 +63,6 @@ def other_base(adcopilot_dir, qwen_base_dir, matrix, tmp_path_factory):
         chat_template=tokenizer.chat_template,
     ).save_pretrained(folder)
     return folder
-
-
-def load_file_of(folder):
-    return {name: weight for file in sorted(folder.glob("*.safetensors")) for name, weight in load_file(file).items()}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +83,7 @@ def test_vocabularies_differ(adcopilot_dir, other_base):
 
 def test_exact_where_one_embedding_is_a_linear_image_of_the_other(adcopilot_dir, moved, matrix):
     output, report = moved
-    before, after = load_file_of(adcopilot_dir), load_file_of(output)
+    before, after = weights_of(adcopilot_dir), weights_of(output)
     for name in (name for name in before if name.startswith(ENCODER_PREFIX)):
         if "projector" not in name:
             assert torch.equal(after[name], before[name]), name
@@ -133,8 +128,6 @@ def test_where_the_embeddings_have_nothing_in_common_the_report_says_so():
     assert abs(found.report["held_out"]["cosine"]) < 0.1
     assert found.report["held_out"]["nearest"] < 0.02
     # Least squares as numpy has it, over all tokens.
-    import numpy as np
-
     expected = np.linalg.lstsq(source.double().numpy(), target.double().numpy(), rcond=None)[0]
     np.testing.assert_allclose(found.matrix.numpy(), expected, atol=1e-10)
     assert fit_alignment(source, target, ids, seed=2).matrix.allclose(found.matrix, atol=1e-12)
@@ -149,39 +142,27 @@ def test_embeddings_without_full_rank_have_the_shortest_map():
     torch.testing.assert_close(found.matrix, expected, atol=1e-8, rtol=1e-6)
 
 
-def test_the_command_keeps_the_image_budget_of_training(adcopilot_dir, qwen_base_dir, tmp_path, capsys):
+def test_the_command_keeps_the_image_budget_of_training(adcopilot_dir, qwen_base_dir, tmp_path, run):
     """Into the base it was made from: the map is the identity and nothing changes."""
     source = shutil.copytree(adcopilot_dir, tmp_path / "source")
     processor = AdCopilotProcessor.from_pretrained(source)
     processor.image_max_pixels = 12_544
     processor.save_pretrained(source)
-    args = ["transfer", "--model", source, "--base", qwen_base_dir, "--output", tmp_path / "new"]
-    assert cli.main([str(word) for word in args]) == 0
-    out = capsys.readouterr().out
+    code, out, _ = run("transfer", "--model", source, "--base", qwen_base_dir, "--output", tmp_path / "new")
+    assert code == 0
     assert "100.0 % of the squared length is explained, cosine 1.000, 100.0 % land nearest to themselves" in out
     assert "vision towers are 0.0 % apart" in out
     assert AdCopilotProcessor.from_pretrained(tmp_path / "new").image_max_pixels == 12_544
-    before, after = load_file_of(adcopilot_dir), load_file_of(tmp_path / "new")
+    before, after = weights_of(adcopilot_dir), weights_of(tmp_path / "new")
     assert before.keys() == after.keys()
     for name, weight in before.items():
         torch.testing.assert_close(after[name], weight, atol=1e-6, rtol=1e-5)
 
 
-def edit(folder, tmp_path, **vision):
-    copy = shutil.copytree(folder, tmp_path / "edited")
-    config = json.loads((copy / "config.json").read_text())
-    config["vision_config"].update(vision)
-    (copy / "config.json").write_text(json.dumps(config))
-    return copy
-
-
-def test_mistakes_are_said_before_anything_is_written(adcopilot_dir, qwen_base_dir, tmp_path, capsys):
+def test_mistakes_are_said_before_anything_is_written(adcopilot_dir, qwen_base_dir, tmp_path, refusal):
     def refused(model, base, output="new"):
-        args = ["transfer", "--model", model, "--base", base, "--output", tmp_path / output]
-        assert cli.main([str(word) for word in args]) == 2
-        err = capsys.readouterr().err
+        err = refusal("transfer", "--model", model, "--base", base, "--output", tmp_path / output)
         assert err.startswith("error: ")
-        assert len(err.splitlines()) == 1
         assert not (tmp_path / "new").exists()
         assert not (tmp_path / "new.partial").exists()
         return err
@@ -190,16 +171,14 @@ def test_mistakes_are_said_before_anything_is_written(adcopilot_dir, qwen_base_d
     assert "no such model folder" in refused(tmp_path / "none", qwen_base_dir)
     assert "is an AD-Copilot model already" in refused(adcopilot_dir, adcopilot_dir)
     assert "is not a folder" in refused(adcopilot_dir, "./nowhere")
-    other = edit(qwen_base_dir, tmp_path, depth=2)
+    other = shutil.copytree(qwen_base_dir, tmp_path / "edited")
+    change_json(other / "config.json", **{"vision_config.depth": 2})
     assert "vision_config.depth is 2, but" in refused(adcopilot_dir, other)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").write_text("")
     assert "exists and is not empty" in refused(adcopilot_dir, qwen_base_dir, "full")
     damaged = shutil.copytree(adcopilot_dir, tmp_path / "damaged")
-    for file in damaged.glob("*.safetensors"):
-        weights = load_file(file)
-        weights.pop(f"{ENCODER_PREFIX}projector.bias", None)
-        save_file(weights, file, metadata={"format": "pt"})
+    change_weights(damaged, f"{ENCODER_PREFIX}projector.bias", lambda _: None)
     assert "projector.bias has shape missing, config.json wants (128,)" in refused(damaged, qwen_base_dir)
 
 

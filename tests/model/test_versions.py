@@ -16,6 +16,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from adcopilot import __version__
+from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration, AdCopilotProcessor, upstream
+from adcopilot.model.configuration import TRANSFORMERS_TRIED
+
 from .answers import answers
 from .exported import export
 
@@ -47,16 +51,12 @@ def same(found: dict, expected: dict) -> None:
 def by_its_own_code(nursery, folder) -> dict:
     alone = {"ADCOPILOT_PLUGIN": "0", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
     code = f"import runpy; runpy.run_path({str(HERE / 'answers.py')!r}, run_name='__main__')"
-    result = nursery.run(folder, code=code, env=alone)
-    assert result.returncode == 0, result.stderr[-2000:]
-    found = json.loads(result.stdout.splitlines()[-1])
+    found = json.loads(nursery.said(folder, code=code, env=alone))
     assert found.pop("module").startswith("transformers_modules.")
     return found
 
 
 def test_answers_by_the_installed_code(folder):
-    from adcopilot.model import AdCopilotForConditionalGeneration, AdCopilotProcessor
-
     model = AdCopilotForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     same(answers(model, AdCopilotProcessor.from_pretrained(folder)), json.loads(EXPECTED.read_text()))
 
@@ -83,9 +83,6 @@ def test_a_folder_made_in_another_environment(nursery, environment, tmp_path, pr
 def test_what_is_written_is_what_all_versions_read(folder):
     """Saved by whatever version runs this: rotary positions, special tokens and names of weights as transformers 4 has
     them."""
-    from adcopilot import __version__
-    from adcopilot.model.configuration import TRANSFORMERS_TRIED
-
     config = json.loads((folder / "config.json").read_text())
     text = config["text_config"]
     assert "rope_parameters" not in text
@@ -102,8 +99,6 @@ def test_what_is_written_is_what_all_versions_read(folder):
 
 
 def test_saved_again_it_stays_the_same(folder, tmp_path):
-    from adcopilot.model import AdCopilotConfig
-
     config = AdCopilotConfig.from_pretrained(folder)
     config.save_pretrained(tmp_path)
     written = json.loads((tmp_path / "config.json").read_text())
@@ -112,8 +107,6 @@ def test_saved_again_it_stays_the_same(folder, tmp_path):
 
 def test_nothing_is_said_on_loading(folder):
     """No warning on each load, of token ids outside of the vocabulary or else."""
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     said = []
     logger = logging.getLogger("transformers")
     handler = logging.Handler()
@@ -127,8 +120,6 @@ def test_nothing_is_said_on_loading(folder):
 
 
 def test_beyond_the_newest_version_tried_it_is_said_once(folder, monkeypatch):
-    from adcopilot.model import AdCopilotConfig, AdCopilotForConditionalGeneration, upstream
-
     said = []
     monkeypatch.setattr(upstream.logger, "warning_once", said.append)
     config = AdCopilotConfig.from_pretrained(folder)

@@ -79,6 +79,16 @@ def export(**args) -> None:
     export_model({**yaml.safe_load((EXAMPLES / "export/tiny.yaml").read_text("utf-8")), **args})
 
 
+def train_all(folder: Path, base, common: dict) -> str:
+    """Stages 0, 1, 2 and the export, from the tiny YAMLs, in `stage0` to `stage2` and `merged`, whose path it is."""
+    stage0, stage1, stage2, merged = (str(folder / name) for name in ("stage0", "stage1", "stage2", "merged"))
+    train("tiny", 0, model_name_or_path=str(base), output_dir=stage0, **common)
+    train("tiny", 1, model_name_or_path=stage0, output_dir=stage1, **common)
+    train("tiny", 2, model_name_or_path=stage0, adapter_name_or_path=stage1, output_dir=stage2, **common)
+    export(model_name_or_path=stage0, adapter_name_or_path=f"{stage1},{stage2}", export_dir=merged)
+    return merged
+
+
 def command_line(*words, processes: int | None = None, env: dict | None = None, **changes):
     """`llamafactory-cli …` as a user calls it; with `processes`, under torchrun. Returns subprocess's result."""
     binaries = Path(sys.executable).parent
@@ -103,20 +113,24 @@ def steps_of(output_dir) -> list[dict]:
     return [entry for entry in history if "loss" in entry]
 
 
+def asked(folder, images: list):
+    """A question about images, as the model takes it from the processor saved in `folder`."""
+    from adcopilot.model import AdCopilotProcessor
+
+    processor = AdCopilotProcessor.from_pretrained(folder)
+    content = [*[{"type": "image"}] * len(images), {"type": "text", "text": "Is there a defect?"}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+    return processor(text=[text], images=images or None, return_tensors="pt")
+
+
 def logits_of(model, folder, samples: dict) -> list:
     """The model's logits at every token of each sample's question, through the processor saved in `folder`."""
     import torch
 
-    from adcopilot.model import AdCopilotProcessor
-
-    processor = AdCopilotProcessor.from_pretrained(folder)
     model.eval()
     found = []
     for line in Path(samples["dataset_dir"], "samples.jsonl").read_text("utf-8").splitlines():
-        sample = json.loads(line)
-        images = [Image.open(Path(samples["media_dir"], name)) for name in sample["images"]]
-        content = [*[{"type": "image"}] * len(images), {"type": "text", "text": "Is there a defect?"}]
-        text = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+        images = [Image.open(Path(samples["media_dir"], name)) for name in json.loads(line)["images"]]
         with torch.no_grad():
-            found.append(model(**processor(text=[text], images=images or None, return_tensors="pt")).logits)
+            found.append(model(**asked(folder, images)).logits)
     return found

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
+
+from adcopilot.model import AdCopilotForConditionalGeneration
 
 from .conftest import ON_A_CPU, command_line, export, logits_of, steps_of, train
 
@@ -85,7 +88,7 @@ def test_loss_and_gradient_norm_equal_one_process(two_processes, one_process):
     assert steps[-1]["loss"] < steps[0]["loss"]
 
 
-def test_adapter_is_whole_and_equals_one_process(two_processes, one_process, adcopilot_dir):
+def test_adapter_is_whole_and_equals_one_process(two_processes, one_process):
     _, folder = one_process
     expected = load_file(folder / "adapter_model.safetensors")
     found = load_file(two_processes / "adapter_model.safetensors")
@@ -97,10 +100,6 @@ def test_adapter_is_whole_and_equals_one_process(two_processes, one_process, adc
 
 
 def test_merged_export_equals_the_adapter(two_processes, adcopilot_dir, mixed_samples, tmp_path):
-    from peft import PeftModel
-
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     merged = tmp_path / "merged"
     export(model_name_or_path=str(adcopilot_dir), adapter_name_or_path=str(two_processes), export_dir=str(merged))
     model = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir)

@@ -10,15 +10,8 @@ from .conftest import EXAMPLES, ON_A_CPU, SIZES, STAGES, read_yaml
 #: What may differ between the sizes: names, data, size, memory savers and where it runs.
 OF_A_SIZE = {
     *("model_name_or_path", "adapter_name_or_path", "output_dir", "dataset"),
-    *(
-        "image_max_pixels",
-        "image_min_pixels",
-        "cutoff_len",
-        "flash_attn",
-        "disable_gradient_checkpointing",
-        "deepspeed",
-    ),
-    *("preprocessing_num_workers", "dataloader_num_workers", "ddp_timeout", "use_cpu"),
+    *("image_max_pixels", "image_min_pixels", "cutoff_len", "flash_attn", "disable_gradient_checkpointing"),
+    *("deepspeed", "preprocessing_num_workers", "dataloader_num_workers", "ddp_timeout", "use_cpu"),
     *("logging_steps", "save_strategy", "save_steps", "save_total_limit"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "num_train_epochs"),
     *("warmup_ratio", "seed"),
@@ -30,10 +23,7 @@ OF_INDUSTRY = ("3CAD", "MANTA", "Real_IAD", "Real_IAD_Variety", "VISION", "MPDD"
 TABLE_1 = {
     0: ["CLEVR-Change", "MagicBrush", "Spot-the-diff"],
     1: [
-        *(
-            f"Caption_{name}"
-            for name in ("3CAD", "MANTA", "Real_IAD", "Real_IAD_Variety", "VISION", "MPDD", "VIADUCT")
-        ),
+        *(f"Caption_{name}" for name in OF_INDUSTRY),
         *("PixMo-cap", "CLEVR-Change", "MagicBrush", "Spot-the-diff"),
     ],
     2: [

@@ -10,23 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from .conftest import STAGES, export, logits_of, steps_of, train
+from adcopilot.model import AdCopilotForConditionalGeneration
+
+from ..helpers.model_folders import weights_of as weights
+from .conftest import STAGES, logits_of, steps_of, train, train_all
 
 pytestmark = pytest.mark.forward
 
 QUERIES = "model.comparison_encoder.comparison_queries.weight"
 STEPS = 4
-
-
-def weights(folder) -> dict[str, torch.Tensor]:
-    found = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        found |= load_file(file)
-    return found
 
 
 def queries_of_adapter(folder) -> torch.Tensor:
@@ -45,11 +42,7 @@ def chain(adcopilot_dir, mixed_samples, tmp_path_factory):
         "save_steps": 2,
         "learning_rate": 5e-3,
     }
-    stage0, stage1, stage2 = (str(folder / f"stage{stage}") for stage in range(3))
-    train("tiny", 0, model_name_or_path=str(adcopilot_dir), output_dir=stage0, **common)
-    train("tiny", 1, model_name_or_path=stage0, output_dir=stage1, **common)
-    train("tiny", 2, model_name_or_path=stage0, adapter_name_or_path=stage1, output_dir=stage2, **common)
-    export(model_name_or_path=stage0, adapter_name_or_path=f"{stage1},{stage2}", export_dir=str(folder / "merged"))
+    train_all(folder, adcopilot_dir, common)
     return folder, common
 
 
@@ -120,10 +113,6 @@ def test_export_holds_the_queries_of_the_last_adapter(chain):
 
 
 def test_exported_logits_equal_those_of_the_adapters(chain, mixed_samples):
-    from peft import PeftModel
-
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     folder, _ = chain
     merged = AdCopilotForConditionalGeneration.from_pretrained(folder / "merged")
     model = AdCopilotForConditionalGeneration.from_pretrained(folder / "stage0")
@@ -143,18 +132,13 @@ import json, sys
 from pathlib import Path
 from tests.llamafactory import main_branch
 main_branch.install()
-from tests.training.conftest import export, train
+from tests.training.conftest import train_all
 from llamafactory.chat import ChatModel
 from llamafactory.extras.env import VERSION
 from adcopilot.llamafactory.webui.webchat_model import ComparingChatModel, SETTINGS
 
 def chain(folder, base, images, common):
-    stage0, stage1, stage2 = (str(Path(folder) / f"stage{stage}") for stage in range(3))
-    train("tiny", 0, model_name_or_path=base, output_dir=stage0, **common)
-    train("tiny", 1, model_name_or_path=stage0, output_dir=stage1, **common)
-    train("tiny", 2, model_name_or_path=stage0, adapter_name_or_path=stage1, output_dir=stage2, **common)
-    merged = str(Path(folder) / "merged")
-    export(model_name_or_path=stage0, adapter_name_or_path=f"{stage1},{stage2}", export_dir=merged)
+    merged = train_all(Path(folder), base, common)
     chat = ComparingChatModel(manager=None)
     ChatModel.__init__(chat, {"model_name_or_path": merged, "template": "adcopilot", "image_max_pixels": 65536})
     chatbot, messages = chat.ask([], [], "user", "Is there a defect?", True, images)

@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from peft import PeftModel
 from torch import nn
 
-from .conftest import ON_A_CPU, SIZES, STAGES, logits_of, read_yaml
+from adcopilot.model import AdCopilotForConditionalGeneration
+
+from ..awake import random_image
+from .conftest import ON_A_CPU, SIZES, STAGES, asked, logits_of, read_yaml
 
 QUERIES = "model.comparison_encoder.comparison_queries"
 
@@ -27,8 +31,6 @@ def trained(model) -> set[str]:
 
 @pytest.fixture(scope="module")
 def plain(adcopilot_dir):
-    from adcopilot.model import AdCopilotForConditionalGeneration
-
     return AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir)
 
 
@@ -80,10 +82,6 @@ class TestTrainedParameters:
         assert list(model.peft_config) == ["default"]  # one new adapter, not stage 1's trained on
 
     def test_stage2_starts_from_what_stage1_learned(self, size, adcopilot_dir, places, stage1_adapter, mixed_samples):
-        from peft import PeftModel
-
-        from adcopilot.model import AdCopilotForConditionalGeneration
-
         before = AdCopilotForConditionalGeneration.from_pretrained(adcopilot_dir, attn_implementation="eager")
         untouched = logits_of(before, adcopilot_dir, mixed_samples)
         after_stage1 = logits_of(PeftModel.from_pretrained(before, stage1_adapter), adcopilot_dir, mixed_samples)
@@ -94,7 +92,7 @@ class TestTrainedParameters:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_gradient_checkpointing_changes_no_gradient(stage, places, mixed_samples):
+def test_gradient_checkpointing_changes_no_gradient(stage, places):
     """The 7B YAMLs checkpoint, the tiny ones do not: the same weights must learn the same from the same batch."""
     gradients = {}
     for disabled in (True, False):
@@ -105,25 +103,10 @@ def test_gradient_checkpointing_changes_no_gradient(stage, places, mixed_samples
                 if "lora_B" in name:
                     weight.normal_(std=0.02)
         model.train()
-        batch = pair_batch(places[stage]["model_name_or_path"])
+        batch = asked(places[stage]["model_name_or_path"], [random_image(0, 84, 56), random_image(1, 84, 56)])
         model(**batch, labels=batch["input_ids"]).loss.backward()
         gradients[disabled] = {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
     for name, expected in gradients[True].items():
         assert expected is not None, name
         assert expected.abs().max() > 0, name
         torch.testing.assert_close(gradients[False][name], expected, atol=1e-6, rtol=1e-4, msg=name)
-
-
-def pair_batch(folder) -> dict:
-    """One question about two random images, as the model takes it."""
-    import numpy as np
-    from PIL import Image
-
-    from adcopilot.model import AdCopilotProcessor
-
-    processor = AdCopilotProcessor.from_pretrained(folder)
-    pixels = np.random.default_rng(5)
-    images = [Image.fromarray(pixels.integers(0, 256, (56, 84, 3), dtype=np.uint8)) for _ in range(2)]
-    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Compare."}]
-    text = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
-    return dict(processor(text=[text], images=images, return_tensors="pt"))

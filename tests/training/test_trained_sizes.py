@@ -1,10 +1,12 @@
 """Training and export write into the folder what sizes the model was trained on, each stage beside those before."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from ..helpers.model_folders import change_json
 from .conftest import export, train, write_samples
 
 pytest.importorskip("llamafactory")
@@ -41,16 +43,8 @@ def test_sizes_of_all_stages_reach_the_export(adcopilot_dir, tmp_path):
 
 def test_where_they_are_not_known_there_is_no_field(adcopilot_dir, tmp_path):
     """A folder that an older version trained: what it was trained on before is not known."""
-    import shutil
-
-    old = tmp_path / "old"
-    shutil.copytree(adcopilot_dir, old)
-    config = json.loads((old / "processor_config.json").read_text())
-    del config["trained_sizes"]
-    (old / "processor_config.json").write_text(json.dumps(config))
-    small = write_samples(tmp_path / "small", (2, 2))
-    train(
-        "tiny", 1, model_name_or_path=str(old), output_dir=str(tmp_path / "out"), max_steps=1,
-        per_device_train_batch_size=2, **small,
-    )  # fmt: skip
+    old = shutil.copytree(adcopilot_dir, tmp_path / "old")
+    change_json(old / "processor_config.json", without=["trained_sizes"])
+    settings = {"max_steps": 1, "per_device_train_batch_size": 2, **write_samples(tmp_path / "small", (2, 2))}
+    train("tiny", 1, model_name_or_path=str(old), output_dir=str(tmp_path / "out"), **settings)
     assert json.loads((tmp_path / "out/processor_config.json").read_text()).get("trained_sizes") is None

@@ -5,7 +5,6 @@ Tests marked `vllm` run by `make test-vllm`; elsewhere they are skipped and say 
 
 import base64
 import io
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.model_folders import change_json
 from tests.vllm import serving
 
 QUESTION = "Is there a defect?"
@@ -41,11 +41,9 @@ def tiny_dir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def later_dir(tiny_dir, tmp_path_factory) -> Path:
     """The same model without comparison tokens for the first image of a conversation."""
-    folder = tmp_path_factory.mktemp("later") / "model"
-    shutil.copytree(tiny_dir, folder)
+    folder = shutil.copytree(tiny_dir, tmp_path_factory.mktemp("later") / "model")
     for name in ("config.json", "processor_config.json"):
-        path = folder / name
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"comparison_of_first": False}))
+        change_json(folder / name, comparison_of_first=False)
     return folder
 
 

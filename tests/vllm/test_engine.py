@@ -5,6 +5,7 @@ Prompts are about 60 tokens long and a step takes 24 of them, so each image is e
 
 import pytest
 
+from adcopilot.model import AdCopilotProcessor
 from tests.vllm.conftest import QUESTION, Answer
 
 pytestmark = pytest.mark.vllm
@@ -19,8 +20,6 @@ def ask_vllm(tiny_dir, images):
 
 def engine(folder, images, **options):
     from vllm import LLM, SamplingParams
-
-    from adcopilot.model import AdCopilotProcessor
 
     processor = AdCopilotProcessor.from_pretrained(folder)
     llm = LLM(

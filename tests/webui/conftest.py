@@ -2,6 +2,7 @@
 
 import pytest
 
+from .report_pages import quiet
 from .serving import browser, served
 
 
@@ -17,3 +18,10 @@ def chromium(tmp_path):
     """Selenium's driver of a headless Chromium with an empty profile."""
     with browser(tmp_path / "profile") as session:
         yield session
+
+
+@pytest.fixture
+def page(chromium, report):
+    """The driver with the page at the address `report` open; what is on it must be quiet."""
+    with quiet(chromium, report) as page:
+        yield page

@@ -46,6 +46,11 @@ def choose(page, kind, text):
     Select(page.find_element("id", f"by-{kind}")).select_by_visible_text(text)
 
 
+def cards(page):
+    """The cards that can be seen."""
+    return [card for card in page.find_elements("css selector", ".card") if card.is_displayed()]
+
+
 def count(page):
     """The line that says how many cards are shown."""
     return page.find_element("id", "shown").text

@@ -11,7 +11,6 @@ from PIL import Image, ImageDraw
 from adcopilot.prompts import INSPECT_QUESTION as ASK
 
 SIZE = (150, 110)  # the model sees 140 x 112: another scale along each side
-MODEL_SIZE = (140, 112)
 #: In the model's pixels, as the model writes it, and in the image's: 42·150/140, 28·110/112, …
 SCRATCH = [42, 28, 84, 56]
 SCRATCH_IN_IMAGE = [45, 28, 90, 55]

@@ -12,7 +12,7 @@ from adcopilot.chat_ad.report.report import write_report
 from adcopilot.drawing import BOX_COLOURS
 
 from ..chat_ad.reported import BOX, EVIL, SIZE, bad_record, draw, make_folder, pair_record, write_lines
-from .report_pages import choose, count, fits_and_can_be_read, quiet, resize
+from .report_pages import cards, choose, count, fits_and_can_be_read, resize
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -43,21 +43,13 @@ def report(tmp_path_factory):
     return output.as_uri()
 
 
-@pytest.fixture
-def page(chromium, report):
-    with quiet(chromium, report) as page:
-        yield page
-
-
 def shown(page):
     """(heading, label chip) of the cards that can be seen."""
-    cards = [card for card in page.find_elements("css selector", ".card") if card.is_displayed()]
-    return [card.find_element("css selector", ".where").text.split(",")[0] for card in cards]
+    return [card.find_element("css selector", ".where").text.split(",")[0] for card in cards(page)]
 
 
 def test_hostile_text_is_text(page):
-    cards = page.find_elements("css selector", ".card")
-    (evil,) = [card for card in cards if "window.pwned" in card.text]
+    (evil,) = [card for card in cards(page) if "window.pwned" in card.text]
     assert evil.find_element("tag name", "h3").text == EVIL
     assert evil.find_element("css selector", ".turn.user p").text.endswith(EVIL)
     assert len(page.find_elements("tag name", "script")) == 1

@@ -5,7 +5,7 @@ import pytest
 from ..evaluation.benchmarks.mmad.mini_mmad import build
 from ..evaluation.report.report_runs import EVIL, make_runs
 from ..evaluation.report.report_runs import report as write_report
-from .report_pages import choose, count, fits_and_can_be_read, quiet, resize
+from .report_pages import cards, choose, count, fits_and_can_be_read, resize
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -18,16 +18,6 @@ def report(tmp_path_factory):
         runs = make_runs(patch, build(folder / "MMAD"), folder)
     write_report(*runs, "--output", folder / "out #1 ünï", "--against", "published", "--samples", 40)
     return (folder / "out #1 ünï/report.html").as_uri()
-
-
-@pytest.fixture
-def page(chromium, report):
-    with quiet(chromium, report) as page:
-        yield page
-
-
-def cards(page):
-    return [card for card in page.find_elements("css selector", ".card") if card.is_displayed()]
 
 
 def test_tables_stand_beside_published_rows_and_sort(page):

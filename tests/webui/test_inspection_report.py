@@ -9,14 +9,15 @@ from adcopilot.line.marks import find_marked, read_marks
 from adcopilot.sample.photographs import photographs
 
 from ..chat_ad.reported import EVIL
-from .report_pages import choose, count, fits_and_can_be_read, quiet
+from .report_pages import cards, choose, count, fits_and_can_be_read
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def shift(tmp_path_factory):
-    """A folder that says what is right, one of its pictures broken and one with a hostile name, and the page."""
+def report(tmp_path_factory):
+    """The address of a page about a folder that says what is right, one of whose pictures is broken and one has a
+    hostile name."""
     folder = tmp_path_factory.mktemp("shift")
     photographs(folder / "line", good=7, bad=0)
     today = photographs(folder / "today", good=3, bad=2, first=50)
@@ -26,17 +27,7 @@ def shift(tmp_path_factory):
     (today / "good" / "000.png").rename(today / "good" / f"{EVIL.replace('/', '')}.png"[-60:])
     words = ["inspect", "--model", "none", "--template-dir", folder / "line/good", "--query-dir", today]
     assert main([str(word) for word in (*words, "--threshold", "0.15", "--report", folder / "page.html")]) == 1
-    return folder / "page.html"
-
-
-@pytest.fixture
-def page(chromium, shift):
-    with quiet(chromium, shift.as_uri()) as page:
-        yield page
-
-
-def cards(page):
-    return [card for card in page.find_elements("css selector", ".card") if card.is_displayed()]
+    return (folder / "page.html").as_uri()
 
 
 def test_what_a_shift_lead_reads(page):
@@ -54,7 +45,7 @@ def test_what_a_shift_lead_reads(page):
     fits_and_can_be_read(page)
 
 
-def test_marks_are_handed_over_as_a_file(page, shift, tmp_path):
+def test_marks_are_handed_over_as_a_file(page, tmp_path):
     page.execute_script(
         "URL.createObjectURL = (blob) => { window.saved = blob; return 'data:,'; };"
         "HTMLAnchorElement.prototype.click = () => {};"
@@ -82,4 +73,3 @@ def test_marks_are_handed_over_as_a_file(page, shift, tmp_path):
     [(found, mark)] = find_marked(read_marks(file), [])
     assert found.name == first.get_attribute("data-query").rpartition("/")[2]
     assert mark.kind == "dent"
-    assert shift.exists()

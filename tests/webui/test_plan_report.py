@@ -5,7 +5,7 @@ import pytest
 from ..evaluation.benchmarks.mmad.mini_mmad import build
 from ..evaluation.report.report_runs import EVIL, Scripted, evaluate
 from ..evaluation.report.report_runs import report as write_report
-from .report_pages import fits_and_can_be_read, quiet, resize
+from .report_pages import fits_and_can_be_read, resize
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -27,12 +27,6 @@ def report(tmp_path_factory):
     (folder / "plan.csv").write_text("\n".join(lines), "utf-8")
     write_report("--plan", folder / "plan.csv", "--output", folder / "out", "--against", "published", "--samples", 0)
     return (folder / "out/report.html").as_uri()
-
-
-@pytest.fixture
-def page(chromium, report):
-    with quiet(chromium, report) as page:
-        yield page
 
 
 def rectangle(page, element):

@@ -21,13 +21,17 @@ def completion(text: str | None, *, finish: str = "stop", **more: Any) -> dict[s
 class Endpoint:
     """`with Endpoint(respond) as endpoint:` serves `endpoint.url`; `respond(body, number)` answers request `number`.
 
+    Args:
+        respond: as above.
+        models: what it says that it serves, where somebody asks for that (or anything else that is got).
+
     Attributes:
         bodies: what was asked, in order of arrival.
         headers: the headers of each.
         most: the most requests that were under way at once.
     """
 
-    def __init__(self, respond: Callable[[dict[str, Any], int], Response]) -> None:
+    def __init__(self, respond: Callable[[dict[str, Any], int], Response], *, models: Any = None) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
@@ -56,6 +60,12 @@ class Endpoint:
                     self.close_connection = True
                     self.connection.close()
                     return
+                self.reply(response)
+
+            def do_GET(self) -> None:
+                self.reply(models or (404, {}, b""))
+
+            def reply(self, response: Any) -> None:
                 status, headers, content = response if isinstance(response, tuple) else (200, {}, response)
                 data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 try:

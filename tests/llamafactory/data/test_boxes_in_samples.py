@@ -9,7 +9,7 @@ from adcopilot.boxes import model_image_size, scale_box
 from adcopilot.errors import UserError
 from adcopilot.llamafactory.sample_check import encoder_of
 
-from ..conftest import encode, random_image, sample
+from ..conftest import encode, random_image, sample, turns_of
 
 pytestmark = pytest.mark.forward
 
@@ -37,11 +37,13 @@ def large_images(tmp_path_factory):
 
 def for_model(lf, path: str) -> tuple[int, int]:
     """The size that the model sees, from what LlamaFactory's plugin really produces."""
-    from llamafactory.data.template import TEMPLATES
-
-    inputs = TEMPLATES["adcopilot"].mm_plugin.get_mm_inputs([path], [], [], [1], [0], [0], [[]], lf.processor)
-    _, height, width = inputs["image_grid_thw"][0].tolist()
+    _, height, width = seen(lf, path)["image_grid_thw"][0].tolist()
     return width * 14, height * 14
+
+
+def seen(lf, path: str) -> dict:
+    """What LlamaFactory's plugin makes of a picture for the model."""
+    return lf.encoder().template.mm_plugin.get_mm_inputs([path], [], [], [1], [0], [0], [[]], lf.processor)
 
 
 def test_box_refers_to_the_last_image(lf, large_images):
@@ -109,12 +111,7 @@ def test_rotated_file_is_upright(lf, tmp_path):
     assert for_model(lf, str(turned)) == (112, 280)
     encoded = [encode(lf.encoder(), sample("<image>Where?", answer(box), images=[str(p)])) for p in (turned, plain)]
     assert encoded[0]["input_ids"] == encoded[1]["input_ids"]
-
-    from llamafactory.data.template import TEMPLATES
-
-    plugin = TEMPLATES["adcopilot"].mm_plugin
-    pixels = [plugin.get_mm_inputs([str(p)], [], [], [1], [0], [0], [[]], lf.processor) for p in (turned, plain)]
-    assert pixels[0]["pixel_values"].equal(pixels[1]["pixel_values"])
+    assert seen(lf, str(turned))["pixel_values"].equal(seen(lf, str(plain))["pixel_values"])
 
 
 def feedback(text: str, *, images, good=True) -> dict:
@@ -154,15 +151,9 @@ def test_boxes_of_kto_are_those_of_their_own_image(lf, large_images):
 
 def test_a_chat_is_left_alone(lf, large_images):
     """What the model has answered is in its own pixels already."""
-    from llamafactory.data.template import TEMPLATES
-
     text = answer((130, 90, 650, 450))
-    messages = [
-        {"role": "user", "content": "<image>Where?"},
-        {"role": "assistant", "content": text},
-        {"role": "user", "content": f"Are you sure about {text}?"},
-    ]
-    found = TEMPLATES["adcopilot"].mm_plugin.process_messages(messages, [large_images[1]], [], [], lf.processor)
+    messages = turns_of(["<image>Where?", text, f"Are you sure about {text}?"])
+    found = lf.encoder().template.mm_plugin.process_messages(messages, [large_images[1]], [], [], lf.processor)
     assert found[1]["content"] == text
     assert found[2]["content"] == f"Are you sure about {text}?"
 

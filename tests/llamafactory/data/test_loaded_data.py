@@ -11,57 +11,18 @@ from ..conftest import record
 pytestmark = pytest.mark.forward
 
 
-def test_training_runs_the_check(llamafactory, dataset_dir, lf, image_files):
-    """The function that `llamafactory-cli train` loads its data with."""
-    from llamafactory.data import get_dataset
-    from llamafactory.hparams import ModelArguments
-    from llamafactory.hparams.training_args import TrainingArguments
-
+def test_training_runs_the_check(load, dataset_dir, image_files):
     folder, write = dataset_dir
     write(record(image_files[:2]), record([image_files[0], "missing.png"]))
-    encoder = lf.encoder(dataset="parts", dataset_dir=str(folder), media_dir=str(folder), overwrite_cache=True)
-    arguments = (
-        encoder.template,
-        ModelArguments(model_name_or_path="unused"),
-        encoder.data_args,
-        TrainingArguments(output_dir=str(folder / "out"), use_cpu=True, report_to="none"),
-        "sft",
-        lf.tokenizer,
-        lf.processor,
-    )
     with pytest.raises(UserError, match=r"^1 of 2 samples cannot be trained on: \[1\] .*missing.png: no such image"):
-        get_dataset(*arguments)
+        load()
     write(record(image_files[:2]))
-    assert len(get_dataset(*arguments)["train_dataset"]) == 1
-    arguments[1].model_name_or_path = str(folder)
-    arguments[3].do_train, arguments[3].output_dir = True, f"{folder}/"
+    assert len(load()["train_dataset"]) == 1
     with pytest.raises(UserError, match=r"output_dir .*: is the model that training starts from"):
-        get_dataset(*arguments)
+        load(model=str(folder), training={"do_train": True, "output_dir": f"{folder}/"})
 
 
-@pytest.fixture
-def load(lf, dataset_dir):
-    """LlamaFactory's `get_dataset` on the data set, by settings."""
-    from llamafactory.data import get_dataset
-    from llamafactory.hparams import ModelArguments
-    from llamafactory.hparams.training_args import TrainingArguments
-
-    folder, _ = dataset_dir
-
-    def load(template="adcopilot", *, processor=lf.processor, stage="sft", **settings):
-        training = {
-            key: settings.pop(key) for key in ("dataloader_num_workers", "accelerator_config") if key in settings
-        }
-        where = {"dataset_dir": str(folder), "media_dir": str(folder)}
-        encoder = lf.encoder(template, **{"dataset": "parts", "overwrite_cache": True, **where, **settings})
-        args = TrainingArguments(output_dir=str(folder / "out"), use_cpu=True, report_to="none", **training)
-        model_args = ModelArguments(model_name_or_path="unused")
-        return get_dataset(encoder.template, model_args, encoder.data_args, args, stage, lf.tokenizer, processor)
-
-    return load
-
-
-def test_a_tokenised_folder_is_used_for_what_it_was_made_for(load, lf, dataset_dir, image_files):
+def test_a_tokenised_folder_is_used_for_what_it_was_made_for(load, lf, dataset_dir):
     import copy
 
     folder, _ = dataset_dir
@@ -107,8 +68,9 @@ def test_streaming(load, dataset_dir, image_files):
     with pytest.raises(UserError, match="dataloader_num_workers 0 finds no sample"):
         load(streaming=True)
     with pytest.raises(UserError, match=r"accelerator_config: \{dispatch_batches: false\}"):
-        load(streaming=True, dataloader_num_workers=1)
-    works = {"streaming": True, "dataloader_num_workers": 1, "accelerator_config": {"dispatch_batches": False}}
+        load(streaming=True, training={"dataloader_num_workers": 1})
+    training = {"dataloader_num_workers": 1, "accelerator_config": {"dispatch_batches": False}}
+    works = {"streaming": True, "training": training}
     assert len(list(load(**works)["train_dataset"])) == 3
     dataset_dir[1](record(image_files[:2], answer="<bbox>1 2 3 4</bbox>"))
     with pytest.raises(UserError, match="--boxes seed"):

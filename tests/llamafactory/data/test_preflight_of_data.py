@@ -5,63 +5,30 @@ import re
 
 import pytest
 
-from adcopilot.errors import UserError
-
-from ..conftest import encode, random_image, record, sample
+from ...helpers import refusals
+from ..conftest import encode, preflight, random_image, record, sample
 
 pytestmark = pytest.mark.forward
 
 
-def yaml_file(folder, adcopilot_dir, **changes):
-    settings = {
-        "model_name_or_path": str(adcopilot_dir),
-        "stage": "sft",
-        "do_train": True,
-        "finetuning_type": "full",
-        "dataset_dir": str(folder),
-        "media_dir": str(folder),
-        "dataset": "parts",
-        "template": "adcopilot",
-        "cutoff_len": 512,
-        "output_dir": str(folder / "out"),
-        "bf16": True,
-        **changes,
-    }
-    path = folder / "train.yaml"
-    path.write_text(json.dumps(settings), "utf-8")  # JSON is YAML
-    return path
-
-
-def preflight(path, *overrides) -> int:
-    """`adcopilot preflight` without leaving the process."""
-    import argparse
-
-    from adcopilot.llamafactory import preflight as command
-
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args([str(path), *overrides])) or 0
-
-
 def refused(path, *overrides) -> str:
-    with pytest.raises(UserError) as error:
+    """The one line that preflight refuses so."""
+    with refusals.refused() as error:
         preflight(path, *overrides)
-    message = str(error.value)
-    assert "\n" not in message
-    return message
+    return str(error.value)
 
 
-def test_good_data_passes(llamafactory, dataset_dir, adcopilot_dir, image_files, lf, capsys):
+def test_good_data_passes(llamafactory, dataset_dir, train_yaml, image_files, lf, capsys):
     folder, _ = dataset_dir
     zero = folder / "zero.json"
     zero.write_text("{}")
-    assert preflight(yaml_file(folder, adcopilot_dir, deepspeed=str(zero))) == 0
+    assert preflight(train_yaml(deepspeed=str(zero))) == 0
     one = sample("<image><image>Is there a defect?", "No.", images=image_files[:2])
     tokens = len(encode(lf.encoder(), one)["input_ids"][0])
     *_, data, memory = capsys.readouterr().out.splitlines()
     assert data == f"parts: 3 samples can be trained on, the longest has {tokens} of 512 tokens"
     assert memory == f"memory: not counted with deepspeed: {zero} (no JSON file with zero_optimization)"
-    assert preflight(yaml_file(folder, adcopilot_dir), "deepspeed=null") == 0
+    assert preflight(train_yaml(), "deepspeed=null") == 0
     memory = capsys.readouterr().out.splitlines()[-1]
     assert memory.startswith("memory of one GPU in bfloat16, from shapes and not measured: 0.0 GiB (0.0 weights + ")
     assert not (folder / "out").exists()
@@ -77,16 +44,19 @@ def test_good_data_passes(llamafactory, dataset_dir, adcopilot_dir, image_files,
         (2, r"{key} is 2, expected the path"),
     ],
 )
-def test_a_file_of_settings_that_is_none(tmp_path, monkeypatch, key, value, says):
+def test_a_file_of_settings_that_is_none(train_yaml, tmp_path, monkeypatch, key, value, says):
     """Before anything is loaded: there is no model, and no data either."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "list.json").write_text("[]")
-    assert re.match(says.format(key=key), refused(yaml_file(tmp_path, "nowhere/model", **{key: value})))
+    assert re.match(
+        says.format(key=key),
+        refused(train_yaml(model_name_or_path="nowhere/model", dataset_dir="nowhere", **{key: value})),
+    )
 
 
-def test_every_bad_sample_is_named(llamafactory, dataset_dir, adcopilot_dir, image_files, tmp_path):
-    folder, write = dataset_dir
+def test_every_bad_sample_is_named(llamafactory, dataset_dir, train_yaml, image_files, tmp_path):
+    _, write = dataset_dir
     a, b = image_files[:2]
     empty, text, tiny = tmp_path / "empty.png", tmp_path / "text.png", tmp_path / "tiny.png"
     empty.touch()
@@ -108,7 +78,7 @@ def test_every_bad_sample_is_named(llamafactory, dataset_dir, adcopilot_dir, ima
         record([a, b], answer=box(1, 2, 30)),
         record([a, b], question=f"{box(1, 2, 3, 4)}<image><image>"),
     )
-    message = refused(yaml_file(folder, adcopilot_dir))
+    message = refused(train_yaml())
     assert message.startswith("dataset parts: 9 of 10 samples cannot be trained on: [1] ")
     for row, expected in enumerate(
         [
@@ -128,23 +98,23 @@ def test_every_bad_sample_is_named(llamafactory, dataset_dir, adcopilot_dir, ima
         assert expected in part
 
 
-def test_only_the_first_are_named(llamafactory, dataset_dir, adcopilot_dir, image_files):
-    folder, write = dataset_dir
+def test_only_the_first_are_named(llamafactory, dataset_dir, train_yaml, image_files):
+    _, write = dataset_dir
     write(*(record([image_files[0], f"missing{index}.png"]) for index in range(25)))
-    message = refused(yaml_file(folder, adcopilot_dir))
+    message = refused(train_yaml())
     assert message.startswith("dataset parts: 25 of 25 samples cannot")
     assert message.endswith("; and 5 more")
     assert "missing19.png" in message
     assert "missing20.png" not in message
 
 
-def test_cutoff_len(llamafactory, dataset_dir, adcopilot_dir, image_files, lf, capsys):
+def test_cutoff_len(llamafactory, dataset_dir, train_yaml, image_files, capsys):
     """Images must fit; text alone may be cut, as everywhere in LlamaFactory, and is counted."""
-    folder, write = dataset_dir
+    _, write = dataset_dir
     long = record(image_files[:2], answer="No. " * 300)
     many = record([image_files[5]] * 40, question="<image>" * 40)
     write(record(image_files[:2]), long)
-    path = yaml_file(folder, adcopilot_dir, cutoff_len=200)
+    path = train_yaml(cutoff_len=200)
     assert preflight(path) == 0
     assert "1 lose text at their end, no images" in capsys.readouterr().out
     write(record(image_files[:2]), many)
@@ -198,26 +168,23 @@ def test_cutoff_len(llamafactory, dataset_dir, adcopilot_dir, image_files, lf, c
         ({"neat_packing": True, "cutoff_len": 513}, "neat_packing with cutoff_len 513: .*; set cutoff_len to 520"),
     ],
 )
-def test_wrong_settings(llamafactory, dataset_dir, adcopilot_dir, changes, expected):
-    folder, _ = dataset_dir
-    assert re.search(expected, refused(yaml_file(folder, adcopilot_dir, **changes)))
+def test_wrong_settings(llamafactory, train_yaml, changes, expected):
+    assert re.search(expected, refused(train_yaml(**changes)))
 
 
-def test_the_model_is_not_written_over(llamafactory, dataset_dir, adcopilot_dir):
-    folder, _ = dataset_dir
-    path = yaml_file(folder, adcopilot_dir, output_dir=f"{adcopilot_dir}/../{adcopilot_dir.name}/")
+def test_the_model_is_not_written_over(llamafactory, train_yaml, adcopilot_dir):
+    path = train_yaml(output_dir=f"{adcopilot_dir}/../{adcopilot_dir.name}/")
     assert "is the model that training starts from" in refused(path)
 
 
-def test_steps_count_before_epochs(llamafactory, dataset_dir, adcopilot_dir):
-    folder, _ = dataset_dir
-    assert preflight(yaml_file(folder, adcopilot_dir, num_train_epochs=0, max_steps=3)) == 0
+def test_steps_count_before_epochs(llamafactory, train_yaml):
+    assert preflight(train_yaml(num_train_epochs=0, max_steps=3)) == 0
 
 
-def test_wrong_files(llamafactory, dataset_dir, adcopilot_dir, tmp_path):
+def test_wrong_files(llamafactory, dataset_dir, train_yaml, tmp_path):
     folder, _ = dataset_dir
     (folder / "parts.jsonl").unlink()
-    assert "parts.jsonl does not exist" in refused(yaml_file(folder, adcopilot_dir))
+    assert "parts.jsonl does not exist" in refused(train_yaml())
     (folder / "dataset_info.json").write_text("{", "utf-8")
     for content, says in (
         (b"{", "dataset_info.json: not JSON"),
@@ -228,18 +195,18 @@ def test_wrong_files(llamafactory, dataset_dir, adcopilot_dir, tmp_path):
         (b'{"parts": {"file_name": 7}}', "7 does not exist"),
     ):
         (folder / "dataset_info.json").write_bytes(content)
-        assert says in refused(yaml_file(folder, adcopilot_dir))
+        assert says in refused(train_yaml())
     assert "no such file; expected a YAML" in refused(tmp_path / "absent.yaml")
     (tmp_path / "bad.yaml").write_text("a: [", "utf-8")
     assert "bad.yaml:1: not YAML" in refused(tmp_path / "bad.yaml")
     (tmp_path / "bad.yaml").write_text("a0: &a [x]\n" + "a: &b [*a, *a]\n", "utf-8")
     assert "has no model_name_or_path" in refused(tmp_path / "bad.yaml")
-    assert "cannot be read as YAML" in refused(yaml_file(folder, adcopilot_dir), "cutoff_len=[1")
-    assert "expected KEY=VALUE" in refused(yaml_file(folder, adcopilot_dir), "cutoff_len")
+    assert "cannot be read as YAML" in refused(train_yaml(), "cutoff_len=[1")
+    assert "expected KEY=VALUE" in refused(train_yaml(), "cutoff_len")
 
 
 @pytest.mark.parametrize(("stage", "sequences"), [("dpo", 2), ("rm", 2), ("kto", 1)])
-def test_preflight_of_preferences(llamafactory, dataset_dir, adcopilot_dir, image_files, capsys, stage, sequences):
+def test_preflight_of_preferences(llamafactory, dataset_dir, train_yaml, image_files, capsys, stage, sequences):
     """Two answers to a question, or one that is good or is not: samples, and the memory of a batch of them."""
     folder, write = dataset_dir
     info = json.loads((folder / "dataset_info.json").read_text())
@@ -254,7 +221,7 @@ def test_preflight_of_preferences(llamafactory, dataset_dir, adcopilot_dir, imag
         pair = {"messages": one["messages"][:1], "images": one["images"]}
         write(pair | {"chosen": one["messages"][1], "rejected": rejected})
     (folder / "dataset_info.json").write_text(json.dumps(info))
-    path = yaml_file(folder, adcopilot_dir, stage=stage, per_device_train_batch_size=4)
+    path = train_yaml(stage=stage, per_device_train_batch_size=4)
     assert preflight(path, "--gpu-memory", "80") == 0
     data, memory = capsys.readouterr().out.splitlines()[-2:]
     assert re.match(r"parts: [12] samples can be trained on, the longest has \d+ ", data)

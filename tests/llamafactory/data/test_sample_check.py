@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from adcopilot.errors import UserError
+from adcopilot.llamafactory.sample_check import SampleCheck, encoder_of
 
 from ..conftest import encode, sample
 
@@ -18,8 +19,6 @@ pytestmark = pytest.mark.forward
 def test_check_and_training_agree(lf, image_files, cutoff_len, mask_history, of_first, images, monkeypatch):
     """Whatever length is cut at: what passes the check has whole images when LlamaFactory has cut it, and what does
     not is refused by the guard too."""
-    from adcopilot.llamafactory.sample_check import SampleCheck
-
     encoder = lf.encoder(cutoff_len=cutoff_len, mask_history=mask_history)
     monkeypatch.setattr(lf.processor, "comparison_of_first", of_first)
     second = "And <image> this?" if images == 2 else "And this, which is not seen?"
@@ -40,8 +39,6 @@ def test_check_and_training_agree(lf, image_files, cutoff_len, mask_history, of_
 @pytest.mark.parametrize("of_first", [True, False])
 def test_counted_length_is_the_tokenised_one(lf, samples, of_first, monkeypatch):
     """The check counts an image's pads instead of tokenising them."""
-    from adcopilot.llamafactory.sample_check import SampleCheck
-
     monkeypatch.setattr(lf.processor, "comparison_of_first", of_first)
     check = SampleCheck(encoder=lf.encoder())
     lengths = [len(ids) for ids in encode(lf.encoder(), *samples)["input_ids"]]
@@ -71,8 +68,6 @@ def test_stock_template_is_not_checked(lf, image_files):
 
 
 def processor_of(lf, stage, **settings):
-    from adcopilot.llamafactory.sample_check import encoder_of
-
     one = lf.encoder(**settings)
     return encoder_of(stage, one.template, one.data_args, lf.tokenizer, lf.processor)
 
@@ -86,8 +81,6 @@ def answers(*texts, images, question="<image><image>Is there a defect?"):
 @pytest.mark.parametrize("stage", ["rm", "kto", "ppo"])
 def test_other_stages_are_checked_and_guarded(lf, image_files, stage):
     """DPO and reward models (`rm`), KTO, and generation: images that the cut would reach are named, not trained on."""
-    from adcopilot.llamafactory.sample_check import SampleCheck
-
     pair = answers("No.", "" if stage == "kto" else "Yes, at the left edge.", images=image_files[:2])
     check = SampleCheck(encoder=processor_of(lf, stage))
     assert check._is_kept(pair)
@@ -112,8 +105,6 @@ def test_other_stages_are_checked_and_guarded(lf, image_files, stage):
     ],
 )
 def test_boxes_that_would_not_be_mapped_are_refused_in_every_stage(lf, image_files, stage, answer, says):
-    from adcopilot.llamafactory.sample_check import SampleCheck
-
     texts = {"sft": [answer], "rm": ["No.", answer], "kto": ["", answer]}[stage]
     one = answers(*texts, images=image_files[:2])
     with pytest.raises(UserError, match=rf"^sample with images .*{says}"):

@@ -1,5 +1,7 @@
 """The chat model of LlamaFactory's pages: which images go with which turn, and in whose pixels boxes are."""
 
+import asyncio
+from threading import Thread
 from types import SimpleNamespace
 
 import gradio as gr
@@ -17,24 +19,20 @@ def chat(lf, llamafactory):
     from adcopilot.llamafactory.webui.webchat_model import ComparingChatModel
 
     class Engine:
-        template = lf.encoder().template
-        processor = lf.processor
-        asked: list = []
-        says: list = []
+        template, processor = lf.encoder().template, lf.processor
+
+        def __init__(self):
+            self.asked, self.says = [], []
 
         async def stream_chat(self, messages, system, tools, images, *_, **__):
-            Engine.asked.append((messages, images))
+            self.asked.append((messages, images))
             says = self.says.pop(0)
             if isinstance(says, Exception):
                 raise says
             for piece in says.split(" "):
                 yield piece + " "
 
-    import asyncio
-    from threading import Thread
-
     model = ComparingChatModel(manager=None)
-    Engine.asked.clear()
     model.engine = Engine()
     model._loop = asyncio.new_event_loop()
     thread = Thread(target=model._loop.run_forever, daemon=True)
@@ -176,22 +174,9 @@ def test_settings_are_given_by_name(chat, monkeypatch):
     given = {}
 
     def stream(
-        self,
-        audio,
-        video,
-        image,
-        enable_thinking,
-        temperature,
-        top_p,
-        chatbot,
-        messages,
-        tools,
-        system,
-        lang,
-        escape_html,
-        skip_special_tokens,
-        max_new_tokens,
-    ):
+        self, audio, video, image, enable_thinking, temperature, top_p, chatbot, messages, tools, system, lang,
+        escape_html, skip_special_tokens, max_new_tokens,
+    ):  # fmt: skip
         given.update(max_new_tokens=max_new_tokens, top_p=top_p, temperature=temperature, lang=lang)
         told = [*messages, {"role": "assistant", "content": "No."}]
         yield [*chatbot, {"role": "assistant", "content": "No."}], told, "a trace"

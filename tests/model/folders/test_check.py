@@ -15,8 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from adcopilot import __version__
 from adcopilot.errors import UserError
+from adcopilot.inspect.loading import model_digest
+from adcopilot.model import AdCopilotForConditionalGeneration as Model
+from adcopilot.model import answer
+from adcopilot.model import check as module
 from adcopilot.model.check import FIXTURE, MARGIN_LIMITS, comparable, read_fixture
+from adcopilot.model.comparison_encoder import ComparisonEncoder
+
+from ...helpers.model_folders import change_json, change_weights, with_a_nan
 
 pytestmark = pytest.mark.forward
 
@@ -37,24 +45,24 @@ def check(command):
     return run
 
 
+@pytest.fixture
+def wrong(check):
+    """Runs the command, which finds a fault: its line."""
+
+    def run(*arguments) -> str:
+        code, line = check(*arguments)
+        assert code == 2
+        return line
+
+    return run
+
+
 def change(folder, **fields) -> None:
-    path = folder / FIXTURE
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
-
-
-def change_weights(folder, name: str, value) -> None:
-    """Put `value(weight)` in the place of one weight."""
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(folder / "model.safetensors")
-    weights[name] = value(weights[name])
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    change_json(folder / FIXTURE, **fields)
 
 
 def test_an_unchanged_folder_answers_the_same(check, folder):
     import transformers
-
-    from adcopilot import __version__
 
     code, line = check(folder)
     assert code == 0
@@ -62,47 +70,39 @@ def test_an_unchanged_folder_answers_the_same(check, folder):
     assert count >= 4, "too few for the other tests to say anything"
     now = f"adcopilot {__version__} and transformers {transformers.__version__} on cpu in float32"
     assert f"written with {now}, now the code of {now}" in line
+    change(folder, transformers="4.57.0")
+    assert check(folder)[0] == 0
 
 
 def test_what_generation_config_says_does_not_matter(check, folder):
     """Sampling, penalties and ends are the user's to set; the tokens are of the best logits."""
-    path = folder / "generation_config.json"
-    tokens = read_fixture(folder).tokens
-    said = {"do_sample": True, "temperature": 2.0, "repetition_penalty": 0.01, "eos_token_id": tokens[:1]}
-    path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
+    said = {"do_sample": True, "temperature": 2.0, "repetition_penalty": 0.01}
+    change_json(folder / "generation_config.json", eos_token_id=read_fixture(folder).tokens[:1], **said)
     assert check(folder)[0] == 0
 
 
-def test_tampered_weights(check, folder):
+def test_tampered_weights(wrong, folder):
+    """And another version of transformers is the first thing to try."""
     change_weights(folder, "model.language_model.layers.0.mlp.down_proj.weight", lambda weight: -weight)
-    code, line = check(folder)
-    assert code == 2
+    line = wrong(folder)
     tokens = read_fixture(folder).tokens
     assert str(folder / FIXTURE) in line
     assert re.search(r"token \d of \d that are compared is another: `generate` gave \[", line)
     assert f"expected {tokens}" in line
     assert f"`adcopilot check {folder} --write`" in line
-
-
-def test_a_changed_encoder_alone_is_seen(check, folder):
-    """What makes the model AD-Copilot's counts in the tokens, and is not just watched."""
-    name = "model.comparison_encoder.projector.weight"
-    change_weights(folder, name, lambda weight: -weight)
-    assert check(folder)[0] == 2
-
-
-def test_another_version_of_transformers_is_the_first_thing_to_try(check, folder):
     change(folder, transformers="4.57.0")
-    assert check(folder)[0] == 0
-    change_weights(folder, "model.language_model.layers.0.mlp.down_proj.weight", lambda weight: -weight)
-    code, line = check(folder)
-    assert code == 2
+    line = wrong(folder)
     assert line.endswith("try `pip install transformers==4.57.0`")
 
 
-def test_a_version_under_which_it_does_not_load_or_run(check, folder, monkeypatch):
-    from adcopilot.model import AdCopilotForConditionalGeneration as Model
+def test_a_changed_encoder_alone_is_seen(wrong, folder):
+    """What makes the model AD-Copilot's counts in the tokens, and is not just watched."""
+    name = "model.comparison_encoder.projector.weight"
+    change_weights(folder, name, lambda weight: -weight)
+    wrong(folder)
 
+
+def test_a_version_under_which_it_does_not_load_or_run(wrong, folder, monkeypatch):
     def gone(*_, **__):
         raise AttributeError("no attribute\n'generate'")
 
@@ -119,37 +119,27 @@ def test_a_version_under_which_it_does_not_load_or_run(check, folder, monkeypatc
         ("from_pretrained", gone, "cannot be loaded"),
     ):
         monkeypatch.setattr(Model, name, instead)
-        code, line = check(folder)
-        assert code == 2
+        line = wrong(folder)
         assert said in line
         assert line.endswith("try `pip install transformers==4.57.0`")
 
 
-def test_not_finite_weights(check, folder):
-    def spoil(weight):
-        weight[0, 0] = float("nan")
-        return weight
-
-    change_weights(folder, "model.comparison_encoder.projector.weight", spoil)
+def test_not_finite_weights(wrong, folder):
+    change_weights(folder, "model.comparison_encoder.projector.weight", with_a_nan)
     for arguments in ((), ("--write",)):
-        code, line = check(folder, *arguments)
-        assert code == 2
+        line = wrong(folder, *arguments)
         assert "1 NaN of its weights are not finite" in line
         assert "projector.weight" in line
 
 
-def test_not_finite_logits(check, folder):
+def test_not_finite_logits(wrong, folder):
     """Finite weights may overflow on the way."""
     change_weights(folder, "model.language_model.norm.weight", lambda weight: weight * 1e38)
-    code, line = check(folder)
-    assert code == 2
-    assert "logits are not finite (step 1" in line
+    assert "logits are not finite (step 1" in wrong(folder)
 
 
-def test_an_answer_without_comparison(check, folder, monkeypatch):
-    """Each image with itself, and not at all: neither passes, nor makes a fixture."""
-    from adcopilot.model.comparison_encoder import ComparisonEncoder
-
+def test_an_answer_without_comparison(wrong, folder, monkeypatch):
+    """Each image with itself, and not at all: neither makes a fixture, nor passes where there is one."""
     compare = ComparisonEncoder.forward
     # enough of itself: the first image of a conversation is compared with itself too
     monkeypatch.setattr(
@@ -159,29 +149,21 @@ def test_an_answer_without_comparison(check, folder, monkeypatch):
             self, features, grid_thw, list(range(len(previous_image))), compared
         ),
     )
+    written = (folder / FIXTURE).read_bytes()
     (folder / FIXTURE).unlink()
-    code, line = check(folder, "--write")
-    assert code == 2
-    assert "nothing is compared" in line
+    assert "nothing is compared" in wrong(folder, "--write")
 
+    monkeypatch.undo()
     monkeypatch.setattr(ComparisonEncoder, "__call__", lambda self, *given: self.forward(*given))
-    code, line = check(folder, "--write")
-    assert code == 2
-    assert "called 0 times" in line
     assert not (folder / FIXTURE).exists()
+    for fixture, words in ((None, ["--write"]), (written, [])):  # no match either, though all its tokens are equal
+        if fixture:
+            (folder / FIXTURE).write_bytes(fixture)
+        assert "called 0 times in one `generate` with 2 images, expected once" in wrong(folder, *words)
+        assert (folder / FIXTURE).exists() is bool(fixture)
 
 
-def test_an_answer_without_comparison_is_no_match(check, folder, monkeypatch):
-    """Though all its tokens are equal."""
-    from adcopilot.model.comparison_encoder import ComparisonEncoder
-
-    monkeypatch.setattr(ComparisonEncoder, "__call__", lambda self, *given: self.forward(*given))
-    code, line = check(folder)
-    assert code == 2
-    assert "called 0 times in one `generate` with 2 images, expected once" in line
-
-
-def test_behind_a_near_tie_nothing_is_compared(check, folder):
+def test_behind_a_near_tie_nothing_is_compared(check, wrong, folder):
     fixture = read_fixture(folder)
     margins = [*fixture.margins[:2], 0.0099, *fixture.margins[3:]]
     change(folder, margins=margins, tokens=[*fixture.tokens[:2], *(1 for _ in fixture.tokens[2:])])
@@ -189,29 +171,22 @@ def test_behind_a_near_tie_nothing_is_compared(check, folder):
     assert code == 0
     assert "2 of 8 tokens compared and equal" in line
     change(folder, tokens=[fixture.tokens[0], 1, *fixture.tokens[2:]])
-    code, line = check(folder)
-    assert code == 2
-    assert "token 2 of 2 that are compared is another" in line
+    assert "token 2 of 2 that are compared is another" in wrong(folder)
 
 
-def test_where_all_is_a_near_tie_it_is_not_well(check, folder):
+def test_where_all_is_a_near_tie_it_is_not_well(wrong, folder):
     """No "equal" without ground."""
     change(folder, margins=[0.001] * 8)
-    code, line = check(folder)
-    assert code == 2
-    assert "no token can be compared: the first one's logit is 0.001 ahead of the second best, expected 0.01" in line
+    said = "no token can be compared: the first one's logit is 0.001 ahead of the second best, expected 0.01"
+    assert said in wrong(folder)
     change(folder, margins=[0.3] * 8)
-    code, line = check(folder, "--dtype", "bfloat16")
-    assert code == 2
+    line = wrong(folder, "--dtype", "bfloat16")
     assert f"0.3 ahead of the second best, expected {MARGIN_LIMITS['bfloat16']}" in line
     assert "--write --dtype float32" in line
 
 
 def test_a_slow_model_is_asked_once(model, processor, monkeypatch):
     """At 7B one question can take a minute; near ties are then a shorter answer to compare, and no reason to go on."""
-    from adcopilot.model import answer
-    from adcopilot.model import check as module
-
     asked = []
 
     def ask(*arguments, **question):
@@ -235,21 +210,19 @@ def test_comparable_counts_up_to_the_first_below_the_limit():
     assert comparable([0.0, 1.0], limit=0.5) == 0
 
 
-def test_other_ids_are_the_processors_fault(check, folder):
+def test_other_ids_are_the_processors_fault(check, wrong, folder):
     ids = read_fixture(folder).input_ids
     change(folder, input_ids=[*ids[:4], 1, *ids[5:]])
-    code, line = check(folder)
-    assert code == 2
+    line = wrong(folder)
     assert f"the processor makes {len(ids)} ids of the prompt and its images, expected {len(ids)}" in line
     assert "they are others from id 5 on" in line
     change(folder, input_ids=ids[:-1])
     assert "one is the beginning of the other" in check(folder)[1]
 
 
-def test_without_fixture(check, folder):
+def test_without_fixture(check, wrong, folder):
     (folder / FIXTURE).unlink()
-    code, line = check(folder)
-    assert code == 2
+    line = wrong(folder)
     assert f"{folder / FIXTURE}: not found" in line
     assert f"`adcopilot check {folder} --write`" in line
     code, line = check(folder, "--write")
@@ -259,18 +232,14 @@ def test_without_fixture(check, folder):
     assert check(folder, "--write")[1].startswith("replaced ")
 
 
-def test_other_folders_are_refused(check, folder, qwen_base_dir, tmp_path):
+def test_other_folders_are_refused(check, wrong, qwen_base_dir, tmp_path):
     assert "no such model folder" in check(tmp_path / "nowhere")[1]
-    code, line = check(qwen_base_dir)
-    assert code == 2
-    assert "model_type is 'qwen2_5_vl', expected 'adcopilot'" in line
+    assert "model_type is 'qwen2_5_vl', expected 'adcopilot'" in wrong(qwen_base_dir)
     assert not (qwen_base_dir / FIXTURE).exists()
 
 
 def test_the_fixture_decides_about_no_answer(folder):
     """What was measured with a folder stays that folder's when a fixture is written into it."""
-    from adcopilot.inspect.loading import model_digest
-
     before = model_digest(folder)
     change(folder, text="other")
     assert model_digest(folder) == before
@@ -309,10 +278,9 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize(("name", "value", "said"), DAMAGED)
-def test_a_damaged_field_is_named(check, folder, name, value, said):
+def test_a_damaged_field_is_named(wrong, folder, name, value, said):
     change(folder, **{name: value})
-    code, line = check(folder)
-    assert code == 2
+    line = wrong(folder)
     assert f"{folder / FIXTURE}: damaged, " in line
     assert said in line
     assert "--write`" in line
@@ -321,29 +289,22 @@ def test_a_damaged_field_is_named(check, folder, name, value, said):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b"9" * 5000, b" " * 2**21]
 )
-def test_a_damaged_file(check, folder, content):
+def test_a_damaged_file(wrong, folder, content):
     (folder / FIXTURE).write_bytes(content)
-    code, line = check(folder)
-    assert code == 2
-    assert "damaged, " in line
+    assert "damaged, " in wrong(folder)
 
 
 def test_a_missing_field_or_a_folder_in_its_place(check, folder):
-    path = folder / FIXTURE
-    fields = json.loads(path.read_text())
-    del fields["margins"]
-    path.write_text(json.dumps(fields))
+    change_json(folder / FIXTURE, without=["margins"])
     assert "margins is missing" in check(folder)[1]
-    path.unlink()
-    path.mkdir()
+    (folder / FIXTURE).unlink()
+    (folder / FIXTURE).mkdir()
     assert "is a folder, expected a file" in check(folder)[1]
 
 
-def test_a_prompt_without_its_images(check, folder):
+def test_a_prompt_without_its_images(wrong, folder):
     change(folder, prompt="Hi.")
-    code, line = check(folder)
-    assert code == 2
-    assert "the prompt has 0 times <|image_pad|>, expected 2" in line
+    assert "the prompt has 0 times <|image_pad|>, expected 2" in wrong(folder)
 
 
 JSON = st.recursive(

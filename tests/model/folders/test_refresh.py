@@ -3,16 +3,19 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from adcopilot import __version__
 from adcopilot.cli import main
+from adcopilot.model import add_fixture as step
+from adcopilot.model import refresh_command
 from adcopilot.model.check import FIXTURE
 from adcopilot.model.configuration import AUTO_MAP, TRANSFORMERS_TRIED, rope_as_transformers_4
 from adcopilot.model.folder_code import differing, todays_code
+
+from ...helpers.model_folders import change_json, damage
 
 pytestmark = pytest.mark.forward
 
@@ -32,21 +35,15 @@ def contents(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def change(path, **fields) -> None:
-    """Fields of a JSON file; None takes one out."""
-    now = {**json.loads(path.read_text()), **fields}
-    path.write_text(json.dumps({name: value for name, value in now.items() if fields.get(name, 0) is not None}))
-
-
 def make_old(folder) -> None:
     """As a version before wrote it: other code, a file less, fewer auto classes, no versions."""
     (folder / "modeling.py").write_text("from transformers import NoSuchClass\n")
     (folder / "processing.py").write_text("class Old:\n    pass\n")
     (folder / "pairing.py").unlink()
     auto_map = {"AutoConfig": "configuration.Old", "AutoModelForImageTextToText": AUTO_MAP["AutoModel"]}
-    change(folder / "config.json", auto_map=auto_map, adcopilot_version="0.0.1", transformers_tried=None)
-    change(folder / "processor_config.json", auto_map=None)
-    change(folder / "tokenizer_config.json", auto_map={"AutoProcessor": "processing.Old"})
+    change_json(folder / "config.json", without=["transformers_tried"], auto_map=auto_map, adcopilot_version="0.0.1")
+    change_json(folder / "processor_config.json", without=["auto_map"])
+    change_json(folder / "tokenizer_config.json", auto_map={"AutoProcessor": "processing.Old"})
 
 
 def test_a_fresh_export_has_nothing_to_change(refresh, folder):
@@ -107,11 +104,11 @@ def test_what_transformers_5_left_for_itself_is_mended(refresh, folder):
     config = json.loads(before["config.json"])
     text = dict(config["text_config"])
     rope = {**text.pop("rope_scaling"), "rope_theta": text.pop("rope_theta")}
-    change(folder / "config.json", text_config={**text, "rope_parameters": rope})
+    change_json(folder / "config.json", text_config={**text, "rope_parameters": rope})
     tokenizer = json.loads(before["tokenizer_config.json"])
     tokens = tokenizer.pop("additional_special_tokens", None) or ["<|im_start|>"]
     tokenizer.pop("extra_special_tokens", None)
-    change(folder / "tokenizer_config.json", additional_special_tokens=None, extra_special_tokens=tokens)
+    change_json(folder / "tokenizer_config.json", without=["additional_special_tokens"], extra_special_tokens=tokens)
     code, lines = refresh(folder)
     assert code == 0
     assert lines[:2] == [
@@ -133,13 +130,11 @@ def test_rotary_positions_of_no_known_form_are_left_alone(rope):
 
 def test_weights_that_todays_code_does_not_find_keep_their_code(refresh, folder):
     """Older code named them so under transformers 5.0 to 5.5, where it also finds them again: that must not end."""
-    from safetensors.torch import load_file, save_file
-
     path = folder / "model.safetensors"
     weights = {name.replace(".language_model.", "."): weight for name, weight in load_file(path).items()}
     save_file(weights, path, metadata={"format": "pt"})
     make_old(folder)
-    change(folder / "config.json", transformers_version="5.5.4")
+    change_json(folder / "config.json", transformers_version="5.5.4")
     before = contents(folder)
     code, (line,) = refresh(folder)
     assert code == 2
@@ -152,8 +147,6 @@ def test_weights_that_todays_code_does_not_find_keep_their_code(refresh, folder)
 
 
 def test_a_folder_without_fixture_gets_one(refresh, folder, monkeypatch):
-    from adcopilot.model import add_fixture as step
-
     (folder / FIXTURE).unlink()
     monkeypatch.setenv(step.SWITCH, "0")
     code, lines = refresh(folder)
@@ -184,8 +177,6 @@ def test_a_link_is_replaced_and_not_what_it_points_to(refresh, folder, tmp_path)
 
 def test_killed_in_the_middle_it_goes_on(refresh, folder, monkeypatch):
     """And what is named is there by then: config.json comes after the code."""
-    from adcopilot.model import refresh_command
-
     make_old(folder)
     write, written = refresh_command.atomic_write, []
 
@@ -204,32 +195,24 @@ def test_killed_in_the_middle_it_goes_on(refresh, folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("name", "content", "said"),
     [
-        (lambda folder: (folder / "config.json").unlink(), "config.json: not found, expected the folder of a whole"),
-        (lambda folder: (folder / "config.json").write_text("{"), "config.json: not JSON"),
-        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "config.json: not JSON"),
+        ("config.json", None, "config.json: not found, expected the folder of a whole"),
+        ("config.json", "{", "config.json: not JSON"),
+        ("config.json", "[" * 100_000, "config.json: not JSON"),
+        ("config.json", "[]", "config.json: holds a JSON list, expected an object"),
+        ("processor_config.json", "7", "processor_config.json: holds a JSON int, expected"),
+        ("config.json", {"model_type": "qwen2_5_vl"}, "is 'qwen2_5_vl', expected 'adcopilot'; nothing was changed"),
         (
-            lambda folder: (folder / "config.json").write_text("[]"),
-            "config.json: holds a JSON list, expected an object",
-        ),
-        (
-            lambda folder: (folder / "processor_config.json").write_text("7"),
-            "processor_config.json: holds a JSON int, expected",
-        ),
-        (
-            lambda folder: change(folder / "config.json", model_type="qwen2_5_vl"),
-            "config.json: model_type is 'qwen2_5_vl', expected 'adcopilot'; nothing was changed",
-        ),
-        (
-            lambda folder: change(folder / "config.json", comparison_position_encoding="learned"),
+            "config.json",
+            {"comparison_position_encoding": "learned"},
             "comparison_position_encoding is 'learned', expected one of ('none', 'rope2d')",
         ),
     ],
 )
-def test_wrong_folders_are_refused(refresh, folder, spoil, said):
+def test_wrong_folders_are_refused(refresh, folder, name, content, said):
     make_old(folder)
-    spoil(folder)
+    damage(folder, name, content)
     before = contents(folder)
     code, (line,) = refresh(folder)
     assert code == 2
@@ -277,23 +260,14 @@ check()
 """
 
 
-def test_the_folders_own_code_checked_and_mended(folder, tmp_path):
+def test_the_folders_own_code_checked_and_mended(folder, nursery, tmp_path):
     """Run by who trusts it, in a process of its own: as exported, broken, comparing nothing, refreshed, of others."""
-    result = subprocess.run(
-        [sys.executable, "-c", OWN_CODE, folder],
-        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "cache")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert "[y/N]" not in result.stdout, "the option has said so"
-    lines = [line for line in result.stdout.splitlines() if line.startswith(("exit", "error:", str(folder)))]
-    assert [line for line in lines if line.startswith("exit")] == [f"exit {code}" for code in (0, 2, 2, 0, 0, 2)], (
-        result.stdout
-    )
+    said = tmp_path / "said"
+    nursery.start(folder, code=OWN_CODE, stdout=said, stderr=said).wait()
+    assert "[y/N]" not in said.read_text(), "the option has said so"
+    lines = [line for line in said.read_text().splitlines() if line.startswith(("exit", "error:", str(folder)))]
+    exits = [line for line in lines if line.startswith("exit")]
+    assert exits == [f"exit {code}" for code in (0, 2, 2, 0, 0, 2)], said.read_text()
     equal, broken, without, replaced, again, foreign = (line for line in lines if not line.startswith("exit"))
     for line in (equal, again):
         assert "compared and equal" in line
