@@ -161,7 +161,7 @@ def qwen_tokenizer_dir() -> Path:
 @pytest.fixture(scope="session")
 def nursery(tmp_path_factory):
     """Starts processes that need not import torch and transformers themselves."""
-    from .nursery import Nursery
+    from .helpers.nursery import Nursery
 
     made = Nursery(tmp_path_factory.mktemp("nursery"))
     yield made

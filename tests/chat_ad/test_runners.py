@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from adcopilot.chat_ad.runners import in_order
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 
 def test_in_order_and_only_so_far_ahead():

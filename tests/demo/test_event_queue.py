@@ -15,7 +15,7 @@ from gradio.queueing import Queue  # noqa: E402
 
 from adcopilot.demo.event_queue import with_queue  # noqa: E402
 
-from ..waiting import until  # noqa: E402
+from ..helpers.waiting import until  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from PIL import Image
 
 from adcopilot.prompts import INSPECT_QUESTION
 
+from ..helpers.waiting import until
 from ..inspect.conftest import part
-from ..waiting import until
 
 gradio_client = pytest.importorskip("gradio_client", reason="needs gradio: the extra web")
 

@@ -10,7 +10,7 @@ import torch
 from adcopilot.errors import UserError
 
 from ..helpers.model_folders import change_json, change_weights
-from ..waiting import until
+from ..helpers.waiting import until
 from .runs import rollouts, run, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -17,7 +17,7 @@ from adcopilot.grpo.rollout_server import Sampling, check_servers
 from adcopilot.grpo.servers import RolloutServers, publish_adapter
 
 from ..helpers.refusals import refused
-from ..waiting import until
+from ..helpers.waiting import until
 from .fake_server import FakeServer, running
 
 PROMPT_IDS = [5, 6, 7]

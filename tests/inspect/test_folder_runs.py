@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ..waiting import until
+from ..helpers.waiting import until
 
 pytestmark = pytest.mark.forward
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ..awake import awake, random_image
+from ..helpers.awake import awake, random_image
 
 L = 5  # comparison tokens of the shared checkpoint
 

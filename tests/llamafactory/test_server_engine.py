@@ -7,7 +7,7 @@ import pytest
 
 from ..evaluation.backends.endpoint import Endpoint
 from ..helpers.refusals import refused
-from ..waiting import until
+from ..helpers.waiting import until
 from .test_chat import QUESTION, chat, chat_model  # noqa: F401
 
 uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn, which LlamaFactory installs for its API")

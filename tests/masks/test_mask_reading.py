@@ -10,11 +10,11 @@ from PIL import Image
 
 from adcopilot.chat_ad.readers import index, make_source, scan
 from adcopilot.chat_ad.sources.references import content_sha256, open_image, open_mask
-from adcopilot.chat_ad.table import read_entries
 from adcopilot.images import IMAGE_SUFFIXES
 from adcopilot.inspect.pairs import find_images
 from adcopilot.kinds import defect_name, is_good
 from adcopilot.masks import MASK_SUFFIXES, MaskOptions
+from tests.chat_ad.drawn import read_entries
 
 BOX = (12, 10, 30, 20)
 

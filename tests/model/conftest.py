@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from ..awake import awake, random_image
+from ..helpers.awake import awake, random_image
 
 TRANSFORMERS_5 = not transformers.__version__.startswith("4.")
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from adcopilot.model import AdCopilotForConditionalGeneration
 
-from ..awake import random_image
+from ..helpers.awake import random_image
 from .conftest import ON_A_CPU, SIZES, STAGES, asked, logits_of, read_yaml
 
 QUERIES = "model.comparison_encoder.comparison_queries"

@@ -12,7 +12,7 @@ from adcopilot.errors import UserError
 from adcopilot.jsonl import file_digest
 from adcopilot.sample.photographs import photographs
 
-from ...waiting import until
+from ...helpers.waiting import until
 
 pytestmark = pytest.mark.timeout(1200)
 

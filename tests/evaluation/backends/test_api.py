@@ -13,7 +13,7 @@ from adcopilot.answering.items import Item
 from adcopilot.errors import UserError
 from adcopilot.images import open_image
 
-from ...waiting import until
+from ...helpers.waiting import until
 from .conftest import QUESTIONS, make_group, picture
 from .endpoint import Endpoint, completion, question
 
