@@ -29,11 +29,11 @@ from PIL import Image  # noqa: E402
 from adcopilot.anomaly_map.comparing import AnomalyMap, Mapper, MapSettings  # noqa: E402
 from adcopilot.boxes import bbox_mask_iou  # noqa: E402
 from adcopilot.chat_ad.readers import make_source, scan  # noqa: E402
-from adcopilot.chat_ad.sources.references import open_image  # noqa: E402
+from adcopilot.chat_ad.sources.references import open_reference  # noqa: E402
 from adcopilot.line.measures import measures  # noqa: E402
 from adcopilot.line.thresholds import from_good  # noqa: E402
 from adcopilot.sample.generate import standard_splits, write_sample  # noqa: E402
-from adcopilot.sample.measure import read_split  # noqa: E402
+from adcopilot.sample.measure import read_sample_split  # noqa: E402
 from benchmarks import machine  # noqa: E402
 
 RESULT = ROOT / "docs" / "results" / "anomaly-map"
@@ -60,13 +60,13 @@ def deeppcb(root: Path, *, split: str, crop: str) -> Iterable[Case]:
     for one in items:
         if one.split == split and one.view in templates:
             boxes = [list(box) for box, _ in one.boxes or ()]
-            pictures = [open_image(root, item.image) for item in (templates[one.view], one)]
+            pictures = [open_reference(root, item.image) for item in (templates[one.view], one)]
             yield Case(template=pictures[0], query=pictures[1], bad=one.anomalous, boxes=boxes)
 
 
 def sample_set(folder: Path, split: str) -> Iterable[Case]:
     """Pairs of one of the sample set's test sets."""
-    for record in read_split(folder, split):
+    for record in read_sample_split(folder, split):
         template, query = (Image.open(folder / name).convert("RGB") for name in record["images"])
         yield Case(template=template, query=query, bad=record["anomalous"], boxes=record["boxes"])
 

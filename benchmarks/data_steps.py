@@ -219,7 +219,7 @@ def opened(folder: str, step: str, count: int):
     from adcopilot.sample.pairs import draw_pair, stream
 
     root = Path(folder)
-    from adcopilot.chat_ad.readers import Item
+    from adcopilot.chat_ad.readers import ListedImage
 
     items = []
     for number in range(count):
@@ -231,7 +231,7 @@ def opened(folder: str, step: str, count: int):
             from PIL import Image
 
             Image.fromarray(np.clip(big + noise, 0, 255).astype(np.uint8)).save(root / name)
-        items.append(Item(image=name, category="washer", anomalous=False))
+        items.append(ListedImage(image=name, category="washer", anomalous=False))
     arguments = {"items": items, "root": folder, "dataset": "bench", "licence": "", "min_area": 1}
     arguments |= {"masks": MaskOptions(), "recipe": ""}
     pairs, _ = INDEX.function(**arguments)

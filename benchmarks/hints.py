@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from adcopilot.anomaly_map.comparing import Mapper, MapSettings  # noqa: E402
 from adcopilot.anomaly_map.hints import HINT  # noqa: E402
-from adcopilot.chat_ad.chain import Run, Step  # noqa: E402
+from adcopilot.chat_ad.chain import ChainRun, ChainStep  # noqa: E402
 from adcopilot.chat_ad.hinted import GOOD_PAIRS, record_map, threshold_of, with_map_hint  # noqa: E402
 from adcopilot.inspect.judging import Judge  # noqa: E402
 from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
@@ -33,7 +33,7 @@ from adcopilot.jsonl import atomic_write  # noqa: E402
 from adcopilot.sample.demo import SIZE, TEST_SPLITS, plan  # noqa: E402
 from adcopilot.sample.generate import standard_splits, write_sample  # noqa: E402
 from adcopilot.sample.hints import hinted_name, write_hints  # noqa: E402
-from adcopilot.sample.measure import Scores, read_split, score_answers  # noqa: E402
+from adcopilot.sample.measure import Scores, read_sample_split, score_answers  # noqa: E402
 from benchmarks import machine  # noqa: E402
 from benchmarks.study import BOARDS, board_data, board_steps, board_tests  # noqa: E402
 
@@ -62,7 +62,7 @@ def hinted_folder(data: Path, output: Path) -> Path:
 def hinted_boards(boards: Path, output: Path) -> float:
     """The training windows of `study.board_data` with hints, under the same names in another folder; the map's
     threshold, from good ones."""
-    mapper, records = Mapper(SETTINGS), read_split(boards, "boards_train")
+    mapper, records = Mapper(SETTINGS), read_sample_split(boards, "boards_train")
     good = (record_map(record, mapper, folder=boards) for record in records if not record["anomalous"])
     # some good windows have no map: they are their own templates
     threshold = threshold_of([found.pred_score for found in islice(filter(None, good), GOOD_PAIRS)])
@@ -77,7 +77,7 @@ def hinted_boards(boards: Path, output: Path) -> float:
     return threshold
 
 
-def train(steps: dict[str, list[Step]], output: Path, *, say) -> None:
+def train(steps: dict[str, list[ChainStep]], output: Path, *, say) -> None:
     """The steps of both models, side by side.
 
     Args:
@@ -86,7 +86,7 @@ def train(steps: dict[str, list[Step]], output: Path, *, say) -> None:
     runs = []
     for name, these in steps.items():
         (output / name).mkdir(parents=True, exist_ok=True)
-        runs.append(Run(name=name, folder=output / name, steps=these, cwd=ROOT))
+        runs.append(ChainRun(name=name, folder=output / name, steps=these, cwd=ROOT))
     for run in runs:
         run.start()
     shown = None
@@ -140,7 +140,7 @@ def measure(
     train({name: plan(output / name, one, encoder=True, seed=seed) for name, one in folders.items()}, output, say=say)
     models, found = {name: output / name / "merged" for name in folders}, {}
     for split, title in TEST_SPLITS.items():
-        found[title] = ask(models, data, read_split(data, split), threshold=threshold)
+        found[title] = ask(models, data, read_sample_split(data, split), threshold=threshold)
         say(f"{title}: measured")
     if deeppcb:
         boards = board_data(deeppcb, output / "boards")

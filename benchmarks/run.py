@@ -38,10 +38,10 @@ def bench_tiny(work: Path, *, steps: int, batch: int, repeats: int) -> dict:
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     from adcopilot.model import AdCopilotForConditionalGeneration
-    from adcopilot.sample.generate import Split, write_sample
+    from adcopilot.sample.generate import SampleSplit, write_sample
 
     stock, adcopilot = make_tiny(work)
-    write_sample(work / "data", [Split(name="bench", count=steps * batch, number=30)])
+    write_sample(work / "data", [SampleSplit(name="bench", count=steps * batch, number=30)])
     pair = training.contenders(stock=stock, adcopilot=adcopilot)
     trained = training.compare(pair, data=work / "data", work=work, steps=steps, batch=batch, repeats=repeats)
     classes = (Qwen2_5_VLForConditionalGeneration, AdCopilotForConditionalGeneration)

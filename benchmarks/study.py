@@ -23,7 +23,7 @@ from statistics import mean, stdev
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from adcopilot.chat_ad.chain import Run, Step, tool  # noqa: E402
+from adcopilot.chat_ad.chain import ChainRun, ChainStep, tool  # noqa: E402
 from adcopilot.jsonl import atomic_write  # noqa: E402
 from adcopilot.sample.demo import (  # noqa: E402
     SIZE,
@@ -35,7 +35,7 @@ from adcopilot.sample.demo import (  # noqa: E402
     plan,
 )
 from adcopilot.sample.generate import write_sample  # noqa: E402
-from adcopilot.sample.measure import measure, read_split  # noqa: E402
+from adcopilot.sample.measure import measure_model, read_sample_split  # noqa: E402
 from adcopilot.sample.measure_map import measure_map  # noqa: E402
 from benchmarks import machine  # noqa: E402
 
@@ -105,21 +105,21 @@ def run_seed(
         steps = plan(folder, data, encoder=one.encoder, seed=seed, options=one.options)
         if boards:
             steps += board_steps(folder, boards, encoder=one.encoder, seed=seed)
-        runs.append(Run(name=one.title, folder=folder, steps=steps, cwd=ROOT))
+        runs.append(ChainRun(name=one.title, folder=folder, steps=steps, cwd=ROOT))
     scores = carry_out(runs, data, say=say, tests=SAMPLE_SPLITS)
     found = {run: {split: asdict(one) for split, one in splits.items()} for run, splits in scores.items()}
     if boards:
         records = board_tests(boards)
         for run in runs:
-            reached, _ = measure(run.folder / "boards_merged", boards, records)
+            reached, _ = measure_model(run.folder / "boards_merged", boards, records)
             found[run.title][BOARDS] = asdict(reached)
             say(f"{run.title}, {BOARDS}: balanced accuracy {reached.balanced_accuracy:.3f}")
     for split in SAMPLE_SPLITS if map_rows else ():
-        good = read_split(data, calibration_split(split))
-        for row, one in measure_map(data, read_split(data, split), good).items():
+        good = read_sample_split(data, calibration_split(split))
+        for row, one in measure_map(data, read_sample_split(data, split), good).items():
             found.setdefault(row, {})[split] = asdict(one)
     if boards and map_rows:
-        for row, one in measure_map(boards, board_tests(boards), read_split(boards, "boards_train")).items():
+        for row, one in measure_map(boards, board_tests(boards), read_sample_split(boards, "boards_train")).items():
             found.setdefault(row, {})[BOARDS] = asdict(one)
     atomic_write(kept, lambda file: file.write(json.dumps(found, indent=1).encode()))
     return found
@@ -131,7 +131,8 @@ def board_data(root: Path, output: Path) -> Path:
     command += ["--output", str(output), "--set", f"defaults.root={root}"]
     outputs = {f"boards_{name}": {"datasets": f"deeppcb{end}", "tasks": "verdict"} for name, end in SETS.items()}
     command += ["--set", f"outputs={json.dumps(outputs)}"]
-    run = Run(name="windows", folder=output.parent, steps=[Step(name="windows", command=command, output=output)])
+    step = ChainStep(name="windows", command=command, output=output)
+    run = ChainRun(name="windows", folder=output.parent, steps=[step])
     run.run()
     if run.error:
         raise run.error
@@ -144,11 +145,11 @@ SETS = {"train": "", "test": "_test"}
 
 def board_tests(boards: Path) -> list[dict]:
     """Every so manyeth record of the test windows, at most `BOARD_TESTS`."""
-    records = read_split(boards, "boards_test")
+    records = read_sample_split(boards, "boards_test")
     return records[:: math.ceil(len(records) / BOARD_TESTS)]
 
 
-def board_steps(folder: Path, boards: Path, *, encoder: bool, seed: int) -> list[Step]:
+def board_steps(folder: Path, boards: Path, *, encoder: bool, seed: int) -> list[ChainStep]:
     """The commands that train the run's model on with windows of boards, and export it."""
     adapter, merged = folder / "boards", folder / "boards_merged"
     template = [] if encoder else ["template=qwen2_vl"]
@@ -160,8 +161,8 @@ def board_steps(folder: Path, boards: Path, *, encoder: bool, seed: int) -> list
     export = [tool("llamafactory-cli"), "export", str(ROOT / "examples" / "export" / "tiny.yaml")]
     export += [f"model_name_or_path={folder / 'merged'}", f"adapter_name_or_path={adapter}", f"export_dir={merged}"]
     return [
-        Step(name="boards", command=train, output=adapter),
-        Step(name="export boards", command=[*export, *template], output=merged),
+        ChainStep(name="boards", command=train, output=adapter),
+        ChainStep(name="export boards", command=[*export, *template], output=merged),
     ]
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from ..errors import UserError
 from ..jsonl import atomic_write, file_digest
 
-__all__ = ["Run", "Step", "run_step", "tool"]
+__all__ = ["ChainRun", "ChainStep", "run_step", "tool"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class ChainStep:
     """One command of a run.
 
     Attributes:
@@ -47,7 +47,7 @@ def tool(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def run_step(step: Step, log: Path, *, cpu: bool = True, cwd: Path | None = None) -> None:
+def run_step(step: ChainStep, log: Path, *, cpu: bool = True, cwd: Path | None = None) -> None:
     """Runs a step, or does nothing if it has finished with the same command before.
 
     Args:
@@ -86,15 +86,15 @@ def run_step(step: Step, log: Path, *, cpu: bool = True, cwd: Path | None = None
     begun.rename(mark)
 
 
-class Run(threading.Thread):
+class ChainRun(threading.Thread):
     """One run's steps in order; `state` says where it is, `error` why it stopped."""
 
     def __init__(
-        self, *, name: str, folder: Path, steps: list[Step], cpu: bool = True, cwd: Path | None = None
+        self, *, name: str, folder: Path, steps: list[ChainStep], cpu: bool = True, cwd: Path | None = None
     ) -> None:
         super().__init__(daemon=True)
         self.title, self.folder, self.steps, self.cpu, self.cwd = name, folder, steps, cpu, cwd
-        self.current: Step | None = None
+        self.current: ChainStep | None = None
         self.error: Exception | None = None
 
     def run(self) -> None:

@@ -29,7 +29,7 @@ from ..images import is_like_shape
 from .draws import rank
 from .pairing import PAIR_SCHEMA
 from .recipe.model import Spec, Text
-from .sources.references import open_image
+from .sources.references import open_reference
 from .windows import TRIES, Seen, seen_boxes
 
 __all__ = [
@@ -174,14 +174,14 @@ def collect_decoys(tables: Iterable[pa.Table], *, seed: int = 0) -> dict[tuple[s
 
 
 def cut_pair(
-    root: str | os.PathLike, row: Mapping, *, opened: Callable[..., Image.Image] = open_image
+    root: str | os.PathLike, row: Mapping, *, opened: Callable[..., Image.Image] = open_reference
 ) -> tuple[Image.Image, Image.Image]:
     """Open a pair and cut it: (template, query), upright RGB images, each in its own pixels.
 
     Args:
         root: what its references are relative to.
         row: of `pairing.PAIR_SCHEMA`; a `crop` of None shows everything.
-        opened: (root, reference) → image: `references.open_image`, or one that keeps some (`opened.OpenedImages`).
+        opened: (root, reference) → image: `references.open_reference`, or one that keeps some (`opened.OpenedImages`).
 
     Raises:
         UserError: an image cannot be read, the query's size is not the row's, or the window cuts a defect, leaves all

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from adcopilot.cli.saying import say
 from adcopilot.errors import UserError, writing
-from adcopilot.sample.generate import Split, grpo_splits, standard_splits, varied_splits, write_sample
+from adcopilot.sample.generate import SampleSplit, grpo_splits, standard_splits, varied_splits, write_sample
 from adcopilot.sample.hints import media_root, write_hints
 from adcopilot.sample.pairs import CATEGORIES
 from adcopilot.sample.photographs import photographs
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         return _photographs(args)
     splits = standard_splits(args.count, test_count=args.test_count) if args.count else []
     if args.scenes:
-        splits.insert(0, Split(name="base", count=args.scenes, number=1, single=True))
+        splits.insert(0, SampleSplit(name="base", count=args.scenes, number=1, single=True))
 
     if args.varied_tests:
         splits += varied_splits(args.test_count)

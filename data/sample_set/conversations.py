@@ -7,7 +7,7 @@ import numpy as np
 from adcopilot.prompts import thinking_answer, thinking_question, verdict_answer
 from adcopilot.sample import wording
 from adcopilot.sample.defects import KINDS
-from adcopilot.sample.pairs import Pair
+from adcopilot.sample.pairs import DrawnPair
 
 #: Tasks about a pair, and how often each is drawn.
 TASKS = {
@@ -36,7 +36,7 @@ def pick_task(rng: np.random.Generator, tasks: dict[str, float]) -> str:
     return names[int(rng.choice(len(names), p=np.array(list(tasks.values())) / sum(tasks.values())))]
 
 
-def pair_messages(rng: np.random.Generator, pair: Pair, task: str) -> list[dict[str, str]]:
+def pair_messages(rng: np.random.Generator, pair: DrawnPair, task: str) -> list[dict[str, str]]:
     """The conversation of `task` about a pair: messages with `role` and `content`, both `<image>` in the first."""
     defective = pair.kind is not None
     found = wording.boxes_text(pair.boxes, pair.kind) if defective else "[]"
@@ -91,7 +91,7 @@ def choice_options(rng: np.random.Generator, kind: str | None) -> tuple[list[str
     return options, "ABCD"[options.index(truth)]
 
 
-def caption(pair: Pair) -> str:
+def caption(pair: DrawnPair) -> str:
     """The contrastive caption of the paper's Figure 1, as JSON."""
     name = pair.category.replace("_", " ")
     details = [{"bbox_2d": box, "label": pair.kind} for box in pair.boxes]

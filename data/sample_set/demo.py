@@ -23,11 +23,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from adcopilot.chat_ad.chain import Run, Step, run_step, tool
+from adcopilot.chat_ad.chain import ChainRun, ChainStep, run_step, tool
 from adcopilot.errors import UserError
 from adcopilot.model.init_command import TINY_BASE
-from adcopilot.sample.generate import Split, standard_splits, varied_splits, write_sample
-from adcopilot.sample.measure import Scores, measure, read_split
+from adcopilot.sample.generate import SampleSplit, standard_splits, varied_splits, write_sample
+from adcopilot.sample.measure import Scores, measure_model, read_sample_split
 from adcopilot.sample.measure_map import measure_map
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,10 +45,10 @@ COMPARISON_TOKENS = 16
 COSTS = {"stage0": 1.0, "stage1": 1.5, "stage2": 2.0}
 
 
-def demo_splits(count: int, *, test_count: int) -> list[Split]:
+def demo_splits(count: int, *, test_count: int) -> list[SampleSplit]:
     """What is trained on, a share `VARIED` of it varied; the four test sets; pairs to find a map's thresholds on."""
     training = standard_splits(count, test_count=test_count, variation="parts+light", varied=VARIED)
-    calibration = Split(name="calibration", count=80, number=26, inspect_only=True)
+    calibration = SampleSplit(name="calibration", count=80, number=26, inspect_only=True)
     return [*training, *varied_splits(test_count), calibration]
 
 
@@ -57,7 +57,7 @@ def calibration_split(test: str) -> str:
     return "calibration_varied" if test in VARIED_SPLITS else "calibration"
 
 
-def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequence[str] = ()) -> list[Step]:
+def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequence[str] = ()) -> list[ChainStep]:
     """The commands of one run: with the comparison encoder, made with more `options` of `adcopilot init`, or without
     it on the plain tiny base."""
     examples = ROOT / "examples"
@@ -69,13 +69,13 @@ def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequenc
     def train(stage: int, *overrides: str) -> None:
         yaml = str(examples / "train" / "tiny" / f"stage{stage}.yaml")
         command = [tool("llamafactory-cli"), "train", yaml, f"output_dir={stages[stage]}", *common, *overrides]
-        steps.append(Step(name=f"stage {stage}", command=command, output=stages[stage]))
+        steps.append(ChainStep(name=f"stage {stage}", command=command, output=stages[stage]))
 
     if encoder:
         base, start = folder / "base", stages[0]
         command = [tool("adcopilot"), "init", "--preset", "tiny", "--output", str(base), "--seed", str(seed)]
         command += ["--num-comparison-tokens", str(COMPARISON_TOKENS), *options]
-        steps.append(Step(name="init", command=command, output=base))
+        steps.append(ChainStep(name="init", command=command, output=base))
         extra = []
         train(0, f"model_name_or_path={base}", "dataset=stage0")
         first_data = "stage1"
@@ -90,7 +90,7 @@ def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequenc
     command = [tool("llamafactory-cli"), "export", str(examples / "export" / "tiny.yaml")]
     command += [f"model_name_or_path={start}", f"adapter_name_or_path={adapters}", f"export_dir={merged}"]
     command += extra[:1]
-    steps.append(Step(name="export", command=command, output=merged))
+    steps.append(ChainStep(name="export", command=command, output=merged))
     return steps
 
 
@@ -131,12 +131,14 @@ def demo(*, output: Path, count: int, test_count: int, seed: int, encoder_only: 
     ):
         if encoder or not encoder_only:
             folder.mkdir(parents=True, exist_ok=True)
-            runs.append(Run(name=name, folder=folder, steps=plan(folder, data, encoder=encoder, seed=seed), cwd=ROOT))
+            runs.append(
+                ChainRun(name=name, folder=folder, steps=plan(folder, data, encoder=encoder, seed=seed), cwd=ROOT)
+            )
     tests = {**TEST_SPLITS, **VARIED_SPLITS}
     results = carry_out(runs, data, say=say, tests=tests)
     for split in tests:
-        good = read_split(data, calibration_split(split))
-        for row, scores in measure_map(data, read_split(data, split), good).items():
+        good = read_sample_split(data, calibration_split(split))
+        for row, scores in measure_map(data, read_sample_split(data, split), good).items():
             results.setdefault(row, {})[split] = scores
     report = {run: {split: asdict(s) for split, s in splits.items()} for run, splits in results.items()}
     (output / "results.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -169,7 +171,7 @@ def next_commands(model: Path) -> str:
 
 
 def carry_out(
-    runs: list[Run], data: Path, *, say: Callable[[str], None], tests: dict[str, str] = TEST_SPLITS
+    runs: list[ChainRun], data: Path, *, say: Callable[[str], None], tests: dict[str, str] = TEST_SPLITS
 ) -> dict[str, dict[str, Scores]]:
     """Runs side by side to their end, and what each run's model reaches on `tests` (split → words for it).
 
@@ -198,14 +200,14 @@ def carry_out(
     for run in runs:
         results[run.title] = {}
         for split in tests:
-            scores, answers = measure(run.folder / "merged", data, read_split(data, split))
+            scores, answers = measure_model(run.folder / "merged", data, read_sample_split(data, split))
             results[run.title][split] = scores
             (run.folder / f"{split}.answers.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
             say(f"{run.title}, {tests[split]}: balanced accuracy {scores.balanced_accuracy:.3f}")
     return results
 
 
-def time_left(run: Run) -> float | None:
+def time_left(run: ChainRun) -> float | None:
     """Seconds of a run's training that are left, at the pace of the stage that trains; None where none has logged yet.
 
     Args:
@@ -224,7 +226,7 @@ def time_left(run: Run) -> float | None:
     return pace * (_work(current) * (1 - done) + sum(map(_work, steps[steps.index(current) + 1 :])))
 
 
-def _work(step: Step) -> float:
+def _work(step: ChainStep) -> float:
     """What a step trains on: its records, each by what it costs. Other sets than this one's (a study's) are trained on
     as in stage 1."""
     options = dict(word.split("=", 1) for word in step.command if "=" in word)
@@ -243,12 +245,12 @@ def _records(file: Path) -> int:
 
 def draw_example(output: Path, data: Path) -> Path:
     """Draws the first defective pair of the new categories with `adcopilot inspect`, whatever the answer is."""
-    records = read_split(data, "test_held_out")
+    records = read_sample_split(data, "test_held_out")
     template, query = next(record["images"] for record in records if record["anomalous"])
     picture = output / "example.png"
     command = [tool("adcopilot"), "inspect", "--model", str(output / "with_encoder" / "merged")]
     command += ["--template", str(data / template), "--query", str(data / query), "--draw", str(picture), "--json"]
-    step = Step(name="inspect", command=command, output=output / "example")
+    step = ChainStep(name="inspect", command=command, output=output / "example")
     run_step(step, output / "inspect.log", cwd=ROOT)
     return picture
 

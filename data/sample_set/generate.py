@@ -42,7 +42,7 @@ REVIEW = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class Stretch:
     """A part of a split, in its order: `share` of the records, and how hard their defects are to see."""
 
     share: float
@@ -50,7 +50,7 @@ class Lesson:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
+class SampleSplit:
     """A set of records.
 
     Attributes:
@@ -78,7 +78,7 @@ class Split:
     tasks: dict[str, float] = field(default_factory=lambda: dict(TASKS))
     favour: dict[str, float] = field(default_factory=lambda: {"assembly": 3.0})
     verifiable: bool = False
-    lessons: tuple[Lesson, ...] = (Lesson(share=1.0, difficulty=USUAL),)
+    lessons: tuple[Stretch, ...] = (Stretch(share=1.0, difficulty=USUAL),)
     variation: str = "none"
     varied: float = 1.0
 
@@ -90,31 +90,31 @@ class Split:
         return self.lessons[number - review].difficulty
 
 
-def standard_splits(count: int, *, test_count: int, variation: str = "none", varied: float = 1.0) -> list[Split]:
+def standard_splits(count: int, *, test_count: int, variation: str = "none", varied: float = 1.0) -> list[SampleSplit]:
     """Stages 0, 1 and 2 with half, three eighths and the rest of `count`, a share `varied` of them in `variation`, and
     the two test sets, which are plain."""
     first, second = count // 2, count * 3 // 8
     lessons = (
-        Lesson(share=0.25, difficulty=WRONG),
-        Lesson(share=0.3, difficulty=LARGE),
-        Lesson(share=0.45, difficulty=USUAL),
+        Stretch(share=0.25, difficulty=WRONG),
+        Stretch(share=0.3, difficulty=LARGE),
+        Stretch(share=0.45, difficulty=USUAL),
     )
     allowed = {"variation": variation, "varied": varied}
     return [
-        Split(name="stage0", count=first, number=10, tasks=SHORT_TASKS, lessons=lessons, **allowed),
-        Split(name="stage1", count=second, number=11, tasks=MIDDLE_TASKS, **allowed),
-        Split(name="stage2", count=count - first - second, number=12, **allowed),
-        Split(name="test_trained", count=test_count, number=20, inspect_only=True),
-        Split(name="test_held_out", count=test_count, number=21, inspect_only=True, held_out=True),
+        SampleSplit(name="stage0", count=first, number=10, tasks=SHORT_TASKS, lessons=lessons, **allowed),
+        SampleSplit(name="stage1", count=second, number=11, tasks=MIDDLE_TASKS, **allowed),
+        SampleSplit(name="stage2", count=count - first - second, number=12, **allowed),
+        SampleSplit(name="test_trained", count=test_count, number=20, inspect_only=True),
+        SampleSplit(name="test_held_out", count=test_count, number=21, inspect_only=True, held_out=True),
     ]
 
 
-def varied_splits(test_count: int) -> list[Split]:
+def varied_splits(test_count: int) -> list[SampleSplit]:
     """The two test sets with parts and light varied, and 80 more pairs whose good half an anomaly map's threshold is
     found on: thresholds of good pairs that do not vary would call all of these defective."""
     counts = {"calibration_varied": 80, "test_trained_varied": test_count, "test_held_out_varied": test_count}
     return [
-        Split(
+        SampleSplit(
             name=name,
             count=count,
             number=23 + k,
@@ -126,18 +126,18 @@ def varied_splits(test_count: int) -> list[Split]:
     ]
 
 
-def grpo_splits(count: int, *, test_count: int) -> list[Split]:
+def grpo_splits(count: int, *, test_count: int) -> list[SampleSplit]:
     """Thinking data to begin with, `count` prompts for GRPO, and prompts held out from it."""
     return [
-        Split(name="thinking", count=count // 2, number=13, tasks=THINKING_TASKS),
-        Split(name="rl", count=count, number=14, tasks=VERIFIABLE_TASKS, verifiable=True),
-        Split(name="rl_test", count=test_count, number=22, tasks=VERIFIABLE_TASKS, verifiable=True),
+        SampleSplit(name="thinking", count=count // 2, number=13, tasks=THINKING_TASKS),
+        SampleSplit(name="rl", count=count, number=14, tasks=VERIFIABLE_TASKS, verifiable=True),
+        SampleSplit(name="rl_test", count=test_count, number=22, tasks=VERIFIABLE_TASKS, verifiable=True),
     ]
 
 
 def write_sample(
     output: Path,
-    splits: Iterable[Split],
+    splits: Iterable[SampleSplit],
     *,
     seed: int = 0,
     size: int = 56,
@@ -184,7 +184,7 @@ def write_sample(
 
 def _write(
     output: Path,
-    splits: list[Split],
+    splits: list[SampleSplit],
     recipe: dict,
     *,
     prefix: str,
@@ -222,7 +222,7 @@ def _write(
     return manifest
 
 
-def _write_shard(output: Path, prefix: str, split: Split, seed: int, size: int, start: int) -> Path:
+def _write_shard(output: Path, prefix: str, split: SampleSplit, seed: int, size: int, start: int) -> Path:
     stop = min(start + SHARD, split.count)
     make = _single_record if split.single else _pair_record
     records = (_prefixed(make(output, split, seed, size, index), prefix) for index in range(start, stop))
@@ -236,7 +236,7 @@ def _prefixed(record: dict, prefix: str) -> dict:
     return record
 
 
-def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -> dict:
+def _pair_record(output: Path, split: SampleSplit, seed: int, size: int, index: int) -> dict:
     rng = stream(seed, split.number, index)
     names = list(HELD_OUT if split.held_out else TRAINED)
     # Half of the pairs are normal.
@@ -280,7 +280,7 @@ def _pair_record(output: Path, split: Split, seed: int, size: int, index: int) -
     return record
 
 
-def _single_record(output: Path, split: Split, seed: int, size: int, index: int) -> dict:
+def _single_record(output: Path, split: SampleSplit, seed: int, size: int, index: int) -> dict:
     scene = draw_scene(stream(seed, split.number, index), place=index / split.count)
     image = f"images/{split.name}/{index // SHARD:03d}/{index:06d}.png"
     _save_png(output / image, scene.image)

@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from statistics import mean, stdev
 
-from adcopilot.chat_ad.chain import Step, run_step, tool
+from adcopilot.chat_ad.chain import ChainStep, run_step, tool
 from adcopilot.errors import UserError
 from adcopilot.pages.charts import Point, Series, line_plot
 from adcopilot.sample.demo import ROOT, SIZE
@@ -45,7 +45,7 @@ class Curve:
     parts: dict[str, float]
 
 
-def plan(output: Path, base: Path, data: Path, *, seeds: list[int], overrides: list[str]) -> list[Step]:
+def plan(output: Path, base: Path, data: Path, *, seeds: list[int], overrides: list[str]) -> list[ChainStep]:
     """The commands in order."""
     examples, start = ROOT / "examples", output / "start"
     where = [f"dataset_dir={data}", f"media_dir={data}"]
@@ -56,17 +56,17 @@ def plan(output: Path, base: Path, data: Path, *, seeds: list[int], overrides: l
         f"output_dir={output / 'thinking'}",
         "overwrite_cache=true",
     ]
-    steps = [Step(name="thinking", command=train, output=output / "thinking")]
+    steps = [ChainStep(name="thinking", command=train, output=output / "thinking")]
 
     def export(name: str, model: Path, adapter: Path, folder: Path) -> None:
         command = [tool("llamafactory-cli"), "export", str(examples / "export" / "tiny.yaml")]
         command += [f"model_name_or_path={model}", f"adapter_name_or_path={adapter}", f"export_dir={folder}"]
-        steps.append(Step(name=name, command=command, output=folder))
+        steps.append(ChainStep(name=name, command=command, output=folder))
 
     def grpo(name: str, folder: Path, *settings: str) -> None:
         command = [tool("adcopilot"), "grpo", str(examples / "grpo" / "tiny.yaml"), f"model_name_or_path={start}"]
         command += [*where, "dataset=rl", "eval_dataset=rl_test", f"output_dir={folder}", *settings, *overrides]
-        steps.append(Step(name=name, command=command, output=folder, resumes=True))
+        steps.append(ChainStep(name=name, command=command, output=folder, resumes=True))
 
     export("export start", base, output / "thinking", start)
     for seed in seeds:

@@ -29,12 +29,12 @@ class Scores:
     iou: float
 
 
-def read_split(data: Path, split: str, *, limit: int | None = None) -> list[dict]:
+def read_sample_split(data: Path, split: str, *, limit: int | None = None) -> list[dict]:
     lines = (data / f"{split}.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines[:limit]]
 
 
-def measure(
+def measure_model(
     model_folder: Path, data: Path, records: list[dict], *, batch_size: int = 100
 ) -> tuple[Scores, list[dict]]:
     """Inspects the pairs as `adcopilot inspect` does.

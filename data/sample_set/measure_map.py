@@ -18,7 +18,7 @@ from adcopilot.anomaly_map.comparing import AnomalyMap, Mapper, MapSettings
 from adcopilot.anomaly_map.marking import pred_score
 from adcopilot.line.thresholds import from_good
 
-from .measure import Scores, read_split, score_answers
+from .measure import Scores, read_sample_split, score_answers
 
 __all__ = ["MAP_ROWS", "measure_map"]
 
@@ -78,8 +78,8 @@ def main() -> None:
     data = Path(sys.argv[1])
     for split in ("test_trained", "test_held_out", "test_trained_varied", "test_held_out_varied"):
         if (data / f"{split}.jsonl").exists():
-            good = read_split(data, "calibration_varied" if split.endswith("_varied") else "stage0")
-            for row, found in measure_map(data, read_split(data, split), good).items():
+            good = read_sample_split(data, "calibration_varied" if split.endswith("_varied") else "stage0")
+            for row, found in measure_map(data, read_sample_split(data, split), good).items():
                 reached = f"{found.auroc:8.3f}{found.balanced_accuracy:8.3f}{found.iou:8.3f}"
                 print(f"{split:22}{row:22}{found.pairs:6}{reached}", flush=True)
 

@@ -38,7 +38,7 @@ USUAL = Difficulty(least=0.048, largest=4.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class DrawnPair:
     """A template and a query.
 
     Attributes:
@@ -73,7 +73,7 @@ def draw_pair(
     anomalous: bool,
     difficulty: Difficulty = USUAL,
     variation: Variation = NOTHING,
-) -> Pair:
+) -> DrawnPair:
     """Draws a pair; template and query differ in pose, a little light and noise besides the defect, and in what else
     `variation` allows good parts to differ in."""
     side = (size, size)
@@ -98,7 +98,9 @@ def draw_pair(
             mask, kind, part = defect.mask, defect.kind, defect.part
         query = expose(pixels, view, variation.light_on(view))
         boxes = [[0, 0, size, size]] if kind == WRONG_PRODUCT else component_boxes(mask)
-        return Pair(category=category, template=template, query=query, kind=kind, part=part, mask=mask, boxes=boxes)
+        return DrawnPair(
+            category=category, template=template, query=query, kind=kind, part=part, mask=mask, boxes=boxes
+        )
 
 
 def _another(rng: np.random.Generator, category: str) -> Design:

@@ -10,7 +10,7 @@ from adcopilot.boxes import bbox_mask_iou
 from adcopilot.records import record_boxes
 from adcopilot.sample.generate import standard_splits, write_sample
 from adcopilot.sample.hints import write_hints
-from adcopilot.sample.measure import Scores, read_split
+from adcopilot.sample.measure import Scores, read_sample_split
 from benchmarks import hints
 
 
@@ -25,7 +25,7 @@ def test_records_with_hints(data, tmp_path):
     write_hints(data, ("stage0", "stage1", "stage2"))
     told = hints.hinted_folder(data, tmp_path / "told")
     assert (told / "images").resolve() == (data / "images").resolve()
-    plain, hinted = read_split(data, "stage2"), read_split(told, "stage2")
+    plain, hinted = read_sample_split(data, "stage2"), read_sample_split(told, "stage2")
     assert len(plain) == len(hinted) > 0
     found = []
     for before, after in zip(plain, hinted, strict=True):
@@ -56,13 +56,13 @@ def test_windows_of_boards_with_hints(data, tmp_path):
     boards = tmp_path / "boards"
     shutil.copytree(data / "images", boards / "images")
     (boards / "dataset_info.json").write_text("{}")
-    records = read_split(data, "stage1")
+    records = read_sample_split(data, "stage1")
     good = next(one for one in records if not one["anomalous"])
     records.insert(0, {**good, "images": [good["images"][0]] * 2})  # its own template: no map
     (boards / "boards_train.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
     threshold = hints.hinted_boards(boards, tmp_path / "told")
     assert 0 < threshold < 0.5
-    told = read_split(tmp_path / "told", "boards_train")
+    told = read_sample_split(tmp_path / "told", "boards_train")
     assert [one["messages"][1:] for one in told] == [one["messages"][1:] for one in records]
     start = HINT.split("{")[0]
     assert any(start in one["messages"][0]["content"] for one in told)

@@ -53,7 +53,7 @@ def test_a_seed_is_made_once(tmp_path, monkeypatch):
         return {run.title: {split: scores(0.75) for split in tests} for run in runs}
 
     monkeypatch.setattr(study, "carry_out", carry_out)
-    monkeypatch.setattr(study, "measure", lambda folder, data, records: (scores(0.5), []))
+    monkeypatch.setattr(study, "measure_model", lambda folder, data, records: (scores(0.5), []))
     boards = tmp_path / "boards"
     boards.mkdir()
     (boards / "boards_test.jsonl").write_text("".join(json.dumps({"number": k}) + "\n" for k in range(1500)))

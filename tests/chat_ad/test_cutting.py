@@ -74,8 +74,8 @@ def test_as_the_recipe_says(pairs, format, suffix):
 
 
 def test_each_file_is_decoded_once(pairs, monkeypatch):
-    names, real = [], opened.open_image
-    monkeypatch.setattr(opened, "open_image", lambda root, name: names.append(name) or real(root, name))
+    names, real = [], opened.open_reference
+    monkeypatch.setattr(opened, "open_reference", lambda root, name: names.append(name) or real(root, name))
     cut(pairs)
     assert sorted(names) == ["0.JPEG", "1.png", "2.jpg", "t.jpg"]
     cut(pairs)  # what is there is not opened at all

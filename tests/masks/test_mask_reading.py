@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from adcopilot.chat_ad.readers import index, make_source, scan
-from adcopilot.chat_ad.sources.references import content_sha256, open_image, open_mask
+from adcopilot.chat_ad.sources.references import content_sha256, open_mask, open_reference
 from adcopilot.images import IMAGE_SUFFIXES
 from adcopilot.inspect.pairs import find_images
 from adcopilot.kinds import defect_name, is_good
@@ -272,7 +272,7 @@ def test_one_depth_for_a_whole_table(parts):
     assert all("#" not in row.image for row in rows if row.label == "anomalous")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        brightest = [np.asarray(open_image(parts, row.image)).max() for row in deep]
+        brightest = [np.asarray(open_reference(parts, row.image)).max() for row in deep]
     assert brightest == [255, round(600 * 255 / 4095), round(2000 * 255 / 4095)]
     assert all(content_sha256(parts, row.image) == row.sha256 for row in rows)
     photograph(parts / "bracket/good/3.png", 3, dtype=np.uint16, most=65535)

@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 
 from adcopilot.boxes import bbox_mask_iou
-from adcopilot.chat_ad.chain import Run
+from adcopilot.chat_ad.chain import ChainRun
 from adcopilot.errors import UserError
-from adcopilot.sample.demo import TEST_SPLITS, VARIED_SPLITS, Step, next_commands, plan, run_step, table, time_left
+from adcopilot.sample.demo import (
+    TEST_SPLITS,
+    VARIED_SPLITS,
+    ChainStep,
+    next_commands,
+    plan,
+    run_step,
+    table,
+    time_left,
+)
 from adcopilot.sample.measure import Scores, auroc, score_answers
 
 
@@ -61,11 +70,11 @@ def test_plan_without_encoder_sees_the_same_samples(tmp_path):
 def test_finished_step_is_not_run_again(tmp_path):
     marker = tmp_path / "ran"
     command = [sys.executable, "-c", f"open({str(marker)!r}, 'a').write('x')"]
-    step = Step(name="stage 0", command=command, output=tmp_path / "out")
+    step = ChainStep(name="stage 0", command=command, output=tmp_path / "out")
     run_step(step, tmp_path / "log")
     run_step(step, tmp_path / "log")
     assert marker.read_text() == "x"
-    run_step(Step(name="stage 0", command=[*command, "other"], output=tmp_path / "out"), tmp_path / "log")
+    run_step(ChainStep(name="stage 0", command=[*command, "other"], output=tmp_path / "out"), tmp_path / "log")
     assert marker.read_text() == "xx"
 
 
@@ -74,7 +83,7 @@ def test_stopped_step_goes_on_where_it_can(tmp_path, resumes, kept):
     """Three starts, of which the first two are stopped; with other settings it begins anew."""
     code = f"import os, sys; os.chdir({str(tmp_path)!r}); os.makedirs('out', exist_ok=True); "
     code += "open('out/part', 'a').write('x'); sys.exit(not os.path.exists('may'))"
-    step = Step(name="seed 0", command=[sys.executable, "-c", code], output=tmp_path / "out", resumes=resumes)
+    step = ChainStep(name="seed 0", command=[sys.executable, "-c", code], output=tmp_path / "out", resumes=resumes)
     for _ in range(2):
         with pytest.raises(UserError, match="status 1"):
             run_step(step, tmp_path / "log")
@@ -84,14 +93,16 @@ def test_stopped_step_goes_on_where_it_can(tmp_path, resumes, kept):
     run_step(step, tmp_path / "log")  # finished
     assert (tmp_path / "out/part").read_text() == kept
     (tmp_path / "out.done").unlink()
-    run_step(Step(name="seed 0", command=[*step.command, "other"], output=step.output, resumes=True), tmp_path / "log")
+    run_step(
+        ChainStep(name="seed 0", command=[*step.command, "other"], output=step.output, resumes=True), tmp_path / "log"
+    )
     assert (tmp_path / "out/part").read_text() == "x"
 
 
 def test_failed_step_names_its_log(tmp_path):
     command = [sys.executable, "-c", "import sys; print('no room'); sys.exit(3)"]
     with pytest.raises(UserError, match=r"stage 1 ended with status 3: no room; the whole log is .*log"):
-        run_step(Step(name="stage 1", command=command, output=tmp_path / "out"), tmp_path / "log")
+        run_step(ChainStep(name="stage 1", command=command, output=tmp_path / "out"), tmp_path / "log")
     assert not (tmp_path / "out.done").exists()
 
 
@@ -116,7 +127,7 @@ def run_of_three_stages(tmp_path):
     for stage, records in enumerate((64, 32, 16)):
         (data / f"stage{stage}.jsonl").write_text("{}\n" * records)
     steps = plan(tmp_path / "run", data, encoder=True, seed=0)
-    return Run(name="with comparison", folder=tmp_path / "run", steps=steps)
+    return ChainRun(name="with comparison", folder=tmp_path / "run", steps=steps)
 
 
 def test_time_left_is_of_all_stages(run_of_three_stages):
@@ -171,7 +182,7 @@ def test_time_left_counts_steps_on_other_sets_than_the_demos(run_of_three_stages
     (tmp_path / "boards").mkdir()
     (tmp_path / "boards" / "boards_train.jsonl").write_text("{}\n" * 10)
     command = ["llamafactory-cli", "train", f"dataset_dir={tmp_path / 'boards'}", "dataset=boards_train"]
-    run.steps.append(Step(name="boards", command=[*command, "num_train_epochs=4"], output=tmp_path / "adapter"))
+    run.steps.append(ChainStep(name="boards", command=[*command, "num_train_epochs=4"], output=tmp_path / "adapter"))
     run.current = run.steps[3]
     run.current.output.mkdir(parents=True)
     line = {"current_steps": 2, "total_steps": 4, "elapsed_time": "0:00:16"}

@@ -13,7 +13,7 @@ from adcopilot.grpo.rewards import score
 from adcopilot.prompts import ANSWER_WORDS, INSPECT_QUESTION, THINK_INSTRUCTION
 from adcopilot.sample.categories import HELD_OUT, TRAINED
 from adcopilot.sample.defects import KINDS, STRUCTURAL_LEAST, WRONG_PRODUCT, component_boxes
-from adcopilot.sample.generate import REVIEW, SHARD, Split, grpo_splits, standard_splits, write_sample
+from adcopilot.sample.generate import REVIEW, SHARD, SampleSplit, grpo_splits, standard_splits, write_sample
 from adcopilot.sample.pairs import CATEGORIES, LARGE, USUAL, WRONG, draw_pair, stream
 from adcopilot.sample.scenes import LESSONS, draw_scene
 from adcopilot.tasks import task_of
@@ -41,7 +41,7 @@ def test_same_seed_same_files(sample, tmp_path):
 
 def test_other_seed_other_pictures(sample, tmp_path):
     folder, _ = sample
-    write_sample(tmp_path, [Split(name="stage0", count=2, number=10)], seed=4)
+    write_sample(tmp_path, [SampleSplit(name="stage0", count=2, number=10)], seed=4)
     record = read(tmp_path, "stage0")[0]["images"][0]
     assert (tmp_path / record).read_bytes() != (folder / record).read_bytes()
 
@@ -58,7 +58,7 @@ def test_pixels_are_the_ones_recorded():
 def test_killed_run_goes_on(tmp_path, monkeypatch):
     import adcopilot.sample.generate as generate
 
-    splits = [Split(name="stage0", count=SHARD + 5, number=10)]
+    splits = [SampleSplit(name="stage0", count=SHARD + 5, number=10)]
     monkeypatch.setattr(generate, "_pair_record", lambda *args: {"made": args[-1], "images": []})
     write_sample(tmp_path, splits)
     monkeypatch.setattr(generate, "_pair_record", lambda *args: pytest.fail("made a record again"))

@@ -26,10 +26,10 @@ EXTRA = {"max_steps": 3, "logging_steps": 1, "gradient_accumulation_steps": 1}
 def checkout(tmp_path_factory):
     """A folder like a checkout: 6 pairs of images below `data`, named from there and registered at the top."""
     from adcopilot.dataset_info import add_entries, entry
-    from adcopilot.sample.generate import Split, write_sample
+    from adcopilot.sample.generate import SampleSplit, write_sample
 
     folder = tmp_path_factory.mktemp("llamaboard") / "board"
-    write_sample(folder / "data/sample", [Split(name="pairs", count=6, number=1)], prefix="sample/")
+    write_sample(folder / "data/sample", [SampleSplit(name="pairs", count=6, number=1)], prefix="sample/")
     (folder / "data/sample/dataset_info.json").unlink()
     add_entries(folder / "dataset_info.json", {"pairs": entry("data/sample/pairs.jsonl")})
     for line in (records := (folder / "data/sample/pairs.jsonl").read_text().splitlines()):

@@ -12,7 +12,7 @@ import argparse
 import time
 from pathlib import Path
 
-from adcopilot.chat_ad.chain import Run, Step, tool
+from adcopilot.chat_ad.chain import ChainRun, ChainStep, tool
 from adcopilot.cli import saying
 from adcopilot.errors import UserError
 from adcopilot.inspect.command import add_map_arguments, map_settings
@@ -160,11 +160,11 @@ def _train(args, reader: str, parts: Split, marked, output: Path, work: Path, sa
     steps = []
     if args.base is None:
         command = [tool("adcopilot"), "init", "--preset", "tiny", "--output", str(base_folder), "--seed", str(SEED)]
-        steps.append(Step(name="base", command=command, output=base_folder))
+        steps.append(ChainStep(name="base", command=command, output=base_folder))
     command = [tool("adcopilot"), "data", "build", str(work / "recipe.yaml"), "--output", str(data)]
     # a folder that has other pictures now, or holds out others, is another set
     made_of = (work / "recipe.yaml", *(one.file for one in parts.train), *sorted(held_out.iterdir()))
-    steps.append(Step(name="data", command=command, output=data, resumes=True, inputs=made_of))
+    steps.append(ChainStep(name="data", command=command, output=data, resumes=True, inputs=made_of))
     _carry_out(steps, work, say)
     base = open_base(base_folder, device=args.device)
     with open(data / "Verdict.jsonl", "rb") as lines:
@@ -181,15 +181,15 @@ def _train(args, reader: str, parts: Split, marked, output: Path, work: Path, sa
     weights = check_folder(base_folder)[1]  # trained further in place, a base is another
     train, export, records = work / "train.yaml", work / "export.yaml", data / "Verdict.jsonl"
     command = [tool("llamafactory-cli"), "train", str(train)]
-    steps = [Step(name="training", command=command, output=trained, inputs=(train, records, *weights))]
+    steps = [ChainStep(name="training", command=command, output=trained, inputs=(train, records, *weights))]
     command = [tool("llamafactory-cli"), "export", str(export)]
-    steps.append(Step(name="export", command=command, output=exported, inputs=(train, export, records)))
+    steps.append(ChainStep(name="export", command=command, output=exported, inputs=(train, export, records)))
     _carry_out(steps, work, say, gpu=base.gpu)
     return exported
 
 
-def _carry_out(steps: list[Step], work: Path, say, *, gpu: bool = False) -> None:
-    run = Run(name="adapt", folder=work, steps=steps, cpu=not gpu)
+def _carry_out(steps: list[ChainStep], work: Path, say, *, gpu: bool = False) -> None:
+    run = ChainRun(name="adapt", folder=work, steps=steps, cpu=not gpu)
     run.start()
     shown = None
     while run.is_alive():

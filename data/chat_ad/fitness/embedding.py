@@ -25,7 +25,7 @@ import pyarrow as pa
 from PIL import Image
 
 from ...errors import UserError, one_line
-from ..sources.references import open_image
+from ..sources.references import open_reference
 
 __all__ = [
     "BackboneEmbedder",
@@ -267,7 +267,7 @@ def embed_images(images: list[str], root: str | os.PathLike, embedder: Embedder)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of animations and odd metadata: said when the image is used
-                return embedder.prepare(open_image(root, reference))
+                return embedder.prepare(open_reference(root, reference))
         except UserError as error:
             return error
 

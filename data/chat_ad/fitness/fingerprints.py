@@ -27,7 +27,7 @@ import pyarrow as pa
 from PIL import Image
 
 from ...errors import UserError
-from ..sources.references import content_sha256, open_image
+from ..sources.references import content_sha256, open_reference
 
 __all__ = ["COARSE", "MEASURES", "MEASURE_SIDE", "THUMB", "VERSION", "Fingerprints", "measure", "measure_table"]
 
@@ -116,7 +116,7 @@ def measure_table(rows: pa.Table, root: str | os.PathLike) -> pa.Table:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of animations and odd metadata: said when the image is used
                 result["sha256"] = row["sha256"] or content_sha256(root, reference)
-                result.update(measure(open_image(root, reference)))
+                result.update(measure(open_reference(root, reference)))
         except UserError as error:
             result["problem"] = str(error)
         return result

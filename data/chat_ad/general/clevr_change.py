@@ -21,15 +21,15 @@ from ...files import read_json
 from .command import AGAIN, add_box_share, add_common_arguments, run_source
 from .media import ImageFolder
 from .questions import ASK_DIFFERENCE
-from .source import Item, Rejected, Source
+from .source import GeneralSource, RawSample, Rejected
 from .texts import caption_record, checked_text, sentence
 
 #: The change's name in type_mapping.json → the label of its box.
 LABELS = {"color": "changed colour", "material": "changed material", "add": "added object", "move": "moved object"}
 
 
-class ClevrChange(Source):
-    """CLEVR-Change as a `source.Source`.
+class ClevrChange(GeneralSource):
+    """CLEVR-Change as a `source.GeneralSource`.
 
     Args:
         root: the folder that holds `data`, or `data` itself.
@@ -68,18 +68,18 @@ class ClevrChange(Source):
             raise UserError(f"{splits_file}: no list {missing[0]!r}, expected train, val and test; copy it again")
         self._indices = [(split, index) for split in splits for index in found[split]]
 
-    def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
-        """As `Source.items`; two for each scene of the splits."""
+    def items(self, chosen: Container[int] | None = None) -> Iterator[RawSample]:
+        """As `GeneralSource.items`; two for each scene of the splits."""
         ordinal = 0
         for split, index in self._indices:
             for kind in self._captions:
                 if chosen is None or ordinal in chosen:
                     where = f"{self.folder.folder}: scene {index} ({kind}, {split})"
                     data = {"index": index, "kind": kind, "split": split}
-                    yield Item(ordinal=ordinal, key=f"{kind}/{index}", where=where, data=data)
+                    yield RawSample(ordinal=ordinal, key=f"{kind}/{index}", where=where, data=data)
                 ordinal += 1
 
-    def check(self, item: Item) -> None:
+    def check(self, item: RawSample) -> None:
         """Both images are there, and there is a caption."""
         names = self._names(item)
         for caption in self._captions_of(item):
@@ -87,7 +87,7 @@ class ClevrChange(Source):
         for name in names:
             self.folder.path(name)
 
-    def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
+    def record(self, item: RawSample, *, rng: random.Random) -> dict[str, Any]:
         """The pair with one of its captions."""
         pictures = self.folder.opened(self._names(item))
         caption = sentence(rng.choice(self._captions_of(item)))
@@ -104,19 +104,19 @@ class ClevrChange(Source):
             **pictures,
         )
 
-    def _captions_of(self, item: Item) -> list[str]:
+    def _captions_of(self, item: RawSample) -> list[str]:
         captions = self._captions[item.data["kind"]].get(item.data["index"])
         if not isinstance(captions, list) or not captions:
             raise Rejected("no caption", f"scene {item.data['index']}, {item.data['kind']}")
         return captions
 
-    def _names(self, item: Item) -> tuple[str, str]:
+    def _names(self, item: RawSample) -> tuple[str, str]:
         index = item.data["index"]
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             raise Rejected("broken item", f"splits.json lists {index!r:.40}, expected a scene's number")
         return layout.pair(index, item.data["kind"])
 
-    def _box(self, item: Item, size: tuple[int, int]) -> tuple[list[int] | None, str]:
+    def _box(self, item: RawSample, size: tuple[int, int]) -> tuple[list[int] | None, str]:
         if item.data["kind"] != "semantic":
             return None, ""
         boxes = self._boxes.get(item.data["index"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..recipe.table_one import default_amount
-from .source import Source
+from .source import GeneralSource
 from .writing import Request, convert
 
 __all__ = ["AGAIN", "add_box_share", "add_common_arguments", "run_source", "summary"]
@@ -57,7 +57,7 @@ def add_box_share(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--box-share", type=_share, default=0.5, help="of the pairs with a box, how many ask for it")
 
 
-def run_source(opened: Callable[[argparse.Namespace], Source], args: argparse.Namespace) -> int:
+def run_source(opened: Callable[[argparse.Namespace], GeneralSource], args: argparse.Namespace) -> int:
     """Convert the source that the options name, and say what came out.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .json_stream import json_items
 from .media import ImageFolder
-from .source import Item, Rejected, Source
+from .source import GeneralSource, RawSample, Rejected
 from .texts import checked_record, conversation_turns
 
 __all__ = ["LlavaList"]
@@ -21,8 +21,8 @@ _RELATIVE_BOX = re.compile(r"\[\s*(?:(?:0?\.\d+|[01](?:\.0+)?)\s*,\s*){3}(?:0?\.
 
 
 @dataclass(kw_only=True)
-class LlavaList(Source):
-    """A list of `{"image": path or [path, …], "conversations": [{"from", "value"}, …]}` as a `source.Source`.
+class LlavaList(GeneralSource):
+    """A list of `{"image": path or [path, …], "conversations": [{"from", "value"}, …]}` as a `source.GeneralSource`.
 
     Args:
         name, licence: of the source.
@@ -56,22 +56,23 @@ class LlavaList(Source):
         told = {name: getattr(self, name) for name in ("text_only", "relative_boxes", "max_images")}
         self.options: dict[str, Any] = {"images": self.folder.prefix, **told}
 
-    def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
-        """As `Source.items`, in the list's order."""
+    def items(self, chosen: Container[int] | None = None) -> Iterator[RawSample]:
+        """As `GeneralSource.items`, in the list's order."""
         for number, data in json_items(self.file):
             if chosen is None or number - 1 in chosen:
                 # The number makes it unique: names repeat in the published lists.
                 key = f"{data.get(self.id_key)}#{number}"
-                yield Item(ordinal=number - 1, key=key, where=f"{self.file}: item {number} ({key[:80]})", data=data)
+                where = f"{self.file}: item {number} ({key[:80]})"
+                yield RawSample(ordinal=number - 1, key=key, where=where, data=data)
 
-    def check(self, item: Item) -> None:
+    def check(self, item: RawSample) -> None:
         """The conversation is sound, fits its images, and these are there."""
         images = self._images(item.data)
         self._turns(item.data, images)
         for name in images:
             self.folder.path(name)
 
-    def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
+    def record(self, item: RawSample, *, rng: random.Random) -> dict[str, Any]:
         """The conversation as it is."""
         images = self._images(item.data)
         pictures = self.folder.opened(images)

@@ -31,7 +31,7 @@ from .command import AGAIN, add_box_share, add_common_arguments, run_source
 from .media import ImageFolder, checked_size
 from .parquet import parquet_files, parquet_rows
 from .questions import ASK_EDIT
-from .source import Item, Rejected, Source
+from .source import GeneralSource, RawSample, Rejected
 from .texts import caption_record, checked_text, sentence
 
 LABEL = "edited region"
@@ -44,8 +44,8 @@ _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp"}
 _SMALLEST, _LARGEST = 0.0005, 0.9
 
 
-class MagicBrush(Source):
-    """MagicBrush as a `source.Source`.
+class MagicBrush(GeneralSource):
+    """MagicBrush as a `source.GeneralSource`.
 
     Args:
         root: as downloaded, Parquet or unpacked.
@@ -78,20 +78,20 @@ class MagicBrush(Source):
         else:
             self.files = parquet_files(root)
 
-    def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
-        """As `Source.items`; one for each turn of an editing session."""
+    def items(self, chosen: Container[int] | None = None) -> Iterator[RawSample]:
+        """As `GeneralSource.items`; one for each turn of an editing session."""
         if self._sessions is not None:
             for ordinal, (name, turn, entry) in enumerate(self._sessions):
                 if chosen is None or ordinal in chosen:
                     where = f"{self.files[0]}: turn {turn} of {name}"
-                    yield Item(ordinal=ordinal, key=f"{name}/{turn}", where=where, data=entry)
+                    yield RawSample(ordinal=ordinal, key=f"{name}/{turn}", where=where, data=entry)
             return
         columns, batch = (_LIGHT, 1024) if chosen is None else (_HEAVY, 8)
         for ordinal, path, row, data in parquet_rows(self.files, columns=columns, chosen=chosen, batch_size=batch):
             key = f"{data['img_id']}/{data['turn_index']}"
-            yield Item(ordinal=ordinal, key=key, where=f"{path}: row {row} ({key})", data=data)
+            yield RawSample(ordinal=ordinal, key=key, where=f"{path}: row {row} ({key})", data=data)
 
-    def check(self, item: Item) -> None:
+    def check(self, item: RawSample) -> None:
         """There is an instruction, a name that can be a file's, and, unpacked, images."""
         if not isinstance(item.data, dict):
             raise Rejected("broken item", f"{item.data!r:.60}, expected an object")
@@ -102,7 +102,7 @@ class MagicBrush(Source):
             for field in ("input", "output"):
                 self._found.path(self._name(item, field))
 
-    def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
+    def record(self, item: RawSample, *, rng: random.Random) -> dict[str, Any]:
         """The pair with the instruction; writes what Parquet holds."""
         stem = item.key.replace("/", "-")
         before, after = self._bytes(item, "input", "source_img"), self._bytes(item, "output", "target_img")
@@ -132,14 +132,14 @@ class MagicBrush(Source):
             mask=mask_name,
         )
 
-    def _name(self, item: Item, field: str) -> str:
+    def _name(self, item: RawSample, field: str) -> str:
         value = item.data.get(field)
         if not isinstance(value, str) or not value:
             raise Rejected("no image named", f"{field} is {value!r:.60}")
         # The authors write the file's name alone; its folder is the session's.
         return value if "/" in value else f"{item.key.rpartition('/')[0]}/{value}"
 
-    def _bytes(self, item: Item, field: str, column: str, *, required: bool = True) -> bytes | None:
+    def _bytes(self, item: RawSample, field: str, column: str, *, required: bool = True) -> bytes | None:
         if self._sessions is not None:
             if not required and not item.data.get(field):
                 return None
@@ -152,7 +152,7 @@ class MagicBrush(Source):
             raise Rejected("missing image", f"{column} of {item.key} is empty")
         return None
 
-    def _mask(self, item: Item, size: tuple[int, int]) -> np.ndarray | None:
+    def _mask(self, item: RawSample, size: tuple[int, int]) -> np.ndarray | None:
         """Where the picture was edited, (height, width) of the second image, or None if that is not said."""
         content = self._bytes(item, "mask", "mask_img", required=False)
         return None if content is None else edited_region(content, size, name=f"{item.key} mask")

@@ -14,12 +14,12 @@ from typing import Any
 
 from .command import add_common_arguments, run_source
 from .parquet import parquet_files, parquet_rows
-from .source import Item, Source
+from .source import GeneralSource, RawSample
 from .texts import checked_record, conversation_turns
 
 
-class OlmoSft(Source):
-    """OLMo 2's mixture as a `source.Source` of text without images.
+class OlmoSft(GeneralSource):
+    """OLMo 2's mixture as a `source.GeneralSource` of text without images.
 
     Args:
         root: the folder that holds the Parquet files.
@@ -35,17 +35,17 @@ class OlmoSft(Source):
         self.root, self.files = root, parquet_files(root)
         self.options: dict[str, Any] = {}
 
-    def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
-        """As `Source.items`, in the order of the files and their rows."""
+    def items(self, chosen: Container[int] | None = None) -> Iterator[RawSample]:
+        """As `GeneralSource.items`, in the order of the files and their rows."""
         for ordinal, path, row, values in parquet_rows(self.files, columns=["id", "messages"], chosen=chosen):
             key = f"{values['id']}#{ordinal}"
-            yield Item(ordinal=ordinal, key=key, where=f"{path}: row {row} ({key[:80]})", data=values)
+            yield RawSample(ordinal=ordinal, key=key, where=f"{path}: row {row} ({key[:80]})", data=values)
 
-    def check(self, item: Item) -> None:
+    def check(self, item: RawSample) -> None:
         """The conversation is sound."""
         conversation_turns(item.data["messages"], role="role", content="content", images=0)
 
-    def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
+    def record(self, item: RawSample, *, rng: random.Random) -> dict[str, Any]:
         """The conversation as it is."""
         system, turns = conversation_turns(item.data["messages"], role="role", content="content", images=0)
         return checked_record(self.name, item.key, turns=turns, system=system)

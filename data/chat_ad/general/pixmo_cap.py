@@ -20,12 +20,12 @@ from .fetching import Fetcher, is_web_url, url_key
 from .media import ImageFolder
 from .parquet import parquet_files, parquet_rows
 from .questions import ASK_DESCRIPTION
-from .source import Item, Rejected, Source
+from .source import GeneralSource, RawSample, Rejected
 from .texts import caption_record, checked_text
 
 
-class PixMoCap(Source):
-    """PixMo-cap as a `source.Source`.
+class PixMoCap(GeneralSource):
+    """PixMo-cap as a `source.GeneralSource`.
 
     Args:
         root: the folder that holds the Parquet files.
@@ -48,15 +48,15 @@ class PixMoCap(Source):
         # What is drawn also depends on which links live; the log of downloads says which did.
         self.options: dict[str, Any] = {"images": self.folder.prefix}
 
-    def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
-        """As `Source.items`, in the order of the files and their rows."""
+    def items(self, chosen: Container[int] | None = None) -> Iterator[RawSample]:
+        """As `GeneralSource.items`, in the order of the files and their rows."""
         columns = ["image_url", "caption"]
         for ordinal, path, row, data in parquet_rows(self.files, columns=columns, chosen=chosen):
             url = data["image_url"]
             key = url_key(url)[:32] if isinstance(url, str) else f"#{ordinal}"
-            yield Item(ordinal=ordinal, key=key, where=f"{path}: row {row} ({url!s:.100})", data=data)
+            yield RawSample(ordinal=ordinal, key=key, where=f"{path}: row {row} ({url!s:.100})", data=data)
 
-    def check(self, item: Item) -> None:
+    def check(self, item: RawSample) -> None:
         """There is a caption, and a URL that is not known to be dead."""
         checked_text(item.data["caption"], what="the caption")
         if "<image>" in item.data["caption"]:
@@ -70,7 +70,7 @@ class PixMoCap(Source):
         if found is None and not self.fetcher.downloads:
             raise Rejected("image not downloaded", expected=True)
 
-    def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
+    def record(self, item: RawSample, *, rng: random.Random) -> dict[str, Any]:
         """The image with its description; fetches the image."""
         found = self.fetcher.get(item.data["image_url"])
         if not found.file:

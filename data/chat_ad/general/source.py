@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Item", "Rejected", "Source"]
+__all__ = ["GeneralSource", "RawSample", "Rejected"]
 
 
 class Rejected(Exception):
@@ -29,11 +29,11 @@ class Rejected(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class RawSample:
     """One sample of a source as it was read.
 
     Attributes:
-        ordinal: its position in `Source.items`, from 0.
+        ordinal: its position in `GeneralSource.items`, from 0.
         key: names it within the source, the same in every run: what is drawn depends on keys and the seed alone.
         where: file and position, for messages.
         data: what the source needs to make a record.
@@ -45,7 +45,7 @@ class Item:
     data: Any = None
 
 
-class Source(Protocol):
+class GeneralSource(Protocol):
     """A general source; each is a class of this one.
 
     Attributes:
@@ -66,11 +66,11 @@ class Source(Protocol):
     options: dict[str, Any]
     workers: int = 1
 
-    def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
+    def items(self, chosen: Container[int] | None = None) -> Iterator[RawSample]:
         """All items in a fixed order, without what is expensive to read; or, complete, those in `chosen`."""
         ...
 
-    def check(self, item: Item) -> None:
+    def check(self, item: RawSample) -> None:
         """What can be checked of every item before any is drawn.
 
         Raises:
@@ -78,7 +78,7 @@ class Source(Protocol):
         """
         ...
 
-    def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
+    def record(self, item: RawSample, *, rng: random.Random) -> dict[str, Any]:
         """The record of an item that `items` gave completely. May write images.
 
         Raises:

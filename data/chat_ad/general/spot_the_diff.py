@@ -21,7 +21,7 @@ from ...files import read_json
 from .command import AGAIN, add_common_arguments, run_source
 from .media import ImageFolder
 from .questions import ASK_DIFFERENCES
-from .source import Item, Rejected, Source
+from .source import GeneralSource, RawSample, Rejected
 from .texts import caption_record, checked_text, sentence
 
 # People say in many ways that they see none, misspelt and without apostrophes ("i don t see a differnce").
@@ -40,8 +40,8 @@ _APOSTROPHE = re.compile(
 )
 
 
-class SpotTheDiff(Source):
-    """Spot-the-diff as a `source.Source`.
+class SpotTheDiff(GeneralSource):
+    """Spot-the-diff as a `source.GeneralSource`.
 
     Args:
         root: the authors' repository, with the images in it.
@@ -76,14 +76,14 @@ class SpotTheDiff(Source):
             entry["img_id"] for _, _, entry in self._entries if _is_whole(entry) and not _says_nothing(entry)
         }
 
-    def items(self, chosen: Container[int] | None = None) -> Iterator[Item]:
-        """As `Source.items`; one for each entry."""
+    def items(self, chosen: Container[int] | None = None) -> Iterator[RawSample]:
+        """As `GeneralSource.items`; one for each entry."""
         for ordinal, (split, index, entry) in enumerate(self._entries):
             if chosen is None or ordinal in chosen:
                 where = f"{self.files[self.options['splits'].index(split)]}: entry {index + 1}"
-                yield Item(ordinal=ordinal, key=f"{split}/{index}", where=where, data=entry)
+                yield RawSample(ordinal=ordinal, key=f"{split}/{index}", where=where, data=entry)
 
-    def check(self, item: Item) -> None:
+    def check(self, item: RawSample) -> None:
         """The entry is whole, does not contradict others, and both images are there."""
         entry = item.data
         if not _is_whole(entry):
@@ -96,7 +96,7 @@ class SpotTheDiff(Source):
         for name in layout.pair(entry["img_id"]):
             self.folder.path(name)
 
-    def record(self, item: Item, *, rng: random.Random) -> dict[str, Any]:
+    def record(self, item: RawSample, *, rng: random.Random) -> dict[str, Any]:
         """The pair with one person's sentences."""
         pictures = self.folder.opened(layout.pair(item.data["img_id"]))
         answer = self._answer(item.data)

@@ -35,7 +35,7 @@ from ..draws import dice, rank64
 from ..dropped import Dropped
 from ..line_order import OrderedLines
 from ..runners import in_order
-from .source import Item, Rejected, Source
+from .source import GeneralSource, RawSample, Rejected
 
 __all__ = ["Request", "convert"]
 
@@ -63,7 +63,7 @@ class Request:
     overwrite: bool = False
 
 
-def convert(source: Source, request: Request) -> dict[str, Any]:
+def convert(source: GeneralSource, request: Request) -> dict[str, Any]:
     """Write the files described above and return the manifest.
 
     Raises:
@@ -115,7 +115,7 @@ def convert(source: Source, request: Request) -> dict[str, Any]:
     return manifest
 
 
-def _survey(source: Source, request: Request, dropped: _Dropped) -> tuple[np.ndarray, int]:
+def _survey(source: GeneralSource, request: Request, dropped: _Dropped) -> tuple[np.ndarray, int]:
     """All items once: `(usable ordinals in the order of the draw, number of items)`."""
     scores, usable = array("Q"), array("I")
     for item in source.items():
@@ -134,7 +134,7 @@ def _survey(source: Source, request: Request, dropped: _Dropped) -> tuple[np.nda
 
 
 def _collect(
-    source: Source, request: Request, order: np.ndarray, wanted: int, lines: OrderedLines, dropped: _Dropped
+    source: GeneralSource, request: Request, order: np.ndarray, wanted: int, lines: OrderedLines, dropped: _Dropped
 ) -> dict[str, Any]:
     """Write `wanted` records to `lines` in the source's order; counts for the manifest.
 
@@ -161,10 +161,12 @@ def _collect(
     return {"tasks": dict(sorted(tasks.items())), "boxes": boxes, "images": images}
 
 
-def _records(source: Source, seed: int, items: Iterable[Item]) -> Iterator[tuple[Item, dict[str, Any] | Rejected]]:
+def _records(
+    source: GeneralSource, seed: int, items: Iterable[RawSample]
+) -> Iterator[tuple[RawSample, dict[str, Any] | Rejected]]:
     """Each item with its record or the reason against it, in order, made in `source.workers` threads."""
 
-    def make(item: Item) -> dict[str, Any] | Rejected:
+    def make(item: RawSample) -> dict[str, Any] | Rejected:
         try:
             return source.record(item, rng=dice(seed, source.name, item.key))
         except Rejected as fault:
@@ -182,14 +184,14 @@ def _records(source: Source, seed: int, items: Iterable[Item]) -> Iterator[tuple
             pool.shutdown(cancel_futures=True)
 
 
-def _with(item: Item, made: Future) -> tuple[Item, dict[str, Any] | Rejected]:
+def _with(item: RawSample, made: Future) -> tuple[RawSample, dict[str, Any] | Rejected]:
     return item, made.result()
 
 
 class _Dropped:
     """The list of items that cannot be used, on disk, and how many there are of each reason."""
 
-    def __init__(self, *, file: BinaryIO, path: Path, source: Source) -> None:
+    def __init__(self, *, file: BinaryIO, path: Path, source: GeneralSource) -> None:
         self._file, self._path, self._source = file, path, source
         self._counts: Counter[tuple[bool, str]] = Counter()
         self._first: list[str] = []
@@ -199,7 +201,7 @@ class _Dropped:
         """Items dropped for a reason that is not expected."""
         return sum(count for (expected, _), count in self._counts.items() if not expected)
 
-    def add(self, item: Item, fault: Rejected) -> None:
+    def add(self, item: RawSample, fault: Rejected) -> None:
         self._counts[fault.expected, fault.reason] += 1
         if not fault.expected and len(self._first) < _NAMED:
             self._first.append(f"{item.where}: {fault}")
@@ -234,7 +236,7 @@ class _Dropped:
         )
 
 
-def _recipe(source: Source, request: Request) -> dict[str, Any]:
+def _recipe(source: GeneralSource, request: Request) -> dict[str, Any]:
     files = {}
     for path in source.files:
         name = path.relative_to(source.root).as_posix() if path.is_relative_to(source.root) else path.name
@@ -264,7 +266,7 @@ def _claim(path: Path, recipe: dict[str, Any], request: Request) -> None:
             )
 
 
-def _check_output(source: Source, request: Request) -> None:
+def _check_output(source: GeneralSource, request: Request) -> None:
     if request.amount is not None and request.amount < 1:
         raise UserError(f"--amount {request.amount}: expected 1 or more, or `all`")
     if request.output.resolve().is_relative_to(source.root.resolve()):

@@ -54,7 +54,7 @@ def details(pair: PairView, words: Words) -> list[dict[str, Any]]:
     ]
 
 
-def read_json(text: str) -> Any:
+def json_in_text(text: str) -> Any:
     """The JSON value of an answer, which may stand in a code fence or after a sentence.
 
     Raises:
@@ -81,7 +81,7 @@ def read_caption(text: str) -> Caption:
     Raises:
         ValueError: it is no JSON object with the three keys, each of its kind.
     """
-    value = read_json(text)
+    value = json_in_text(text)
     if not isinstance(value, dict):
         raise ValueError(f"the answer is a JSON {type(value).__name__}, expected an object")
     for key in ("description", "defect_description"):
@@ -133,7 +133,7 @@ async def _asked(pair: PairView, generator: Generator, text: str, round_number: 
     """What the generator itself finds wrong with a caption."""
     answer = await generator.generate(pair, "verify", {"draft": text, "round": round_number})
     try:
-        value = read_json(answer)
+        value = json_in_text(answer)
     except ValueError:
         return [f"the check gave no JSON: {shortened(answer, 80)}"]
     if not isinstance(value, dict) or not isinstance(value.get("ok"), bool):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import shortened
 from ...prompts import ANSWER_WORDS
-from .caption import Caption, read_json
+from .caption import Caption, json_in_text
 from .generator import Generator, write_checked
 from .pair_view import PairView
 from .verify import Verifier
@@ -27,7 +27,7 @@ def read_turns(text: str) -> list[tuple[str, str]]:
     Raises:
         ValueError: it is something else, or has fewer than two or more than `MOST_TURNS` turns.
     """
-    value: Any = read_json(text)
+    value: Any = json_in_text(text)
     if isinstance(value, dict) and len(value) == 1:  # {"dialogue": [...]}: JSON modes want an object
         value = next(iter(value.values()))
     if not isinstance(value, list) or not 2 <= len(value) <= MOST_TURNS:

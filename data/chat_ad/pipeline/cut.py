@@ -20,7 +20,7 @@ from ..crops import cut_boxes, cut_pair, map_window, shown_window
 from ..pairing import PAIR_SCHEMA
 from ..recipe.specs import ImageSpec
 from ..sources.opened import OpenedImages
-from ..sources.references import image_size, mask_components, open_mask, parse_reference, resolve
+from ..sources.references import mask_components, open_mask, parse_reference, reference_size, resolve
 from ..steps import Made, Shard, Step, read
 from ..visual_prompts import draw_visual_prompt
 
@@ -156,7 +156,7 @@ def _show(
     shown_size = [window[2] - window[0], window[3] - window[1]]
     boxes, labels = cut_boxes(row)
     labels = [label or row["defect"] for label in labels]
-    template_size = image_size(root, row["template"])
+    template_size = reference_size(root, row["template"])
     names = None
     if row["crop"] is None:
         names = [files.original(root, row[name]) for name in ("template", "image")]

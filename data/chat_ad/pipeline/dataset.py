@@ -25,7 +25,7 @@ from ..crops import collect_decoys
 from ..dropped import Dropped
 from ..fitness.leaks import LeakOptions
 from ..pairing import Pool, template_key
-from ..readers import READERS, Item, Problem, Source, make_source, prescan, scan
+from ..readers import READERS, ListedImage, Problem, Source, make_source, prescan, scan
 from ..readers.contents import what_is_there
 from ..readers.measure import fingerprint
 from ..recipe.specs import DatasetSpec
@@ -113,7 +113,7 @@ class DatasetBuild:
         self.source = source = self._opened()
         self.labels = Counter()
 
-        def counted() -> Iterator[Item]:
+        def counted() -> Iterator[ListedImage]:
             for item in scan(source):
                 self.labels["anomalous" if item.anomalous else "normal"] += 1
                 yield item

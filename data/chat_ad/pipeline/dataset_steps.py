@@ -32,7 +32,7 @@ from ..fitness.fingerprints import Fingerprints, measure_table
 from ..fitness.measures import JUDGED_COLUMNS, QualityOptions, judge
 from ..fitness.rebalance import rebalance
 from ..pairing import POOL_COLUMNS, PairOptions, Pool, pair_shard
-from ..readers import Item, Problem, measure
+from ..readers import ListedImage, Problem, measure
 from ..steps import Made, Shard, Step, notes_of, read, rows_of
 from ..table import SCHEMA, to_batch
 
@@ -40,7 +40,7 @@ __all__ = ["EMBED", "INDEX", "MEASURE", "PAIR", "POOL", "SELECT", "embedder", "p
 
 
 def index_items(
-    items: Sequence[Item], root: str, dataset: str, licence: str, min_area: int, masks: MaskOptions, recipe: str
+    items: Sequence[ListedImage], root: str, dataset: str, licence: str, min_area: int, masks: MaskOptions, recipe: str
 ) -> Made:
     """Rows of the table; `problems` in the notes."""
     more = {"dataset": dataset, "licence": licence, "min_area": min_area, "masks": masks, "recipe": recipe}

@@ -3,7 +3,7 @@
     entries = index("mvtec", root)                   rows, one by one; the first problem is raised
     entries = index("mvtec", root, problems=found)   problems are collected, their images left out
 
-In two steps, as a build takes them: `scan` reads names and annotation files and gives `Item`s,
+In two steps, as a build takes them: `scan` reads names and annotation files and gives `ListedImage`s,
 `measure` opens an item's image and mask and gives its rows. A reader is a module and its line in `READERS`.
 """
 
@@ -38,14 +38,14 @@ from . import (
     voc,
     yolo,
 )
-from .base import Item, LayoutError, Problem, Reader, Source
+from .base import LayoutError, ListedImage, Problem, Reader, Source
 from .contents import why_no_folder
 from .measure import measure
 
 __all__ = [
     "GUESSES",
     "READERS",
-    "Item",
+    "ListedImage",
     "Problem",
     "Source",
     "check_reader_options",
@@ -190,7 +190,7 @@ def check_reader_options(dataset: str, options: Mapping[str, str], *, where: str
             raise UserError(f"{where}.{name} is {short(value)}, expected one of {', '.join(filter(None, choices))}")
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """What a dataset's layout says, item by item in a fixed order, without opening images.
 
     Problems are put into `source.problems`; what they concern is left out.
@@ -215,7 +215,7 @@ def scan(source: Source) -> Iterator[Item]:
         raise UserError(f"{source.root}: no category {unknown[0]!r} in it; {known}")
 
 
-def prescan(source: Source, items: Iterable[Item]) -> int:
+def prescan(source: Source, items: Iterable[ListedImage]) -> int:
     """Count the items of a first pass, and find what no item alone can tell: `source.bits` (and `disputed`).
 
     Only of files that can have 16 bits a channel the header is read, and only those that do are decoded.
@@ -232,7 +232,7 @@ def prescan(source: Source, items: Iterable[Item]) -> int:
     return total
 
 
-def _with_depth(source: Source, items: Iterable[Item]) -> Iterator[Item]:
+def _with_depth(source: Source, items: Iterable[ListedImage]) -> Iterator[ListedImage]:
     """The items of a second pass, their images opened with the depth that the first has found."""
     for item in items:
         if source.bits is not None and _may_be_deep(item.image):
@@ -248,7 +248,7 @@ def _may_be_deep(reference: str) -> bool:
     return "h5" not in parsed.fragment and parsed.path.lower().endswith((".png", ".tif", ".tiff"))
 
 
-def undisputed(source: Source, items: Iterable[Item]) -> Iterator[Item]:
+def undisputed(source: Source, items: Iterable[ListedImage]) -> Iterator[ListedImage]:
     """The items whose mask is their own: one mask that two images find by their names is a problem, and both go.
 
     Of the first of them that is known when the second comes, so `source.disputed` holds what an earlier scan found.

@@ -1,7 +1,7 @@
 """What all readers share: the items they find, the problems they name, and listing folders without following traps.
 
-A reader turns a dataset's layout into `Item`s: which image, what is said about it, and where its mask is. It reads
-names and small text files only; `measure` opens images and masks afterwards. So everything that is wrong with a
+A reader turns a dataset's layout into `ListedImage`s: which image, what is said about it, and where its mask is. It
+reads names and small text files only; `measure` opens images and masks afterwards. So everything that is wrong with a
 layout is known before the long work begins.
 """
 
@@ -22,8 +22,8 @@ from ...images import IMAGE_SUFFIXES
 from ...masks import MASK_SUFFIXES
 
 __all__ = [
-    "Item",
     "LayoutError",
+    "ListedImage",
     "Option",
     "Problem",
     "Reader",
@@ -83,7 +83,7 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class ListedImage:
     """An image (or a strip of views) as a layout describes it, not yet opened.
 
     Attributes:

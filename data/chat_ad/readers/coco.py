@@ -22,7 +22,7 @@ from ... import images as image_files
 from ...errors import UserError
 from ..sources import coco_file
 from ..sources.references import format_reference
-from .base import Item, LayoutError, Option, Source, first_names, inside, is_image, join
+from .base import LayoutError, ListedImage, Option, Source, first_names, inside, is_image, join
 
 __all__ = ["OPTIONS", "VISION_OPTIONS", "annotation_files", "looks_like", "scan"]
 
@@ -60,7 +60,7 @@ def _begins_like_coco(path: str) -> bool:
     return b'"images"' in head and (b'"file_name"' in head or b'"annotations"' in head)
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """The images of all annotation files, files and images in the order of their names.
 
     Raises:
@@ -129,7 +129,7 @@ def _split(file: str) -> str:
     return ""
 
 
-def _file_items(source: Source, file: str, category: str, seen: dict[str, str]) -> Iterator[Item]:
+def _file_items(source: Source, file: str, category: str, seen: dict[str, str]) -> Iterator[ListedImage]:
     try:
         coco = coco_file.load(source.path(file))
     except coco_file.NotCocoError:
@@ -156,7 +156,7 @@ def _file_items(source: Source, file: str, category: str, seen: dict[str, str]) 
         if not annotations:
             bare += 1
             if source.options["unannotated"] == "normal":
-                yield Item(image=format_reference(path), category=category, split=split, anomalous=False)
+                yield ListedImage(image=format_reference(path), category=category, split=split, anomalous=False)
             continue
         item = _item(source, coco, path, category, split, image_id, image, annotations)
         if item is not None:
@@ -170,10 +170,10 @@ def _file_items(source: Source, file: str, category: str, seen: dict[str, str]) 
         source.note("unannotated", file, reason)
 
 
-def _item(source, coco, path, category, split, image_id, image, annotations) -> Item | None:
+def _item(source, coco, path, category, split, image_id, image, annotations) -> ListedImage | None:
     annotations = [one for one in annotations if not is_good(coco.classes[one["category_id"]])]
     if not annotations:
-        return Item(image=format_reference(path), category=category, split=split, anomalous=False)
+        return ListedImage(image=format_reference(path), category=category, split=split, anomalous=False)
     if any(map(is_good, path.split("/")[:-1])):
         reason = f"lies in a folder that says good, but {coco.path} has {len(annotations)} defects on it; correct one"
         source.problem("conflict", path, reason)
@@ -197,7 +197,7 @@ def _item(source, coco, path, category, split, image_id, image, annotations) -> 
         except UserError as error:
             source.problem("box", path, str(error))
             return None
-    return Item(
+    return ListedImage(
         image=format_reference(path),
         category=category,
         split=split,

@@ -22,7 +22,7 @@ from ...images import open_image
 from ..draws import dice
 from ..sources.references import format_reference
 from ..windows import NORMALS, Window, WindowRules, pair_windows
-from .base import Item, LayoutError, Option, Source
+from .base import LayoutError, ListedImage, Option, Source
 from .deeppcb_files import CLASSES, LISTS, SourcePair, find_root, list_path, read_split
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
@@ -58,7 +58,7 @@ def looks_like(source: Source) -> bool:
     return source.is_folder("PCBData") or any(name.startswith("group") for name in source.folders(""))
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """Template and test image of each pair, or windows of them, in the order of the lists, train before test.
 
     Raises:
@@ -109,19 +109,19 @@ def _drawn(source: Source, split: str, pairs: list[SourcePair]) -> list[SourcePa
     return [pairs[index] for index in sorted(chosen)]
 
 
-def _whole(source: Source, split: str, pair: SourcePair) -> Iterator[Item]:
+def _whole(source: Source, split: str, pair: SourcePair) -> Iterator[ListedImage]:
     common = {"category": CATEGORY, "split": split, "view": pair.source.split("/")[0]}
-    yield Item(
+    yield ListedImage(
         **common,
         image=format_reference(_relative(source, pair.template)),
         anomalous=False,
         notes=f"aligned template of {pair.query.name}",
     )
     boxes = tuple((defect.box, CLASSES[defect.kind].label) for defect in pair.defects)
-    yield Item(**common, image=format_reference(_relative(source, pair.query)), **_defective(boxes))
+    yield ListedImage(**common, image=format_reference(_relative(source, pair.query)), **_defective(boxes))
 
 
-def _windows(source: Source, split: str, pair: SourcePair, rules: WindowRules) -> Iterator[Item]:
+def _windows(source: Source, split: str, pair: SourcePair, rules: WindowRules) -> Iterator[ListedImage]:
     query, template = (_relative(source, path) for path in (pair.query, pair.template))
     if rules.crop is not None and rules.crop > min(pair.size):
         found = f"has {pair.size[0]}×{pair.size[1]} pixels, expected {rules.crop} or more a side; lower crop"
@@ -145,11 +145,11 @@ def _windows(source: Source, split: str, pair: SourcePair, rules: WindowRules) -
                 yield item
 
 
-def _of_window(window: Window, split: str, pair: SourcePair, query: str, template: str) -> Iterator[Item]:
+def _of_window(window: Window, split: str, pair: SourcePair, query: str, template: str) -> Iterator[ListedImage]:
     place = "/".join(map(str, window.place))
     common = {"category": CATEGORY, "view": f"{pair.name} {place}"}
     aligned = f"aligned template of {pair.query.name}"
-    yield Item(**common, image=format_reference(template, window=place), anomalous=False, notes=aligned)
+    yield ListedImage(**common, image=format_reference(template, window=place), anomalous=False, notes=aligned)
     boxes = tuple((one.box, CLASSES[pair.defects[one.index].kind].label) for one in window.seen)
     about = _defective(boxes) if boxes else {"anomalous": False}
     # A repaired board is no template of the same board with its defects: one object, as in sets of several views.
@@ -159,7 +159,7 @@ def _of_window(window: Window, split: str, pair: SourcePair, query: str, templat
         text = "/".join(str(number) for defect in pair.defects for number in defect.box)
         repair = {"repair": text, "by": pair.template.name}
         about["notes"] = "its defects are overwritten by the template"
-    yield Item(**common, image=format_reference(query, window=place, **repair), **about)
+    yield ListedImage(**common, image=format_reference(query, window=place, **repair), **about)
 
 
 def _defective(boxes: tuple) -> dict:

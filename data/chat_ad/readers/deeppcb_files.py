@@ -18,7 +18,7 @@ from ...errors import UserError
 from ...images import image_size
 from ...records import check_box
 
-__all__ = ["CLASSES", "LISTS", "Defect", "DefectClass", "SourcePair", "find_root", "list_path", "read_split"]
+__all__ = ["CLASSES", "LISTS", "DefectClass", "PcbDefect", "SourcePair", "find_root", "list_path", "read_split"]
 
 Box = tuple[int, int, int, int]
 
@@ -46,7 +46,7 @@ LISTS = {"train": "trainval.txt", "test": "test.txt"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Defect:
+class PcbDefect:
     """An annotated defect: its box in pixels of the test image and its class number."""
 
     box: Box
@@ -70,7 +70,7 @@ class SourcePair:
     template: Path
     query: Path
     size: tuple[int, int]
-    defects: tuple[Defect, ...]
+    defects: tuple[PcbDefect, ...]
 
 
 def find_root(folder: Path) -> Path:
@@ -166,7 +166,7 @@ def _read_pair(root: Path, line: str, where: str) -> SourcePair:
     )
 
 
-def _read_defects(path: Path, size: tuple[int, int], image: str, where: str) -> Iterator[Defect]:
+def _read_defects(path: Path, size: tuple[int, int], image: str, where: str) -> Iterator[PcbDefect]:
     if not path.is_file():
         raise UserError(f"{where}: {path} is missing, expected the defects of {image}; copy it or remove this line")
     for number, line in enumerate(_text(path).splitlines(), 1):
@@ -183,7 +183,7 @@ def _read_defects(path: Path, size: tuple[int, int], image: str, where: str) -> 
             names = ", ".join(f"{kind} {entry.name}" for kind, entry in CLASSES.items())
             raise UserError(f"{here}: class {values[4]}, expected one of {names}")
         check_box(values[:4], name=here, size=size, image=image)
-        yield Defect(box=tuple(values[:4]), kind=values[4])
+        yield PcbDefect(box=tuple(values[:4]), kind=values[4])
 
 
 def _text(path: Path) -> str:

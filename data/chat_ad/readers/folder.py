@@ -19,7 +19,7 @@ from adcopilot.kinds import is_good, is_masks
 
 from ..sources.references import format_reference
 from . import mvtec_tree
-from .base import Item, LayoutError, Option, Source, first_names, is_image, join
+from .base import LayoutError, ListedImage, Option, Source, first_names, is_image, join
 from .contents import what_is_there
 from .mvtec_tree import SPLIT_FOLDERS, image_items, truth_folders
 
@@ -41,7 +41,7 @@ def looks_like(source: Source) -> bool:
     return mvtec_tree.looks_like(source) or bool(_categories(source))
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """All images, in order.
 
     Raises:
@@ -97,7 +97,7 @@ def _categories(source: Source) -> list[str]:
     return sorted(name for name in distinct.values() if any(map(is_good, source.folders(name))))
 
 
-def _category_items(source: Source, folder: str, category: str) -> Iterator[Item]:
+def _category_items(source: Source, folder: str, category: str) -> Iterator[ListedImage]:
     inside = source.folders(folder)
     masks = truth_folders(source, folder)
     loose = source.images(folder, nested=True)
@@ -132,13 +132,13 @@ def _category_items(source: Source, folder: str, category: str) -> Iterator[Item
         )
 
 
-def _all_images(source: Source, anomalous: bool) -> Iterator[Item]:
+def _all_images(source: Source, anomalous: bool) -> Iterator[ListedImage]:
     source.found[f"every image taken as {source.options['label']}"] += 0
     for folder in source.walk():
         category = folder.partition("/")[0] or source.root.resolve().name
         if not folder or source.wants(category):
             for name in source.images(folder, nested=True):
-                yield Item(
+                yield ListedImage(
                     image=format_reference(join(folder, name)),
                     category=category,
                     split=source.options["split"],

@@ -21,7 +21,7 @@ from ...errors import UserError
 from .. import label_files
 from ..sources import coco_file
 from ..sources.references import format_reference
-from .base import Item, LayoutError, Option, Source, first_names, inside, is_image, join
+from .base import LayoutError, ListedImage, Option, Source, first_names, inside, is_image, join
 
 __all__ = ["OPTIONS", "Form", "looks_like", "scan"]
 
@@ -76,7 +76,7 @@ def looks_like(source: Source, form: Form) -> bool:
     return bool(matched)
 
 
-def scan(source: Source, form: Form) -> Iterator[Item]:
+def scan(source: Source, form: Form) -> Iterator[ListedImage]:
     """All photographs, in order.
 
     Raises:
@@ -168,14 +168,14 @@ def _add_named(source: Source, form: Form, files, pictures, labels) -> None:
                 break
 
 
-def _item(source: Source, form: Form, image: str, category: str, files: Sequence[str], users) -> Item | None:
+def _item(source: Source, form: Form, image: str, category: str, files: Sequence[str], users) -> ListedImage | None:
     common = {"image": format_reference(image), "category": category, "split": _split(image, form)}
     if not files:
         if any(map(is_masks, image.split("/")[:-1])):
             source.note("mask", image, "in a folder of masks; passed over, since regions stand in the labels")
             return None
         if source.options["unlabelled"] == "normal" or any(map(is_good, image.split("/")[:-1])):
-            return Item(**common, anomalous=False)
+            return ListedImage(**common, anomalous=False)
         reason = (
             "no file of labels, so nobody knows whether it has a defect: write one (an empty one for a good part), or "
             f"say that such images are good by {source.say('unlabelled', 'normal')}"
@@ -193,7 +193,7 @@ def _item(source: Source, form: Form, image: str, category: str, files: Sequence
         return None
 
 
-def _labelled(source: Source, form: Form, image: str, file: str, common: Mapping) -> Item:
+def _labelled(source: Source, form: Form, image: str, file: str, common: Mapping) -> ListedImage:
     read = label_files.read(source.path(file), form.name)
     order = label_files.labels_of(read.annotations)
     nameless = [label for label in order if form.names and label not in form.names]
@@ -204,7 +204,7 @@ def _labelled(source: Source, form: Form, image: str, file: str, common: Mapping
     names = {label: label if form.names is None else form.names.get(label, "") for label in order}
     defects = [one for one in read.annotations if not is_good(names[one["label"]])]
     if not defects:
-        return Item(**common, anomalous=False, size=read.size)
+        return ListedImage(**common, anomalous=False, size=read.size)
     if any(map(is_good, image.split("/")[:-1])):
         raise UserError(
             f"{len(defects)} defects on {image}, which lies in a folder that says good; correct one of them"
@@ -227,7 +227,9 @@ def _labelled(source: Source, form: Form, image: str, file: str, common: Mapping
             )
         )
     defect = ", ".join(sorted({kinds[one["label"]] for one in defects} - {""}))
-    return Item(**common, anomalous=True, defect=defect, mask=mask, boxes=boxes, classes=classes, size=read.size)
+    return ListedImage(
+        **common, anomalous=True, defect=defect, mask=mask, boxes=boxes, classes=classes, size=read.size
+    )
 
 
 def _split(image: str, form: Form) -> str:

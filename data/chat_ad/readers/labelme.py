@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from ..label_files import labelme
 from . import labelled
-from .base import Item, Source
+from .base import ListedImage, Source
 from .labelled import OPTIONS, Form
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
@@ -30,7 +30,7 @@ def looks_like(source: Source) -> bool:
     return labelled.looks_like(source, _FORM)
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """All images, in order.
 
     Raises:

@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from ..sources.coco_file import storable
 from ..sources.references import parse_reference
 from . import mvtec_tree
-from .base import Item, Source, join
+from .base import ListedImage, Source, join
 from .mvtec_tree import OPTIONS, looks_like
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """All images of all categories, in order.
 
     Raises:
@@ -32,7 +32,7 @@ def scan(source: Source) -> Iterator[Item]:
     return mvtec_tree.scan_with(source, _category_items)
 
 
-def _category_items(source: Source, folder: str, category: str) -> Iterator[Item]:
+def _category_items(source: Source, folder: str, category: str) -> Iterator[ListedImage]:
     classes = _classes(source, folder)
     for item in mvtec_tree.tree_items(source, folder, category):
         if item.anomalous:

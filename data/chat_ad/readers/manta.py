@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from ..sources.references import format_reference, parse_reference
 from . import mvtec_tree
-from .base import Item, Option, Source
+from .base import ListedImage, Option, Source
 from .mvtec_tree import looks_like
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
@@ -24,7 +24,7 @@ OPTIONS: Mapping[str, Option] = {
 }
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """All strips of all categories, in order.
 
     Raises:

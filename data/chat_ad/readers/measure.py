@@ -24,7 +24,7 @@ from ...masks import Marked, MaskOptions
 from ..sources import coco_file, references
 from ..sources.references import MaskSizeError, OutsideRootError, format_reference, mask_components, parse_reference
 from ..table import Entry
-from .base import Item, Problem
+from .base import ListedImage, Problem
 
 __all__ = ["fingerprint", "measure"]
 
@@ -41,7 +41,7 @@ class _UnfitError(UserError):
 
 
 def measure(
-    item: Item,
+    item: ListedImage,
     *,
     root: str | os.PathLike,
     dataset: str,
@@ -89,7 +89,7 @@ def measure(
     return rows
 
 
-def fingerprint(items: Iterable[Item], *, root: str | os.PathLike, **settings: object) -> str:
+def fingerprint(items: Iterable[ListedImage], *, root: str | os.PathLike, **settings: object) -> str:
     """32 hexadecimal digits that change when the items, their files' sizes or times, or the settings do."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for item in items:
@@ -110,11 +110,11 @@ def _stamp(path: str) -> bytes:
     return f"{stat.st_size} {stat.st_mtime_ns}\n".encode()
 
 
-def _look(item: Item, root: str | os.PathLike) -> tuple[int, int, list[str]]:
+def _look(item: ListedImage, root: str | os.PathLike) -> tuple[int, int, list[str]]:
     """Width and height of the whole image, and the content hash of it or of each of its views."""
     parsed = parse_reference(item.image)
     if parsed.fragment.keys() & {"h5", "window", "repair"}:
-        return *references.image_size(root, item.image), [references.content_sha256(root, item.image)]
+        return *references.reference_size(root, item.image), [references.content_sha256(root, item.image)]
     path = references.resolve(root, parsed)
     try:
         data = Path(path).read_bytes()
@@ -214,7 +214,7 @@ def _rows(item, root, size, digests, dataset, licence, min_area, options, recipe
 
 
 def _read_mask(
-    item: Item, root: str | os.PathLike, size: tuple[int, int], options: MaskOptions, recipe: str
+    item: ListedImage, root: str | os.PathLike, size: tuple[int, int], options: MaskOptions, recipe: str
 ) -> tuple[str, Marked]:
     """(the reference, which says how the mask is read, and `masks.Marked`)
 
@@ -259,7 +259,7 @@ def _too_large(share: float, options: MaskOptions, recipe: str, *, annotated: bo
     return f"{said}: if it is inverted (defect black), read such masks by {typed('inverted', 'large')}, else {allow}"
 
 
-def _is_its_image(item: Item, root: str | os.PathLike) -> bool:
+def _is_its_image(item: ListedImage, root: str | os.PathLike) -> bool:
     image, mask = (os.path.join(root, parse_reference(one).path) for one in (item.image, item.mask))
     try:
         if os.path.samefile(image, mask):

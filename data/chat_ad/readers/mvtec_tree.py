@@ -21,7 +21,7 @@ from functools import cached_property
 from adcopilot.kinds import defect_name, is_good, is_masks
 
 from ..sources.references import format_reference
-from .base import Item, LayoutError, Option, Source, first_names, is_mask, join
+from .base import LayoutError, ListedImage, Option, Source, first_names, is_mask, join
 
 __all__ = [
     "OPTIONS",
@@ -60,7 +60,7 @@ def looks_like(source: Source) -> bool:
     return next(find_categories(source), None) is not None
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """All images of all categories, in order.
 
     Raises:
@@ -69,7 +69,7 @@ def scan(source: Source) -> Iterator[Item]:
     return scan_with(source, tree_items)
 
 
-def scan_with(source: Source, items: Callable[[Source, str, str], Iterator[Item]]) -> Iterator[Item]:
+def scan_with(source: Source, items: Callable[[Source, str, str], Iterator[ListedImage]]) -> Iterator[ListedImage]:
     """All images of all categories, as `items(source, folder, category)` finds them.
 
     Raises:
@@ -130,7 +130,7 @@ def _names(source: Source, folders: list[str]) -> dict[str, str]:
     return dict(sorted(names.items(), key=lambda pair: (pair[1], pair[0])))
 
 
-def tree_items(source: Source, folder: str, category: str) -> Iterator[Item]:
+def tree_items(source: Source, folder: str, category: str) -> Iterator[ListedImage]:
     """All images of one category's folder."""
     inside = source.folders(folder)
     if _is_spectrum(inside):
@@ -155,7 +155,7 @@ def truth_folders(source: Source, folder: str) -> list[str]:
     return [one for one in found if source.folders(one) or any(map(is_mask, source.files(one)))]
 
 
-def _split_items(source, base, category, split, masks) -> Iterator[Item]:
+def _split_items(source, base, category, split, masks) -> Iterator[ListedImage]:
     loose = source.images(base, nested=True)
     if loose:
         reason = (
@@ -177,7 +177,7 @@ def image_items(
     kind: str,
     mask_folders: list[str],
     defective: Collection[str] = (),
-) -> Iterator[Item]:
+) -> Iterator[ListedImage]:
     """The images of one folder, all good or all of one kind of defect.
 
     Args:
@@ -216,7 +216,7 @@ def image_items(
                 more.update(view=match["view"], group=f"{category}/{split}/{match['part']}")
             else:
                 source.note("view", join(folder, name), "the name ends in no view (_0 to _4); taken as a single view")
-        yield Item(
+        yield ListedImage(
             image=format_reference(join(folder, name)),
             category=category,
             split=split,

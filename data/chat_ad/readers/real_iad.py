@@ -18,7 +18,7 @@ from typing import Any
 from ...errors import UserError
 from ..sources.coco_file import storable
 from ..sources.references import format_reference
-from .base import Item, LayoutError, Option, Source, first_names, inside, join
+from .base import LayoutError, ListedImage, Option, Source, first_names, inside, join
 
 __all__ = ["CODES", "OPTIONS", "looks_like", "scan"]
 
@@ -53,7 +53,7 @@ def looks_like(source: Source) -> bool:
     return any(_is_ours(source, folder) for folder in _json_folders(source))
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """All samples of all categories, in the order of the files' names and of their lists.
 
     Raises:
@@ -110,7 +110,7 @@ def _is_ours(source: Source, folder: str) -> bool:
     return b'"meta"' in head or b'"anomaly_class"' in head or "realiad" in folder.lower().replace("-", "")
 
 
-def _category_items(source: Source, path: str, category: str) -> Iterator[Item]:
+def _category_items(source: Source, path: str, category: str) -> Iterator[ListedImage]:
     try:
         data = json.loads(source.text(path))
         if not isinstance(data["train"], list) or not isinstance(data["test"], list):
@@ -179,7 +179,7 @@ def _image_folder(source: Source, path: str, category: str, prefix: str, samples
     return None
 
 
-def _item(source, path, category, base, split, normal, sample, number) -> Item | None:
+def _item(source, path, category, base, split, normal, sample, number) -> ListedImage | None:
     image = _path(sample, "image_path")
     code = sample.get("anomaly_class") if isinstance(sample, dict) else None
     if image is None or not isinstance(code, str):
@@ -216,7 +216,7 @@ def _item(source, path, category, base, split, normal, sample, number) -> Item |
         part = image.rpartition("/")[0].removeprefix(base).lstrip("/")
     else:
         part = camera["part"]
-    return Item(
+    return ListedImage(
         image=format_reference(image),
         category=category,
         split=split,

@@ -18,7 +18,7 @@ from ...errors import UserError
 from ...records import check_box
 from ..general.json_stream import json_items
 from ..sources.references import format_reference
-from .base import Item, Option, Source, inside
+from .base import ListedImage, Option, Source, inside
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
 
@@ -32,7 +32,7 @@ def looks_like(source: Source) -> bool:
     return False
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """The images of all records, in order.
 
     Args:
@@ -41,7 +41,7 @@ def scan(source: Source) -> Iterator[Item]:
     Raises:
         UserError: a file cannot be read.
     """
-    seen: dict[str, Item] = {}
+    seen: dict[str, ListedImage] = {}
     for file in source.options["files"].split(","):
         relative = inside(file.strip())
         if relative is None:
@@ -63,28 +63,28 @@ def scan(source: Source) -> Iterator[Item]:
                     yield item
 
 
-def _items(record: dict[str, Any]) -> Iterator[Item]:
+def _items(record: dict[str, Any]) -> Iterator[ListedImage]:
     names = [_name(one) for one in record["images"]]
     if len(names) != 2:
         raise ValueError(f"{len(names)} images")
     category, anomalous = record["category"], record["anomalous"]
     if not isinstance(category, str) or not isinstance(anomalous, bool):
         raise ValueError(f"category {category!r:.40} and anomalous {anomalous!r:.40}")
-    yield Item(image=format_reference(names[0]), category=category, anomalous=False)
+    yield ListedImage(image=format_reference(names[0]), category=category, anomalous=False)
     defect, mask = record.get("defect") or "", record.get("mask") or ""
     if not isinstance(defect, str) or (anomalous and is_good(defect)):
         raise ValueError(f"defect {defect!r:.40} and anomalous {anomalous}")
     if not anomalous:
         if record.get("boxes") or mask or (defect_name(defect) and not is_good(defect)):
             raise ValueError("anomalous is false, but there is a defect, boxes or a mask")
-        yield Item(image=format_reference(names[1]), category=category, anomalous=False)
+        yield ListedImage(image=format_reference(names[1]), category=category, anomalous=False)
         return
     defect = defect_name(defect)
     boxes = [_box(box, names[1]) for box in record.get("boxes") or []]
     labels = record.get("labels") or [defect] * len(boxes)
     if not isinstance(labels, list) or len(labels) != len(boxes) or not all(isinstance(one, str) for one in labels):
         raise ValueError(f"{len(boxes)} boxes and labels {labels!r:.60}")
-    yield Item(
+    yield ListedImage(
         image=format_reference(names[1]),
         category=category,
         anomalous=True,

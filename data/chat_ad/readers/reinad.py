@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from ...errors import UserError
 from .. import arrays
 from ..sources.references import format_reference
-from .base import Item, LayoutError, Option, Source, join
+from .base import LayoutError, ListedImage, Option, Source, join
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
 
@@ -30,7 +30,7 @@ def looks_like(source: Source) -> bool:
     return bool(_files(source))
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """All images of all files: normal ones, then anomalous ones.
 
     Raises:
@@ -55,7 +55,7 @@ def _files(source: Source) -> list[str]:
     return sorted(join(one, name) for one in folders for name in source.files(one) if name.endswith(_SUFFIXES))
 
 
-def _file_items(source: Source, file: str) -> Iterator[Item]:
+def _file_items(source: Source, file: str) -> Iterator[ListedImage]:
     path = source.path(file)
     attributes = arrays.attributes(path)
     folder, _, name = file.rpartition("/")
@@ -98,9 +98,9 @@ def _indices(path: str, array: str) -> list[int | None]:
     return [None] if count is None else list(range(count))
 
 
-def _item(file: str, array: str, index: int | None, category: str, split: str, mask: str) -> Item:
+def _item(file: str, array: str, index: int | None, category: str, split: str, mask: str) -> ListedImage:
     where = {} if index is None else {"index": index}
-    return Item(
+    return ListedImage(
         image=format_reference(file, h5=array, **where),
         category=category,
         split=split,

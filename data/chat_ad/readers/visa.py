@@ -20,7 +20,7 @@ from adcopilot.kinds import defect_name
 from ...errors import UserError
 from ..sources.references import parse_reference
 from . import mvtec_tree
-from .base import Item, LayoutError, Option, Source, join
+from .base import LayoutError, ListedImage, Option, Source, join
 
 __all__ = ["CLASSES", "OPTIONS", "looks_like", "scan"]
 
@@ -116,7 +116,7 @@ def looks_like(source: Source) -> bool:
     return bool(_released(source)) or _rearranged(source)
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """All images of all objects, in order.
 
     Raises:
@@ -155,7 +155,7 @@ def _rearranged(source: Source) -> bool:
     return any(source.is_folder(join(folder, "test/bad")) for folder in mvtec_tree.find_categories(source))
 
 
-def _object_items(source: Source, folder: str, name: str) -> Iterator[Item]:
+def _object_items(source: Source, folder: str, name: str) -> Iterator[ListedImage]:
     splits = _splits(source, os.path.dirname(folder), name)
     images = join(folder, "Data/Images")
     for kind in source.folders(images):
@@ -173,7 +173,7 @@ def _object_items(source: Source, folder: str, name: str) -> Iterator[Item]:
             source.problem("missing-image", file, f"is in {source.options['split']}.csv but not there; copy it")
 
 
-def _with_split(source: Source, item: Item, splits: dict[str, str] | None, name: str, key: str) -> Item:
+def _with_split(source: Source, item: ListedImage, splits: dict[str, str] | None, name: str, key: str) -> ListedImage:
     split = ""
     if splits is not None:
         split = splits.pop(key, "")

@@ -17,7 +17,7 @@ from typing import Any
 from ...errors import UserError
 from ...yaml_sections import read_yaml
 from . import labelled
-from .base import Item, LayoutError, Source, join
+from .base import LayoutError, ListedImage, Source, join
 from .labelled import OPTIONS, Form
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
@@ -38,7 +38,7 @@ def looks_like(source: Source) -> bool:
     return labelled.looks_like(source, _form({}))
 
 
-def scan(source: Source) -> Iterator[Item]:
+def scan(source: Source) -> Iterator[ListedImage]:
     """All images, in order.
 
     Raises:

@@ -13,7 +13,7 @@ from ...pages.text import clean, shorten
 from ..pipeline.losses import Loss, find_losses
 from .scan import Faults, read_lines
 
-__all__ = ["Leaks", "Listing", "Reason", "read_leaks", "read_listing", "read_losses", "read_manifest"]
+__all__ = ["Leaks", "Listing", "Reason", "manifest_settings", "read_leaks", "read_listing", "read_losses"]
 
 #: Reasons that this package's steps give, in words.
 WORDS = {
@@ -164,7 +164,7 @@ def read_leaks(path: Path, name: str, faults: Faults) -> Leaks | None:
         return None
 
 
-def read_manifest(path: Path, name: str, faults: Faults) -> list[tuple[str, str]] | None:
+def manifest_settings(path: Path, name: str, faults: Faults) -> list[tuple[str, str]] | None:
     """The settings of a manifest as (dotted name, value) in its order; None, and a fault, when it cannot be read."""
     manifest = _read_object(path, name, faults)
     if manifest is None:

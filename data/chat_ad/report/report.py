@@ -20,7 +20,7 @@ from ...records import check_record
 from ..pipeline.losses import Loss
 from .cards import Card, make_card
 from .charts import histogram, lengths, stacked, uneven
-from .findings import Leaks, Listing, read_leaks, read_listing, read_losses, read_manifest
+from .findings import Leaks, Listing, manifest_settings, read_leaks, read_listing, read_losses
 from .notes import make_notes
 from .scan import Faults, Files, find_files, read_line, read_lines
 from .tally import LABELS, LETTERS, NO_CATEGORY, Tally
@@ -243,7 +243,7 @@ def _tables(found: Found) -> dict[str, Any]:
 
 
 def _manifests(files: Files, folder: Path, faults: Faults) -> dict[str, list[tuple[str, str]]]:
-    found = {_name(path, folder): read_manifest(path, _name(path, folder), faults) for path in files.manifests}
+    found = {_name(path, folder): manifest_settings(path, _name(path, folder), faults) for path in files.manifests}
     return {name: settings for name, settings in found.items() if settings is not None}
 
 

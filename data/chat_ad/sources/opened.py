@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from PIL import Image
 
-from .references import open_image
+from .references import open_reference
 
 __all__ = ["OpenedImages"]
 
@@ -23,10 +23,10 @@ class OpenedImages:
         self._kept: OrderedDict[tuple[str, str], Image.Image] = OrderedDict()
 
     def __call__(self, root: str | os.PathLike, reference: str) -> Image.Image:
-        """As `references.open_image`; nobody may change the image."""
+        """As `references.open_reference`; nobody may change the image."""
         key = (os.fspath(root), reference)
         if key not in self._kept:
-            image = open_image(root, reference)
+            image = open_reference(root, reference)
             self._bytes += _size(image)
             self._kept[key] = image
             while self._bytes > self._most and len(self._kept) > 1:

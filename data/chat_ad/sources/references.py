@@ -51,12 +51,12 @@ __all__ = [
     "Reference",
     "content_sha256",
     "format_reference",
-    "image_size",
     "mask_components",
     "mask_values",
-    "open_image",
     "open_mask",
+    "open_reference",
     "parse_reference",
+    "reference_size",
     "resolve",
 ]
 
@@ -168,7 +168,7 @@ def resolve(root: str | os.PathLike, reference: str | Reference) -> Path:
     return Path(path)
 
 
-def open_image(root: str | os.PathLike, reference: str) -> Image.Image:
+def open_reference(root: str | os.PathLike, reference: str) -> Image.Image:
     """The image upright, in mode RGB, 8 bits a channel (`adcopilot.images.open_image`), cut to its view.
 
     Raises:
@@ -190,11 +190,11 @@ def open_image(root: str | os.PathLike, reference: str) -> Image.Image:
     return image
 
 
-def image_size(root: str | os.PathLike, reference: str) -> tuple[int, int]:
+def reference_size(root: str | os.PathLike, reference: str) -> tuple[int, int]:
     """(width, height) of the upright image in pixels, from the file's header.
 
     Raises:
-        UserError: as `open_image`, without looking at the pixels.
+        UserError: as `open_reference`, without looking at the pixels.
     """
     parsed = _parse_image(reference)
     path = resolve(root, parsed)

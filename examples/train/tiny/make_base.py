@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from adcopilot.sample.generate import Split, write_sample
+from adcopilot.sample.generate import SampleSplit, write_sample
 from adcopilot.sample.tiny_base import build_untrained
 
 WORK = Path("saves/tiny_base")
@@ -41,7 +41,7 @@ def main() -> None:
     args = parser.parse_args()
 
     build_untrained(WORK / "untrained", seed=args.seed)
-    split = Split(name="base", count=args.scenes, number=1, single=True)
+    split = SampleSplit(name="base", count=args.scenes, number=1, single=True)
     write_sample(WORK / "data", [split], seed=args.seed, workers=os.cpu_count() or 1, progress=print)
     command = [str(Path(sys.executable).with_name("llamafactory-cli")), "train", "examples/train/tiny/base.yaml"]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -285,7 +285,7 @@ def test_only_one_image_is_in_memory_at_once(clean, monkeypatch):
         image.counted = Counted()
         return image
 
-    monkeypatch.setattr(fingerprints, "open_image", opened)
+    monkeypatch.setattr(fingerprints, "open_reference", opened)
     gc.collect()
     measured = measure_table(as_table(entries * 3), root)
     assert measured.num_rows == 90

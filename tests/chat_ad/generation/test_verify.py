@@ -2,7 +2,7 @@
 
 import pytest
 
-from adcopilot.chat_ad.generation.caption import read_caption, read_json
+from adcopilot.chat_ad.generation.caption import json_in_text, read_caption
 from adcopilot.chat_ad.generation.dialogue import box_problems, read_turns
 from adcopilot.chat_ad.generation.prompt_files import PromptFiles
 from adcopilot.chat_ad.generation.think import plain
@@ -189,13 +189,13 @@ def test_refusals(text, refusal):
     ],
 )
 def test_json_in_answers(text, value):
-    assert read_json(text) == value
+    assert json_in_text(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "nothing", '{"a": ', "[" * 100_000, '{"a": 1,}'])
 def test_what_is_no_json(text):
     with pytest.raises(ValueError, match=r"not JSON|cut off|nested"):
-        read_json(text)
+        json_in_text(text)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from adcopilot import cli
 from adcopilot.chat_ad.crops import cut_pair
 from adcopilot.chat_ad.readers import index
 from adcopilot.chat_ad.readers.deeppcb_files import CLASSES, find_root, read_split
-from adcopilot.chat_ad.sources.references import open_image, parse_reference
+from adcopilot.chat_ad.sources.references import open_reference, parse_reference
 from adcopilot.chat_ad.table import read_batches
 from adcopilot.errors import UserError
 
@@ -42,7 +42,7 @@ def kind(row):
 
 
 def pixels(root, image):
-    return np.asarray(open_image(root, image).convert("L")).astype(int)
+    return np.asarray(open_reference(root, image).convert("L")).astype(int)
 
 
 @pytest.mark.parametrize(("options", "expected"), [({}, CONVERTED), ({"normals": "repair"}, REPAIRED)])
@@ -201,7 +201,7 @@ def test_numbers_may_be_separated_by_commas(pcb):
 )
 def test_a_wrong_reference_is_one_line(pcb, fragment, said):
     with pytest.raises(UserError, match=said.replace(".", r"\.")):
-        open_image(pcb, f"PCBData/group90000/90000/90000000_test.jpg#{fragment}")
+        open_reference(pcb, f"PCBData/group90000/90000/90000000_test.jpg#{fragment}")
 
 
 def test_the_real_set_in_windows(deeppcb_root):

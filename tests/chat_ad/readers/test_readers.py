@@ -5,7 +5,13 @@ import os
 import pytest
 
 from adcopilot.chat_ad.readers import READERS, index
-from adcopilot.chat_ad.sources.references import content_sha256, image_size, mask_components, open_image, open_mask
+from adcopilot.chat_ad.sources.references import (
+    content_sha256,
+    mask_components,
+    open_mask,
+    open_reference,
+    reference_size,
+)
 from adcopilot.errors import UserError
 
 from ..mistakes import DEFECTIVE, MASK, MISTAKES
@@ -35,7 +41,7 @@ def test_what_every_row_promises(layout, tmp_path):
     assert len({entry.sha256 for entry in found.entries}) == len(found.entries)
     for entry in found.entries:
         size = (entry.width, entry.height)
-        assert open_image(root, entry.image).size == image_size(root, entry.image) == size
+        assert open_reference(root, entry.image).size == reference_size(root, entry.image) == size
         assert entry.sha256 == content_sha256(root, entry.image)
         assert (entry.source, entry.licence) == (DATASETS[layout], READERS[DATASETS[layout]].licence)
         assert len(entry.boxes) == len(entry.box_labels)

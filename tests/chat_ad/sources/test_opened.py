@@ -14,8 +14,8 @@ def folder(tmp_path, monkeypatch):
     for number in range(3):
         Image.fromarray(np.full((10, 20, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
     read = []
-    opened = module.open_image
-    monkeypatch.setattr(module, "open_image", lambda root, name: read.append(name) or opened(root, name))
+    opened = module.open_reference
+    monkeypatch.setattr(module, "open_reference", lambda root, name: read.append(name) or opened(root, name))
     return tmp_path, read
 
 

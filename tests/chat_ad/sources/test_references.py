@@ -16,12 +16,12 @@ from adcopilot.chat_ad.sources.references import (
     OutsideRootError,
     content_sha256,
     format_reference,
-    image_size,
     mask_components,
     mask_values,
-    open_image,
     open_mask,
+    open_reference,
     parse_reference,
+    reference_size,
 )
 from adcopilot.errors import UserError
 
@@ -47,7 +47,7 @@ def test_what_is_formatted_is_parsed_again(path, fragment):
 def test_any_file_name_can_be_referred_to(tmp_path, name):
     save(tmp_path / "plain.png", picture(b"a"))
     (tmp_path / "plain.png").rename(tmp_path / name)
-    assert open_image(tmp_path, format_reference(name)).size == SIZE
+    assert open_reference(tmp_path, format_reference(name)).size == SIZE
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_what_is_no_reference_is_refused(reference):
 def test_a_view_outside_its_strip_is_refused(tmp_path, view):
     save(tmp_path / "a.png", picture(b"a"))
     with pytest.raises(UserError, match=r"expected K/N"):
-        open_image(tmp_path, f"a.png#view={view}")
+        open_reference(tmp_path, f"a.png#view={view}")
 
 
 def test_a_link_may_stay_inside_the_root_but_not_leave_it(tmp_path):
@@ -76,9 +76,9 @@ def test_a_link_may_stay_inside_the_root_but_not_leave_it(tmp_path):
     (root / "inside.png").symlink_to("a.png")
     (root / "outside.png").symlink_to(tmp_path / "root2/b.png")
     (root / "folder").symlink_to(tmp_path / "root2")
-    assert image_size(root, "inside.png") == SIZE
+    assert reference_size(root, "inside.png") == SIZE
     for reference in ("outside.png", "folder/b.png"):
-        for function in (open_image, image_size, content_sha256):
+        for function in (open_reference, reference_size, content_sha256):
             with pytest.raises(OutsideRootError, match="leads out of"):
                 function(root, reference)
         with pytest.raises(OutsideRootError):
@@ -88,7 +88,7 @@ def test_a_link_may_stay_inside_the_root_but_not_leave_it(tmp_path):
 def test_a_root_that_is_itself_a_link_is_fine(tmp_path):
     save(tmp_path / "real/a.png", picture(b"a"))
     (tmp_path / "root").symlink_to(tmp_path / "real")
-    assert open_image(tmp_path / "root", "a.png").size == SIZE
+    assert open_reference(tmp_path / "root", "a.png").size == SIZE
 
 
 def test_views_are_the_equal_parts_of_a_strip(tmp_path):
@@ -96,9 +96,9 @@ def test_views_are_the_equal_parts_of_a_strip(tmp_path):
     save(tmp_path / "a.png", strip)
     for index in range(5):
         reference = f"a.png#view={index}/5"
-        assert image_size(tmp_path, reference) == (20, 20)
+        assert reference_size(tmp_path, reference) == (20, 20)
         part = strip[:, index * 20 : (index + 1) * 20]
-        np.testing.assert_array_equal(np.asarray(open_image(tmp_path, reference)), part)
+        np.testing.assert_array_equal(np.asarray(open_reference(tmp_path, reference)), part)
 
 
 def test_the_hash_is_of_the_bytes_and_the_fragment(tmp_path):
@@ -110,7 +110,7 @@ def test_the_hash_is_of_the_bytes_and_the_fragment(tmp_path):
 def test_an_image_reference_has_no_mask_s_keys(tmp_path):
     save(tmp_path / "a.png", picture(b"a"))
     with pytest.raises(UserError, match="'over' is for masks"):
-        open_image(tmp_path, "a.png#over=half")
+        open_reference(tmp_path, "a.png#over=half")
 
 
 # Masks in files.
@@ -170,7 +170,7 @@ def test_a_mask_is_turned_like_its_image(tmp_path, orientation, suffix):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(mask).save(tmp_path / f"m{suffix}", exif=exif)
-    upright = np.asarray(open_image(tmp_path, f"m{suffix}").convert("L")) > 0
+    upright = np.asarray(open_reference(tmp_path, f"m{suffix}").convert("L")) > 0
     size = upright.shape[::-1]
     np.testing.assert_array_equal(open_mask(tmp_path, f"m{suffix}", size=size), upright)
 
@@ -263,9 +263,9 @@ def test_images_of_an_array(bolt, name):
     for index in (0, 3, 4):
         reference = f"bolt.h5#h5=Images/{name}&index={index}"
         expected = np.repeat(images[index][..., :1], 3, 2) if name == "Grey_0" else images[index]
-        np.testing.assert_array_equal(np.asarray(open_image(root, reference)), expected)
-        assert image_size(root, reference) == SIZE
-    np.testing.assert_array_equal(np.asarray(open_image(root, "bolt.h5#h5=Images/Normal_1")), images[0])
+        np.testing.assert_array_equal(np.asarray(open_reference(root, reference)), expected)
+        assert reference_size(root, reference) == SIZE
+    np.testing.assert_array_equal(np.asarray(open_reference(root, "bolt.h5#h5=Images/Normal_1")), images[0])
 
 
 def test_an_array_s_hash_is_its_pixels(bolt):
@@ -303,14 +303,14 @@ def test_masks_of_an_array(bolt):
 )
 def test_what_an_array_file_does_not_hold(bolt, fragment, message):
     with pytest.raises(UserError, match=message):
-        open_image(bolt[0], f"bolt.h5#{fragment}")
+        open_reference(bolt[0], f"bolt.h5#{fragment}")
 
 
 def test_a_file_that_is_no_array_file(tmp_path):
     (tmp_path / "a.h5").write_bytes(b"nothing")
     for name in ("a.h5", "b.h5"):
         with pytest.raises(UserError, match=rf"{name}: (damaged or not an HDF5 file|no such file)"):
-            open_image(tmp_path, f"{name}#h5=x&index=0")
+            open_reference(tmp_path, f"{name}#h5=x&index=0")
 
 
 def test_public_names_are_there():
