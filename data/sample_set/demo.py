@@ -63,7 +63,6 @@ def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequenc
     examples = ROOT / "examples"
     common = [f"dataset_dir={data}", f"media_dir={data}", f"seed={seed}", "overwrite_cache=true"]
     stages = {k: folder / f"stage{k}" for k in (0, 1, 2)}
-    merged = folder / "merged"
     steps = []
 
     def train(stage: int, *overrides: str) -> None:
@@ -87,11 +86,15 @@ def plan(folder: Path, data: Path, *, encoder: bool, seed: int, options: Sequenc
     train(1, f"model_name_or_path={start}", f"dataset={first_data}", *extra, *ordered)
     adapters = f"{stages[1]},{stages[2]}"
     train(2, f"model_name_or_path={start}", f"adapter_name_or_path={stages[1]}", "dataset=stage2", *extra)
-    command = [tool("llamafactory-cli"), "export", str(examples / "export" / "tiny.yaml")]
-    command += [f"model_name_or_path={start}", f"adapter_name_or_path={adapters}", f"export_dir={merged}"]
-    command += extra[:1]
-    steps.append(ChainStep(name="export", command=command, output=merged))
+    steps.append(export_step("export", start, adapters, folder / "merged", *extra[:1]))
     return steps
+
+
+def export_step(name: str, model: str | Path, adapters: str | Path, folder: Path, *more: str) -> ChainStep:
+    """`llamafactory-cli export` of a tiny model with its adapters into `folder`; `more` settings of the YAML."""
+    command = [tool("llamafactory-cli"), "export", str(ROOT / "examples" / "export" / "tiny.yaml")]
+    command += [f"model_name_or_path={model}", f"adapter_name_or_path={adapters}", f"export_dir={folder}", *more]
+    return ChainStep(name=name, command=command, output=folder)
 
 
 def table(results: dict[str, dict[str, Scores]]) -> str:

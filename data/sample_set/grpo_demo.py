@@ -27,7 +27,7 @@ from statistics import mean, stdev
 from adcopilot.chat_ad.chain import ChainStep, run_step, tool
 from adcopilot.errors import UserError
 from adcopilot.pages.charts import Point, Series, line_plot
-from adcopilot.sample.demo import ROOT, SIZE
+from adcopilot.sample.demo import ROOT, SIZE, export_step
 from adcopilot.sample.generate import grpo_splits, write_sample
 
 SWITCHES = {"w/o bbox reward": "bbox_reward=false", "w/o choice reward": "choice_reward=false"}
@@ -58,23 +58,23 @@ def plan(output: Path, base: Path, data: Path, *, seeds: list[int], overrides: l
     ]
     steps = [ChainStep(name="thinking", command=train, output=output / "thinking")]
 
-    def export(name: str, model: Path, adapter: Path, folder: Path) -> None:
-        command = [tool("llamafactory-cli"), "export", str(examples / "export" / "tiny.yaml")]
-        command += [f"model_name_or_path={model}", f"adapter_name_or_path={adapter}", f"export_dir={folder}"]
-        steps.append(ChainStep(name=name, command=command, output=folder))
-
     def grpo(name: str, folder: Path, *settings: str) -> None:
         command = [tool("adcopilot"), "grpo", str(examples / "grpo" / "tiny.yaml"), f"model_name_or_path={start}"]
         command += [*where, "dataset=rl", "eval_dataset=rl_test", f"output_dir={folder}", *settings, *overrides]
         steps.append(ChainStep(name=name, command=command, output=folder, resumes=True))
 
-    export("export start", base, output / "thinking", start)
+    steps.append(export_step("export start", base, output / "thinking", start))
     for seed in seeds:
         grpo(f"seed {seed}", output / f"seed{seed}", f"seed={seed}")
     for name, setting in SWITCHES.items():
-        grpo(name, output / name.replace("/", "").replace(" ", "_"), f"seed={seeds[0]}", setting)
-    export("export", start, output / f"seed{seeds[0]}", output / "merged")
+        grpo(name, _switched(output, name), f"seed={seeds[0]}", setting)
+    steps.append(export_step("export", start, output / f"seed{seeds[0]}", output / "merged"))
     return steps
+
+
+def _switched(output: Path, name: str) -> Path:
+    """The folder of a run without one of the rewards."""
+    return output / name.replace("/", "").replace(" ", "_")
 
 
 def read_curve(name: str, folder: Path) -> Curve:
@@ -110,10 +110,11 @@ def svg(curves: list[Curve]) -> str:
 
 def report(curves: list[Curve], *, seeds: int, command: str, hardware: str) -> str:
     """The results page."""
-    seeded, switched = curves[:seeds], curves[seeds:]
+    seeded = curves[:seeds]
 
     def row(name: str, values: dict[str, float]) -> str:
-        return f"| {name} | " + " | ".join(f"{values[key]:.3f}" if key in values else "–" for key in COLUMNS.values())
+        told = [f"{values[key]:.3f}" if key in values else "–" for key in COLUMNS.values()]
+        return f"| {' | '.join([name, *told])} |"
 
     head = "| run | " + " | ".join(COLUMNS.values()) + " |\n|" + "---|" * (len(COLUMNS) + 1)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "trl"))
@@ -129,15 +130,8 @@ def report(curves: list[Curve], *, seeds: int, command: str, hardware: str) -> s
         "![held-out reward by step](grpo-tiny.svg)",
         "",
         head,
-        *[row(f"{curve.name}, before", values) + " |" for curve, values in zip(seeded, first, strict=True)],
-        *[
-            row(f"{curve.name}, after {max(curve.steps)} steps", v) + " |"
-            for curve, v in zip(seeded, last, strict=True)
-        ],
-        *[
-            row(f"{curve.name}, after {max(curve.steps)} steps", curve.steps[max(curve.steps)]) + " |"
-            for curve in switched
-        ],
+        *[row(f"{curve.name}, before", values) for curve, values in zip(seeded, first, strict=True)],
+        *[row(f"{curve.name}, after {max(curve.steps)} steps", curve.steps[max(curve.steps)]) for curve in curves],
         "",
     ]
     if seeds > 1:
@@ -170,7 +164,7 @@ def demo(
         run_step(step, output / f"{step.output.name}.log", cwd=ROOT)
         say(f"{step.name}: done ({time.monotonic() - start:.0f} s)")
     named = {f"seed {seed}": output / f"seed{seed}" for seed in seeds}
-    named.update({name: output / name.replace("/", "").replace(" ", "_") for name in SWITCHES})
+    named.update({name: _switched(output, name) for name in SWITCHES})
     curves = [read_curve(name, folder) for name, folder in named.items()]
     hardware = f"{os.cpu_count()} cores ({platform.machine()})"
     text = report(curves, seeds=len(seeds), command="make demo-grpo", hardware=hardware)

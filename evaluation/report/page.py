@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adcopilot.pages import html
 from adcopilot.pages.charts import chart_style
+from adcopilot.pages.gallery import filters
 from adcopilot.pages.text import shorten
 
 from ..benchmark import RIGHT_IOU, Compared
@@ -64,10 +65,7 @@ def render_report(report: Report) -> str:
         for row in one.rows
         if row.own
     ]
-    shown = {
-        kind: {name: number for number, name in enumerate(sorted({getattr(one, kind) for one in report.answers}))}
-        for kind in ("run", "dataset", "task", "label")
-    }
+    shown = filters(report.answers, ("run", "dataset", "task", "label"))
     return html.render(
         _PAGE,
         "report.html.jinja",

@@ -17,7 +17,7 @@ from ..boxes import parse_boxes
 from ..errors import UserError
 from ..jsonl import atomic_write, read_jsonl
 from ..pages.charts import Point, Series, chart_style, line_plot
-from ..pages.gallery import Box, Gallery, Picture
+from ..pages.gallery import Box, Gallery, Picture, filters
 from ..pages.html import render
 from ..pages.sampling import Draw
 from ..pages.text import cut, shorten
@@ -100,10 +100,6 @@ def write_page(*, run: Path, output: Path, media_dir: Path | None, samples: int,
         raise UserError(
             f"{log}: a line is not as `adcopilot grpo` writes it ({type(error).__name__}: {error})"
         ) from None
-    shown = {
-        kind: {name: number for number, name in enumerate(sorted({getattr(card, kind) for card in cards}))}
-        for kind in ("mode", "task", "part")
-    }
     text = render(
         _PAGE,
         "rollouts.html.jinja",
@@ -111,7 +107,7 @@ def write_page(*, run: Path, output: Path, media_dir: Path | None, samples: int,
         name=shorten(run.resolve().name, 80),
         curves={name: (Markup(_plot(name, lines)), lines) for name, lines in plots.items()},
         cards=cards,
-        shown=shown,
+        shown=filters(cards, ("mode", "task", "part")),
         groups=len(rows),
         completions=sum(len(row["completions"]) for row in rows),
         settings=[(name, shorten(value, 200)) for name, value in _flat(about)],

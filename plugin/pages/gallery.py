@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..images import open_image
 from .text import shorten
 
-__all__ = ["COLOURS", "MAX_SIDE", "Box", "Gallery", "Picture", "picture_of"]
+__all__ = ["COLOURS", "MAX_SIDE", "Box", "Gallery", "Picture", "filters", "picture_of"]
 
 #: Longer side of an embedded picture in pixels; what is smaller stays as it is.
 MAX_SIDE = 560
@@ -73,6 +73,19 @@ class Picture:
     def pixelated(self) -> bool:
         """Whether it is so small that it is shown with its pixels."""
         return max(self.width, self.height) <= _PIXELATED_SIDE
+
+
+def filters(cards: Sequence[object], kinds: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Kind of filter → its options, each with its number: the page's script sees the numbers alone.
+
+    Args:
+        cards: of the gallery.
+        kinds: attributes of the cards, strings, that they are filtered by.
+    """
+    return {
+        kind: {name: number for number, name in enumerate(sorted({getattr(card, kind) for card in cards}))}
+        for kind in kinds
+    }
 
 
 def picture_of(image: Image.Image, *, role: str, path: str = "") -> Picture:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from adcopilot.kinds import defect_name, is_good, is_masks
 
@@ -23,7 +24,7 @@ from ..sources import coco_file
 from ..sources.references import format_reference
 from .base import LayoutError, ListedImage, Option, Source, first_names, inside, is_image, join
 
-__all__ = ["OPTIONS", "Form", "looks_like", "scan"]
+__all__ = ["OPTIONS", "Form", "reader"]
 
 OPTIONS: Mapping[str, Option] = {
     "category": Option(default="", help="what the images show; by default the name of the folder that holds the set"),
@@ -64,7 +65,32 @@ class Form:
     file_name: Callable[[bytes, str], str] | None = None
 
 
-def looks_like(source: Source, form: Form) -> bool:
+def reader(
+    form: Form, own: Callable[[Source], Mapping[str, Any]] = lambda source: {}
+) -> tuple[Callable[[Source], bool], Callable[[Source], Iterator[ListedImage]]]:
+    """A reader's `looks_like` and `scan`.
+
+    Args:
+        form: of its files.
+        own: what a set's files say of the form besides (`names`, `splits`); asked once, when the set is read.
+    """
+
+    def looks_like(source: Source) -> bool:
+        """Whether images have files of labels of this form."""
+        return _looks_like(source, form)
+
+    def scan(source: Source) -> Iterator[ListedImage]:
+        """All images, in order.
+
+        Raises:
+            LayoutError: no image has a file of labels, or `own` says so.
+        """
+        yield from _scan(source, replace(form, **own(source)))
+
+    return looks_like, scan
+
+
+def _looks_like(source: Source, form: Form) -> bool:
     """Whether some of the first files with the suffix are labels of photographs."""
     files, pictures = _listing(source, form)
     matched = list(_by_image(files, pictures, form).values())[:_SNIFFED]
@@ -76,7 +102,7 @@ def looks_like(source: Source, form: Form) -> bool:
     return bool(matched)
 
 
-def scan(source: Source, form: Form) -> Iterator[ListedImage]:
+def _scan(source: Source, form: Form) -> Iterator[ListedImage]:
     """All photographs, in order.
 
     Raises:

@@ -10,15 +10,13 @@ The names of classes stand in `data.yaml` (or another YAML file of the root with
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
 from ...yaml_sections import read_yaml
-from . import labelled
-from .base import LayoutError, ListedImage, Source, join
-from .labelled import OPTIONS, Form
+from .base import LayoutError, Source, join
+from .labelled import OPTIONS, Form, reader
 
 __all__ = ["OPTIONS", "looks_like", "scan"]
 
@@ -33,26 +31,12 @@ _OTHERS = frozenset({"classes.txt", "predefined_classes.txt", "train.txt", "val.
 }
 
 
-def looks_like(source: Source) -> bool:
-    """Whether images have text files of YOLO's form."""
-    return labelled.looks_like(source, _form({}))
-
-
-def scan(source: Source) -> Iterator[ListedImage]:
-    """All images, in order.
+def _names(source: Source) -> dict[str, str]:
+    """Number of a class → its name.
 
     Raises:
-        LayoutError: no image has a file of labels, or they are of key points.
+        LayoutError: the labels are of key points.
     """
-    yield from labelled.scan(source, _form(_names(source)))
-
-
-def _form(names: Mapping[str, str]) -> Form:
-    return Form(name="yolo", suffix=".txt", folders=("labels", "label"), others=_OTHERS, names=names)
-
-
-def _names(source: Source) -> dict[str, str]:
-    """Number of a class → its name."""
     for folder in ("", *source.folders("")):
         for name in sorted(source.files(folder), key=lambda name: name != "data.yaml"):
             if name.lower().endswith((".yaml", ".yml")):
@@ -84,3 +68,9 @@ def _yaml_names(source: Source, file: str) -> dict[str, str]:
     if not isinstance(names, dict):
         return {}
     return {str(key): " ".join(str(name).split()) for key, name in names.items() if isinstance(name, (str, int))}
+
+
+looks_like, scan = reader(
+    Form(name="yolo", suffix=".txt", folders=("labels", "label"), others=_OTHERS),
+    own=lambda source: {"names": _names(source)},
+)

@@ -13,7 +13,7 @@ from ...errors import UserError
 from ...jsonl import atomic_write
 from ...pages import html
 from ...pages.charts import chart_style
-from ...pages.gallery import Gallery
+from ...pages.gallery import Gallery, filters
 from ...pages.sampling import Draw
 from ...pages.text import clean, plural, shorten
 from ...records import check_record
@@ -234,11 +234,7 @@ def _tables(found: Found) -> dict[str, Any]:
         ],
         "dropped": sum(listing.total for listing in found.listings),
         "leaking": sum(leaks.leaking for leaks in found.leaks),
-        # Options of the filters: the page's script sees their numbers alone.
-        "shown": {
-            kind: {name: number for number, name in enumerate(sorted({getattr(card, kind) for card in found.cards}))}
-            for kind in ("dataset", "task", "label")
-        },
+        "shown": filters(found.cards, ("dataset", "task", "label")),
     }
 
 

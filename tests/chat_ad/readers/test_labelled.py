@@ -408,3 +408,12 @@ def test_a_damaged_file_costs_its_image_only(tool, data, tmp_path_factory):
     images = {entry.image for entry in entries}
     assert "b.png" in images
     assert "a.png" in images or any(problem.blocking for problem in problems)
+
+
+def test_another_reader_s_message_is_not_lost_to_a_list_of_voc_that_cannot_be_read(tmp_path):
+    root = build("voc", tmp_path)
+    (root / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(UserError, match=r"no VisA in it.*; it looks like the dataset 'voc'"):
+        read("visa", root)
+    with pytest.raises(UserError, match=r"train\.txt: cannot be read \(not UTF-8 text\)"):
+        read("voc", root)
