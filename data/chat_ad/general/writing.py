@@ -28,7 +28,7 @@ import numpy as np
 from ... import __version__
 from ...cli.saying import say
 from ...dataset_info import add_entries, entry
-from ...errors import UserError, shortened
+from ...errors import UserError, changed_settings
 from ...files import stored_object
 from ...jsonl import atomic_write, file_digest
 from ..draws import dice, rank64
@@ -258,12 +258,9 @@ def _claim(path: Path, recipe: dict[str, Any], request: Request) -> None:
     found = stored_object(path)
     if not found:
         raise UserError(f"{path}: not a manifest of this command; choose another --output, or add --overwrite")
-    for key, value in recipe.items():
-        if found.get(key) != value:
-            raise UserError(
-                f"{path}: made with {key} {_short(found.get(key))}, now {_short(value)}; choose another --output, or "
-                "add --overwrite"
-            )
+    changed = changed_settings({key: found.get(key) for key in recipe}, recipe)
+    if changed:
+        raise UserError(f"{path}: made with {'; '.join(changed[:3])}; choose another --output, or add --overwrite")
 
 
 def _check_output(source: GeneralSource, request: Request) -> None:
@@ -280,7 +277,3 @@ def _folder(path: Path) -> None:
         raise UserError(f"--output {path}: cannot be made ({error.strerror}); name another folder") from None
     if not os.access(path, os.W_OK):
         raise UserError(f"--output {path}: cannot be written to; name another folder")
-
-
-def _short(value: Any) -> str:
-    return shortened(json.dumps(value, ensure_ascii=False), 80)

@@ -278,7 +278,7 @@ def test_only_one_image_is_in_memory_at_once(clean, monkeypatch):
             with lock:
                 alive -= 1
 
-    original = fingerprints.open_image
+    original = fingerprints.open_reference
 
     def opened(*args):
         image = original(*args)
