@@ -100,6 +100,25 @@ def test_against_pycocotools():
     assert compared > 250
 
 
+def test_against_pycocotools_with_a_mask_of_any_shape():
+    coco = pytest.importorskip("pycocotools.mask")
+    dice = np.random.default_rng(5)
+    mask = np.zeros((701, 900), bool)
+    yy, xx = np.mgrid[:701, :900]
+    for _ in range(4):
+        cy, cx, r = dice.integers(50, 650), dice.integers(50, 850), dice.integers(5, 90)
+        mask |= (yy - cy) ** 2 + (xx - cx) ** 2 < r * r
+    true = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    prepared = MaskTruth(mask)
+    for _ in range(100):
+        x1, y1 = int(dice.integers(0, 890)), int(dice.integers(0, 690))
+        box = [x1, y1, int(dice.integers(x1 + 1, 901)), int(dice.integers(y1 + 1, 702))]
+        own = coco.frPyObjects(np.array([[box[0], box[1], box[2] - box[0], box[3] - box[1]]], float), 701, 900)
+        expected = float(coco.iou(own, [true], [0])[0, 0])
+        assert bbox_mask_iou([box], mask, (900, 701)) == pytest.approx(expected, abs=1e-12)
+        assert bbox_mask_iou([box], prepared, (900, 701)) == pytest.approx(expected, abs=1e-12)
+
+
 def test_overlapping_boxes_count_once_and_the_outside_not_at_all():
     assert bbox_mask_iou([[0, 0, 10, 10]] * 3, [[0, 0, 10, 10]], (100, 100)) == 1.0
     assert bbox_mask_iou([[-50, -50, 10, 10]], [[0, 0, 10, 10]], (100, 100)) == 1.0

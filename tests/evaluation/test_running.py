@@ -212,8 +212,8 @@ SLOW = """
 import sys
 sys.path.insert(0, {root!r})
 from tests.evaluation.test_running import Stub, ask, make_items
-from adcopilot.evaluation.running import Shard
-ask({folder!r}, make_items(), Stub(wait=0.01), shard=Shard.parse({shard!r}))
+from adcopilot.evaluation.running import RunShard
+ask({folder!r}, make_items(), Stub(wait=0.01), shard=RunShard.parse({shard!r}))
 """
 
 
