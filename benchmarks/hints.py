@@ -29,7 +29,7 @@ from adcopilot.chat_ad.hinted import GOOD_PAIRS, record_map, threshold_of, with_
 from adcopilot.inspect.judging import Judge  # noqa: E402
 from adcopilot.inspect.map_inspector import MapInspector  # noqa: E402
 from adcopilot.inspect.model_inspector import ModelInspector  # noqa: E402
-from adcopilot.jsonl import atomic_write  # noqa: E402
+from adcopilot.jsonl import write_text  # noqa: E402
 from adcopilot.sample.demo import SIZE, TEST_SPLITS, plan  # noqa: E402
 from adcopilot.sample.generate import standard_splits, write_sample  # noqa: E402
 from adcopilot.sample.hints import hinted_name, write_hints  # noqa: E402
@@ -73,7 +73,7 @@ def hinted_boards(boards: Path, output: Path) -> float:
     if not (output / "boards_train.jsonl").exists():
         told = (with_map_hint(one, mapper, threshold=threshold, folder=boards) or one for one in records)
         text = "".join(json.dumps(one) + "\n" for one in told)
-        atomic_write(output / "boards_train.jsonl", lambda file: file.write(text.encode()))
+        write_text(output / "boards_train.jsonl", text)
     return threshold
 
 

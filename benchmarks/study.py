@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from adcopilot.chat_ad.chain import ChainRun, ChainStep, tool  # noqa: E402
-from adcopilot.jsonl import atomic_write  # noqa: E402
+from adcopilot.jsonl import write_json  # noqa: E402
 from adcopilot.sample.demo import (  # noqa: E402
     SIZE,
     TEST_SPLITS,
@@ -121,7 +121,7 @@ def run_seed(
     if boards and map_rows:
         for row, one in measure_map(boards, board_tests(boards), read_sample_split(boards, "boards_train")).items():
             found.setdefault(row, {})[BOARDS] = asdict(one)
-    atomic_write(kept, lambda file: file.write(json.dumps(found, indent=1).encode()))
+    write_json(kept, found, indent=1)
     return found
 
 

@@ -18,11 +18,11 @@ from adcopilot.answering.items import Item
 from adcopilot.cli.saying import say
 from adcopilot.damage import Damage, share_of
 from adcopilot.errors import UserError
-from adcopilot.jsonl import atomic_write, write_jsonl
+from adcopilot.jsonl import write_json, write_jsonl, write_text
 
 from .benchmark import Benchmark
 from .run_folder import family_of_run, read_manifest, read_run
-from .running import Outcome, Run, RunShard, write_json
+from .running import Outcome, Run, RunShard
 from .wording import Wording
 
 __all__ = ["evaluate", "identity", "refuse_selection", "say_lost", "score_again", "show_scores"]
@@ -123,7 +123,7 @@ def evaluate(
         if benchmark.each:
             write_jsonl(folder / benchmark.each, each)
         _write_files(folder, benchmark.files(found))
-        write_json(folder / "results.json", found)
+        write_json(folder / "results.json", found, allow_nan=False)
         _say_doubts(answers.records, manifest)
         lost = say_lost(found.get("unread", {}), given=len(answers.records), unit="answers", allowed=args.max_lost)
         code = max(lost, show_scores(args, benchmark, found))
@@ -166,7 +166,7 @@ def score_again(args: argparse.Namespace, benchmark: Benchmark) -> int:
     }
     _write_files(args.output or args.score, benchmark.files(scored))
     if args.output is not None:
-        write_json(args.output / "results.json", scored)
+        write_json(args.output / "results.json", scored, allow_nan=False)
     _say_doubts(answers.records, manifest)
     lost = {**scored.get("unread", {}), "have no answer yet": answers.asked - len(answers.records)}
     code = say_lost(lost, given=answers.asked, unit="answers", allowed=args.max_lost)
@@ -211,7 +211,7 @@ def _write_files(folder: Path, texts: Mapping[str, str]) -> None:
     if texts and folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder}: is a file, expected a folder")
     for name, text in texts.items():
-        atomic_write(folder / name, lambda file, text=text: file.write(text.encode()))
+        write_text(folder / name, text)
 
 
 def say_lost(lost: Mapping[str, int], *, given: int, unit: str, allowed: str | float) -> int:

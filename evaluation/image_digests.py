@@ -13,9 +13,7 @@ from pathlib import Path
 
 from adcopilot.cli.saying import progress
 from adcopilot.files import stored_object
-from adcopilot.jsonl import file_digest
-
-from .running import write_json
+from adcopilot.jsonl import file_digest, write_json
 
 __all__ = ["FILE", "image_digests"]
 
@@ -47,7 +45,7 @@ def image_digests(paths: Iterable[Path], *, folder: Path | None = None) -> dict[
         found.update(zip(missing, bar, strict=True))
     if folder is not None and missing:
         kept.update({name: [*stamp, found[path]] for path, (name, *stamp) in seen.items()})
-        write_json(folder / FILE, kept)
+        write_json(folder / FILE, kept, allow_nan=False)
     return {path: found[path] for path in wanted}
 
 

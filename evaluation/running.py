@@ -34,7 +34,7 @@ from adcopilot.answering.families import split_thinking
 from adcopilot.answering.items import Item
 from adcopilot.cli.saying import progress, say
 from adcopilot.errors import UserError, changed_settings
-from adcopilot.jsonl import JsonlLog, atomic_write, content_key
+from adcopilot.jsonl import JsonlLog, content_key, write_json
 
 from .run_folder import (
     LOGS,
@@ -50,7 +50,7 @@ from .run_folder import (
     write_asked,
 )
 
-__all__ = ["Outcome", "Run", "RunShard", "write_json"]
+__all__ = ["Outcome", "Run", "RunShard"]
 
 #: So many refusals in a row are worth a word while a run is under way.
 _MANY_REFUSED = 20
@@ -141,7 +141,7 @@ class Run:
 
     def _write_manifest(self, selection: Mapping[str, Any]) -> None:
         value = {"adcopilot": __version__, "identity": self.identity, "selection": dict(selection)}
-        write_json(self.folder / MANIFEST, value)
+        write_json(self.folder / MANIFEST, value, allow_nan=False)
 
     def select(
         self, items: Sequence[Item], *, selection: Mapping[str, Any], truth: Any = None
@@ -294,12 +294,6 @@ def _say_refused(error: str | None) -> None:
         f"{_MANY_REFUSED} questions in a row were refused, the last with: {error}; if that is the request's fault, "
         "stop the run, and ask them again later with --ask-refused"
     )
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically, readable."""
-    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    atomic_write(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def check_groups(items: Sequence[Item]) -> None:

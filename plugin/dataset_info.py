@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError, reason_of
-from .jsonl import atomic_write
+from .jsonl import write_json
 
 try:
     import fcntl
@@ -111,8 +111,7 @@ def add_entries(path: Path, entries: Mapping[str, Mapping[str, Any]], *, replace
                 )
         changed = [name for name, value in entries.items() if found.get(name) != value]
         if changed:
-            text = json.dumps(found | {name: dict(entries[name]) for name in changed}, indent=2, ensure_ascii=False)
-            atomic_write(path, lambda file: file.write((text + "\n").encode()))
+            write_json(path, found | {name: dict(entries[name]) for name in changed})
     return changed
 
 

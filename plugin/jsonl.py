@@ -27,7 +27,16 @@ try:
 except ImportError:  # Windows: two writers on one file are not noticed there
     fcntl = None
 
-__all__ = ["JsonlLog", "atomic_write", "content_key", "file_digest", "read_jsonl", "write_jsonl"]
+__all__ = [
+    "JsonlLog",
+    "atomic_write",
+    "content_key",
+    "file_digest",
+    "read_jsonl",
+    "write_json",
+    "write_jsonl",
+    "write_text",
+]
 
 #: A longer whole number is no float any more.
 _MOST_DIGITS = 300
@@ -82,6 +91,17 @@ def atomic_write(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> N
             raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({reason_of(error)})") from error
+
+
+def write_text(path: str | os.PathLike, text: str, *, errors: str = "strict") -> None:
+    """Write a file of text by `atomic_write`; `errors`, as `str.encode` has them, are names that no UTF-8 can hold."""
+    atomic_write(path, lambda file: file.write(text.encode(errors=errors)))
+
+
+def write_json(path: str | os.PathLike, value: Any, *, indent: int | None = 2, **options: Any) -> None:
+    """Write a JSON file by `atomic_write`, readable; further `options` are those of `json.dumps`."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, **options) + "\n"
+    write_text(path, text, errors="backslashreplace")
 
 
 def write_jsonl(path: str | os.PathLike, records: Iterable[dict]) -> None:

@@ -15,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adcopilot.errors import UserError
-from adcopilot.jsonl import JsonlLog, atomic_write, content_key, file_digest, read_jsonl, write_jsonl
+from adcopilot.jsonl import (
+    JsonlLog,
+    atomic_write,
+    content_key,
+    file_digest,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 
 from .helpers.refusals import refused
 
@@ -91,6 +100,17 @@ def test_unusable_paths(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         atomic_write(tmp_path / "file" / "a", lambda file: file.write(b""))
+
+
+def test_text_and_json_hold_names_that_no_utf8_can(tmp_path):
+    write_json(tmp_path / "a.json", {"name": "é\udcff.png"})
+    assert (tmp_path / "a.json").read_text("utf-8") == '{\n  "name": "é\\udcff.png"\n}\n'
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {"name": "é\udcff.png"}
+    write_text(tmp_path / "a.html", "é\udcff", errors="replace")
+    assert (tmp_path / "a.html").read_text("utf-8") == "é?"
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "b.json", {"score": float("nan")}, allow_nan=False)
+    assert not (tmp_path / "b.json").exists()
 
 
 def test_atomic_write_leaves_the_old_file_when_it_fails(tmp_path):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from ..jsonl import atomic_write, file_digest
+from ..jsonl import file_digest, write_json
 
 __all__ = ["ChainRun", "ChainStep", "run_step", "tool"]
 
@@ -68,7 +68,7 @@ def run_step(step: ChainStep, log: Path, *, cpu: bool = True, cwd: Path | None =
         begun.unlink(missing_ok=True)
         shutil.rmtree(step.output, ignore_errors=True)
     step.output.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(begun, lambda file: file.write(json.dumps(step.told).encode()))
+    write_json(begun, step.told, indent=None)
     environment = {
         **os.environ,
         "TOKENIZERS_PARALLELISM": "false",

@@ -18,7 +18,7 @@ from adcopilot.chat_ad.alone import alone_in
 from adcopilot.chat_ad.runners import Runner, make_runner
 from adcopilot.dataset_info import entry
 from adcopilot.errors import UserError, writing
-from adcopilot.jsonl import atomic_write, content_key
+from adcopilot.jsonl import content_key, write_text
 from adcopilot.sample.categories import HELD_OUT, TRAINED
 from adcopilot.sample.conversations import (
     MIDDLE_TASKS,
@@ -204,21 +204,21 @@ def _write(
         if found != recipe:
             raise UserError(f"{manifest_path}: holds {found}, expected {recipe}: choose another --output or remove it")
     else:
-        _write_atomic(manifest_path, json.dumps(manifest, indent=1) + "\n")
+        write_text(manifest_path, json.dumps(manifest, indent=1) + "\n")
     for split in splits:
         make = partial(_write_shard, output, prefix, split, recipe["seed"], recipe["size"])
         lines = joined(runner, make, ((start,) for start in range(0, split.count, SHARD)))
-        _write_atomic(output / f"{split.name}.jsonl", lines)
+        write_text(output / f"{split.name}.jsonl", lines)
         as_json = json.loads(json.dumps(asdict(split)))  # as it will be read again
         if split.variation == "none":
             del as_json["variation"]
         if split.varied == 1:
             del as_json["varied"]
         manifest["splits"][split.name] = {**as_json, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
-        _write_atomic(manifest_path, json.dumps(manifest, indent=1) + "\n")
+        write_text(manifest_path, json.dumps(manifest, indent=1) + "\n")
         progress(f"{split.name}: {split.count} records")
     names = manifest["splits"]
-    _write_atomic(output / "dataset_info.json", json.dumps({n: entry(f"{n}.jsonl") for n in names}, indent=2))
+    write_text(output / "dataset_info.json", json.dumps({n: entry(f"{n}.jsonl") for n in names}, indent=2))
     return manifest
 
 
@@ -290,7 +290,3 @@ def _single_record(output: Path, split: SampleSplit, seed: int, size: int, index
 def _save_png(path: Path, image: Image.Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, compress_level=1)
-
-
-def _write_atomic(path: Path, text: str) -> None:
-    atomic_write(path, lambda file: file.write(text.encode()))

@@ -15,7 +15,7 @@ from adcopilot.anomaly_map.hints import HINT
 from adcopilot.chat_ad.runners import make_runner
 from adcopilot.dataset_info import add_entries, entry
 from adcopilot.errors import UserError
-from adcopilot.jsonl import atomic_write, content_key
+from adcopilot.jsonl import content_key, write_json, write_text
 from adcopilot.sample.shards import joined, write_once
 
 __all__ = ["FILE", "SPLITS", "hinted_name", "media_root", "write_hints"]
@@ -72,12 +72,12 @@ def write_hints(
             lines = (folder / f"{split}.jsonl").read_text("utf-8").splitlines()
             work = partial(_write_shard, folder, root, threshold, split)
             text = joined(runner, work, ((at, lines[at : at + SHARD]) for at in range(0, len(lines), SHARD)))
-            atomic_write(folder / f"{hinted_name(split)}.jsonl", lambda file, text=text: file.write(text.encode()))
+            write_text(folder / f"{hinted_name(split)}.jsonl", text)
             progress(f"{hinted_name(split)}: {len(lines)} records")
     entries = {hinted_name(split): entry(f"{hinted_name(split)}.jsonl") for split in wanted}
     add_entries(folder / "dataset_info.json", entries, replace=True)
     values = {"sentence": HINT, "map": {"kind": "pixels"}, "threshold": threshold, "splits": wanted}
-    atomic_write(folder / FILE, lambda file: file.write((json.dumps(values, indent=1) + "\n").encode()))
+    write_json(folder / FILE, values, indent=1)
     return threshold
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from adcopilot.chat_ad.runners import Runner, in_order
-from adcopilot.jsonl import atomic_write
+from adcopilot.jsonl import write_text
 
 __all__ = ["joined", "write_once"]
 
@@ -27,5 +27,5 @@ def write_once(path: Path, records: Iterable[dict]) -> Path:
     if not path.exists():
         text = "".join(json.dumps(record) + "\n" for record in records)
         path.parent.mkdir(exist_ok=True)
-        atomic_write(path, lambda file: file.write(text.encode()))
+        write_text(path, text)
     return path

@@ -11,7 +11,7 @@ from typing import Any
 
 from adcopilot import __version__
 from adcopilot.errors import UserError
-from adcopilot.jsonl import atomic_write
+from adcopilot.jsonl import write_text
 from adcopilot.pages.text import clean, plural
 
 from ..benchmarks import FROM_FILES, benchmark
@@ -88,8 +88,7 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     for name, text in texts.items():
         # Names of files may hold what no UTF-8 does.
-        data = text.encode("utf-8", "replace")
-        atomic_write(args.output / name, lambda file, data=data: file.write(data))
+        write_text(args.output / name, text, errors="replace")
     for name in texts:
         print(clean(str(args.output / name)))
     if missing:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ..jsonl import atomic_write
+from ..jsonl import write_text
 
 __all__ = ["UNKNOWN", "cell_text", "read_card", "write_card"]
 
@@ -32,7 +32,7 @@ def write_card(folder: Path, front: Mapping[str, Any], lines: Iterable[str]) -> 
     """
     above = yaml.safe_dump(dict(front), sort_keys=False, allow_unicode=True)
     text = "\n".join(["---", f"{above}---", "", *lines, ""])
-    atomic_write(folder / "README.md", lambda file: file.write(text.encode()))
+    write_text(folder / "README.md", text)
 
 
 def read_card(folder: Path) -> tuple[str, dict[str, Any]]:

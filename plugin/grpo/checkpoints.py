@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import UserError, changed_settings, reason_of
 from ..files import stored_object
-from ..jsonl import atomic_write
+from ..jsonl import atomic_write, write_json
 
 __all__ = ["check_same_run", "finish", "finished_steps", "has_ended", "last_checkpoint", "read_about", "write_about"]
 
@@ -54,8 +54,7 @@ def write_about(output_dir: Path, about: Mapping[str, Any]) -> None:
     Raises:
         UserError: the folder cannot be written to.
     """
-    text = json.dumps(about, indent=1, allow_nan=False)
-    atomic_write(output_dir / ABOUT, lambda file: file.write(text.encode()))
+    write_json(output_dir / ABOUT, about, allow_nan=False)
 
 
 def check_same_run(

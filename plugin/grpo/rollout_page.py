@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from ..boxes import parse_boxes
 from ..errors import UserError
-from ..jsonl import atomic_write, read_jsonl
+from ..jsonl import read_jsonl, write_text
 from ..pages.charts import Point, Series, chart_style, line_plot
 from ..pages.gallery import Box, Gallery, Picture, filters
 from ..pages.html import render
@@ -112,7 +112,7 @@ def write_page(*, run: Path, output: Path, media_dir: Path | None, samples: int,
         completions=sum(len(row["completions"]) for row in rows),
         settings=[(name, shorten(value, 200)) for name, value in _flat(about)],
     )
-    atomic_write(output, lambda file: file.write(text.encode("utf-8", "replace")))
+    write_text(output, text, errors="replace")
 
 
 def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Series]]:

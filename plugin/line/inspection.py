@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError
 from ..files import path_inside
 from ..inspect.loading import INSPECTION
-from ..jsonl import atomic_write, content_key, file_digest
+from ..jsonl import content_key, file_digest, write_json
 
 if TYPE_CHECKING:  # they need torch
     from ..anomaly_map.comparing import MapSettings
@@ -107,8 +107,7 @@ class Inspection:
             "thresholds": dict(self.thresholds),
         } | {name: getattr(self, name) for name in names}
         path = folder / FILE
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        atomic_write(path, lambda file: file.write(text.encode()))
+        write_json(path, content)
         return path
 
 

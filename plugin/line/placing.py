@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import UserError
-from ..jsonl import atomic_write, file_digest
+from ..jsonl import file_digest, write_json
 from .inspection import FILE
 
 __all__ = ["check_place", "place_files", "place_model"]
@@ -82,4 +82,4 @@ def _other(target: Path, file: Path) -> bool:
 
 
 def _write(folder: Path, names: set[str]) -> None:
-    atomic_write(folder / _PLACED, lambda file: file.write(json.dumps(sorted(names)).encode()))
+    write_json(folder / _PLACED, sorted(names), indent=None)

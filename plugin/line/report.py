@@ -21,7 +21,7 @@ from PIL import Image
 from ..anomaly_map.picture import map_colours, map_top
 from ..errors import UserError
 from ..images import open_image
-from ..jsonl import atomic_write, file_digest
+from ..jsonl import file_digest, write_text
 from ..kinds import Label, labels_of
 from ..pages.gallery import Box, Picture, picture_of
 from ..pages.html import render
@@ -162,10 +162,7 @@ class LineReport:
             judge=self.judge,
             inspection=self.inspection,
         )
-        try:
-            atomic_write(self.path, lambda file: file.write(text.encode("utf-8", "replace")))
-        except OSError as error:
-            raise UserError(f"--report {self.path}: cannot be written ({error.strerror}); give another path") from None
+        write_text(self.path, text, errors="replace")
         return self.path
 
     def _score(self, line: Mapping[str, Any]) -> float | None:

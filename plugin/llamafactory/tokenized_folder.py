@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import UserError, changed_settings
-from ..jsonl import atomic_write
+from ..jsonl import write_json
 
 RECORD = "adcopilot.json"
 
@@ -74,8 +74,7 @@ def write(folder: str | Path, made: dict[str, Any]) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    text = json.dumps({"made_with": made, "adcopilot": __version__}, indent=2, ensure_ascii=False) + "\n"
-    atomic_write(Path(folder, RECORD), lambda file: file.write(text.encode()))
+    write_json(Path(folder, RECORD), {"made_with": made, "adcopilot": __version__})
 
 
 def holds_data(folder: str | Path) -> bool:

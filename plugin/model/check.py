@@ -21,7 +21,7 @@ from packaging.version import InvalidVersion, Version
 
 from ..errors import UserError, one_line, shortened
 from ..files import not_a_file
-from ..jsonl import atomic_write
+from ..jsonl import write_text
 
 __all__ = [
     "FIXTURE",
@@ -170,7 +170,7 @@ def write_fixture(folder: Path, fixture: Fixture) -> Path:
     # One field a line: long lists of ids would be a line for each id with `indent`.
     lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in asdict(fixture).items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    atomic_write(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
     return path
 
 

@@ -15,7 +15,6 @@ Shapes in this file: V = shared tokens, S = the first language model's width, T 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from ..cli.saying import progress
 from ..errors import UserError
 from ..finite import check_tensor, opened
 from ..inspect.loading import check_folder, weight_files
-from ..jsonl import atomic_write, content_key, file_digest
+from ..jsonl import content_key, file_digest, write_json
 from .comparison_encoder import ComparisonEncoder
 from .configuration import COMPARISON_TOKEN, AdCopilotConfig
 from .conversion import ENCODER_PREFIX, check_output, convert_base, current_name, read_base_config, read_from
@@ -140,8 +139,7 @@ def transfer(*, source: Path, base: Path, output: Path, seed: int = 0) -> dict:
         "vision_towers_apart": tower_distance(source, base),
         "base_digest": content_key([[file.name, file_digest(file)] for file in weight_files(base)]),
     }
-    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
-    atomic_write(output / REPORT_FILE, lambda file: file.write(text.encode()))
+    write_json(output / REPORT_FILE, report, allow_nan=False)
     return report
 
 

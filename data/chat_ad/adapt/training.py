@@ -15,7 +15,7 @@ import yaml
 
 from adcopilot.errors import UserError
 from adcopilot.inspect.loading import check_folder, pick_device
-from adcopilot.jsonl import atomic_write
+from adcopilot.jsonl import write_text
 
 from .folder import reader_options
 
@@ -260,4 +260,4 @@ def write_export(path: Path, *, base: Base, trained: Path, output: Path) -> None
 def _write(path: Path, values: dict[str, Any], head: str) -> None:
     text = "".join(f"# {line}\n" for line in head.splitlines())
     text += yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    atomic_write(path, lambda file: file.write(text.encode()))
+    write_text(path, text)

@@ -30,7 +30,7 @@ from ...cli.saying import say
 from ...dataset_info import add_entries, entry
 from ...errors import UserError, changed_settings
 from ...files import stored_object
-from ...jsonl import atomic_write, file_digest
+from ...jsonl import atomic_write, file_digest, write_json
 from ..draws import dice, rank64
 from ..dropped import Dropped
 from ..line_order import OrderedLines
@@ -109,8 +109,7 @@ def convert(source: GeneralSource, request: Request) -> dict[str, Any]:
         "dropped": dropped.counts(),
         "sha256": file_digest(paths["jsonl"]),
     }
-    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-    atomic_write(paths["manifest.json"], lambda file: file.write(text.encode()))
+    write_json(paths["manifest.json"], manifest, indent=1)
     add_entries(request.output / "dataset_info.json", {source.name: entry(paths["jsonl"].name)}, replace=True)
     return manifest
 

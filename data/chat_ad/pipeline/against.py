@@ -7,7 +7,6 @@ images count except masks (in `MASK_FOLDERS`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -18,7 +17,7 @@ import pyarrow as pa
 
 from ...errors import UserError
 from ...inspect.pairs import find_images
-from ...jsonl import atomic_write, content_key, file_digest
+from ...jsonl import content_key, file_digest, write_json
 from ..fitness.fingerprints import Fingerprints
 from ..fitness.leaks import LeakOptions, Suspect, leak_report, leaks_shard
 from ..runners import Runner
@@ -140,8 +139,7 @@ def write_leaks(
     limits = {"same": asdict(leaks.same), "similar": leaks.similar, "most": leaks.most}
     report = leak_report(found, table=table, images=images, suspects=sets, limits=limits)
     report["unreadable"] = [{"set": one.name, "problem": text} for one in against for text in one.unreadable]
-    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-    atomic_write(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    write_json(path, report, indent=1)
 
 
 @lru_cache(maxsize=16)

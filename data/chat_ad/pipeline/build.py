@@ -27,7 +27,7 @@ from ... import __version__
 from ...cli.saying import say
 from ...dataset_info import add_entries, entry
 from ...errors import UserError
-from ...jsonl import atomic_write, content_key, write_jsonl
+from ...jsonl import content_key, write_json, write_jsonl
 from ..alone import alone_in
 from ..readers import READERS, why_no_folder
 from ..recipe.specs import Recipe
@@ -137,8 +137,7 @@ def _finish(recipe: Recipe, manifest: Mapping[str, Any], output: Path) -> None:
     names = [*recipe.outputs, *recipe.converts]
     entries = {name: entry(f"{name}.jsonl", images=name != "OLMo-2-SFT") for name in names}
     add_entries(output / "dataset_info.json", entries, replace=True)
-    text = json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n"
-    atomic_write(output / _MANIFEST, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    write_json(output / _MANIFEST, manifest, indent=1, default=str)
     write_data_card(manifest, output)
 
 

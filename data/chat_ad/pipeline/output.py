@@ -14,7 +14,7 @@ import numpy as np
 
 from ...anomaly_map.hints import HINT
 from ...cli.saying import say
-from ...jsonl import atomic_write, file_digest, write_jsonl
+from ...jsonl import file_digest, write_json, write_jsonl
 from ..crops import cut_boxes
 from ..dropped import Dropped
 from ..generation import AnnotationsGenerator, Generator, PromptFiles
@@ -70,8 +70,7 @@ class Writers:
 
     def save_cost(self) -> None:
         """Write what the endpoint has cost to `cost.json`."""
-        text = json.dumps(self.endpoint.report(), indent=1, ensure_ascii=False) + "\n"
-        atomic_write(self._answers / "cost.json", lambda file: file.write(text.encode()))
+        write_json(self._answers / "cost.json", self.endpoint.report(), indent=1)
 
 
 @dataclass(frozen=True, kw_only=True)

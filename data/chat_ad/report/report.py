@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...jsonl import atomic_write
+from ...jsonl import write_text
 from ...pages import html
 from ...pages.charts import chart_style
 from ...pages.gallery import Gallery, filters
@@ -133,8 +133,7 @@ def write_report(
         raise UserError(f"--output {output}: is a folder, expected the name of a file")
     found = survey(folder=folder, media_dirs=media_dirs, samples=samples, seed=seed, budget=budget)
     # Names of files may hold what no UTF-8 does.
-    text = render(found).encode("utf-8", "replace")
-    atomic_write(output, lambda file: file.write(text))
+    write_text(output, render(found), errors="replace")
     return found
 
 

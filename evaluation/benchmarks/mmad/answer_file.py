@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 from adcopilot.errors import UserError
 from adcopilot.files import read_json
-from adcopilot.jsonl import atomic_write
+from adcopilot.jsonl import write_text
 
 from .dataset import MmadSample
 from .scoring import DATASETS, DISCRIMINATION, TYPES, plain_type
@@ -58,7 +58,7 @@ def write_answer_file(path: str | os.PathLike, answers: Iterable[Mapping[str, An
         UserError: the file cannot be written.
     """
     text = json.dumps(list(answers), ensure_ascii=False, indent=1)
-    atomic_write(path, lambda file: file.write(text.encode(errors="backslashreplace")))
+    write_text(path, text, errors="backslashreplace")
 
 
 def read_answer_file(path: str | os.PathLike, *, samples: Sequence[MmadSample] | None = None) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ from adcopilot.answering.base import Backend
 from adcopilot.answering.families import FAMILIES, Family, says_nothing_is_there, split_thinking
 from adcopilot.cli.saying import say
 from adcopilot.errors import UserError
+from adcopilot.jsonl import write_json
 
 from ...run_folder import stored_results
-from ...running import write_json
 from .answers import class_boxes, letter_answer
 from .dataset import PcbSample
 from .judge import OpenAnswer
@@ -207,7 +207,7 @@ def official_predictions(path: Path, records: Sequence[Mapping[str, Any]], sampl
         ]
         if turns:
             found.append({**sample.entry, "conversation": turns})
-    write_json(path, found)
+    write_json(path, found, allow_nan=False)
 
 
 def _official_answer(record: Mapping[str, Any]) -> str:
