@@ -43,6 +43,8 @@ __all__ = [
     "MAX_PIXELS",
     "MIN_SIDE",
     "SHAPE",
+    "UNREAD",
+    "UNREAD_SUFFIXES",
     "ImageSource",
     "aspect",
     "frames_left_out",
@@ -52,6 +54,7 @@ __all__ = [
     "normalise_image",
     "open_image",
     "orientation",
+    "photographs",
     "resize_for_training",
     "used_bits",
 ]
@@ -71,6 +74,14 @@ MAX_PIXELS = 178_956_970
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pbm", ".pgm", ".pnm", ".ppm"}
 )
+
+#: What photographs end in that are not read, telephones' and cameras' own formats: they are named wherever a folder is
+#: looked through, so that no part is missed in silence.
+UNREAD_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"}
+)
+#: Why such a photograph is no image here.
+UNREAD = "a photograph in a format that is not read; convert it to PNG or JPEG"
 
 _NOT_READ = "{}; expected PNG, JPEG, BMP, TIFF, WebP, GIF or PPM"
 
@@ -92,6 +103,18 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def photographs(names: Iterable[str]) -> list[str]:
+    """The files of a folder that are photographs by their suffixes, in order. One that is not read is left out where
+    one of its name that is lies beside it, as cameras write `a.nef` and `a.jpg`."""
+    parted = [(name, *os.path.splitext(name)) for name in names]
+    read = {stem for _, stem, suffix in parted if suffix.lower() in IMAGE_SUFFIXES}
+    return [
+        name
+        for name, stem, suffix in parted
+        if suffix.lower() in IMAGE_SUFFIXES or (suffix.lower() in UNREAD_SUFFIXES and stem not in read)
+    ]
 
 
 def open_image(source: ImageSource, *, name: str | None = None, bits: int | None = None) -> Image.Image:
@@ -302,9 +325,18 @@ def _open(source: Any, name: str | None) -> tuple[Image.Image, str]:
     else:
         kind = type(source).__name__
         raise UserError(f"{name or 'image'}: expected a path, bytes, a binary file or a PIL image, got {kind}")
+    is_unread = os.path.splitext(name)[1].lower() in UNREAD_SUFFIXES
     try:
-        return Image.open(source, formats=FORMATS), name
+        image = Image.open(source, formats=FORMATS)
+        # Cameras' raw files are TIFFs whose first page is a thumbnail.
+        if is_unread and image.format == "TIFF":
+            raise UserError(f"{name}: {UNREAD}")
+        return image, name
+    except UserError:
+        raise
     except UnidentifiedImageError:
+        if is_unread:
+            raise UserError(f"{name}: {UNREAD}") from None
         raise UserError(f"{name}: {_NOT_READ.format('damaged at its start, or not an image')}") from None
     except Image.DecompressionBombError:
         raise UserError(f"{name}: more than {MAX_PIXELS:,} pixels; crop or shrink the image first") from None

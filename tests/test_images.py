@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from adcopilot.errors import UserError
-from adcopilot.images import MAX_PIXELS, MIN_SIDE, image_size, open_image, resize_for_training
+from adcopilot.images import MAX_PIXELS, MIN_SIDE, image_size, open_image, photographs, resize_for_training
 
 from .helpers.refusals import refused
 
@@ -175,6 +175,31 @@ def test_missing_empty_folder_text_and_null(tmp_path):
             assert str(error.value).startswith(f"{path}: ")
     with pytest.raises(UserError, match="got int"):
         open_image(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("part.HEIC", ""), ("part.jp2", ""), ("part.NEF", "TIFF"), ("part.dng", "TIFF")],
+)
+def test_formats_of_telephones_and_cameras_are_named(tmp_path, name, content):
+    """A raw file is a TIFF whose first page is a thumbnail: nothing is to be said of that."""
+    if content:
+        Image.new("RGB", (160, 120)).save(tmp_path / name, format=content)
+    else:
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    for read in (open_image, image_size):
+        with refused(rf"{name}: a photograph in a format that is not read; convert it to PNG or JPEG"):
+            read(tmp_path / name)
+
+
+def test_a_jpeg_with_a_telephones_suffix_is_read(tmp_path):
+    Image.new("RGB", (20, 10)).save(tmp_path / "part.heic", format="JPEG")
+    assert open_image(tmp_path / "part.heic").size == (20, 10)
+
+
+def test_photographs_of_a_folder():
+    names = ["a.NEF", "a.jpg", "b.heic", "c.txt", "d.PNG", "deep/a.nef", "e.pdf"]
+    assert photographs(names) == ["a.jpg", "b.heic", "d.PNG", "deep/a.nef"]
 
 
 def test_smallest_size(tmp_path):

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
-from ..images import IMAGE_SUFFIXES
+from ..images import IMAGE_SUFFIXES, photographs
 from .limits import MIB, Limits
 
 __all__ = ["unpack"]
@@ -42,7 +42,9 @@ def unpack(archive: Path, folder: Path, *, name: str, limits: Limits) -> int:
         _check_list(archive, name=name, limits=limits)
         with zipfile.ZipFile(archive) as opened:
             found = [(info, _inside(info.filename, name)) for info in opened.infolist() if not info.is_dir()]
-            members = [(info, path) for info, path in found if _is_wanted(path)]
+            found = [(info, path) for info, path in found if not _is_hidden(path)]
+            wanted = set(photographs(str(path) for _, path in found))
+            members = [(info, path) for info, path in found if str(path) in wanted]
             if not members:
                 raise UserError(f"{name}: no pictures in it, expected {', '.join(sorted(IMAGE_SUFFIXES))}")
             if len(members) > limits.files:
@@ -94,9 +96,8 @@ def _check_list(archive: Path, *, name: str, limits: Limits) -> None:
         raise UserError(f"{name}: lists {max(listed):,} bytes of files, expected at most {most:,}; use fewer files")
 
 
-def _is_wanted(path: PurePosixPath) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES
+def _is_hidden(path: PurePosixPath) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _inside(filename: str, name: str) -> PurePosixPath:

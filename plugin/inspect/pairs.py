@@ -24,7 +24,16 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from ..images import ASPECT_SLACK, IMAGE_SUFFIXES, ImageSource, aspect, open_image
+from ..images import (
+    ASPECT_SLACK,
+    IMAGE_SUFFIXES,
+    UNREAD,
+    UNREAD_SUFFIXES,
+    ImageSource,
+    aspect,
+    open_image,
+    photographs,
+)
 from ..kinds import is_good, labels_of
 from ..threads import side_by_side
 from .result import source_name
@@ -74,7 +83,8 @@ class Pair:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, by suffix, sorted; what is hidden, and `MASK_FOLDERS`, is passed over.
+    """All image files below a folder, by suffix (`images.photographs`), sorted; what is hidden, and `MASK_FOLDERS`, is
+    passed over.
 
     Links are followed, each folder once. What has an image's name and is none (a pipe, a dangling link, a folder
     without images) is among them, and so is a folder that cannot be read: to open it is the error.
@@ -99,8 +109,7 @@ def find_images(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add((here.st_dev, here.st_ino))
-        files = [Path(root, name) for name in sorted(files) if not name.startswith(".")]
-        files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        files = [Path(root, name) for name in photographs(sorted(one for one in files if not one.startswith(".")))]
         found += files
         nothing = not files and not folders and not masks
         if nothing and Path(root) != folder and Path(root).suffix.lower() in IMAGE_SUFFIXES:
@@ -113,6 +122,8 @@ def find_images(folder: Path) -> list[Path]:
         if masks_below(folder):
             raise UserError(f"{folder}: only masks in it ({masks_below(folder)[0]}); give the folder of photographs")
         raise UserError(f"{folder}: no images in it, expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+    if not empty and all(file.suffix.lower() in UNREAD_SUFFIXES for file in found):
+        raise UserError(f"{found[0]}: {UNREAD}; there is no other in {folder}")
     return sorted([*found, *empty], key=lambda path: (path.parent, path.name)) if empty else found
 
 

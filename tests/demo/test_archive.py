@@ -31,6 +31,11 @@ def unpacked(archive, folder, **limits):
     return files
 
 
+def test_photographs_that_are_not_read_come_out_to_be_named(tmp_path):
+    archive = make(tmp_path / "a.zip", ("a.jpg", b"1"), ("a.nef", b"2"), ("b/a.heic", b"3"), ("b/.c.heic", b"4"))
+    assert set(unpacked(archive, tmp_path / "out")) == {"a.jpg", "b/a.heic"}
+
+
 def test_images_come_out_under_their_paths(tmp_path):
     archive = make(
         tmp_path / "a.zip",

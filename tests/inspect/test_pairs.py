@@ -167,6 +167,20 @@ def test_no_usable_template_is_every_pairs_error(tmp_path):
     assert second.error == first.error
 
 
+def test_photographs_that_are_not_read_are_found(tmp_path):
+    """Each becomes a line with an error; where there are no others nothing begins."""
+    plain(tmp_path, "a.png", "red")
+    for name in ("a.nef", "b.HEIC", ".c.heic", "only/d.heic"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"raw")
+    assert [str(file.relative_to(tmp_path)) for file in find_images(tmp_path)] == ["a.png", "b.HEIC", "only/d.heic"]
+    with pytest.raises(UserError, match=r"d\.heic: a photograph in a format that is not read; convert it .*no other"):
+        find_images(tmp_path / "only")
+    pool = TemplatePool(folder=tmp_path, by_name=False)
+    assert choose(pool, plain(tmp_path / "query", "q.png", "blue"), "q.png") == "a.png"
+    assert [message.split(": ")[0] for message in pool.unusable] == [f"{tmp_path}/b.HEIC", f"{tmp_path}/only/d.heic"]
+
+
 def test_find_images(tmp_path):
     for name in ("b.JPG", "a.png", "deep/c.tiff", ".hidden.png", ".cache/d.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

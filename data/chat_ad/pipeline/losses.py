@@ -37,6 +37,7 @@ _WORDS = {
     "missing-image": "without an image file",
     "missing-label": "without a label file",
     "unreadable-image": "unreadable",
+    "unread-format": "in a format that is not read",
     "unreadable-mask": "with an unreadable mask",
     "mask-size": "with a mask of another size",
     "empty-mask": "with a mask that marks nothing",

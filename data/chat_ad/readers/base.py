@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from ...errors import UserError
-from ...images import IMAGE_SUFFIXES
+from ...images import IMAGE_SUFFIXES, UNREAD, photographs
 from ...masks import MASK_SUFFIXES
 
 __all__ = [
@@ -236,11 +236,18 @@ class Source:
         folders, files = self._list(folder)
         images = self._of(files, is_image)
         self.looked_at.add(folder)
+        self.name_unread(folder, files)
         if not nested:
             for name in folders:
                 reason = "a folder among images, which would be left out; expected images only"
                 self.problem("unexpected-folder", join(folder, name), reason)
         return images
+
+    def name_unread(self, folder: str, files: Sequence[str]) -> None:
+        """Name the photographs among a folder's files whose format is not read."""
+        for name in photographs(files):
+            if not is_image(name):
+                self.problem("unread-format", join(folder, name), UNREAD)
 
     def masks(self, folder: str) -> list[str]:
         """The names of the masks in a folder: images, and arrays of NumPy."""

@@ -6,13 +6,14 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from ...images import UNREAD_SUFFIXES
 from .base import Source, first_names, is_image
 
 __all__ = ["what_is_there", "why_no_folder"]
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 _VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".wmv", ".mpg", ".mpeg")
-_PICTURES = (".heic", ".heif", ".avif", ".raw", ".dng", ".cr2", ".nef", ".arw", ".psd", ".svg", ".pdf", ".jp2")
+_PICTURES = UNREAD_SUFFIXES | {".raw", ".psd", ".svg", ".pdf"}
 
 #: Folders that are looked into.
 _MOST_FOLDERS = 200

@@ -17,9 +17,10 @@ from collections.abc import Iterator, Mapping
 
 from adcopilot.kinds import is_good, is_masks
 
+from ...images import photographs
 from ..sources.references import format_reference
 from . import mvtec_tree
-from .base import LayoutError, ListedImage, Option, Source, first_names, is_image, join
+from .base import LayoutError, ListedImage, Option, Source, first_names, join
 from .contents import what_is_there
 from .mvtec_tree import SPLIT_FOLDERS, image_items, truth_folders
 
@@ -79,7 +80,7 @@ def _name_left_over(source: Source) -> None:
         names = {"/".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
         if folder in source.looked_at or not names.isdisjoint(told) or any(map(is_masks, parts)):
             continue
-        count = sum(map(is_image, source.files(folder)))
+        count = len(photographs(source.files(folder)))
         if count:
             reason = (
                 f"{count} images in no folder that is read, expected PRODUCT/good and PRODUCT/KIND_OF_DEFECT, or both "

@@ -143,7 +143,9 @@ def _listing(source: Source, form: Form) -> tuple[list[str], list[str]]:
     """The files of labels and the photographs below the root, each in order."""
     files, pictures = [], []
     for folder in source.walk():
-        for name in source.files(folder):
+        names = source.files(folder)
+        source.name_unread(folder, names)
+        for name in names:
             if is_image(name):
                 pictures.append(join(folder, name))
             elif name.lower().endswith(form.suffix) and name.lower() not in form.others:

@@ -27,6 +27,17 @@ def test_a_folder_s_masks_may_all_lie_in_one(tmp_path):
     assert found.problems == []
 
 
+def test_photographs_that_are_not_read_are_problems(tmp_path):
+    root = build("folder", tmp_path)
+    for name in ("good/z.heic", "dent/z.NEF", "dent/dent 1.nef"):  # the last lies beside its PNG
+        (root / name).write_bytes(b"raw")
+    found = read("folder", root)
+    assert [(problem.kind, problem.file) for problem in found.blocking] == [
+        ("unread-format", "dent/z.NEF"),
+        ("unread-format", "good/z.heic"),
+    ]
+
+
 def test_a_folder_of_categories(tmp_path):
     root = build("folder", tmp_path)
     inner = root / "clip"
