@@ -108,7 +108,7 @@ class Inspector:
         asked = {"question": None if question == INSPECT_QUESTION else question}
         asked |= {"image_max_pixels": image_max_pixels, "image_min_pixels": image_min_pixels}
         asked = found.asked(asked, threshold=threshold)
-        self._pool, self._each = None, found.templates_each
+        self._pool, self._each, self._unusable_told = None, found.templates_each, 0
         of_line = template_dir is None and found.inspection is not None and bool(found.inspection.templates)
         if of_line:
             template_dir = folder_of_templates(found.folder, found.inspection)
@@ -231,4 +231,8 @@ class Inspector:
     def _choose(self, query: ImageSource) -> tuple[ImageSource, ...]:
         """The templates that `adcopilot inspect` would choose for a query."""
         name = Path(source_name(query, "query")).name
-        return tuple(self._pool.choose(query, name=name, count=self._each))
+        chosen = tuple(self._pool.choose(query, name=name, count=self._each))
+        unusable, self._unusable_told = self._pool.unusable[self._unusable_told :], len(self._pool.unusable)
+        for message in unusable:
+            warnings.warn(f"left out as a template: {message}", UserWarning, stacklevel=2)
+        return chosen

@@ -3,8 +3,10 @@
 import ast
 import importlib
 import json
+import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +255,22 @@ def test_templates_of_a_folder(parts, defect, told):
     assert found.draw().size == from_folder.inspect(query=defect).draw().size
     both = list(from_folder.inspect_many([(None, defect), (None, parts / "gone.png"), (None, defect)]))
     assert [one.error is None for one in both] == [True, False, True]
+
+
+def test_templates_that_cannot_be_used_are_told_once(parts, defect, tmp_path):
+    folder = tmp_path / "good"
+    shutil.copytree(parts / "good", folder)
+    for name in ("x.heic", "y.png"):
+        (folder / name).write_bytes(b"nothing")
+    inspector = Inspector("none", template_dir=folder)
+    with pytest.warns(UserWarning, match="left out as a template: .*") as told:
+        inspector.inspect(query=defect)
+    first, second = (str(one.message) for one in told if "left out" in str(one.message))
+    assert "x.heic: a photograph in a format" in first
+    assert "y.png: damaged at its start" in second
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inspector.inspect(query=defect)
 
 
 def test_a_line_brings_templates_threshold_and_map(parts, defect, tmp_path, run, told):
