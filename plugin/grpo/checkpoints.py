@@ -54,7 +54,7 @@ def write_about(output_dir: Path, about: Mapping[str, Any]) -> None:
     Raises:
         UserError: the folder cannot be written to.
     """
-    write_json(output_dir / ABOUT, about, allow_nan=False)
+    write_json(output_dir / ABOUT, about, indent=1, allow_nan=False)
 
 
 def check_same_run(

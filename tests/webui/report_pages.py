@@ -3,6 +3,8 @@
 import itertools
 from contextlib import contextmanager
 
+from ..helpers.waiting import until
+
 #: Elements whose own text has too little of WCAG's contrast with the ground below it: under 4.5 (3 of large text).
 CONTRASTS = """
 const part = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
@@ -32,6 +34,8 @@ return [...new Set(faint)];
 def quiet(chromium, address):
     """The driver with the page open; afterwards, the console must be empty, and nothing run or loaded."""
     chromium.get(address)
+    # `get` has been seen to return while the page was still being read: 16 of 40 cards
+    until(lambda: chromium.execute_script("return document.readyState") == "complete", "the page")
     yield chromium
     assert chromium.get_log("browser") == []
     assert chromium.execute_script("return window.pwned") is None

@@ -31,22 +31,22 @@ def test_a_tokenised_folder_is_used_for_what_it_was_made_for(load, lf, dataset_d
     assert len(load(tokenized_path=path)["train_dataset"]) == 3
     other = copy.copy(lf.processor)
     other.image_max_pixels = 3000
-    with pytest.raises(UserError, match=r"image_max_pixels was \d+, is 3000\); delete the folder"):
+    with pytest.raises(UserError, match=r"image_max_pixels \d+, now 3000\); delete the folder"):
         load(tokenized_path=path, processor=other)
     other.num_comparison_tokens = 7
-    with pytest.raises(UserError, match="num_comparison_tokens was 5, is 7"):
+    with pytest.raises(UserError, match="num_comparison_tokens 5, now 7"):
         load(tokenized_path=path, processor=other)
     other.comparison_of_first = False
-    with pytest.raises(UserError, match="comparison_of_first was True, is False"):
+    with pytest.raises(UserError, match="comparison_of_first true, now false"):
         load(tokenized_path=path, processor=other)
     record = folder / "tokenized" / "adcopilot.json"  # as it was written before there was this setting
     made = json.loads(record.read_text())
     del made["made_with"]["comparison_of_first"]
     record.write_text(json.dumps(made))
     assert len(load(tokenized_path=path)["train_dataset"]) == 3
-    with pytest.raises(UserError, match="template was adcopilot, is qwen2_vl"):
+    with pytest.raises(UserError, match='template "adcopilot", now "qwen2_vl"'):
         load("qwen2_vl", tokenized_path=path)
-    with pytest.raises(UserError, match="cutoff_len was 2048, is 512; mask_history was False, is True"):
+    with pytest.raises(UserError, match="cutoff_len 2048, now 512; mask_history false, now true"):
         load(tokenized_path=path, cutoff_len=512, mask_history=True)
 
 
