@@ -54,7 +54,7 @@ __all__ = [
     "normalise_image",
     "open_image",
     "orientation",
-    "photographs",
+    "photograph_names",
     "resize_for_training",
     "used_bits",
 ]
@@ -105,7 +105,7 @@ _TRANSPOSE = {
 }
 
 
-def photographs(names: Iterable[str]) -> list[str]:
+def photograph_names(names: Iterable[str]) -> list[str]:
     """The files of a folder that are photographs by their suffixes, in order. One that is not read is left out where
     one of its name that is lies beside it, as cameras write `a.nef` and `a.jpg`."""
     parted = [(name, *os.path.splitext(name)) for name in names]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from adcopilot.errors import UserError
-from adcopilot.images import MAX_PIXELS, MIN_SIDE, image_size, open_image, photographs, resize_for_training
+from adcopilot.images import MAX_PIXELS, MIN_SIDE, image_size, open_image, photograph_names, resize_for_training
 
 from .helpers.refusals import refused
 
@@ -199,7 +199,7 @@ def test_a_jpeg_with_a_telephones_suffix_is_read(tmp_path):
 
 def test_photographs_of_a_folder():
     names = ["a.NEF", "a.jpg", "b.heic", "c.txt", "d.PNG", "deep/a.nef", "e.pdf"]
-    assert photographs(names) == ["a.jpg", "b.heic", "d.PNG", "deep/a.nef"]
+    assert photograph_names(names) == ["a.jpg", "b.heic", "d.PNG", "deep/a.nef"]
 
 
 def test_smallest_size(tmp_path):

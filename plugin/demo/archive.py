@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
-from ..images import IMAGE_SUFFIXES, photographs
+from ..images import IMAGE_SUFFIXES, photograph_names
 from .limits import MIB, Limits
 
 __all__ = ["unpack"]
@@ -43,7 +43,7 @@ def unpack(archive: Path, folder: Path, *, name: str, limits: Limits) -> int:
         with zipfile.ZipFile(archive) as opened:
             found = [(info, _inside(info.filename, name)) for info in opened.infolist() if not info.is_dir()]
             found = [(info, path) for info, path in found if not _is_hidden(path)]
-            wanted = set(photographs(str(path) for _, path in found))
+            wanted = set(photograph_names(str(path) for _, path in found))
             members = [(info, path) for info, path in found if str(path) in wanted]
             if not members:
                 raise UserError(f"{name}: no pictures in it, expected {', '.join(sorted(IMAGE_SUFFIXES))}")

@@ -32,7 +32,7 @@ from ..images import (
     ImageSource,
     aspect,
     open_image,
-    photographs,
+    photograph_names,
 )
 from ..kinds import is_good, labels_of
 from ..threads import side_by_side
@@ -83,7 +83,7 @@ class Pair:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, by suffix (`images.photographs`), sorted; what is hidden, and `MASK_FOLDERS`, is
+    """All image files below a folder, by suffix (`images.photograph_names`), sorted; what is hidden, and `MASK_FOLDERS`, is
     passed over.
 
     Links are followed, each folder once. What has an image's name and is none (a pipe, a dangling link, a folder
@@ -109,7 +109,9 @@ def find_images(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add((here.st_dev, here.st_ino))
-        files = [Path(root, name) for name in photographs(sorted(one for one in files if not one.startswith(".")))]
+        files = [
+            Path(root, name) for name in photograph_names(sorted(one for one in files if not one.startswith(".")))
+        ]
         found += files
         nothing = not files and not folders and not masks
         if nothing and Path(root) != folder and Path(root).suffix.lower() in IMAGE_SUFFIXES:

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from ...errors import UserError
-from ...images import IMAGE_SUFFIXES, UNREAD, photographs
+from ...images import IMAGE_SUFFIXES, UNREAD, photograph_names
 from ...masks import MASK_SUFFIXES
 
 __all__ = [
@@ -245,7 +245,7 @@ class Source:
 
     def name_unread(self, folder: str, files: Sequence[str]) -> None:
         """Name the photographs among a folder's files whose format is not read."""
-        for name in photographs(files):
+        for name in photograph_names(files):
             if not is_image(name):
                 self.problem("unread-format", join(folder, name), UNREAD)
 

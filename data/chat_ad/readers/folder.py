@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 
 from adcopilot.kinds import is_good, is_masks
 
-from ...images import photographs
+from ...images import photograph_names
 from ..sources.references import format_reference
 from . import mvtec_tree
 from .base import LayoutError, ListedImage, Option, Source, first_names, join
@@ -80,7 +80,7 @@ def _name_left_over(source: Source) -> None:
         names = {"/".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
         if folder in source.looked_at or not names.isdisjoint(told) or any(map(is_masks, parts)):
             continue
-        count = len(photographs(source.files(folder)))
+        count = len(photograph_names(source.files(folder)))
         if count:
             reason = (
                 f"{count} images in no folder that is read, expected PRODUCT/good and PRODUCT/KIND_OF_DEFECT, or both "
