@@ -83,8 +83,8 @@ class Pair:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, by suffix (`images.photograph_names`), sorted; what is hidden, and `MASK_FOLDERS`, is
-    passed over.
+    """All image files below a folder, by suffix (`images.photograph_names`), sorted; what is hidden, and
+    `MASK_FOLDERS`, is passed over.
 
     Links are followed, each folder once. What has an image's name and is none (a pipe, a dangling link, a folder
     without images) is among them, and so is a folder that cannot be read: to open it is the error.
@@ -109,9 +109,8 @@ def find_images(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add((here.st_dev, here.st_ino))
-        files = [
-            Path(root, name) for name in photograph_names(sorted(one for one in files if not one.startswith(".")))
-        ]
+        names = photograph_names(sorted(name for name in files if not name.startswith(".")))
+        files = [Path(root, name) for name in names]
         found += files
         nothing = not files and not folders and not masks
         if nothing and Path(root) != folder and Path(root).suffix.lower() in IMAGE_SUFFIXES:
