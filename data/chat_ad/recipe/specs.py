@@ -22,7 +22,7 @@ from ..pairing import PairOptions
 from ..pipeline.losses import MAX_LEFT_OUT
 from ..readers import READERS, check_reader_options
 from ..table import SPLITS
-from .model import Count, Folder, Folders, Share, Spec, Text, Texts, choices
+from .model import Count, Folder, Folders, Share, Spec, Text, Texts, choices, dotted
 from .table_one import CONVERTERS, default_amount, names
 
 __all__ = [
@@ -77,7 +77,7 @@ def _reader_option(key: str, value: Any) -> str:
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return ",".join(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f".{key} is {short(value)}, expected a text or a number; put it in quotes")
+        raise ValueError(f"{dotted('', key)} is {short(value)}, expected a text or a number; put it in quotes")
     return str(value)
 
 
@@ -89,7 +89,7 @@ def _product(value: Any) -> Any:
     if isinstance(value, dict):
         for category, one in value.items():
             if not isinstance(one, str) or not one.strip():
-                raise ValueError(f".{category} is {short(one)}, expected a text")
+                raise ValueError(f"{dotted('', category)} is {short(one)}, expected a text")
     elif not isinstance(value, str) or not value.strip():
         raise ValueError(f" is {short(value)}, expected a text")
     return value
@@ -231,7 +231,7 @@ class OutputSpec(_Amount):
 def _command_options(value: Any) -> Any:
     for key, one in value.items() if isinstance(value, dict) else ():
         if not isinstance(one, (str, int, float, bool)):
-            raise ValueError(f".{key} is {short(one)}, expected a text, a number, true or false")
+            raise ValueError(f"{dotted('', key)} is {short(one)}, expected a text, a number, true or false")
     return value
 
 

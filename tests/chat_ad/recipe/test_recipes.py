@@ -123,6 +123,11 @@ VALUES = st.recursive(
 
 
 @example(("datasets", "mine", "pair"), {"\n": False})
+@example(("datasets", "mine", "options"), {"\n": None})
+@example(("datasets", "mine", "products"), {"\n": None})
+@example(("datasets", "mine", "product"), {"\n": None})
+@example(("outputs", "MagicBrush", "options"), {"\n": None})
+@example(("outputs", "Chat_mine", "tasks"), {"\n": None})
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(PLACES), VALUES)
 def test_any_value_is_taken_or_named_in_one_line(place, value):
