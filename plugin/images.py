@@ -328,12 +328,6 @@ def _open(source: Any, name: str | None) -> tuple[Image.Image, str]:
     is_unread = os.path.splitext(name)[1].lower() in UNREAD_SUFFIXES
     try:
         image = Image.open(source, formats=FORMATS)
-        # Cameras' raw files are TIFFs whose first page is a thumbnail.
-        if is_unread and image.format == "TIFF":
-            raise UserError(f"{name}: {UNREAD}")
-        return image, name
-    except UserError:
-        raise
     except UnidentifiedImageError:
         if is_unread:
             raise UserError(f"{name}: {UNREAD}") from None
@@ -346,6 +340,10 @@ def _open(source: Any, name: str | None) -> tuple[Image.Image, str]:
         raise UserError(
             f"{name}: the image is truncated or corrupt ({one_line(error)}); copy or export the file again"
         ) from error
+    # Cameras' raw files are TIFFs whose first page is a thumbnail.
+    if is_unread and image.format == "TIFF":
+        raise UserError(f"{name}: {UNREAD}")
+    return image, name
 
 
 def _check_size(image: Image.Image, name: str) -> None:
