@@ -22,7 +22,7 @@ from ... import images as image_files
 from ...errors import UserError
 from ..sources import coco_file
 from ..sources.references import format_reference
-from .base import LayoutError, ListedImage, Option, Source, first_names, inside, is_image, join
+from .base import LayoutError, ListedImage, Option, Source, first_names, inside, join
 
 __all__ = ["OPTIONS", "VISION_OPTIONS", "annotation_files", "looks_like", "scan"]
 
@@ -97,7 +97,7 @@ def scan(source: Source) -> Iterator[ListedImage]:
                 source.note("other-json", file, "not a COCO file, passed over")
     if not source.options["annotations"] and not source.categories:
         there = [join(one, name) for one in dict.fromkeys(map(os.path.dirname, seen)) for name in source.files(one)]
-        unlisted = [path for path in there if is_image(path) and path not in seen]
+        unlisted = [path for path in image_files.photograph_names(there) if path not in seen]
         if unlisted:
             source.note(
                 "unlisted",
