@@ -73,10 +73,11 @@ def test_coco_s_box_twice_is_one_defect_and_unlisted_images_are_told(tmp_path):
     content["annotations"] += [dict(content["annotations"][1], id=99)]
     path.write_text(json.dumps(content))
     shutil.copy(root / "images/1.png", root / "images/forgotten.png")
+    (root / "images/phone.heic").write_bytes(b"not read")
     found = read("coco", root)
     assert found.anomalous[1].boxes == (BOX,)
     (note,) = (problem for problem in found.problems if problem.kind == "unlisted")
-    assert "1 images are in no annotation file and left out: images/forgotten.png" in note.reason
+    assert "2 images are in no annotation file and left out: images/forgotten.png, images/phone.heic" in note.reason
 
 
 def test_coco_s_image_with_an_unnamed_defect_is_not_normal(tmp_path):
